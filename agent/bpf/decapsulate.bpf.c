@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Takes off the encapsulation of packets that a forwarder sent (tc, ingress).
+ *
+ * In: IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473, RFC 4213), or in GUE, addressed to this stack's cluster address.
+ * Taken off only if the outer source is a known forwarder and the inner destination a DVIPA of this host. Everything
+ * else goes on untouched, what looks like an attempt is counted. ECN at decapsulation is RFC 6040 section 4.2.
+ */
+#include "address.h"
+#include "counters.h"
+#include "dvipas.h"
+#include "packet.h"
+
+/* Since Linux 6.3; a build machine's headers may be older. */
+#define DECAP_L3_IPV4 (1ULL << 7)
+#define DECAP_L3_IPV6 (1ULL << 8)
+
+const volatile struct address own_v4 = {}; /* this stack's cluster addresses; none if there is none of the family */
+const volatile struct address own_v6 = {};
+
+/* Outer source addresses of the routing stacks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct address);
+	__type(value, __u8);
+} forwarders SEC(".maps");
+
+/* What is around the packet. */
+struct outer {
+	struct address source;
+	__u32 bytes;	   /* of all headers to take off */
+	__u8 protocol;	   /* IPPROTO_UDP, or that of the inner header: IPPROTO_IPIP, IPPROTO_IPV6 */
+	__u8 tos;
+};
+
+/* What is inside. */
+struct inner {
+	struct address destination;
+	__u8 tos;
+};
+
+static __always_inline int is_tunnel(__u8 protocol)
+{
+	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_UDP;
+}
+
+/* Returns 1 if the packet is for this stack and may be encapsulated. */
+static __always_inline int read_outer_v4(struct __sk_buff *skb, struct outer *outer)
+{
+	struct iphdr ip;
+
+	if (load(skb, 0, &ip, sizeof(ip)) || !is_tunnel(ip.protocol))
+		return 0;
+	if (own_v4.word[2] != MAPPED_PREFIX || ip.daddr != own_v4.word[3])
+		return 0;
+	if (ip.frag_off & bpf_htons(IPV4_FRAGMENT)) {
+		if (ip.protocol != IPPROTO_UDP)
+			count(OUTER_FRAGMENT);
+		return 0;
+	}
+	*outer = (struct outer){
+		.source = address_v4(ip.saddr), .bytes = ip.ihl * 4, .protocol = ip.protocol, .tos = ip.tos,
+	};
+	return 1;
+}
+
+static __always_inline int read_outer_v6(struct __sk_buff *skb, struct outer *outer)
+{
+	struct ipv6hdr ip;
+	__be32 *to = ip.daddr.in6_u.u6_addr32;
+
+	if (load(skb, 0, &ip, sizeof(ip)) || !is_tunnel(ip.nexthdr))
+		return 0;
+	if (own_v6.word[0] != to[0] || own_v6.word[1] != to[1] || own_v6.word[2] != to[2] || own_v6.word[3] != to[3])
+		return 0;
+	*outer = (struct outer){
+		.source = address_v6(ip.saddr.in6_u.u6_addr32),
+		.bytes = sizeof(ip),
+		.protocol = ip.nexthdr,
+		.tos = traffic_class((__u8 *)&ip),
+	};
+	return 1;
+}
+
+/*
+ * Goes on over a GUE header to what is in it. Returns 1 if there is an IP packet. A UDP checksum is not verified: the
+ * outer IPv4 header's own and the inner checksums cover what is used (RFC 6935, RFC 8085 section 3.4.1).
+ */
+static __always_inline int read_gue(struct __sk_buff *skb, struct outer *outer)
+{
+	struct {
+		struct udphdr udp;
+		struct gue gue;
+	} header;
+
+	if (load(skb, outer->bytes, &header, sizeof(header)) || header.udp.dest != bpf_htons(GUE_PORT))
+		return 0;
+	if (header.gue.lead & 0xe0 || (header.gue.protocol != IPPROTO_IPIP && header.gue.protocol != IPPROTO_IPV6)) {
+		count(GUE_UNKNOWN);
+		return 0;
+	}
+	outer->bytes += sizeof(header) + (header.gue.lead & 0x1f) * 4;
+	outer->protocol = header.gue.protocol;
+	return 1;
+}
+
+static __always_inline int read_inner(struct __sk_buff *skb, const struct outer *outer, struct inner *inner)
+{
+	if (outer->protocol == IPPROTO_IPIP) {
+		struct iphdr ip;
+
+		if (load(skb, outer->bytes, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+			return 0;
+		inner->destination = address_v4(ip.daddr);
+		inner->tos = ip.tos;
+	} else {
+		struct ipv6hdr ip;
+
+		if (load(skb, outer->bytes, &ip, sizeof(ip)) || ip.version != 6)
+			return 0;
+		inner->destination = address_v6(ip.daddr.in6_u.u6_addr32);
+		inner->tos = traffic_class((__u8 *)&ip);
+	}
+	return 1;
+}
+
+enum ecn { NOT_ECT, ECT_1, ECT_0, CE };
+
+/* RFC 6040 figure 4: the ECN field of the packet that goes on, or -1 if it is to be dropped. */
+static __always_inline int combine_ecn(__u8 outer, __u8 inner)
+{
+	if (outer == CE)
+		return inner == NOT_ECT ? -1 : CE;
+	if (outer == ECT_1 && inner == ECT_0)
+		return ECT_1;
+	return inner;
+}
+
+static __always_inline int write_ecn_v4(struct __sk_buff *skb, __u8 ecn)
+{
+	__u8 old[2], new[2];
+
+	if (load(skb, 0, old, sizeof(old)))
+		return -1;
+	new[0] = old[0];
+	new[1] = (old[1] & ~ECN_MASK) | ecn;
+	if (bpf_l3_csum_replace(skb, ETH_HLEN + 10, *(__u16 *)old, *(__u16 *)new, 2))
+		return -1;
+	return bpf_skb_store_bytes(skb, ETH_HLEN, new, sizeof(new), 0);
+}
+
+static __always_inline int write_ecn_v6(struct __sk_buff *skb, __u8 ecn)
+{
+	__u8 head[2];
+
+	if (load(skb, 0, head, sizeof(head)))
+		return -1;
+	head[1] = (head[1] & ~(ECN_MASK << 4)) | (ecn << 4);
+	return bpf_skb_store_bytes(skb, ETH_HLEN, head, sizeof(head), BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Removes the outer headers and makes the Ethernet header name the inner family. */
+static __always_inline int take_off(struct __sk_buff *skb, const struct outer *outer, int inner_is_v4)
+{
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | (inner_is_v4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6);
+	__be16 ethertype = bpf_htons(inner_is_v4 ? ETH_P_IP : ETH_P_IPV6);
+
+	if (bpf_skb_adjust_room(skb, -(__s32)outer->bytes, BPF_ADJ_ROOM_MAC, flags))
+		return -1;
+	return bpf_skb_store_bytes(skb, ETH_HLEN - sizeof(ethertype), &ethertype, sizeof(ethertype), 0);
+}
+
+SEC("tc")
+int baton_decapsulate(struct __sk_buff *skb)
+{
+	struct outer outer;
+	struct inner inner;
+	int is_v4, ecn, is_gue;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (!read_outer_v4(skb, &outer))
+			return NEXT_PROGRAM;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (!read_outer_v6(skb, &outer))
+			return NEXT_PROGRAM;
+	} else {
+		return NEXT_PROGRAM;
+	}
+	is_gue = outer.protocol == IPPROTO_UDP;
+	if (is_gue && !read_gue(skb, &outer))
+		return NEXT_PROGRAM;
+	if (!bpf_map_lookup_elem(&forwarders, &outer.source)) {
+		count(NOT_A_FORWARDER);
+		return NEXT_PROGRAM;
+	}
+	if (!read_inner(skb, &outer, &inner)) {
+		count(INNER_MALFORMED);
+		return DROP;
+	}
+	if (!bpf_map_lookup_elem(&dvipas, &inner.destination)) {
+		count(NOT_A_DVIPA);
+		return DROP;
+	}
+	ecn = combine_ecn(outer.tos & ECN_MASK, inner.tos & ECN_MASK);
+	if (ecn < 0) {
+		count(ECN_NOT_CAPABLE);
+		return DROP;
+	}
+
+	is_v4 = outer.protocol == IPPROTO_IPIP;
+	if (take_off(skb, &outer, is_v4)) {
+		count(DECAPSULATION_FAILED);
+		return DROP;
+	}
+	if (ecn != (inner.tos & ECN_MASK)) {
+		if (is_v4 ? write_ecn_v4(skb, ecn) : write_ecn_v6(skb, ecn)) {
+			count(DECAPSULATION_FAILED);
+			return DROP;
+		}
+		count(ECN_MARKED);
+	}
+	count(is_gue ? DECAPSULATED_GUE : DECAPSULATED_IPIP);
+	return NEXT_PROGRAM;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Tells of listens and connections as they happen (cgroup: sock_ops and post_bind).
+ *
+ * Attached to the root of cgroup v2, the programs see the sockets of all network namespaces; only those of the agent's own
+ * are told of. Listens of all addresses are told, connections only if their local address is a DVIPA of this host. If the
+ * ring buffer is full, the event is counted as lost, and the agent looks at all sockets again (sock_diag).
+ */
+#include "address.h"
+#include "counters.h"
+#include "dvipas.h"
+
+#include <linux/in.h>
+#include <linux/tcp.h>
+#include <bpf/bpf_core_read.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define CONTINUE 1
+
+const volatile __u64 netns_cookie = 0; /* the agent's own network namespace */
+
+enum kind {
+	LISTENING = 1,
+	LISTEN_ENDED,
+	ESTABLISHED,
+	ENDED,
+	UDP_BOUND,
+};
+
+/* Read by the agent's `system::events`. */
+struct event {
+	__u64 cookie;
+	struct address local;
+	struct address remote;
+	__u32 ifindex; /* the interface that the socket is bound to, or 0 */
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 kind;
+	__u8 v6;     /* the socket's family is IPv6 */
+	__u8 v6only; /* IPV6_V6ONLY */
+	__u8 padding[5];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} events SEC(".maps");
+
+/* The fields that are read, wherever this kernel has them. */
+struct sock_common {
+	unsigned char skc_ipv6only : 1;
+} __attribute__((preserve_access_index));
+
+struct sock {
+	struct sock_common __sk_common;
+} __attribute__((preserve_access_index));
+
+/*
+ * The context is read a word at a time, and both families' fields before the choice: left free, the compiler makes one
+ * read of two words, or one read through a computed pointer, and the verifier refuses both.
+ */
+#define WORD(ops, field) (*(volatile __u32 *)&(ops)->field)
+#define WORDS(ops, field) { WORD(ops, field[0]), WORD(ops, field[1]), WORD(ops, field[2]), WORD(ops, field[3]) }
+
+static __always_inline struct address local_address(struct bpf_sock_ops *ops)
+{
+	struct address v4 = address_v4(WORD(ops, local_ip4)), v6 = { .word = WORDS(ops, local_ip6) };
+
+	return ops->family == AF_INET ? v4 : v6;
+}
+
+static __always_inline struct address remote_address(struct bpf_sock_ops *ops)
+{
+	struct address v4 = address_v4(WORD(ops, remote_ip4)), v6 = { .word = WORDS(ops, remote_ip6) };
+
+	return ops->family == AF_INET ? v4 : v6;
+}
+
+/* A full ring is not an error of the socket's owner: the event is lost, and that is counted. */
+static __always_inline void tell(struct event *event)
+{
+	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
+		count(EVENTS_LOST);
+}
+
+static __always_inline void read_binding(struct bpf_sock_ops *ops, struct event *event)
+{
+	struct bpf_sock *socket = ops->sk;
+	struct sock *full;
+
+	if (!socket)
+		return;
+	event->ifindex = socket->bound_dev_if;
+	full = (struct sock *)bpf_skc_to_tcp_sock(socket);
+	if (full)
+		event->v6only = BPF_CORE_READ_BITFIELD(full, __sk_common.skc_ipv6only);
+}
+
+static __always_inline void tell_listen(struct bpf_sock_ops *ops, enum kind kind)
+{
+	struct event event = {
+		.cookie = bpf_get_socket_cookie(ops),
+		.kind = kind,
+		.local = local_address(ops),
+		.local_port = ops->local_port,
+		.v6 = ops->family == AF_INET6,
+	};
+
+	if (kind == LISTENING)
+		read_binding(ops, &event);
+	tell(&event);
+}
+
+static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind kind)
+{
+	struct event event = { .local = local_address(ops), .kind = kind };
+
+	if (!bpf_map_lookup_elem(&dvipas, &event.local))
+		return;
+	event.cookie = bpf_get_socket_cookie(ops);
+	event.remote = remote_address(ops);
+	event.local_port = ops->local_port;
+	event.remote_port = bpf_ntohl(ops->remote_port);
+	event.v6 = ops->family == AF_INET6;
+	tell(&event);
+}
+
+static __always_inline void tell_change(struct bpf_sock_ops *ops, __u32 from, __u32 to)
+{
+	if (to != BPF_TCP_CLOSE)
+		return;
+	if (from == BPF_TCP_LISTEN)
+		tell_listen(ops, LISTEN_ENDED);
+	else if (from != BPF_TCP_SYN_SENT)
+		tell_connection(ops, ENDED);
+}
+
+SEC("sockops")
+int baton_sockets(struct bpf_sock_ops *ops)
+{
+	if (ops->family != AF_INET && ops->family != AF_INET6)
+		return CONTINUE;
+	if (bpf_get_netns_cookie(ops) != netns_cookie)
+		return CONTINUE;
+	switch (ops->op) {
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+		tell_listen(ops, LISTENING);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+		tell_connection(ops, ESTABLISHED);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		tell_change(ops, ops->args[0], ops->args[1]);
+		break;
+	}
+	return CONTINUE;
+}
+
+/* A UDP socket has no listen: its bind is told, and the agent looks up what it is (sock_diag). */
+static __always_inline int bound(struct bpf_sock *socket)
+{
+	struct event event = { .kind = UDP_BOUND };
+
+	if (socket->protocol == IPPROTO_UDP && bpf_get_netns_cookie(socket) == netns_cookie)
+		tell(&event);
+	return CONTINUE;
+}
+
+SEC("cgroup/post_bind4")
+int baton_bound_v4(struct bpf_sock *socket)
+{
+	return bound(socket);
+}
+
+SEC("cgroup/post_bind6")
+int baton_bound_v6(struct bpf_sock *socket)
+{
+	return bound(socket);
+}
+
+char LICENSE[] SEC("license") = "GPL";

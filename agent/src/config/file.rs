@@ -1,0 +1,80 @@
+//! What may be written in `agent.toml`, key by key.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) node: Node,
+    pub(super) cluster: Cluster,
+    pub(super) routing_stack: Spanned<Vec<RoutingStack>>,
+    pub(super) admin: Option<Admin>,
+    pub(super) bpf: Option<Bpf>,
+    pub(super) watch: Option<Watch>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    pub(super) name: Spanned<String>,
+    pub(super) cluster_address: Spanned<Vec<IpAddr>>,
+    pub(super) interface: Spanned<OneOrMore>,
+    pub(super) fabric_mtu: Option<Spanned<u16>>,
+}
+
+/// `"eth0"` or `["eth0", "eth1"]`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an interface's name in quotes, or a list of names")]
+pub(super) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    pub(super) fn into_vec(self) -> Vec<String> {
+        match self {
+            OneOrMore::One(name) => vec![name],
+            OneOrMore::More(names) => names,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) ca: PathBuf,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) heartbeat_ms: Option<Spanned<u32>>,
+    pub(super) lost_after_ms: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoutingStack {
+    pub(super) name: Spanned<String>,
+    pub(super) control: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bpf {
+    pub(super) pin: Option<PathBuf>,
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Watch {
+    pub(super) repair_s: Option<Spanned<u32>>,
+}

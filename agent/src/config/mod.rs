@@ -1,0 +1,226 @@
+//! `agent.toml`: typed, every mistake with its place and the fix.
+//!
+//! [`Config::load`] reads, [`file`](self) is what may be written, and the checks here turn it into plain values.
+
+mod file;
+mod mistake;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{ClusterAddress, StackName};
+use toml::Spanned;
+
+pub use mistake::{ConfigError, Mistake};
+
+/// A whole, valid configuration of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[[routing_stack]]`, never empty, no name twice.
+    pub routing_stacks: Vec<RoutingStack>,
+    /// The Unix socket of the admin API.
+    pub admin_socket: PathBuf,
+    /// `[bpf]`
+    pub bpf: Bpf,
+    /// How often all sockets are looked at again and every DVIPA's address is checked.
+    pub repair: Duration,
+}
+
+/// Who this host is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The stack's name, as in its certificate.
+    pub name: StackName,
+    /// Where forwarders send its packets.
+    pub cluster_address: ClusterAddress,
+    /// The interfaces that forwarded packets arrive at and answers leave by. The first one leads to the routing stacks.
+    pub interfaces: Vec<String>,
+    /// The largest IP packet, outer header included, that the fabric carries, in bytes; by default the smallest MTU of
+    /// the interfaces.
+    pub fabric_mtu: Option<u16>,
+}
+
+/// The sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster's certificate authority, PEM.
+    pub ca: PathBuf,
+    /// This stack's certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// A sign of life is sent this often.
+    pub heartbeat: Duration,
+    /// A routing stack that was not heard for this long is lost.
+    pub lost_after: Duration,
+}
+
+/// A routing stack to report to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutingStack {
+    /// Its name, as in its certificate.
+    pub name: StackName,
+    /// Where its `batond` accepts sessions.
+    pub control: SocketAddr,
+}
+
+/// The BPF programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bpf {
+    /// The directory on a BPF file system that holds the maps and links; this stack uses `PIN/NAME`.
+    pub pin: PathBuf,
+    /// The root of cgroup v2; found if not given.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are relative to its directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake, its place and the fix.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::unreadable(path, &cause))?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake, its place and the fix.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file = toml::from_str::<file::File>(text)
+            .map_err(|e| ConfigError::new(path, text, vec![Mistake::of_syntax(&e)]))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let mut check = Check { base, mistakes: Vec::new() };
+        let config = check.file(file);
+        match config {
+            Some(config) if check.mistakes.is_empty() => Ok(config),
+            _ => Err(ConfigError::new(path, text, check.mistakes)),
+        }
+    }
+}
+
+/// Collects mistakes while a file becomes a [`Config`].
+struct Check<'a> {
+    base: &'a Path,
+    mistakes: Vec<Mistake>,
+}
+
+impl Check<'_> {
+    fn mistake<T>(&mut self, at: Range<usize>, what: impl Into<String>, fix: impl Into<String>) -> Option<T> {
+        self.mistakes.push(Mistake::new(at, what, fix));
+        None
+    }
+
+    fn file(&mut self, file: file::File) -> Option<Config> {
+        let node = self.node(file.node);
+        let cluster = self.cluster(file.cluster);
+        let routing_stacks = self.routing_stacks(file.routing_stack);
+        let file::Bpf { pin, cgroup } = file.bpf.unwrap_or_default();
+        let bpf = Bpf {
+            pin: self.base.join(pin.unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/baton"))),
+            cgroup: cgroup.map(|c| self.base.join(c)),
+        };
+        let socket = file.admin.and_then(|a| a.socket).unwrap_or_else(|| "/run/baton/agent.sock".into());
+        let repair = self.repair(file.watch.and_then(|w| w.repair_s));
+        Some(Config {
+            node: node?,
+            cluster: cluster?,
+            routing_stacks,
+            admin_socket: self.base.join(socket),
+            bpf,
+            repair,
+        })
+    }
+
+    fn node(&mut self, node: file::Node) -> Option<Node> {
+        let name = self.name(&node.name);
+        let at = node.cluster_address.span();
+        let addresses: Vec<IpAddr> = node.cluster_address.into_inner();
+        let cluster_address = ClusterAddress::from_addresses(&addresses).or_else(|| {
+            let what = "needs one address, or one IPv4 and one IPv6 address";
+            self.mistake(at, what, "write for example cluster_address = [\"198.18.0.21\", \"2001:db8::21\"]")
+        });
+        let at = node.interface.span();
+        let interfaces = node.interface.into_inner().into_vec();
+        if interfaces.is_empty() || interfaces.iter().any(|i| i.is_empty() || i.len() > 15) {
+            let fix = "name the interface that forwarded packets arrive at, as `ip link` shows it";
+            self.mistake::<()>(at, "an interface's name has 1 to 15 characters", fix);
+        }
+        let fabric_mtu = node.fabric_mtu.and_then(|mtu| match mtu.get_ref() {
+            1280.. => Some(*mtu.get_ref()),
+            _ => self.mistake(
+                mtu.span(),
+                "IPv6 needs an MTU of at least 1280 (RFC 8200 5)",
+                "write 1280 or more",
+            ),
+        });
+        Some(Node { name: name?, cluster_address: cluster_address?, interfaces, fabric_mtu })
+    }
+
+    fn cluster(&mut self, cluster: file::Cluster) -> Option<Cluster> {
+        let file::Cluster { ca, certificate, key, heartbeat_ms, lost_after_ms } = cluster;
+        let heartbeat = heartbeat_ms.as_ref().map_or(200, |ms| *ms.get_ref());
+        let lost_after = lost_after_ms.as_ref().map_or(1500, |ms| *ms.get_ref());
+        let at = |ms: Option<Spanned<u32>>| ms.map_or(0..0, |ms| ms.span());
+        if heartbeat == 0 {
+            self.mistake::<()>(at(heartbeat_ms), "a heartbeat every 0 ms is none", "write 200");
+        } else if lost_after < heartbeat.saturating_mul(3) {
+            let fix = format!("write {} or more, or a smaller heartbeat_ms", heartbeat.saturating_mul(3));
+            let at = at(lost_after_ms.or(heartbeat_ms));
+            self.mistake::<()>(
+                at,
+                "lost_after_ms is less than three heartbeats: one late packet would end a session",
+                fix,
+            );
+        }
+        let [ca, certificate, key] = [ca, certificate, key].map(|path| self.base.join(path));
+        let [heartbeat, lost_after] = [heartbeat, lost_after].map(|ms| Duration::from_millis(ms.into()));
+        Some(Cluster { ca, certificate, key, heartbeat, lost_after })
+    }
+
+    fn routing_stacks(&mut self, stacks: Spanned<Vec<file::RoutingStack>>) -> Vec<RoutingStack> {
+        let at = stacks.span();
+        let mut all: Vec<RoutingStack> = Vec::new();
+        for stack in stacks.into_inner() {
+            let Some(name) = self.name(&stack.name) else { continue };
+            if all.iter().any(|other| other.name == name) {
+                self.mistake::<()>(
+                    stack.name.span(),
+                    format!("`{name}` is here twice"),
+                    "remove one of them",
+                );
+            }
+            all.push(RoutingStack { name, control: stack.control });
+        }
+        if all.is_empty() && self.mistakes.is_empty() {
+            let fix = "add [[routing_stack]] with name = \"rt1\" and control = \"ADDRESS:PORT\"";
+            self.mistake::<()>(at, "there is no routing stack to report to", fix);
+        }
+        all
+    }
+
+    fn repair(&mut self, seconds: Option<Spanned<u32>>) -> Duration {
+        let Some(seconds) = seconds else { return Duration::from_secs(10) };
+        if *seconds.get_ref() == 0 {
+            self.mistake::<()>(seconds.span(), "0 s would look at all sockets all the time", "write 10");
+        }
+        Duration::from_secs((*seconds.get_ref()).into())
+    }
+
+    fn name(&mut self, name: &Spanned<String>) -> Option<StackName> {
+        let bad = |e: model::stack::BadStackName| {
+            self.mistake(name.span(), e.to_string(), "write the name that is in the stack's certificate")
+        };
+        StackName::new(name.get_ref().clone()).map_or_else(bad, Some)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use std::path::Path;
+use std::time::Duration;
+
+use super::Config;
+
+const GOOD: &str = r#"[node]
+name = "t1"
+cluster_address = ["198.18.0.21", "2001:db8::21"]
+interface = "eth0"
+
+[cluster]
+ca = "pki/ca.pem"
+certificate = "pki/t1.pem"
+key = "/etc/t1.key"
+
+[[routing_stack]]
+name = "rt1"
+control = "198.18.0.10:7440"
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/etc/baton/agent.toml"), text)
+        .map_err(|e| e.lines().collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn defaults_and_relative_paths() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.node.interfaces, ["eth0"]);
+    assert_eq!(config.cluster.ca, Path::new("/etc/baton/pki/ca.pem"));
+    assert_eq!(config.cluster.key, Path::new("/etc/t1.key"));
+    assert_eq!(config.cluster.heartbeat, Duration::from_millis(200));
+    assert_eq!(config.cluster.lost_after, Duration::from_millis(1500));
+    assert_eq!(config.admin_socket, Path::new("/run/baton/agent.sock"));
+    assert_eq!(config.bpf.pin, Path::new("/sys/fs/bpf/baton"));
+    assert_eq!(config.repair, Duration::from_secs(10));
+}
+
+#[test]
+fn several_interfaces() {
+    let config = parse(&GOOD.replace("\"eth0\"", "[\"eth0\", \"eth1\"]")).unwrap();
+    assert_eq!(config.node.interfaces, ["eth0", "eth1"]);
+}
+
+/// What is written, instead of what, the line of the mistake, and words of what is said.
+#[test]
+fn every_mistake_names_its_line_and_the_fix() {
+    let rows = [
+        ("name = \"t1\"", "name = \"T1\"", 2, "is not a stack name"),
+        ("[\"198.18.0.21\", \"2001:db8::21\"]", "[]", 3, "needs one address"),
+        ("\"2001:db8::21\"", "\"198.18.0.22\"", 3, "needs one address"),
+        ("\"198.18.0.21\"", "\"198.18.0.256\"", 3, "invalid"),
+        ("interface = \"eth0\"", "interface = []", 4, "1 to 15 characters"),
+        ("interface = \"eth0\"", "interface = 7", 4, "an interface's name"),
+        ("interface = \"eth0\"", "interface = \"eth0\"\nfabric_mtu = 576", 5, "1280"),
+        ("interface = \"eth0\"", "interfaces = \"eth0\"", 4, "unknown field"),
+        ("ca = \"pki/ca.pem\"\n", "", 6, "missing field `ca`"),
+        ("key = \"/etc/t1.key\"", "key = \"k\"\nheartbeat_ms = 0", 10, "write 200"),
+        ("key = \"/etc/t1.key\"", "key = \"k\"\nlost_after_ms = 500", 10, "600"),
+        ("198.18.0.10:7440", "198.18.0.10", 13, "invalid"),
+        ("[[routing_stack]]", "[watch]\nrepair_s = 0\n[[routing_stack]]", 12, "write 10"),
+        ("name = \"rt1\"", "name = \"rt_1\"", 12, "is not a stack name"),
+    ];
+    for (good, bad, line, says) in rows {
+        let mistake = parse(&GOOD.replacen(good, bad, 1)).unwrap_err();
+        let place = format!("/etc/baton/agent.toml:{line}:");
+        assert!(mistake.starts_with(&place) && mistake.contains(says), "for {bad}: {mistake}");
+    }
+}
+
+#[test]
+fn a_routing_stack_is_needed_once() {
+    let none = GOOD.split("[[routing").next().unwrap();
+    assert!(parse(none).unwrap_err().contains("routing_stack"));
+    let twice = format!("{GOOD}[[routing_stack]]\nname = \"rt1\"\ncontrol = \"198.18.0.11:7440\"\n");
+    assert!(parse(&twice).unwrap_err().contains("agent.toml:15:8: `rt1` is here twice"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let bad = GOOD.replace("name = \"t1\"", "name = \"T1\"").replace("name = \"rt1\"", "name = \"RT1\"");
+    assert_eq!(parse(&bad).unwrap_err().lines().count(), 2);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let missing = Config::load(Path::new("/nonexistent/agent.toml")).unwrap_err();
+    let line = missing.lines().next().unwrap();
+    assert!(line.starts_with("/nonexistent/agent.toml: it cannot be read"), "{line}");
+}
+
+#[test]
+fn every_key_is_in_the_docs() {
+    let docs = include_str!("../../../docs/configuration.md");
+    let section =
+        docs.split("## agent.toml").nth(1).expect("docs/configuration.md has a section `## agent.toml`");
+    let section = section.split("\n## ").next().unwrap_or(section);
+    let file = include_str!("file.rs");
+    for line in file.lines().filter_map(|l| l.trim().strip_prefix("pub(super) ")) {
+        let Some((key, _)) = line.split_once(':') else { continue };
+        assert!(
+            section.contains(&format!("`{key}`")) || section.contains(&format!("[{key}]")),
+            "document `{key}`"
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! What the agent's machine hears and what it wants done.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use model::message::{Load, Message};
+use model::{Connection, Dvipa, StackName};
+
+use super::sockets::{Cookie, Ifindex, Listener, Picture, Scope};
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A session with a routing stack begins.
+    SessionUp(StackName),
+    /// The session with a routing stack is over.
+    SessionDown(StackName),
+    /// A routing stack says something.
+    Received(StackName, Message),
+    /// A socket listens.
+    Listening(Cookie, Listener),
+    /// A connection is established.
+    Established(Cookie, Connection),
+    /// A socket no longer listens, or its connection has ended, or it is gone.
+    Ended(Cookie),
+    /// A UDP socket was bound.
+    UdpBound,
+    /// Events of sockets were lost.
+    EventsLost,
+    /// The look that was asked for has brought this.
+    Seen(Scope, Picture),
+    /// The look that was asked for failed.
+    NotSeen,
+    /// The interfaces that forwarded packets arrive at have these numbers now.
+    Interfaces(Vec<Ifindex>),
+    /// How busy this host is.
+    LoadSampled(Load),
+    /// A DVIPA could not be made an address of this host.
+    NotAdded(Dvipa),
+    /// The agent is about to end: this host is no target any longer, but its connections live on.
+    Stop,
+    /// The deadline has come.
+    TimePassed,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Accept encapsulated packets from these outer sources only.
+    SetForwarders(BTreeSet<IpAddr>),
+    /// Make this an address of this host, or see that it is one, and send first SYNs from it there.
+    AddDvipa(Dvipa, Option<Origin>),
+    /// Take this address away.
+    RemoveDvipa(Dvipa),
+    /// Look at all sockets of the scope, and answer with [`Event::Seen`] or [`Event::NotSeen`].
+    Look(Scope),
+    /// Measure how busy this host is, and answer with [`Event::LoadSampled`].
+    SampleLoad,
+    /// Tell a routing stack.
+    Send(StackName, Message),
+}
+
+/// How the first SYN of a connection that is opened here with a DVIPA as its source reaches the routing stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The routing stack's cluster address.
+    pub to: IpAddr,
+    /// This stack's own, of the same family.
+    pub from: IpAddr,
+}
+
+/// What the agent's machine does by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// All sockets are looked at again, and every DVIPA's address is checked: what was lost or undone is repaired.
+    Repair,
+    /// The load is measured and reported.
+    Load,
+}

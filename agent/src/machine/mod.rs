@@ -1,0 +1,304 @@
+//! The agent's decisions: which DVIPAs this host has, what counts as a listener, what each routing stack is told.
+//!
+//! Pure: [`Machine::handle`] takes an event and the time, [`Machine::poll`] gives what is to be done,
+//! [`Machine::next_deadline`] says when to come back. How a routing stack's session goes:
+//!
+//! | standing | SessionUp | SessionDown | VIPA list | a look begins | it is done | a socket changes |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | Apart | Greeted | Apart | (ignored) | – | – | – |
+//! | Greeted | Greeted | Apart | Listed | – | – | – |
+//! | Listed | Greeted | Apart | Listed | Looking | – | – |
+//! | Looking | Greeted | Apart | Listed | – | complete account, Reporting | – |
+//! | Reporting | Greeted | Apart | Listed | – | – | told |
+//!
+//! A list is answered only after a look that began when its DVIPAs were in place: so an account that calls itself complete
+//! is, also right after a restart of the agent and for connections that were here before the DVIPA was listed.
+//!
+//! A DVIPA is an address of this host while some list names this stack as a candidate target of it, and beyond that while
+//! some list names it at all and connections to it are here. A lost session changes no address.
+
+mod addresses;
+mod event;
+pub mod listens;
+mod reports;
+mod routing_stack;
+mod sockets;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use model::message::{Message, VipaList};
+use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackName};
+
+pub use event::{Action, Event, Origin, Timer};
+pub use listens::Served;
+pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
+pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
+
+use routing_stack::RoutingStack;
+use sockets::Sockets;
+
+/// DVIPAs that a host can have; further ones of a list are ignored.
+pub const MAX_DVIPAS: usize = DvipaIndex::MAX as usize + 1;
+/// The load is reported this often.
+pub const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A look that failed is tried again after this long.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the machine knows of its own stack.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its name.
+    pub name: StackName,
+    /// Its cluster addresses.
+    pub cluster_address: ClusterAddress,
+    /// The interfaces that forwarded packets arrive at.
+    pub interfaces: Vec<Ifindex>,
+    /// The routing stacks it has sessions with.
+    pub routing_stacks: Vec<StackName>,
+    /// How often lost events and undone addresses are repaired.
+    pub repair: Duration,
+}
+
+/// What a former run of the agent left in force. It stays until every routing stack has sent a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// DVIPAs of this host.
+    pub dvipas: BTreeMap<Dvipa, Option<Origin>>,
+    /// Accepted outer sources.
+    pub forwarders: BTreeSet<IpAddr>,
+}
+
+/// What operators are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// How it stands with each routing stack.
+    pub standings: BTreeMap<StackName, Standing>,
+    /// The DVIPAs of this host, and what each routing stack was told that it serves.
+    pub dvipas: BTreeMap<Dvipa, BTreeMap<StackName, BTreeSet<Served>>>,
+    /// Accepted outer sources.
+    pub forwarders: BTreeSet<IpAddr>,
+    /// Listening sockets of this host, counted or not.
+    pub listeners: usize,
+    /// Connections with a DVIPA.
+    pub connections: usize,
+}
+
+/// The agent's state.
+#[derive(Debug)]
+pub struct Machine {
+    own: Own,
+    stacks: BTreeMap<StackName, RoutingStack>,
+    sockets: Sockets,
+    dvipas: BTreeMap<Dvipa, Option<Origin>>,
+    forwarders: BTreeSet<IpAddr>,
+    inherited: Option<Inherited>,
+    look_under_way: bool,
+    look_wanted: Option<Scope>,
+    next_repair: Instant,
+    next_load: Instant,
+    actions: VecDeque<Action>,
+    stopped: bool,
+}
+
+impl Machine {
+    /// A machine that has seen no socket yet; its first action is to look.
+    pub fn new(own: Own, inherited: Inherited, now: Instant) -> Self {
+        Self {
+            stacks: own.routing_stacks.iter().map(|s| (s.clone(), RoutingStack::default())).collect(),
+            sockets: Sockets::default(),
+            dvipas: inherited.dvipas.clone(),
+            forwarders: inherited.forwarders.clone(),
+            inherited: Some(inherited),
+            look_under_way: false,
+            look_wanted: Some(Scope::All),
+            next_repair: now + own.repair,
+            next_load: now + LOAD_INTERVAL,
+            actions: VecDeque::new(),
+            stopped: false,
+            own,
+        }
+    }
+
+    /// Takes in what has happened.
+    pub fn handle(&mut self, event: Event, now: Instant) {
+        if self.stopped {
+            return;
+        }
+        match event {
+            Event::SessionUp(stack) => self.restart(&stack, Standing::Greeted),
+            Event::SessionDown(stack) => self.restart(&stack, Standing::Apart),
+            Event::Received(from, Message::VipaList(list)) => self.listed(&from, list),
+            Event::Received(
+                _,
+                Message::Hello(_)
+                | Message::Srvstat(_)
+                | Message::Newconn(_)
+                | Message::Termconn(_)
+                | Message::Load(_)
+                | Message::Heartbeat(_),
+            ) => {}
+            Event::Listening(cookie, listener) => {
+                let change = self.sockets.listening(cookie, listener, now);
+                self.tell(change);
+            }
+            Event::Established(cookie, connection) => {
+                if self.concerns_clients(&connection) {
+                    let change = self.sockets.established(cookie, connection, now);
+                    self.tell(change);
+                }
+            }
+            Event::Ended(cookie) => {
+                let change = self.sockets.ended(cookie, now);
+                self.tell(change);
+            }
+            Event::UdpBound => self.want(Scope::Udp),
+            Event::EventsLost => self.want(Scope::All),
+            Event::Seen(scope, picture) => self.seen(scope, picture),
+            Event::NotSeen => {
+                self.look_under_way = false;
+                self.next_repair = self.next_repair.min(now + LOOK_AGAIN);
+            }
+            Event::Interfaces(interfaces) => {
+                self.own.interfaces = interfaces;
+                self.tell_listens();
+            }
+            Event::LoadSampled(load) => {
+                for to in self.reporting() {
+                    self.actions.push_back(Action::Send(to, Message::Load(load.clone())));
+                }
+            }
+            Event::NotAdded(dvipa) => {
+                self.dvipas.remove(&dvipa);
+                self.tell_listens();
+            }
+            Event::Stop => self.stop(),
+            Event::TimePassed => self.time_passed(now),
+        }
+    }
+
+    /// The next thing to do, if there is one. To be called until there is none after each event.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if !self.look_under_way
+            && let Some(scope) = self.look_wanted.take()
+        {
+            self.look_begins(scope, now);
+            return Some(Action::Look(scope));
+        }
+        for (name, stack) in &mut self.stacks {
+            let news = stack.take_news().into_iter().map(|m| Action::Send(name.clone(), m));
+            self.actions.extend(news);
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::TimePassed`] is due.
+    pub fn next_deadline(&self) -> Option<(Instant, Timer)> {
+        let timers = [(self.next_repair, Timer::Repair), (self.next_load, Timer::Load)];
+        timers.into_iter().filter(|_| !self.stopped).min_by_key(|(at, _)| *at)
+    }
+
+    /// What operators are shown.
+    pub fn view(&self) -> View {
+        let told = |dvipa: Dvipa| {
+            let of = |(name, stack): (&StackName, &RoutingStack)| {
+                stack.told().find(|(d, _)| *d == dvipa).map(|(_, served)| (name.clone(), served.clone()))
+            };
+            self.stacks.iter().filter_map(of).collect()
+        };
+        View {
+            standings: self.stacks.iter().map(|(name, stack)| (name.clone(), stack.standing)).collect(),
+            dvipas: self.dvipas.keys().map(|d| (*d, told(*d))).collect(),
+            forwarders: self.forwarders.clone(),
+            listeners: self.sockets.listeners().count(),
+            connections: self.sockets.connection_count(),
+        }
+    }
+
+    fn restart(&mut self, stack: &StackName, standing: Standing) {
+        if let Some(stack) = self.stacks.get_mut(stack) {
+            stack.restart(standing);
+        }
+    }
+
+    fn listed(&mut self, from: &StackName, mut list: VipaList) {
+        let Some(stack) = self.stacks.get_mut(from).filter(|s| s.standing != Standing::Apart) else { return };
+        let mut named = BTreeSet::new();
+        list.dvipas.retain(|entry| named.len() < MAX_DVIPAS && named.insert(entry.address));
+        stack.list = Some(list);
+        stack.standing = Standing::Listed;
+        stack.forget_unlisted();
+        self.settle();
+        self.tell_listens();
+        self.want(Scope::All);
+    }
+
+    fn look_begins(&mut self, scope: Scope, now: Instant) {
+        self.look_under_way = true;
+        self.sockets.look_begins(now);
+        for stack in self.stacks.values_mut() {
+            if scope == Scope::All && stack.standing == Standing::Listed {
+                stack.standing = Standing::Looking;
+            }
+        }
+    }
+
+    fn seen(&mut self, scope: Scope, mut picture: Picture) {
+        self.look_under_way = false;
+        picture.connections.retain(|(_, connection)| self.concerns_clients(connection));
+        let changes = self.sockets.correct(scope, &picture);
+        self.tell(changes);
+        if scope == Scope::All {
+            self.answer();
+        }
+    }
+
+    fn stop(&mut self) {
+        for (name, stack) in &self.stacks {
+            let entries = stack.entries().filter(|_| stack.standing == Standing::Reporting);
+            let messages = entries.map(|e| Action::Send(name.clone(), RoutingStack::nothing_served(e)));
+            self.actions.extend(messages);
+        }
+        self.look_wanted = None;
+        self.stopped = true;
+    }
+
+    fn time_passed(&mut self, now: Instant) {
+        if now >= self.next_repair {
+            self.next_repair = now + self.own.repair;
+            self.settle();
+            let again = self.dvipas.iter().map(|(dvipa, origin)| Action::AddDvipa(*dvipa, *origin));
+            self.actions.extend(again);
+            self.tell_listens();
+            self.want(Scope::All);
+        }
+        if now >= self.next_load {
+            self.next_load = now + LOAD_INTERVAL;
+            self.actions.push_back(Action::SampleLoad);
+        }
+    }
+
+    fn want(&mut self, scope: Scope) {
+        self.look_wanted = self.look_wanted.max(Some(scope));
+    }
+
+    fn reporting(&self) -> Vec<StackName> {
+        let reporting = self.stacks.iter().filter(|(_, s)| s.standing == Standing::Reporting);
+        reporting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Both ends of a connection between applications of this host are here: no packet of it meets a forwarder.
+    fn concerns_clients(&self, connection: &Connection) -> bool {
+        let here = |a: IpAddr| self.dvipas.contains_key(&Dvipa::new(a));
+        let client = connection.client.ip();
+        here(connection.dvipa.ip()) && !here(client) && !self.own.cluster_address.iter().any(|a| a == client)
+    }
+}
+
+#[cfg(test)]
+mod tests;

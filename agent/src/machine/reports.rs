@@ -1,0 +1,75 @@
+//! What the routing stacks are told: complete accounts, and changes as they happen.
+
+use model::Dvipa;
+use model::message::VipaListDvipa;
+
+use super::Machine;
+use super::event::Action;
+use super::listens::{self, Served};
+use super::routing_stack::Standing;
+use super::sockets::Change;
+
+use std::collections::BTreeSet;
+
+impl Machine {
+    /// Tells all whom it concerns of these changes.
+    pub(super) fn tell(&mut self, changes: impl IntoIterator<Item = Change>) {
+        let mut listeners = false;
+        for change in changes {
+            match change {
+                Change::Listeners => listeners = true,
+                Change::Opened(c) | Change::Ended(c) => {
+                    let dvipa = Dvipa::new(c.dvipa.ip());
+                    let concerned = self.stacks.values_mut().filter(|s| s.entry(dvipa).is_some());
+                    concerned.for_each(|s| s.note(change));
+                }
+            }
+        }
+        if listeners {
+            self.tell_listens();
+        }
+    }
+
+    /// Tells every routing stack that is told of changes what is served now, where that is not what it knows.
+    pub(super) fn tell_listens(&mut self) {
+        self.srvstats(Standing::Reporting, false);
+    }
+
+    /// Answers the lists whose look is done.
+    pub(super) fn answer(&mut self) {
+        self.srvstats(Standing::Looking, true);
+        for (name, stack) in self.stacks.iter_mut().filter(|(_, s)| s.standing == Standing::Looking) {
+            let listed: BTreeSet<_> = stack.entries().map(|e| e.address.0).collect();
+            let connections = self.sockets.connections().filter(|c| listed.contains(&c.dvipa.ip()));
+            let account = stack.account(&connections.copied().collect::<Vec<_>>());
+            self.actions.extend(account.into_iter().map(|m| Action::Send(name.clone(), m)));
+            stack.standing = Standing::Reporting;
+        }
+    }
+
+    fn srvstats(&mut self, of: Standing, complete: bool) {
+        let names: Vec<_> =
+            self.stacks.iter().filter(|(_, s)| s.standing == of).map(|(n, _)| n.clone()).collect();
+        for name in names {
+            let Some(entries) = self.stacks.get(&name).map(|s| s.entries().cloned().collect::<Vec<_>>())
+            else {
+                continue;
+            };
+            for entry in entries {
+                let served = self.served(&entry);
+                let message = self.stacks.get_mut(&name).and_then(|s| s.srvstat(&entry, served, complete));
+                self.actions.extend(message.map(|m| Action::Send(name.clone(), m)));
+            }
+        }
+    }
+
+    /// What this host serves of a DVIPA: nothing if it does not have the address.
+    fn served(&self, entry: &VipaListDvipa) -> BTreeSet<Served> {
+        let dvipa = Dvipa::new(entry.address.0);
+        if !self.dvipas.contains_key(&dvipa) {
+            return BTreeSet::new();
+        }
+        let listeners = self.sockets.listeners();
+        listens::served(listeners, dvipa, &entry.distributions, &self.own.name, &self.own.interfaces)
+    }
+}

@@ -1,0 +1,113 @@
+//! What the machine wants done, done.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use model::Dvipa;
+use model::message::Load;
+use transport::SendError;
+
+use super::Agent;
+use super::start::{find_interfaces, settings};
+use crate::machine::{Action, Event, Origin, Scope};
+use crate::system::programs::Programs;
+use crate::system::{addresses, diag};
+
+impl Agent {
+    /// Does all that is to be done.
+    pub(super) async fn act(&mut self) {
+        while let Some(action) = self.machine.poll(Instant::now()) {
+            match action {
+                Action::SetForwarders(forwarders) => {
+                    tracing::info!(?forwarders, "accepting packets of these forwarders");
+                    if let Err(cause) = self.programs.maps.set_forwarders(&forwarders) {
+                        tracing::error!(%cause, "the programs can't be told of the forwarders");
+                    }
+                }
+                Action::AddDvipa(dvipa, origin) => self.add(dvipa, origin).await,
+                Action::RemoveDvipa(dvipa) => self.remove(dvipa).await,
+                Action::Look(scope) => self.look(scope),
+                Action::SampleLoad => self.sample_load(),
+                Action::Send(to, message) => match self.endpoint.send(&to, &message) {
+                    Ok(()) | Err(SendError::NoSession(_)) => {}
+                    Err(cause) => tracing::warn!(routing_stack = %to, %cause, "a message was not sent"),
+                },
+            }
+        }
+    }
+
+    async fn add(&mut self, dvipa: Dvipa, origin: Option<Origin>) {
+        let is_new = self.dvipas.insert(dvipa.address());
+        let address = addresses::add(&self.netlink, dvipa).await.map_err(|e| e.to_string());
+        let added =
+            address.and_then(|()| self.programs.maps.add_dvipa(dvipa, origin).map_err(|e| e.to_string()));
+        match added {
+            Ok(()) if is_new => tracing::info!(%dvipa, "added to this host"),
+            Ok(()) => {}
+            Err(cause) => {
+                tracing::error!(%dvipa, cause, "can't be made an address of this host, trying again");
+                self.dvipas.remove(&dvipa.address());
+                self.tell(Event::NotAdded(dvipa));
+            }
+        }
+    }
+
+    async fn remove(&mut self, dvipa: Dvipa) {
+        self.dvipas.remove(&dvipa.address());
+        if let Err(cause) = self.programs.maps.remove_dvipa(dvipa) {
+            tracing::error!(%dvipa, %cause, "the programs can't be told that it is gone");
+        }
+        match addresses::remove(&self.netlink, dvipa).await {
+            Ok(()) => tracing::info!(%dvipa, "removed from this host"),
+            Err(cause) => tracing::error!(%dvipa, %cause, "can't be removed from this host"),
+        }
+    }
+
+    fn look(&mut self, scope: Scope) {
+        let dvipas = self.dvipas.clone();
+        self.tasks.spawn_blocking(move || match diag::look(scope, &dvipas) {
+            Ok(picture) => Event::Seen(scope, picture),
+            Err(cause) => {
+                tracing::warn!(%cause, "the kernel does not show its sockets, trying again");
+                Event::NotSeen
+            }
+        });
+    }
+
+    fn sample_load(&mut self) {
+        let used = self.meter.measure(Instant::now());
+        let served = self.machine.view().dvipas.into_values().flat_map(|by_stack| by_stack.into_values());
+        let ports: HashSet<u16> = served.flatten().map(|(_, port)| port).collect();
+        self.used = used;
+        self.tasks.spawn_blocking(move || {
+            Event::LoadSampled(Load {
+                cpu_permille: used.cpu_permille,
+                accept_queue_permille: diag::fullest_accept_queue(&ports).unwrap_or(0),
+                memory_pressure_permille: used.memory_pressure_permille,
+            })
+        });
+    }
+
+    /// Puts programs back that were removed, together with an interface or by somebody.
+    pub(super) async fn repair(&mut self) {
+        let interfaces = match find_interfaces(&self.netlink, &self.config).await {
+            Ok(interfaces) => interfaces,
+            Err(cause) => return tracing::error!(%cause, "forwarded packets can't arrive, looking again"),
+        };
+        if interfaces == self.interfaces {
+            if let Err(cause) = self.programs.attach(&interfaces) {
+                tracing::error!(%cause, "forwarded packets can't be decapsulated, trying again");
+            }
+            return;
+        }
+        match Programs::start(&settings(&self.config, &interfaces, self.netns_cookie)) {
+            Ok(programs) => {
+                tracing::info!("interfaces have changed, programs are in force again");
+                self.programs = programs;
+                self.tell(Event::Interfaces(interfaces.iter().map(|i| i.ifindex).collect()));
+                self.interfaces = interfaces;
+            }
+            Err(cause) => tracing::error!(%cause, "forwarded packets can't be decapsulated, trying again"),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Joins the machine with the kernel and the sessions: one task turns what happens into events and actions into deeds.
+
+mod deeds;
+mod start;
+pub mod status;
+
+use std::collections::HashSet;
+use std::future::{Future, pending};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents};
+
+use crate::config::Config;
+use crate::counters::EVENTS_LOST;
+use crate::machine::{Event, Machine, Timer};
+use crate::system::diag::Ends;
+use crate::system::events::Events as SocketEvents;
+use crate::system::interfaces::Interface;
+use crate::system::load::{Meter, Use};
+use crate::system::programs::Programs;
+
+pub use start::{StartError, clean_up};
+pub use status::Status;
+
+/// Questions of operators that may wait for an answer.
+const QUESTIONS: usize = 16;
+
+/// Asks a running agent how it is.
+pub type Questions = mpsc::Sender<oneshot::Sender<Status>>;
+
+/// A running agent. Everything in it belongs to the one task that runs [`Agent::run`].
+pub struct Agent {
+    config: Config,
+    netns_cookie: u64,
+    interfaces: Vec<Interface>,
+    machine: Machine,
+    programs: Programs,
+    netlink: rtnetlink::Handle,
+    endpoint: Endpoint,
+    sessions: SessionEvents,
+    sockets: SocketEvents,
+    ends: Ends,
+    /// Looks and load samples under way; each ends as an event.
+    tasks: JoinSet<Event>,
+    meter: Meter,
+    used: Use,
+    events_lost: u64,
+    /// The addresses that looks are for.
+    dvipas: HashSet<IpAddr>,
+    questions: mpsc::Receiver<oneshot::Sender<Status>>,
+    asker: Questions,
+}
+
+impl Agent {
+    /// Where to ask this agent how it is.
+    pub fn questions(&self) -> Questions {
+        self.asker.clone()
+    }
+
+    /// Runs until `stop` is done. Then the routing stacks are told that nothing is served here; the programs and the
+    /// addresses stay, so that connections live on.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        self.act().await;
+        loop {
+            let deadline = self.machine.next_deadline();
+            let wait = async move {
+                match deadline {
+                    Some((at, timer)) => {
+                        tokio::time::sleep_until(at.into()).await;
+                        timer
+                    }
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut stop => break,
+                events = self.sockets.next() => self.take(events),
+                ends = self.ends.next() => self.take(ends),
+                Some(event) = self.sessions.recv() => self.session(event),
+                Some(done) = self.tasks.join_next() => self.done(done),
+                Some(answer) = self.questions.recv() => drop(answer.send(self.status())),
+                timer = wait => self.on_time(timer).await,
+            }
+            self.act().await;
+        }
+        self.tell(Event::Stop);
+        self.act().await;
+        self.endpoint.close().await;
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.machine.handle(event, Instant::now());
+    }
+
+    fn take(&mut self, events: std::io::Result<Vec<Event>>) {
+        let events = events.unwrap_or_else(|cause| {
+            tracing::warn!(%cause, "events of sockets can't be read, looking at all sockets instead");
+            vec![Event::EventsLost]
+        });
+        events.into_iter().for_each(|event| self.tell(event));
+    }
+
+    fn done(&mut self, done: Result<Event, JoinError>) {
+        self.tell(done.unwrap_or(Event::NotSeen));
+    }
+
+    fn session(&mut self, event: SessionEvent) {
+        let event = match event {
+            SessionEvent::Up { peer, address, hello } => {
+                tracing::info!(routing_stack = %peer, %address, version = hello.version, "session begins");
+                Event::SessionUp(peer)
+            }
+            SessionEvent::Message { peer, message } => Event::Received(peer, message),
+            SessionEvent::Down { peer, why } => {
+                tracing::warn!(routing_stack = %peer, %why, "session is over, dialling again");
+                Event::SessionDown(peer)
+            }
+        };
+        self.tell(event);
+    }
+
+    async fn on_time(&mut self, timer: Timer) {
+        match timer {
+            Timer::Repair => self.repair().await,
+            Timer::Load => self.notice_lost_events(),
+        }
+        self.tell(Event::TimePassed);
+    }
+
+    fn notice_lost_events(&mut self) {
+        let counters = self.programs.maps.counters().unwrap_or_default();
+        let lost = counters.get(EVENTS_LOST).copied().unwrap_or(self.events_lost);
+        if lost != self.events_lost {
+            tracing::warn!(
+                lost = lost.wrapping_sub(self.events_lost),
+                "events of sockets were lost, looking at all"
+            );
+            self.events_lost = lost;
+            self.tell(Event::EventsLost);
+        }
+    }
+}

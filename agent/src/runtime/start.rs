@@ -1,0 +1,195 @@
+//! How an agent starts, and how everything it left on the host is removed.
+
+use std::collections::HashSet;
+use std::io;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use model::codec::Address;
+use model::message::Hello;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use transport::{
+    BindError, Endpoint, Identity, IdentityError, IdentityFiles, Listen, Settings as SessionSettings,
+};
+
+use super::{Agent, QUESTIONS};
+use crate::config::Config;
+use crate::counters::EVENTS_LOST;
+use crate::machine::{Machine, Own};
+use crate::system::diag::Ends;
+use crate::system::events::Events as SocketEvents;
+use crate::system::interfaces::{self, Interface, InterfaceError};
+use crate::system::load::{Meter, Use};
+use crate::system::programs::{self, ProgramError, Programs, Settings};
+use crate::system::{addresses, netns_cookie, prepare_interfaces};
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificate, key or CA, or the certificate is not this stack's.
+    #[error("this stack's identity can't be used")]
+    Identity(#[from] IdentityError),
+    /// The socket of the sessions.
+    #[error("sessions are not possible")]
+    Sessions(#[from] BindError),
+    /// An interface.
+    #[error("forwarded packets could not arrive")]
+    Interface(#[from] InterfaceError),
+    /// A setting of the kernel.
+    #[error("the kernel could not be prepared")]
+    Setting(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The BPF programs.
+    #[error("the BPF programs could not be put in force")]
+    Programs(#[from] ProgramError),
+    /// Netlink, or the programs' events.
+    #[error("the kernel does not tell of {what}: {cause}")]
+    Kernel {
+        /// Of what.
+        what: &'static str,
+        /// What it says.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn kernel<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: &'static str,
+) -> impl FnOnce(E) -> StartError {
+    move |cause| StartError::Kernel { what, cause: cause.into() }
+}
+
+impl Agent {
+    /// Puts the programs in force and begins to dial the routing stacks. What a former run left in force stays so
+    /// meanwhile. Must be called inside a current-thread tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; what was put in force until then stays.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let identity = identity(&config)?;
+        let netlink = netlink()?;
+        let interfaces = find_interfaces(&netlink, &config).await?;
+        prepare_interfaces(&config.node.interfaces).map_err(|e| StartError::Setting(e.into()))?;
+        let netns_cookie = netns_cookie().map_err(kernel("its network namespace's number"))?;
+
+        // The ends come first: what ends from now on is told, what ended before is in no picture.
+        let ends = Ends::subscribe().map_err(kernel("the ends of sockets"))?;
+        let programs = Programs::start(&settings(&config, &interfaces, netns_cookie))?;
+        let sockets = SocketEvents::open(&programs.maps).map_err(kernel("events of sockets"))?;
+        // What was told before is in the first look.
+        drop(sockets.take());
+        let in_force = |cause| ProgramError::Bpf { what: "read what is in force".to_owned(), cause };
+        let inherited = programs.maps.inherited().map_err(in_force)?;
+        let events_lost = programs.maps.counters().map_err(in_force)?.get(EVENTS_LOST).copied().unwrap_or(0);
+        let dvipas: HashSet<_> = inherited.dvipas.keys().map(|d| d.address()).collect();
+        if !dvipas.is_empty() {
+            tracing::info!(dvipas = dvipas.len(), "took over what a former run left in force");
+        }
+        let own = Own {
+            name: config.node.name.clone(),
+            cluster_address: config.node.cluster_address,
+            interfaces: interfaces.iter().map(|i| i.ifindex).collect(),
+            routing_stacks: config.routing_stacks.iter().map(|s| s.name.clone()).collect(),
+            repair: config.repair,
+        };
+        let (endpoint, sessions) = Endpoint::bind(Listen::DialOnly, &identity, session_settings(&config))?;
+        for stack in &config.routing_stacks {
+            endpoint.dial(stack.name.clone(), stack.control);
+        }
+        let (asker, questions) = mpsc::channel(QUESTIONS);
+        let now = Instant::now();
+        Ok(Self {
+            machine: Machine::new(own, inherited, now),
+            netns_cookie,
+            interfaces,
+            programs,
+            netlink,
+            endpoint,
+            sessions,
+            sockets,
+            ends,
+            tasks: JoinSet::new(),
+            meter: Meter::new(now),
+            used: Use::default(),
+            events_lost,
+            dvipas,
+            questions,
+            asker,
+            config,
+        })
+    }
+}
+
+/// Removes programs, pins and DVIPAs of this configuration from the host. Connections to the DVIPAs end.
+///
+/// # Errors
+/// [`StartError`] with what could not be removed; what was before it is.
+pub async fn clean_up(config: &Config) -> Result<(), StartError> {
+    let netlink = netlink()?;
+    let mut interfaces = Vec::new();
+    for name in &config.node.interfaces {
+        match interfaces::find(&netlink, name).await {
+            Ok(interface) => interfaces.push(interface),
+            Err(cause) => tracing::warn!(%cause, "nothing to remove from this interface"),
+        }
+    }
+    for dvipa in programs::remove(&pin(config), &interfaces)? {
+        addresses::remove(&netlink, dvipa).await.map_err(kernel("the removal of an address"))?;
+        tracing::info!(%dvipa, "removed");
+    }
+    Ok(())
+}
+
+fn identity(config: &Config) -> Result<Identity, StartError> {
+    let files = IdentityFiles {
+        ca: config.cluster.ca.clone(),
+        certificate: config.cluster.certificate.clone(),
+        key: config.cluster.key.clone(),
+    };
+    Ok(Identity::load(&files, &config.node.name)?)
+}
+
+fn session_settings(config: &Config) -> SessionSettings {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let hello = Hello {
+        stack: config.node.name.to_string(),
+        cluster_addresses: config.node.cluster_address.iter().map(Address).collect(),
+        incarnation: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    SessionSettings { hello, heartbeat: config.cluster.heartbeat, lost_after: config.cluster.lost_after }
+}
+
+fn netlink() -> Result<rtnetlink::Handle, StartError> {
+    let open = || -> io::Result<_> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(handle)
+    };
+    open().map_err(kernel("its addresses"))
+}
+
+pub(super) async fn find_interfaces(
+    netlink: &rtnetlink::Handle,
+    config: &Config,
+) -> Result<Vec<Interface>, InterfaceError> {
+    let mut found = Vec::new();
+    for name in &config.node.interfaces {
+        found.push(interfaces::find(netlink, name).await?);
+    }
+    Ok(found)
+}
+
+fn pin(config: &Config) -> std::path::PathBuf {
+    config.bpf.pin.join(config.node.name.as_str())
+}
+
+pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: u64) -> Settings {
+    let smallest = interfaces.iter().map(|i| i.mtu).min().unwrap_or(1500);
+    Settings {
+        pin: pin(config),
+        cgroup: config.bpf.cgroup.clone(),
+        cluster_address: config.node.cluster_address,
+        interfaces: interfaces.to_vec(),
+        fabric_mtu: config.node.fabric_mtu.unwrap_or(u16::try_from(smallest).unwrap_or(u16::MAX)),
+        netns_cookie,
+    }
+}

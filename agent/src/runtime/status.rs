@@ -1,0 +1,140 @@
+//! What operators see of an agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Dvipa, Protocol, StackName};
+use serde::Serialize;
+use transport::PeerState;
+
+use super::Agent;
+use crate::counters::{COUNTERS, Fault};
+use crate::machine::Standing;
+
+/// An agent's state.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The stack's name.
+    pub name: StackName,
+    /// The software's version.
+    pub version: &'static str,
+    /// How it stands with each routing stack, by name.
+    pub routing_stacks: BTreeMap<StackName, RoutingStackStatus>,
+    /// The DVIPAs of this host.
+    pub dvipas: Vec<DvipaStatus>,
+    /// Outer sources that encapsulated packets are accepted from.
+    pub forwarders: BTreeSet<std::net::IpAddr>,
+    /// Listening sockets of this host, counted for a DVIPA or not.
+    pub listeners: usize,
+    /// Connections with a DVIPA.
+    pub connections: usize,
+    /// Use of all processors over the last second, in thousandths.
+    pub cpu_permille: u16,
+    /// Share of the last second in which some task waited for memory, in thousandths.
+    pub memory_pressure_permille: u16,
+    /// What the programs counted.
+    pub counters: Vec<CounterStatus>,
+}
+
+/// A routing stack, as this agent sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoutingStackStatus {
+    /// Where its sessions are.
+    pub control: std::net::SocketAddr,
+    /// `apart`, `greeted` (no VIPA list yet), `listed` (being answered) or `reporting`.
+    pub session: &'static str,
+    /// Why there is no session, with the fix where one is known.
+    pub why: Option<String>,
+}
+
+/// A DVIPA of this host.
+#[derive(Clone, Debug, Serialize)]
+pub struct DvipaStatus {
+    /// Its address.
+    pub dvipa: Dvipa,
+    /// What each routing stack was told that applications here serve.
+    pub served: BTreeMap<StackName, Vec<ServedStatus>>,
+}
+
+/// A protocol and port.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ServedStatus {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+}
+
+/// A counter and what it means.
+#[derive(Clone, Debug, Serialize)]
+pub struct CounterStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// How often.
+    pub value: u64,
+    /// Who is at fault.
+    pub fault: Fault,
+    /// What it means.
+    pub sentence: &'static str,
+}
+
+fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Apart => "apart",
+        Standing::Greeted => "greeted",
+        Standing::Listed | Standing::Looking => "listed",
+        Standing::Reporting => "reporting",
+    }
+}
+
+impl Agent {
+    /// The state now.
+    pub(super) fn status(&self) -> Status {
+        let view = self.machine.view();
+        let served = |by_stack: BTreeMap<StackName, BTreeSet<_>>| {
+            let ports = |set: BTreeSet<(Protocol, u16)>| {
+                set.into_iter().map(|(protocol, port)| ServedStatus { protocol, port }).collect()
+            };
+            by_stack.into_iter().map(|(stack, set)| (stack, ports(set))).collect()
+        };
+        let values = self.programs.maps.counters().unwrap_or_default();
+        let counters = COUNTERS.iter().zip(values).map(|(c, value)| CounterStatus {
+            name: c.name,
+            value,
+            fault: c.fault,
+            sentence: c.sentence,
+        });
+        Status {
+            name: self.config.node.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            routing_stacks: self.routing_stacks(&view.standings),
+            dvipas: view
+                .dvipas
+                .into_iter()
+                .map(|(dvipa, s)| DvipaStatus { dvipa, served: served(s) })
+                .collect(),
+            forwarders: view.forwarders,
+            listeners: view.listeners,
+            connections: view.connections,
+            cpu_permille: self.used.cpu_permille,
+            memory_pressure_permille: self.used.memory_pressure_permille,
+            counters: counters.collect(),
+        }
+    }
+
+    fn routing_stacks(
+        &self,
+        standings: &BTreeMap<StackName, Standing>,
+    ) -> BTreeMap<StackName, RoutingStackStatus> {
+        let peers = self.endpoint.peers();
+        let why = |name: &StackName| match peers.iter().find(|p| p.peer == *name).map(|p| &p.state) {
+            Some(PeerState::Waiting { why }) => Some(why.clone()),
+            Some(PeerState::Up | PeerState::Dialling) | None => None,
+        };
+        let status = |stack: &crate::config::RoutingStack| RoutingStackStatus {
+            control: stack.control,
+            session: word(standings.get(&stack.name).copied().unwrap_or_default()),
+            why: why(&stack.name),
+        };
+        self.config.routing_stacks.iter().map(|stack| (stack.name.clone(), status(stack))).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! sock_diag(7): all sockets at once, and the end of each.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+
+use model::{Connection, Protocol};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{
+    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TCP_CLOSE, TCP_LISTEN,
+};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, Timer,
+};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
+
+use crate::machine::{Bound, Cookie, Event, Ifindex, Listener, Picture, Scope};
+
+/// The kernel writes at most 32 kB of a dump at a time.
+const REPLY_BYTES: usize = 64 << 10;
+/// `1 << (SKNLGRP_INET_TCP_DESTROY - 1)` and so on for UDP and IPv6 (linux/sock_diag.h).
+const DESTROY_GROUPS: u32 = 0b1111;
+/// Room for ends that were not read yet, in bytes.
+const DESTROY_BUFFER: usize = 4 << 20;
+
+/// All sockets of the scope; of connections those with one of these local addresses.
+///
+/// # Errors
+/// What the system says.
+pub fn look(scope: Scope, dvipas: &HashSet<IpAddr>) -> io::Result<Picture> {
+    let mut picture = Picture::default();
+    for family in [AF_INET, AF_INET6] {
+        dump(family, IPPROTO_UDP, StateFlags::CLOSE, |socket| {
+            picture.listeners.extend(listener(Protocol::Udp, socket));
+        })?;
+        if scope == Scope::All {
+            dump(family, IPPROTO_TCP, tcp_states(), |socket| {
+                if socket.header.state == TCP_LISTEN {
+                    picture.listeners.extend(listener(Protocol::Tcp, socket));
+                } else {
+                    let ours = |(_, c): &(Cookie, Connection)| dvipas.contains(&c.dvipa.ip());
+                    picture.connections.extend(connection(socket).filter(ours));
+                }
+            })?;
+        }
+    }
+    Ok(picture)
+}
+
+/// The fullest accept queue of TCP listeners on these ports, in thousandths of its limit.
+///
+/// # Errors
+/// What the system says.
+pub fn fullest_accept_queue(ports: &HashSet<u16>) -> io::Result<u16> {
+    let mut fullest = 0;
+    for family in [AF_INET, AF_INET6] {
+        dump(family, IPPROTO_TCP, StateFlags::LISTEN, |socket| {
+            let header = &socket.header;
+            if ports.contains(&header.socket_id.source_port) {
+                let waiting = u64::from(header.recv_queue) * 1000 / u64::from(header.send_queue.max(1));
+                fullest = fullest.max(u16::try_from(waiting.min(1000)).unwrap_or(1000));
+            }
+        })?;
+    }
+    Ok(fullest)
+}
+
+/// Listening, or established and not yet closed by both sides.
+fn tcp_states() -> StateFlags {
+    StateFlags::LISTEN
+        | StateFlags::ESTABLISHED
+        | StateFlags::FIN_WAIT1
+        | StateFlags::FIN_WAIT2
+        | StateFlags::CLOSE_WAIT
+        | StateFlags::CLOSING
+        | StateFlags::LAST_ACK
+}
+
+fn listener(protocol: Protocol, socket: &InetResponse) -> Option<(Cookie, Listener)> {
+    let id = &socket.header.socket_id;
+    let v6only = socket.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
+    let interface = Some(id.interface_id).filter(|i| *i != 0).map(Ifindex);
+    let bound = Bound::new(id.source_address, v6only);
+    let listener = Listener { protocol, bound, port: id.source_port, interface };
+    (id.source_port != 0).then_some((cookie(id), listener))
+}
+
+/// `None` for what is left of a connection without its socket (TIME-WAIT, or FIN-WAIT-2 kept by a timer).
+fn connection(socket: &InetResponse) -> Option<(Cookie, Connection)> {
+    let id = &socket.header.socket_id;
+    let client = std::net::SocketAddr::new(id.destination_address, id.destination_port);
+    let dvipa = std::net::SocketAddr::new(id.source_address, id.source_port);
+    let connection = Connection::new(Protocol::Tcp, client, dvipa)?;
+    (socket.header.timer != Some(Timer::TimeWait)).then_some((cookie(id), connection))
+}
+
+/// The kernel writes the lower half first (`sock_diag_save_cookie`).
+fn cookie(id: &SocketId) -> Cookie {
+    let [a, b, c, d, e, f, g, h] = id.cookie;
+    let (low, high) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
+    Cookie(u64::from(high) << 32 | u64::from(low))
+}
+
+fn dump(family: u8, protocol: u8, states: StateFlags, mut each: impl FnMut(&InetResponse)) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&request(family, protocol, states), 0)?;
+    let mut buffer = vec![0; REPLY_BYTES];
+    loop {
+        let bytes = socket.recv(&mut buffer.as_mut_slice(), 0)?;
+        for message in messages(buffer.get(..bytes).unwrap_or_default()) {
+            match message?.payload {
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(e) => return Err(e.to_io()),
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(&response),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn request(family: u8, protocol: u8, states: StateFlags) -> Vec<u8> {
+    let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+    let extensions = ExtensionFlags::empty();
+    let request = InetRequest { family, protocol, extensions, states, socket_id };
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// The netlink messages in a datagram, each padded to four bytes.
+fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<SockDiagMessage>>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest);
+        let bytes = message.as_ref().map_or(rest.len(), |m| m.header.length as usize);
+        rest = rest.get(bytes.next_multiple_of(4)..).unwrap_or_default();
+        Some(message.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)))
+    })
+}
+
+/// Tells of the end of every TCP and UDP socket of this network namespace, also of those that were opened before the
+/// agent's programs were attached.
+pub struct Ends {
+    socket: TokioSocket,
+}
+
+impl Ends {
+    /// Subscribes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn subscribe() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_SOCK_DIAG)?;
+        socket.socket_mut().set_rx_buf_sz(DESTROY_BUFFER)?;
+        socket.socket_mut().bind(&SocketAddr::new(0, DESTROY_GROUPS))?;
+        Ok(Self { socket })
+    }
+
+    /// Waits for the next ends. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn next(&mut self) -> io::Result<Vec<Event>> {
+        match self.socket.recv_from_full().await {
+            Ok((datagram, _)) => Ok(messages(&datagram).filter_map(ended).collect()),
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(vec![Event::EventsLost]),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn ended(message: io::Result<NetlinkMessage<SockDiagMessage>>) -> Option<Event> {
+    let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket)) = message.ok()?.payload else {
+        return None;
+    };
+    // Of sockets that never had a port nobody was told.
+    let id = &socket.header.socket_id;
+    (id.source_port != 0 || socket.header.state == TCP_CLOSE).then(|| Event::Ended(cookie(id)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! What the socket programs tell, out of their ring buffer.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use libbpf_rs::RingBufferBuilder;
+use model::{Connection, Protocol};
+use tokio::io::unix::AsyncFd;
+
+use super::kernel::{self, Ring};
+use super::maps::Maps;
+use crate::machine::{Bound, Cookie, Event, Ifindex, Listener};
+
+/// Bytes of `struct event` of bpf/sockets.bpf.c.
+const EVENT_BYTES: usize = 56;
+/// What its `kind` may be.
+const LISTENING: u8 = 1;
+const LISTEN_ENDED: u8 = 2;
+const ESTABLISHED: u8 = 3;
+const ENDED: u8 = 4;
+const UDP_BOUND: u8 = 5;
+
+/// The reader of the ring buffer.
+pub struct Events {
+    ring: AsyncFd<Ring>,
+    read: Rc<RefCell<Vec<Event>>>,
+}
+
+impl Events {
+    /// A reader of the programs' events, also of those that they told before there was one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(maps: &Maps) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let read = Rc::new(RefCell::new(Vec::new()));
+        let mut builder = RingBufferBuilder::new();
+        let into = Rc::clone(&read);
+        builder.add(&maps.events, move |bytes| {
+            into.borrow_mut().extend(parse(bytes));
+            0
+        })?;
+        Ok(Self { ring: kernel::register(builder.build()?)?, read })
+    }
+
+    /// Waits until there are events, and takes all that are there. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn next(&self) -> std::io::Result<Vec<Event>> {
+        loop {
+            let mut ready = self.ring.readable().await?;
+            ready.clear_ready();
+            let events = self.take();
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Takes all events that are there.
+    pub fn take(&self) -> Vec<Event> {
+        // An interrupted poll leaves the rest for the next one.
+        let _ = self.ring.get_ref().0.poll(Duration::ZERO);
+        self.read.take()
+    }
+}
+
+/// Reads a `struct event`; `None` for what the programs do not write.
+fn parse(bytes: &[u8]) -> Option<Event> {
+    let bytes: &[u8; EVENT_BYTES] = bytes.try_into().ok()?;
+    let (cookie, rest) = bytes.split_first_chunk::<8>()?;
+    let (local, rest) = rest.split_first_chunk::<16>()?;
+    let (remote, rest) = rest.split_first_chunk::<16>()?;
+    let (interface, rest) = rest.split_first_chunk::<4>()?;
+    let (local_port, rest) = rest.split_first_chunk::<2>()?;
+    let (remote_port, rest) = rest.split_first_chunk::<2>()?;
+    let [kind, v6, v6only, ..] = *rest else { return None };
+
+    let cookie = Cookie(u64::from_ne_bytes(*cookie));
+    let end = |address: &[u8; 16], port: &[u8; 2]| {
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::from(*address)), u16::from_ne_bytes(*port))
+    };
+    let (local, remote) = (end(local, local_port), end(remote, remote_port));
+    match kind {
+        LISTENING => {
+            let address = if v6 == 0 { local.ip().to_canonical() } else { local.ip() };
+            let interface = Some(u32::from_ne_bytes(*interface)).filter(|i| *i != 0).map(Ifindex);
+            let bound = Bound::new(address, v6only != 0);
+            let listener = Listener { protocol: Protocol::Tcp, bound, port: local.port(), interface };
+            Some(Event::Listening(cookie, listener))
+        }
+        ESTABLISHED => Connection::new(Protocol::Tcp, remote, local).map(|c| Event::Established(cookie, c)),
+        LISTEN_ENDED | ENDED => Some(Event::Ended(cookie)),
+        UDP_BOUND => Some(Event::UdpBound),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Single system calls that no library has in the form needed.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::RingBuffer;
+use rustix::fs::statfs;
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
+use tokio::io::unix::AsyncFd;
+
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// Where a BPF file system belongs.
+const BPF_FS: &str = "/sys/fs/bpf";
+
+/// The number of this process's network namespace, as BPF programs see it (Linux 5.14).
+///
+/// # Errors
+/// What the system says.
+pub fn netns_cookie() -> io::Result<u64> {
+    let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0u64;
+    let mut bytes = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: `cookie` and `bytes` are valid for writes, `bytes` is the size of `cookie`, and the kernel writes no more
+    // than that. The agent's tests see no event at all if the value were wrong.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut bytes,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The root of cgroup v2: the given directory, or where it is mounted, or else a mount that nobody else sees.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn cgroup_root(configured: Option<&Path>) -> io::Result<OwnedFd> {
+    match configured.map(Path::to_path_buf).or_else(mounted_cgroup) {
+        Some(path) => Ok(File::open(path)?.into()),
+        None => detached_cgroup(),
+    }
+}
+
+/// Fields of a line: id, parent, device, root, mount point, options, optional fields, `-`, type, … (proc(5)).
+fn mounted_cgroup() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let is_root = fields.next()? == "/";
+        (is_root && kind.starts_with("cgroup2 ")).then(|| fields.next().map(PathBuf::from))?
+    })
+}
+
+fn detached_cgroup() -> io::Result<OwnedFd> {
+    let filesystem = mount::fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_create(&filesystem)?;
+    Ok(mount::fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// Makes `path` a directory on a BPF file system. If there is none, one is mounted on its parent, or where it belongs.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn bpf_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    if path.starts_with(BPF_FS) {
+        mount_bpf_fs(Path::new(BPF_FS))?;
+    } else {
+        fs::create_dir_all(parent)?;
+        mount_bpf_fs(parent)?;
+    }
+    fs::create_dir_all(path)
+}
+
+fn mount_bpf_fs(path: &Path) -> io::Result<()> {
+    if statfs(path)?.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    tracing::info!(path = %path.display(), "mounting a BPF file system");
+    mount::mount("baton", path, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
+    Ok(())
+}
+
+/// A ring buffer whose events can be waited for.
+#[derive(Debug)]
+pub(super) struct Ring(pub(super) RingBuffer<'static>);
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.epoll_fd()
+    }
+}
+
+/// Registers a ring buffer with the runtime.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn register(ring: RingBuffer<'static>) -> io::Result<AsyncFd<Ring>> {
+    // SAFETY: the ring buffer owns its epoll descriptor, opens it when it is made and closes it when it is dropped, and
+    // gives no other one in between (libbpf `ring_buffer__epoll_fd`); the `AsyncFd` owns the ring buffer. The tests of
+    // events would hang if it were another one.
+    Ok(unsafe { AsyncFd::register(Ring(ring)) }?)
+}

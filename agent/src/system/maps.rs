@@ -1,0 +1,113 @@
+//! The maps that the agent shares with its programs: what they are told, and what they count.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use model::Dvipa;
+
+use crate::counters::COUNTERS;
+use crate::machine::{Inherited, Origin};
+
+/// The maps of a loaded set of programs.
+#[derive(Debug)]
+pub struct Maps {
+    pub(super) forwarders: MapHandle,
+    pub(super) dvipas: MapHandle,
+    pub(super) counters: MapHandle,
+    pub(super) events: MapHandle,
+}
+
+/// `struct address` of bpf/address.h.
+type AddressBytes = [u8; 16];
+/// `struct origin` of bpf/dvipas.h: two addresses.
+const ORIGIN_BYTES: usize = 32;
+
+fn to_bytes(address: IpAddr) -> AddressBytes {
+    match address {
+        IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+        IpAddr::V6(a) => a.octets(),
+    }
+}
+
+fn from_bytes(bytes: &[u8]) -> Option<IpAddr> {
+    let bytes: AddressBytes = bytes.try_into().ok()?;
+    Some(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical())
+}
+
+fn origin_from_bytes(bytes: &[u8]) -> Option<Origin> {
+    let (to, from) = bytes.split_at_checked(size_of::<AddressBytes>())?;
+    let (to, from) = (from_bytes(to)?, from_bytes(from)?);
+    (!to.is_unspecified()).then_some(Origin { to, from })
+}
+
+impl Maps {
+    /// Accepts encapsulated packets from these sources and no others. New ones are added before old ones go.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_forwarders(&self, forwarders: &BTreeSet<IpAddr>) -> libbpf_rs::Result<()> {
+        for address in forwarders {
+            self.forwarders.update(&to_bytes(*address), &[1], MapFlags::ANY)?;
+        }
+        for key in self.forwarders.keys().collect::<Vec<_>>() {
+            if from_bytes(&key).is_none_or(|address| !forwarders.contains(&address)) {
+                self.forwarders.delete(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The programs treat this as a DVIPA of this host.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add_dvipa(&self, dvipa: Dvipa, origin: Option<Origin>) -> libbpf_rs::Result<()> {
+        let mut value = [0; ORIGIN_BYTES];
+        if let Some(Origin { to, from }) = origin {
+            let (first, second) = value.split_at_mut(size_of::<AddressBytes>());
+            first.copy_from_slice(&to_bytes(to));
+            second.copy_from_slice(&to_bytes(from));
+        }
+        self.dvipas.update(&to_bytes(dvipa.address()), &value, MapFlags::ANY)
+    }
+
+    /// The programs no longer treat this as a DVIPA.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove_dvipa(&self, dvipa: Dvipa) -> libbpf_rs::Result<()> {
+        match self.dvipas.delete(&to_bytes(dvipa.address())) {
+            Err(e) if e.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// What is in force, left by a former run of the agent.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn inherited(&self) -> libbpf_rs::Result<Inherited> {
+        let mut inherited = Inherited::default();
+        inherited.forwarders.extend(self.forwarders.keys().filter_map(|key| from_bytes(&key)));
+        for key in self.dvipas.keys() {
+            let origin = self.dvipas.lookup(&key, MapFlags::ANY)?.and_then(|value| origin_from_bytes(&value));
+            inherited.dvipas.extend(from_bytes(&key).map(|address| (Dvipa::new(address), origin)));
+        }
+        Ok(inherited)
+    }
+
+    /// The counters, in the order of [`COUNTERS`], summed over the processors.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn counters(&self) -> libbpf_rs::Result<Vec<u64>> {
+        let read = |index: usize| {
+            let key = u32::try_from(index).unwrap_or(u32::MAX).to_ne_bytes();
+            let per_cpu = self.counters.lookup_percpu(&key, MapFlags::ANY)?.unwrap_or_default();
+            let number = |bytes: &Vec<u8>| bytes.as_slice().try_into().map_or(0, u64::from_ne_bytes);
+            Ok(per_cpu.iter().map(number).fold(0, u64::wrapping_add))
+        };
+        (0..COUNTERS.len()).map(read).collect()
+    }
+}

@@ -1,0 +1,308 @@
+//! The BPF programs: loaded, attached, taken over from a former run, removed.
+//!
+//! What outlives the agent: the tc filters (the kernel holds their programs and maps), and in `PIN/NAME` the maps and the
+//! links of the socket programs. The next run takes the maps over, so that what is accepted and what is a DVIPA never is
+//! empty in between, and replaces each program by its own in one step: no packet and no event meets neither.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{
+    Link, MapCore, MapHandle, OpenMapMut, OpenObject, ProgramMut, TC_EGRESS, TC_INGRESS, TcHook,
+};
+use model::{ClusterAddress, Dvipa};
+
+use super::interfaces::Interface;
+use super::kernel;
+use super::maps::Maps;
+use crate::machine::Inherited;
+
+/// The loaders that build.rs has written.
+mod skeletons {
+    #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+    pub(super) mod decapsulate {
+        include!(concat!(env!("OUT_DIR"), "/decapsulate.skel.rs"));
+    }
+    #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+    pub(super) mod egress {
+        include!(concat!(env!("OUT_DIR"), "/egress.skel.rs"));
+    }
+    #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+    pub(super) mod sockets {
+        include!(concat!(env!("OUT_DIR"), "/sockets.skel.rs"));
+    }
+}
+
+use skeletons::decapsulate::DecapsulateSkelBuilder;
+use skeletons::egress::EgressSkelBuilder;
+use skeletons::sockets::SocketsSkelBuilder;
+
+/// The place of the filters among others of an interface: before most.
+const TC_PRIORITY: u32 = 10;
+const TC_HANDLE: u32 = 1;
+
+/// Room that is left for encapsulation when the MSS is clamped, in bytes: IPv6 (40), UDP (8), GUE (4) and 12 of options.
+pub const ENCAPSULATION_BYTES: u16 = 64;
+const IPV4_AND_TCP_BYTES: u16 = 40;
+const IPV6_AND_TCP_BYTES: u16 = 60;
+
+/// What the programs are told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory of this stack's pins.
+    pub pin: PathBuf,
+    /// The root of cgroup v2, if configured.
+    pub cgroup: Option<PathBuf>,
+    /// Where forwarders send packets to.
+    pub cluster_address: ClusterAddress,
+    /// Where the packets arrive; never empty, the first leads to the routing stacks.
+    pub interfaces: Vec<Interface>,
+    /// The largest IP packet that the fabric carries, in bytes.
+    pub fabric_mtu: u16,
+    /// Whose sockets are told of.
+    pub netns_cookie: u64,
+}
+
+/// Why the programs can't be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// A file or directory.
+    #[error("cannot use {what} {}: {cause}", path.display())]
+    Path {
+        /// For what.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// A system call of libbpf.
+    #[error("cannot {what}: {cause}; the agent needs Linux 6.3 with BTF, and root")]
+    Bpf {
+        /// What was attempted.
+        what: String,
+        /// What libbpf says.
+        cause: libbpf_rs::Error,
+    },
+}
+
+fn bpf(what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> ProgramError {
+    move |cause| ProgramError::Bpf { what: what.into(), cause }
+}
+
+/// The programs in force.
+#[derive(Debug)]
+pub struct Programs {
+    decapsulate: OwnedFd,
+    egress: OwnedFd,
+    /// What they share with the agent.
+    pub maps: Maps,
+}
+
+impl Programs {
+    /// Loads and attaches the programs, in place of those of a former run if there are any.
+    ///
+    /// # Errors
+    /// [`ProgramError`] with what was attempted.
+    pub fn start(settings: &Settings) -> Result<Self, ProgramError> {
+        libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
+        let pin = &settings.pin;
+        let at_pin = |cause| ProgramError::Path { what: "the pin directory", path: pin.clone(), cause };
+        kernel::bpf_directory(pin).map_err(at_pin)?;
+        let programs = Self::load(settings)?;
+        programs.attach(&settings.interfaces)?;
+        Ok(programs)
+    }
+
+    fn load(settings: &Settings) -> Result<Self, ProgramError> {
+        let pin = |map: &mut OpenMapMut<'_>, name: &str| pin_map(map, &settings.pin.join(name));
+        let owned = |program: &ProgramMut<'_>| {
+            let cause =
+                |cause| ProgramError::Path { what: "the program of", path: settings.pin.clone(), cause };
+            program.as_fd().try_clone_to_owned().map_err(cause)
+        };
+        let handle = |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).map_err(bpf("keep a map"));
+
+        let mut storage = MaybeUninit::<OpenObject>::uninit();
+        let mut open =
+            DecapsulateSkelBuilder::default().open(&mut storage).map_err(bpf("open decapsulate"))?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            let ClusterAddress { v4, v6 } = settings.cluster_address;
+            constants.own_v4.word = words(v4.map(IpAddr::V4));
+            constants.own_v6.word = words(v6.map(IpAddr::V6));
+        }
+        pin(&mut open.maps.forwarders, "forwarders")?;
+        pin(&mut open.maps.dvipas, "dvipas")?;
+        pin(&mut open.maps.counters, "counters")?;
+        let skeleton = open.load().map_err(bpf("load decapsulate"))?;
+        let decapsulate = owned(&skeleton.progs.baton_decapsulate)?;
+        let forwarders = handle(&skeleton.maps.forwarders)?;
+        let dvipas = handle(&skeleton.maps.dvipas)?;
+        let counters = handle(&skeleton.maps.counters)?;
+
+        let mut storage = MaybeUninit::<OpenObject>::uninit();
+        let mut open = EgressSkelBuilder::default().open(&mut storage).map_err(bpf("open egress"))?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            let room = settings.fabric_mtu.saturating_sub(ENCAPSULATION_BYTES);
+            constants.mss_v4 = room.saturating_sub(IPV4_AND_TCP_BYTES);
+            constants.mss_v6 = room.saturating_sub(IPV6_AND_TCP_BYTES);
+            constants.encapsulated_ifindex = settings.interfaces.first().map_or(0, |i| i.ifindex.0);
+        }
+        pin(&mut open.maps.dvipas, "dvipas")?;
+        pin(&mut open.maps.counters, "counters")?;
+        let skeleton = open.load().map_err(bpf("load egress"))?;
+        let egress = owned(&skeleton.progs.baton_egress)?;
+
+        let mut storage = MaybeUninit::<OpenObject>::uninit();
+        let mut open = SocketsSkelBuilder::default().open(&mut storage).map_err(bpf("open sockets"))?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.netns_cookie = settings.netns_cookie;
+        }
+        pin(&mut open.maps.dvipas, "dvipas")?;
+        pin(&mut open.maps.counters, "counters")?;
+        pin(&mut open.maps.events, "events")?;
+        let skeleton = open.load().map_err(bpf("load sockets"))?;
+        let events = handle(&skeleton.maps.events)?;
+
+        let at = settings.cgroup.clone().unwrap_or_else(|| PathBuf::from("(found)"));
+        let at_cgroup = |cause| ProgramError::Path { what: "cgroup v2 at", path: at, cause };
+        let cgroup = kernel::cgroup_root(settings.cgroup.as_deref()).map_err(at_cgroup)?;
+        for program in
+            [&skeleton.progs.baton_sockets, &skeleton.progs.baton_bound_v4, &skeleton.progs.baton_bound_v6]
+        {
+            link(program, &cgroup, &settings.pin)?;
+        }
+        Ok(Self { decapsulate, egress, maps: Maps { forwarders, dvipas, counters, events } })
+    }
+
+    /// Attaches the packet programs where they are not; an interface may have been deleted and made again.
+    ///
+    /// # Errors
+    /// [`ProgramError`] with the interface.
+    pub fn attach(&self, interfaces: &[Interface]) -> Result<(), ProgramError> {
+        for Interface { name, ifindex, .. } in interfaces {
+            for (program, point) in [(&self.decapsulate, TC_INGRESS), (&self.egress, TC_EGRESS)] {
+                let mut hook = hook(program, ifindex.0, point);
+                let own = libbpf_rs::Program::id_from_fd(program.as_fd())
+                    .map_err(bpf("ask for a program's number"))?;
+                if hook.query().is_ok_and(|attached| attached == own) {
+                    continue;
+                }
+                let attached = hook.create().and_then(|mut hook| hook.replace(true).attach());
+                attached.map_err(bpf(format!("attach a program to {name}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes everything that the programs of this pin directory left on the host, and says which DVIPAs they had.
+///
+/// # Errors
+/// [`ProgramError`] with what was attempted.
+pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Vec<Dvipa>, ProgramError> {
+    let at_pin = |cause| ProgramError::Path { what: "the pin directory", path: pin.to_path_buf(), cause };
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
+    let nothing = OwnedFd::from(fs::File::open("/dev/null").map_err(at_pin)?);
+    for Interface { name, ifindex, .. } in interfaces {
+        for point in [TC_INGRESS, TC_EGRESS] {
+            let mut hook = hook(&nothing, ifindex.0, point);
+            if hook.query().is_ok() {
+                hook.detach().map_err(bpf(format!("detach a program from {name}")))?;
+            }
+        }
+    }
+    if !pin.exists() {
+        return Ok(Vec::new());
+    }
+    let inherited = match open_maps(pin) {
+        Ok(maps) => maps.inherited().map_err(bpf("read the map of DVIPAs"))?,
+        Err(_) => Inherited::default(),
+    };
+    for entry in fs::read_dir(pin).map_err(at_pin)? {
+        fs::remove_file(entry.map_err(at_pin)?.path()).map_err(at_pin)?;
+    }
+    // Another agent's pins may be in the parent; a directory that is mounted on stays.
+    let _ = fs::remove_dir(pin);
+    Ok(inherited.dvipas.into_keys().collect())
+}
+
+fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
+    let map = |name: &str| MapHandle::from_pinned_path(pin.join(name));
+    Ok(Maps {
+        forwarders: map("forwarders")?,
+        dvipas: map("dvipas")?,
+        counters: map("counters")?,
+        events: map("events")?,
+    })
+}
+
+/// The map is taken over if a former run has left it. One of another form, left by another version of the agent, is
+/// replaced by an empty one.
+fn pin_map(map: &mut OpenMapMut<'_>, path: &Path) -> Result<(), ProgramError> {
+    if let Ok(left) = MapHandle::from_pinned_path(path) {
+        let of_left = (left.map_type(), left.key_size(), left.value_size(), left.max_entries());
+        if of_left != (map.map_type(), map.key_size(), map.value_size(), map.max_entries()) {
+            tracing::warn!(path = %path.display(), "a map of a former run has another form, starting with an empty one");
+            let at = |cause| ProgramError::Path { what: "the map", path: path.to_path_buf(), cause };
+            fs::remove_file(path).map_err(at)?;
+        }
+    }
+    map.set_pin_path(path).map_err(bpf(format!("pin a map at {}", path.display())))
+}
+
+fn hook(program: &OwnedFd, ifindex: u32, point: libbpf_rs::TcAttachPoint) -> TcHook {
+    let mut hook = TcHook::new(program.as_fd());
+    hook.ifindex(ifindex.cast_signed()).attach_point(point).handle(TC_HANDLE).priority(TC_PRIORITY);
+    hook
+}
+
+/// Puts the program in the place of the one that a former run has linked, or links it anew.
+fn link(program: &ProgramMut<'_>, cgroup: &OwnedFd, pin: &Path) -> Result<(), ProgramError> {
+    let name = program.name().to_string_lossy().into_owned();
+    // Names with a dot are reserved on a BPF file system.
+    let path = pin.join(format!("{name}_link"));
+    if path.exists() {
+        let replaced = Link::open(&path).and_then(|mut link| {
+            link.update_prog(program)?;
+            link.disconnect();
+            Ok(())
+        });
+        match replaced {
+            Ok(()) => return Ok(()),
+            Err(cause) => {
+                tracing::warn!(%cause, program = name, "a former link can't be taken over, linking anew")
+            }
+        }
+        let at = |cause| ProgramError::Path { what: "the link", path: path.clone(), cause };
+        fs::remove_file(&path).map_err(at)?;
+    }
+    let mut link =
+        program.attach_cgroup(cgroup.as_raw_fd()).map_err(bpf(format!("attach {name} to the cgroup")))?;
+    link.pin(&path).map_err(bpf(format!("pin the link of {name}")))
+}
+
+/// `struct address` of bpf/address.h; all zero for none.
+fn words(address: Option<IpAddr>) -> [u32; 4] {
+    let octets = match address {
+        Some(IpAddr::V4(a)) => a.to_ipv6_mapped().octets(),
+        Some(IpAddr::V6(a)) => a.octets(),
+        None => [0; 16],
+    };
+    let (words, _) = octets.as_chunks::<4>();
+    std::array::from_fn(|i| words.get(i).map_or(0, |word| u32::from_ne_bytes(*word)))
+}
+
+fn log(level: libbpf_rs::PrintLevel, text: String) {
+    match level {
+        libbpf_rs::PrintLevel::Debug => tracing::trace!("libbpf: {}", text.trim_end()),
+        libbpf_rs::PrintLevel::Info | libbpf_rs::PrintLevel::Warn => {
+            tracing::debug!("libbpf: {}", text.trim_end())
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The definitions as they stand in the file, each with its place: what `check` needs to say where two of them clash.
+
+use std::ops::Range;
+
+use ipnet::IpNet;
+use model::dpt::Method;
+use model::{Dvipa, Protocol, Rank};
+
+use super::section::At;
+use super::vipadynamic::{Candidate, Moveable};
+
+/// All VIPADYNAMIC statements.
+#[derive(Debug, Default)]
+pub(super) struct Drafts {
+    pub(super) defines: Vec<DraftDefine>,
+    pub(super) backups: Vec<DraftBackup>,
+    pub(super) distributes: Vec<DraftDistribute>,
+    pub(super) ranges: Vec<DraftRange>,
+    /// Addresses of all VIPADEFINE and VIPABACKUP statements, also of those with another mistake; `None` for an address
+    /// that is a mistake itself. So one mistake does not make a distribution of the address a second one.
+    pub(super) mentioned: Vec<Option<Dvipa>>,
+}
+
+/// VIPADEFINE
+#[derive(Debug)]
+pub(super) struct DraftDefine {
+    pub(super) dvipa: At<Dvipa>,
+    pub(super) prefix_bits: u8,
+    pub(super) moveable: Moveable,
+}
+
+/// VIPABACKUP
+#[derive(Debug)]
+pub(super) struct DraftBackup {
+    pub(super) dvipa: At<Dvipa>,
+    pub(super) rank: Rank,
+    pub(super) prefix_bits: Option<u8>,
+    pub(super) moveable: Option<Moveable>,
+}
+
+/// VIPADISTRIBUTE
+#[derive(Debug)]
+pub(super) struct DraftDistribute {
+    pub(super) dvipa: At<Dvipa>,
+    pub(super) protocol: Protocol,
+    /// Empty: not enumerated.
+    pub(super) ports: Vec<At<u16>>,
+    pub(super) destip: DraftDestip,
+    /// `None`: a mistake.
+    pub(super) method: Option<Method>,
+    pub(super) weights: DraftWeights,
+    pub(super) content_routed: Option<At<bool>>,
+    pub(super) policies: Vec<DraftPolicy>,
+}
+
+/// DESTIP
+#[derive(Debug)]
+pub(super) enum DraftDestip {
+    All,
+    List(Vec<At<Candidate>>),
+    /// Something in the list is a mistake: what else it has can't be held against anything.
+    Unclear,
+}
+
+/// Weights, and where they begin.
+#[derive(Debug)]
+pub(super) enum DraftWeights {
+    Equal,
+    Configured(Range<usize>, Vec<(At<Candidate>, u16)>),
+    Load(Range<usize>),
+}
+
+/// A service policy.
+#[derive(Debug)]
+pub(super) struct DraftPolicy {
+    pub(super) client: At<IpNet>,
+    pub(super) destip: DraftDestip,
+    pub(super) weights: DraftWeights,
+}
+
+/// VIPARANGE
+#[derive(Debug)]
+pub(super) struct DraftRange {
+    pub(super) range: At<IpNet>,
+    pub(super) moveable: Moveable,
+}

@@ -1,0 +1,69 @@
+//! `batond.toml`: typed, and every mistake with its place and its fix.
+//!
+//! In reading order: [`Config`] (the tree of values), [`VipaDynamic`] (row W1), `section` and `value` (how one table and
+//! one value are read), `read` (which keys there are), `check` (what has to fit together), [`Mistakes`] (what a person
+//! sees), and `reload` (what may change while the node runs). `docs/configuration.md` describes every key.
+
+mod check;
+mod draft;
+mod mistake;
+mod read;
+mod reload;
+mod section;
+mod tree;
+mod value;
+mod vipadynamic;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use mistake::{Mistake, Mistakes};
+pub use reload::Frozen;
+pub use tree::*;
+pub use vipadynamic::*;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file has mistakes: all of them, in the order of the file.
+    #[error(transparent)]
+    Mistakes(Box<Mistakes>),
+}
+
+impl Config {
+    /// Reads a file. Relative paths in it are relative to it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`], or every mistake that the file has.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&path.display().to_string(), &text, directory)
+            .map_err(|m| ConfigError::Mistakes(Box::new(m)))
+    }
+
+    /// Reads a text. `name` is what messages call it, `directory` is where relative paths begin.
+    ///
+    /// # Errors
+    /// Every mistake that the text has.
+    pub fn parse(name: &str, text: &str, directory: &Path) -> Result<Self, Mistakes> {
+        let mut ledger = mistake::Ledger::default();
+        let config = read::file(text, directory, &mut ledger);
+        match config {
+            Some(config) if ledger.is_clean() => Ok(config),
+            _ => Err(ledger.close(name, text)),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Which keys there are: one function a section, in the order of the file.
+
+mod forwarder;
+mod vipadynamic;
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use model::dpt::Encapsulation;
+use model::{ClusterAddress, StackName};
+use toml::de::DeTable;
+
+use super::check::{self, Own};
+use super::mistake::Ledger;
+use super::section::{At, Section};
+use super::tree::{Admin, Cluster, Config, Node, StackOverride};
+use super::value::Value;
+
+/// The words for encapsulations.
+pub(super) const ENCAPSULATIONS: [(&str, Encapsulation); 3] =
+    [("gue", Encapsulation::Gue), ("ipip", Encapsulation::Ipip), ("l2", Encapsulation::L2)];
+
+/// The whole file. `None` if something that is needed is missing or wrong, which the ledger then says.
+pub(super) fn file(text: &str, directory: &Path, ledger: &mut Ledger) -> Option<Config> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        for error in errors {
+            syntax(&error, text, ledger);
+        }
+        return None;
+    }
+    let mut root = Section::new("", document.get_ref(), 0..0);
+    let node = root.table("node", ledger).and_then(|section| node(section, ledger));
+    let cluster = root.table("cluster", ledger).and_then(|section| cluster(section, directory, ledger));
+    let admin = root.table("admin", ledger).and_then(|section| admin(section, directory, ledger));
+    let forwarder = root.table("forwarder", ledger).and_then(|section| forwarder::forwarder(section, ledger));
+    let stacks = root.tables("stack", ledger);
+    let stacks: Vec<_> = stacks.into_iter().filter_map(|section| stack_override(section, ledger)).collect();
+    let drafts = vipadynamic::drafts(&mut root, ledger);
+    root.finish(ledger);
+
+    let own = node.as_ref().map(|(node, _)| Own { name: &node.name, address: node.cluster_address });
+    let stacks = check::stacks(stacks, own, ledger);
+    let vipadynamic = check::vipadynamic(drafts, own, ledger);
+    let (node, _) = node?;
+    Some(Config { node, cluster: cluster?, admin: admin?, forwarder: forwarder?, stacks, vipadynamic })
+}
+
+/// A mistake of the file's form.
+fn syntax(error: &toml::de::Error, text: &str, ledger: &mut Ledger) {
+    let what = error.message().lines().collect::<Vec<_>>().join(", ");
+    let fix = if what.contains("duplicate") {
+        "keep one of them"
+    } else {
+        "correct the TOML here: text needs quotes, a table is [name], one of several tables is [[name]]"
+    };
+    let end = text.len();
+    let span = error.span().unwrap_or(0..0);
+    ledger.add(&(span.start.min(end)..span.end.min(end)), format!("this is not TOML: {what}"), fix);
+}
+
+fn node(mut section: Section<'_>, ledger: &mut Ledger) -> Option<(Node, Range<usize>)> {
+    let name = section.required(
+        "name",
+        "add the name of this stack, as in its certificate: name = \"rt1\"",
+        ledger,
+        Value::stack_name,
+    );
+    let cluster_address = section.required(
+        "cluster_address",
+        "add this stack's addresses in the cluster: cluster_address = [\"198.18.0.10\"]",
+        ledger,
+        cluster_address,
+    );
+    let span = section.span().clone();
+    section.finish(ledger);
+    Some((Node { name: name?.value, cluster_address: cluster_address?.value }, span))
+}
+
+/// One address, or one of each family.
+fn cluster_address(value: Value<'_>, ledger: &mut Ledger) -> Option<ClusterAddress> {
+    let list = value.distinct("write one address, or one of each family", ledger, Value::host_address)?;
+    let addresses: Vec<_> = list.iter().map(|at| at.value).collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    let one_a_family = "keep at most one IPv4 and one IPv6 address";
+    match ClusterAddress::from_addresses(&addresses) {
+        Some(address) => Some(address),
+        None => {
+            value.wrong(ledger, "`cluster_address` has two addresses of one family".to_owned(), one_a_family)
+        }
+    }
+}
+
+fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Option<Cluster> {
+    let listen = section.required(
+        "listen",
+        "add the UDP address for sessions: listen = \"198.18.0.10:7440\"",
+        ledger,
+        Value::socket_address,
+    );
+    let mut file =
+        |key, fix| section.required(key, fix, ledger, |value, ledger| value.path(directory, ledger));
+    let ca =
+        file("ca", "add the cluster's certificate authority, made by `baton pki init`: ca = \"pki/ca.pem\"");
+    let certificate = file(
+        "certificate",
+        "add this stack's certificate, made by `baton pki issue`: certificate = \"pki/rt1.pem\"",
+    );
+    let key =
+        file("key", "add the certificate's private key, made by `baton pki issue`: key = \"pki/rt1.key\"");
+    let heartbeat = section.optional("heartbeat_ms", ledger, |v, l| v.milliseconds(10..=60_000, l));
+    let heartbeat_span = heartbeat.as_ref().map(|at| at.span.clone());
+    let lost_after = section.optional("lost_after_ms", ledger, |v, l| v.milliseconds(20..=600_000, l));
+    let lost_span = lost_after.as_ref().map(|at| at.span.clone());
+    let heartbeat = heartbeat.map_or(Duration::from_millis(200), |at| at.value);
+    let lost_after = lost_after.map_or(Duration::from_millis(1500), |at| at.value);
+    if lost_after < heartbeat.saturating_mul(2)
+        && let Some(span) = lost_span.or(heartbeat_span)
+    {
+        let (lost, beat) = (lost_after.as_millis(), heartbeat.as_millis());
+        let what = format!(
+            "`lost_after_ms` is {lost}, less than two heartbeats of {beat} ms: one late packet would lose a stack"
+        );
+        ledger.add(&span, what, format!("set lost_after_ms to at least {}, better {}", beat * 2, beat * 5));
+    }
+    section.finish(ledger);
+    Some(Cluster {
+        listen: listen?.value,
+        ca: ca?.value,
+        certificate: certificate?.value,
+        key: key?.value,
+        heartbeat,
+        lost_after,
+    })
+}
+
+fn admin(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Option<Admin> {
+    let socket = section.required(
+        "socket",
+        "add the path of the admin API's Unix socket: socket = \"/run/baton/batond.sock\"",
+        ledger,
+        |value, ledger| {
+            let path = value.path(directory, ledger)?;
+            // sockaddr_un(7): sun_path has 108 bytes with the final zero.
+            if path.as_os_str().len() > 107 {
+                let what = format!(
+                    "`socket`: {} is longer than the 107 bytes of a Unix socket's path",
+                    path.display()
+                );
+                return value.wrong(ledger, what, "choose a shorter path");
+            }
+            Some(path)
+        },
+    );
+    let metrics = section.optional("metrics", ledger, Value::socket_address);
+    section.finish(ledger);
+    Some(Admin { socket: socket?.value, metrics: metrics.map(|at| at.value) })
+}
+
+fn stack_override(mut section: Section<'_>, ledger: &mut Ledger) -> Option<At<StackOverride>> {
+    let name = section.required("name", "add the stack's name: name = \"t1\"", ledger, Value::stack_name);
+    let encapsulation = section.required(
+        "encapsulation",
+        "add how its packets are carried: encapsulation = \"l2\"",
+        ledger,
+        |value, ledger| value.choice(&ENCAPSULATIONS, ledger),
+    );
+    section.finish(ledger);
+    let name: At<StackName> = name?;
+    let value = StackOverride { name: name.value, encapsulation: encapsulation?.value };
+    Some(At { value, span: name.span })
+}

@@ -1,0 +1,140 @@
+//! What `batond.toml` says, after every check: plain values without places in a file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::dpt::Encapsulation;
+use model::{ClusterAddress, StackName};
+
+use super::VipaDynamic;
+
+/// A whole, valid configuration of a routing node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who this node is.
+    pub node: Node,
+    /// How it speaks with the other stacks.
+    pub cluster: Cluster,
+    /// Where operators reach it.
+    pub admin: Admin,
+    /// The poll-mode forwarder.
+    pub forwarder: Forwarder,
+    /// What differs for single stacks.
+    pub stacks: Vec<StackOverride>,
+    /// The DVIPAs: all `[[vipadynamic]]` blocks of the file, one after the other.
+    pub vipadynamic: VipaDynamic,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The stack's name, as in its certificate.
+    pub name: StackName,
+    /// Outer source addresses of forwarded packets, and where targets send encapsulated first SYNs.
+    pub cluster_address: ClusterAddress,
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// UDP address on which sessions are accepted (QUIC).
+    pub listen: SocketAddr,
+    /// The cluster's certificate authority, PEM.
+    pub ca: PathBuf,
+    /// This stack's certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// A session that is silent for this long sends a heartbeat.
+    pub heartbeat: Duration,
+    /// A peer that was not heard for this long is lost.
+    pub lost_after: Duration,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The Unix socket of the admin API.
+    pub socket: PathBuf,
+    /// The TCP address of the Prometheus listener, if there is one.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `[forwarder]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarder {
+    /// Cores, one poll-mode worker each; never empty, no core twice.
+    pub workers: Vec<u16>,
+    /// What a worker does when no packet comes.
+    pub idle: Idle,
+    /// Arguments of DPDK's environment abstraction layer, as they are.
+    pub eal: Vec<String>,
+    /// How packets are carried to stacks that `[[stack]]` says nothing of.
+    pub encapsulation: Encapsulation,
+    /// The largest IP packet, outer header included, that the cluster's fabric carries, in bytes.
+    pub fabric_mtu: u16,
+    /// Room for connections of IPv4 clients in the CRT.
+    pub connections_v4: u32,
+    /// Room for connections of IPv6 clients in the CRT.
+    pub connections_v6: u32,
+    /// Room for half-open connections.
+    pub half_open: u32,
+    /// An established TCP connection without a packet for this long is forgotten.
+    pub idle_tcp: Duration,
+    /// A UDP flow without a packet for this long is forgotten.
+    pub idle_udp: Duration,
+    /// How long a half-open connection may stay so.
+    pub half_open_life: Duration,
+    /// How long the packets of an ended connection still reach its target.
+    pub closing: Duration,
+    /// The port on the network: `role = "nic"`.
+    pub nic: NicPort,
+    /// The port to this node's own kernel: `role = "local"`.
+    pub local: LocalPort,
+}
+
+/// What a worker does when no packet comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// It polls on: for a core of its own.
+    #[default]
+    Pure,
+    /// It gives the core away for ever longer moments.
+    Backoff,
+}
+
+/// `[[forwarder.port]]` with `role = "nic"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NicPort {
+    /// A PCI address or a DPDK vdev with its arguments.
+    pub device: String,
+    /// The VLAN that packets are tagged with, 1 to 4094; untagged if none.
+    pub vlan: Option<u16>,
+}
+
+/// `[[forwarder.port]]` with `role = "local"`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPort {
+    /// A DPDK vdev with its arguments.
+    pub device: String,
+    /// The name of the kernel's end.
+    pub interface: String,
+}
+
+/// `[[stack]]`: what differs for one stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackOverride {
+    /// Which stack.
+    pub name: StackName,
+    /// How its packets are carried.
+    pub encapsulation: Encapsulation,
+}
+
+impl Config {
+    /// How packets are carried to `stack`.
+    pub fn encapsulation_of(&self, stack: &StackName) -> Encapsulation {
+        let own = self.stacks.iter().find(|s| s.name == *stack);
+        own.map_or(self.forwarder.encapsulation, |s| s.encapsulation)
+    }
+}

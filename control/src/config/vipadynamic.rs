@@ -1,0 +1,170 @@
+//! The `[[vipadynamic]]` block (row W1): which DVIPAs this stack has, and how their connections are distributed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::dpt::Method;
+use model::{Dvipa, Protocol, Rank, Service, StackName};
+use serde::{Deserialize, Serialize};
+
+/// All VIPADYNAMIC statements of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VipaDynamic {
+    /// DVIPAs that this stack is the primary of.
+    pub defines: Vec<VipaDefine>,
+    /// DVIPAs that this stack is a backup for.
+    pub backups: Vec<VipaBackup>,
+    /// What is distributed. Each names a DVIPA that is defined or backed up here; no port of a DVIPA and protocol is
+    /// in two of them, and at most one of them enumerates no ports.
+    pub distributes: Vec<VipaDistribute>,
+    /// Ranges out of which applications may make DVIPAs.
+    pub ranges: Vec<VipaRange>,
+}
+
+/// VIPADEFINE: this stack owns the DVIPA when nothing has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipaDefine {
+    /// The address.
+    pub dvipa: Dvipa,
+    /// Length of the network prefix that is advertised, in bits.
+    pub prefix_bits: u8,
+    /// When a primary that comes back takes the address.
+    pub moveable: Moveable,
+}
+
+/// When a DVIPA may move to another stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Moveable {
+    /// At once (MOVEABLE IMMEDIATE).
+    #[default]
+    Immediate,
+    /// When it has no connections any more (MOVEABLE WHENIDLE).
+    WhenIdle,
+    /// At once, and its connections stay where they are (MOVEABLE NONDISRUPTIVE, in ranges only).
+    NonDisruptive,
+}
+
+impl fmt::Display for Moveable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Moveable::Immediate => "immediate",
+            Moveable::WhenIdle => "whenidle",
+            Moveable::NonDisruptive => "nondisruptive",
+        })
+    }
+}
+
+/// VIPABACKUP: this stack takes the DVIPA over when its owner fails, by rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipaBackup {
+    /// The address.
+    pub dvipa: Dvipa,
+    /// The place in the order of backups.
+    pub rank: Rank,
+    /// Length of the network prefix that is advertised, in bits, if it differs from the primary's.
+    pub prefix_bits: Option<u8>,
+    /// When the address may move on, if it differs from the primary's.
+    pub moveable: Option<Moveable>,
+}
+
+/// VIPADISTRIBUTE: connections to these ports are spread over these stacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipaDistribute {
+    /// The address.
+    pub dvipa: Dvipa,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The enumerated ports, sorted, none twice, none 0. Empty: not enumerated (row U1).
+    pub ports: Vec<u16>,
+    /// The candidate targets.
+    pub destip: Destip,
+    /// How one is selected.
+    pub method: Method,
+    /// Where the weights come from.
+    pub weights: Weights,
+    /// Connections go to the routing application on this node first (CONTENTROUTED).
+    pub content_routed: bool,
+    /// Service policies, first match wins.
+    pub policies: Vec<ServicePolicy>,
+}
+
+/// Who may be selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destip {
+    /// Every stack of the cluster, also those that join later (row W11).
+    All,
+    /// These; never empty, none twice.
+    List(Vec<Candidate>),
+}
+
+/// A stack as a definition names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Candidate {
+    /// By name.
+    Name(StackName),
+    /// By one of its cluster addresses.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Candidate::Name(name) => name.fmt(f),
+            Candidate::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Where a target's weight comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// All weigh the same.
+    #[default]
+    Equal,
+    /// These; who is not named weighs 1.
+    Configured(BTreeMap<Candidate, u16>),
+    /// The live load that the targets report (the documents' WLM).
+    Load,
+}
+
+/// A service policy: clients with this prefix are served by these targets with these weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePolicy {
+    /// Which clients; host bits are zero.
+    pub client: IpNet,
+    /// Which targets they may be given; [`Destip::All`]: all candidates of the distribution.
+    pub destip: Destip,
+    /// Their weights.
+    pub weights: Weights,
+}
+
+/// VIPARANGE: an application on this stack may make any address in here a DVIPA by binding to it (row W9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipaRange {
+    /// The addresses; host bits are zero.
+    pub range: IpNet,
+    /// How they move: always [`Moveable::NonDisruptive`].
+    pub moveable: Moveable,
+}
+
+impl VipaDistribute {
+    /// Is this connection's service one of it? An enumerated port is also covered by a definition without ports of the
+    /// same DVIPA and protocol, which the one that enumerates it precedes.
+    pub fn covers(&self, service: Service) -> bool {
+        let ports = self.ports.is_empty() || self.ports.binary_search(&service.port).is_ok();
+        ports && self.dvipa == service.dvipa && self.protocol == service.protocol
+    }
+}
+
+impl Destip {
+    /// Is the stack in the list by name?
+    pub fn names(&self, stack: &StackName) -> bool {
+        match self {
+            Destip::All => false,
+            Destip::List(list) => list.contains(&Candidate::Name(stack.clone())),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What a routing stack decides.
+//!
+//! In reading order: [`config`] (the TOML file, typed, every mistake with its place and fix), [`machine`] (ownership,
+//! targets and the DPT: pure, `(event, now)` in, actions out), [`runtime`] (sessions, timers and the admin API around
+//! it), and `sim` (many machines on a network that misbehaves; tests only).
+
+pub mod config;
+pub mod machine;
+pub mod runtime;
+#[cfg(test)]
+mod sim;

@@ -1,0 +1,70 @@
+//! What a routing stack hears.
+
+use std::time::Duration;
+
+use model::message::Message;
+use model::{Dvipa, Service, StackIndex, StackName};
+
+use crate::config::Config;
+
+/// Something that happened. The order of messages of one session is kept; nothing else is assumed.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A new, checked configuration is in force. What can't change while the node runs is as before
+    /// ([`Config::check_reload`]).
+    Configure(Box<Config>),
+    /// A session with this stack, whose name its certificate proves, is up. A session that was up before is over.
+    SessionUp {
+        /// The peer.
+        stack: StackName,
+    },
+    /// The session with this stack is over, or it was silent for too long.
+    SessionDown {
+        /// The peer.
+        stack: StackName,
+    },
+    /// A message came in on the session that is up.
+    Message {
+        /// The peer.
+        from: StackName,
+        /// What it said.
+        message: Message,
+    },
+    /// An operator: the stack gets no new connections, the ones it has stay.
+    Drain {
+        /// Which stack; it need not be up.
+        stack: StackName,
+        /// Of what.
+        scope: Scope,
+    },
+    /// An operator: the end of a [`Event::Drain`] of the same scope. [`Scope::All`] ends all of the stack's.
+    Resume {
+        /// Which stack.
+        stack: StackName,
+        /// Of what.
+        scope: Scope,
+    },
+    /// An outside controller: these weights come before configured ones and load until they expire. They replace
+    /// the ones that it set for the service before; none takes them back.
+    SetWeights {
+        /// Of which service.
+        service: Service,
+        /// The weights of single stacks; the others keep theirs.
+        weights: Vec<(StackName, u16)>,
+        /// How long they hold, at most [`crate::machine::MAX_WEIGHT_LIFE`].
+        ttl: Duration,
+    },
+    /// How many connections the CRT has of each stack: for the displays.
+    ConnectionCounts(Vec<(StackIndex, u64)>),
+}
+
+/// What a drain covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// All that the stack does.
+    All,
+    /// One DVIPA.
+    Dvipa(Dvipa),
+    /// One service.
+    Service(Service),
+}

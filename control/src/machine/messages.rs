@@ -1,0 +1,116 @@
+//! What a message of a peer does: the lower half of the transition table.
+
+use model::codec::WireConnection;
+use model::message::{Hello, Listen, Message, Newconn, Srvstat, Termconn};
+use model::{ClusterAddress, Connection, Dvipa, Service, StackIndex, StackName};
+
+use super::session::Session;
+use super::stacks::Greeting;
+use super::{Action, Refusal, RoutingStack, refusal};
+
+impl RoutingStack {
+    /// A message of the session with `from`.
+    pub(super) fn message(&mut self, from: &StackName, message: Message) -> Result<(), Refusal> {
+        let word = refusal::word(&message);
+        match (self.stacks.session(from), message) {
+            (None, _) => Err(Refusal::NoSession { from: from.clone(), message: word }),
+            (Some(_), Message::Hello(hello)) => self.hello(from, hello),
+            (Some(_), Message::Heartbeat(_)) => Ok(()),
+            (Some(Session::Greeting), _) => Err(Refusal::BeforeHello { from: from.clone(), message: word }),
+            (Some(Session::Greeted(_)), Message::VipaList(_)) => Ok(()),
+            (Some(Session::Greeted(_)), Message::Srvstat(srvstat)) => self.srvstat(from, srvstat),
+            (Some(Session::Greeted(_)), Message::Newconn(newconn)) => self.newconn(from, newconn),
+            (Some(Session::Greeted(_)), Message::Termconn(termconn)) => self.termconn(from, termconn),
+            (Some(Session::Greeted(_)), Message::Load(load)) => {
+                if let Some(said) = self.stacks.said_mut(from) {
+                    said.report_load(load);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn hello(&mut self, from: &StackName, hello: Hello) -> Result<(), Refusal> {
+        if hello.stack != from.as_str() {
+            return Err(Refusal::OtherName { from: from.clone(), claimed: hello.stack });
+        }
+        let addresses: Vec<_> = hello.cluster_addresses.iter().map(|address| address.0).collect();
+        let usable = addresses.iter().all(|a| !(a.is_unspecified() || a.is_multicast() || a.is_loopback()));
+        let cluster_address = ClusterAddress::from_addresses(&addresses).filter(|_| usable);
+        let cluster_address =
+            cluster_address.ok_or_else(|| Refusal::BadClusterAddress { from: from.clone() })?;
+        let version = hello.version.chars().take(64).collect();
+        self.stacks.greet(from, Greeting { cluster_address, incarnation: hello.incarnation, version })
+    }
+
+    fn srvstat(&mut self, from: &StackName, srvstat: Srvstat) -> Result<(), Refusal> {
+        let dvipa = Dvipa::new(srvstat.dvipa.0);
+        let ours =
+            self.dvipas.owned(dvipa).ok_or_else(|| Refusal::NotOurs { from: from.clone(), dvipa })?.epoch;
+        if srvstat.epoch != ours {
+            let (from, theirs, ours) = (from.clone(), srvstat.epoch.0, ours.0);
+            return Err(Refusal::OtherEpoch { from, dvipa, theirs, ours });
+        }
+        // What a definition does not ask of the sender, it would not take back either: an answer to a former list.
+        let picture = self.picture();
+        let mut listens = Vec::with_capacity(srvstat.listens.len());
+        for Listen { protocol, port, listening } in srvstat.listens {
+            let service = Service { dvipa, port, protocol };
+            if picture.is_asked(from, service) {
+                listens.push((service, listening));
+            }
+        }
+        let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
+        if srvstat.complete {
+            said.forget(dvipa);
+        }
+        said.mark_reported(dvipa, ours);
+        let mut ignored = 0;
+        for (service, listening) in listens {
+            if !said.listen(service, listening) {
+                ignored += 1;
+            }
+        }
+        if ignored > 0 { Err(Refusal::TooManyListens { from: from.clone(), ignored }) } else { Ok(()) }
+    }
+
+    fn newconn(&mut self, from: &StackName, newconn: Newconn) -> Result<(), Refusal> {
+        let Newconn { first, last, connections } = newconn;
+        let (owner, connections, ignored) = self.of_ours(from, connections)?;
+        let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
+        said.in_account |= first;
+        let ends = last && said.in_account;
+        said.in_account &= !last;
+        if first || ends || !connections.is_empty() {
+            self.actions.push_back(Action::Newconn { owner, first, last: ends, connections });
+        }
+        if last && !ends {
+            return Err(Refusal::AccountWithoutFirst { from: from.clone() });
+        }
+        if ignored > 0 { Err(Refusal::ForeignConnections { from: from.clone(), ignored }) } else { Ok(()) }
+    }
+
+    fn termconn(&mut self, from: &StackName, termconn: Termconn) -> Result<(), Refusal> {
+        let (owner, connections, ignored) = self.of_ours(from, termconn.connections)?;
+        if !connections.is_empty() {
+            self.actions.push_back(Action::Termconn { owner, connections });
+        }
+        if ignored > 0 { Err(Refusal::ForeignConnections { from: from.clone(), ignored }) } else { Ok(()) }
+    }
+
+    /// The sender's number, those of its connections that are to DVIPAs owned here, and how many are not.
+    fn of_ours(
+        &self,
+        from: &StackName,
+        connections: Vec<WireConnection>,
+    ) -> Result<(StackIndex, Vec<Connection>, usize), Refusal> {
+        let known = self.stacks.known(from);
+        let no_session = || Refusal::NoSession { from: from.clone(), message: "connections" };
+        let owner = known.ok_or_else(no_session)?.index;
+        let all = connections.len();
+        let ours = |connection: &Connection| self.dvipas.owned(connection.service().dvipa).is_some();
+        let connections: Vec<Connection> = connections.into_iter().map(|c| c.0).filter(ours).collect();
+        let ignored = all - connections.len();
+        Ok((owner, connections, ignored))
+    }
+}

@@ -1,0 +1,300 @@
+//! The routing stack: which DVIPAs it owns, which stacks may be selected for a new connection, and what it tells whom.
+//!
+//! Pure: [`RoutingStack::handle`] takes an [`Event`] and the time, [`RoutingStack::poll`] gives the [`Action`]s until
+//! there are none, [`RoutingStack::next_deadline`] says when [`RoutingStack::tick`] wants to be called at the latest.
+//!
+//! A session with a stack goes through these states; each cell says what an event does to it.
+//!
+//! | event | none | greeting | greeted |
+//! | --- | --- | --- | --- |
+//! | session up | our Hello; *greeting* | our Hello | forgets what it said; our Hello; *greeting* |
+//! | session down | – | *none* | forgets what it said, target lost; *none* |
+//! | Hello | refused | number given; VIPA list; *greeted* | same incarnation: address and version; other: forgets, VIPA list |
+//! | VIPA list | refused | refused | – (another routing stack's) |
+//! | SRVSTAT | refused | refused | listens of that DVIPA, if the epoch is the present one |
+//! | NEWCONN | refused | refused | connections of owned DVIPAs confirmed; accounts keep their first and last part |
+//! | TERMCONN | refused | refused | connections of owned DVIPAs ended |
+//! | Load | refused | refused | smoothed; a new weight only if it differs enough |
+//! | Heartbeat | refused | – | – |
+//!
+//! Whatever an event changes, the DPT and the VIPA list are computed anew from the whole picture when the actions are
+//! polled, and go out only if they differ from what is out. So no event can forget to update them, and several events
+//! at once make one change.
+
+mod action;
+mod announce;
+mod controller;
+mod drain;
+mod event;
+mod load;
+mod messages;
+mod ownership;
+mod picture;
+mod refusal;
+mod roster;
+mod session;
+mod stacks;
+mod view;
+mod views;
+mod vipalist;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use model::codec::Address;
+use model::dpt::Dpt;
+use model::message::{Hello, Message, VipaList};
+use model::{Epoch, Service, StackIndex, StackName};
+
+pub use action::Action;
+pub use event::{Event, Scope};
+pub use refusal::{Refusal, RefusalKind};
+pub use view::*;
+
+use crate::config::Config;
+use announce::Announcements;
+use controller::ControllerWeights;
+use drain::Drains;
+use ownership::Dvipas;
+use picture::Picture;
+use stacks::Stacks;
+
+/// The most listens that are kept of one stack; a report of more is cut and counted.
+pub const MAX_LISTENS: usize = 65_536;
+/// The most drains that are kept at once.
+pub const MAX_DRAINS: usize = 4_096;
+/// The most services that can have weights of a controller at once.
+pub const MAX_WEIGHED_SERVICES: usize = 4_096;
+/// The longest that weights of a controller hold.
+pub const MAX_WEIGHT_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Who this process is: what can't be in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// A number that differs each time the process starts.
+    pub incarnation: u64,
+    /// The software's version.
+    pub version: String,
+    /// The epoch with which this process begins to own DVIPAs. Higher than all that a former process of this node
+    /// gave out: seconds since 1970 serve.
+    pub first_epoch: Epoch,
+}
+
+/// The state machine of a routing stack. Owned by the control thread.
+#[derive(Debug)]
+pub struct RoutingStack {
+    identity: Identity,
+    config: Box<Config>,
+    dvipas: Dvipas,
+    stacks: Stacks,
+    drains: Drains,
+    controller: ControllerWeights,
+    announcements: Announcements,
+    /// What the workers have.
+    published: Dpt,
+    /// What greeted stacks have, and how often it changed.
+    list: VipaList,
+    list_generation: u64,
+    /// Something happened since `published` and `list` were computed.
+    unsettled: bool,
+    actions: VecDeque<Action>,
+    refused: BTreeMap<RefusalKind, u64>,
+}
+
+impl RoutingStack {
+    /// A routing stack that owns the DVIPAs that it defines and knows no other stack yet.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyDvipas`] if it defines more than CRT entries can name.
+    pub fn new(identity: Identity, config: Config, now: Instant) -> Result<Self, Refusal> {
+        let mut new = Self {
+            dvipas: Dvipas::new(identity.first_epoch),
+            identity,
+            config: Box::new(config),
+            stacks: Stacks::default(),
+            drains: Drains::default(),
+            controller: ControllerWeights::default(),
+            announcements: Announcements::default(),
+            published: Dpt::default(),
+            list: VipaList::default(),
+            list_generation: 0,
+            unsettled: true,
+            actions: VecDeque::new(),
+            refused: BTreeMap::new(),
+        };
+        let owned = new.dvipas.define(&new.config.vipadynamic)?;
+        new.announcements.begin(owned, now);
+        Ok(new)
+    }
+
+    /// Takes note of an event. Call [`RoutingStack::poll`] until it gives nothing afterwards.
+    ///
+    /// # Errors
+    /// Why the event was not followed, or not wholly: to be logged if a peer caused it, to be answered if an operator
+    /// did. It is counted here already; the machine goes on.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Result<(), Refusal> {
+        self.tick(now);
+        self.unsettled = true;
+        let outcome = match event {
+            Event::Configure(config) => self.configure(config, now),
+            Event::SessionUp { stack } => self.session_up(stack),
+            Event::SessionDown { stack } => {
+                self.session_over(&stack);
+                Ok(())
+            }
+            Event::Message { from, message } => self.message(&from, message),
+            Event::Drain { stack, scope } => {
+                self.known(&stack).and_then(|()| self.drains.begin(stack, scope))
+            }
+            Event::Resume { stack, scope } => self.drains.end(stack, scope),
+            Event::SetWeights { service, weights, ttl } => self.set_weights(service, weights, ttl, now),
+            Event::ConnectionCounts(counts) => {
+                self.stacks.count_connections(counts);
+                Ok(())
+            }
+        };
+        if let Err(refusal) = &outcome {
+            let count = self.refused.entry(refusal.kind()).or_default();
+            *count = count.saturating_add(1);
+        }
+        outcome
+    }
+
+    /// Does what is due at `now`. A clock that goes backwards only delays.
+    pub fn tick(&mut self, now: Instant) {
+        if self.controller.expire(now) {
+            self.unsettled = true;
+        }
+        for dvipa in self.announcements.due(now) {
+            self.actions.push_back(Action::Announce { dvipa });
+        }
+    }
+
+    /// When [`RoutingStack::tick`] has something to do, if ever.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.controller.next_deadline(), self.announcements.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// The next thing to do, or nothing.
+    pub fn poll(&mut self) -> Option<Action> {
+        if self.unsettled {
+            self.settle();
+        }
+        self.actions.pop_front()
+    }
+
+    /// The DPT that the workers have, or get with the next polls.
+    pub fn dpt(&self) -> &Dpt {
+        &self.published
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The name of a stack by its number.
+    pub fn stack_name(&self, index: StackIndex) -> Option<&StackName> {
+        self.stacks.name(index)
+    }
+
+    /// The number of a stack by its name, if it ever was here.
+    pub fn stack_index(&self, name: &StackName) -> Option<StackIndex> {
+        self.stacks.known(name).map(|k| k.index)
+    }
+
+    /// Computes the DPT and the VIPA list and gives out what differs from what is out.
+    fn settle(&mut self) {
+        self.unsettled = false;
+        let picture = self.picture();
+        let (mut dpt, list) = (picture.dpt(), picture.vipa_list());
+        dpt.generation = self.published.generation;
+        if dpt != self.published || dpt.generation == 0 {
+            dpt.generation = dpt.generation.saturating_add(1);
+            self.published = dpt.clone();
+            // Before whatever else waits, because that may name what this DPT introduces.
+            self.actions.push_front(Action::Publish(dpt));
+        }
+        if list != self.list || self.list_generation == 0 {
+            self.list = list;
+            self.list_generation = self.list_generation.saturating_add(1);
+            // Who is no candidate for a service any more will not say when its listening ends.
+            for (stack, void) in self.picture().void_listens() {
+                self.stacks.forget_listens(&stack, &void);
+            }
+        }
+        for to in self.stacks.without_list(self.list_generation) {
+            self.actions.push_back(Action::Send { to, message: Message::VipaList(self.list.clone()) });
+        }
+    }
+
+    fn picture(&self) -> Picture<'_> {
+        Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, &self.controller)
+    }
+
+    fn configure(&mut self, config: Box<Config>, now: Instant) -> Result<(), Refusal> {
+        if config.node != self.config.node {
+            return Err(Refusal::OtherNode);
+        }
+        let owned = self.dvipas.define(&config.vipadynamic)?;
+        self.config = config;
+        let owned_now = |dvipa| self.dvipas.owned(dvipa).is_some();
+        self.announcements.retain(owned_now);
+        self.actions.retain(|action| !matches!(action, Action::Announce { dvipa } if !owned_now(*dvipa)));
+        self.announcements.begin(owned, now);
+        for dvipa in self.announcements.due(now) {
+            self.actions.push_back(Action::Announce { dvipa });
+        }
+        let distributes = &self.config.vipadynamic.distributes;
+        self.controller.retain(|service| distributes.iter().any(|d| d.covers(*service)));
+        Ok(())
+    }
+
+    fn session_up(&mut self, stack: StackName) -> Result<(), Refusal> {
+        self.session_over(&stack);
+        self.stacks.session_up(stack.clone())?;
+        let cluster_addresses = self.config.node.cluster_address.iter().map(Address).collect();
+        let hello = Hello {
+            stack: self.config.node.name.to_string(),
+            cluster_addresses,
+            incarnation: self.identity.incarnation,
+            version: self.identity.version.clone(),
+        };
+        self.actions.push_back(Action::Send { to: stack, message: Message::Hello(hello) });
+        Ok(())
+    }
+
+    /// Forgets what the stack said, and what was about to be said to it.
+    fn session_over(&mut self, stack: &StackName) {
+        self.stacks.session_down(stack);
+        self.actions.retain(|action| !matches!(action, Action::Send { to, .. } if to == stack));
+    }
+
+    fn set_weights(
+        &mut self,
+        service: Service,
+        weights: Vec<(StackName, u16)>,
+        ttl: Duration,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let picture = self.picture();
+        let distribution = picture.distribution_of(service).ok_or(Refusal::NotDistributed(service))?;
+        if let Some((stack, _)) = weights.iter().find(|(stack, _)| !picture.is_candidate(distribution, stack))
+        {
+            return Err(Refusal::NotACandidate { stack: stack.clone(), service });
+        }
+        self.controller.set(service, weights, ttl, now)
+    }
+
+    /// Is there such a stack, or does a definition name it?
+    fn known(&self, stack: &StackName) -> Result<(), Refusal> {
+        let named = || self.config.vipadynamic.distributes.iter().any(|d| d.destip.names(stack));
+        let known = self.stacks.known(stack).is_some() || named();
+        known.then_some(()).ok_or_else(|| Refusal::NoSuchStack(stack.clone()))
+    }
+}

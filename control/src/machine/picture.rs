@@ -1,0 +1,307 @@
+//! The whole picture at one moment: for every service its candidate targets, who of them may be selected, and with
+//! which weight. The DPT and the displays are two ways to write it down, so they can't disagree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use ipnet::IpNet;
+use model::dpt::{self, Distribution, Dpt, DvipaEntry, Reach, StackEntry, WeightedTarget};
+use model::{ClusterAddress, DvipaIndex, Service, StackIndex, StackName};
+
+use super::TargetState;
+use super::controller::ControllerWeights;
+use super::drain::Drains;
+use super::load;
+use super::ownership::Dvipas;
+use super::roster::Roster;
+use super::stacks::{StackNow, Stacks};
+use crate::config::{Candidate, Config, Destip, VipaDistribute, Weights};
+
+/// Everything that decides what the DPT is.
+#[derive(Debug)]
+pub(super) struct Picture<'a> {
+    pub(super) config: &'a Config,
+    pub(super) dvipas: &'a Dvipas,
+    pub(super) stacks: &'a Stacks,
+    pub(super) drains: &'a Drains,
+    pub(super) roster: Roster<'a>,
+    controller: &'a ControllerWeights,
+}
+
+/// One service of the DPT.
+#[derive(Debug)]
+pub(super) struct ServiceNow<'a> {
+    pub(super) service: Service,
+    pub(super) dvipa: DvipaIndex,
+    pub(super) distribution: &'a VipaDistribute,
+    pub(super) targets: Vec<TargetNow<'a>>,
+    pub(super) policies: Vec<(IpNet, Vec<TargetNow<'a>>)>,
+}
+
+/// One candidate target of a service.
+#[derive(Debug)]
+pub(super) struct TargetNow<'a> {
+    pub(super) who: Who<'a>,
+    pub(super) state: TargetState,
+    pub(super) weight: u16,
+    pub(super) source: Source,
+}
+
+/// A candidate, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Who<'a> {
+    /// A stack that has greeted at least once.
+    Stack(StackNow<'a>),
+    /// One that is only named in a definition.
+    NeverSeen(&'a Candidate),
+}
+
+/// Where a weight comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Equal,
+    Configured,
+    Load,
+    Controller { until: Instant },
+}
+
+impl<'a> Picture<'a> {
+    /// Puts the parts together.
+    pub(super) fn new(
+        config: &'a Config,
+        dvipas: &'a Dvipas,
+        stacks: &'a Stacks,
+        drains: &'a Drains,
+        controller: &'a ControllerWeights,
+    ) -> Self {
+        let roster = Roster::new(&config.node.name, config.node.cluster_address, stacks);
+        Self { config, dvipas, stacks, drains, roster, controller }
+    }
+
+    /// The definition that a service belongs to: the one that enumerates its port, otherwise the one that enumerates
+    /// none.
+    pub(super) fn distribution_of(&self, service: Service) -> Option<&'a VipaDistribute> {
+        self.dvipas.owned(service.dvipa)?;
+        let all = &self.config.vipadynamic.distributes;
+        let covering = || all.iter().filter(|d| d.covers(service));
+        covering().find(|d| !d.ports.is_empty()).or_else(|| covering().next())
+    }
+
+    /// Is the stack a candidate target?
+    pub(super) fn is_candidate(&self, distribution: &'a VipaDistribute, stack: &StackName) -> bool {
+        match &distribution.destip {
+            Destip::All => true,
+            Destip::List(list) => {
+                let own = distribution.content_routed && *stack == self.config.node.name;
+                own || list.iter().any(|c| self.roster.name_of(c) == Some(stack))
+            }
+        }
+    }
+
+    /// Does the VIPA list ask the stack to report on this service?
+    pub(super) fn is_asked(&self, stack: &StackName, service: Service) -> bool {
+        self.distribution_of(service).is_some_and(|distribution| self.is_candidate(distribution, stack))
+    }
+
+    /// The listens of stacks that are no candidates for them.
+    pub(super) fn void_listens(&self) -> Vec<(StackName, Vec<Service>)> {
+        let void = |stack: StackNow<'a>| {
+            let void: Vec<Service> =
+                stack.said?.services().filter(|service| !self.is_asked(stack.name, *service)).collect();
+            (!void.is_empty()).then(|| (stack.name.clone(), void))
+        };
+        self.stacks.iter().filter_map(void).collect()
+    }
+
+    /// All services, sorted: every enumerated port, and each other port on which a candidate of a definition without
+    /// ports listens (row U1).
+    pub(super) fn services(&self) -> Vec<ServiceNow<'a>> {
+        let mut services = Vec::new();
+        for distribution in &self.config.vipadynamic.distributes {
+            let Some(held) = self.dvipas.owned(distribution.dvipa) else { continue };
+            let candidates = self.candidates(distribution, &distribution.destip);
+            for port in self.ports(distribution, &candidates) {
+                let (dvipa, protocol) = (distribution.dvipa, distribution.protocol);
+                let service = Service { dvipa, port, protocol };
+                let targets = self.targets(service, distribution, &candidates, &distribution.weights);
+                let policies = distribution.policies.iter().map(|policy| {
+                    let candidates = match policy.destip {
+                        Destip::All => self.candidates(distribution, &distribution.destip),
+                        Destip::List(_) => self.candidates(distribution, &policy.destip),
+                    };
+                    (policy.client, self.targets(service, distribution, &candidates, &policy.weights))
+                });
+                let policies = policies.collect();
+                services.push(ServiceNow { service, dvipa: held.index, distribution, targets, policies });
+            }
+        }
+        services.sort_by_key(|s| (s.dvipa, s.service.port, s.service.protocol));
+        services
+    }
+
+    /// The DPT, without its generation.
+    pub(super) fn dpt(&self) -> Dpt {
+        let mut dvipas: Vec<DvipaEntry> =
+            self.dvipas.iter().map(|(dvipa, held)| DvipaEntry { index: held.index, dvipa }).collect();
+        dvipas.sort_by_key(|entry| entry.index);
+        let stacks = self.stacks.by_index().map(|stack| {
+            let (index, name) = (stack.known.index, stack.name.clone());
+            StackEntry { index, name, reach: self.reach(stack) }
+        });
+        let distributions = self.services().into_iter().map(|now| Distribution {
+            dvipa: now.dvipa,
+            port: now.service.port,
+            protocol: now.service.protocol,
+            method: now.distribution.method,
+            targets: selectable(&now.targets),
+            policies: now
+                .policies
+                .iter()
+                .map(|(client, targets)| dpt::Policy { client: *client, targets: selectable(targets) })
+                .collect(),
+        });
+        Dpt { generation: 0, dvipas, stacks: stacks.collect(), distributions: distributions.collect() }
+    }
+
+    /// How packets reach a stack.
+    pub(super) fn reach(&self, stack: StackNow<'_>) -> Reach {
+        if *stack.name == self.config.node.name {
+            return Reach::Local;
+        }
+        let encapsulation = self.config.encapsulation_of(stack.name);
+        Reach::Remote { cluster_address: stack.known.cluster_address, encapsulation }
+    }
+
+    /// Who may be selected by these definitions, by name, those never seen last. Nobody twice. The routing
+    /// application's stack is always one of them.
+    fn candidates(&self, distribution: &VipaDistribute, destip: &'a Destip) -> Vec<Who<'a>> {
+        let Destip::List(list) = destip else { return self.stacks.iter().map(Who::Stack).collect() };
+        let stack_of = |candidate| self.roster.name_of(candidate).and_then(|name| self.stacks.get(name));
+        let own = Some(&self.config.node.name).filter(|_| distribution.content_routed);
+        let seen = list.iter().filter_map(stack_of).chain(own.and_then(|own| self.stacks.get(own)));
+        let seen: BTreeMap<&StackName, StackNow<'a>> = seen.map(|stack| (stack.name, stack)).collect();
+        let mut never_seen: Vec<&Candidate> = list.iter().filter(|c| stack_of(c).is_none()).collect();
+        never_seen.sort();
+        seen.into_values().map(Who::Stack).chain(never_seen.into_iter().map(Who::NeverSeen)).collect()
+    }
+
+    /// The ports of a definition: the enumerated ones, or those on which a candidate listens and that no other
+    /// definition enumerates.
+    fn ports(&self, distribution: &'a VipaDistribute, candidates: &[Who<'a>]) -> BTreeSet<u16> {
+        if !distribution.ports.is_empty() {
+            return distribution.ports.iter().copied().collect();
+        }
+        let said = candidates.iter().filter_map(|who| who.stack()?.said);
+        let listens = said.flat_map(|said| said.services_of(distribution.dvipa));
+        let of_it = |s: &Service| {
+            s.protocol == distribution.protocol
+                && self.distribution_of(*s).is_some_and(|d| std::ptr::eq(d, distribution))
+        };
+        listens.filter(of_it).map(|service| service.port).collect()
+    }
+
+    fn targets(
+        &self,
+        service: Service,
+        distribution: &VipaDistribute,
+        candidates: &[Who<'a>],
+        weights: &Weights,
+    ) -> Vec<TargetNow<'a>> {
+        let target = |who: &Who<'a>| {
+            let (weight, source) = self.weight(service, *who, weights);
+            let state = match who {
+                Who::NeverSeen(_) => TargetState::NeverSeen,
+                Who::Stack(stack) => self.state(service, distribution, *stack, weight),
+            };
+            TargetNow { who: *who, state, weight, source }
+        };
+        candidates.iter().map(target).collect()
+    }
+
+    /// May the stack be selected, and if not, why: the first reason counts.
+    fn state(
+        &self,
+        service: Service,
+        distribution: &VipaDistribute,
+        stack: StackNow<'_>,
+        weight: u16,
+    ) -> TargetState {
+        let own = *stack.name == self.config.node.name;
+        let Some(said) = stack.said else { return TargetState::Lost };
+        if !own && self.roster.conflicts(stack, self.dvipas) {
+            return TargetState::AddressConflict;
+        }
+        if !own && !share_a_family(self.config.node.cluster_address, stack.known.cluster_address) {
+            return TargetState::Unreachable;
+        }
+        if !said.listens(service) {
+            let epoch = self.dvipas.owned(service.dvipa).map(|held| held.epoch);
+            let reported = said.reported_epoch(service.dvipa) == epoch;
+            return if reported { TargetState::NotListening } else { TargetState::NotReported };
+        }
+        if distribution.content_routed && !own {
+            return TargetState::TransferOnly;
+        }
+        if self.drains.covers(stack.name, service) {
+            return TargetState::Draining;
+        }
+        if weight == 0 { TargetState::WeightZero } else { TargetState::Listening }
+    }
+
+    /// A candidate's weight: a controller's word comes first, then the definition's, then the load.
+    fn weight(&self, service: Service, who: Who<'_>, weights: &Weights) -> (u16, Source) {
+        let name = match who {
+            Who::Stack(stack) => Some(stack.name),
+            Who::NeverSeen(Candidate::Name(name)) => Some(name),
+            Who::NeverSeen(Candidate::Address(_)) => None,
+        };
+        if let Some((weight, until)) = name.and_then(|name| self.controller.weight(service, name)) {
+            return (weight, Source::Controller { until });
+        }
+        match weights {
+            Weights::Equal => (1, Source::Equal),
+            Weights::Configured(weights) => {
+                let means = |candidate: &Candidate| match who {
+                    Who::Stack(stack) => self.roster.name_of(candidate) == Some(stack.name),
+                    Who::NeverSeen(defined) => defined == candidate,
+                };
+                let configured = weights.iter().find(|(candidate, _)| means(candidate));
+                configured.map_or((1, Source::Equal), |(_, weight)| (*weight, Source::Configured))
+            }
+            Weights::Load => {
+                let load = who.stack().and_then(|stack| stack.said?.load());
+                (load.map_or(load::UNREPORTED, |load| load.weight()), Source::Load)
+            }
+        }
+    }
+}
+
+impl<'a> Who<'a> {
+    /// The stack, if it was ever seen.
+    pub(super) fn stack(&self) -> Option<StackNow<'a>> {
+        match self {
+            Who::Stack(stack) => Some(*stack),
+            Who::NeverSeen(_) => None,
+        }
+    }
+
+    /// Its number, if it was ever seen.
+    pub(super) fn index(&self) -> Option<StackIndex> {
+        self.stack().map(|stack| stack.known.index)
+    }
+}
+
+/// Those that may be selected, sorted by number.
+fn selectable(targets: &[TargetNow<'_>]) -> Vec<WeightedTarget> {
+    let listening = targets.iter().filter(|target| target.state == TargetState::Listening);
+    let mut selectable: Vec<WeightedTarget> = listening
+        .filter_map(|target| Some(WeightedTarget { stack: target.who.index()?, weight: target.weight }))
+        .collect();
+    selectable.sort_by_key(|target| target.stack);
+    selectable
+}
+
+/// Is there a family for the outer header?
+fn share_a_family(a: ClusterAddress, b: ClusterAddress) -> bool {
+    (a.v4.is_some() && b.v4.is_some()) || (a.v6.is_some() && b.v6.is_some())
+}

@@ -1,0 +1,9 @@
+//! The transition table row by row, then what it has to come to.
+
+mod connections;
+mod definitions;
+mod limits;
+mod lists;
+mod operations;
+mod selection;
+mod table;

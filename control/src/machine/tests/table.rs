@@ -1,0 +1,181 @@
+//! The table in the module's head: each event in each state of a session.
+
+use model::message::{Heartbeat, Load, Message, VipaList};
+
+use super::super::fixture::{Bench, WEB, connection, hello, lists, name, newconn, srvstat, tcp, termconn};
+use super::super::{Action, Event, RefusalKind, SessionState};
+
+/// The state of the session with `t1`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    None,
+    Greeting,
+    Greeted,
+}
+use State::{Greeted, Greeting, None as Nothing};
+
+/// What a cell of the table says.
+struct Cell {
+    then: State,
+    refused: Option<RefusalKind>,
+    /// Hello, VIPA list, a DPT, a NEWCONN or TERMCONN: what is to be done, in this order.
+    does: &'static [&'static str],
+}
+
+const fn cell(then: State, does: &'static [&'static str]) -> Cell {
+    Cell { then, refused: None, does }
+}
+
+const fn refused(then: State, why: RefusalKind) -> Cell {
+    Cell { then, refused: Some(why), does: &[] }
+}
+
+fn bench(state: State) -> Bench {
+    let mut bench = Bench::new(WEB);
+    match state {
+        Nothing => {}
+        Greeting => bench.session_up("t1"),
+        Greeted => bench.up("t1"),
+    }
+    bench.actions();
+    bench
+}
+
+fn state(bench: &Bench) -> State {
+    match bench.stack.status_view().stacks.iter().find(|s| s.stack == name("t1")).map(|s| s.session) {
+        Some(SessionState::Up) => Greeted,
+        Some(SessionState::Greeting) => Greeting,
+        Some(SessionState::Lost) => Nothing,
+        // A stack that has not greeted yet is in no display: see whether it would be refused for that.
+        None => match bench.stack.stacks.session(&name("t1")) {
+            None => Nothing,
+            Some(_) => Greeting,
+        },
+    }
+}
+
+fn words(actions: &[Action]) -> Vec<&'static str> {
+    let word = |action: &Action| match action {
+        Action::Send { message: Message::Hello(_), .. } => "hello",
+        Action::Send { message: Message::VipaList(_), .. } => "list",
+        Action::Send { .. } => "message",
+        Action::Publish(_) => "dpt",
+        Action::Newconn { .. } => "newconn",
+        Action::Termconn { .. } => "termconn",
+        Action::Announce { .. } => "announce",
+    };
+    actions.iter().map(word).collect()
+}
+
+#[test]
+fn every_cell_of_the_transition_table_holds() {
+    use RefusalKind::{BeforeHello, NoSession};
+    let message = |message| Event::Message { from: name("t1"), message };
+    let service = tcp("198.18.9.1", 80);
+    let here = [connection(1000, "198.18.9.1:80")];
+    type Row = (&'static str, Event, [Cell; 3]);
+    let rows: Vec<Row> = vec![
+        (
+            "session up",
+            Event::SessionUp { stack: name("t1") },
+            [cell(Greeting, &["hello"]), cell(Greeting, &["hello"]), cell(Greeting, &["hello"])],
+        ),
+        (
+            "session down",
+            Event::SessionDown { stack: name("t1") },
+            [cell(Nothing, &[]), cell(Nothing, &[]), cell(Nothing, &[])],
+        ),
+        (
+            "Hello, same incarnation",
+            message(hello("t1", &["198.18.0.21"], 1)),
+            [refused(Nothing, NoSession), cell(Greeted, &["dpt", "list"]), cell(Greeted, &[])],
+        ),
+        (
+            "Hello, new incarnation",
+            message(hello("t1", &["198.18.0.21"], 2)),
+            [refused(Nothing, NoSession), cell(Greeted, &["dpt", "list"]), cell(Greeted, &["list"])],
+        ),
+        (
+            "VIPA list",
+            message(Message::VipaList(VipaList::default())),
+            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &[])],
+        ),
+        (
+            "SRVSTAT",
+            message(srvstat(service, true, true)),
+            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &["dpt"])],
+        ),
+        (
+            "NEWCONN",
+            message(newconn(false, false, &here)),
+            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &["newconn"])],
+        ),
+        (
+            "TERMCONN",
+            message(termconn(&here)),
+            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &["termconn"])],
+        ),
+        (
+            "Load",
+            message(Message::Load(Load::default())),
+            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &[])],
+        ),
+        (
+            "Heartbeat",
+            message(Message::Heartbeat(Heartbeat::default())),
+            [refused(Nothing, NoSession), cell(Greeting, &[]), cell(Greeted, &[])],
+        ),
+    ];
+    for (row, event, cells) in rows {
+        for (before, cell) in [Nothing, Greeting, Greeted].into_iter().zip(cells) {
+            let mut bench = bench(before);
+            let outcome = bench.handle(event.clone());
+            let cell_name = format!("{row} in {before:?}");
+            assert_eq!(outcome.err().map(|refusal| refusal.kind()), cell.refused, "{cell_name}");
+            assert_eq!(words(&bench.actions()), cell.does, "{cell_name}");
+            assert_eq!(state(&bench), cell.then, "{cell_name}");
+            let counted: u64 = bench.stack.status_view().refused.iter().map(|r| r.count).sum();
+            assert_eq!(counted, u64::from(cell.refused.is_some()), "{cell_name}: refusals are counted");
+        }
+    }
+}
+
+#[test]
+fn the_first_actions_are_the_dpt_and_then_the_announcements() {
+    let mut bench = Bench::new("");
+    let config = super::super::fixture::config(WEB);
+    bench.handle(Event::Configure(Box::new(config))).unwrap();
+    assert_eq!(words(&bench.actions()), ["dpt", "announce"]);
+}
+
+#[test]
+fn an_announcement_is_made_three_times_a_second_apart() {
+    let mut bench = Bench::new(WEB);
+    for _ in 0..2 {
+        let next = bench.stack.next_deadline().expect("one more announcement");
+        let time = next - bench.now;
+        assert_eq!(time.as_secs(), 1);
+        bench.wait(time);
+        assert_eq!(words(&bench.actions()), ["announce"]);
+    }
+    assert_eq!(bench.stack.next_deadline(), None);
+}
+
+#[test]
+fn a_clock_that_goes_backwards_only_delays() {
+    let mut bench = Bench::new(WEB);
+    bench.now -= std::time::Duration::from_secs(5);
+    bench.up("t1");
+    bench.listens("t1", tcp("198.18.9.1", 80));
+    assert_eq!(bench.selectable(tcp("198.18.9.1", 80)), ["t1"]);
+}
+
+#[test]
+fn a_session_that_is_replaced_gets_nothing_that_was_meant_for_the_former() {
+    let mut bench = Bench::new(WEB);
+    bench.up("t1");
+    bench.session_up("t1");
+    let actions = bench.actions();
+    assert!(lists(&actions).is_empty(), "no VIPA list before the new Hello: {actions:?}");
+    assert_eq!(words(&actions), ["dpt", "hello"]);
+}

@@ -1,0 +1,282 @@
+//! What the displays show of a routing stack: plain data, the same for tables and `--json`.
+
+use ipnet::IpNet;
+use model::dpt::{Encapsulation, Method};
+use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Protocol, StackIndex, StackName};
+use serde::{Deserialize, Serialize};
+
+use super::RefusalKind;
+use crate::config::Moveable;
+
+/// `baton status`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// This stack's name.
+    pub stack: StackName,
+    /// Its cluster address.
+    pub cluster_address: ClusterAddress,
+    /// The software's version.
+    pub version: String,
+    /// The number that differs each time the process starts.
+    pub incarnation: u64,
+    /// How often the DPT has changed.
+    pub generation: u64,
+    /// How many DVIPAs this stack owns.
+    pub dvipas_owned: usize,
+    /// How many it backs up.
+    pub dvipas_backed_up: usize,
+    /// How many services the DPT has.
+    pub services: usize,
+    /// All stacks that are or were known, by name.
+    pub stacks: Vec<StackView>,
+    /// Messages and orders that were not followed, by reason; only those that occurred.
+    pub refused: Vec<RefusedView>,
+}
+
+/// One stack in [`StatusView`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackView {
+    /// Its name.
+    pub stack: StackName,
+    /// Its number in CRT entries.
+    pub index: StackIndex,
+    /// Its cluster address, as it said.
+    pub cluster_address: ClusterAddress,
+    /// How packets are carried to it; none: it is this node's own kernel.
+    pub encapsulation: Option<Encapsulation>,
+    /// Its session.
+    pub session: SessionState,
+    /// Its software's version.
+    pub version: String,
+    /// How many of its listens are known.
+    pub listens: usize,
+    /// How many connections the CRT has of it.
+    pub connections: u64,
+    /// How busy it is, if it said so in this session.
+    pub load: Option<LoadView>,
+    /// It drains in some scope.
+    pub draining: bool,
+}
+
+/// The session with a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionState {
+    /// Up, and the peer has said who it is.
+    Up,
+    /// Up, its Hello has not come yet.
+    Greeting,
+    /// Over: a target that is lost.
+    Lost,
+}
+
+/// How busy a target is, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadView {
+    /// Use of all its processors.
+    pub cpu_permille: u16,
+    /// How full the fullest accept queue is.
+    pub accept_queue_permille: u16,
+    /// Share of time in which some task waited for memory.
+    pub memory_pressure_permille: u16,
+    /// The weight that follows, 1 to 100.
+    pub weight: u16,
+}
+
+/// How often something was refused for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// The reason.
+    pub reason: RefusalKind,
+    /// How often.
+    pub count: u64,
+}
+
+/// `baton vipa`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VipaView {
+    /// This stack's name.
+    pub stack: StackName,
+    /// Its DVIPAs, sorted by address.
+    pub dvipas: Vec<DvipaView>,
+    /// Ranges out of which applications may make DVIPAs.
+    pub ranges: Vec<RangeView>,
+}
+
+/// One DVIPA in [`VipaView`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DvipaView {
+    /// The address.
+    pub dvipa: Dvipa,
+    /// Its number in CRT entries, if this stack owns it or did.
+    pub index: Option<DvipaIndex>,
+    /// What this stack is for it.
+    pub role: Role,
+    /// The epoch of its ownership; 0: not owned and none is known.
+    pub epoch: Epoch,
+    /// This stack's rank as a backup (1 to 254); none: it is the primary.
+    pub rank: Option<u8>,
+    /// Length of the network prefix, in bits, if the definition says it.
+    pub prefix_bits: Option<u8>,
+    /// When it may move, if the definition says it.
+    pub moveable: Option<Moveable>,
+    /// What is distributed.
+    pub distributions: Vec<DistributionView>,
+}
+
+/// What this stack is for a DVIPA now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It owns it: packets come here.
+    Owner,
+    /// It would take it over.
+    Backup,
+}
+
+/// One VIPADISTRIBUTE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DistributionView {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The enumerated ports; empty: not enumerated.
+    pub ports: Vec<u16>,
+    /// Names and cluster addresses as defined, or `all`.
+    pub destip: Vec<String>,
+    /// How a target is selected.
+    pub method: Method,
+    /// `equal`, `configured` or `load`.
+    pub weights: String,
+    /// Connections go to the routing application first.
+    pub content_routed: bool,
+    /// How many service policies there are.
+    pub policies: usize,
+}
+
+/// One VIPARANGE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeView {
+    /// The addresses.
+    pub range: IpNet,
+    /// How they move.
+    pub moveable: Moveable,
+}
+
+/// `baton dpt`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DptView {
+    /// How often the DPT has changed.
+    pub generation: u64,
+    /// The services, sorted.
+    pub services: Vec<ServiceView>,
+}
+
+/// One service with all its candidate targets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its DVIPA.
+    pub dvipa: Dvipa,
+    /// Its port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The port is enumerated (row U1).
+    pub enumerated: bool,
+    /// How a target is selected.
+    pub method: Method,
+    /// Connections go to the routing application first.
+    pub content_routed: bool,
+    /// The candidates, by name, those that are only known by address last.
+    pub targets: Vec<TargetView>,
+    /// Service policies, in order.
+    pub policies: Vec<PolicyView>,
+}
+
+/// One candidate target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetView {
+    /// Its name, or its address as defined if no stack with it was ever seen.
+    pub target: String,
+    /// Its number in CRT entries, if it was ever seen.
+    pub index: Option<StackIndex>,
+    /// May it be selected, and if not, why.
+    pub state: TargetState,
+    /// Its share of new connections.
+    pub weight: u16,
+    /// Where the weight comes from.
+    pub weight_source: WeightSource,
+    /// How many connections the CRT has of this stack, all services together.
+    pub connections: u64,
+    /// How busy it is, if it said so.
+    pub load: Option<LoadView>,
+}
+
+/// A service policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// Which clients.
+    pub client: IpNet,
+    /// Which targets they may be given.
+    pub targets: Vec<TargetView>,
+}
+
+/// May a candidate be selected for a new connection, and if not, why: the first that applies, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetState {
+    /// No stack of this name or address was ever seen.
+    NeverSeen,
+    /// Its session is over.
+    Lost,
+    /// It has a cluster address that another stack, or this node, has too.
+    AddressConflict,
+    /// It has no cluster address of a family that this node has.
+    Unreachable,
+    /// It did not yet say what listens there.
+    NotReported,
+    /// No application listens.
+    NotListening,
+    /// An application listens; content-routed connections reach it by transfer, not by selection.
+    TransferOnly,
+    /// An operator drains it.
+    Draining,
+    /// Its weight is 0.
+    WeightZero,
+    /// A current actual target.
+    Listening,
+}
+
+impl TargetState {
+    /// The word that displays show.
+    pub fn word(self) -> &'static str {
+        match self {
+            TargetState::NeverSeen => "never-seen",
+            TargetState::Lost => "lost",
+            TargetState::AddressConflict => "address-conflict",
+            TargetState::Unreachable => "unreachable",
+            TargetState::NotReported => "not-reported",
+            TargetState::NotListening => "not-listening",
+            TargetState::TransferOnly => "transfer-only",
+            TargetState::Draining => "draining",
+            TargetState::WeightZero => "weight-zero",
+            TargetState::Listening => "listening",
+        }
+    }
+}
+
+/// Where a weight comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum WeightSource {
+    /// Nothing says one.
+    Equal,
+    /// The definition.
+    Configured,
+    /// The load that the target reports.
+    Load,
+    /// An outside controller.
+    Controller {
+        /// How long it still holds, in milliseconds.
+        expires_in_ms: u64,
+    },
+}

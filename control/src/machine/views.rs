@@ -1,0 +1,165 @@
+//! The displays, written down from the picture.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use model::dpt::Reach;
+use model::{Dvipa, Epoch};
+
+use super::RoutingStack;
+use super::picture::{Picture, Source, TargetNow, Who};
+use super::session::Session;
+use super::view::{
+    DistributionView, DptView, DvipaView, PolicyView, RangeView, RefusedView, Role, ServiceView,
+    SessionState, StackView, StatusView, TargetView, VipaView, WeightSource,
+};
+use crate::config::{Destip, VipaDistribute, Weights};
+
+impl RoutingStack {
+    /// `baton status`
+    pub fn status_view(&self) -> StatusView {
+        let picture = self.picture();
+        let refused =
+            self.refused.iter().map(|(reason, count)| RefusedView { reason: *reason, count: *count });
+        StatusView {
+            stack: self.config.node.name.clone(),
+            cluster_address: self.config.node.cluster_address,
+            version: self.identity.version.clone(),
+            incarnation: self.identity.incarnation,
+            generation: self.published.generation,
+            dvipas_owned: self.dvipas.iter().count(),
+            dvipas_backed_up: self.config.vipadynamic.backups.len(),
+            services: self.published.distributions.len(),
+            stacks: self.stack_views(&picture),
+            refused: refused.collect(),
+        }
+    }
+
+    fn stack_views(&self, picture: &Picture<'_>) -> Vec<StackView> {
+        let view = |stack: super::stacks::StackNow<'_>| StackView {
+            stack: stack.name.clone(),
+            index: stack.known.index,
+            cluster_address: stack.known.cluster_address,
+            encapsulation: match picture.reach(stack) {
+                Reach::Local => None,
+                Reach::Remote { encapsulation, .. } => Some(encapsulation),
+            },
+            session: match self.stacks.session(stack.name) {
+                None => SessionState::Lost,
+                Some(Session::Greeting) => SessionState::Greeting,
+                Some(Session::Greeted(_)) => SessionState::Up,
+            },
+            version: stack.known.version.clone(),
+            listens: stack.said.map_or(0, |said| said.listen_count()),
+            connections: stack.known.connections,
+            load: stack.said.and_then(|said| said.load()).map(|load| load.view()),
+            draining: self.drains.any(stack.name),
+        };
+        self.stacks.iter().map(view).collect()
+    }
+
+    /// `baton vipa`
+    pub fn vipa_view(&self) -> VipaView {
+        let definitions = &self.config.vipadynamic;
+        let owned = definitions.defines.iter().map(|define| DvipaView {
+            rank: None,
+            prefix_bits: Some(define.prefix_bits),
+            moveable: Some(define.moveable),
+            ..self.dvipa_view(define.dvipa)
+        });
+        let backed_up = definitions.backups.iter().map(|backup| DvipaView {
+            rank: Some(backup.rank.get()),
+            prefix_bits: backup.prefix_bits,
+            moveable: backup.moveable,
+            ..self.dvipa_view(backup.dvipa)
+        });
+        let mut dvipas: Vec<DvipaView> = owned.chain(backed_up).collect();
+        dvipas.sort_by_key(|view| view.dvipa);
+        let ranges = definitions.ranges.iter().map(|r| RangeView { range: r.range, moveable: r.moveable });
+        VipaView { stack: self.config.node.name.clone(), dvipas, ranges: ranges.collect() }
+    }
+
+    fn dvipa_view(&self, dvipa: Dvipa) -> DvipaView {
+        let owned = self.dvipas.owned(dvipa);
+        let distributes = self.config.vipadynamic.distributes.iter().filter(|d| d.dvipa == dvipa);
+        DvipaView {
+            dvipa,
+            index: self.dvipas.held(dvipa).map(|held| held.index),
+            role: if owned.is_some() { Role::Owner } else { Role::Backup },
+            epoch: owned.map_or(Epoch(0), |held| held.epoch),
+            rank: None,
+            prefix_bits: None,
+            moveable: None,
+            distributions: distributes.map(distribution_view).collect(),
+        }
+    }
+
+    /// `baton dpt`
+    pub fn dpt_view(&self, now: Instant) -> DptView {
+        let picture = self.picture();
+        let services = picture.services().into_iter().map(|service| ServiceView {
+            dvipa: service.service.dvipa,
+            port: service.service.port,
+            protocol: service.service.protocol,
+            enumerated: !service.distribution.ports.is_empty(),
+            method: service.distribution.method,
+            content_routed: service.distribution.content_routed,
+            targets: service.targets.iter().map(|target| target_view(target, now)).collect(),
+            policies: service
+                .policies
+                .iter()
+                .map(|(client, targets)| PolicyView {
+                    client: *client,
+                    targets: targets.iter().map(|target| target_view(target, now)).collect(),
+                })
+                .collect(),
+        });
+        DptView { generation: self.published.generation, services: services.collect() }
+    }
+}
+
+fn distribution_view(distribution: &VipaDistribute) -> DistributionView {
+    DistributionView {
+        protocol: distribution.protocol,
+        ports: distribution.ports.clone(),
+        destip: match &distribution.destip {
+            Destip::All => vec!["all".to_owned()],
+            Destip::List(list) => {
+                list.iter().map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect()
+            }
+        },
+        method: distribution.method,
+        weights: match distribution.weights {
+            Weights::Equal => "equal",
+            Weights::Configured(_) => "configured",
+            Weights::Load => "load",
+        }
+        .to_owned(),
+        content_routed: distribution.content_routed,
+        policies: distribution.policies.len(),
+    }
+}
+
+fn target_view(target: &TargetNow<'_>, now: Instant) -> TargetView {
+    let stack = target.who.stack();
+    TargetView {
+        target: match target.who {
+            Who::Stack(stack) => stack.name.to_string(),
+            Who::NeverSeen(candidate) => candidate.to_string(),
+        },
+        index: target.who.index(),
+        state: target.state,
+        weight: target.weight,
+        weight_source: match target.source {
+            Source::Equal => WeightSource::Equal,
+            Source::Configured => WeightSource::Configured,
+            Source::Load => WeightSource::Load,
+            Source::Controller { until } => {
+                let left = until.saturating_duration_since(now).as_millis();
+                WeightSource::Controller { expires_in_ms: u64::try_from(left).unwrap_or(u64::MAX) }
+            }
+        },
+        connections: stack.map_or(0, |stack| stack.known.connections),
+        load: stack.and_then(|stack| stack.said?.load()).map(|load| load.view()),
+    }
+}

@@ -1,0 +1,197 @@
+//! The admin API: HTTP and JSON over a Unix socket. Handlers parse; the driver answers, one request after the
+//! other.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path as FilePath, PathBuf};
+
+use axum::Router;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Json, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use model::{Dvipa, Protocol, Service, StackName};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{CrtQuery, Problem, ScopeQuery, WeightsOrder};
+use crate::machine::Scope;
+
+/// Requests that may wait for the control thread.
+pub(super) const WAITING_REQUESTS: usize = 64;
+/// The longest body of a request.
+const BODY_BYTES: usize = 256 << 10;
+
+/// What is asked of the control thread.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    Status,
+    Vipa,
+    Dpt,
+    Crt(CrtQuery),
+    Stats,
+    Metrics,
+    Drain(StackName, Scope),
+    Resume(StackName, Scope),
+    Weights(WeightsOrder),
+    Reload,
+}
+
+/// What is answered.
+pub(super) enum Answer {
+    Json(Vec<u8>),
+    /// Prometheus' text format.
+    Metrics(String),
+    Refused(StatusCode, Problem),
+}
+
+/// A request, and where its answer is awaited.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// The way to the control thread.
+#[derive(Clone)]
+pub(super) struct Desk(pub(super) mpsc::Sender<Asked>);
+
+impl Desk {
+    async fn ask(&self, request: Request) -> Response {
+        let (reply, answer) = oneshot::channel();
+        if self.0.send(Asked { request, reply }).await.is_err() {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping");
+        }
+        match answer.await {
+            Ok(answer) => answer.into_response(),
+            Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping"),
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        match self {
+            Answer::Json(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Answer::Metrics(text) => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                ([(header::CONTENT_TYPE, kind)], text).into_response()
+            }
+            Answer::Refused(status, problem) => (status, Json(problem)).into_response(),
+        }
+    }
+}
+
+fn refuse(status: StatusCode, error: impl ToString) -> Response {
+    Answer::Refused(status, Problem { error: error.to_string(), mistakes: Vec::new() }).into_response()
+}
+
+/// All of the API.
+pub(super) fn router(desk: Desk) -> Router {
+    Router::new()
+        .route("/v1/status", get(|State(desk): State<Desk>| async move { desk.ask(Request::Status).await }))
+        .route("/v1/vipa", get(|State(desk): State<Desk>| async move { desk.ask(Request::Vipa).await }))
+        .route("/v1/dpt", get(|State(desk): State<Desk>| async move { desk.ask(Request::Dpt).await }))
+        .route("/v1/stats", get(|State(desk): State<Desk>| async move { desk.ask(Request::Stats).await }))
+        .route("/v1/reload", post(|State(desk): State<Desk>| async move { desk.ask(Request::Reload).await }))
+        .route("/v1/crt", get(crt))
+        .route("/v1/drain/{stack}", post(drain))
+        .route("/v1/resume/{stack}", post(resume))
+        .route("/v1/weights", post(weights))
+        .route("/metrics", get(metrics))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "no such resource; docs/admin-api.md lists them"))
+        .method_not_allowed_fallback(async || {
+            refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GET reads and POST orders; docs/admin-api.md says which is which",
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(desk)
+}
+
+/// Only the metrics, for the TCP listener, which authenticates nobody.
+pub(super) fn metrics_router(desk: Desk) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "only /metrics is here"))
+        .with_state(desk)
+}
+
+async fn metrics(State(desk): State<Desk>) -> Response {
+    desk.ask(Request::Metrics).await
+}
+
+async fn crt(State(desk): State<Desk>, query: Result<Query<CrtQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => desk.ask(Request::Crt(query)).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
+    }
+}
+
+type Scoped = Result<Query<ScopeQuery>, QueryRejection>;
+
+async fn drain(State(desk): State<Desk>, Path(stack): Path<String>, query: Scoped) -> Response {
+    match scoped(stack, query) {
+        Ok((stack, scope)) => desk.ask(Request::Drain(stack, scope)).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e),
+    }
+}
+
+async fn resume(State(desk): State<Desk>, Path(stack): Path<String>, query: Scoped) -> Response {
+    match scoped(stack, query) {
+        Ok((stack, scope)) => desk.ask(Request::Resume(stack, scope)).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e),
+    }
+}
+
+fn scoped(stack: String, query: Scoped) -> Result<(StackName, Scope), String> {
+    let stack = StackName::new(stack).map_err(|e| e.to_string())?;
+    let Query(ScopeQuery { dvipa, port, protocol }) = query.map_err(|e| e.body_text())?;
+    let scope = match (dvipa.map(Dvipa::new), port, protocol) {
+        (None, None, None) => Scope::All,
+        (Some(dvipa), None, None) => Scope::Dvipa(dvipa),
+        (Some(dvipa), Some(port), protocol) => {
+            Scope::Service(Service { dvipa, port, protocol: protocol.unwrap_or(Protocol::Tcp) })
+        }
+        (None, _, _) => return Err("`port` and `protocol` need `dvipa` too".into()),
+        (Some(_), None, Some(_)) => return Err("`protocol` needs `port` too".into()),
+    };
+    Ok((stack, scope))
+}
+
+async fn weights(State(desk): State<Desk>, body: Result<Json<WeightsOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::Weights(order)).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+/// The admin socket; its file goes when this is dropped.
+pub(super) struct AdminSocket {
+    path: PathBuf,
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // It may have been removed by hand, which is as well.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Binds the Unix socket, mode 0660. A file that a killed process left is removed; one that somebody listens on
+/// is not.
+pub(super) fn bind(path: &FilePath) -> io::Result<(UnixListener, AdminSocket)> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    let socket = AdminSocket { path: path.to_owned() };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok((listener, socket))
+}

@@ -1,0 +1,169 @@
+//! What the admin API answers, made on the control thread out of the machine, the forwarder and the endpoint.
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use model::{StackIndex, StackName};
+use serde::Serialize;
+use transport::Tally;
+
+use super::admin::{Answer, Request};
+use super::api::{
+    CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, Problem,
+    StackConnections, StatsAnswer, StatusAnswer,
+};
+use super::driver::Driver;
+use super::forwarding::{CrtFilter, Forwarding};
+use super::{metrics, reload};
+use crate::machine::{Event, Refusal};
+
+impl<F: Forwarding> Driver<F> {
+    pub(super) fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Status => json(&self.status()),
+            Request::Vipa => json(&self.machine.vipa_view()),
+            Request::Dpt => json(&self.machine.dpt_view(Instant::now())),
+            Request::Crt(query) => self.crt(query),
+            Request::Stats => json(&self.stats()),
+            Request::Metrics => match metrics::render(self.stats(), self.machine.status_view()) {
+                Ok(text) => Answer::Metrics(text),
+                Err(e) => refused(StatusCode::INTERNAL_SERVER_ERROR, e),
+            },
+            Request::Drain(stack, scope) => self.done(Event::Drain { stack, scope }),
+            Request::Resume(stack, scope) => self.done(Event::Resume { stack, scope }),
+            Request::Weights(order) => self.done(Event::SetWeights {
+                service: order.service(),
+                ttl: Duration::from_secs(order.ttl_s),
+                weights: order.weights.into_iter().collect(),
+            }),
+            Request::Reload => {
+                let before = self.generation();
+                match reload::reload(self) {
+                    Ok(()) => self.done_since(before),
+                    Err(refused) => Answer::Refused(StatusCode::UNPROCESSABLE_ENTITY, refused.problem()),
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, event: Event) -> Answer {
+        let before = self.generation();
+        match self.order(event) {
+            Ok(()) => self.done_since(before),
+            Err(refusal) => refused(status_of(&refusal), refusal),
+        }
+    }
+
+    fn done_since(&self, before: u64) -> Answer {
+        let generation = self.generation();
+        json(&Done { generation, dpt_changed: generation != before })
+    }
+
+    fn generation(&self) -> u64 {
+        self.machine.dpt().generation
+    }
+
+    fn status(&self) -> StatusAnswer {
+        let config = self.machine.config();
+        StatusAnswer {
+            program: "batond".into(),
+            machine: self.machine.status_view(),
+            uptime_s: self.started.elapsed().as_secs(),
+            listen: self.endpoint.local_addr().unwrap_or(config.cluster.listen),
+            config: self.file.clone(),
+            config_age_s: self.configured.elapsed().as_secs(),
+            crt: self.forwarding.crt_stats(),
+        }
+    }
+
+    fn crt(&self, query: CrtQuery) -> Answer {
+        let filter = match self.filter(&query) {
+            Ok(filter) => filter,
+            Err(unknown) => return refused(StatusCode::NOT_FOUND, Refusal::NoSuchStack(unknown)),
+        };
+        let page = self.forwarding.crt_list(&filter, query.limit.unwrap_or(CRT_LIMIT).min(CRT_LIMIT_MAX));
+        let row = |entry: super::CrtEntry| CrtRow {
+            protocol: entry.connection.protocol,
+            client: entry.connection.client,
+            dvipa: entry.connection.dvipa,
+            stack: self.name(entry.stack),
+            state: entry.state,
+            idle_ms: entry.idle_ms,
+        };
+        let mut connections: Vec<CrtRow> = page.entries.into_iter().map(row).collect();
+        connections.sort_by_key(|c| (c.dvipa, c.protocol, c.client));
+        json(&CrtAnswer { connections, more: page.more, crt: self.forwarding.crt_stats() })
+    }
+
+    /// The query in numbers, or the stack that it names and nobody knows.
+    fn filter(&self, query: &CrtQuery) -> Result<CrtFilter, StackName> {
+        let CrtQuery { client, dvipa, port, stack, state, limit: _ } = query;
+        let index_of = |name: &StackName| self.machine.stack_index(name).ok_or_else(|| name.clone());
+        let (client, client_port) = match client {
+            None => (None, None),
+            Some(ClientFilter::Address(address)) => (Some(*address), None),
+            Some(ClientFilter::Socket(socket)) => (Some(socket.ip()), Some(socket.port())),
+        };
+        Ok(CrtFilter {
+            client: client.map(|a| a.to_canonical()),
+            client_port,
+            dvipa: dvipa.map(|a| a.to_canonical()),
+            port: *port,
+            stack: stack.as_ref().map(index_of).transpose()?,
+            state: *state,
+        })
+    }
+
+    fn stats(&self) -> StatsAnswer {
+        let packets = self.forwarding.counters().into_iter().map(|c| CounterRow {
+            name: c.name.to_owned(),
+            value: c.value,
+            fault: c.fault.map(str::to_owned),
+            sentence: c.sentence.to_owned(),
+        });
+        let cluster = Tally::ALL.iter().map(|tally| CounterRow {
+            name: tally.name().to_owned(),
+            value: self.endpoint.counters().get(*tally),
+            fault: tally.fault().map(str::to_owned),
+            sentence: tally.sentence().to_owned(),
+        });
+        let of = |(stack, connections)| StackConnections { stack: self.name(stack), connections };
+        let mut connections: Vec<_> = self.forwarding.connections().into_iter().map(of).collect();
+        connections.sort_by(|a, b| a.stack.cmp(&b.stack));
+        StatsAnswer {
+            uptime_s: self.started.elapsed().as_secs(),
+            packets: packets.collect(),
+            cluster: cluster.collect(),
+            refused: self.machine.status_view().refused,
+            connections,
+            crt: self.forwarding.crt_stats(),
+        }
+    }
+
+    /// A stack's name; its number if the CRT names one that the machine does not know.
+    fn name(&self, stack: StackIndex) -> String {
+        self.machine.stack_name(stack).map_or_else(|| format!("#{}", stack.0), StackName::to_string)
+    }
+}
+
+/// Whose fault a refusal is, in HTTP's numbers.
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::NoSuchStack(_) | Refusal::NotDraining(_) | Refusal::NotDistributed(_) => {
+            StatusCode::NOT_FOUND
+        }
+        Refusal::TooManyDrains | Refusal::TooManyWeights => StatusCode::INSUFFICIENT_STORAGE,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+fn refused(status: StatusCode, error: impl ToString) -> Answer {
+    Answer::Refused(status, Problem { error: error.to_string(), mistakes: Vec::new() })
+}
+
+fn json(answer: &impl Serialize) -> Answer {
+    match serde_json::to_vec(answer) {
+        Ok(body) => Answer::Json(body),
+        Err(e) => refused(StatusCode::INTERNAL_SERVER_ERROR, e),
+    }
+}

@@ -1,0 +1,242 @@
+//! The words of the admin API: what is asked and what is answered, as JSON. `docs/admin-api.md` describes them for
+//! people; [`crate::machine`]'s views are the answers of `/v1/vipa` and `/v1/dpt`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use model::{Dvipa, Protocol, Service, StackName};
+use serde::{Deserialize, Serialize};
+
+use super::forwarding::{CrtState, CrtStats};
+use crate::machine::{RefusedView, StatusView};
+
+/// Rows that `/v1/crt` answers unless `limit` says otherwise.
+pub const CRT_LIMIT: usize = 100;
+/// The most rows that `/v1/crt` answers.
+pub const CRT_LIMIT_MAX: usize = 10_000;
+
+/// Answer of `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// `batond`.
+    pub program: String,
+    /// What the machine says.
+    #[serde(flatten)]
+    pub machine: StatusView,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Where sessions are accepted.
+    pub listen: SocketAddr,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Seconds since the configuration in force was read.
+    pub config_age_s: u64,
+    /// How full the CRT is.
+    pub crt: CrtStats,
+}
+
+/// Query of `GET /v1/crt`: all fields are optional and narrow the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrtQuery {
+    /// Client address, or address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientFilter>,
+    /// DVIPA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dvipa: Option<IpAddr>,
+    /// Port of the DVIPA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The stack that has the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackName>,
+    /// The entry's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<CrtState>,
+    /// Rows at most ([`CRT_LIMIT`]; not above [`CRT_LIMIT_MAX`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A client by address, or by address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ClientFilter {
+    /// Any port.
+    Address(IpAddr),
+    /// This port.
+    Socket(SocketAddr),
+}
+
+impl FromStr for ClientFilter {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let socket = text.parse().map(ClientFilter::Socket);
+        socket
+            .or_else(|_| text.parse().map(ClientFilter::Address))
+            .map_err(|_| format!("`{text}` is no client: write ADDRESS, ADDRESS:PORT or [IPV6]:PORT"))
+    }
+}
+
+impl TryFrom<String> for ClientFilter {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ClientFilter> for String {
+    fn from(filter: ClientFilter) -> String {
+        match filter {
+            ClientFilter::Address(address) => address.to_string(),
+            ClientFilter::Socket(socket) => socket.to_string(),
+        }
+    }
+}
+
+/// Answer of `GET /v1/crt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrtAnswer {
+    /// Connections that pass the filter, sorted by DVIPA and client, at most `limit`.
+    pub connections: Vec<CrtRow>,
+    /// How many more pass it.
+    pub more: u64,
+    /// How full the CRT is, all connections counted.
+    pub crt: CrtStats,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrtRow {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The DVIPA and its port.
+    pub dvipa: SocketAddr,
+    /// The stack that has it.
+    pub stack: String,
+    /// Its state.
+    pub state: CrtState,
+    /// Milliseconds since its last packet.
+    pub idle_ms: u64,
+}
+
+/// Answer of `GET /v1/stats`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsAnswer {
+    /// Seconds since the start, when all counters were 0.
+    pub uptime_s: u64,
+    /// What became of packets.
+    pub packets: Vec<CounterRow>,
+    /// What became of sessions and messages.
+    pub cluster: Vec<CounterRow>,
+    /// Messages and orders that were not followed, by reason.
+    pub refused: Vec<RefusedView>,
+    /// Connections by stack, sorted by name.
+    pub connections: Vec<StackConnections>,
+    /// How full the CRT is.
+    pub crt: CrtStats,
+}
+
+/// One counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterRow {
+    /// Its name; the metric is `baton_packets_NAME_total` or `baton_cluster_NAME_total`.
+    pub name: String,
+    /// Its value.
+    pub value: u64,
+    /// Who is at fault, if anyone is: `client`, `peer`, `operator`, `us`.
+    pub fault: Option<String>,
+    /// What it means.
+    pub sentence: String,
+}
+
+/// How many connections a stack has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackConnections {
+    /// Its name.
+    pub stack: String,
+    /// Entries of the CRT.
+    pub connections: u64,
+}
+
+/// Query of `POST /v1/drain/STACK` and `/v1/resume/STACK`: no field, all that the stack does; `dvipa`, that
+/// DVIPA; with `port` too, that service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeQuery {
+    /// One DVIPA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dvipa: Option<IpAddr>,
+    /// One port of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Of this protocol; TCP if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+}
+
+/// Body of `POST /v1/weights`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsOrder {
+    /// The service's DVIPA.
+    pub dvipa: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its protocol; TCP if nothing is said.
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+    /// Weights by stack name, 0 to 65 535; stacks that are not named keep theirs. None at all: takes back what
+    /// was set.
+    pub weights: BTreeMap<StackName, u16>,
+    /// How many seconds they hold.
+    pub ttl_s: u64,
+}
+
+fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+impl WeightsOrder {
+    /// Which service is meant.
+    pub fn service(&self) -> Service {
+        Service { dvipa: Dvipa::new(self.dvipa), port: self.port, protocol: self.protocol }
+    }
+}
+
+/// Answer of an order that was followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The DPT's generation afterwards.
+    pub generation: u64,
+    /// The order changed the DPT.
+    pub dpt_changed: bool,
+}
+
+/// Answer of everything that was not done; the HTTP status says whose fault it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong and what to do about it.
+    pub error: String,
+    /// Mistakes in the configuration file, in its order; empty for other problems.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mistakes: Vec<MistakeRow>,
+}
+
+/// One mistake in the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MistakeRow {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What to write instead.
+    pub fix: String,
+}

@@ -1,0 +1,197 @@
+//! For tests of what stands around the control thread: a forwarder whose CRT is a `Vec`, and a directory with all
+//! files of a routing node.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::dpt::Dpt;
+use model::{Connection, Dvipa, StackIndex, StackName};
+use transport::{IdentityFiles, pki};
+
+use super::forwarding::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding};
+
+/// What a [`FakeForwarding`] was told, shared with the test.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The DPT in force.
+    pub dpt: Dpt,
+    /// The CRT.
+    pub entries: Vec<CrtEntry>,
+    /// DVIPAs announced, in order.
+    pub announced: Vec<Dvipa>,
+    /// Parts of accounts, with how many connections each had.
+    pub accounts: Vec<(StackIndex, Account, usize)>,
+    /// How often it aged.
+    pub ticks: u64,
+}
+
+/// A forwarder without packets. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct FakeForwarding(Arc<Mutex<Seen>>);
+
+impl FakeForwarding {
+    /// What it was told so far.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Forwarding for FakeForwarding {
+    fn publish(&mut self, dpt: &Dpt) {
+        self.seen().dpt = dpt.clone();
+    }
+
+    fn newconn(&mut self, owner: StackIndex, connections: &[Connection], account: Account) {
+        let mut seen = self.seen();
+        seen.accounts.push((owner, account, connections.len()));
+        if account.first {
+            seen.entries.retain(|e| e.stack != owner);
+        }
+        let entry = |c: &Connection| CrtEntry {
+            connection: *c,
+            stack: owner,
+            state: CrtState::Established,
+            idle_ms: 1,
+        };
+        seen.entries.extend(connections.iter().map(entry));
+    }
+
+    fn termconn(&mut self, owner: StackIndex, connections: &[Connection]) {
+        self.seen().entries.retain(|e| e.stack != owner || !connections.contains(&e.connection));
+    }
+
+    fn announce(&mut self, dvipa: Dvipa) {
+        self.seen().announced.push(dvipa);
+    }
+
+    fn tick(&mut self) {
+        self.seen().ticks += 1;
+    }
+
+    fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {
+        let seen = self.seen();
+        let found: Vec<CrtEntry> = seen.entries.iter().filter(|e| filter.admits(e)).copied().collect();
+        let more = u64::try_from(found.len().saturating_sub(limit)).unwrap_or(u64::MAX);
+        CrtPage { entries: found.into_iter().take(limit).collect(), more }
+    }
+
+    fn crt_stats(&self) -> CrtStats {
+        let seen = self.seen();
+        let count = |v4: bool| seen.entries.iter().filter(|e| e.connection.client.is_ipv4() == v4).count();
+        CrtStats {
+            entries_v4: u64::try_from(count(true)).unwrap_or(u64::MAX),
+            capacity_v4: 1_000_000,
+            entries_v6: u64::try_from(count(false)).unwrap_or(u64::MAX),
+            capacity_v6: 250_000,
+            half_open: 0,
+            half_open_capacity: 262_144,
+        }
+    }
+
+    fn connections(&self) -> Vec<(StackIndex, u64)> {
+        let mut counts = std::collections::BTreeMap::new();
+        for entry in &self.seen().entries {
+            *counts.entry(entry.stack).or_default() += 1;
+        }
+        counts.into_iter().collect()
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        vec![
+            Counter {
+                name: "forwarded",
+                value: 17,
+                fault: None,
+                sentence: "Encapsulated and sent to a target.",
+            },
+            Counter {
+                name: "no_connection",
+                value: 3,
+                fault: Some("client"),
+                sentence: "A TCP packet that is neither a SYN nor of a known connection.",
+            },
+        ]
+    }
+}
+
+/// A directory with the certificates of `rt1`, `t1` and `t2`, and the `batond.toml` of `rt1`.
+#[derive(Debug)]
+pub struct NodeDirectory {
+    dir: PathBuf,
+    /// Where sessions are accepted: a loopback address that no other directory of this process has.
+    pub listen: SocketAddr,
+}
+
+impl NodeDirectory {
+    /// Fills a directory.
+    ///
+    /// # Errors
+    /// What the system or [`transport::pki`] says.
+    pub fn fill(dir: &Path, definitions: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        pki::init(&dir.join("pki"))?;
+        for name in ["rt1", "t1", "t2"] {
+            pki::issue(&dir.join("pki"), &StackName::new(name)?, 2)?;
+        }
+        // Test processes side by side differ in the port.
+        let port = 20_000 + u16::try_from(std::process::id() % 10_000)?;
+        let listen = SocketAddr::from(([127, 0, NEXT.fetch_add(1, Ordering::Relaxed), 1], port));
+        let new = Self { dir: dir.to_owned(), listen };
+        new.define(definitions)?;
+        Ok(new)
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("batond.toml")
+    }
+
+    /// The admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("admin.sock")
+    }
+
+    /// The PEM files of a stack.
+    pub fn identity(&self, stack: &str) -> IdentityFiles {
+        let at = |file: String| self.dir.join("pki").join(file);
+        let (certificate, key) = (at(format!("{stack}.pem")), at(format!("{stack}.key")));
+        IdentityFiles { ca: at("ca.pem".into()), certificate, key }
+    }
+
+    /// Writes the configuration file with these definitions behind its fixed part.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn define(&self, definitions: &str) -> std::io::Result<()> {
+        let (listen, socket) = (self.listen, self.socket());
+        let fixed = format!(
+            r#"
+[node]
+name = "rt1"
+cluster_address = ["198.18.0.10"]
+[cluster]
+listen = "{listen}"
+ca = "pki/ca.pem"
+certificate = "pki/rt1.pem"
+key = "pki/rt1.key"
+heartbeat_ms = 100
+lost_after_ms = 1000
+[admin]
+socket = "{}"
+[forwarder]
+workers = [1]
+[[forwarder.port]]
+role = "nic"
+device = "net_null0"
+[[forwarder.port]]
+role = "local"
+device = "net_null1"
+interface = "loc0"
+"#,
+            socket.display()
+        );
+        std::fs::write(self.file(), fixed + definitions)
+    }
+}

@@ -1,0 +1,159 @@
+//! What the runtime asks of the forwarder beside it.
+//!
+//! `batond` implements [`Forwarding`] over the CRT and the workers; tests implement it over a `Vec`.
+
+use std::net::IpAddr;
+
+use model::dpt::Dpt;
+use model::{Connection, Dvipa, StackIndex};
+use serde::{Deserialize, Serialize};
+
+/// The forwarder as the control thread sees it. Every call is made on the control thread and returns within a few
+/// milliseconds; [`Forwarding::crt_list`] may take one pass over the CRT.
+pub trait Forwarding {
+    /// Makes this DPT the one that workers select from. Its predecessor is void as a whole.
+    fn publish(&mut self, dpt: &Dpt);
+
+    /// `owner` has these connections now: enters them in the CRT, or confirms half-open entries.
+    ///
+    /// Accounts come in parts, in order. After the part with [`Account::last`], entries of `owner` that no part
+    /// since the one with [`Account::first`] named, and that were there before that first part, are ended.
+    fn newconn(&mut self, owner: StackIndex, connections: &[Connection], account: Account);
+
+    /// These connections ended at `owner`. One that another stack has by now stays.
+    fn termconn(&mut self, owner: StackIndex, connections: &[Connection]);
+
+    /// This node became the owner of the DVIPA: tells the segment (gratuitous ARP, unsolicited neighbour
+    /// advertisement).
+    fn announce(&mut self, dvipa: Dvipa);
+
+    /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, refreshes next hops.
+    fn tick(&mut self);
+
+    /// Entries of the CRT that pass the filter: at most `limit` of them, in no particular order, and how many more
+    /// there are.
+    fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage;
+
+    /// How full the CRT is.
+    fn crt_stats(&self) -> CrtStats;
+
+    /// Connections that each stack has in the CRT, stacks without any left out.
+    fn connections(&self) -> Vec<(StackIndex, u64)>;
+
+    /// Every counter of the workers, summed over them, in the order in which they should be shown.
+    fn counters(&self) -> Vec<Counter>;
+}
+
+/// Milliseconds between two calls of [`Forwarding::tick`].
+pub const TICK_MS: u64 = 10;
+
+/// Where a part of a stack's NEWCONN stands in its complete account; neither: news between accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The first part of a complete account.
+    pub first: bool,
+    /// The last part of a complete account (may be the first one too).
+    pub last: bool,
+}
+
+/// Which entries of the CRT an operator wants to see. A field that is `None` lets all through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CrtFilter {
+    /// Client address, any port.
+    pub client: Option<IpAddr>,
+    /// Client port.
+    pub client_port: Option<u16>,
+    /// DVIPA.
+    pub dvipa: Option<IpAddr>,
+    /// Port of the DVIPA.
+    pub port: Option<u16>,
+    /// The stack that has the connection.
+    pub stack: Option<StackIndex>,
+    /// The entry's state.
+    pub state: Option<CrtState>,
+}
+
+impl CrtFilter {
+    /// Whether an entry is to be shown.
+    pub fn admits(&self, entry: &CrtEntry) -> bool {
+        fn is<T: PartialEq>(wanted: Option<T>, found: T) -> bool {
+            wanted.is_none_or(|w| w == found)
+        }
+        is(self.client, entry.connection.client.ip())
+            && is(self.client_port, entry.connection.client.port())
+            && is(self.dvipa, entry.connection.dvipa.ip())
+            && is(self.port, entry.connection.dvipa.port())
+            && is(self.stack, entry.stack)
+            && is(self.state, entry.state)
+    }
+}
+
+/// One entry of the CRT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrtEntry {
+    /// The connection.
+    pub connection: Connection,
+    /// The stack that has it.
+    pub stack: StackIndex,
+    /// Its state.
+    pub state: CrtState,
+    /// Milliseconds since its last packet, as exact as aging needs it.
+    pub idle_ms: u64,
+}
+
+/// The state of a CRT entry, in the words of displays and of the admin API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrtState {
+    /// A first packet was forwarded; the target has not confirmed the connection yet.
+    HalfOpen,
+    /// The target has it.
+    Established,
+    /// It ended at the target; its last packets still pass.
+    Closing,
+    /// It is being moved: its packets wait.
+    Frozen,
+    /// This node answers its packets itself.
+    AnsweredHere,
+    /// Idle, held here as a few numbers.
+    Parked,
+}
+
+/// A bounded look into the CRT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CrtPage {
+    /// The entries, at most as many as were asked for.
+    pub entries: Vec<CrtEntry>,
+    /// Entries that pass the filter too and are not in `entries`.
+    pub more: u64,
+}
+
+/// How full the CRT is. Entries and capacities are numbers of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrtStats {
+    /// Confirmed IPv4 connections.
+    pub entries_v4: u64,
+    /// How many there may be.
+    pub capacity_v4: u64,
+    /// Confirmed IPv6 connections.
+    pub entries_v6: u64,
+    /// How many there may be.
+    pub capacity_v6: u64,
+    /// Half-open connections of both families.
+    pub half_open: u64,
+    /// How many there may be; beyond it the oldest of them give way.
+    pub half_open_capacity: u64,
+}
+
+/// One counter with what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// The outcome or reason in snake_case: the metric's name.
+    pub name: &'static str,
+    /// Packets since the start.
+    pub value: u64,
+    /// Who is at fault: `client`, `peer`, `operator`, `us`; `None` for an outcome that is nobody's fault.
+    pub fault: Option<&'static str>,
+    /// What it means.
+    pub sentence: &'static str,
+}

@@ -1,0 +1,122 @@
+//! The counters and gauges in Prometheus' text format (OpenMetrics).
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::api::{CounterRow, StatsAnswer};
+use crate::machine::{SessionState, StatusView};
+
+/// Everything that is measured, as text.
+pub(super) fn render(stats: StatsAnswer, status: StatusView) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Snapshot { stats, status }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// What is true at one moment.
+#[derive(Debug)]
+struct Snapshot {
+    stats: StatsAnswer,
+    status: StatusView,
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        counters(&mut to, "baton_packets_", &self.stats.packets)?;
+        counters(&mut to, "baton_cluster_", &self.stats.cluster)?;
+        self.refusals(&mut to)?;
+        self.crt(&mut to)?;
+        self.stacks(&mut to)?;
+        let gauges = [
+            ("baton_uptime_seconds", "Seconds since the start.", self.stats.uptime_s),
+            ("baton_dpt_generation", "How often the DPT has changed.", self.status.generation),
+            ("baton_dvipas_owned", "DVIPAs that this stack owns.", size(self.status.dvipas_owned)),
+            ("baton_services", "Services (DVIPA, port, protocol) in the DPT.", size(self.status.services)),
+        ];
+        gauges.into_iter().try_for_each(|(name, help, value)| gauge(&mut to, name, help, value))
+    }
+}
+
+impl Snapshot {
+    fn refusals(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.stats.refused.is_empty() {
+            return Ok(());
+        }
+        let counter = ConstCounter::new(0_u64);
+        let help = "Messages and orders that were not followed, by reason.";
+        let mut metric = to.encode_descriptor("baton_refused", help, None, counter.metric_type())?;
+        for refused in &self.stats.refused {
+            // The reason's word is the one of the JSON answers.
+            let word = serde_json::to_value(refused.reason).map_err(|_| fmt::Error)?;
+            let labels = [("reason", word.as_str().unwrap_or_default().to_owned())];
+            ConstCounter::new(refused.count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn crt(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let crt = self.stats.crt;
+        let rows = [("v4", crt.entries_v4, crt.capacity_v4), ("v6", crt.entries_v6, crt.capacity_v6)];
+        let entries = rows.map(|(table, entries, _)| ("table", table.to_owned(), entries));
+        let entries = [&entries[..], &[("table", "half_open".to_owned(), crt.half_open)]].concat();
+        family(to, "baton_crt_entries", "Connections in the CRT.", &entries)?;
+        let capacity = rows.map(|(table, _, capacity)| ("table", table.to_owned(), capacity));
+        let capacity = [&capacity[..], &[("table", "half_open".to_owned(), crt.half_open_capacity)]].concat();
+        family(to, "baton_crt_capacity", "Connections that the CRT has room for.", &capacity)
+    }
+
+    fn stacks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let of = |stack: &crate::machine::StackView, value: u64| ("stack", stack.stack.to_string(), value);
+        let up: Vec<_> =
+            self.status.stacks.iter().map(|s| of(s, u64::from(s.session == SessionState::Up))).collect();
+        family(to, "baton_stack_up", "1: there is a session with the stack; 0: it is lost.", &up)?;
+        let connections: Vec<_> =
+            self.stats.connections.iter().map(|s| ("stack", s.stack.clone(), s.connections)).collect();
+        family(to, "baton_stack_connections", "Connections of the stack in the CRT.", &connections)
+    }
+}
+
+fn counters(to: &mut DescriptorEncoder<'_>, prefix: &str, rows: &[CounterRow]) -> fmt::Result {
+    for row in rows {
+        let counter = ConstCounter::new(row.value);
+        let name = format!("{prefix}{}", row.name);
+        let mut metric = to.encode_descriptor(&name, &row.sentence, None, counter.metric_type())?;
+        match &row.fault {
+            Some(fault) => counter.encode(metric.encode_family(&[("fault", fault.as_str())])?)?,
+            None => counter.encode(metric)?,
+        }
+    }
+    Ok(())
+}
+
+/// A gauge with one label; nothing at all if there are no rows.
+fn family(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: &[(&'static str, String, u64)],
+) -> fmt::Result {
+    let Some(_) = rows.first() else { return Ok(()) };
+    let mut metric = to.encode_descriptor(name, help, None, ConstGauge::new(0_u64).metric_type())?;
+    for (label, word, value) in rows {
+        ConstGauge::new(*value).encode(metric.encode_family(&[(*label, word.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    let metric = to.encode_descriptor(name, help, None, gauge.metric_type())?;
+    gauge.encode(metric)
+}
+
+fn size(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,27 @@
+//! Turns I/O into events of the machine and its actions into I/O, on one thread.
+//!
+//! In reading order: [`forwarding`] (what the runtime asks of the forwarder beside it), `driver` (the loop: the
+//! machine, the sessions and the forwarder meet here), `reload` (a new configuration, whole or not at all),
+//! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
+//! many clients), `answers` (what it answers), `metrics` (Prometheus), `start` (from files to a running control
+//! thread).
+
+mod admin;
+mod answers;
+pub mod api;
+mod bounded;
+mod driver;
+pub mod forwarding;
+mod metrics;
+mod reload;
+mod start;
+
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use forwarding::{
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding, TICK_MS,
+};
+pub use start::{Runtime, RuntimeError};

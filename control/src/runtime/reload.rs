@@ -1,0 +1,80 @@
+//! A new configuration, whole or not at all.
+
+use std::time::Instant;
+
+use transport::{Identity, IdentityFiles};
+
+use super::api::{MistakeRow, Problem};
+use super::driver::Driver;
+use super::forwarding::Forwarding;
+use crate::config::{Cluster, Config, ConfigError, Frozen};
+use crate::machine::{Event, Refusal};
+
+/// Why the former configuration stays in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    #[error("{}", .0.iter().map(Frozen::to_string).collect::<Vec<_>>().join("\n"))]
+    Frozen(Vec<Frozen>),
+    #[error(transparent)]
+    Identity(#[from] transport::IdentityError),
+    #[error(transparent)]
+    Tls(#[from] transport::BindError),
+    #[error(transparent)]
+    Machine(#[from] Refusal),
+}
+
+impl Refused {
+    /// The sentence with its causes.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+
+    /// What the admin API answers.
+    pub(super) fn problem(&self) -> Problem {
+        let mistakes = match self {
+            Refused::File(ConfigError::Mistakes(mistakes)) => mistakes
+                .iter()
+                .map(|m| MistakeRow {
+                    line: m.line,
+                    column: m.column,
+                    what: m.what.clone(),
+                    fix: m.fix.clone(),
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        Problem { error: self.text(), mistakes }
+    }
+}
+
+/// The files of this stack's identity.
+pub(super) fn identity_files(cluster: &Cluster) -> IdentityFiles {
+    IdentityFiles {
+        ca: cluster.ca.clone(),
+        certificate: cluster.certificate.clone(),
+        key: cluster.key.clone(),
+    }
+}
+
+/// Reads the file again and puts it in force. Certificates are read again too: new sessions use them.
+///
+/// # Errors
+/// Why nothing changed.
+pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
+    let new = Config::load(&driver.file)?;
+    driver.machine.config().check_reload(&new).map_err(Refused::Frozen)?;
+    let identity = Identity::load(&identity_files(&new.cluster), &new.node.name)?;
+    driver.order(Event::Configure(Box::new(new)))?;
+    driver.endpoint.renew(&identity)?;
+    driver.configured = Instant::now();
+    tracing::info!(file = %driver.file.display(), "configuration reloaded");
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! From files to a running control thread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use model::Epoch;
+use model::codec::Address;
+use model::message::Hello;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use transport::{Endpoint, Events, Listen, Settings};
+
+use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
+use super::bounded::Bounded;
+use super::driver::Driver;
+use super::forwarding::Forwarding;
+use super::reload;
+use crate::config::Config;
+use crate::machine::{self, RoutingStack};
+
+/// Why the control thread can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// This stack's certificate, key or CA.
+    #[error(transparent)]
+    Identity(#[from] transport::IdentityError),
+    /// The cluster's socket.
+    #[error(transparent)]
+    Endpoint(#[from] transport::BindError),
+    /// The machine refuses the configuration.
+    #[error(transparent)]
+    Machine(#[from] machine::Refusal),
+    /// The admin socket.
+    #[error(
+        "cannot open the admin socket {}: {cause}; set `admin.socket` to a place that batond may write to",
+        path.display()
+    )]
+    AdminSocket {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The metrics listener.
+    #[error("cannot listen on {address} for metrics: {cause}; change or remove `admin.metrics`")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// Signals.
+    #[error("cannot watch for SIGHUP: {0}")]
+    Signal(io::Error),
+}
+
+/// A control thread that is ready to run: sockets are bound, nothing is answered yet.
+pub struct Runtime<F> {
+    driver: Driver<F>,
+    events: Events,
+    asked: mpsc::Receiver<admin::Asked>,
+    hangups: mpsc::Receiver<()>,
+    _admin_socket: AdminSocket,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl<F: Forwarding> Runtime<F> {
+    /// Opens all sockets. Must be called inside a tokio runtime; one of the current-thread flavour is enough.
+    ///
+    /// `file` is where `config` came from and where a reload reads again; `version` is what peers and operators
+    /// see.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] says what could not be opened and what to do.
+    pub async fn bind(
+        file: PathBuf,
+        config: Config,
+        forwarding: F,
+        version: &str,
+    ) -> Result<Self, RuntimeError> {
+        let identity =
+            transport::Identity::load(&reload::identity_files(&config.cluster), &config.node.name)?;
+        let (incarnation, first_epoch) = beginning();
+        let hello = Hello {
+            stack: config.node.name.to_string(),
+            cluster_addresses: config.node.cluster_address.iter().map(Address).collect(),
+            incarnation,
+            version: version.to_owned(),
+        };
+        let cluster = &config.cluster;
+        let settings = Settings { hello, heartbeat: cluster.heartbeat, lost_after: cluster.lost_after };
+        let (endpoint, events) = Endpoint::bind(Listen::At(cluster.listen), &identity, settings)?;
+
+        let (desk, asked) = mpsc::channel(WAITING_REQUESTS);
+        let desk = Desk(desk);
+        let path = config.admin.socket.clone();
+        let (listener, admin_socket) =
+            admin::bind(&path).map_err(|cause| RuntimeError::AdminSocket { path, cause })?;
+        let router = admin::router(desk.clone());
+        let mut tasks = vec![spawn(async { axum::serve(Bounded::new(listener), router).await })];
+        if let Some(address) = config.admin.metrics {
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.map_err(|cause| RuntimeError::Metrics { address, cause })?;
+            let router = admin::metrics_router(desk);
+            tasks.push(spawn(async { axum::serve(Bounded::new(listener), router).await }));
+        }
+        let (hangups, watcher) = hangups()?;
+        tasks.push(watcher);
+
+        let now = Instant::now();
+        let identity = machine::Identity { incarnation, version: version.to_owned(), first_epoch };
+        let machine = RoutingStack::new(identity, config, now)?;
+        let driver = Driver { machine, endpoint, forwarding, file, started: now, configured: now };
+        Ok(Self { driver, events, asked, hangups, _admin_socket: admin_socket, _tasks: tasks })
+    }
+
+    /// Where sessions are accepted.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn cluster_address(&self) -> io::Result<SocketAddr> {
+        self.driver.endpoint.local_addr()
+    }
+
+    /// Runs until `stop` is ready, then says goodbye to all peers and removes the admin socket.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { driver, events, asked, hangups, _admin_socket, _tasks } = self;
+        driver.run(events, asked, hangups, stop).await;
+    }
+}
+
+/// An incarnation that differs each time the process starts, and an epoch above all that a former process gave
+/// out: both are the milliseconds since 1970. Epochs grow by one with a reload at most, so a clock that is not
+/// set back is enough.
+fn beginning() -> (u64, Epoch) {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    (ms, Epoch(ms))
+}
+
+fn spawn(serving: impl Future<Output = io::Result<()>> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the admin API stopped");
+        }
+    }))
+}
+
+/// SIGHUP asks for a reload; several at once are one.
+fn hangups() -> Result<(mpsc::Receiver<()>, AbortOnDropHandle<()>), RuntimeError> {
+    let (sender, receiver) = mpsc::channel(1);
+    let mut hangups = signal(SignalKind::hangup()).map_err(RuntimeError::Signal)?;
+    let watcher = tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // Full: a reload is coming already.
+            let _ = sender.try_send(());
+        }
+    });
+    Ok((receiver, AbortOnDropHandle::new(watcher)))
+}

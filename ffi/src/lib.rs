@@ -1,0 +1,37 @@
+//! DPDK behind a small safe surface.
+//!
+//! In reading order: [`eal`] (starts DPDK once, hands out the workers' cores), [`mempool`], [`mbuf`] (the one owner of a
+//! packet, and bursts of them), [`port`] (a device, found by its name and configured), [`queue`] (receive and send),
+//! [`clock`]. [`error`] says what was attempted on what.
+//!
+//! This is the only crate that names `rte_*`. It knows nothing of what packets mean. Every `unsafe` block rests on one
+//! of these facts, which the types keep:
+//!
+//! 1. An [`Eal`](eal::Eal) exists only after `rte_eal_init` succeeded, and DPDK is never cleaned up before the process
+//!    ends.
+//! 2. A [`Mempool`](mempool::Mempool) is never freed, so that an mbuf's memory is valid as long as the process.
+//! 3. An [`Mbuf`](mbuf::Mbuf) is the only reference to a live, single-segment mbuf with reference count 1.
+//! 4. A started port has exactly as many queues as queue objects were made for it, each has one owner, and it is
+//!    stopped only when the last of them is gone.
+//! 5. There is one pool in a process, so that any two mbufs are of the same.
+
+pub mod clock;
+pub mod eal;
+pub mod error;
+pub mod mbuf;
+pub mod mempool;
+pub mod port;
+pub mod queue;
+
+pub use eal::{Eal, Lcore};
+pub use error::Error;
+pub use mbuf::{BURST, Burst, Mbuf};
+pub use mempool::Mempool;
+pub use port::{Device, Port, Settings};
+pub use queue::{RxQueue, TxQueue};
+
+/// Generated from the installed headers; sizes and offsets are asserted at compile time.
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod raw {
+    include!(concat!(env!("OUT_DIR"), "/dpdk.rs"));
+}

@@ -1,0 +1,34 @@
+//! What a packet is to this crate: one contiguous run of bytes with some room before and after it.
+
+mod test_packet;
+
+pub use test_packet::TestPacket;
+
+/// A frame from the Ethernet header on, in one contiguous piece. Whoever holds one owns it.
+pub trait PacketBuffer: Sized {
+    /// The frame.
+    fn bytes(&self) -> &[u8];
+
+    /// The frame, to be changed in place.
+    fn bytes_mut(&mut self) -> &mut [u8];
+
+    /// Makes the frame `n` bytes longer at its front; the new bytes have any value. `false`, and nothing is changed, if
+    /// there is no room.
+    #[must_use]
+    fn prepend(&mut self, n: usize) -> bool;
+
+    /// Takes `n` bytes off the front. `false`, and nothing is changed, if the frame is shorter.
+    #[must_use]
+    fn trim_front(&mut self, n: usize) -> bool;
+
+    /// Makes the frame `len` bytes long; one that is not longer stays as it is.
+    fn truncate(&mut self, len: usize);
+
+    /// Makes the frame `n` bytes longer at its end; the new bytes have any value. `false`, and nothing is changed, if
+    /// there is no room.
+    #[must_use]
+    fn extend(&mut self, n: usize) -> bool;
+
+    /// A hint that the first bytes will be read soon.
+    fn prefetch(&self) {}
+}

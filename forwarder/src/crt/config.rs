@@ -1,0 +1,40 @@
+//! Sizes and lifetimes.
+
+/// Sizes and lifetimes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// IPv4 connections that must fit, half-open ones not counted.
+    pub connections_v4: usize,
+    /// IPv6 connections that must fit, half-open ones not counted.
+    pub connections_v6: usize,
+    /// Bound of half-open entries, for each address family.
+    pub half_open: usize,
+    /// Bound of datagrams whose fragments are followed, for each address family.
+    pub fragments: usize,
+    /// Life of an idle TCP connection, in seconds.
+    pub idle_tcp_s: u32,
+    /// Life of an idle UDP connection, in seconds.
+    pub idle_udp_s: u32,
+    /// Life of an unconfirmed entry, in seconds.
+    pub half_open_s: u32,
+    /// Life of an entry after its connection's end, in seconds.
+    pub closing_s: u32,
+    /// Life of a datagram's fragments, in seconds.
+    pub fragment_s: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connections_v4: 1_000_000,
+            connections_v6: 250_000,
+            half_open: 262_144,
+            fragments: 16_384,
+            idle_tcp_s: 3600,
+            idle_udp_s: 120,
+            half_open_s: 10,
+            closing_s: 4,
+            fragment_s: 10,
+        }
+    }
+}

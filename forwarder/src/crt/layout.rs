@@ -1,0 +1,148 @@
+//! Where everything is in the mapping: the head, the accounts, the lines of each part.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Config;
+use super::ages::Ages;
+use super::atomic::{AtomicU32, AtomicU64};
+use super::hash::Secret;
+use super::key::Exact;
+use super::ledger::{COUNTERS, STACK_WORDS};
+use super::line::Line;
+use super::memory::{Array, Mapping};
+use super::{FragmentKeyV4, FragmentKeyV6, KeyV4, KeyV6};
+
+const MAGIC: [u8; 8] = *b"batonCRT";
+/// Counts the changes of the layout and of the lines' protocol.
+const VERSION: u64 = 1;
+/// Parts that consist of lines: connections, half-open ones, fragments, each IPv4 and IPv6.
+const PARTS: usize = 6;
+/// Slots in a hundred that the connections asked for fill. The main table takes more than 93 (four slots a line) and 85 (two).
+const FILL_V4: usize = 80;
+const FILL_V6: usize = 76;
+
+/// The mapping's first bytes. Written once; the rest of the mapping follows from it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Head {
+    magic: [u8; 8],
+    version: u64,
+    lines: [u64; PARTS],
+    /// The stamps' units must stay what they were.
+    tick_ms: [u64; 3],
+    secret: Secret,
+}
+
+/// Bytes that the head has for itself.
+const HEAD: usize = 4096;
+const _: () = assert!(size_of::<Head>() <= HEAD);
+
+/// The arrays of a table.
+pub(super) struct Parts {
+    pub(super) secret: Secret,
+    pub(super) counters: Array<AtomicU64>,
+    pub(super) stacks: Array<AtomicU32>,
+    pub(super) lines: [Array<Line>; PARTS],
+    pub(super) bytes: usize,
+}
+
+fn lines_of(config: &Config) -> [u64; PARTS] {
+    fn for_slots<K: Exact>(slots: usize) -> u64 {
+        slots.div_ceil(super::line::slots_per_line::<K>()).max(2) as u64
+    }
+    [
+        for_slots::<KeyV4>(config.connections_v4.saturating_mul(100).div_ceil(FILL_V4)),
+        for_slots::<KeyV6>(config.connections_v6.saturating_mul(100).div_ceil(FILL_V6)),
+        for_slots::<KeyV4>(config.half_open),
+        for_slots::<KeyV6>(config.half_open),
+        for_slots::<FragmentKeyV4>(config.fragments),
+        for_slots::<FragmentKeyV6>(config.fragments),
+    ]
+}
+
+fn ticks_of(config: &Config) -> [u64; 3] {
+    [Ages::of_connections(config), Ages::of_half_open(config), Ages::of_fragments(config)]
+        .map(|ages| ages.tick_ms())
+}
+
+/// Offsets of the counters, the stacks' accounts, the lines, and the length of it all.
+fn offsets(lines: [u64; PARTS]) -> Option<([usize; PARTS], usize)> {
+    let mut end = STACKS_AT.checked_add(STACK_WORDS.checked_mul(4)?)?.next_multiple_of(HEAD);
+    let mut starts = [0; PARTS];
+    for (start, lines) in starts.iter_mut().zip(lines) {
+        *start = end;
+        end = usize::try_from(lines).ok()?.checked_mul(size_of::<Line>())?.checked_add(end)?;
+    }
+    Some((starts, end))
+}
+const COUNTERS_AT: usize = HEAD;
+const STACKS_AT: usize = 2 * HEAD;
+const _: () = assert!(COUNTERS * 8 <= HEAD);
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// A new, empty table's parts: in `file`, which is given the length, or in this process's own memory.
+pub(super) fn create(config: &Config, file: Option<&std::fs::File>) -> io::Result<Parts> {
+    let head = Head {
+        magic: MAGIC,
+        version: VERSION,
+        lines: lines_of(config),
+        tick_ms: ticks_of(config),
+        secret: Secret::random()?,
+    };
+    let (_, bytes) =
+        offsets(head.lines).ok_or_else(|| invalid("the table is too large for the address space"))?;
+    let mut mapping = match file {
+        None => Mapping::anonymous(bytes)?,
+        Some(file) => {
+            file.set_len(0)?;
+            file.set_len(bytes.next_multiple_of(super::memory::HUGE) as u64)?;
+            Mapping::file(file, bytes)?
+        }
+    };
+    mapping.write_head(head);
+    parts(mapping, &head)
+}
+
+/// The parts of a table that another process made in `file`.
+pub(super) fn attach(config: &Config, file: &std::fs::File) -> io::Result<Parts> {
+    let head: Head = Mapping::file(file, HEAD)?.read_head();
+    if head.magic != MAGIC {
+        return Err(invalid("the file holds no connection table"));
+    }
+    if head.version != VERSION {
+        return Err(invalid("the connection table in the file has another version"));
+    }
+    if head.tick_ms != ticks_of(config) {
+        return Err(invalid("the connection table in the file was made for other lifetimes"));
+    }
+    if !head.secret.fits_this_processor() {
+        return Err(invalid(
+            "the connection table in the file was made for a processor with AES instructions",
+        ));
+    }
+    let (_, bytes) = offsets(head.lines).ok_or_else(|| invalid("the connection table's head is damaged"))?;
+    parts(Mapping::file(file, bytes)?, &head)
+}
+
+fn parts(mapping: Mapping, head: &Head) -> io::Result<Parts> {
+    let (starts, _) = offsets(head.lines).ok_or_else(|| invalid("the connection table's head is damaged"))?;
+    if head.lines.contains(&0) {
+        return Err(invalid("the connection table's head is damaged"));
+    }
+    let bytes = mapping.bytes();
+    let mapping = Arc::new(mapping);
+    let mut part =
+        starts.into_iter().zip(head.lines).map(|(start, len)| Array::new(&mapping, start, len as usize));
+    let mut next = || part.next().ok_or_else(|| invalid("the connection table's head is damaged"));
+    Ok(Parts {
+        secret: head.secret,
+        counters: Array::new(&mapping, COUNTERS_AT, COUNTERS),
+        stacks: Array::new(&mapping, STACKS_AT, STACK_WORDS),
+        lines: [next()?, next()?, next()?, next()?, next()?, next()?],
+        bytes,
+    })
+}

@@ -1,0 +1,98 @@
+//! The accounts: how many connections each stack has, how full the parts are, what was refused, replaced and aged.
+
+use model::StackIndex;
+
+use super::StackCount;
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
+use super::entry::{Entry, State};
+use super::memory::Array;
+
+/// What is counted for the whole table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Counter {
+    ConnectionsV4,
+    ConnectionsV6,
+    HalfOpenV4,
+    HalfOpenV6,
+    HalfOpenEvicted,
+    FragmentsEvicted,
+    RefusedFull,
+    RefusedBusy,
+    Aged,
+    /// Where `Crt::age` goes on.
+    AgeCursor,
+}
+
+/// Counters in the mapping.
+pub(super) const COUNTERS: usize = 16;
+/// Words of the per-stack account in the mapping: connections and half-open ones of each stack.
+pub(super) const STACK_WORDS: usize = if cfg!(loom) { 8 } else { 2 * (StackIndex::MAX as usize + 1) };
+
+/// The accounts. All updates are relaxed: a number is exact once its writers have paused.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) counters: Array<AtomicU64>,
+    pub(super) stacks: Array<AtomicU32>,
+}
+
+impl Ledger {
+    /// Adds to a counter.
+    pub(super) fn add(&self, counter: Counter, n: u64) {
+        self.counters.at(counter as usize).fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// One entry less.
+    pub(super) fn one_less(&self, counter: Counter) {
+        self.counters.at(counter as usize).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A counter's value.
+    pub(super) fn get(&self, counter: Counter) -> u64 {
+        self.counters.at(counter as usize).load(Ordering::Relaxed)
+    }
+
+    /// Sets a counter that only one thread uses.
+    pub(super) fn set(&self, counter: Counter, value: u64) {
+        self.counters.at(counter as usize).store(value, Ordering::Relaxed);
+    }
+
+    /// Forgets how many entries there are; keeps what has happened.
+    pub(super) fn reset(&self) {
+        for counter in
+            [Counter::ConnectionsV4, Counter::ConnectionsV6, Counter::HalfOpenV4, Counter::HalfOpenV6]
+        {
+            self.set(counter, 0);
+        }
+        for word in 0..self.stacks.len() {
+            self.stacks.at(word).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// An entry has become another (`None`: there was, or is, none).
+    pub(super) fn changed(&self, old: Option<Entry>, new: Option<Entry>) {
+        let (old, new) = (old.and_then(account), new.and_then(account));
+        if old == new {
+            return;
+        }
+        if let Some(word) = new {
+            self.stacks.at(word).fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(word) = old {
+            self.stacks.at(word).fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A stack's connections.
+    pub(super) fn stack(&self, stack: StackIndex) -> StackCount {
+        let [connections, half_open] =
+            [0, 1].map(|i| self.stacks.at(usize::from(stack.0) * 2 + i).load(Ordering::Relaxed));
+        StackCount { connections, half_open }
+    }
+}
+
+/// Where an entry is counted; a closing one is not.
+fn account(entry: Entry) -> Option<usize> {
+    let half_open = usize::from(entry.state == State::HalfOpen);
+    (entry.state != State::Closing).then_some(usize::from(entry.owner.0) * 2 + half_open)
+}

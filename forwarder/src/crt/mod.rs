@@ -1,0 +1,380 @@
+//! The connection routing table (CRT): connection → the stack that has it now.
+//!
+//! One table for all workers and the control thread. Look-ups take no lock and are made in bursts, in two halves, so that
+//! the memory's latency overlaps; a look-up never sees half an entry, never takes one connection for another (keys are
+//! compared whole), and never misses a connection that was there all the time. Writers lock single cache lines.
+//!
+//! In reading order: [`key`] and [`entry`] (what is stored), [`meta`] and [`line`] (how one line is read and written),
+//! [`hash`] (where a key goes), [`cuckoo`] and [`room`] (the main table), [`bounded`] (half-open connections and
+//! fragments), [`family`] (both together: look-up, insert, promote, remove), [`ages`] and [`sweep`] (time), [`ledger`]
+//! (accounts), [`memory`] and [`layout`] (the mapping). The concurrency argument is the numbered rules L1–L5 ([`line`]), C1–C4
+//! ([`cuckoo`]), B1–B2 ([`bounded`]), K1–K3 ([`family`]); `loom_check` checks them with loom.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "no number here comes from a packet: bit fields, and indices below the table's size"
+)]
+
+mod ages;
+mod atomic;
+mod attach;
+mod bounded;
+mod config;
+mod cuckoo;
+mod entry;
+mod family;
+mod hash;
+mod key;
+mod layout;
+mod ledger;
+mod line;
+#[cfg_attr(loom, path = "memory_model.rs")]
+mod memory;
+mod meta;
+mod room;
+mod stats;
+mod sweep;
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use model::StackIndex;
+
+use bounded::Bounded;
+use family::{Change, Common, Family, check};
+use hash::Hash;
+use key::Exact;
+use ledger::Counter;
+
+pub use config::Config;
+pub use entry::{Entry, State};
+pub use key::{FragmentKeyV4, FragmentKeyV6, KeyParts, KeyV4, KeyV6};
+pub use stats::{Fill, StackCount, Stats};
+
+/// The most keys of one burst.
+pub const BURST: usize = 32;
+
+/// The time, as the caller's clock says it; never goes backwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    /// Milliseconds since a moment that stays the same for the life of the table.
+    pub ms: u64,
+}
+
+/// Why an entry was not made or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No room: counted in [`Stats::refused_full`].
+    #[error("the table is full")]
+    Full,
+    /// Other writers held the entry's place for longer than a worker may wait: counted in [`Stats::refused_busy`].
+    #[error("the entry's place is being changed")]
+    Busy,
+    /// The DVIPA or stack index does not fit an entry.
+    #[error("an index is out of range")]
+    Index,
+}
+
+/// What [`Crt::confirm`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// It was half-open, and is established now.
+    Promoted,
+    /// There was no entry: it is new.
+    New,
+    /// Already so.
+    Unchanged,
+    /// It was another stack's, or closing: it is established at the reporting stack now.
+    Replaced(Entry),
+}
+
+/// One entry, as the displays see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which connection.
+    pub key: KeyParts,
+    /// What is known of it.
+    pub entry: Entry,
+    /// Seconds since its last packet, to the precision in which the table keeps it.
+    pub idle_s: u32,
+}
+
+/// Where a scan is. Starts at [`Cursor::default`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(u64);
+
+mod sealed {
+    //! Which part of a table a key belongs to.
+    use super::{Bounded, Crt, Exact, Family};
+
+    /// A key of connections.
+    pub trait Connection: Exact + Into<super::KeyParts> {
+        /// Where its connections are.
+        fn family(crt: &Crt) -> &Family<Self>;
+    }
+
+    /// A key of datagrams in fragments.
+    pub trait Datagram: Exact {
+        /// Where its datagrams are.
+        fn fragments(crt: &Crt) -> &Bounded<Self>;
+    }
+}
+
+/// A key of connections: [`KeyV4`] or [`KeyV6`].
+pub trait Key: sealed::Connection {}
+/// A key of datagrams in fragments: [`FragmentKeyV4`] or [`FragmentKeyV6`].
+pub trait FragmentKey: sealed::Datagram {}
+
+impl Key for KeyV4 {}
+impl Key for KeyV6 {}
+impl FragmentKey for FragmentKeyV4 {}
+impl FragmentKey for FragmentKeyV6 {}
+
+impl sealed::Connection for KeyV4 {
+    #[inline(always)]
+    fn family(crt: &Crt) -> &Family<Self> {
+        &crt.v4
+    }
+}
+impl sealed::Connection for KeyV6 {
+    #[inline(always)]
+    fn family(crt: &Crt) -> &Family<Self> {
+        &crt.v6
+    }
+}
+impl sealed::Datagram for FragmentKeyV4 {
+    fn fragments(crt: &Crt) -> &Bounded<Self> {
+        &crt.fragments_v4
+    }
+}
+impl sealed::Datagram for FragmentKeyV6 {
+    fn fragments(crt: &Crt) -> &Bounded<Self> {
+        &crt.fragments_v6
+    }
+}
+
+/// Where the entries of a burst's keys are: made by [`Crt::prefetch`], good for [`Crt::lookup`] of the same keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Probes([Hash; BURST]);
+
+impl Probes {
+    /// A hash of the `i`th key that the table does not use itself: spreads flows (a GUE source port). Keyed, so of no use
+    /// where two routing nodes have to agree.
+    #[inline(always)]
+    pub fn flow(&self, i: usize) -> u32 {
+        self.0.get(i).map_or(0, |hash| hash.flow)
+    }
+}
+
+/// The table. Shared by all workers and the control thread; every method takes `&self`.
+#[derive(Debug)]
+pub struct Crt {
+    v4: Family<KeyV4>,
+    v6: Family<KeyV6>,
+    fragments_v4: Bounded<FragmentKeyV4>,
+    fragments_v6: Bounded<FragmentKeyV6>,
+    common: Common,
+    bytes: usize,
+}
+
+impl Crt {
+    /// An empty table in this process's own memory.
+    ///
+    /// # Errors
+    /// The system's, if the memory can't be had.
+    pub fn new(config: &Config) -> io::Result<Self> {
+        Ok(Self::of(config, layout::create(config, None)?))
+    }
+
+    /// An empty table in `file` (a memfd, or a file in hugetlbfs or tmpfs), whose former contents are lost.
+    ///
+    /// # Errors
+    /// The system's, if the memory can't be had.
+    pub fn create_in(config: &Config, file: &File) -> io::Result<Self> {
+        Ok(Self::of(config, layout::create(config, Some(file))?))
+    }
+
+    /// The table that another process left in `file`. That process must have ended: what it was changing when it died
+    /// is put right first. Sizes are the file's; lifetimes must be the same, and [`Now`] the same clock.
+    ///
+    /// # Errors
+    /// The system's, or [`io::ErrorKind::InvalidData`] if this version can't use what is in the file.
+    pub fn attach(config: &Config, file: &File) -> io::Result<Self> {
+        let crt = Self::of(config, layout::attach(config, file)?);
+        crt.put_right();
+        Ok(crt)
+    }
+
+    /// First half of a burst's look-up: hashes the first [`BURST`] keys and starts to fetch their lines.
+    #[inline]
+    pub fn prefetch<K: Key>(&self, keys: &[K], probes: &mut Probes) {
+        self.common.secret.hash_all(keys, &mut probes.0);
+        K::family(self).prefetch(probes.0.iter().take(keys.len()));
+    }
+
+    /// Second half: `out[i]` becomes what the table knows of `keys[i]`, for as many keys as both slices and [`BURST`] allow. Marks
+    /// what it finds as used at `now`.
+    #[inline]
+    pub fn lookup<K: Key>(&self, keys: &[K], probes: &Probes, now: Now, out: &mut [Option<Entry>]) {
+        K::family(self).lookup(keys, &probes.0, now, out);
+    }
+
+    /// A single look-up.
+    pub fn get<K: Key>(&self, key: K, now: Now) -> Option<Entry> {
+        let (mut probes, mut out) = (Probes::default(), [None]);
+        self.prefetch(&[key], &mut probes);
+        self.lookup(&[key], &probes, now, &mut out);
+        let [found] = out;
+        found
+    }
+
+    /// Makes a half-open entry, in the bounded part of the table, where it may replace an older half-open one. A
+    /// closing entry becomes half-open at the new owner. Any other entry that is there already stays in force.
+    /// Returns what is in force now: the packet goes to *its* owner.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] or [`Refused::Index`]; the packet has to be dropped then.
+    pub fn insert_half_open<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Entry, Refused> {
+        let done = K::family(self).insert_half_open(&self.common, key, owner, now);
+        self.count_refusal(done)
+    }
+
+    /// A connection is with its owner (a UDP connection's second packet shows it): into the main table. For workers: waits
+    /// some microseconds at most. A frozen, parked or answered entry of the same owner stays as it is.
+    ///
+    /// # Errors
+    /// [`Refused`]; the entry is then as it was.
+    pub fn confirm<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Confirmed, Refused> {
+        let done = K::family(self).confirm(&self.common, key, owner, now);
+        self.count_refusal(done)
+    }
+
+    /// As [`Crt::confirm`], for the control thread (NEWCONN): waits for as long as it takes.
+    ///
+    /// # Errors
+    /// [`Refused::Full`] or [`Refused::Index`].
+    pub fn newconn<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Confirmed, Refused> {
+        let done = patiently(|| K::family(self).confirm(&self.common, key, owner, now));
+        self.count_refusal(done)
+    }
+
+    /// The owner's connection has ended (TERMCONN): [`State::Closing`]. Does nothing, and returns `false`, if the
+    /// connection is not `owner`'s. For the control thread: waits for as long as it takes.
+    pub fn terminate<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> bool {
+        let mut ours = false;
+        self.modify(key, now, |old| {
+            ours = old.owner == owner;
+            let closing = Entry { owner, state: State::Closing };
+            if ours && old != closing { Change::Set(closing) } else { Change::Keep }
+        });
+        ours
+    }
+
+    /// Changes owner and state in one step if the entry is as expected. For the control thread: waits for as long as it
+    /// takes.
+    ///
+    /// # Errors
+    /// The entry as it is, `None` if there is none (or `new` does not fit an entry).
+    pub fn change<K: Key>(&self, key: K, expected: Entry, new: Entry, now: Now) -> Result<(), Option<Entry>> {
+        let fits = check(key, new).is_ok();
+        let old = self
+            .modify(key, now, |old| if fits && old == expected { Change::Set(new) } else { Change::Keep });
+        if fits && old == Some(expected) { Ok(()) } else { Err(old) }
+    }
+
+    /// Removes an entry at once; returns what it was. For the control thread: waits for as long as it takes.
+    pub fn remove<K: Key>(&self, key: K) -> Option<Entry> {
+        self.modify(key, Now::default(), |_| Change::Remove)
+    }
+
+    /// Remembers which stack the fragments of a datagram go to. May replace an older datagram's.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] or [`Refused::Index`].
+    pub fn insert_fragment<K: FragmentKey>(
+        &self,
+        key: K,
+        owner: StackIndex,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let entry = Entry { owner, state: State::Established };
+        check(key, entry)?;
+        let (fragments, hash) = (K::fragments(self), self.common.secret.hash(key));
+        let stamp = fragments.ages().stamp(now);
+        let Some(line) = fragments.lock(hash) else { return self.count_refusal(Err(Refused::Busy)) };
+        if let Some((slot, _)) = line.line().find(key) {
+            slot.update(entry, stamp);
+        } else if fragments.insert(&line, key, entry, stamp).is_some() {
+            self.common.ledger.add(Counter::FragmentsEvicted, 1);
+        }
+        Ok(())
+    }
+
+    /// Which stack the fragments of a datagram go to.
+    pub fn fragment<K: FragmentKey>(&self, key: K, now: Now) -> Option<StackIndex> {
+        K::fragments(self).get_living(self.common.secret.hash(key), key, now).map(|entry| entry.owner)
+    }
+
+    /// Ends entries that are too old, looking at `budget` lines of up to four entries; goes round the table call by
+    /// call. Returns how many it ended. For one thread; [`Crt::age_budget`] says how often.
+    pub fn age(&self, now: Now, budget: usize) -> usize {
+        self.age_lines(now, budget)
+    }
+
+    /// The budget with which [`Crt::age`] has to be called each `interval`: goes round twice in the shortest life, and often enough
+    /// that no entry's stamp can come round.
+    pub fn age_budget(&self, interval: Duration) -> usize {
+        let round_ms = self
+            .v4
+            .ages
+            .sweep_ms()
+            .min(self.v4.half_open.ages().sweep_ms())
+            .min(self.fragments_v4.ages().sweep_ms());
+        let share = interval
+            .as_millis()
+            .saturating_mul(self.all_lines() as u128)
+            .div_ceil(u128::from(round_ms.max(1)));
+        usize::try_from(share).unwrap_or(usize::MAX)
+    }
+
+    /// Shows the connections in `budget` lines to `each`; returns where to go on, or `None` at the end. Stops nobody: an entry
+    /// that is moved meanwhile may be shown twice or not at all.
+    pub fn scan(&self, from: Cursor, budget: usize, now: Now, mut each: impl FnMut(Row)) -> Option<Cursor> {
+        self.scan_lines(from, budget, now, &mut each)
+    }
+
+    /// How many connections `stack` has.
+    pub fn stack_count(&self, stack: StackIndex) -> StackCount {
+        self.common.ledger.stack(stack)
+    }
+
+    fn modify<K: Key>(&self, key: K, now: Now, mut change: impl FnMut(Entry) -> Change) -> Option<Entry> {
+        let family = K::family(self);
+        patiently(|| family.modify(&self.common, key, now, |_, old, _| change(old))).unwrap_or(None)
+    }
+
+    fn count_refusal<T>(&self, done: Result<T, Refused>) -> Result<T, Refused> {
+        match done {
+            Err(Refused::Full) => self.common.ledger.add(Counter::RefusedFull, 1),
+            Err(Refused::Busy) => self.common.ledger.add(Counter::RefusedBusy, 1),
+            _ => {}
+        }
+        done
+    }
+}
+
+/// Tries again for as long as a lock can't be had. Not for workers.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Refused>) -> Result<T, Refused> {
+    loop {
+        match attempt() {
+            Err(Refused::Busy) => atomic::yield_now(),
+            done => return done,
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_check;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,131 @@
+//! Walks over the whole table in steps: ageing, and the displays. Neither stops anyone.
+
+use super::ages::{Ages, key_of};
+use super::bounded::Bounded;
+use super::entry::Entry;
+use super::family::Family;
+use super::key::{Exact, KeyParts};
+use super::ledger::Counter;
+use super::line::Line;
+use super::{Crt, Cursor, KeyV4, KeyV6, Now, Row};
+
+/// The parts, in the order of a walk.
+#[derive(Clone, Copy)]
+enum Part {
+    MainV4,
+    MainV6,
+    HalfOpenV4,
+    HalfOpenV6,
+    FragmentsV4,
+    FragmentsV6,
+}
+
+impl Crt {
+    /// The parts and their lines.
+    fn parts(&self) -> [(Part, usize); 6] {
+        [
+            (Part::MainV4, self.v4.main.lines().len()),
+            (Part::MainV6, self.v6.main.lines().len()),
+            (Part::HalfOpenV4, self.v4.half_open.lines().len()),
+            (Part::HalfOpenV6, self.v6.half_open.lines().len()),
+            (Part::FragmentsV4, self.fragments_v4.lines().len()),
+            (Part::FragmentsV6, self.fragments_v6.lines().len()),
+        ]
+    }
+
+    /// Lines of all parts.
+    pub(super) fn all_lines(&self) -> usize {
+        self.parts().into_iter().map(|(_, lines)| lines).sum()
+    }
+
+    /// The part and the line in it that a walk's line number means; `None` after the last one.
+    fn locate(&self, number: u64) -> Option<(Part, usize)> {
+        let mut rest = usize::try_from(number).ok()?;
+        for (part, lines) in self.parts() {
+            match rest.checked_sub(lines) {
+                None => return Some((part, rest)),
+                Some(less) => rest = less,
+            }
+        }
+        None
+    }
+
+    /// See [`Crt::age`].
+    pub(super) fn age_lines(&self, now: Now, budget: usize) -> usize {
+        let ledger = &self.common.ledger;
+        let mut number = ledger.get(Counter::AgeCursor);
+        let mut ended = 0usize;
+        for _ in 0..budget.min(self.all_lines()) {
+            let Some((part, line)) = self.locate(number) else {
+                number = 0;
+                continue;
+            };
+            number = number.wrapping_add(1);
+            ended = ended.wrapping_add(match part {
+                Part::MainV4 => self.v4.age_line(&self.common, line, now),
+                Part::MainV6 => self.v6.age_line(&self.common, line, now),
+                Part::HalfOpenV4 => self.age_half_open(&self.v4, line, now),
+                Part::HalfOpenV6 => self.age_half_open(&self.v6, line, now),
+                Part::FragmentsV4 => age_fragments(&self.fragments_v4, line, now),
+                Part::FragmentsV6 => age_fragments(&self.fragments_v6, line, now),
+            });
+        }
+        ledger.set(Counter::AgeCursor, number);
+        ledger.add(Counter::Aged, ended as u64);
+        ended
+    }
+
+    fn age_half_open<K: Exact>(&self, family: &Family<K>, line: usize, now: Now) -> usize {
+        let ledger = &self.common.ledger;
+        let mut count = 0usize;
+        family.half_open.age_line(line, family.half_open.ages().stamp(now), |entry: Entry| {
+            count = count.wrapping_add(1);
+            ledger.one_less(family.half_opens);
+            ledger.changed(Some(entry), None);
+        });
+        count
+    }
+
+    /// See [`Crt::scan`].
+    pub(super) fn scan_lines(
+        &self,
+        from: Cursor,
+        budget: usize,
+        now: Now,
+        each: &mut dyn FnMut(Row),
+    ) -> Option<Cursor> {
+        let mut number = from.0;
+        for _ in 0..budget.max(1) {
+            let (part, line) = self.locate(number)?;
+            match part {
+                Part::MainV4 => show::<KeyV4>(self.v4.main.lines().at(line), &self.v4.ages, now, each),
+                Part::MainV6 => show::<KeyV6>(self.v6.main.lines().at(line), &self.v6.ages, now, each),
+                Part::HalfOpenV4 => {
+                    show::<KeyV4>(self.v4.half_open.lines().at(line), self.v4.half_open.ages(), now, each);
+                }
+                Part::HalfOpenV6 => {
+                    show::<KeyV6>(self.v6.half_open.lines().at(line), self.v6.half_open.ages(), now, each);
+                }
+                Part::FragmentsV4 | Part::FragmentsV6 => return None,
+            }
+            number = number.wrapping_add(1);
+        }
+        Some(Cursor(number))
+    }
+}
+
+fn age_fragments<K: Exact>(fragments: &Bounded<K>, line: usize, now: Now) -> usize {
+    // Not counted as aged: they are no connections.
+    fragments.age_line(line, fragments.ages().stamp(now), drop);
+    0
+}
+
+fn show<K: Exact + Into<KeyParts>>(line: &Line, ages: &Ages, now: Now, each: &mut dyn FnMut(Row)) {
+    for slot in line.slots::<K>() {
+        let Some((words, meta)) = slot.read() else { continue };
+        let Some(entry) = meta.entry() else { continue };
+        let idle_ms = ages.age(meta, ages.stamp(now)).wrapping_mul(ages.tick_ms());
+        let key = key_of::<K>(words, meta).into();
+        each(Row { key, entry, idle_s: u32::try_from(idle_ms / 1000).unwrap_or(u32::MAX) });
+    }
+}

@@ -1,0 +1,228 @@
+//! What each operation does, one at a time.
+
+use super::*;
+
+const A: StackIndex = StackIndex(1);
+const B: StackIndex = StackIndex(2);
+
+fn count(crt: &Crt, stack: StackIndex) -> (u32, u32) {
+    let count = crt.stack_count(stack);
+    (count.connections, count.half_open)
+}
+
+#[test]
+fn a_connection_goes_from_half_open_to_established_to_closing_to_nothing() {
+    let crt = Crt::new(&config()).unwrap();
+    let key = v4(1);
+    assert_eq!(crt.get(key, at(0)), None);
+    let half_open = Entry { owner: A, state: State::HalfOpen };
+    assert_eq!(crt.insert_half_open(key, A, at(0)), Ok(half_open));
+    assert_eq!((crt.get(key, at(0)), count(&crt, A)), (Some(half_open), (0, 1)));
+    assert_eq!(crt.confirm(key, A, at(1)), Ok(Confirmed::Promoted));
+    assert_eq!((crt.get(key, at(1)), count(&crt, A)), (Some(established(1)), (1, 0)));
+    assert_eq!(crt.confirm(key, A, at(1)), Ok(Confirmed::Unchanged));
+    assert!(crt.terminate(key, A, at(2)));
+    assert_eq!(crt.get(key, at(2)), Some(Entry { owner: A, state: State::Closing }));
+    assert_eq!(count(&crt, A), (0, 0));
+    assert_eq!(crt.age(at(4), usize::MAX), 0);
+    assert_eq!(crt.age(at(12), usize::MAX), 1);
+    assert_eq!(crt.get(key, at(12)), None);
+    assert_eq!((crt.stats().v4.entries, crt.stats().half_open_v4.entries, crt.stats().aged), (0, 0, 1));
+}
+
+#[test]
+fn a_syn_for_a_live_connection_changes_nothing_and_for_a_closing_one_chooses_anew() {
+    let crt = Crt::new(&config()).unwrap();
+    crt.newconn(v6(1), A, at(0)).unwrap();
+    assert_eq!(crt.insert_half_open(v6(1), B, at(1)), Ok(established(1)));
+    crt.terminate(v6(1), A, at(2));
+    let anew = Entry { owner: B, state: State::HalfOpen };
+    assert_eq!(crt.insert_half_open(v6(1), B, at(3)), Ok(anew));
+    assert_eq!((count(&crt, A), count(&crt, B)), ((0, 0), (0, 1)));
+    // A late report of the former owner does not end the new connection.
+    assert!(!crt.terminate(v6(1), A, at(3)));
+    assert_eq!(crt.newconn(v6(1), B, at(3)), Ok(Confirmed::Promoted));
+    assert_eq!(count(&crt, B), (1, 0));
+}
+
+#[test]
+fn a_report_without_an_entry_makes_one_and_of_another_stack_moves_it() {
+    let crt = Crt::new(&config()).unwrap();
+    assert_eq!(crt.newconn(v4(1), A, at(0)), Ok(Confirmed::New));
+    assert_eq!(crt.newconn(v4(1), B, at(0)), Ok(Confirmed::Replaced(established(1))));
+    assert_eq!(crt.get(v4(1), at(0)), Some(established(2)));
+    assert_eq!((count(&crt, A), count(&crt, B)), ((0, 0), (1, 0)));
+}
+
+#[test]
+fn a_change_needs_the_entry_to_be_as_expected() {
+    let crt = Crt::new(&config()).unwrap();
+    let frozen = Entry { owner: A, state: State::Frozen };
+    assert_eq!(crt.change(v4(1), established(1), frozen, at(0)), Err(None));
+    crt.newconn(v4(1), A, at(0)).unwrap();
+    assert_eq!(crt.change(v4(1), established(1), frozen, at(0)), Ok(()));
+    assert_eq!(crt.change(v4(1), established(1), frozen, at(0)), Err(Some(frozen)));
+    // NEWCONN of the owner does not thaw it.
+    assert_eq!(crt.newconn(v4(1), A, at(0)), Ok(Confirmed::Unchanged));
+    assert_eq!(crt.change(v4(1), frozen, established(2), at(0)), Ok(()));
+    assert_eq!((count(&crt, A), count(&crt, B)), ((0, 0), (1, 0)));
+    let no_stack = established(StackIndex::MAX + 1);
+    assert_eq!(crt.change(v4(1), established(2), no_stack, at(0)), Err(Some(established(2))));
+    assert_eq!(crt.remove(v4(1)), Some(established(2)));
+    assert_eq!(crt.remove(v4(1)), None);
+}
+
+#[test]
+fn keys_that_differ_in_any_part_are_different_connections() {
+    let crt = Crt::new(&config()).unwrap();
+    let key = |client: u32, port, dvipa, dvipa_port, protocol| {
+        KeyV4::new(Ipv4Addr::from_bits(client), port, DvipaIndex(dvipa), dvipa_port, protocol)
+    };
+    let one = key(1, 1, 1, 1, Protocol::Tcp);
+    crt.newconn(one, A, at(0)).unwrap();
+    for other in [
+        key(2, 1, 1, 1, Protocol::Tcp),
+        key(1, 2, 1, 1, Protocol::Tcp),
+        key(1, 1, 2, 1, Protocol::Tcp),
+        key(1, 1, 1 + 4096, 1, Protocol::Tcp),
+        key(1, 1, 1, 2, Protocol::Tcp),
+        key(1, 1, 1, 1, Protocol::Udp),
+    ] {
+        assert_eq!(crt.get(other, at(0)), None, "{other:?}");
+    }
+    assert_eq!(crt.get(one, at(0)), Some(established(1)));
+    assert_eq!(crt.newconn(key(1, 1, 4096, 1, Protocol::Tcp), A, at(0)), Err(Refused::Index));
+}
+
+#[test]
+fn a_burst_finds_what_single_look_ups_find() {
+    let crt = Crt::new(&config()).unwrap();
+    for n in 0..3000 {
+        crt.newconn(v4(n), StackIndex((n % 5) as u16), at(0)).unwrap();
+    }
+    for n in 3000..3300 {
+        crt.insert_half_open(v4(n), StackIndex((n % 5) as u16), at(0)).unwrap();
+    }
+    for start in (0..3500).step_by(17) {
+        let keys: Vec<_> = (start..start + BURST as u32).map(v4).collect();
+        let (mut probes, mut out) = (Probes::default(), [None; BURST]);
+        crt.prefetch(&keys, &mut probes);
+        crt.lookup(&keys, &probes, at(1), &mut out);
+        for (key, out) in keys.iter().zip(out) {
+            assert_eq!(out, crt.get(*key, at(1)), "{key:?}");
+        }
+    }
+}
+
+#[test]
+fn an_idle_connection_ends_and_a_used_one_does_not() {
+    let crt = Crt::new(&config()).unwrap();
+    let udp = |n| KeyV4::new(Ipv4Addr::from_bits(n), 9, DvipaIndex(0), 53, Protocol::Udp);
+    let (idle_tcp, used_tcp) = (v6(1), v6(2));
+    for key in [idle_tcp, used_tcp] {
+        crt.newconn(key, A, at(0)).unwrap();
+    }
+    for key in [udp(1), udp(2)] {
+        crt.newconn(key, A, at(0)).unwrap();
+    }
+    for s in (0..5000).step_by(20) {
+        assert!(crt.get(used_tcp, at(s)).is_some() && crt.get(udp(2), at(s)).is_some(), "after {s} s");
+        crt.age(at(s), usize::MAX);
+        let alive = |key: bool, life: u64| key == (s <= life) || (life..life * 11 / 10).contains(&s);
+        let mut seen = Vec::new();
+        crt.scan(Cursor::default(), usize::MAX, at(s), |row| seen.push(row.key));
+        assert!(alive(seen.contains(&idle_tcp.into()), 3600), "idle TCP after {s} s");
+        assert!(alive(seen.contains(&udp(1).into()), 120), "idle UDP after {s} s");
+    }
+    assert_eq!(crt.stats().aged, 2);
+}
+
+#[test]
+fn a_scan_in_small_steps_shows_every_entry_once() {
+    let crt = Crt::new(&config()).unwrap();
+    for n in 0..1000 {
+        crt.newconn(v4(n), A, at(0)).unwrap();
+        crt.newconn(v6(n), B, at(0)).unwrap();
+        crt.insert_half_open(v4(n + 5000), B, at(0)).unwrap();
+    }
+    let evicted = crt.stats().half_open_evicted as usize;
+    let mut shown = std::collections::HashSet::new();
+    let mut from = Some(Cursor::default());
+    while let Some(cursor) = from {
+        from = crt.scan(cursor, 10, at(7), |row| {
+            let KeyParts { client, dvipa, dvipa_port, protocol } = row.key;
+            assert!(shown.insert((client, dvipa, dvipa_port, protocol)), "{row:?} twice");
+            assert!(row.idle_s >= 5 && row.idle_s <= 7, "{row:?}");
+        });
+    }
+    assert_eq!(shown.len(), 3000 - evicted);
+}
+
+#[test]
+fn fragments_follow_the_first_one_of_their_datagram_only() {
+    let crt = Crt::new(&config()).unwrap();
+    let source = Ipv4Addr::new(198, 18, 0, 2);
+    let one = FragmentKeyV4::new(source, DvipaIndex(1), 17, 7);
+    crt.insert_fragment(one, A, at(0)).unwrap();
+    assert_eq!(crt.fragment(one, at(0)), Some(A));
+    for other in [
+        FragmentKeyV4::new(source, DvipaIndex(1), 17, 8),
+        FragmentKeyV4::new(source, DvipaIndex(1), 6, 7),
+        FragmentKeyV4::new(source, DvipaIndex(2), 17, 7),
+    ] {
+        assert_eq!(crt.fragment(other, at(0)), None);
+    }
+    let six = |id| FragmentKeyV6::new(Ipv6Addr::LOCALHOST, DvipaIndex(1), id);
+    crt.insert_fragment(six(0x1_0000), B, at(0)).unwrap();
+    assert_eq!((crt.fragment(six(0x1_0000), at(0)), crt.fragment(six(0), at(0))), (Some(B), None));
+    for id in 0..1000 {
+        crt.insert_fragment(six(id), A, at(1)).unwrap();
+    }
+    assert!(crt.stats().fragments_evicted > 900);
+    assert_eq!(crt.fragment(one, at(9)), Some(A));
+    // Its life is over before a sweep comes by: identifications are used again.
+    assert_eq!(crt.fragment(one, at(15)), None);
+}
+
+#[test]
+fn a_later_process_finds_everything_where_the_former_left_it() {
+    let path = std::env::temp_dir().join(format!("baton-crt-{}", std::process::id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let crt = Crt::create_in(&config(), &file).unwrap();
+    for n in 0..3000 {
+        crt.newconn(v4(n), StackIndex((n % 4) as u16), at(0)).unwrap();
+    }
+    for n in 0..1000 {
+        crt.insert_half_open(v6(n), A, at(1)).unwrap();
+    }
+    // It dies with a lock held and a connection in the middle of a promotion (K2).
+    std::mem::forget(crt.v4.main.line(3).lock::<KeyV4>());
+    let promoted = (0..).map(v6).find(|key| crt.get(*key, at(1)).is_some()).unwrap();
+    let hash = crt.common.secret.hash(promoted);
+    let first = crt.v6.main.line(crt.v6.main.place(hash).first).lock::<KeyV6>().unwrap();
+    assert_eq!(
+        crt.v6.main.insert(crt.v6.main.place(hash), &first, promoted, established(1), 0),
+        cuckoo::Insert::Done
+    );
+    std::mem::forget(first);
+    let half_open = crt.stats().half_open_v6.entries as u32;
+    let half_open_a = crt.stack_count(A).half_open;
+    drop(crt);
+
+    let crt = Crt::attach(&config(), &file).unwrap();
+    for n in 0..3000 {
+        assert_eq!(crt.get(v4(n), at(2)), Some(established((n % 4) as u16)));
+    }
+    assert_eq!(crt.get(promoted, at(2)), Some(established(1)));
+    assert_eq!((crt.stats().v4.entries, crt.stats().v6.entries), (3000, 1));
+    assert_eq!(crt.stats().half_open_v6.entries as u32, half_open - 1);
+    assert_eq!((crt.stack_count(A).connections, crt.stack_count(A).half_open), (751, half_open_a - 1));
+    for n in 0..3000 {
+        assert!(crt.terminate(v4(n), StackIndex((n % 4) as u16), at(3)));
+    }
+    let other = Config { idle_tcp_s: 60, ..config() };
+    assert!(Crt::attach(&other, &file).is_err_and(|e| e.kind() == io::ErrorKind::InvalidData));
+    file.set_len(1 << 20).unwrap();
+    assert!(Crt::attach(&config(), &file).is_err());
+}

@@ -1,0 +1,43 @@
+//! A burst of packets in, a verdict for each out.
+//!
+//! This crate knows byte slices and tables. It knows nothing of DPDK, sockets, clocks or the cluster: whoever feeds it
+//! (a poll loop, a pcap file, a fuzzer, a benchmark) brings a [`PacketBuffer`], a [`Sink`] and the time.
+//!
+//! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`] and [`counters`] (why,
+//! and how often), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
+//! [`crt`] (connection → stack), [`path`] (the stages a burst passes).
+//!
+//! The hot path makes no allocation, lock, system call or panic. The lints below, `tests/allocations.rs` and the
+//! property tests of the parsers hold it to that.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod buffer;
+pub mod verdict;
+
+pub mod counters;
+pub mod reason;
+
+pub mod crt;
+pub mod packet;
+pub mod path;
+pub mod tables;
+
+pub use buffer::{PacketBuffer, TestPacket};
+pub use counters::Counters;
+pub use crt::Now;
+pub use packet::Mac;
+pub use path::{Limits, Worker};
+pub use reason::{Fault, Kind, Reason};
+pub use tables::{Neighbours, Node, Tables};
+pub use verdict::{Port, Sink, Verdict};

@@ -1,0 +1,39 @@
+//! The Internet checksum (RFC 1071).
+
+/// A ones' complement sum of 16-bit words in the making. Good for at least 64 kB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum(u32);
+
+impl Sum {
+    /// The empty sum.
+    pub const ZERO: Sum = Sum(0);
+
+    /// Adds bytes that begin at an even place; an odd last byte is padded with zero.
+    #[must_use]
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        let (words, odd) = bytes.as_chunks::<2>();
+        let sum = words.iter().fold(self.0, |sum, w| sum.wrapping_add(u32::from(u16::from_be_bytes(*w))));
+        Self(odd.iter().fold(sum, |sum, b| sum.wrapping_add(u32::from(*b) << 8)))
+    }
+
+    /// Adds one word.
+    #[must_use]
+    #[inline(always)]
+    pub fn word(self, word: u16) -> Self {
+        Self(self.0.wrapping_add(u32::from(word)))
+    }
+
+    /// Adds the pseudo-header of UDP, TCP and ICMPv6 over IPv6 (RFC 8200 8.1).
+    #[must_use]
+    pub fn pseudo_v6(self, source: [u8; 16], destination: [u8; 16], len: u16, protocol: u8) -> Self {
+        self.bytes(&source).bytes(&destination).word(len).word(u16::from(protocol))
+    }
+
+    /// The sum's complement: what goes into the checksum field. Over bytes that contain a right checksum it is 0.
+    #[inline(always)]
+    pub fn finish(self) -> u16 {
+        let once = (self.0 & 0xffff).wrapping_add(self.0 >> 16);
+        let twice = (once & 0xffff).wrapping_add(once >> 16);
+        !(twice as u16)
+    }
+}

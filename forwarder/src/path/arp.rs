@@ -1,0 +1,34 @@
+//! ARP for DVIPAs (RFC 826).
+
+use super::Context;
+use super::emit::End;
+use crate::packet::arp::Operation;
+use crate::packet::{Arp, Ethernet, ethernet};
+use crate::{PacketBuffer, Reason};
+
+/// Answers a request for a DVIPA in the request's own buffer.
+///
+/// In: an ARP frame. Out: the reply for the port that it came from, or a drop if another host claims a DVIPA;
+/// `None`: not about a DVIPA. Padding and tags stay as they are.
+pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Context<'_>) -> Option<End> {
+    let frame = packet.bytes_mut();
+    let request = Arp::parse(frame.get(eth.header_bytes..)?).ok()?;
+    let mac = cx.tables.node().mac;
+    if cx.tables.dvipa_v4(request.sender).is_some() {
+        return Some(End::dropped(Reason::DvipaConflict));
+    }
+    if request.operation != Operation::Request || cx.tables.dvipa_v4(request.target).is_none() {
+        return None;
+    }
+    let reply = Arp {
+        operation: Operation::Reply,
+        sender_mac: mac,
+        sender: request.target,
+        target_mac: request.sender_mac,
+        target: request.sender,
+    };
+    ethernet::set_addresses(frame, eth.source, mac);
+    let body = frame.get_mut(eth.header_bytes..)?.first_chunk_mut()?;
+    *body = reply.to_bytes();
+    Some(End::sent(cx.from, Reason::AnsweredArp))
+}

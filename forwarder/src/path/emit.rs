@@ -1,0 +1,83 @@
+//! Last stage: every packet gets its verdict, and is counted with it.
+
+use crate::{Counters, Port, Reason, Sink, Verdict};
+
+/// What a stage decided about a packet it was lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: Reason,
+}
+
+impl End {
+    /// It is sent.
+    pub(crate) fn sent(to: Port, reason: Reason) -> Self {
+        Self { verdict: Verdict::Send(to), reason }
+    }
+
+    /// It is dropped.
+    pub(crate) fn dropped(reason: Reason) -> Self {
+        Self { verdict: Verdict::Drop(reason), reason }
+    }
+}
+
+/// Where packets leave the path. The only place that gives packets to the sink, so that none leaves uncounted.
+///
+/// In: a packet and its end. Out: the same, to the sink. Touches one counter.
+#[derive(Debug)]
+pub(crate) struct Out<'a, S> {
+    counters: &'a Counters,
+    sink: &'a mut S,
+    forwarded: u64,
+}
+
+impl<'a, S> Out<'a, S> {
+    pub(crate) fn new(counters: &'a Counters, sink: &'a mut S) -> Self {
+        Self { counters, sink, forwarded: 0 }
+    }
+
+    /// Gives a received packet up.
+    pub(crate) fn end<B>(&mut self, packet: B, end: End)
+    where
+        S: Sink<B>,
+    {
+        self.counters.add(end.reason, 1);
+        self.sink.give(packet, end.verdict);
+    }
+
+    /// Sends a packet of an established connection to its target; counted when the burst is over.
+    #[inline(always)]
+    pub(crate) fn forwarded<B>(&mut self, packet: B)
+    where
+        S: Sink<B>,
+    {
+        self.forwarded = self.forwarded.wrapping_add(1);
+        self.sink.give(packet, Verdict::Send(Port::Nic));
+    }
+
+    /// Gives up a packet that was made here.
+    pub(crate) fn made<B>(&mut self, packet: B, verdict: Verdict)
+    where
+        S: Sink<B>,
+    {
+        self.sink.give(packet, verdict);
+    }
+
+    /// An empty packet, if there is one.
+    pub(crate) fn spare<B>(&mut self) -> Option<B>
+    where
+        S: Sink<B>,
+    {
+        self.sink.spare()
+    }
+
+    /// Counts what happened besides.
+    pub(crate) fn note(&self, reason: Reason, n: u64) {
+        self.counters.add(reason, n);
+    }
+
+    /// Counts what the burst left to count.
+    pub(crate) fn finish(self) {
+        self.counters.add(Reason::Forwarded, self.forwarded);
+    }
+}

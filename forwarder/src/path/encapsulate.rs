@@ -1,0 +1,125 @@
+//! Fourth stage: the outer header.
+
+use crate::packet::{chunk_at_mut, gue};
+use crate::tables::Family;
+use crate::tables::carrier::{Carrier, Form, UDP_GUE_BYTES};
+use crate::{PacketBuffer, Reason};
+
+/// The packet that is to be carried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inner {
+    /// IPv4 or IPv6.
+    pub(crate) family: Family,
+    /// Bytes of the Ethernet header before it.
+    pub(crate) l2_bytes: usize,
+    /// Bytes from its IP header on, padding left out.
+    pub(crate) len: u16,
+    /// DSCP and ECN, copied to the outer header: RFC 2983 uniform, RFC 6040 normal mode.
+    pub(crate) traffic_class: u8,
+    /// The flow's hash.
+    pub(crate) hash: u16,
+}
+
+/// Puts a stack's header before a packet and counts the inner TTL or hop limit down (RFC 2003 3.1).
+///
+/// In: a packet that fits ([`Carrier::max_inner`]), with more than one hop left. Out: the frame for the NIC. Touches
+/// the packet's first line, the line before it and the stack's template. Costs the copying of the template and, with
+/// an outer IPv4 header, the adding of two words to a sum made beforehand.
+#[inline(always)]
+pub(crate) fn encapsulate<B: PacketBuffer>(
+    packet: &mut B,
+    carrier: &Carrier,
+    inner: Inner,
+) -> Result<(), Reason> {
+    let done = match carrier.form {
+        Form::Gue4 => put::<46, 58, 14, { V4 | GUE }, B>(packet, carrier, inner),
+        Form::Ipip4 => put::<34, 46, 14, V4, B>(packet, carrier, inner),
+        Form::Gue6 => put::<66, 78, 14, GUE, B>(packet, carrier, inner),
+        Form::Ipip6 => put::<54, 66, 14, 0, B>(packet, carrier, inner),
+        Form::L2 => put::<14, 26, 14, L2, B>(packet, carrier, inner),
+        Form::Gue4Tagged => put::<50, 62, 18, { V4 | GUE }, B>(packet, carrier, inner),
+        Form::Ipip4Tagged => put::<38, 50, 18, V4, B>(packet, carrier, inner),
+        Form::Gue6Tagged => put::<70, 82, 18, GUE, B>(packet, carrier, inner),
+        Form::Ipip6Tagged => put::<58, 70, 18, 0, B>(packet, carrier, inner),
+        Form::L2Tagged => put::<18, 30, 18, L2, B>(packet, carrier, inner),
+        Form::Local => return Ok(()),
+        Form::Missing => return Err(carrier.missing),
+    };
+    done.ok_or(Reason::NoHeadroom)
+}
+
+/// The outer header is IPv4, not IPv6.
+const V4: u8 = 1;
+/// UDP and GUE follow the outer IP header.
+const GUE: u8 = 2;
+/// There is no outer IP header.
+const L2: u8 = 4;
+
+/// Replaces the Ethernet header by `N` bytes of the template, in which the outer IP header begins at `AT`, and counts a
+/// hop. `REACH` is where the inner hop field ends, so that one check of the length does for all that is written.
+#[inline(always)]
+fn put<const N: usize, const REACH: usize, const AT: usize, const FORM: u8, B: PacketBuffer>(
+    packet: &mut B,
+    carrier: &Carrier,
+    inner: Inner,
+) -> Option<()> {
+    // An L2 rewrite leaves all but addresses and hops alone, padding included.
+    if FORM & L2 == 0 {
+        packet.truncate(inner.l2_bytes.wrapping_add(usize::from(inner.len)));
+    }
+    let made = match N.checked_sub(inner.l2_bytes) {
+        Some(more) => packet.prepend(more),
+        None => packet.trim_front(inner.l2_bytes.wrapping_sub(N)),
+    };
+    if !made {
+        return None;
+    }
+    let (head, payload) = packet.bytes_mut().first_chunk_mut::<REACH>()?.split_first_chunk_mut::<N>()?;
+    *head = *carrier.header.first_chunk()?;
+    count_hop(payload, inner.family);
+    if FORM & L2 != 0 {
+        return Some(());
+    }
+    let ip = head.get_mut(AT..)?;
+    let udp_bytes = inner.len.wrapping_add(if FORM & GUE != 0 { UDP_GUE_BYTES as u16 } else { 0 });
+    if FORM & V4 != 0 {
+        let total = udp_bytes.wrapping_add(20);
+        let [l0, l1] = total.to_be_bytes();
+        let [c0, c1] = carrier.sum.word(total).word(u16::from(inner.traffic_class)).finish().to_be_bytes();
+        let ip = ip.first_chunk_mut::<20>()?;
+        (ip[1], ip[2], ip[3], ip[10], ip[11]) = (inner.traffic_class, l0, l1, c0, c1);
+    } else {
+        let [l0, l1] = udp_bytes.to_be_bytes();
+        let ip = ip.first_chunk_mut::<6>()?;
+        (ip[0], ip[1]) = (0x60 | inner.traffic_class >> 4, inner.traffic_class << 4);
+        (ip[4], ip[5]) = (l0, l1);
+    }
+    if FORM & GUE != 0 {
+        let [p0, p1] = (gue::SOURCE_PORTS | inner.hash & 0x3fff).to_be_bytes();
+        let [l0, l1] = udp_bytes.to_be_bytes();
+        let udp = ip.get_mut(if FORM & V4 != 0 { 20 } else { 40 }..)?.first_chunk_mut::<6>()?;
+        (udp[0], udp[1], udp[4], udp[5]) = (p0, p1, l0, l1);
+    }
+    Some(())
+}
+
+/// Counts TTL or hop limit down; an IPv4 checksum follows (RFC 1624).
+#[inline(always)]
+fn count_hop(ip: &mut [u8], family: Family) {
+    match family {
+        Family::V4 => {
+            if let Some([ttl, _, c0, c1]) = chunk_at_mut::<4>(ip, 8) {
+                *ttl = ttl.wrapping_sub(1);
+                let (sum, carry) = u16::from_be_bytes([*c0, *c1]).overflowing_add(0x0100);
+                // 0xffff is the same sum as 0, and 0 is what a sender would have written.
+                let sum = if sum == 0xffff { 0 } else { sum.wrapping_add(u16::from(carry)) };
+                [*c0, *c1] = sum.to_be_bytes();
+            }
+        }
+        Family::V6 => {
+            if let Some([hops]) = chunk_at_mut::<1>(ip, 7) {
+                *hops = hops.wrapping_sub(1);
+            }
+        }
+    }
+}

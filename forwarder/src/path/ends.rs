@@ -1,0 +1,81 @@
+//! A connection whose DVIPA is known, whatever its family.
+
+use std::net::{IpAddr, SocketAddr};
+
+use model::{DvipaIndex, Protocol, StackIndex};
+
+use super::{Context, parse, select};
+use crate::Reason;
+use crate::crt::{Entry, KeyV4, KeyV6};
+
+/// Both ends of a connection whose DVIPA is known, for keys of either family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// The client.
+    pub(crate) client: SocketAddr,
+    /// The DVIPA's index.
+    pub(crate) dvipa: DvipaIndex,
+    /// The DVIPA's port.
+    pub(crate) port: u16,
+    /// TCP or UDP.
+    pub(crate) protocol: Protocol,
+}
+
+/// A key of either family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AnyKey {
+    V4(KeyV4),
+    V6(KeyV6),
+}
+
+impl Ends {
+    /// What the CRT calls the connection.
+    pub(crate) fn key(self) -> AnyKey {
+        let Self { client, dvipa, port, protocol } = self;
+        match client.ip() {
+            IpAddr::V4(a) => AnyKey::V4(KeyV4::new(a, client.port(), dvipa, port, protocol)),
+            IpAddr::V6(a) => AnyKey::V6(KeyV6::new(a, client.port(), dvipa, port, protocol)),
+        }
+    }
+
+    /// The flow's hash, equal for a connection's packets and for ICMP errors about them.
+    pub(crate) fn hash(self) -> u16 {
+        let ports = u32::from(self.client.port()) << 16 | u32::from(self.port);
+        match self.client.ip() {
+            IpAddr::V4(a) => parse::flow_hash(a.to_bits(), ports),
+            IpAddr::V6(a) => parse::flow_hash_v6(a, self.client.port(), self.port),
+        }
+    }
+}
+
+impl AnyKey {
+    /// What the CRT knows of it.
+    pub(crate) fn get(self, cx: &Context<'_>) -> Option<Entry> {
+        match self {
+            AnyKey::V4(key) => cx.crt.get(key, cx.now),
+            AnyKey::V6(key) => cx.crt.get(key, cx.now),
+        }
+    }
+
+    /// [`select::owner`] for either family.
+    pub(crate) fn owner(
+        self,
+        opens: bool,
+        udp: bool,
+        cx: &Context<'_>,
+    ) -> Result<(StackIndex, Reason), Reason> {
+        match self {
+            AnyKey::V4(key) => select::owner(key, self.get(cx), opens, udp, cx),
+            AnyKey::V6(key) => select::owner(key, self.get(cx), opens, udp, cx),
+        }
+    }
+
+    /// Makes a half-open entry, or finds the one that is in force.
+    pub(crate) fn insert(self, stack: StackIndex, cx: &Context<'_>) -> Result<Entry, Reason> {
+        match self {
+            AnyKey::V4(key) => cx.crt.insert_half_open(key, stack, cx.now),
+            AnyKey::V6(key) => cx.crt.insert_half_open(key, stack, cx.now),
+        }
+        .map_err(select::table_full)
+    }
+}

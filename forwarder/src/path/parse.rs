@@ -1,0 +1,198 @@
+//! First stage: which packets are plain, and what they are called in the CRT.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use model::Protocol;
+
+use super::lookup::Lane;
+use crate::crt::{KeyV4, KeyV6};
+use crate::packet::{chunk_at, ethernet, ipv4, ipv6, protocol, transport};
+use crate::{Port, Tables};
+
+/// What the later stages want to know of a plain packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    /// Bytes from the IP header on, padding left out.
+    pub(crate) len: u16,
+    /// DSCP and ECN.
+    pub(crate) traffic_class: u8,
+    /// Over addresses and ports; see [`flow_hash`].
+    pub(crate) hash: u16,
+    /// It may open a connection: a SYN, or any UDP packet.
+    pub(crate) opens: bool,
+    /// It is UDP.
+    pub(crate) udp: bool,
+}
+
+impl Plain {
+    pub(crate) const NONE: Plain = Plain { len: 0, traffic_class: 0, hash: 0, opens: false, udp: false };
+}
+
+/// Which frames are addressed to this node, made ready for a burst: the first 8 bytes of the frame, less what the mask
+/// leaves out, are as expected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gate {
+    mask: u64,
+    expected: u64,
+}
+
+impl Gate {
+    /// From its own kernel, every frame is for this node. If the node is in a VLAN, the general way looks at the tags.
+    pub(crate) fn new(from: Port, tables: &Tables) -> Self {
+        let [a, b, c, d, e, f] = tables.node().mac.0;
+        match (from, tables.node().vlan) {
+            (Port::Local, _) => Self { mask: 0, expected: 0 },
+            (Port::Nic, None) => {
+                Self { mask: !0xffff, expected: u64::from_be_bytes([a, b, c, d, e, f, 0, 0]) }
+            }
+            (Port::Nic, Some(_)) => Self { mask: 0, expected: 1 },
+        }
+    }
+
+    #[inline(always)]
+    fn admits<const N: usize>(self, head: &[u8; N]) -> bool {
+        long(head, 0) & self.mask == self.expected
+    }
+}
+
+/// Ethernet and IPv4 headers, and TCP up to its flags.
+const V4_BYTES: usize = 48;
+/// Where the IP header begins in an untagged frame.
+const IP: usize = ethernet::HEADER_BYTES;
+/// Where the transport header begins in a plain IPv4 packet.
+const L4_V4: usize = 34;
+/// Ethernet and IPv6 headers, and TCP up to its flags.
+const V6_BYTES: usize = 68;
+/// Where the transport header begins in a plain IPv6 packet.
+const L4_V6: usize = 54;
+
+/// Recognises a plain packet: untagged, IPv4 without options, whole, TTL left, TCP or UDP, to a DVIPA, and every check
+/// passed that [`Datagram::parse`](super::datagram::Datagram::parse) makes.
+///
+/// In: a frame. Out: its key and what later stages need, in the lane; or `None` for the general way, which also finds out
+/// what is wrong with it. Touches the frame's first line and one slot of the DVIPA map. Costs a read of each word of the
+/// headers and branches that go the same way for next to all packets.
+#[inline(always)]
+pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables, lane: &mut Lane<KeyV4>) -> Option<()> {
+    let head = frame.first_chunk::<V4_BYTES>()?;
+    // EtherType, version and header length, traffic class, total length, identification.
+    let front = long(head, 12);
+    // Flags and fragment offset, TTL, protocol.
+    let middle = word(head, IP + 6);
+    let (source, destination, ports) = (word(head, IP + 12), word(head, IP + 16), word(head, L4_V4));
+    let (len, traffic_class) = ((front >> 16) as u16, (front >> 32) as u8);
+    let (hops, protocol, first) = ((middle >> 8) as u8, middle as u8, (source >> 24) as u8);
+    let odd = (front >> 40 != u64::from(ethernet::IPV4) << 8 | 0x45)
+        | (middle & 0x3fff_0000 != 0)
+        | (hops <= 1)
+        | (usize::from(len) > frame.len().wrapping_sub(IP))
+        | !gate.admits(head)
+        | !header_sum_is_right(head)
+        | !ipv4::is_host_octet(first)
+        | (source == destination);
+    if odd {
+        return None;
+    }
+    let udp = protocol == protocol::UDP;
+    let (form, flags) = (half(head, L4_V4 + 4), head[L4_V4 + 13]);
+    let whole = if udp {
+        (form.wrapping_add(20) == len) & (len >= 28)
+    } else {
+        (protocol == protocol::TCP) & (len >= 40) & (head[L4_V4 + 12] >= 0x50)
+    };
+    if !whole {
+        return None;
+    }
+    let dvipa = tables.dvipa_v4(Ipv4Addr::from_bits(destination))?;
+    let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+    let key = KeyV4::new(Ipv4Addr::from_bits(source), (ports >> 16) as u16, dvipa, ports as u16, protocol);
+    let opens = udp | transport::opens(flags);
+    lane.push(key, Plain { len, traffic_class, hash: flow_hash(source, ports), opens, udp });
+    Some(())
+}
+
+/// As [`plain_v4`], for IPv6 without extension headers.
+#[inline(always)]
+pub(crate) fn plain_v6(frame: &[u8], gate: Gate, tables: &Tables, lane: &mut Lane<KeyV6>) -> Option<()> {
+    let head = frame.first_chunk::<V6_BYTES>()?;
+    let front = word(head, 12);
+    let (payload, protocol, hops) = (half(head, IP + 4), head[IP + 6], head[IP + 7]);
+    let (source, destination, ports) = (wide(head, IP + 8), wide(head, IP + 24), word(head, L4_V6));
+    let len = payload.checked_add(40)?;
+    let odd = (front >> 12 != u32::from(ethernet::IPV6) << 4 | 6)
+        | (hops <= 1)
+        | (usize::from(len) > frame.len().wrapping_sub(IP))
+        | !gate.admits(head)
+        | !ipv6::is_host(Ipv6Addr::from_bits(source))
+        | (source == destination);
+    if odd {
+        return None;
+    }
+    let udp = protocol == protocol::UDP;
+    let whole = if udp {
+        (half(head, L4_V6 + 4) == payload) & (payload >= 8)
+    } else {
+        (protocol == protocol::TCP) & (payload >= 20) & (head[L4_V6 + 12] >= 0x50)
+    };
+    if !whole {
+        return None;
+    }
+    let dvipa = tables.dvipa_v6(Ipv6Addr::from_bits(destination))?;
+    let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+    let (client_port, port) = ((ports >> 16) as u16, ports as u16);
+    let source = Ipv6Addr::from_bits(source);
+    let key = KeyV6::new(source, client_port, dvipa, port, protocol);
+    let opens = udp | transport::opens(head[L4_V6 + 13]);
+    let (hash, traffic_class) = (flow_hash_v6(source, client_port, port), (front >> 4) as u8);
+    lane.push(key, Plain { len, traffic_class, hash, opens, udp });
+    Some(())
+}
+
+/// Two bytes, big-endian. The places are constants within the array: nothing is checked at run time.
+#[inline(always)]
+fn half<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes(chunk_at(head, at).copied().unwrap_or_default())
+}
+
+/// Four bytes.
+#[inline(always)]
+fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    u32::from_be_bytes(chunk_at(head, at).copied().unwrap_or_default())
+}
+
+/// Eight bytes.
+#[inline(always)]
+fn long<const N: usize>(head: &[u8; N], at: usize) -> u64 {
+    u64::from_be_bytes(chunk_at(head, at).copied().unwrap_or_default())
+}
+
+/// Sixteen bytes.
+#[inline(always)]
+fn wide<const N: usize>(head: &[u8; N], at: usize) -> u128 {
+    u128::from_be_bytes(chunk_at(head, at).copied().unwrap_or_default())
+}
+
+/// The checksum of an IPv4 header without options: the header as a number is a multiple of 2^16 - 1 (RFC 1071 2 C: the
+/// ones' complement sum is the remainder, also of 32-bit words, in any byte order), and not 0, since the version isn't.
+#[inline(always)]
+fn header_sum_is_right(head: &[u8; V4_BYTES]) -> bool {
+    let part = |at: usize| u64::from(u32::from_ne_bytes(chunk_at(head, at).copied().unwrap_or_default()));
+    let sum = part(IP).wrapping_add(part(IP + 4)).wrapping_add(part(IP + 8));
+    sum.wrapping_add(part(IP + 12)).wrapping_add(part(IP + 16)) % 0xffff == 0
+}
+
+/// 14 bits over the client's address and both ports: the low bits of GUE's source port, so that the fabric and the
+/// target's RSS spread flows and keep each in order.
+#[inline(always)]
+pub(crate) fn flow_hash(source: u32, ports: u32) -> u16 {
+    let mixed = (u64::from(source) << 32 | u64::from(ports)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 50) as u16
+}
+
+/// [`flow_hash`] for IPv6.
+#[inline(always)]
+pub(crate) fn flow_hash_v6(source: Ipv6Addr, client_port: u16, port: u16) -> u16 {
+    let bits = source.to_bits();
+    let folded = (bits >> 64) as u64 ^ (bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    flow_hash((folded >> 32) as u32 ^ folded as u32, u32::from(client_port) << 16 | u32::from(port))
+}

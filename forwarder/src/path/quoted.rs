@@ -1,0 +1,51 @@
+//! ICMP errors about connections (row F6): they go where the connection is.
+
+use std::net::{IpAddr, SocketAddr};
+
+use model::{Protocol, StackIndex};
+
+use super::Context;
+use super::datagram::Datagram;
+use super::ends::Ends;
+use super::lookup::{Standing, standing};
+use crate::Reason;
+use crate::packet::{Icmp, Ipv4, Ipv6, Ports, protocol};
+use crate::tables::Family;
+
+/// Finds the owner of the connection that an ICMP error quotes.
+///
+/// In: an ICMP error to a DVIPA. The packet that it quotes was sent from that DVIPA to a client. Out: the stack and the
+/// flow's hash, or why it is dropped. Touches the quoted headers and the connection's line of the CRT.
+pub(super) fn owner(error: Icmp<'_>, d: &Datagram, cx: &Context<'_>) -> Result<(StackIndex, u16), Reason> {
+    let ends = quoted_ends(error.body, d).ok_or(Reason::IcmpUnmatched)?;
+    let entry = ends.key().get(cx).ok_or(Reason::IcmpUnmatched)?;
+    match standing(entry.state, false, false) {
+        Standing::Owned | Standing::Confirms | Standing::Reopens => Ok((entry.owner, ends.hash())),
+        Standing::Detained(reason) => Err(reason),
+    }
+}
+
+/// The connection of the quoted packet, in which the client is the receiver.
+fn quoted_ends(quoted: &[u8], d: &Datagram) -> Option<Ends> {
+    let (source, destination, number, fragment, payload): (IpAddr, IpAddr, _, _, _) = match d.family {
+        Family::V4 => {
+            let ip = Ipv4::parse_quoted(quoted).ok()?;
+            (ip.source().into(), ip.destination().into(), ip.protocol(), ip.fragment(), ip.payload())
+        }
+        Family::V6 => {
+            let ip = Ipv6::parse_quoted(quoted).ok()?;
+            (ip.source().into(), ip.destination().into(), ip.protocol(), ip.fragment(), ip.payload())
+        }
+    };
+    let protocol = match number {
+        protocol::TCP => Protocol::Tcp,
+        protocol::UDP => Protocol::Udp,
+        _ => return None,
+    };
+    if source != d.address || fragment.is_some_and(|f| !f.is_first()) {
+        return None;
+    }
+    let ports = Ports::parse(payload).ok()?;
+    let client = SocketAddr::new(destination, ports.destination);
+    Some(Ends { client, dvipa: d.dvipa, port: ports.source, protocol })
+}

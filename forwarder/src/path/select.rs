@@ -1,0 +1,77 @@
+//! Third stage: a target for each new connection, and the owner of every other.
+
+use model::{Protocol, StackIndex};
+
+use super::Context;
+use super::lookup::{Standing, standing};
+use crate::Reason;
+use crate::crt::{Entry, Key, KeyParts, Refused};
+
+/// Says where a packet goes that carries ports.
+///
+/// In: its key, what the CRT knew of it when the burst began, whether it may open a connection, whether it is UDP.
+/// Out: the stack, with [`Reason::Forwarded`] or [`Reason::ForwardedNew`]; or why it is dropped. Touches, for a packet
+/// that opens a connection only, the service's targets and its CRT entry, which is half-open from then on.
+#[inline(always)]
+pub(crate) fn owner<K: Key + Into<KeyParts>>(
+    key: K,
+    found: Option<Entry>,
+    opens: bool,
+    udp: bool,
+    cx: &Context<'_>,
+) -> Result<(StackIndex, Reason), Reason> {
+    match found {
+        Some(Entry { owner, state: crate::crt::State::Established }) => Ok((owner, Reason::Forwarded)),
+        found => unusual(key, found, opens, udp, cx),
+    }
+}
+
+/// [`owner`] of what is not simply established.
+#[inline(never)]
+fn unusual<K: Key + Into<KeyParts>>(
+    key: K,
+    found: Option<Entry>,
+    opens: bool,
+    udp: bool,
+    cx: &Context<'_>,
+) -> Result<(StackIndex, Reason), Reason> {
+    // An earlier packet of the same burst may have made the entry.
+    let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
+        return if opens { select(key, udp, cx) } else { Err(Reason::NoConnection) };
+    };
+    match standing(entry.state, opens, udp) {
+        Standing::Owned => Ok((entry.owner, Reason::Forwarded)),
+        Standing::Reopens => select(key, udp, cx),
+        Standing::Detained(reason) => Err(reason),
+        Standing::Confirms => match cx.crt.confirm(key, entry.owner, cx.now) {
+            // Without room for it in the main table it stays half-open, and the next packet tries again.
+            Ok(_) | Err(_) => Ok((entry.owner, Reason::Forwarded)),
+        },
+    }
+}
+
+/// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands.
+#[inline(never)]
+fn select<K: Key + Into<KeyParts>>(
+    key: K,
+    udp: bool,
+    cx: &Context<'_>,
+) -> Result<(StackIndex, Reason), Reason> {
+    let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
+    let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+    let service = cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Reason::NotDistributed)?;
+    let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget)?;
+    let entry = cx.crt.insert_half_open(key, target, cx.now).map_err(table_full)?;
+    match standing(entry.state, true, udp) {
+        Standing::Detained(reason) => Err(reason),
+        Standing::Owned | Standing::Confirms | Standing::Reopens => Ok((entry.owner, Reason::ForwardedNew)),
+    }
+}
+
+/// Why the CRT took no entry, as a reason.
+pub(crate) fn table_full(refused: Refused) -> Reason {
+    match refused {
+        Refused::Full | Refused::Busy => Reason::TableFull,
+        Refused::Index => Reason::StackUnreachable,
+    }
+}

@@ -1,0 +1,141 @@
+//! Look-up and selection: who gets a packet.
+
+use model::Protocol;
+
+use super::bench::*;
+use crate::crt::{Entry, KeyV4, State};
+use crate::tables::Family;
+use crate::{Port, Reason, Verdict};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+#[test]
+fn a_syn_makes_a_half_open_entry_and_goes_to_the_selected_target() {
+    for family in FAMILIES {
+        let mut bench = Bench::new();
+        let out = bench.sent(&syn(family, 1024, port_of(GUE)));
+        assert_eq!(outer(&out).1, stack_v4(GUE));
+        assert_eq!(bench.count(Reason::ForwardedNew), 1);
+        assert_eq!(bench.crt.stack_count(GUE).half_open, 1);
+    }
+}
+
+#[test]
+fn a_packet_without_syn_and_entry_is_dropped_not_guessed() {
+    for family in FAMILIES {
+        assert_eq!(Bench::new().dropped(&ack(family, 1024, port_of(GUE))), Reason::NoConnection);
+    }
+}
+
+#[test]
+fn a_connection_stays_with_its_owner_whatever_the_dpt_says() {
+    for family in FAMILIES {
+        let mut bench = Bench::new();
+        bench.establish(1024, port_of(GUE), Protocol::Tcp, IPIP);
+        assert_eq!(outer(&bench.sent(&ack(family, 1024, port_of(GUE)))).1, stack_v4(IPIP));
+        assert_eq!(bench.count(Reason::Forwarded), 1);
+    }
+}
+
+#[test]
+fn data_behind_its_syn_in_one_burst_finds_the_entry() {
+    let mut bench = Bench::new();
+    let port = port_of(GUE);
+    let out = bench.burst(&[syn(Family::V4, 1024, port), ack(Family::V4, 1024, port)], Port::Nic);
+    assert!(out.iter().all(|(_, v)| *v == Verdict::Send(Port::Nic)), "{out:?}");
+    assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::Forwarded)), (1, 1));
+}
+
+#[test]
+fn a_syn_on_a_closing_entry_selects_anew_and_other_packets_still_pass() {
+    let mut bench = Bench::new();
+    bench.establish(1024, port_of(GUE), Protocol::Tcp, IPIP);
+    let key = KeyV4::new(CLIENT, 1024, V4, port_of(GUE), Protocol::Tcp);
+    assert!(bench.crt.terminate(key, IPIP, bench.now));
+    assert_eq!(outer(&bench.sent(&ack(Family::V4, 1024, port_of(GUE)))).1, stack_v4(IPIP));
+    assert_eq!(outer(&bench.sent(&syn(Family::V4, 1024, port_of(GUE)))).1, stack_v4(GUE));
+}
+
+#[test]
+fn packets_of_a_connection_that_is_detained_are_dropped_with_the_states_reason() {
+    let states = [
+        (State::Frozen, Reason::Frozen),
+        (State::AnsweredHere, Reason::AnsweredHere),
+        (State::Parked, Reason::Parked),
+    ];
+    for (state, reason) in states {
+        let mut bench = Bench::new();
+        bench.establish(1024, port_of(GUE), Protocol::Tcp, GUE);
+        let key = KeyV4::new(CLIENT, 1024, V4, port_of(GUE), Protocol::Tcp);
+        let (old, new) = (Entry { owner: GUE, state: State::Established }, Entry { owner: GUE, state });
+        bench.crt.change(key, old, new, bench.now).unwrap();
+        assert_eq!(bench.dropped(&ack(Family::V4, 1024, port_of(GUE))), reason);
+    }
+}
+
+#[test]
+fn udps_second_packet_confirms_the_connection() {
+    for family in FAMILIES {
+        let mut bench = Bench::new();
+        let frame = udp(family, 1024, port_of(GUE), b"one");
+        bench.sent(&frame);
+        assert_eq!(bench.crt.stack_count(GUE).connections, 0);
+        bench.sent(&frame);
+        assert_eq!(bench.crt.stack_count(GUE).connections, 1);
+        assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::Forwarded)), (1, 1));
+    }
+}
+
+#[test]
+fn a_port_that_is_not_distributed_is_told_from_one_without_targets() {
+    let mut dpt = dpt();
+    dpt.distributions[1].targets.clear();
+    let mut bench = Bench::with(&dpt, &node());
+    assert_eq!(bench.dropped(&syn(Family::V4, 1024, 9)), Reason::NotDistributed);
+    assert_eq!(bench.dropped(&syn(Family::V4, 1024, port_of(GUE))), Reason::NoTarget);
+}
+
+#[test]
+fn a_target_whose_link_layer_address_is_unknown_gets_nothing() {
+    assert_eq!(Bench::new().dropped(&syn(Family::V4, 1024, port_of(UNRESOLVED))), Reason::NextHopUnresolved);
+}
+
+#[test]
+fn the_nodes_own_stack_gets_its_packets_unchanged_through_the_local_port() {
+    for family in FAMILIES {
+        let mut bench = Bench::new();
+        let frame = syn(family, 1024, port_of(LOCAL));
+        assert_eq!(bench.one(&frame), (frame, Verdict::Send(Port::Local)));
+        assert_eq!(bench.count(Reason::ForwardedNew), 1);
+    }
+}
+
+#[test]
+fn packets_from_the_local_port_to_a_dvipa_are_treated_like_those_from_the_nic() {
+    let mut bench = Bench::new();
+    let out = bench.burst(&[syn(Family::V4, 1024, port_of(GUE))], Port::Local);
+    assert_eq!(out[0].1, Verdict::Send(Port::Nic));
+    assert_eq!(outer(&out[0].0).1, stack_v4(GUE));
+}
+
+#[test]
+fn flags_that_contradict_each_other_open_no_connection() {
+    // SYN with FIN, RST, ACK.
+    for flag in [0x01, 0x04, 0x10] {
+        let mut frame = syn(Family::V4, 1024, port_of(GUE));
+        frame[47] |= flag;
+        assert_eq!(Bench::new().dropped(&frame), Reason::NoConnection);
+    }
+}
+
+#[test]
+fn more_packets_than_a_burst_pass_in_order() {
+    let mut bench = Bench::new();
+    let port = port_of(IPIP);
+    let frames: Vec<_> =
+        (0..100).map(|i| syn(if i % 3 == 0 { Family::V6 } else { Family::V4 }, 1024 + i, port)).collect();
+    let out = bench.burst(&frames, Port::Nic);
+    for (i, (frame, (out, _))) in frames.iter().zip(&out).enumerate() {
+        assert_eq!(out[34..], counted_down(frame), "packet {i}");
+    }
+}

@@ -1,0 +1,144 @@
+//! What can become of a packet, and why: each declared once, with its sentence.
+//!
+//! A reason is the counter, the metric label, the word in displays and the line in the docs.
+
+/// Who can mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// Whoever sent the packet from outside.
+    Client,
+    /// Another stack of the cluster, or its network.
+    Peer,
+    /// Whoever configured or runs the cluster.
+    Operator,
+    /// This node: a limit of it was reached, or it can't do this yet.
+    Us,
+}
+
+impl Fault {
+    /// The word in displays and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Client => "client",
+            Fault::Peer => "peer",
+            Fault::Operator => "operator",
+            Fault::Us => "us",
+        }
+    }
+}
+
+/// What kind of thing a [`Reason`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A received packet's end: it was forwarded, passed on or answered.
+    Done,
+    /// A received packet's end: it was dropped, and this is who can mend it.
+    Dropped(Fault),
+    /// Something that happened besides; not a packet's end.
+    Note,
+}
+
+macro_rules! reasons {
+    ($($kind:expr => { $($variant:ident $name:literal $sentence:literal,)+ })+) => {
+        /// What became of a packet, or something that happened on its way. Every received packet ends in exactly one
+        /// reason of the kinds [`Kind::Done`] and [`Kind::Dropped`], or is still held.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $sentence] $variant,)+)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order in which they should be shown.
+            pub const ALL: &'static [Reason] = &[$($(Reason::$variant,)+)+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in snake_case: counter and metric label.
+            pub fn name(self) -> &'static str {
+                match self { $($(Reason::$variant => $name,)+)+ }
+            }
+
+            /// What it means, as a sentence for operators.
+            pub fn sentence(self) -> &'static str {
+                match self { $($(Reason::$variant => $sentence,)+)+ }
+            }
+
+            /// What kind of thing it counts.
+            pub fn kind(self) -> Kind {
+                match self { $($(Reason::$variant)|+ => $kind,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    Kind::Done => {
+        Forwarded "forwarded" "Sent to the stack that has its connection.",
+        ForwardedNew "forwarded_new" "First packet of a connection, sent to the target that was selected for it.",
+        ForwardedFragment "forwarded_fragment" "Non-first fragment, sent after its first one.",
+        ForwardedIcmpError "forwarded_icmp_error" "ICMP error about a connection, sent to the stack that has it.",
+        Outgoing "outgoing" "First SYN of a connection that a target opens, decapsulated and sent on its way.",
+        PassedToLocal "passed_to_local" "Not for a DVIPA: handed to the node's own kernel.",
+        PassedToNic "passed_to_nic" "Not for a DVIPA: sent out for the node's own kernel.",
+        AnsweredArp "answered_arp" "ARP request for a DVIPA, answered.",
+        AnsweredNeighbour "answered_neighbour" "IPv6 neighbour solicitation for a DVIPA, answered.",
+        AnsweredEcho "answered_echo" "ICMP echo request to a DVIPA, answered.",
+        AnsweredTooBig "answered_too_big" "Too long once encapsulated: the sender was told the path MTU.",
+        AnsweredTimeExceeded "answered_time_exceeded" "TTL or hop limit used up: the sender was told.",
+    }
+    Kind::Dropped(Fault::Client) => {
+        Truncated "truncated" "The frame ends within a header that it needs.",
+        BadLength "bad_length" "Length fields contradict each other or the frame.",
+        BadHeader "bad_header" "An IP header has an impossible version, header length or extension.",
+        BadChecksum "bad_checksum" "The IPv4 header checksum, or that of an ICMP message to be answered, is wrong.",
+        BadSource "bad_source" "The source address is one that no sender may have.",
+        BadNeighbour "bad_neighbour" "A neighbour solicitation for a DVIPA breaks RFC 4861 section 7.1.1.",
+        NoConnection "no_connection" "A TCP packet that opens no connection and belongs to none.",
+        NotDistributed "not_distributed" "Opens a connection to a port that is not distributed.",
+        ProtocolUnsupported "protocol_unsupported" "To a DVIPA, but neither TCP, UDP nor ICMP.",
+        IcmpUnsupported "icmp_unsupported" "An ICMP message to a DVIPA that is neither a whole echo request nor a whole error.",
+        IcmpUnmatched "icmp_unmatched" "An ICMP error that quotes no known connection.",
+        FragmentUnmatched "fragment_unmatched" "A fragment whose first fragment did not come in time.",
+        HopLimit "hop_limit" "TTL or hop limit used up, and the sender may not be told about such a packet.",
+    }
+    Kind::Dropped(Fault::Peer) => {
+        OutgoingRefused "outgoing_refused" "Encapsulated by a target with its DVIPA as source, but not the first SYN of a connection.",
+        Congested "congested" "A target's first SYN met congestion on its way and can't carry the mark (RFC 6040 section 4.2).",
+        DvipaConflict "dvipa_conflict" "Another host claims a DVIPA of this node in ARP or neighbour discovery.",
+    }
+    Kind::Dropped(Fault::Operator) => {
+        NoTarget "no_target" "Opens a connection, but no target of that service takes new ones.",
+        NextHopUnresolved "next_hop_unresolved" "The link-layer address of the way to the target is not known.",
+        StackUnreachable "stack_unreachable" "Its stack has no cluster address of a family that this node has.",
+        TooBigUnfragmented "too_big_unfragmented" "Too long once encapsulated, may be fragmented, but not simply.",
+    }
+    Kind::Dropped(Fault::Us) => {
+        TableFull "table_full" "A new connection found no place in the CRT.",
+        Frozen "frozen" "Its connection is being moved; the client sends it again.",
+        AnsweredHere "answered_here" "Its connection is one that this node answers, which this release does not do.",
+        Parked "parked" "Its connection is parked at this node, which this release does not do.",
+        FragmentNoRoom "fragment_no_room" "An early fragment, and as many are held as may be.",
+        NoHeadroom "no_headroom" "No room in the packet's buffer for the outer header.",
+        NoBuffer "no_buffer" "No buffer to be had for a second fragment.",
+    }
+    Kind::Note => {
+        ReceivedNic "received_nic" "Packets taken from the NIC.",
+        ReceivedLocal "received_local" "Packets taken from the local port.",
+        FragmentHeld "fragment_held" "Early fragments that had to wait for the first one.",
+        FragmentMade "fragment_made" "Second fragments made of packets too long once encapsulated.",
+    }
+}
+
+impl Reason {
+    /// Who can mend it; `None` for what is nobody's fault.
+    pub fn fault(self) -> Option<Fault> {
+        match self.kind() {
+            Kind::Dropped(fault) => Some(fault),
+            Kind::Done | Kind::Note => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! How packets are carried to a stack: the outer header made beforehand.
+
+use model::ClusterAddress;
+use model::dpt::{Encapsulation, Reach, StackEntry};
+
+use super::{Family, Neighbours, Node};
+use crate::Reason;
+use crate::packet::{Mac, Sum, ethernet, gue, ipv4, ipv6, protocol, transport};
+
+/// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE.
+pub(crate) const MAX_BYTES: usize = 70;
+/// TTL and hop limit of outer headers.
+const OUTER_HOPS: u8 = 64;
+
+/// The form of a [`Carrier`]'s header: one number to branch on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Form {
+    /// Nothing goes before the packet: it is for the node's own kernel.
+    Local,
+    /// Nothing can be sent.
+    Missing,
+    /// Only Ethernet.
+    L2,
+    /// Only Ethernet, with a VLAN tag.
+    L2Tagged,
+    /// Outer IPv4.
+    Ipip4,
+    /// Outer IPv4, tagged.
+    Ipip4Tagged,
+    /// Outer IPv4, UDP, GUE.
+    Gue4,
+    /// Outer IPv4, UDP, GUE, tagged.
+    Gue4Tagged,
+    /// Outer IPv6.
+    Ipip6,
+    /// Outer IPv6, tagged.
+    Ipip6Tagged,
+    /// Outer IPv6, UDP, GUE.
+    Gue6,
+    /// Outer IPv6, UDP, GUE, tagged.
+    Gue6Tagged,
+}
+
+/// What goes before a packet of one family on its way to one stack.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub(crate) struct Carrier {
+    /// The longest packet that fits, in bytes from its IP header on; 0 if nothing goes before it.
+    pub(crate) max_inner: u16,
+    /// The header's form.
+    pub(crate) form: Form,
+    /// Why nothing can be sent, if so.
+    pub(crate) missing: Reason,
+    /// The sum over the outer IPv4 header, its total length and traffic class taken as zero.
+    pub(crate) sum: Sum,
+    /// The header; lengths, traffic class, source port and checksum are zero.
+    pub(crate) header: [u8; MAX_BYTES],
+}
+
+impl Carrier {
+    /// A carrier that carries nothing.
+    pub(crate) const fn missing(reason: Reason) -> Self {
+        Self::bare(Form::Missing, reason)
+    }
+
+    const fn bare(form: Form, missing: Reason) -> Self {
+        Self { max_inner: 0, form, missing, sum: Sum::ZERO, header: [0; MAX_BYTES] }
+    }
+
+    /// The carrier of packets of family `inner` to `stack`.
+    pub(super) fn new(stack: &StackEntry, inner: Family, neighbours: &Neighbours, node: &Node) -> Self {
+        let Reach::Remote { cluster_address, encapsulation } = stack.reach else {
+            return Self::bare(Form::Local, Reason::StackUnreachable);
+        };
+        let Some(outer) = outer_family(cluster_address, node) else {
+            return Self::missing(Reason::StackUnreachable);
+        };
+        let hop = |family| neighbours.get(stack.index, family);
+        let (l2, ipip) = (encapsulation == Encapsulation::L2, encapsulation == Encapsulation::Ipip);
+        let hop = if l2 { hop(Family::V4).or(hop(Family::V6)) } else { hop(outer) };
+        let Some(hop) = hop else {
+            return Self::missing(Reason::NextHopUnresolved);
+        };
+        let payload = match inner {
+            Family::V4 => protocol::IPV4,
+            Family::V6 => protocol::IPV6,
+        };
+        let next = if ipip { payload } else { protocol::UDP };
+        let ip = ip_header(cluster_address, node, outer, next);
+        let ethertype = if l2 { inner.ethertype() } else { outer.ethertype() };
+        let [p0, p1] = gue::PORT.to_be_bytes();
+        let udp_gue = [0, 0, p0, p1, 0, 0, 0, 0, 0, payload, 0, 0];
+        let (ip, udp_gue) = match (l2, ipip) {
+            (true, _) => (&[][..], &[][..]),
+            (false, true) => (&ip[..], &[][..]),
+            (false, false) => (&ip[..], &udp_gue[..]),
+        };
+        let mut header = [0; MAX_BYTES];
+        let eth = ethernet_header(hop, node, ethertype);
+        let parts = eth.iter().chain(ip).chain(udp_gue);
+        header.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        let overhead = ip.len().saturating_add(udp_gue.len());
+        let max_inner = node.fabric_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
+        let (form, sum) = (form(encapsulation, outer, node.vlan.is_some()), Sum::ZERO.bytes(ip));
+        Self { max_inner, form, missing: Reason::StackUnreachable, sum, header }
+    }
+}
+
+fn form(encapsulation: Encapsulation, outer: Family, tagged: bool) -> Form {
+    match (encapsulation, outer, tagged) {
+        (Encapsulation::L2, _, false) => Form::L2,
+        (Encapsulation::L2, _, true) => Form::L2Tagged,
+        (Encapsulation::Ipip, Family::V4, false) => Form::Ipip4,
+        (Encapsulation::Ipip, Family::V4, true) => Form::Ipip4Tagged,
+        (Encapsulation::Gue, Family::V4, false) => Form::Gue4,
+        (Encapsulation::Gue, Family::V4, true) => Form::Gue4Tagged,
+        (Encapsulation::Ipip, Family::V6, false) => Form::Ipip6,
+        (Encapsulation::Ipip, Family::V6, true) => Form::Ipip6Tagged,
+        (Encapsulation::Gue, Family::V6, false) => Form::Gue6,
+        (Encapsulation::Gue, Family::V6, true) => Form::Gue6Tagged,
+    }
+}
+
+/// The family of the outer header: IPv4 if both ends have it, else IPv6.
+fn outer_family(stack: ClusterAddress, node: &Node) -> Option<Family> {
+    let v4 = stack.v4.is_some() && node.cluster_address.v4.is_some();
+    let v6 = stack.v6.is_some() && node.cluster_address.v6.is_some();
+    if v4 { Some(Family::V4) } else { v6.then_some(Family::V6) }
+}
+
+fn ip_header(stack: ClusterAddress, node: &Node, outer: Family, next: u8) -> Vec<u8> {
+    match (outer, node.cluster_address.v4, stack.v4, node.cluster_address.v6, stack.v6) {
+        (Family::V4, Some(source), Some(destination), ..) => ipv4::Header {
+            traffic_class: 0,
+            total_bytes: 0,
+            // Atomic datagrams need none (RFC 6864 4.1).
+            identification: 0,
+            flags: ipv4::DONT_FRAGMENT,
+            ttl: OUTER_HOPS,
+            protocol: next,
+            source,
+            destination,
+        }
+        .without_checksum()
+        .to_vec(),
+        (Family::V6, .., Some(source), Some(destination)) => ipv6::Header {
+            traffic_class: 0,
+            payload_bytes: 0,
+            next_header: next,
+            hop_limit: OUTER_HOPS,
+            source,
+            destination,
+        }
+        .to_bytes()
+        .to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// The Ethernet header of frames that this node makes.
+pub(crate) fn ethernet_header(destination: Mac, node: &Node, ethertype: u16) -> Vec<u8> {
+    let mut header = Vec::with_capacity(ethernet::HEADER_BYTES.saturating_add(ethernet::TAG_BYTES));
+    header.extend_from_slice(&destination.0);
+    header.extend_from_slice(&node.mac.0);
+    if let Some(vlan) = node.vlan {
+        header.extend_from_slice(&ethernet::VLAN.to_be_bytes());
+        header.extend_from_slice(&(vlan & 0x0fff).to_be_bytes());
+    }
+    header.extend_from_slice(&ethertype.to_be_bytes());
+    header
+}
+
+/// Bytes of UDP and GUE headers together.
+pub(crate) const UDP_GUE_BYTES: usize = transport::UDP_BYTES.saturating_add(gue::HEADER_BYTES);

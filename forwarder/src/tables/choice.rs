@@ -1,0 +1,84 @@
+//! One set of targets and the method by which one of them is selected.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use model::dpt::{Method, WeightedTarget};
+use model::{StackIndex, StackName};
+
+use super::maglev::Maglev;
+use super::schedule;
+use crate::crt::Crt;
+
+/// Where a rotation is. Shared by all workers, so that their selections interleave; outlives the tables, so that it
+/// goes on where it was. Relaxed: only its own order counts.
+pub(super) type Turn = Arc<AtomicU32>;
+
+/// Selects a target for a new connection.
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// Round robin, with or without weights: the list is gone through.
+    Rotation { list: Box<[StackIndex]>, turn: Turn },
+    /// Least connections.
+    Least { targets: Box<[WeightedTarget]>, turn: Turn },
+    /// By the client's address and port.
+    Maglev(Arc<Maglev>),
+}
+
+impl Choice {
+    pub(super) fn new(
+        method: Method,
+        targets: &[WeightedTarget],
+        turn: Turn,
+        maglev: impl FnOnce() -> Arc<Maglev>,
+    ) -> Self {
+        match method {
+            Method::RoundRobin => Choice::Rotation { list: schedule::equal(targets), turn },
+            Method::WeightedRoundRobin => Choice::Rotation { list: schedule::weighted(targets), turn },
+            Method::LeastConnections => {
+                Choice::Least { targets: targets.iter().filter(|t| t.weight > 0).copied().collect(), turn }
+            }
+            Method::Maglev => Choice::Maglev(maglev()),
+        }
+    }
+
+    /// The target, if there is one that takes new connections.
+    pub(super) fn pick(&self, client: IpAddr, port: u16, crt: &Crt) -> Option<StackIndex> {
+        match self {
+            Choice::Rotation { list, turn } => {
+                let turn = turn.fetch_add(1, Ordering::Relaxed) as usize;
+                list.get(turn.checked_rem(list.len())?).copied()
+            }
+            Choice::Least { targets, turn } => {
+                let start = (turn.fetch_add(1, Ordering::Relaxed) as usize).checked_rem(targets.len())?;
+                let (behind, ahead) = targets.split_at_checked(start)?;
+                least(ahead.iter().chain(behind), crt)
+            }
+            Choice::Maglev(table) => table.pick(client, port),
+        }
+    }
+}
+
+/// The target with the fewest connections for its weight, half-open ones included; of equals the first.
+fn least<'t>(targets: impl Iterator<Item = &'t WeightedTarget>, crt: &Crt) -> Option<StackIndex> {
+    let mut best: Option<(u64, u64, StackIndex)> = None;
+    for target in targets {
+        let count = crt.stack_count(target.stack);
+        let (has, weight) =
+            (u64::from(count.connections).saturating_add(count.half_open.into()), target.weight.into());
+        let fewer = |(b, w, _): (u64, u64, _)| has.saturating_mul(w) < b.saturating_mul(weight);
+        if best.is_none_or(fewer) {
+            best = Some((has, weight, target.stack));
+        }
+    }
+    best.map(|(.., stack)| stack)
+}
+
+/// Targets with the names that Maglev hashes.
+pub(super) fn named<'n>(
+    targets: &[WeightedTarget],
+    name: impl Fn(StackIndex) -> Option<&'n StackName>,
+) -> Vec<(&'n StackName, WeightedTarget)> {
+    targets.iter().filter_map(|t| name(t.stack).map(|n| (n, *t))).collect()
+}

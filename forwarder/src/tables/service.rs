@@ -1,0 +1,26 @@
+//! One distributed service: its policies and its targets.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::StackIndex;
+
+use super::choice::Choice;
+use crate::crt::Crt;
+
+/// A service that is distributed.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// First match wins.
+    pub(super) policies: Box<[(IpNet, Choice)]>,
+    /// For clients that no policy matches.
+    pub(super) default: Choice,
+}
+
+impl Service {
+    /// The target for a client's new connection, if there is one that takes it.
+    pub(crate) fn pick(&self, client: IpAddr, port: u16, crt: &Crt) -> Option<StackIndex> {
+        let policy = self.policies.iter().find(|(prefix, _)| prefix.contains(&client));
+        policy.map_or(&self.default, |(_, choice)| choice).pick(client, port, crt)
+    }
+}

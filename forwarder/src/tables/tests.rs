@@ -1,0 +1,200 @@
+//! Selection, schedules and the look-ups.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use model::dpt::{Distribution, Dpt, DvipaEntry, Method, Policy, Reach, StackEntry, WeightedTarget};
+use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
+
+use super::*;
+use crate::crt::{Config, Crt, KeyV4, Now};
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 2));
+
+fn targets(weights: &[u16]) -> Vec<WeightedTarget> {
+    weights
+        .iter()
+        .zip(1..)
+        .map(|(weight, i)| WeightedTarget { stack: StackIndex(i), weight: *weight })
+        .collect()
+}
+
+fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
+    let stacks = (1..=weights.len() as u16).map(|i| StackEntry {
+        index: StackIndex(i),
+        name: StackName::new(format!("t{i}")).unwrap(),
+        reach: Reach::Local,
+    });
+    let targets = targets(weights);
+    let (dvipa, protocol) = (DvipaIndex(0), Protocol::Tcp);
+    Dpt {
+        generation: 1,
+        dvipas: vec![DvipaEntry { index: dvipa, dvipa: Dvipa::new("198.18.9.1".parse().unwrap()) }],
+        stacks: stacks.collect(),
+        distributions: vec![Distribution { dvipa, port: 80, protocol, method, targets, policies }],
+    }
+}
+
+fn node() -> Node {
+    let cluster_address = ClusterAddress { v4: Some(Ipv4Addr::new(198, 18, 0, 10)), v6: None };
+    Node { mac: Mac([2; 6]), cluster_address, fabric_mtu: 1500, vlan: None }
+}
+
+fn tables(method: Method, weights: &[u16], policies: Vec<Policy>) -> Tables {
+    Tables::build(&dpt(method, weights, policies), &Neighbours::new(), &node())
+}
+
+fn crt() -> Crt {
+    let config = Config {
+        connections_v4: 1024,
+        connections_v6: 64,
+        half_open: 64,
+        fragments: 16,
+        ..Config::default()
+    };
+    Crt::new(&config).unwrap()
+}
+
+fn pick(tables: &Tables, client: IpAddr, port: u16, crt: &Crt) -> Option<u16> {
+    tables.service(DvipaIndex(0), 80, Protocol::Tcp).unwrap().pick(client, port, crt).map(|s| s.0)
+}
+
+fn picks(tables: &Tables, n: u16) -> Vec<u16> {
+    let crt = crt();
+    (0..n).map(|i| pick(tables, CLIENT, 1024 + i, &crt).unwrap()).collect()
+}
+
+#[test]
+fn round_robin_goes_round_and_ignores_weights_but_zero() {
+    assert_eq!(picks(&tables(Method::RoundRobin, &[9, 0, 1, 5], vec![]), 7), [1, 3, 4, 1, 3, 4, 1]);
+}
+
+#[test]
+fn weighted_round_robin_interleaves_evenly() {
+    assert_eq!(picks(&tables(Method::WeightedRoundRobin, &[2, 1, 0], vec![]), 6), [1, 2, 1, 1, 2, 1]);
+    let turns = picks(&tables(Method::WeightedRoundRobin, &[50, 30, 20], vec![]), 1000);
+    for (stack, share) in [(1, 5), (2, 3), (3, 2)] {
+        for round in turns.chunks(10) {
+            let has = round.iter().filter(|t| **t == stack).count();
+            assert_eq!(has, share, "stack {stack} in {round:?}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_share_nothing_still_make_a_bounded_schedule() {
+    let list = schedule::weighted(&targets(&[65_535, 65_521, 1]));
+    assert!(list.len() <= 8200, "{} turns", list.len());
+    assert!(list.contains(&StackIndex(3)), "even the lightest has a turn");
+}
+
+#[test]
+fn no_target_means_no_selection() {
+    for method in [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev] {
+        for weights in [&[][..], &[0, 0]] {
+            assert_eq!(pick(&tables(method, weights, vec![]), CLIENT, 1, &crt()), None, "{method}");
+        }
+    }
+}
+
+#[test]
+fn least_connections_fills_up_in_proportion_to_the_weights() {
+    let (tables, crt) = (tables(Method::LeastConnections, &[2, 1, 0], vec![]), crt());
+    let mut has = HashMap::<u16, u32>::new();
+    for port in 0..30 {
+        let stack = pick(&tables, CLIENT, port, &crt).unwrap();
+        let key = KeyV4::new(Ipv4Addr::LOCALHOST, port, DvipaIndex(0), 80, Protocol::Tcp);
+        crt.confirm(key, StackIndex(stack), Now::default()).unwrap();
+        *has.entry(stack).or_default() += 1;
+    }
+    assert_eq!((has[&1], has[&2]), (20, 10));
+}
+
+#[test]
+fn maglev_gives_shares_by_weight_and_the_same_client_the_same_target() {
+    let (tables, crt) = (tables(Method::Maglev, &[2, 1, 1, 0], vec![]), crt());
+    let mut has = HashMap::<u16, u32>::new();
+    for i in 0..20_000_u32 {
+        let client = IpAddr::V4(Ipv4Addr::from_bits(0xc612_0000 + i));
+        let stack = pick(&tables, client, 5, &crt).unwrap();
+        assert_eq!(pick(&tables, client, 5, &crt), Some(stack));
+        *has.entry(stack).or_default() += 1;
+    }
+    assert!(!has.contains_key(&4));
+    for (stack, share) in [(1, 10_000_i64), (2, 5000), (3, 5000)] {
+        assert!((i64::from(has[&stack]) - share).abs() < 400, "{has:?}");
+    }
+}
+
+#[test]
+fn maglev_moves_few_clients_when_a_target_leaves() {
+    let before = tables(Method::Maglev, &[1, 1, 1, 1, 1], vec![]);
+    let after = tables(Method::Maglev, &[1, 1, 0, 1, 1], vec![]);
+    let crt = crt();
+    let mut moved = 0;
+    for i in 0..10_000_u32 {
+        let client = IpAddr::V4(Ipv4Addr::from_bits(i));
+        let (old, new) = (pick(&before, client, 9, &crt).unwrap(), pick(&after, client, 9, &crt).unwrap());
+        moved += u32::from(old != 3 && old != new);
+    }
+    assert!(moved < 500, "{moved} of 8000 moved without need");
+}
+
+#[test]
+fn maglev_depends_on_names_not_on_indices() {
+    let crt = crt();
+    let one = dpt(Method::Maglev, &[1, 1, 1], vec![]);
+    let mut two = one.clone();
+    for (entry, index) in two.stacks.iter_mut().zip([7, 5, 6]) {
+        entry.index = StackIndex(index);
+    }
+    two.distributions[0].targets =
+        [5, 6, 7].map(|i| WeightedTarget { stack: StackIndex(i), weight: 1 }).to_vec();
+    let build = |dpt| Tables::build(dpt, &Neighbours::new(), &node());
+    let (one, two) = (build(&one), build(&two));
+    let renamed = HashMap::from([(1, 7), (2, 5), (3, 6)]);
+    for port in 0..500 {
+        assert_eq!(
+            renamed[&pick(&one, CLIENT, port, &crt).unwrap()],
+            pick(&two, CLIENT, port, &crt).unwrap()
+        );
+    }
+}
+
+#[test]
+fn the_first_policy_that_matches_the_client_decides() {
+    let policy = |client: &str, stack| Policy {
+        client: client.parse().unwrap(),
+        targets: vec![WeightedTarget { stack: StackIndex(stack), weight: 1 }],
+    };
+    let nobody = Policy { client: "203.0.113.0/24".parse().unwrap(), targets: vec![] };
+    let tables = tables(
+        Method::RoundRobin,
+        &[1, 0, 0],
+        vec![policy("198.18.1.0/24", 2), policy("198.18.0.0/16", 3), nobody],
+    );
+    let by = |client: &str| pick(&tables, client.parse().unwrap(), 1, &crt());
+    assert_eq!(by("198.18.1.9"), Some(2));
+    assert_eq!(by("198.18.2.9"), Some(3));
+    assert_eq!(by("192.0.2.1"), Some(1));
+    assert_eq!(by("203.0.113.7"), None);
+    assert_eq!(by("2001:db8::1"), Some(1));
+}
+
+#[test]
+fn a_rotation_goes_on_where_it_was_when_the_tables_are_replaced() {
+    let first = tables(Method::RoundRobin, &[1, 1, 1], vec![]);
+    assert_eq!(picks(&first, 2), [1, 2]);
+    let second = first.rebuild(&dpt(Method::RoundRobin, &[1, 1, 1], vec![]), &Neighbours::new(), &node());
+    assert_eq!(picks(&second, 2), [3, 1]);
+}
+
+#[test]
+fn an_open_map_finds_what_is_in_it_and_nothing_else() {
+    let pairs: Vec<(u32, u32)> = (0..5000).map(|i| (i * 7, i)).collect();
+    let map = OpenMap::new(pairs.into_iter());
+    for i in 0..35_000 {
+        assert_eq!(map.get(i), (i % 7 == 0).then_some(i / 7));
+    }
+    assert_eq!(OpenMap::<u32, u32>::new(Vec::new().into_iter()).get(0), None);
+}

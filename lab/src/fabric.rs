@@ -1,0 +1,139 @@
+//! The lab's hosts and the segment that joins them.
+//!
+//! A bridge in a namespace of its own is the segment; every host has one end of a veth pair in it. The routing node
+//! has two interfaces: `eth0` on the segment, which belongs to the forwarder, and `loc0`, where its kernel sits, whose
+//! veth peer `loc1` is the forwarder's local port.
+
+use crate::error::Result;
+use crate::namespace::{Namespace, output_of};
+use crate::registry::Record;
+use crate::spec::{self, CLIENT, RT1, Spec};
+
+/// The namespaces of a lab.
+#[derive(Debug)]
+pub struct Fabric {
+    id: String,
+    switch: Namespace,
+    hosts: Vec<(String, Namespace)>,
+}
+
+impl Fabric {
+    /// Makes namespaces, bridge, links, addresses.
+    ///
+    /// # Errors
+    /// What the first failing command says.
+    pub fn build(spec: &Spec, record: &Record) -> Result<Self> {
+        let switch = make_namespace(record, "fabric")?;
+        switch.sh("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+             ip link set br0 up
+             for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")?;
+        let mut fabric = Self { id: record.id().to_owned(), switch, hosts: Vec::new() };
+        fabric.add_host(record, "client", 2, spec.fabric_mtu)?;
+        fabric.set_addresses("client", "eth0", CLIENT)?;
+        fabric.add_host(record, "rt1", 10, spec.fabric_mtu)?;
+        fabric.set_up_routing_node("rt1", 10, spec.fabric_mtu)?;
+        for index in 1..=spec.targets {
+            fabric.add_target(record, index, spec.fabric_mtu)?;
+        }
+        Ok(fabric)
+    }
+
+    /// Adds the host of target `t<index>`.
+    ///
+    /// # Errors
+    /// What the first failing command says.
+    pub fn add_target(&mut self, record: &Record, index: u8, mtu: u16) -> Result<()> {
+        let (name, number) = (format!("t{index}"), spec::target(index));
+        self.add_host(record, &name, number, mtu)?;
+        self.set_addresses(&name, "eth0", spec::host(number))
+    }
+
+    /// A host's namespace.
+    ///
+    /// # Panics
+    /// If the lab has no such host.
+    pub fn host(&self, name: &str) -> &Namespace {
+        let found = self.hosts.iter().find(|(n, _)| n == name);
+        found.map(|(_, ns)| ns).unwrap_or_else(|| panic!("lab {} has no host `{name}`", self.id))
+    }
+
+    /// Names and namespaces of all hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &Namespace)> {
+        self.hosts.iter().map(|(name, ns)| (name.as_str(), ns))
+    }
+
+    fn add_host(&mut self, record: &Record, name: &str, number: u8, mtu: u16) -> Result<()> {
+        let ns = make_namespace(record, name)?;
+        let script = format!(
+            "ip link add {name} type veth peer name eth0 netns {ns}
+             ip link set {name} mtu {mtu} master br0 up
+             ethtool -K {name} tx off gso off tso off gro off >/dev/null",
+            ns = ns.name(),
+        );
+        self.switch.sh(&script)?;
+        ns.sh(&format!(
+            "ip link set lo up
+             for k in all default lo eth0; do
+                 echo 0 >/proc/sys/net/ipv4/conf/$k/rp_filter
+                 echo 0 >/proc/sys/net/ipv6/conf/$k/accept_dad
+                 echo 0 >/proc/sys/net/ipv6/conf/$k/accept_ra
+                 echo 0 >/proc/sys/net/ipv4/conf/$k/send_redirects
+             done
+             ip link set eth0 address {mac} mtu {mtu}
+             ethtool -K eth0 tx off gso off tso off gro off >/dev/null",
+            mac = mac(number),
+        ))?;
+        self.hosts.push((name.to_owned(), ns));
+        Ok(())
+    }
+
+    /// The whole of both test networks is on the segment, the DVIPAs included.
+    fn set_addresses(
+        &self,
+        name: &str,
+        interface: &str,
+        addresses: (impl ToString, impl ToString),
+    ) -> Result<()> {
+        let (v4, v6) = (addresses.0.to_string(), addresses.1.to_string());
+        let script = format!(
+            "ip link set {interface} up
+             ip addr add {v4}/15 dev {interface}
+             ip addr add {v6}/32 dev {interface} nodad"
+        );
+        self.host(name).sh(&script).map(drop)
+    }
+
+    /// The kernel must not hear what DPDK reads from `eth0` and `loc1`: a packet socket sees packets before the
+    /// netdev hook that drops them here.
+    fn set_up_routing_node(&self, name: &str, number: u8, mtu: u16) -> Result<()> {
+        self.host(name).sh(&format!(
+            "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
+             ip link set eth0 arp off up
+             ip link add loc0 address {mac} mtu {mtu} type veth peer name loc1 mtu {mtu}
+             ethtool -K loc0 tx off gso off tso off gro off >/dev/null
+             ethtool -K loc1 tx off gso off tso off gro off >/dev/null
+             echo 1 >/proc/sys/net/ipv6/conf/loc1/disable_ipv6
+             ip link set loc1 arp off up
+             nft 'add table netdev lab
+                  add chain netdev lab eth0 {{ type filter hook ingress device eth0 priority 0; policy drop; }}
+                  add chain netdev lab loc1 {{ type filter hook ingress device loc1 priority 0; policy drop; }}'",
+            mac = mac(number),
+        ))?;
+        self.set_addresses(name, "loc0", RT1)
+    }
+}
+
+/// The Ethernet address of the host with this number.
+pub fn mac(number: u8) -> String {
+    format!("02:00:00:00:00:{number:02x}")
+}
+
+fn make_namespace(record: &Record, host: &str) -> Result<Namespace> {
+    let name = format!("bt-{}-{host}", record.id());
+    record.note("netns", &name)?;
+    output_of(
+        std::process::Command::new("ip").args(["netns", "add", &name]),
+        &format!("ip netns add {name}"),
+    )?;
+    Ok(Namespace::named(name))
+}

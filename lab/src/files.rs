@@ -1,0 +1,80 @@
+//! The configuration files of a lab's programs.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::spec::{self, Nic, RT1, Spec, Web};
+
+/// Milliseconds between heartbeats, and until a silent stack is lost.
+const TIMES: &str = "heartbeat_ms = 200\nlost_after_ms = 1500\n";
+
+/// `batond.toml` of the routing node. `run` is the directory of its socket, `core` its worker's.
+pub fn batond(spec: &Spec, run: &Path, core: usize) -> String {
+    let (v4, v6) = RT1;
+    let mut text = format!(
+        "[node]\nname = \"rt1\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
+         [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
+         [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
+         [forwarder]\nworkers = [{core}]\nidle = \"backoff\"\n\
+         eal = [\"--no-huge\", \"-m\", \"256\", \"--no-pci\"]\n\
+         encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
+         connections_v4 = 200000\nconnections_v6 = 50000\nhalf_open = 16384\n\n\
+         [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic},iface=eth0\"\n\n\
+         [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1\"\ninterface = \"loc0\"\n\n",
+        certificates = certificates("rt1"),
+        socket = run.join("rt1.sock").display(),
+        encapsulation = spec.encapsulation,
+        mtu = spec.fabric_mtu,
+        nic = if spec.nic == Nic::AfXdp { "net_af_xdp0" } else { "net_af_packet0" },
+    );
+    for (name, encapsulation) in &spec.encapsulation_of {
+        let _ = write!(text, "[[stack]]\nname = \"{name}\"\nencapsulation = \"{encapsulation}\"\n\n");
+    }
+    text + &spec.vipadynamic
+}
+
+/// `agent.toml` of target `t<index>`. `run` is the directory of its socket, below which the lab's bpffs is mounted.
+pub fn agent(spec: &Spec, index: u8, run: &Path) -> String {
+    let name = format!("t{index}");
+    let (v4, v6) = spec::host(spec::target(index));
+    let addresses = if spec.outer_v6 { format!("\"{v6}\"") } else { format!("\"{v4}\", \"{v6}\"") };
+    format!(
+        "[node]\nname = \"{name}\"\ncluster_address = [{addresses}]\ninterface = \"eth0\"\nfabric_mtu = {mtu}\n\n\
+         [cluster]\n{certificates}{TIMES}\n\
+         [[routing_stack]]\nname = \"rt1\"\ncontrol = \"{rt1}:7440\"\n\n\
+         [admin]\nsocket = \"{socket}\"\n\n\
+         [bpf]\npin = \"{pin}\"\n",
+        certificates = certificates(&name),
+        mtu = spec.fabric_mtu,
+        rt1 = RT1.0,
+        socket = run.join(format!("{name}.sock")).display(),
+        pin = run.join("bpf").join(&name).display(),
+    )
+}
+
+fn certificates(name: &str) -> String {
+    format!("ca = \"pki/ca.pem\"\ncertificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\n")
+}
+
+/// The configuration of a target's nginx. It answers every request with its stack's name, `/big` with 8 MiB, and
+/// `/slow` with the same at 256 kB/s.
+pub fn nginx(web: &Web, files: &Path) -> String {
+    let name = &web.stack;
+    let own = files.join(format!("nginx-{name}"));
+    let listen: String = web.listen.iter().map(|l| format!("        listen {l};\n")).collect();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("    {kind}_temp_path {}/tmp;\n", own.display()))
+        .collect();
+    format!(
+        "daemon off;\nuser root;\nworker_processes 1;\npid {own}/pid;\nerror_log {own}/error.log;\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{\n    access_log off;\n    keepalive_timeout 75;\n    keepalive_requests 1000000;\n    client_max_body_size 0;\n{temporary}\
+         \x20   server {{\n{listen}        root {own}/www;\n        add_header X-Target {name};\n\
+         \x20       location / {{ return 200 \"{name}\\n\"; }}\n\
+         \x20       location = /big {{ }}\n\
+         \x20       location = /slow {{ alias {own}/www/big; limit_rate 256k; }}\n\
+         \x20   }}\n}}\n",
+        own = own.display(),
+    )
+}

@@ -1,0 +1,269 @@
+//! A lab while it runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+use crate::capture::Capture;
+use crate::error::{LabError, Result, WithPath};
+use crate::fabric::Fabric;
+use crate::files;
+use crate::namespace::{Namespace, output_of};
+use crate::process::{Process, tail};
+use crate::registry::{self, Record};
+use crate::spec::Spec;
+
+mod programs;
+mod wait;
+
+/// Lines of each log that are shown when a test fails.
+const TAIL_LINES: usize = 15;
+
+/// A lab: hosts, links, files, and the programs that run in it. Dropping it removes everything that it made; if the
+/// thread is panicking, its logs and captures stay and their whereabouts are printed.
+#[derive(Debug)]
+pub struct Lab {
+    // Dropped in this order: programs, then the namespaces with whatever else is in them.
+    programs: Mutex<BTreeMap<String, Process>>,
+    record: Record,
+    fabric: Fabric,
+    spec: Spec,
+    binaries: PathBuf,
+}
+
+impl Lab {
+    /// Builds the lab, starts all its programs, and returns when the DPT shows every nginx.
+    ///
+    /// # Errors
+    /// What could not be made or started, or what is missing after half a minute.
+    pub fn start(spec: Spec) -> Result<Self> {
+        let lab = Self::build(spec)?;
+        match lab.start_programs().and_then(|()| lab.wait_until_ready()) {
+            Ok(()) => Ok(lab),
+            Err(e) => {
+                lab.explain_failure();
+                Err(e)
+            }
+        }
+    }
+
+    /// Builds hosts, links, certificates and configuration files, and starts no program. Labs whose owner is dead are
+    /// removed first.
+    ///
+    /// # Errors
+    /// What could not be made.
+    pub fn build(spec: Spec) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(LabError::NotRoot);
+        }
+        registry::sweep();
+        let record = Record::open()?;
+        let pins = record.directory().join("bpf");
+        record.note("mount", &pins.display().to_string())?;
+        fs::create_dir_all(&pins).with_path("create", &pins)?;
+        output_of(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&pins), "mount -t bpf")?;
+        let fabric = Fabric::build(&spec, &record)?;
+        let programs = Mutex::default();
+        let lab = Self { programs, record, fabric, spec, binaries: binaries()? };
+        lab.write_files()?;
+        Ok(lab)
+    }
+
+    /// The id that is part of all names the lab gave.
+    pub fn id(&self) -> &str {
+        self.record.id()
+    }
+
+    /// What it was built from.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Where its configuration files, logs and captures are.
+    pub fn files(&self) -> &Path {
+        self.record.files()
+    }
+
+    /// The client's namespace.
+    pub fn client(&self) -> &Namespace {
+        self.fabric.host("client")
+    }
+
+    /// A host's namespace: `client`, `rt1`, `t1`, …
+    ///
+    /// # Panics
+    /// If there is no such host.
+    pub fn host(&self, name: &str) -> &Namespace {
+        self.fabric.host(name)
+    }
+
+    /// All hosts' names and namespaces.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &Namespace)> {
+        self.fabric.hosts()
+    }
+
+    /// Adds the host of one more target with its certificate and configuration, and starts its agent.
+    ///
+    /// # Errors
+    /// What could not be made or started.
+    pub fn join(&mut self) -> Result<String> {
+        self.spec.targets += 1;
+        let (index, name) = (self.spec.targets, format!("t{}", self.spec.targets));
+        self.fabric.add_target(&self.record, index, self.spec.fabric_mtu)?;
+        self.issue(&name)?;
+        self.write(&format!("{name}.toml"), &files::agent(&self.spec, index, self.record.directory()))?;
+        self.start_agent(&name)?;
+        Ok(name)
+    }
+
+    /// Starts a capture on an interface of a host.
+    ///
+    /// # Errors
+    /// As [`Capture::start`].
+    pub fn capture(&self, host: &str, interface: &str, filter: &str) -> Result<Capture> {
+        let number = fs::read_dir(self.files()).map_or(0, |entries| entries.count());
+        Capture::start(
+            self.host(host),
+            interface,
+            filter,
+            self.files(),
+            &format!("{host}-{interface}-{number}"),
+        )
+    }
+
+    /// Runs the operator's command line against the routing node and returns its output.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] with everything it wrote.
+    pub fn baton(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.program("baton")?);
+        command.arg("--socket").arg(self.socket()).args(words);
+        output_of(&mut command, &format!("baton {}", words.join(" ")))
+    }
+
+    /// The routing node's admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.record.directory().join("rt1.sock")
+    }
+
+    /// As [`Lab::baton`] with `--json`.
+    ///
+    /// # Errors
+    /// [`LabError::Answer`] if the output is not JSON.
+    pub fn baton_json(&self, words: &[&str]) -> Result<Value> {
+        let words: Vec<&str> = std::iter::once("--json").chain(words.iter().copied()).collect();
+        let text = self.baton(&words)?;
+        let bad = |e: serde_json::Error| LabError::Answer {
+            command: words.join(" "),
+            what: format!("{e}: {text}"),
+        };
+        serde_json::from_str(&text).map_err(bad)
+    }
+
+    /// Replaces the `[[vipadynamic]]` tables in `batond.toml`; takes effect with `baton reload`.
+    ///
+    /// # Errors
+    /// [`LabError::File`].
+    pub fn set_vipadynamic(&mut self, tables: impl Into<String>) -> Result<()> {
+        self.spec.vipadynamic = tables.into();
+        self.write_batond().map(drop)
+    }
+
+    /// Leaves the lab and its programs up when its owner ends, until `baton-lab down`.
+    pub fn keep(self) {
+        self.record.keep();
+        // The programs must not be killed by their handles.
+        std::mem::forget(std::mem::take(&mut *self.programs()));
+    }
+
+    /// Prints what a person needs who has to find out why something failed, and lets the files outlive the lab.
+    pub fn explain_failure(&self) {
+        self.record.keep_files();
+        eprintln!("{}", self.report());
+    }
+
+    /// Where the logs are and how they end, and what `baton` shows.
+    fn report(&self) -> String {
+        let mut text = format!(
+            "lab {}: configuration, logs and captures are in {}\n",
+            self.id(),
+            self.files().display()
+        );
+        let mut logs: Vec<PathBuf> = fs::read_dir(self.files())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "log"))
+            .collect();
+        logs.sort();
+        for log in logs {
+            let name = log.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            text += &format!("--- {name}\n{}\n", tail(&log, TAIL_LINES));
+        }
+        for words in [["status"], ["dpt"], ["crt"], ["stats"]] {
+            let shown = self.baton(&words).unwrap_or_else(|e| e.to_string());
+            text += &format!("--- baton {}\n{}\n", words.join(" "), shown.trim_end());
+        }
+        text
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.files().join(name);
+        fs::write(&path, text).with_path("write", &path)?;
+        Ok(path)
+    }
+
+    fn write_batond(&self) -> Result<PathBuf> {
+        // Labs that run at the same time take different cores where there are some.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let seed = self.id().bytes().fold(0usize, |a, b| a.wrapping_mul(31).wrapping_add(b.into()));
+        let text = files::batond(&self.spec, self.record.directory(), seed % cores);
+        self.write("batond.toml", &text)
+    }
+
+    fn write_files(&self) -> Result<()> {
+        self.write_batond()?;
+        let pki = self.files().join("pki");
+        let mut init = Command::new(self.program("baton")?);
+        output_of(init.args(["pki", "init"]).arg(&pki), "baton pki init")?;
+        self.issue("rt1")?;
+        for index in 1..=self.spec.targets {
+            self.issue(&format!("t{index}"))?;
+            self.write(&format!("t{index}.toml"), &files::agent(&self.spec, index, self.record.directory()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a certificate for a stack.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] with what `baton pki` says.
+    pub fn issue(&self, name: &str) -> Result<()> {
+        let mut issue = Command::new(self.program("baton")?);
+        issue.args(["pki", "issue"]).arg(self.files().join("pki")).arg(name);
+        output_of(&mut issue, &format!("baton pki issue {name}")).map(drop)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain_failure();
+        }
+    }
+}
+
+/// The directory of the programs: `BATON_BIN`, or where this program is, or above it (tests are in `deps/`).
+fn binaries() -> Result<PathBuf> {
+    if let Some(directory) = std::env::var_os("BATON_BIN") {
+        return Ok(directory.into());
+    }
+    let own = std::env::current_exe().with_path("find", "this program")?;
+    let directory = own.ancestors().skip(1).take(2).find(|d| d.join("baton").exists());
+    directory.map(Path::to_path_buf).ok_or_else(|| LabError::NoProgram("baton".into()))
+}

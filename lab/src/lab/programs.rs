@@ -1,0 +1,180 @@
+//! Starting, stopping and killing a lab's programs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::sync::{MutexGuard, PoisonError};
+
+use nix::sys::signal::Signal;
+
+use super::Lab;
+use crate::error::{LabError, Result, WithPath};
+use crate::files;
+use crate::process::Process;
+use crate::spec::Web;
+
+impl Lab {
+    /// Starts `batond`, the agents and the nginx servers.
+    ///
+    /// # Errors
+    /// The first program that can't be started.
+    pub fn start_programs(&self) -> Result<()> {
+        self.start_batond()?;
+        for index in 1..=self.spec.targets {
+            self.start_agent(&format!("t{index}"))?;
+        }
+        for web in &self.spec.web {
+            self.start_web(&web.stack)?;
+        }
+        Ok(())
+    }
+
+    /// Starts `batond`.
+    ///
+    /// # Errors
+    /// [`LabError::Start`].
+    pub fn start_batond(&self) -> Result<()> {
+        let mut command = self.program_in("rt1", "batond")?;
+        command.arg("--config").arg(self.files().join("batond.toml"));
+        self.start_program("batond", &mut command)
+    }
+
+    /// Starts a target's agent.
+    ///
+    /// # Errors
+    /// [`LabError::Start`].
+    pub fn start_agent(&self, target: &str) -> Result<()> {
+        let mut command = self.program_in(target, "baton-agent")?;
+        command.arg("--config").arg(self.files().join(format!("{target}.toml")));
+        self.start_program(&format!("agent-{target}"), &mut command)
+    }
+
+    /// Starts a target's nginx as the specification says, or with the default listens if it has none.
+    ///
+    /// # Errors
+    /// [`LabError::Start`], [`LabError::File`].
+    pub fn start_web(&self, target: &str) -> Result<()> {
+        let given = self.spec.web.iter().find(|w| w.stack == target).cloned();
+        self.start_web_as(&given.unwrap_or_else(|| Web::wildcard(target)))
+    }
+
+    /// Starts an nginx with these listens.
+    ///
+    /// # Errors
+    /// [`LabError::Start`], [`LabError::File`].
+    pub fn start_web_as(&self, web: &Web) -> Result<()> {
+        let own = self.files().join(format!("nginx-{}", web.stack));
+        fs::create_dir_all(own.join("www")).with_path("create", &own)?;
+        let big = own.join("www/big");
+        fs::write(&big, vec![b'b'; 8 << 20]).with_path("write", big)?;
+        let file =
+            self.write(&format!("nginx-{}/nginx.conf", web.stack), &files::nginx(web, self.files()))?;
+        let mut command = self.host(&web.stack).command("nginx");
+        command.arg("-e").arg(own.join("error.log")).arg("-c").arg(file);
+        self.start_program(&format!("nginx-{}", web.stack), &mut command)
+    }
+
+    /// Starts any program on a host, to be known by `name`, with its output in a log of that name.
+    ///
+    /// # Errors
+    /// [`LabError::Start`].
+    pub fn start_on(&self, host: &str, name: &str, words: &[&str]) -> Result<()> {
+        let mut command = self.host(host).command(words.first().copied().unwrap_or("true"));
+        command.args(words.iter().skip(1));
+        self.start_program(name, &mut command)
+    }
+
+    /// Stops a program (`batond`, `agent-t1`, `nginx-t1`, …) with this signal and waits for its end.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] if it does not end.
+    ///
+    /// # Panics
+    /// If no such program runs.
+    pub fn stop(&self, name: &str, signal: Signal) -> Result<ExitStatus> {
+        let process = self.programs().remove(name);
+        process.unwrap_or_else(|| panic!("no `{name}` runs in lab {}", self.id())).stop(signal)
+    }
+
+    /// Kills a program with SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] if it does not end.
+    ///
+    /// # Panics
+    /// If no such program runs.
+    pub fn kill(&self, name: &str) -> Result<ExitStatus> {
+        self.stop(name, Signal::SIGKILL)
+    }
+
+    /// Kills every process with this name on a host, with SIGKILL: a server with its workers.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`].
+    pub fn kill_all(&self, host: &str, command: &str) -> Result<()> {
+        self.signal_all(host, command, "KILL")?;
+        self.programs().retain(|name, _| name != &format!("{command}-{host}"));
+        Ok(())
+    }
+
+    /// Stops every process with this name on a host with SIGSTOP: it holds its sockets and does nothing.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`].
+    pub fn freeze_all(&self, host: &str, command: &str) -> Result<()> {
+        self.signal_all(host, command, "STOP")
+    }
+
+    fn signal_all(&self, host: &str, command: &str, signal: &str) -> Result<()> {
+        let script = format!(
+            "for p in $(ip netns pids {}); do
+                 [ \"$(cat /proc/$p/comm 2>/dev/null)\" != {command} ] || kill -{signal} $p
+             done",
+            self.host(host).name()
+        );
+        self.host(host).sh(&script).map(drop)
+    }
+
+    /// Waits for a program to end by itself.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] if it does not end in ten seconds.
+    ///
+    /// # Panics
+    /// If no such program runs.
+    pub fn wait_end(&self, name: &str) -> Result<ExitStatus> {
+        let process = self.programs().remove(name);
+        process.unwrap_or_else(|| panic!("no `{name}` runs in lab {}", self.id())).wait()
+    }
+
+    /// Fails if a program of the lab has ended by itself.
+    ///
+    /// # Errors
+    /// [`LabError::Ended`] with its log.
+    pub fn check(&self) -> Result<()> {
+        self.programs().values_mut().try_for_each(Process::check)
+    }
+
+    pub(super) fn programs(&self) -> MutexGuard<'_, BTreeMap<String, Process>> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_program(&self, name: &str, command: &mut Command) -> Result<()> {
+        let process = Process::start(name, command, &self.files().join(format!("{name}.log")))?;
+        self.programs().insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    pub(super) fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = self.binaries.join(name);
+        if path.exists() { Ok(path) } else { Err(LabError::NoProgram(name.to_owned())) }
+    }
+
+    fn program_in(&self, host: &str, name: &str) -> Result<Command> {
+        let mut command = self.host(host).command(&self.program(name)?.to_string_lossy());
+        let level = std::env::var("BATON_LAB_LOG").unwrap_or_else(|_| "info".into());
+        command.env("BATON_LOG", &level).env("RUST_LOG", &level).env("NO_COLOR", "1");
+        Ok(command)
+    }
+}

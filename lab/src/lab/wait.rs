@@ -1,0 +1,87 @@
+//! Waiting until the cluster is as a test wants it.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::Lab;
+use crate::error::{LabError, Result};
+
+/// How long the cluster may take to be complete. A loaded machine with two cores needs a few seconds.
+const READY: Duration = Duration::from_secs(30);
+
+impl Lab {
+    /// Waits until every target's session is up, every candidate has its DVIPAs and, if the specification has nginx
+    /// servers, every one of them is in the DPT with port 80 of each DVIPA.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] with the DPT as it is.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        for index in 1..=self.spec.targets {
+            self.wait_for_session(&format!("t{index}"), "up")?;
+        }
+        self.wait_for("the candidates to have their DVIPAs", READY, || {
+            let rows = self.dpt().map_err(|e| e.to_string())?;
+            rows.iter().try_for_each(|row| {
+                let dvipa: IpAddr = row.dvipa.parse().map_err(|e| format!("{}: {e}", row.dvipa))?;
+                row.targets.iter().try_for_each(|target| {
+                    let bound = self.host(&target.target).enter(|| UdpSocket::bind((dvipa, 0)));
+                    bound.map(drop).map_err(|e| format!("{}: {dvipa}: {e}", target.target))
+                })
+            })
+        })?;
+        let web: Vec<&str> = self.spec.web.iter().map(|w| w.stack.as_str()).collect();
+        if web.is_empty() { Ok(()) } else { self.wait_for_targets(80, &web) }
+    }
+
+    /// Asks `state` again and again until it is `Ok`, and fails with its last error after `patience`, or at once when a
+    /// program of the lab has died.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`], [`LabError::Ended`].
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut state: impl FnMut() -> Result<T, String>,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            match state() {
+                Ok(value) => return Ok(value),
+                Err(last) if begun.elapsed() > patience => {
+                    return Err(LabError::Timeout { what: what.to_owned(), waited: begun.elapsed(), last });
+                }
+                Err(_) => self.check()?,
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until exactly these targets are selected from for this TCP port of every DVIPA.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] with the DPT as it is.
+    pub fn wait_for_targets(&self, port: u16, targets: &[&str]) -> Result<()> {
+        let mut wanted: Vec<String> = targets.iter().map(|t| (*t).to_owned()).collect();
+        wanted.sort();
+        let what = format!("port {port} to be served by [{}]", wanted.join(" "));
+        self.wait_for(&what, READY, || {
+            let dpt = self.dpt().map_err(|e| e.to_string())?;
+            let rows: Vec<_> = dpt.iter().filter(|row| row.port == port && row.protocol == "tcp").collect();
+            let good = !rows.is_empty() && rows.iter().all(|row| row.selectable() == wanted);
+            if good { Ok(()) } else { Err(format!("{dpt:#?}")) }
+        })
+    }
+
+    /// Waits until the routing stack says that its session with a stack is in this state (`up`, `lost`).
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] with the status as it is.
+    pub fn wait_for_session(&self, stack: &str, state: &str) -> Result<()> {
+        self.wait_for(&format!("{stack} to be {state}"), READY, || {
+            let stacks = self.stacks().map_err(|e| e.to_string())?;
+            let found = stacks.iter().any(|s| s.stack == stack && s.session == state);
+            if found { Ok(()) } else { Err(format!("{stacks:#?}")) }
+        })
+    }
+}

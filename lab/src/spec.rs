@@ -1,0 +1,138 @@
+//! What a lab consists of.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use model::dpt::Encapsulation;
+
+/// The client's addresses.
+pub const CLIENT: (Ipv4Addr, Ipv6Addr) = host(2);
+/// The routing node's addresses (its kernel's: the DVIPAs are the forwarder's).
+pub const RT1: (Ipv4Addr, Ipv6Addr) = host(10);
+/// The DVIPAs that the default specification distributes.
+pub const DVIPA: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(198, 18, 9, 1), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1));
+
+/// The addresses of the host with this number: 198.18.0.n (RFC 2544) and 2001:db8::n with the same decimal digits
+/// (RFC 3849).
+pub const fn host(number: u8) -> (Ipv4Addr, Ipv6Addr) {
+    let digits = (number / 100) as u16 * 256 + (number / 10 % 10) as u16 * 16 + (number % 10) as u16;
+    (Ipv4Addr::new(198, 18, 0, number), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, digits))
+}
+
+/// The number of target `t<index>`, counted from 1.
+pub const fn target(index: u8) -> u8 {
+    20 + index
+}
+
+/// An nginx on a target.
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// On which target, for example `t1`.
+    pub stack: String,
+    /// What it listens on, as nginx's `listen` wants it.
+    pub listen: Vec<String>,
+}
+
+impl Web {
+    /// An nginx that listens on port 80 of all addresses.
+    pub fn wildcard(stack: &str) -> Self {
+        Self { stack: stack.to_owned(), listen: vec!["80".into(), "[::]:80 ipv6only=on".into()] }
+    }
+}
+
+/// How the routing node's DPDK is attached to its end of the veth pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nic {
+    /// A packet socket. tcpdump on the same interface sees all packets. DPDK 22.11 has the kernel put IPv4 fragments
+    /// together on the way (`PACKET_FANOUT_FLAG_DEFRAG`), so that the forwarder never sees any.
+    AfPacket,
+    /// An XDP socket: the forwarder gets every packet as it is, and tcpdump on the same interface gets none.
+    AfXdp,
+}
+
+/// A lab to build. [`Spec::default`] is the demo's: three targets, both DVIPAs, port 80, round robin, GUE.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Stacks with an agent: `t1` to this number, at most 9.
+    pub targets: u8,
+    /// How packets reach the targets.
+    pub encapsulation: Encapsulation,
+    /// Another encapsulation for single targets.
+    pub encapsulation_of: BTreeMap<String, Encapsulation>,
+    /// Targets have no IPv4 cluster address, so that outer headers are IPv6.
+    pub outer_v6: bool,
+    /// The `[[vipadynamic]]` tables of `batond.toml`.
+    pub vipadynamic: String,
+    /// The DPDK device on the segment.
+    pub nic: Nic,
+    /// The nginx servers.
+    pub web: Vec<Web>,
+    /// Largest packet between the hosts, bytes.
+    pub fabric_mtu: u16,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        let all = ["t1", "t2", "t3"];
+        Self {
+            targets: 3,
+            encapsulation: Encapsulation::Gue,
+            encapsulation_of: BTreeMap::new(),
+            outer_v6: false,
+            vipadynamic: both_families("ports = [80]\ndestip = \"all\"\nmethod = \"round-robin\""),
+            nic: Nic::AfPacket,
+            web: all.into_iter().map(Web::wildcard).collect(),
+            fabric_mtu: 1500,
+        }
+    }
+}
+
+impl Spec {
+    /// The same lab with another encapsulation.
+    pub fn encapsulation(mut self, encapsulation: Encapsulation) -> Self {
+        self.encapsulation = encapsulation;
+        self
+    }
+
+    /// The same lab with other `[[vipadynamic]]` tables.
+    pub fn vipadynamic(mut self, tables: impl Into<String>) -> Self {
+        self.vipadynamic = tables.into();
+        self
+    }
+
+    /// The same lab with other nginx servers.
+    pub fn web(mut self, web: impl IntoIterator<Item = Web>) -> Self {
+        self.web = web.into_iter().collect();
+        self
+    }
+}
+
+/// `[[vipadynamic]]` with both default DVIPAs, each distributed by one VIPADISTRIBUTE with these keys.
+pub fn both_families(distribute: &str) -> String {
+    let one = |address: IpAddr, mask: u8| {
+        format!(
+            "[[vipadynamic.vipadefine]]\naddress = \"{address}\"\nmask = {mask}\nmoveable = \"immediate\"\n\
+             [[vipadynamic.vipadistribute]]\naddress = \"{address}\"\n{distribute}\n"
+        )
+    };
+    format!("[[vipadynamic]]\n{}{}", one(DVIPA.0.into(), 24), one(DVIPA.1.into(), 64))
+}
+
+/// `[[vipadynamic]]` with the default IPv4 DVIPA, distributed by VIPADISTRIBUTEs with these keys, one each.
+pub fn ipv4_only(distributes: &[&str]) -> String {
+    let define = "[[vipadynamic]]\n[[vipadynamic.vipadefine]]\naddress = \"198.18.9.1\"\nmask = 24\n";
+    let each = |keys: &&str| format!("[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\n{keys}\n");
+    define.to_owned() + &distributes.iter().map(each).collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_the_same_digits_in_both_families() {
+        let (v4, v6) = host(21);
+        assert_eq!((v4.to_string().as_str(), v6.to_string().as_str()), ("198.18.0.21", "2001:db8::21"));
+    }
+}

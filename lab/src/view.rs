@@ -1,0 +1,130 @@
+//! What the operator's command line says, as typed values. Tests and demo look at the cluster in no other way.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{LabError, Result};
+use crate::lab::Lab;
+
+/// A stack in `baton status`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stack {
+    /// Its name.
+    pub stack: String,
+    /// `up`, `greeting` or `lost`.
+    pub session: String,
+}
+
+/// A service in `baton dpt`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DptRow {
+    /// The DVIPA.
+    pub dvipa: String,
+    /// The port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The method's name.
+    pub method: String,
+    /// Its targets.
+    pub targets: Vec<DptTarget>,
+}
+
+/// A target of a service in `baton dpt`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DptTarget {
+    /// The stack's name.
+    pub target: String,
+    /// May it be selected (`listening`), and if not, why.
+    pub state: String,
+    /// Its share of new connections.
+    pub weight: u16,
+    /// Connections that it has, of all services.
+    pub connections: u64,
+}
+
+impl DptRow {
+    /// The names of the targets that new connections may go to, sorted.
+    pub fn selectable(&self) -> Vec<String> {
+        let up = self.targets.iter().filter(|t| t.state == "listening");
+        let mut names: Vec<String> = up.map(|t| t.target.clone()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// An entry in `baton crt`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CrtRow {
+    /// The client's address and port.
+    pub client: String,
+    /// The DVIPA and port.
+    pub dvipa: String,
+    /// The stack that has the connection.
+    pub stack: String,
+    /// `half-open`, `established`, `closing`, …
+    pub state: String,
+}
+
+impl Lab {
+    /// The stacks that the routing stack knows.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
+    pub fn stacks(&self) -> Result<Vec<Stack>> {
+        self.read(&["status"], "/stacks")
+    }
+
+    /// The destination port table.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
+    pub fn dpt(&self) -> Result<Vec<DptRow>> {
+        self.read(&["dpt"], "/services")
+    }
+
+    /// Entries of the connection routing table, with `baton crt`'s own filters.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
+    pub fn crt(&self, filters: &[&str]) -> Result<Vec<CrtRow>> {
+        let words: Vec<&str> = std::iter::once("crt").chain(filters.iter().copied()).collect();
+        self.read(&words, "/connections")
+    }
+
+    /// All counters by name: what became of packets, of sessions and of messages.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
+        #[derive(Deserialize)]
+        struct Counter {
+            name: String,
+            value: u64,
+        }
+        #[derive(Deserialize)]
+        struct Stats {
+            packets: Vec<Counter>,
+            cluster: Vec<Counter>,
+        }
+        let stats: Stats = self.read(&["stats"], "")?;
+        Ok(stats.packets.into_iter().chain(stats.cluster).map(|c| (c.name, c.value)).collect())
+    }
+
+    /// The value of one counter; 0 if it has never counted.
+    ///
+    /// # Errors
+    /// As [`Lab::counters`].
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        Ok(self.counters()?.get(name).copied().unwrap_or(0))
+    }
+
+    fn read<T: DeserializeOwned>(&self, words: &[&str], pointer: &str) -> Result<T> {
+        let value = self.baton_json(words)?;
+        let part = value.pointer(pointer).cloned().unwrap_or_default();
+        let bad = |e: serde_json::Error| LabError::Answer { command: words.join(" "), what: e.to_string() };
+        serde_json::from_value(part).map_err(bad)
+    }
+}

@@ -1,0 +1,147 @@
+//! The destination port table as the control thread decided it: the whole input of the workers but for MAC addresses.
+//!
+//! The routing stack's state machine emits a new [`Dpt`] at each change; `batond` joins it with the neighbours' MAC
+//! addresses and hands it to the workers as one immutable snapshot.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
+
+/// Everything the workers need to know, indices stable for as long as the node runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dpt {
+    /// Counts the changes; shown, and lets a reader see that its change has reached the workers.
+    pub generation: u64,
+    /// DVIPAs that this stack owns now, by index.
+    pub dvipas: Vec<DvipaEntry>,
+    /// All stacks that a CRT entry may name, also those that are gone, by index.
+    pub stacks: Vec<StackEntry>,
+    /// What is distributed, one entry a service (DVIPA, port, protocol), sorted.
+    pub distributions: Vec<Distribution>,
+}
+
+/// A DVIPA that this stack owns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DvipaEntry {
+    /// Its number in CRT entries.
+    pub index: DvipaIndex,
+    /// Its address.
+    pub dvipa: Dvipa,
+}
+
+/// A stack that CRT entries may name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackEntry {
+    /// Its number in CRT entries.
+    pub index: StackIndex,
+    /// Its name.
+    pub name: StackName,
+    /// How its packets reach it.
+    pub reach: Reach,
+}
+
+/// How packets reach a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// It is this node's own kernel: through the local port, as they are.
+    Local,
+    /// Encapsulated, to its cluster address.
+    Remote {
+        /// Where to. The family of the outer header is IPv4 if the stack has an IPv4 address and this node too,
+        /// otherwise IPv6.
+        cluster_address: ClusterAddress,
+        /// How.
+        encapsulation: Encapsulation,
+    },
+}
+
+/// How a packet is carried to a stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encapsulation {
+    /// IP in IP (RFC 2003, RFC 2473, RFC 4213).
+    Ipip,
+    /// Generic UDP encapsulation, variant 0 (draft-ietf-intarea-gue), UDP port 6080; the source port comes from the
+    /// flow hash, so that the fabric and the target's RSS spread it.
+    #[default]
+    Gue,
+    /// Only the Ethernet addresses change: the target is on the segment.
+    L2,
+}
+
+impl fmt::Display for Encapsulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Encapsulation::Ipip => "ipip",
+            Encapsulation::Gue => "gue",
+            Encapsulation::L2 => "l2",
+        })
+    }
+}
+
+/// One row of the DPT: a service and the stacks that new connections of it may go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Distribution {
+    /// Its DVIPA.
+    pub dvipa: DvipaIndex,
+    /// Its port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// How a target is selected.
+    pub method: Method,
+    /// Current actual targets that take new connections, sorted by index; may be empty (new connections are then
+    /// dropped and counted).
+    pub targets: Vec<WeightedTarget>,
+    /// Service policies, first match wins. A client that matches none is served by `targets`.
+    pub policies: Vec<Policy>,
+}
+
+/// A target that may be selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WeightedTarget {
+    /// The stack.
+    pub stack: StackIndex,
+    /// Its share of new connections relative to the others', 0 (none) to 65 535.
+    pub weight: u16,
+}
+
+/// A service policy: for clients with this prefix, these targets and weights instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// Which clients.
+    pub client: IpNet,
+    /// Which targets they may be given; may be empty.
+    pub targets: Vec<WeightedTarget>,
+}
+
+/// How a target is selected for a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// One after the other, weights ignored (but 0 is never selected).
+    #[default]
+    RoundRobin,
+    /// One after the other in proportion to the weights, evenly interleaved.
+    WeightedRoundRobin,
+    /// The fewest connections for its weight.
+    LeastConnections,
+    /// By a consistent hash of the client's address and port (Maglev, NSDI'16 section 3.4): every routing stack with
+    /// the same targets selects the same one.
+    Maglev,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Method::RoundRobin => "round-robin",
+            Method::WeightedRoundRobin => "weighted-round-robin",
+            Method::LeastConnections => "least-connections",
+            Method::Maglev => "maglev",
+        })
+    }
+}

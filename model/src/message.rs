@@ -1,0 +1,166 @@
+//! What stacks tell each other.
+//!
+//! The documents' messages: the VIPA list (seed figure 5 and 6), SRVSTAT, NEWCONN, TERMCONN (figure 8). Field numbers
+//! are the encoding: a field is never renumbered, a new one gets a new number and is an `Option`, and a reader skips
+//! numbers that it does not know. A message kind that a reader does not know is ignored whole ([`crate::codec`]).
+
+use minicbor::{Decode, Encode};
+
+use crate::codec::{Address, WireConnection};
+use crate::{Epoch, Protocol};
+
+/// A message from one stack to another. Its number is in the frame ([`crate::codec`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Who is speaking; first on every session, both ways.
+    Hello(Hello),
+    /// Routing stack → all: what is distributed and to whom.
+    VipaList(VipaList),
+    /// Target → routing stack: which applications listen.
+    Srvstat(Srvstat),
+    /// Target → routing stack: these connections are here.
+    Newconn(Newconn),
+    /// Target → routing stack: these connections have ended.
+    Termconn(Termconn),
+    /// Target → routing stack: how busy it is (the documents' WLM).
+    Load(Load),
+    /// Both ways, when there is nothing else to say.
+    Heartbeat(Heartbeat),
+}
+
+/// Who is speaking. The name must be the one in the certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hello {
+    /// The stack's name.
+    #[n(0)]
+    pub stack: String,
+    /// Its cluster addresses, at most one a family.
+    #[n(1)]
+    pub cluster_addresses: Vec<Address>,
+    /// A number that differs each time the process starts: a peer that sees a new one forgets what the former said.
+    #[n(2)]
+    pub incarnation: u64,
+    /// The software's version, shown to operators.
+    #[n(3)]
+    pub version: String,
+}
+
+/// What a routing stack distributes. Replaces the former list of the same sender as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct VipaList {
+    /// The DVIPAs.
+    #[n(0)]
+    pub dvipas: Vec<VipaListDvipa>,
+    /// The outer source addresses of packets that this routing stack forwards.
+    #[n(1)]
+    pub forwarders: Vec<Address>,
+}
+
+/// One DVIPA in a VIPA list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VipaListDvipa {
+    /// Its address.
+    #[n(0)]
+    pub address: Address,
+    /// The epoch of its ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The sender owns it now (otherwise it is a backup for it).
+    #[n(2)]
+    pub owner: bool,
+    /// The sender's rank as a backup; 255 for its primary (VIPADEFINE).
+    #[n(3)]
+    pub rank: u8,
+    /// What is distributed.
+    #[n(4)]
+    pub distributions: Vec<VipaListDistribution>,
+}
+
+/// One VIPADISTRIBUTE in a VIPA list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VipaListDistribution {
+    /// TCP or UDP.
+    #[n(0)]
+    pub protocol: Protocol,
+    /// The enumerated ports. Empty: not enumerated (row U1).
+    #[n(1)]
+    pub ports: Vec<u16>,
+    /// The candidate targets by stack name. Empty: ALL.
+    #[n(2)]
+    pub candidates: Vec<String>,
+}
+
+/// Which applications listen on distributed ports of one DVIPA.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Srvstat {
+    /// The DVIPA.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of the VIPA list that it answers.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// `true`: these are all; what was reported before and is not here has ended. `false`: changes only.
+    #[n(2)]
+    pub complete: bool,
+    /// The listens and ends of listening.
+    #[n(3)]
+    pub listens: Vec<Listen>,
+}
+
+/// One application's listen, or its end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Listen {
+    /// TCP or UDP.
+    #[n(0)]
+    pub protocol: Protocol,
+    /// The port.
+    #[n(1)]
+    pub port: u16,
+    /// It listens (`false`: it stopped).
+    #[n(2)]
+    pub listening: bool,
+}
+
+/// Connections that are at the sender now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Newconn {
+    /// `true`: the first part of a complete account; entries of the sender that no part of it names have ended.
+    #[n(0)]
+    pub first: bool,
+    /// `true`: the last part of a complete account.
+    #[n(1)]
+    pub last: bool,
+    /// The connections of this part.
+    #[n(2)]
+    pub connections: Vec<WireConnection>,
+}
+
+/// Connections that have ended at the sender.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Termconn {
+    /// Which.
+    #[n(0)]
+    pub connections: Vec<WireConnection>,
+}
+
+/// How busy a target is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Load {
+    /// Use of all its processors over the last interval, in thousandths (0 idle, 1000 all busy).
+    #[n(0)]
+    pub cpu_permille: u16,
+    /// Connections waiting in accept queues of distributed ports, in thousandths of the fullest queue's limit.
+    #[n(1)]
+    pub accept_queue_permille: u16,
+    /// Share of the last interval in which some task waited for memory, in thousandths.
+    #[n(2)]
+    pub memory_pressure_permille: u16,
+}
+
+/// A sign of life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Heartbeat {
+    /// Counts up from 0 in each session.
+    #[n(0)]
+    pub sequence: u64,
+}

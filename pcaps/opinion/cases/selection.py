@@ -1,0 +1,200 @@
+"""Which target a new connection is given."""
+
+from .. import flow, rfc
+from ..case import Case
+from ..segment import CLIENT_V4, DVIPA_V4, from_client, ip, payload, target, tcp, udp
+
+
+def syn(sport, family=4, **fields):
+    """A SYN from one of many client ports."""
+    return ip(family, **fields) / tcp("S", sport=sport)
+
+
+def sequence(c, order, first=50000, **fields):
+    """SYNs from successive ports, and the targets that they have to reach."""
+    for i, stack in enumerate(order):
+        packet = syn(first + i, **fields)
+        c.packet(from_client(packet), rfc.to(stack, packet))
+
+
+def three(name, sentence, source):
+    """A case with three targets."""
+    c = Case(name, sentence, source)
+    stacks = [target(n) for n in (1, 2, 3)]
+    c.stack(*stacks)
+    return c, stacks
+
+
+def round_robin():
+    """Round robin."""
+    c, (a, b, d) = three(
+        "round-robin",
+        "New connections go to three targets in turn; their packets stay there.",
+        "requirement W5",
+    )
+    c.serve([a, b, d])
+    sequence(c, [a, b, d, a, b, d])
+    for i, stack in enumerate((a, b, d)):
+        packet = ip(4) / tcp("A", sport=50000 + i)
+        c.packet(from_client(packet), rfc.to(stack, packet))
+    return c
+
+
+def retransmitted():
+    """A SYN sent again."""
+    c, (a, b, _) = three(
+        "syn-retransmitted",
+        "A SYN that is sent again goes where it went first.",
+        "requirement W4, RFC 9293 3.8.1",
+    )
+    c.serve([a, b])
+    sequence(c, [a, b])
+    sequence(c, [a, b])
+    sequence(c, [a], first=50010)
+    return c
+
+
+def weighted():
+    """Weighted round robin."""
+    c, (a, b, d) = three(
+        "weighted-round-robin", "New connections go out by weight, evenly interleaved.", "requirement W5"
+    )
+    c.serve([(a, 4), (b, 2), (d, 1)], method="weighted-round-robin")
+    sequence(c, [a, b, a, d, a, b, a] * 2)
+    return c
+
+
+def weight_zero():
+    """Weight 0."""
+    c, (a, b, d) = three(
+        "weight-zero",
+        "A target of weight 0 is given no new connection and keeps those it has.",
+        "requirement W5",
+    )
+    c.serve([(a, 1), (b, 0), (d, 1)])
+    c.connection(4, b, sport=49999)
+    sequence(c, [a, d, a, d])
+    packet = ip(4) / tcp("A", sport=49999)
+    c.packet(from_client(packet), rfc.to(b, packet))
+    return c
+
+
+def all_zero():
+    """Every target drained."""
+    c, (a, b, _) = three(
+        "weights-all-zero",
+        "With weight 0 everywhere there is no target for a new connection.",
+        "requirement W5",
+    )
+    c.serve([(a, 0), (b, 0)], method="weighted-round-robin")
+    c.packet(from_client(syn(50000)), drop="no_target")
+    return c
+
+
+def least_connections():
+    """Least connections."""
+    c, (a, b, d) = three(
+        "least-connections",
+        "The target with the fewest connections for its weight is given the next one.",
+        "requirement W5",
+    )
+    c.serve([(a, 1), (b, 1), (d, 2)], method="least-connections")
+    for i, owner in enumerate((a, a, a, b, d, d)):
+        c.connection(4, owner, sport=45000 + i)
+    sequence(c, [b, d, d, b, d, d])
+    return c
+
+
+def maglev():
+    """Maglev."""
+    c, stacks = three(
+        "maglev", "A client's hash decides, by the Maglev table of the targets' names.", "Maglev, NSDI'16 3.4"
+    )
+    c.serve(stacks, method="maglev")
+    for sport in range(50000, 50024):
+        for family in (4, 6):
+            packet = syn(sport, family)
+            chosen = flow.maglev(bytes(packet), [(s, 1) for s in stacks])
+            c.packet(from_client(packet), rfc.to(chosen, packet))
+    return c
+
+
+def policies():
+    """Service policies."""
+    c, (a, b, d) = three(
+        "policies",
+        "A client that a policy names is given one of the policy's targets, the first match wins.",
+        "requirement W5",
+    )
+    c.serve(
+        [a, b, d],
+        dvipas=[DVIPA_V4],
+        policies=[
+            ("198.18.1.0/25", [(b, 1)]),
+            ("198.18.1.0/24", [(d, 1)]),
+            ("198.18.2.0/24", []),
+        ],
+    )
+    sequence(c, [b, b], src="198.18.1.5")
+    sequence(c, [d, d], src="198.18.1.200")
+    sequence(c, [a, b], src=CLIENT_V4)
+    c.packet(from_client(syn(50000, src="198.18.2.1")), drop="no_target")
+    return c
+
+
+def not_distributed():
+    """Services that nobody distributes."""
+    c, (a, b, _) = three(
+        "not-distributed", "A new connection to a port that is not distributed is dropped.", "requirement W4"
+    )
+    c.serve([a, b])
+    c.packet(from_client(ip(4) / tcp("S", dport=81)), drop="not_distributed")
+    c.packet(from_client(ip(6) / tcp("S", dport=81)), drop="not_distributed")
+    c.packet(from_client(ip(4) / udp(dport=80) / payload(3)), drop="not_distributed")
+    return c
+
+
+def no_target():
+    """A service without listeners."""
+    c, _ = three(
+        "no-target",
+        "A new connection to a distributed port on which nobody listens is dropped.",
+        "requirement W4",
+    )
+    c.serve([])
+    c.serve([], port=53, protocol="udp")
+    c.packet(from_client(ip(4) / tcp("S")), drop="no_target")
+    c.packet(from_client(ip(6) / udp() / payload(3)), drop="no_target")
+    return c
+
+
+def own_kernel():
+    """The routing node's own kernel as a target."""
+    from ..case import LOCAL
+    from ..segment import Stack
+
+    c = Case(
+        "local-stack",
+        "A connection of the routing node's own kernel leaves through the local port, as it is.",
+        "design, processes",
+    )
+    here = c.stack(Stack("rt1", None, None, None, local=True))
+    c.serve([here])
+    for family in (4, 6):
+        frame = from_client(ip(family) / tcp("S"))
+        c.packet(frame, (LOCAL, frame))
+    return c
+
+
+def cases():
+    """All of them."""
+    yield from (
+        round_robin(),
+        retransmitted(),
+        weighted(),
+        weight_zero(),
+        all_zero(),
+        least_connections(),
+        maglev(),
+    )
+    yield from (policies(), not_distributed(), no_target(), own_kernel())

@@ -1,0 +1,178 @@
+//! The forwarder's tables, CRT, counters and clock as a case has them: what both harnesses need.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forwarder::crt::{Config, Crt, Entry, Key, KeyV4, KeyV6, State};
+use forwarder::tables::Family;
+use forwarder::{Counters, Kind, Mac, Neighbours, Node, Now, Reason, Tables};
+use model::{ClusterAddress, Connection, DvipaIndex, StackIndex};
+
+use crate::case::{Case, CaseError};
+
+/// How often the control thread ages the CRT, and a worker looks after what it holds, while time passes.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Room in each part of the CRT: more than any case needs.
+const ROOM: usize = 1024;
+
+/// Everything around the worker.
+#[derive(Debug)]
+pub struct Bench {
+    /// The case's tables.
+    pub tables: Tables,
+    /// The CRT, with the connections that the case knows before its first step.
+    pub crt: Crt,
+    /// What the worker has to count in.
+    pub counters: Arc<Counters>,
+    now: Now,
+    counted: [u64; Reason::COUNT],
+}
+
+impl Bench {
+    /// The tables of a case.
+    ///
+    /// # Errors
+    /// [`CaseError::Value`] if they contradict each other.
+    ///
+    /// # Panics
+    /// If there is no memory for a small CRT.
+    pub fn new(case: &Case) -> Result<Self, CaseError> {
+        let mut neighbours = Neighbours::new();
+        for (stack, index) in case.stack.iter().zip(0..) {
+            for family in [Family::V4, Family::V6] {
+                stack.mac.iter().for_each(|mac| neighbours.set(StackIndex(index), family, Mac(mac.0)));
+            }
+        }
+        let cluster_address =
+            ClusterAddress::from_addresses(&case.node.cluster_address).ok_or_else(|| {
+                case.wrong("node.cluster_address", "give at least one address, at most one a family")
+            })?;
+        let node = Node {
+            mac: Mac(case.node.mac.0),
+            cluster_address,
+            fabric_mtu: case.node.fabric_mtu,
+            vlan: case.node.vlan,
+        };
+        let bench = Self {
+            tables: Tables::build(&case.dpt()?, &neighbours, &node),
+            crt: small_crt(),
+            counters: Arc::new(Counters::new()),
+            now: Now { ms: 0 },
+            counted: [0; Reason::COUNT],
+        };
+        for (known, i) in case.known()?.into_iter().zip(0_usize..) {
+            let state = State::ALL.into_iter().find(|s| s.name() == known.state);
+            let state = state
+                .ok_or_else(|| case.wrong(format!("connection[{i}].state"), "there is no such state"))?;
+            let entry = Entry { owner: known.owner, state };
+            match key(known.connection, known.dvipa) {
+                AnyKey::V4(key) => enter(&bench.crt, key, entry),
+                AnyKey::V6(key) => enter(&bench.crt, key, entry),
+            }
+        }
+        Ok(bench)
+    }
+
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Sets the clock; nothing happens because of it.
+    pub fn set_clock(&mut self, ms: u64) {
+        self.now = Now { ms };
+    }
+
+    /// Lets time pass until `ms`, and lets what a node does from time to time happen as often as it would.
+    pub fn pass_time(&mut self, ms: u64, mut each: impl FnMut(&Self)) {
+        let budget = self.crt.age_budget(HOUSEKEEPING);
+        while self.now.ms < ms {
+            self.now = Now { ms: ms.min(self.now.ms + HOUSEKEEPING.as_millis() as u64) };
+            self.crt.age(self.now, budget);
+            each(self);
+        }
+    }
+
+    /// A stack reports the end of a connection (TERMCONN).
+    pub fn terminate(&self, connection: Connection, dvipa: DvipaIndex, owner: StackIndex) -> bool {
+        match key(connection, dvipa) {
+            AnyKey::V4(key) => self.crt.terminate(key, owner, self.now),
+            AnyKey::V6(key) => self.crt.terminate(key, owner, self.now),
+        }
+    }
+
+    /// A stack reports a connection (NEWCONN).
+    ///
+    /// # Panics
+    /// If the CRT has no room, which it has.
+    pub fn confirm(&self, connection: Connection, dvipa: DvipaIndex, owner: StackIndex) {
+        let confirmed = match key(connection, dvipa) {
+            AnyKey::V4(key) => self.crt.confirm(key, owner, self.now),
+            AnyKey::V6(key) => self.crt.confirm(key, owner, self.now),
+        };
+        confirmed.expect("the CRT has more room than any case needs");
+    }
+
+    /// How packets ended since the last call: a reason's name for each.
+    pub fn ended(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for (reason, before) in Reason::ALL.iter().zip(&mut self.counted) {
+            let now = self.counters.get(*reason);
+            if !matches!(reason.kind(), Kind::Note) {
+                ended.extend((*before..now).map(|_| reason.name().to_owned()));
+            }
+            *before = now;
+        }
+        ended
+    }
+
+    /// How many packets were counted as dropped, from the start.
+    pub fn dropped(&self) -> u64 {
+        let dropped = Reason::ALL.iter().filter(|r| matches!(r.kind(), Kind::Dropped(_)));
+        dropped.map(|r| self.counters.get(*r)).sum()
+    }
+}
+
+enum AnyKey {
+    V4(KeyV4),
+    V6(KeyV6),
+}
+
+/// What the CRT calls a connection.
+fn key(c: Connection, dvipa: DvipaIndex) -> AnyKey {
+    match c.client.ip() {
+        IpAddr::V4(client) => {
+            AnyKey::V4(KeyV4::new(client, c.client.port(), dvipa, c.dvipa.port(), c.protocol))
+        }
+        IpAddr::V6(client) => {
+            AnyKey::V6(KeyV6::new(client, c.client.port(), dvipa, c.dvipa.port(), c.protocol))
+        }
+    }
+}
+
+fn small_crt() -> Crt {
+    let config = Config {
+        connections_v4: ROOM,
+        connections_v6: ROOM,
+        half_open: ROOM,
+        fragments: ROOM,
+        ..Config::default()
+    };
+    Crt::new(&config).expect("memory for a small CRT")
+}
+
+/// Makes an entry, in the way in which entries come to be in its state.
+fn enter<K: Key>(crt: &Crt, key: K, entry: Entry) {
+    let (start, owner) = (Now { ms: 0 }, entry.owner);
+    let established = Entry { owner, state: State::Established };
+    let made = match entry.state {
+        State::HalfOpen => crt.insert_half_open(key, owner, start).is_ok(),
+        State::Established => crt.confirm(key, owner, start).is_ok(),
+        State::Closing => crt.confirm(key, owner, start).is_ok() && crt.terminate(key, owner, start),
+        State::Frozen | State::AnsweredHere | State::Parked => {
+            crt.confirm(key, owner, start).is_ok() && crt.change(key, established, entry, start).is_ok()
+        }
+    };
+    assert!(made, "the CRT takes an entry that is {}", entry.state.name());
+}

@@ -1,0 +1,121 @@
+//! What of a case the forwarder is given: the DPT, MAC addresses, connections.
+
+use std::net::IpAddr;
+
+use model::dpt::{Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, WeightedTarget};
+use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackIndex, StackName};
+
+use crate::case::{Case, CaseError, Target};
+
+/// A connection that is in the CRT before the first step.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'c> {
+    /// Which.
+    pub connection: Connection,
+    /// The index of its DVIPA.
+    pub dvipa: DvipaIndex,
+    /// Whose it is.
+    pub owner: StackIndex,
+    /// The CRT's word for its state.
+    pub state: &'c str,
+}
+
+impl Case {
+    /// The DPT of the case's tables.
+    ///
+    /// # Errors
+    /// [`CaseError::Value`] if a name or address in it is not declared.
+    pub fn dpt(&self) -> Result<Dpt, CaseError> {
+        let dvipas = self
+            .dvipa
+            .iter()
+            .zip(0..)
+            .map(|(d, i)| DvipaEntry { index: DvipaIndex(i), dvipa: Dvipa::new(d.address) });
+        let stacks = self.stack.iter().zip(0..).map(|(stack, i)| {
+            let reach = if stack.local {
+                Reach::Local
+            } else {
+                let cluster_address =
+                    ClusterAddress::from_addresses(&stack.cluster_address).ok_or_else(|| {
+                        self.wrong(
+                            format!("stack[{i}].cluster_address"),
+                            "give at least one address, at most one a family",
+                        )
+                    })?;
+                Reach::Remote { cluster_address, encapsulation: stack.encapsulation }
+            };
+            Ok(StackEntry { index: StackIndex(i), name: stack.name.clone(), reach })
+        });
+        let mut dpt = Dpt {
+            generation: 1,
+            dvipas: dvipas.collect(),
+            stacks: stacks.collect::<Result<_, CaseError>>()?,
+            distributions: Vec::new(),
+        };
+        for (i, d) in self.distribution.iter().enumerate() {
+            let key = format!("distribution[{i}]");
+            let policies = d
+                .policy
+                .iter()
+                .map(|p| Ok(Policy { client: p.client, targets: self.targets(&key, &p.targets)? }));
+            dpt.distributions.push(Distribution {
+                dvipa: self.dvipa_index(&key, d.dvipa)?,
+                port: d.port,
+                protocol: d.protocol,
+                method: d.method,
+                targets: self.targets(&key, &d.targets)?,
+                policies: policies.collect::<Result<_, CaseError>>()?,
+            });
+        }
+        dpt.distributions.sort_by_key(|d| (d.dvipa, d.port, d.protocol));
+        Ok(dpt)
+    }
+
+    /// The connections that are known before the first step.
+    ///
+    /// # Errors
+    /// [`CaseError::Value`] if a name or address in it is not declared.
+    pub fn known(&self) -> Result<Vec<Known<'_>>, CaseError> {
+        let known = self.connection.iter().enumerate().map(|(i, k)| {
+            let key = format!("connection[{i}]");
+            let connection = k.connection.0;
+            let dvipa = self.dvipa_index(&key, connection.dvipa.ip())?;
+            Ok(Known { connection, dvipa, owner: self.stack_index(&key, &k.owner)?, state: &k.state })
+        });
+        known.collect()
+    }
+
+    /// A stack's index.
+    ///
+    /// # Errors
+    /// [`CaseError::Value`] for `key` if there is no such stack.
+    pub fn stack_index(&self, key: &str, name: &StackName) -> Result<StackIndex, CaseError> {
+        let found = self.stack.iter().zip(0..).find(|(s, _)| s.name == *name);
+        found
+            .map(|(_, i)| StackIndex(i))
+            .ok_or_else(|| self.wrong(key, format!("there is no stack `{name}`")))
+    }
+
+    /// A DVIPA's index.
+    ///
+    /// # Errors
+    /// [`CaseError::Value`] for `key` if there is no such DVIPA.
+    pub fn dvipa_index(&self, key: &str, address: IpAddr) -> Result<DvipaIndex, CaseError> {
+        let found = self.dvipa.iter().zip(0..).find(|(d, _)| d.address == address);
+        found
+            .map(|(_, i)| DvipaIndex(i))
+            .ok_or_else(|| self.wrong(key, format!("there is no DVIPA {address}")))
+    }
+
+    fn targets(&self, key: &str, targets: &[Target]) -> Result<Vec<WeightedTarget>, CaseError> {
+        let targets = targets.iter().map(|t| {
+            Ok(WeightedTarget {
+                stack: self.stack_index(&format!("{key}.targets"), &t.stack)?,
+                weight: t.weight,
+            })
+        });
+        let mut targets = targets.collect::<Result<Vec<_>, CaseError>>()?;
+        targets.sort_by_key(|t| t.stack);
+        Ok(targets)
+    }
+}

@@ -1,0 +1,154 @@
+//! The rows that need DPDK: its hash table, its forwarder, and our path on its mbufs.
+
+use std::sync::{Arc, Barrier};
+
+use ffi::{Eal, Lcore, Mempool};
+
+use crate::frames::Kind;
+use crate::path::{Line, Shared, Traffic};
+use crate::rows::Rows;
+use crate::{peer, testpmd, timing};
+
+/// DPDK, started.
+pub(crate) struct Dpdk {
+    eal: Eal,
+    /// The second core, for scaling.
+    other: Option<Lcore>,
+    cores: (usize, usize),
+    huge: bool,
+}
+
+/// Packet buffers: more than all queues hold.
+const MBUFS: u32 = 8191;
+
+impl Dpdk {
+    /// Starts it, with huge pages if there are enough free ones: rte_hash would suffer without.
+    pub(crate) fn start() -> Option<Self> {
+        let (last, first) = timing::cores();
+        let huge = free_huge_pages() >= 512;
+        let mut extra = vec!["--no-pci".to_owned(), "--log-level=error".to_owned()];
+        if !huge {
+            eprintln!(
+                "fewer than 512 free huge pages: rte_hash and packet buffers are measured on small ones"
+            );
+            extra.extend(["--no-huge", "-m", "2048"].map(str::to_owned));
+        }
+        let worker_cores = if first == last { vec![] } else { vec![first] };
+        let arguments = ffi::eal::Arguments { control_core: last, worker_cores, extra };
+        match Eal::start(&arguments) {
+            Ok((eal, lcores)) => {
+                Some(Self { eal, other: lcores.into_iter().next(), cores: (last, first), huge })
+            }
+            Err(error) => {
+                eprintln!("DPDK's rows are left out: {error}");
+                None
+            }
+        }
+    }
+
+    /// rte_hash, as full as the connection table up to its rounding to a power of two.
+    pub(crate) fn rte_hash(&self, rows: &mut Rows, n: u32, word: &str) {
+        let names = [format!("rte_hash_lookup_{word}_ns"), format!("rte_hash_insert_{word}_ns")];
+        let [lookup, insert] = names.each_ref().map(String::as_str);
+        let largest = n == 10_000_000;
+        if !(rows.wants(&[lookup]) || largest && rows.wants(&[insert])) {
+            return;
+        }
+        let Some(mut table) = peer::RteHash::new(self.eal, n + n / 4) else {
+            eprintln!("rte_hash of {n}: DPDK has not the memory");
+            return;
+        };
+        let ns =
+            timing::once_ns(u64::from(n), || assert_eq!(table.insert(0, n), 0, "rte_hash takes all keys"));
+        if largest {
+            rows.add(insert, "ns", ns, "one by one: it has no bursts");
+        }
+        let (ns, found) = table.lookup_ns(0, u64::from(n));
+        rows.add(lookup, "ns", ns, format!("{:.0} % found", found * 100.0));
+    }
+
+    /// testpmd on two net_null ports, on the core that ours is measured on.
+    pub(crate) fn testpmd(&self, rows: &mut Rows) {
+        for (name, mode) in [("testpmd_io_ns", "io"), ("testpmd_macswap_ns", "macswap")] {
+            if rows.wants(&[name])
+                && let Some(ns) = testpmd::packet_ns(mode, self.cores.1, self.cores.0, self.huge)
+            {
+                rows.add(name, "ns", ns, "both ports' packets counted");
+            }
+        }
+    }
+
+    /// Our path.
+    pub(crate) fn paths(self, rows: &mut Rows) {
+        let ack = |flows| Traffic { kind: Kind::Ack, gue: false, flows };
+        let one_million = ack(1_000_000);
+        let all = [
+            ("path_v4_1k_ns", ack(1000)),
+            ("path_v4_100k_ns", ack(100_000)),
+            ("path_v4_1m_ns", one_million),
+            ("path_v4_10m_ns", ack(10_000_000)),
+            ("path_v6_1m_ns", Traffic { kind: Kind::Ack6, ..one_million }),
+            ("path_gue_1m_ns", Traffic { gue: true, ..one_million }),
+            ("path_udp_1m_ns", Traffic { kind: Kind::Udp, ..one_million }),
+            ("path_syn_ns", Traffic { kind: Kind::Syn, ..one_million }),
+        ];
+        let wanted = all.iter().any(|(name, _)| rows.wants(&[name]));
+        if !wanted && !rows.wants(&["scaling_2_workers", "path_allocs_per_packet"]) {
+            return;
+        }
+        let Ok(pool) = Mempool::create(self.eal, "perf", MBUFS, 1518) else {
+            eprintln!("the path's rows are left out: DPDK has not the memory for packets");
+            return;
+        };
+        let mut allocations: f64 = 0.0;
+        for (name, traffic) in all {
+            if !rows.wants(&[name, "path_allocs_per_packet"]) {
+                continue;
+            }
+            let (Ok(shared), Ok(mut line)) = (Shared::new(traffic), Line::new(self.eal, pool, 0, traffic))
+            else {
+                continue;
+            };
+            let cost = line.cost(&shared);
+            allocations = allocations.max(cost.allocations);
+            let note =
+                format!("source {:.1} ns subtracted; receive and send alone {:.1}", cost.source, cost.device);
+            rows.add(name, "ns", cost.path, note);
+        }
+        rows.add("path_allocs_per_packet", "", allocations, "the largest of all kinds");
+        if rows.wants(&["scaling_2_workers"])
+            && let Some(other) = self.other
+        {
+            scaling(self.eal, pool, other, ack(100_000), rows);
+        }
+    }
+}
+
+/// What two workers on one connection table do at once, as a multiple of what one does.
+fn scaling(eal: Eal, pool: Mempool, other: Lcore, traffic: Traffic, rows: &mut Rows) {
+    let Ok(shared) = Shared::new(traffic).map(Arc::new) else { return };
+    let (Ok(mut one), Ok(mut two)) = (Line::new(eal, pool, 0, traffic), Line::new(eal, pool, 1, traffic))
+    else {
+        return;
+    };
+    let alone = one.cost(&shared).path;
+    let barrier = Arc::new(Barrier::new(2));
+    let running = {
+        let (shared, barrier) = (shared.clone(), barrier.clone());
+        other.launch(move || {
+            barrier.wait();
+            two.cost(&shared).path
+        })
+    };
+    let Ok(running) = running else { return };
+    barrier.wait();
+    let together = one.cost(&shared).path;
+    let (theirs, _) = running.join();
+    let note = format!("alone {alone:.1} ns a packet; together {together:.1} and {theirs:.1}");
+    rows.add("scaling_2_workers", "x", alone / together + alone / theirs, note);
+}
+
+fn free_huge_pages() -> u32 {
+    let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}

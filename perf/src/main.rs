@@ -1,0 +1,94 @@
+//! Measures baton against the machine's limits and against DPDK's own tools, in one run, so that ratios count.
+
+#[cfg(feature = "dpdk")]
+mod allocations;
+#[cfg(feature = "dpdk")]
+mod dpdk;
+#[cfg(feature = "dpdk")]
+mod frames;
+mod keys;
+#[cfg(feature = "dpdk")]
+mod path;
+mod peer;
+mod rows;
+mod table;
+#[cfg(feature = "dpdk")]
+mod testpmd;
+mod timing;
+
+use clap::Parser;
+use forwarder::crt::{KeyV4, KeyV6};
+
+use rows::Rows;
+use table::Filled;
+
+/// Measures baton against the machine's limits and against DPDK's own tools.
+#[derive(Parser)]
+struct Arguments {
+    /// One JSON object a line instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Only rows whose name contains one of these.
+    names: Vec<String>,
+}
+
+/// Sizes of tables and the words for them in names.
+const SIZES: [(u32, &str); 3] = [(10_000, "10k"), (1_000_000, "1m"), (10_000_000, "10m")];
+
+fn main() {
+    let arguments = Arguments::parse();
+    let mut rows = Rows::new(arguments.names, arguments.json);
+    timing::pin();
+    #[cfg(feature = "dpdk")]
+    let dpdk = dpdk::Dpdk::start();
+    for (n, word) in SIZES {
+        limit(&mut rows, n, word);
+        connection_table(&mut rows, n, word);
+        #[cfg(feature = "dpdk")]
+        if let Some(dpdk) = &dpdk {
+            dpdk.rte_hash(&mut rows, n, word);
+        }
+    }
+    #[cfg(feature = "dpdk")]
+    if let Some(dpdk) = dpdk {
+        dpdk.testpmd(&mut rows);
+        dpdk.paths(&mut rows);
+    }
+    rows.finish();
+}
+
+fn limit(rows: &mut Rows, n: u32, word: &str) {
+    let name = format!("limit_line_{word}_ns");
+    if rows.wants(&[&name])
+        && let Some(ns) = peer::limit_line_ns(u64::from(n))
+    {
+        rows.add(&name, "ns", ns, "");
+    }
+}
+
+fn connection_table(rows: &mut Rows, n: u32, word: &str) {
+    let names = ["lookup_v4", "miss_v4", "insert", "remove"].map(|row| format!("crt_{row}_{word}_ns"));
+    let [lookup, miss, insert, remove] = names.each_ref().map(String::as_str);
+    let (largest, bytes) = (n == 10_000_000, "crt_bytes_per_connection");
+    if rows.wants(&[lookup, miss]) || largest && rows.wants(&[bytes, insert, remove]) {
+        let Ok(filled) = Filled::new::<KeyV4>(n) else { return };
+        let (ns, found) = filled.lookup_ns::<KeyV4>(0);
+        rows.add(lookup, "ns", ns, format!("{:.0} % full, {:.0} % found", filled.percent(), found * 100.0));
+        let (ns, found) = filled.lookup_ns::<KeyV4>(n);
+        rows.add(miss, "ns", ns, format!("{:.0} % found", found * 100.0));
+        if largest {
+            let each = filled.crt.stats().bytes as f64 / f64::from(n);
+            rows.add(bytes, "B", each, "IPv4, half-open and all else included");
+            rows.add(insert, "ns", filled.insert_ns, "NEWCONN in bursts, mean over the whole fill");
+            rows.add(remove, "ns", filled.remove_ns::<KeyV4>(), "in bursts, in the order of insertion");
+        }
+    }
+    let (lookup, bytes) = (format!("crt_lookup_v6_{word}_ns"), "crt_bytes_per_connection_v6");
+    if n == 1_000_000 && rows.wants(&[&lookup, bytes]) {
+        let Ok(filled) = Filled::new::<KeyV6>(n) else { return };
+        let (ns, found) = filled.lookup_ns::<KeyV6>(0);
+        rows.add(&lookup, "ns", ns, format!("{:.0} % full, {:.0} % found", filled.percent(), found * 100.0));
+        let each = filled.crt.stats().bytes as f64 / f64::from(n);
+        rows.add(bytes, "B", each, "IPv6, half-open and all else included");
+    }
+}

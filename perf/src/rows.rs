@@ -1,0 +1,122 @@
+//! The rows: their names, what was wanted of them, and how they are printed.
+
+use std::fmt::Write as _;
+
+/// A measured value.
+#[derive(Clone, Debug)]
+struct Row {
+    name: String,
+    unit: &'static str,
+    value: f64,
+    /// What a reader has to know of how it was measured.
+    note: String,
+}
+
+/// The rows that are asked for, as they are measured.
+pub(crate) struct Rows {
+    asked: Vec<String>,
+    json: bool,
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    /// Those whose name contains one of `asked`; all, if there is none.
+    pub(crate) fn new(asked: Vec<String>, json: bool) -> Self {
+        Self { asked, json, rows: Vec::new() }
+    }
+
+    /// Whether any of these rows is asked for.
+    pub(crate) fn wants(&self, names: &[&str]) -> bool {
+        self.asked.is_empty()
+            || names.iter().any(|name| self.asked.iter().any(|part| name.contains(part.as_str())))
+    }
+
+    /// Adds a row, if it is asked for.
+    pub(crate) fn add(&mut self, name: &str, unit: &'static str, value: f64, note: impl Into<String>) {
+        if !self.wants(&[name]) {
+            return;
+        }
+        let row = Row { name: name.to_owned(), unit, value, note: note.into() };
+        if self.json {
+            println!("{}", json(&row));
+        } else {
+            eprintln!("measured {name}");
+        }
+        self.rows.push(row);
+    }
+
+    /// Prints the table, unless the rows were printed as they came.
+    pub(crate) fn finish(self) {
+        if !self.json {
+            print!("{}", table(&self.rows));
+        }
+    }
+}
+
+/// A goal: `row` is at most `factor` times `of`, or at least.
+struct Goal {
+    row: &'static str,
+    of: &'static str,
+    most: bool,
+    factor: f64,
+}
+
+const fn at_most(row: &'static str, factor: f64, of: &'static str) -> Goal {
+    Goal { row, of, most: true, factor }
+}
+
+/// What the project wants of its rows.
+const GOALS: &[Goal] = &[
+    at_most("crt_lookup_v4_1m_ns", 1.5, "limit_line_1m_ns"),
+    at_most("crt_lookup_v4_10m_ns", 1.5, "limit_line_10m_ns"),
+    at_most("crt_miss_v4_1m_ns", 1.5, "limit_line_1m_ns"),
+    at_most("crt_miss_v4_10m_ns", 1.5, "limit_line_10m_ns"),
+    at_most("crt_lookup_v6_1m_ns", 2.0, "limit_line_1m_ns"),
+    at_most("crt_lookup_v4_10k_ns", 0.5, "rte_hash_lookup_10k_ns"),
+    at_most("crt_lookup_v4_1m_ns", 0.5, "rte_hash_lookup_1m_ns"),
+    at_most("crt_lookup_v4_10m_ns", 0.5, "rte_hash_lookup_10m_ns"),
+    at_most("crt_insert_10m_ns", 0.333, "rte_hash_insert_10m_ns"),
+    at_most("crt_remove_10m_ns", 0.333, "rte_hash_insert_10m_ns"),
+    at_most("crt_bytes_per_connection", 32.0, ""),
+    at_most("crt_bytes_per_connection_v6", 64.0, ""),
+    at_most("path_v4_1k_ns", 3.5, "testpmd_io_ns"),
+    at_most("path_v4_100k_ns", 3.7, "testpmd_io_ns"),
+    at_most("path_v4_1m_ns", 5.5, "testpmd_io_ns"),
+    at_most("path_v4_10m_ns", 6.0, "testpmd_io_ns"),
+    at_most("path_v6_1m_ns", 1.25, "path_v4_1m_ns"),
+    at_most("path_gue_1m_ns", 1.25, "path_v4_1m_ns"),
+    at_most("path_udp_1m_ns", 1.25, "path_v4_1m_ns"),
+    at_most("path_syn_ns", 200.0, ""),
+    at_most("path_allocs_per_packet", 0.0, ""),
+    Goal { row: "scaling_2_workers", of: "", most: false, factor: 1.9 },
+];
+
+/// One JSON object a line.
+fn json(row: &Row) -> String {
+    format!(r#"{{"name": "{}", "unit": "{}", "value": {:.4}}}"#, row.name, row.unit, row.value)
+}
+
+/// The table for people, with what is known of each goal.
+fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
+    let value = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.value);
+    for row in rows {
+        let _ = write!(text, "{:<28}{:>10.2} {:<6}", row.name, row.value, row.unit);
+        for goal in GOALS.iter().filter(|goal| goal.row == row.name) {
+            let Some(reference) = (if goal.of.is_empty() { Some(1.0) } else { value(goal.of) }) else {
+                continue;
+            };
+            let ratio = row.value / reference;
+            let held = if goal.most { ratio <= goal.factor } else { ratio >= goal.factor };
+            let sign = if goal.most { "≤" } else { "≥" };
+            let of = if goal.of.is_empty() { String::new() } else { format!(" × {}", goal.of) };
+            let mark = if held { "held" } else { "MISSED" };
+            let _ = write!(text, "  {ratio:.2}{of} (wanted {sign} {}: {mark})", goal.factor);
+        }
+        if !row.note.is_empty() {
+            let _ = write!(text, "  [{}]", row.note);
+        }
+        text.push('\n');
+    }
+    text
+}

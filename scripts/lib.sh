@@ -1,0 +1,63 @@
+# What scripts/demo and scripts/test share. Sourced, not run.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top" || exit 1
+
+# The oldest Rust that builds baton, as in Cargo.toml.
+rust_minimum=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "This needs root: $*" >&2
+        return 1
+    fi
+}
+
+# A package that another one provides (nginx for nginx-light) counts as present when its program is there.
+package_is_present() {
+    case $1 in
+    nginx-light) PATH=$PATH:/usr/sbin command -v nginx >/dev/null ;;
+    *) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
+    esac
+}
+
+install_packages() {
+    local package missing=()
+    while read -r package; do
+        package_is_present "$package" || missing+=("$package")
+    done < <(grep -v '^#' scripts/packages | grep .)
+    [ ${#missing[@]} = 0 ] && return
+    echo "Installing: ${missing[*]}"
+    as_root apt-get update -q >/dev/null || return
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" \
+        >/dev/null || return
+    # The lab starts its own servers; the machine's must not begin to serve because of a demo.
+    if [[ " ${missing[*]} " == *" nginx-light "* ]] && [ -d /run/systemd/system ]; then
+        as_root systemctl disable -q --now nginx
+    fi
+}
+
+rust_is_new_enough() {
+    local version
+    version=$(cargo --version 2>/dev/null | cut -d' ' -f2) || return 1
+    [ -n "$version" ] && [ "$(printf '%s\n' "$rust_minimum" "$version" | sort -V | head -n1)" = "$rust_minimum" ]
+}
+
+need_cargo() {
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    rust_is_new_enough && return
+    echo "Installing Rust with rustup: Debian 12's is older than $rust_minimum"
+    curl -sSf --proto '=https' https://sh.rustup.rs |
+        sh -s -- -q -y --no-modify-path --profile minimal -c rustfmt -c clippy >/dev/null || return
+    PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    rust_is_new_enough
+}
+
+# Where cargo puts programs of a profile (debug, release).
+built() {
+    echo "${CARGO_TARGET_DIR:-target}/$1"
+}

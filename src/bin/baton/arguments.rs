@@ -1,0 +1,225 @@
+//! What can be typed.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use control::runtime::CrtState;
+use control::runtime::api::ClientFilter;
+use model::{Protocol, StackName};
+
+/// Shows and steers a routing node of a baton cluster.
+///
+/// Most commands ask the batond of this host through its admin socket; `check`, `pki`, `completions` and `man`
+/// need none.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// The admin socket of batond, or of a baton-agent (for `status`).
+    #[arg(
+        long,
+        global = true,
+        env = "BATON_SOCKET",
+        default_value = "/run/baton/batond.sock",
+        value_name = "FILE"
+    )]
+    pub(crate) socket: PathBuf,
+    /// Print the admin API's answer instead of a table.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 refused, or the file has mistakes; 2 wrong usage; 3 no answer from the admin socket.
+
+Examples:
+  baton status
+  baton crt --stack t1 --state established --limit 20
+  baton drain t1 && baton crt --stack t1
+  baton weights 198.18.9.1 80 t1=10 t2=0 --for 60
+  baton check /etc/baton/batond.toml && baton reload";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Ask(Ask),
+    /// Check a configuration file: every mistake with its line and what to write instead.
+    #[command(after_help = "Example:\n  baton check /etc/baton/batond.toml")]
+    Check {
+        /// batond.toml or agent.toml.
+        file: PathBuf,
+        /// Whose file it is; found out from its tables if nothing is said.
+        #[arg(long, value_name = "PROGRAM")]
+        program: Option<Program>,
+    },
+    /// Make the cluster's certificates.
+    #[command(subcommand)]
+    Pki(Pki),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  baton completions bash > /etc/bash_completion.d/baton")]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    Man {
+        /// Where to.
+        dir: PathBuf,
+    },
+}
+
+/// What is asked of a running batond.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
+    /// This node, its sessions and the stacks that it knows.
+    #[command(after_help = "Examples:\n  baton status\n  baton --socket /run/baton/agent.sock status")]
+    Status,
+    /// The DVIPAs and what is distributed.
+    Vipa,
+    /// The destination port table: per service the candidate targets, and why one is not selected.
+    Dpt,
+    /// The connection routing table, filtered by batond, a bounded number of rows.
+    #[command(after_help = "\
+Examples:
+  baton crt --client 198.18.0.2
+  baton crt --client '[2001:db8::2]:40000'
+  baton crt --dvipa 198.18.9.1 --port 80 --state half-open --limit 1000")]
+    Crt(CrtArguments),
+    /// Counters: what became of packets, sessions and messages, each with its meaning.
+    Stats {
+        /// Also show counters that are 0.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Give a stack no new connections; the ones it has stay.
+    #[command(after_help = "Examples:\n  baton drain t1\n  baton drain t1 --dvipa 198.18.9.1 --port 80")]
+    Drain(ScopeArguments),
+    /// End a drain. Without --dvipa: all drains of the stack.
+    Resume(ScopeArguments),
+    /// Set weights of a service that come before configured ones and load, and that expire.
+    #[command(after_help = "\
+Examples:
+  baton weights 198.18.9.1 80 t1=10 t2=5 --for 60
+  baton weights 198.18.9.1 80 --clear")]
+    Weights(WeightArguments),
+    /// Read the configuration file again: applied as a whole, or refused as a whole.
+    Reload,
+}
+
+/// Which connections.
+#[derive(Debug, Args)]
+pub(crate) struct CrtArguments {
+    /// The client: ADDRESS, ADDRESS:PORT or [IPV6]:PORT.
+    #[arg(long, value_name = "CLIENT")]
+    pub(crate) client: Option<ClientFilter>,
+    /// The DVIPA.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dvipa: Option<IpAddr>,
+    /// The DVIPA's port.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// The stack that has the connection.
+    #[arg(long)]
+    pub(crate) stack: Option<StackName>,
+    /// The entry's state.
+    #[arg(long, value_parser = state)]
+    pub(crate) state: Option<CrtState>,
+    /// Rows at most, up to 10000.
+    #[arg(long, default_value_t = control::runtime::api::CRT_LIMIT)]
+    pub(crate) limit: usize,
+}
+
+/// The API's word for a state.
+fn state(word: &str) -> Result<CrtState, String> {
+    serde_json::from_value(word.into())
+        .map_err(|_| "one of half-open, established, closing, frozen, answered-here, parked".to_owned())
+}
+
+/// Of what a stack drains.
+#[derive(Debug, Args)]
+pub(crate) struct ScopeArguments {
+    /// The stack.
+    pub(crate) stack: StackName,
+    /// Only for this DVIPA.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dvipa: Option<IpAddr>,
+    /// Only for this port of it.
+    #[arg(long, requires = "dvipa")]
+    pub(crate) port: Option<u16>,
+    /// The port's protocol: tcp (if nothing is said) or udp.
+    #[arg(long, requires = "port", value_parser = protocol)]
+    pub(crate) protocol: Option<Protocol>,
+}
+
+/// Weights of a service.
+#[derive(Debug, Args)]
+pub(crate) struct WeightArguments {
+    /// The service's DVIPA.
+    pub(crate) dvipa: IpAddr,
+    /// Its port.
+    pub(crate) port: u16,
+    /// STACK=WEIGHT, 0 to 65535; stacks that are not named keep theirs.
+    #[arg(value_parser = weight, required_unless_present = "clear", value_name = "STACK=WEIGHT")]
+    pub(crate) weights: Vec<(StackName, u16)>,
+    /// Take back what was set.
+    #[arg(long, conflicts_with_all = ["weights", "seconds"])]
+    pub(crate) clear: bool,
+    /// How many seconds the weights hold.
+    #[arg(long = "for", default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) seconds: u64,
+    /// The service's protocol: tcp or udp.
+    #[arg(long, default_value = "tcp", value_parser = protocol)]
+    pub(crate) protocol: Protocol,
+}
+
+fn protocol(word: &str) -> Result<Protocol, String> {
+    match word {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err("tcp or udp".to_owned()),
+    }
+}
+
+fn weight(word: &str) -> Result<(StackName, u16), String> {
+    let (stack, weight) = word.split_once('=').ok_or("write STACK=WEIGHT, for example t1=10")?;
+    let stack = StackName::new(stack).map_err(|e| e.to_string())?;
+    let weight = weight.parse().map_err(|_| format!("`{weight}` is no weight: 0 to 65535"))?;
+    Ok((stack, weight))
+}
+
+/// Whose configuration file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Program {
+    /// batond.toml
+    Batond,
+    /// agent.toml
+    Agent,
+}
+
+/// The cluster's certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pki {
+    /// Make the cluster's CA: ca.pem, which every stack needs, and ca.key, which stays here.
+    #[command(after_help = "Example:\n  baton pki init /etc/baton/pki")]
+    Init {
+        /// Where to.
+        dir: PathBuf,
+    },
+    /// Make the certificate and key of one or more stacks, signed by the CA in the directory.
+    #[command(after_help = "Example:\n  baton pki issue /etc/baton/pki rt1 t1 t2 t3")]
+    Issue {
+        /// Where the CA is, and the new files go.
+        dir: PathBuf,
+        /// The stacks' names, as in their configuration.
+        #[arg(required = true)]
+        names: Vec<StackName>,
+        /// How many days the certificates are valid.
+        #[arg(long, default_value_t = transport::pki::STACK_DAYS, value_parser = clap::value_parser!(u16).range(1..))]
+        days: u16,
+    },
+}

@@ -1,0 +1,48 @@
+//! `baton`, the operator's command line.
+//!
+//! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
+//! (which request a command is), [`show`] (tables for people), [`check`], [`pki`], [`generate`] (completions and
+//! manual pages), [`failure`] (what went wrong, and the exit code).
+
+mod arguments;
+mod check;
+mod client;
+mod failure;
+mod generate;
+mod orders;
+mod pki;
+mod show;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let Arguments { socket, json, command } = Arguments::parse();
+    let outcome = match command {
+        Command::Check { file, program } => check::check(&file, program),
+        Command::Pki(command) => pki::run(command),
+        Command::Completions { shell } => Ok(generate::completions(shell)),
+        Command::Man { dir } => generate::manual(&dir),
+        Command::Ask(ask) => orders::run(&socket, json, &ask),
+    };
+    let text = match outcome {
+        Ok(text) => text,
+        Err(failure) => {
+            eprint!("{}", failure.text());
+            return failure.code();
+        }
+    };
+    // A closed pipe (`baton crt | head`) is no failure.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Failure::Output(error).code(),
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,127 @@
+//! Which request a command is, and how its answer is shown.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use control::machine::{DptView, VipaView};
+use control::runtime::api::{CrtAnswer, CrtQuery, Done, ScopeQuery, StatsAnswer, WeightsOrder};
+use hyper::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::arguments::{Ask, ScopeArguments};
+use crate::client;
+use crate::failure::Failure;
+use crate::show;
+
+/// Asks batond and returns what is to be printed.
+pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failure> {
+    let (method, path, body) = request(ask)?;
+    let answer = client::ask(socket, method, &path, body)?;
+    if json {
+        let value: Value = parse(socket, &answer)?;
+        return serde_json::to_string_pretty(&value)
+            .map(|t| t + "\n")
+            .map_err(|e| Failure::Text(e.to_string()));
+    }
+    Ok(match ask {
+        Ask::Status => show::status(parse(socket, &answer)?),
+        Ask::Vipa => show::vipa(&parse::<VipaView>(socket, &answer)?),
+        Ask::Dpt => show::dpt(&parse::<DptView>(socket, &answer)?),
+        Ask::Crt(_) => show::crt(&parse::<CrtAnswer>(socket, &answer)?),
+        Ask::Stats { all } => show::stats(&parse::<StatsAnswer>(socket, &answer)?, *all),
+        Ask::Drain(scope) => done(parse(socket, &answer)?, &format!("{} drains", scope.stack)),
+        Ask::Resume(scope) => {
+            done(parse(socket, &answer)?, &format!("{} takes new connections again", scope.stack))
+        }
+        Ask::Weights(weights) if weights.clear => done(parse(socket, &answer)?, "weights taken back"),
+        Ask::Weights(weights) => {
+            done(parse(socket, &answer)?, &format!("weights set for {} s", weights.seconds))
+        }
+        Ask::Reload => done(parse(socket, &answer)?, "configuration reloaded"),
+    })
+}
+
+/// The HTTP request of a command.
+fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
+    let get = |path: &str| Ok((Method::GET, path.to_owned(), Vec::new()));
+    match ask {
+        Ask::Status => get("/v1/status"),
+        Ask::Vipa => get("/v1/vipa"),
+        Ask::Dpt => get("/v1/dpt"),
+        Ask::Stats { .. } => get("/v1/stats"),
+        Ask::Crt(a) => get(&with_query(
+            "/v1/crt",
+            &CrtQuery {
+                client: a.client,
+                dvipa: a.dvipa,
+                port: a.port,
+                stack: a.stack.clone(),
+                state: a.state,
+                limit: Some(a.limit),
+            },
+        )?),
+        Ask::Drain(scope) => Ok((Method::POST, scoped("drain", scope)?, Vec::new())),
+        Ask::Resume(scope) => Ok((Method::POST, scoped("resume", scope)?, Vec::new())),
+        Ask::Reload => Ok((Method::POST, "/v1/reload".to_owned(), Vec::new())),
+        Ask::Weights(a) => {
+            let weights: BTreeMap<_, _> = a.weights.iter().cloned().collect();
+            if weights.len() < a.weights.len() {
+                return Err(Failure::Text("error: a stack is named twice".into()));
+            }
+            let order = WeightsOrder {
+                dvipa: a.dvipa,
+                port: a.port,
+                protocol: a.protocol,
+                weights,
+                ttl_s: a.seconds,
+            };
+            let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
+            Ok((Method::POST, "/v1/weights".to_owned(), body))
+        }
+    }
+}
+
+fn scoped(order: &str, a: &ScopeArguments) -> Result<String, Failure> {
+    let scope = ScopeQuery { dvipa: a.dvipa, port: a.port, protocol: a.protocol };
+    with_query(&format!("/v1/{order}/{}", a.stack), &scope)
+}
+
+/// The path with the fields of a flat struct behind it.
+fn with_query(path: &str, query: &impl Serialize) -> Result<String, Failure> {
+    let fields = match serde_json::to_value(query) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(other) => return Err(Failure::Text(format!("{other} is no query"))),
+        Err(e) => return Err(Failure::Text(e.to_string())),
+    };
+    let pairs = fields.iter().map(|(key, value)| {
+        let word = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{key}={}", escaped(&word))
+    });
+    let pairs: Vec<String> = pairs.collect();
+    Ok(if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) })
+}
+
+/// Percent-encoded (RFC 3986 2.1) but for what our words consist of.
+fn escaped(word: &str) -> String {
+    let byte = |b: u8| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(b).to_string(),
+        _ => format!("%{b:02X}"),
+    };
+    word.bytes().map(byte).collect()
+}
+
+fn parse<T: DeserializeOwned>(socket: &Path, answer: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(answer).map_err(|e| {
+        Failure::Talk(
+            socket.to_owned(),
+            format!("the answer is not understood ({e}); are baton and batond of one version?"),
+        )
+    })
+}
+
+fn done(Done { generation, dpt_changed }: Done, what: &str) -> String {
+    let change = if dpt_changed { "changed" } else { "unchanged" };
+    format!("{what}; DPT {change}, generation {generation}\n")
+}

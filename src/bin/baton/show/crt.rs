@@ -1,0 +1,41 @@
+//! `baton crt`
+
+use std::time::Duration;
+
+use control::runtime::CrtStats;
+use control::runtime::api::CrtAnswer;
+
+use super::table::{Rows, number, time, word};
+
+/// The connections, and how many were left out.
+pub(crate) fn crt(answer: &CrtAnswer) -> String {
+    let mut rows = Rows::new(&["DVIPA", "PROTOCOL", "CLIENT", "STACK", "STATE", "IDLE"], &[5]);
+    for c in &answer.connections {
+        let idle = time(Duration::from_millis(c.idle_ms));
+        rows.add([
+            c.dvipa.to_string(),
+            c.protocol.to_string(),
+            c.client.to_string(),
+            c.stack.clone(),
+            word(&c.state),
+            idle,
+        ]);
+    }
+    let mut out = rows.text();
+    if answer.more > 0 {
+        out.push_str(&format!("… and {} more; narrow the filter or raise --limit\n", number(answer.more)));
+    }
+    out.push_str(&format!("CRT: {}\n", fill(&answer.crt)));
+    out
+}
+
+/// How full the CRT is, in one line.
+pub(super) fn fill(crt: &CrtStats) -> String {
+    let part = |n, of| format!("{} of {}", number(n), number(of));
+    format!(
+        "IPv4 {}, IPv6 {}, half-open {}",
+        part(crt.entries_v4, crt.capacity_v4),
+        part(crt.entries_v6, crt.capacity_v6),
+        part(crt.half_open, crt.half_open_capacity)
+    )
+}

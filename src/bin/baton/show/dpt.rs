@@ -1,0 +1,60 @@
+//! `baton dpt`
+
+use std::time::Duration;
+
+use control::machine::{DptView, ServiceView, TargetView, WeightSource};
+
+use super::table::{Rows, number, or_dash, percent, time};
+
+/// One row a candidate target; those of policies below their service.
+pub(crate) fn dpt(view: &DptView) -> String {
+    if view.services.is_empty() {
+        return format!("no service is distributed (DPT generation {})\n", view.generation);
+    }
+    let head = ["SERVICE", "METHOD", "CLIENTS", "TARGET", "STATE", "WEIGHT", "FROM", "CONNECTIONS", "CPU"];
+    let mut rows = Rows::new(&head, &[5, 7, 8]);
+    for service in &view.services {
+        let name = model::Service { dvipa: service.dvipa, port: service.port, protocol: service.protocol }
+            .to_string();
+        add(&mut rows, &name, service, "all", &service.targets);
+        for policy in &service.policies {
+            add(&mut rows, &name, service, &policy.client.to_string(), &policy.targets);
+        }
+    }
+    format!("{}DPT generation {}; CONNECTIONS are all of the stack's\n", rows.text(), view.generation)
+}
+
+fn add(rows: &mut Rows, name: &str, service: &ServiceView, clients: &str, targets: &[TargetView]) {
+    let method =
+        format!("{}{}", service.method, if service.content_routed { ", content-routed" } else { "" });
+    if targets.is_empty() {
+        let dash = || "-".to_owned();
+        let row = [name.to_owned(), method, clients.to_owned(), dash(), "no candidate".to_owned()];
+        rows.add(row.into_iter().chain([dash(), dash(), dash(), dash()]));
+        return;
+    }
+    for target in targets {
+        rows.add([
+            name.to_owned(),
+            method.clone(),
+            clients.to_owned(),
+            target.target.clone(),
+            target.state.word().to_owned(),
+            target.weight.to_string(),
+            source(target.weight_source),
+            number(target.connections),
+            or_dash(target.load.map(|l| percent(l.cpu_permille))),
+        ]);
+    }
+}
+
+fn source(source: WeightSource) -> String {
+    match source {
+        WeightSource::Equal => "equal".to_owned(),
+        WeightSource::Configured => "configured".to_owned(),
+        WeightSource::Load => "load".to_owned(),
+        WeightSource::Controller { expires_in_ms } => {
+            format!("controller, {} left", time(Duration::from_millis(expires_in_ms)))
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `baton status`
+
+use std::time::Duration;
+
+use control::machine::StackView;
+use control::runtime::api::StatusAnswer;
+use serde_json::Value;
+
+use super::crt::fill;
+use super::plain;
+use super::table::{Rows, number, or_dash, pairs, percent, time, word};
+
+/// This node and its stacks; of another program than batond, what it answers.
+pub(crate) fn status(answer: Value) -> String {
+    match serde_json::from_value::<StatusAnswer>(answer.clone()) {
+        Ok(answer) => batond(&answer),
+        Err(_) => plain::plain(&answer),
+    }
+}
+
+fn batond(answer: &StatusAnswer) -> String {
+    let m = &answer.machine;
+    let up = time(Duration::from_secs(answer.uptime_s));
+    let read = time(Duration::from_secs(answer.config_age_s));
+    let mut out = pairs(&[
+        ("stack", m.stack.to_string()),
+        ("cluster address", m.cluster_address.to_string()),
+        ("sessions at", format!("{} (UDP)", answer.listen)),
+        ("version", format!("{}, up {up}", m.version)),
+        ("configuration", format!("{}, read {read} ago", answer.config.display())),
+        ("DVIPAs", format!("{} owned, {} as backup", m.dvipas_owned, m.dvipas_backed_up)),
+        ("DPT", format!("{} services, generation {}", m.services, m.generation)),
+        ("CRT", fill(&answer.crt)),
+    ]);
+    if m.stacks.is_empty() {
+        out.push_str("\nno stack has had a session yet\n");
+        return out;
+    }
+    let head = ["STACK", "SESSION", "ADDRESS", "BY", "LISTENS", "CONNECTIONS", "CPU", "DRAIN", "VERSION"];
+    let mut rows = Rows::new(&head, &[4, 5, 6]);
+    m.stacks.iter().for_each(|stack| rows.add(row(stack)));
+    out.push_str(&format!("\n{}", rows.text()));
+    out
+}
+
+fn row(stack: &StackView) -> [String; 9] {
+    [
+        stack.stack.to_string(),
+        word(&stack.session),
+        stack.cluster_address.to_string(),
+        stack.encapsulation.map_or_else(|| "local".to_owned(), |e| e.to_string()),
+        stack.listens.to_string(),
+        number(stack.connections),
+        or_dash(stack.load.map(|l| percent(l.cpu_permille))),
+        if stack.draining { "draining" } else { "-" }.to_owned(),
+        stack.version.clone(),
+    ]
+}

@@ -1,0 +1,103 @@
+//! One way to lay out a table, and the units in it.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+/// A table without lines, columns two spaces apart.
+pub(super) struct Rows {
+    table: Table,
+    right: &'static [usize],
+}
+
+impl Rows {
+    /// A table with this head; `right` are the columns of numbers.
+    pub(super) fn new(head: &[&str], right: &'static [usize]) -> Self {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(head.iter().copied());
+        Self { table, right }
+    }
+
+    /// A row below the others.
+    pub(super) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.table.add_row(cells);
+    }
+
+    /// The table, one line a row, each line ended.
+    pub(super) fn text(mut self) -> String {
+        for (i, column) in self.table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            if self.right.contains(&i) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        self.table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
+}
+
+/// `key  value` lines, values aligned.
+pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    pairs.iter().map(|(key, value)| format!("{key:width$}  {value}\n")).collect()
+}
+
+/// A number with thin groups of three: 1 234 567.
+pub(super) fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A time in the unit that fits: 350 ms, 12 s, 4 min 5 s, 3 h 2 min, 9 d 4 h.
+pub(super) fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, 0) if !time.is_zero() => format!("{} ms", time.subsec_millis()),
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+/// Thousandths as per cent.
+pub(super) fn percent(permille: u16) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
+}
+
+/// A value, or a dash if there is none.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |v| v.to_string())
+}
+
+/// The admin API's word for a value of an enum.
+pub(super) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => or_dash(other.ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1 000", "1 234 567"]);
+    }
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        let shown =
+            [0, 350, 12_000, 245_000, 10_920_000, 792_000_000].map(|ms| time(Duration::from_millis(ms)));
+        assert_eq!(shown, ["0 s", "350 ms", "12 s", "4 min 5 s", "3 h 2 min", "9 d 4 h"]);
+    }
+}

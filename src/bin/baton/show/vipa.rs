@@ -1,0 +1,52 @@
+//! `baton vipa`
+
+use control::machine::{DistributionView, VipaView};
+
+use super::table::{Rows, or_dash, word};
+
+/// The DVIPAs, what is distributed, and the ranges.
+pub(crate) fn vipa(view: &VipaView) -> String {
+    let mut dvipas =
+        Rows::new(&["DVIPA", "ROLE", "RANK", "PREFIX", "MOVEABLE", "EPOCH", "INDEX"], &[2, 5, 6]);
+    let mut distributions = Rows::new(
+        &["DVIPA", "PROTOCOL", "PORTS", "DESTIP", "METHOD", "WEIGHTS", "POLICIES", "CONTENT-ROUTED"],
+        &[6],
+    );
+    for d in &view.dvipas {
+        dvipas.add([
+            d.dvipa.to_string(),
+            word(&d.role),
+            d.rank.map_or_else(|| "primary".to_owned(), |rank| rank.to_string()),
+            d.prefix_bits.map_or_else(|| "-".to_owned(), |bits| format!("/{bits}")),
+            or_dash(d.moveable),
+            d.epoch.0.to_string(),
+            or_dash(d.index.map(|i| i.0)),
+        ]);
+        for distribution in &d.distributions {
+            distributions.add(row(d.dvipa.to_string(), distribution));
+        }
+    }
+    let mut out = format!("{}\n{}", dvipas.text(), distributions.text());
+    if !view.ranges.is_empty() {
+        let mut ranges = Rows::new(&["RANGE", "MOVEABLE"], &[]);
+        for range in &view.ranges {
+            ranges.add([range.range.to_string(), range.moveable.to_string()]);
+        }
+        out.push_str(&format!("\n{}", ranges.text()));
+    }
+    out
+}
+
+fn row(dvipa: String, d: &DistributionView) -> [String; 8] {
+    let ports: Vec<String> = d.ports.iter().map(u16::to_string).collect();
+    [
+        dvipa,
+        d.protocol.to_string(),
+        if ports.is_empty() { "any (bound to the DVIPA)".to_owned() } else { ports.join(", ") },
+        d.destip.join(", "),
+        d.method.to_string(),
+        d.weights.clone(),
+        d.policies.to_string(),
+        if d.content_routed { "yes" } else { "no" }.to_owned(),
+    ]
+}

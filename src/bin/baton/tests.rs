@@ -1,0 +1,236 @@
+//! The command line against a running control thread with a forwarder that is a `Vec`.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+
+use clap::{CommandFactory, Parser};
+use control::config::Config;
+use control::runtime::fake::{FakeForwarding, NodeDirectory};
+use control::runtime::{CrtEntry, CrtState, Runtime};
+use model::{Connection, Protocol, StackIndex};
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::Failure;
+use crate::{check, generate, orders, pki};
+
+const WEB: &str = r#"
+[[vipadynamic]]
+[[vipadynamic.vipadefine]]
+address = "198.18.9.1"
+mask = 24
+[[vipadynamic.vipadistribute]]
+address = "198.18.9.1"
+ports = [80]
+destip = ["t1", "t2"]
+method = "weighted-round-robin"
+weights = { t1 = 10, t2 = 5 }
+"#;
+
+/// A control thread, until it is dropped.
+struct Node {
+    _dir: tempfile::TempDir,
+    files: NodeDirectory,
+    forwarding: FakeForwarding,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Node {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let files = NodeDirectory::fill(dir.path(), WEB).unwrap();
+        let forwarding = FakeForwarding::default();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let (file, plane) = (files.file(), forwarding.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let config = Config::load(&file).unwrap_or_else(|e| panic!("{e}"));
+                let control = Runtime::bind(file, config, plane, "test").await.unwrap();
+                ready.send(()).unwrap();
+                control.run(async { stopped.await.unwrap_or(()) }).await;
+            });
+        });
+        is_ready.recv().unwrap();
+        Self { _dir: dir, files, forwarding, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// What a command prints.
+    fn baton(&self, words: &str) -> Result<String, Failure> {
+        let socket = self.files.socket();
+        run(&format!("baton --socket {} {words}", socket.display()))
+    }
+
+    fn prints(&self, words: &str) -> String {
+        self.baton(words).unwrap_or_else(|failure| panic!("{words}: {}", failure.text()))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+fn run(words: &str) -> Result<String, Failure> {
+    let Arguments { socket, json, command } = Arguments::try_parse_from(words.split(' ')).unwrap();
+    match command {
+        Command::Ask(ask) => orders::run(&socket, json, &ask),
+        Command::Check { file, program } => check::check(&file, program),
+        Command::Pki(command) => pki::run(command),
+        Command::Completions { shell } => Ok(generate::completions(shell)),
+        Command::Man { dir } => generate::manual(&dir),
+    }
+}
+
+fn lines<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.contains(word)).collect()
+}
+
+#[test]
+fn the_arguments_are_well_formed() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn status_names_the_node_its_file_and_the_fill_of_the_crt() {
+    let node = Node::start();
+    let text = node.prints("status");
+    assert!(text.starts_with("stack            rt1\n"), "{text}");
+    assert!(text.contains("batond.toml, read ") && text.contains("IPv4 0 of 1 000 000"), "{text}");
+    assert!(text.contains("1 owned, 0 as backup") && text.contains("no stack has had a session"), "{text}");
+}
+
+#[test]
+fn json_has_the_fields_of_the_api() {
+    let node = Node::start();
+    let value: serde_json::Value = serde_json::from_str(&node.prints("--json dpt")).unwrap();
+    assert_eq!(value["services"][0]["port"], 80);
+    assert_eq!(value["services"][0]["targets"][0]["state"], "never-seen");
+}
+
+#[test]
+fn dpt_and_vipa_are_tables_with_a_word_for_every_state() {
+    let node = Node::start();
+    let dpt = node.prints("dpt");
+    let rows = lines(&dpt, "198.18.9.1:80/tcp");
+    assert_eq!(rows.len(), 2, "{dpt}");
+    assert!(
+        rows.iter().all(|row| row.contains("weighted-round-robin") && row.contains("never-seen")),
+        "{dpt}"
+    );
+    let vipa = node.prints("vipa");
+    assert!(vipa.contains("owner") && vipa.contains("primary") && vipa.contains("/24"), "{vipa}");
+    assert!(vipa.lines().all(|line| line == line.trim_end()), "{vipa:?}");
+}
+
+#[test]
+fn crt_shows_a_bounded_number_of_rows_and_says_how_many_more_there_are() {
+    let node = Node::start();
+    let entry = |port| CrtEntry {
+        connection: Connection::new(
+            Protocol::Tcp,
+            SocketAddr::from(([198, 18, 0, 2], port)),
+            SocketAddr::from(([198, 18, 9, 1], 80)),
+        )
+        .unwrap(),
+        stack: StackIndex(9),
+        state: if port < 2000 { CrtState::Established } else { CrtState::HalfOpen },
+        idle_ms: 61_000,
+    };
+    node.forwarding.seen().entries = (1000..41_000).map(entry).collect();
+    let text = node.prints("crt --limit 3");
+    assert_eq!(lines(&text, "198.18.9.1:80").len(), 3, "{text}");
+    assert!(text.contains("1 min 1 s") && text.contains("… and 39 997 more"), "{text}");
+    assert!(text.contains("IPv4 40 000 of 1 000 000"), "{text}");
+    let one = node.prints("crt --client 198.18.0.2:1500 --state established");
+    assert!(lines(&one, "198.18.0.2:").len() == 1 && !one.contains("more"), "{one}");
+    let v6 = node.prints("crt --client [2001:db8::2]:1500");
+    assert!(lines(&v6, "198.18.0.2").is_empty(), "{v6}");
+}
+
+#[test]
+fn stats_shows_each_counter_with_its_meaning() {
+    let node = Node::start();
+    let text = node.prints("stats");
+    let row = lines(&text, "no_connection").concat();
+    assert!(row.contains('3') && row.contains("client") && row.contains("neither a SYN"), "{text}");
+    assert!(!text.contains("wrong_names") && text.contains("more are 0"), "{text}");
+    assert!(node.prints("stats --all").contains("wrong_names"));
+}
+
+#[test]
+fn orders_say_what_they_did_and_refusals_say_why() {
+    let node = Node::start();
+    let text = node.prints("drain t1");
+    assert!(text.starts_with("t1 drains; DPT"), "{text}");
+    assert!(node.prints("resume t1").starts_with("t1 takes new connections again"));
+    let text = node.prints("weights 198.18.9.1 80 t1=3 t2=0 --for 30");
+    assert!(text.starts_with("weights set for 30 s"), "{text}");
+    let dpt = node.prints("dpt");
+    assert!(dpt.contains("controller, ") && dpt.contains(" s left"), "{dpt}");
+    assert!(node.prints("weights 198.18.9.1 80 --clear").starts_with("weights taken back"));
+    let refused = node.baton("drain nobody").unwrap_err();
+    assert!(refused.text().starts_with("error: no stack `nobody`"), "{}", refused.text());
+    assert_eq!(format!("{:?}", refused.code()), format!("{:?}", std::process::ExitCode::from(1)));
+}
+
+#[test]
+fn a_refused_reload_lists_every_mistake_with_its_line() {
+    let node = Node::start();
+    assert!(node.prints("reload").starts_with("configuration reloaded"));
+    node.files.define(&WEB.replace("mask = 24", "mask = 99").replace("[80]", "[0]")).unwrap();
+    let text = node.baton("reload").unwrap_err().text();
+    assert!(text.contains("2 mistakes, nothing changed") && text.lines().count() == 3, "{text}");
+}
+
+#[test]
+fn an_absent_socket_is_named_with_what_to_do() {
+    let failure = run("baton --socket /nonexistent/batond.sock status").unwrap_err();
+    let text = failure.text();
+    assert!(
+        text.contains("/nonexistent/batond.sock") && text.contains("running") && text.contains("--socket"),
+        "{text}"
+    );
+    assert_eq!(format!("{:?}", failure.code()), format!("{:?}", std::process::ExitCode::from(3)));
+}
+
+#[test]
+fn check_accepts_a_good_file_and_explains_a_bad_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeDirectory::fill(dir.path(), WEB).unwrap();
+    let words = format!("baton check {}", files.file().display());
+    let good = run(&words).unwrap_or_else(|f| panic!("{}", f.text()));
+    assert!(good.contains("good (batond, node rt1: 1 DVIPAs"), "{good}");
+    files.define(&WEB.replace("198.18.9.1", "198.18.9")).unwrap();
+    let bad = run(&words).unwrap_err().text();
+    assert!(bad.contains("batond.toml") && bad.contains("help"), "{bad}");
+}
+
+#[test]
+fn pki_makes_what_the_sessions_need_and_never_overwrites() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = dir.path().join("pki");
+    let made = run(&format!("baton pki init {}", pki.display())).unwrap_or_else(|f| panic!("{}", f.text()));
+    assert!(made.contains("valid 2") && made.contains("0600") && made.contains("baton pki issue"), "{made}");
+    let issue = format!("baton pki issue {} rt1 t1", pki.display());
+    assert!(run(&issue).is_ok_and(|made| made.contains("t1.key")));
+    assert!(run(&issue).unwrap_err().text().contains("not overwritten"));
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&format!("baton man {}", dir.path().display())).unwrap_or_else(|f| panic!("{}", f.text()));
+    for command in Arguments::command().get_subcommands() {
+        let name = command.get_name();
+        for shell in ["bash", "zsh", "fish"] {
+            let script =
+                run(&format!("baton completions {shell}")).unwrap_or_else(|f| panic!("{}", f.text()));
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+        assert!(dir.path().join(format!("baton-{name}.1")).exists(), "baton-{name}.1");
+    }
+}

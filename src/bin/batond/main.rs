@@ -1,0 +1,93 @@
+//! The routing node's daemon: reads its configuration, starts the forwarder, and runs the control thread.
+
+use std::error::Error;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use baton::forwarding::Plane;
+use baton::next_hop::NextHops;
+use baton::node::Node;
+use clap::Parser;
+use control::config::{Config, ConfigError};
+use control::runtime::Runtime;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The routing node's daemon of baton: owns DVIPAs and distributes their connections.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/baton/batond.toml")]
+    config: PathBuf,
+    /// Explain every mistake of the configuration file and end.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(ConfigError::Mistakes(mistakes)) => {
+            eprint!("{}", mistakes.report(colours));
+            return ExitCode::FAILURE;
+        }
+        Err(error) => return failed(&error),
+    };
+    if arguments.check {
+        println!("{}: no mistakes", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    match run(arguments.config, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+/// Prints an error with its causes.
+fn failed(error: &dyn Error) -> ExitCode {
+    eprintln!("batond: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    ExitCode::FAILURE
+}
+
+/// This thread becomes DPDK's main lcore and the control thread. The forwarder starts first, because the cluster's
+/// sessions pass it on their way to this node's kernel.
+fn run(file: PathBuf, config: Config) -> Result<(), Box<dyn Error>> {
+    let node = Node::start(&config)?;
+    let next_hops = NextHops::follow(node.interface.index)?;
+    let plane = Plane::new(node, next_hops);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let (mut terminated, mut interrupted) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let runtime = Runtime::bind(file, config, plane, env!("CARGO_PKG_VERSION")).await?;
+        tell_systemd(NotifyState::Ready);
+        let stop = async {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = interrupted.recv() => {}
+            }
+            tracing::info!("stopping");
+            tell_systemd(NotifyState::Stopping);
+        };
+        runtime.run(stop).await;
+        Ok(())
+    })
+}
+
+/// Does nothing where systemd did not start this process.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told");
+    }
+}

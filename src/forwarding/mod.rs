@@ -1,0 +1,277 @@
+//! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
+//!
+//! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`account`] (a stack's complete account of
+//! its connections), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`counters`] (what
+//! `baton stats` shows).
+
+mod account;
+mod counters;
+mod names;
+mod snapshot;
+mod watch;
+
+use std::sync::Arc;
+
+use control::runtime::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding};
+use forwarder::crt::{Confirmed, Crt, Cursor, KeyV4, KeyV6, Refused, Row, State, Stats};
+use forwarder::{Neighbours, Now};
+use hashbrown::HashMap;
+use model::dpt::{Dpt, Reach};
+use model::{Connection, Dvipa, StackIndex};
+
+use self::account::OpenAccount;
+use self::names::Names;
+use self::snapshot::Snapshots;
+use self::watch::{Change, Watch};
+use crate::announce;
+use crate::kernel;
+use crate::next_hop::NextHops;
+use crate::node::Node;
+
+/// In how many ticks aging goes once round the CRT.
+const TICKS_A_ROUND: u64 = 100;
+/// Places that aging looks at in a tick at least.
+const LEAST_AGED: u64 = 1024;
+/// Places that one step of a scan looks at.
+const SCAN_STEP: usize = 4096;
+
+/// The forwarder as the control thread sees it. Owned by that thread.
+#[derive(Debug)]
+pub struct Plane {
+    node: Node,
+    next_hops: NextHops,
+    dpt: Dpt,
+    neighbours: Arc<Neighbours>,
+    snapshots: Snapshots,
+    names: Names,
+    accounts: HashMap<StackIndex, OpenAccount>,
+    watches: Vec<Watch>,
+    /// Places that aging looks at in a tick.
+    aged_a_tick: usize,
+    ipv6_allowed: bool,
+    strays: u64,
+}
+
+impl Plane {
+    /// Takes charge of a running node.
+    pub fn new(node: Node, next_hops: NextHops) -> Self {
+        kernel::Settings::default().allow_ipv4(&node.interface.name);
+        let now_ms = node.shared.clock.ms();
+        let aged_a_tick = aged_a_tick(&node.shared.crt.stats());
+        let watches =
+            node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
+        Self {
+            node,
+            next_hops,
+            dpt: Dpt::default(),
+            neighbours: Arc::default(),
+            snapshots: Snapshots::default(),
+            names: Names::default(),
+            accounts: HashMap::new(),
+            watches,
+            aged_a_tick,
+            ipv6_allowed: false,
+            strays: 0,
+        }
+    }
+
+    fn crt(&self) -> &Crt {
+        &self.node.shared.crt
+    }
+
+    fn now(&self) -> Now {
+        Now { ms: self.node.shared.clock.ms() }
+    }
+
+    /// Gives the workers tables of the DPT and the next hops as they are now.
+    fn rebuild(&mut self) {
+        let shared = &self.node.shared;
+        let tables = shared.tables.load_full().rebuild(&self.dpt, &self.neighbours, &self.node.identity);
+        self.snapshots.replace(&shared.tables, tables);
+    }
+
+    /// A connection's entry exists or is made at `owner`.
+    fn confirm(&self, owner: StackIndex, connection: &Connection) -> Option<Result<Confirmed, Refused>> {
+        let (crt, now) = (self.crt(), self.now());
+        Some(match self.names.key(connection)? {
+            names::Key::V4(key) => crt.confirm::<KeyV4>(key, owner, now),
+            names::Key::V6(key) => crt.confirm::<KeyV6>(key, owner, now),
+        })
+    }
+
+    fn terminate(&self, owner: StackIndex, connection: &Connection) {
+        let (crt, now) = (self.crt(), self.now());
+        match self.names.key(connection) {
+            Some(names::Key::V4(key)) => drop(crt.terminate(key, owner, now)),
+            Some(names::Key::V6(key)) => drop(crt.terminate(key, owner, now)),
+            None => {}
+        }
+    }
+
+    /// Shows every connection of the CRT.
+    fn scan(&self, mut each: impl FnMut(CrtEntry)) {
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            cursor = self.crt().scan(from, SCAN_STEP, self.now(), |row| {
+                if let Some(entry) = self.entry(row) {
+                    each(entry);
+                }
+            });
+        }
+    }
+
+    fn entry(&self, row: Row) -> Option<CrtEntry> {
+        Some(CrtEntry {
+            connection: self.names.connection(&row.key)?,
+            stack: row.entry.owner,
+            state: state(row.entry.state),
+            idle_ms: u64::from(row.idle_s) * 1000,
+        })
+    }
+
+    /// The owner's confirmed TCP connections: what its complete account has to name for them to stay.
+    fn accountable(&self, owner: StackIndex) -> OpenAccount {
+        let mut account = OpenAccount::default();
+        self.scan(|entry| {
+            if entry.stack == owner {
+                account.opened_with(&entry);
+            }
+        });
+        account
+    }
+
+    fn watch(&mut self) {
+        let now_ms = self.now().ms;
+        for (worker, watch) in self.watches.iter_mut().enumerate() {
+            match watch.look(now_ms) {
+                Some(Change::Stalled) => tracing::error!(worker, "the worker stands still"),
+                Some(Change::Resumed) => tracing::warn!(worker, "the worker goes on"),
+                None => {}
+            }
+        }
+    }
+}
+
+impl Forwarding for Plane {
+    fn publish(&mut self, dpt: &Dpt) {
+        self.dpt = dpt.clone();
+        self.names.learn(&dpt.dvipas);
+        if !self.ipv6_allowed && dpt.dvipas.iter().any(|entry| entry.dvipa.address().is_ipv6()) {
+            kernel::Settings::default().allow_ipv6(&self.node.interface.name);
+            self.ipv6_allowed = true;
+        }
+        let ways = dpt.stacks.iter().flat_map(|stack| match &stack.reach {
+            Reach::Local => vec![],
+            Reach::Remote { cluster_address, .. } => {
+                cluster_address.iter().map(|a| (stack.index, a)).collect()
+            }
+        });
+        self.next_hops.want(ways.collect());
+        self.rebuild();
+    }
+
+    fn newconn(&mut self, owner: StackIndex, connections: &[Connection], account: Account) {
+        if account.first {
+            let open = self.accountable(owner);
+            self.accounts.insert(owner, open);
+        }
+        for connection in connections {
+            match self.confirm(owner, connection) {
+                Some(Ok(_)) => {}
+                Some(Err(refused)) => tracing::debug!(%connection, %refused, "no entry"),
+                None => self.strays += 1,
+            }
+            if let Some(open) = self.accounts.get_mut(&owner) {
+                open.named(connection);
+            }
+        }
+        if account.last {
+            for ended in self.accounts.remove(&owner).into_iter().flat_map(OpenAccount::unnamed) {
+                self.terminate(owner, &ended);
+            }
+        }
+    }
+
+    fn termconn(&mut self, owner: StackIndex, connections: &[Connection]) {
+        for connection in connections {
+            self.terminate(owner, connection);
+        }
+    }
+
+    fn announce(&mut self, dvipa: Dvipa) {
+        let identity = &self.node.identity;
+        let frame = announce::frame(dvipa, identity.mac, identity.vlan);
+        if !self.node.workers.first().is_some_and(|worker| worker.inbox.put(frame)) {
+            tracing::warn!(%dvipa, "not announced: too many packets wait for the worker");
+        }
+    }
+
+    fn tick(&mut self) {
+        self.crt().age(self.now(), self.aged_a_tick);
+        self.watch();
+        self.snapshots.free();
+        let neighbours = self.next_hops.table();
+        if !Arc::ptr_eq(&neighbours, &self.neighbours) {
+            self.neighbours = neighbours;
+            self.rebuild();
+        }
+    }
+
+    fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {
+        let mut page = CrtPage::default();
+        self.scan(|entry| {
+            if !filter.admits(&entry) {
+                return;
+            }
+            if page.entries.len() < limit {
+                page.entries.push(entry);
+            } else {
+                page.more += 1;
+            }
+        });
+        page
+    }
+
+    fn crt_stats(&self) -> CrtStats {
+        let stats = self.crt().stats();
+        CrtStats {
+            entries_v4: stats.v4.entries,
+            capacity_v4: stats.v4.capacity,
+            entries_v6: stats.v6.entries,
+            capacity_v6: stats.v6.capacity,
+            half_open: stats.half_open_v4.entries + stats.half_open_v6.entries,
+            half_open_capacity: stats.half_open_v4.capacity + stats.half_open_v6.capacity,
+        }
+    }
+
+    fn connections(&self) -> Vec<(StackIndex, u64)> {
+        let counts = self
+            .dpt
+            .stacks
+            .iter()
+            .map(|stack| (stack.index, u64::from(self.crt().stack_count(stack.index).connections)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        counters::all(&self.node, &self.crt().stats(), self.strays)
+    }
+}
+
+/// So many that aging goes once round the CRT in [`TICKS_A_ROUND`].
+fn aged_a_tick(stats: &Stats) -> usize {
+    let fills = [stats.v4, stats.v6, stats.half_open_v4, stats.half_open_v6];
+    let places: u64 = fills.iter().map(|fill| fill.capacity).sum();
+    usize::try_from((places / TICKS_A_ROUND).max(LEAST_AGED)).unwrap_or(usize::MAX)
+}
+
+fn state(state: State) -> CrtState {
+    match state {
+        State::HalfOpen => CrtState::HalfOpen,
+        State::Established => CrtState::Established,
+        State::Closing => CrtState::Closing,
+        State::Frozen => CrtState::Frozen,
+        State::AnsweredHere => CrtState::AnsweredHere,
+        State::Parked => CrtState::Parked,
+    }
+}

@@ -1,0 +1,80 @@
+//! Connections by their addresses, as the cluster speaks of them, and by the CRT's keys.
+
+use std::net::SocketAddr;
+
+use forwarder::crt::{KeyParts, KeyV4, KeyV6};
+use hashbrown::HashMap;
+use model::dpt::DvipaEntry;
+use model::{Connection, Dvipa, DvipaIndex};
+
+/// A connection's key in the CRT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    V4(KeyV4),
+    V6(KeyV6),
+}
+
+/// Every DVIPA that this node has owned since it started, and its number, which is never reused: connections of one
+/// that moved away can still be shown and ended.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    index: HashMap<Dvipa, DvipaIndex>,
+    dvipa: HashMap<DvipaIndex, Dvipa>,
+}
+
+impl Names {
+    pub(super) fn learn(&mut self, dvipas: &[DvipaEntry]) {
+        for entry in dvipas {
+            self.index.insert(entry.dvipa, entry.index);
+            self.dvipa.insert(entry.index, entry.dvipa);
+        }
+    }
+
+    /// `None` if the connection's DVIPA was never this node's.
+    pub(super) fn key(&self, connection: &Connection) -> Option<Key> {
+        let dvipa = *self.index.get(&Dvipa::new(connection.dvipa.ip()))?;
+        let (port, protocol) = (connection.dvipa.port(), connection.protocol);
+        Some(match connection.client {
+            SocketAddr::V4(client) => Key::V4(KeyV4::new(*client.ip(), client.port(), dvipa, port, protocol)),
+            SocketAddr::V6(client) => Key::V6(KeyV6::new(*client.ip(), client.port(), dvipa, port, protocol)),
+        })
+    }
+
+    pub(super) fn connection(&self, key: &KeyParts) -> Option<Connection> {
+        let dvipa = self.dvipa.get(&key.dvipa)?;
+        Connection::new(key.protocol, key.client, SocketAddr::new(dvipa.address(), key.dvipa_port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_keeps_its_name_through_the_table() {
+        let mut names = Names::default();
+        let dvipas = ["198.18.9.1", "2001:db8:9::1"].map(|a| Dvipa::new(a.parse().unwrap()));
+        let entry = |(i, dvipa): (usize, &Dvipa)| DvipaEntry { index: DvipaIndex(i as u16), dvipa: *dvipa };
+        names.learn(&dvipas.iter().enumerate().map(entry).collect::<Vec<_>>());
+        for (client, dvipa) in
+            [("198.18.0.2:4000", "198.18.9.1:80"), ("[2001:db8::2]:4000", "[2001:db8:9::1]:80")]
+        {
+            let connection =
+                Connection::new(Protocol::Udp, client.parse().unwrap(), dvipa.parse().unwrap()).unwrap();
+            let parts = match names.key(&connection).unwrap() {
+                Key::V4(key) => KeyParts::from(key),
+                Key::V6(key) => KeyParts::from(key),
+            };
+            assert_eq!(names.connection(&parts), Some(connection));
+        }
+    }
+
+    #[test]
+    fn a_dvipa_of_somebody_else_has_no_key() {
+        let ends = ("198.18.0.2:4000".parse().unwrap(), "198.18.9.9:80".parse().unwrap());
+        let connection = Connection::new(Protocol::Tcp, ends.0, ends.1).unwrap();
+        assert_eq!(Names::default().key(&connection), None);
+    }
+}

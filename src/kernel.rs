@@ -1,0 +1,145 @@
+//! The node's kernel behind the local port: its interface, what it must allow, and what it must leave alone.
+//!
+//! Row W6: a target's outgoing SYN arrives at the local interface with a DVIPA as its source, which may be an address of
+//! this host too, and is to be routed on to where its client waits. A kernel refuses that by default.
+//!
+//! A port whose device is an interface of this kernel (net_af_packet) gets copies of its frames: the kernel would answer
+//! them too.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use forwarder::Mac;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
+
+/// The kernel's end of the local port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// The kernel's number for it.
+    pub index: u32,
+    /// Its link-layer address.
+    pub mac: Mac,
+}
+
+/// The interface is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the interface `{name}` (key `interface` of the local port) does not exist or has no Ethernet address"
+)]
+pub struct InterfaceError {
+    /// Its name.
+    pub name: String,
+    /// The system's reason.
+    #[source]
+    pub cause: io::Error,
+}
+
+impl Interface {
+    /// Finds an interface of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`InterfaceError`] if there is none of this name with an Ethernet address.
+    pub fn named(name: &str) -> Result<Self, InterfaceError> {
+        let fail = |cause: nix::errno::Errno| InterfaceError { name: name.to_owned(), cause: cause.into() };
+        let index = if_nametoindex(name).map_err(fail)?;
+        let mac = getifaddrs().map_err(fail)?.find_map(|found| {
+            let address = found.address.filter(|_| found.interface_name == name)?;
+            address.as_link_addr()?.addr()
+        });
+        let mac = Mac(mac.ok_or_else(|| fail(nix::errno::Errno::EADDRNOTAVAIL))?);
+        Ok(Self { name: name.to_owned(), index, mac })
+    }
+}
+
+/// The interface of this kernel that a DPDK device stands on, if it does: the argument `iface` of its drivers for
+/// AF_PACKET, AF_XDP and packet capture.
+pub fn shared_interface(device: &str) -> Option<&str> {
+    device.split(',').find_map(|argument| argument.strip_prefix("iface="))
+}
+
+/// Kernel `arp_ignore`: never answer.
+const ARP_IGNORE_ALL: u32 = 8;
+
+/// The kernel's settings below one directory: `/proc/sys/net` of this thread's network namespace, except in tests.
+#[derive(Debug)]
+pub struct Settings {
+    net: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { net: PathBuf::from("/proc/sys/net") }
+    }
+}
+
+impl Settings {
+    /// Lets the kernel route packets that arrive at `interface` with a DVIPA as their IPv4 source.
+    pub fn allow_ipv4(&self, interface: &str) {
+        let conf = self.net.join("ipv4/conf");
+        // The kernel takes the larger of `all` and the interface's own value, so that `all` must be 0 (kernel
+        // `IN_DEV_RPFILTER`, `IN_DEV_TX_REDIRECTS`); other interfaces keep what they had.
+        for key in ["rp_filter", "send_redirects"] {
+            self.hand_down(&conf, key);
+            set(&conf.join(interface).join(key), 0);
+        }
+        set(&conf.join(interface).join("accept_local"), 1);
+        set(&conf.join(interface).join("forwarding"), 1);
+    }
+
+    /// Lets the kernel route IPv6 packets. There is no switch for one interface in kernels before 6.17, and a router
+    /// stops to hear router advertisements, so `interface` is told to go on.
+    pub fn allow_ipv6(&self, interface: &str) {
+        let conf = self.net.join("ipv6/conf");
+        let accept_ra = conf.join(interface).join("accept_ra");
+        if get(&accept_ra) == Some(1) {
+            set(&accept_ra, 2);
+        }
+        set(&conf.join("all/forwarding"), 1);
+    }
+
+    /// Has the kernel ignore what arrives at an interface that a port reads: no route leads back there, so that strict
+    /// reverse path filtering drops IPv4, ARP requests are not answered, and IPv6 is switched off.
+    pub fn leave_alone(&self, interface: &str) {
+        set(&self.net.join("ipv4/conf").join(interface).join("rp_filter"), 1);
+        set(&self.net.join("ipv4/conf").join(interface).join("arp_ignore"), ARP_IGNORE_ALL);
+        set(&self.net.join("ipv6/conf").join(interface).join("disable_ipv6"), 1);
+    }
+
+    /// Sets `all/key` to 0 after giving its value to every interface that has a smaller one.
+    fn hand_down(&self, conf: &Path, key: &str) {
+        let all = conf.join("all").join(key);
+        let Some(value) = get(&all).filter(|value| *value > 0) else { return };
+        let interfaces = fs::read_dir(conf).into_iter().flatten().flatten().map(|entry| entry.path());
+        for path in interfaces.filter(|path| !path.ends_with("all")).map(|path| path.join(key)) {
+            if get(&path).is_some_and(|own| own < value) {
+                set(&path, value);
+            }
+        }
+        set(&all, 0);
+    }
+}
+
+fn get(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Sets a value that is another one now; a failure is the operator's to mend, and the log says how.
+fn set(path: &Path, value: u32) {
+    if get(path) == Some(value) {
+        return;
+    }
+    match fs::write(path, value.to_string()) {
+        Ok(()) => tracing::info!(setting = %path.display(), value, "kernel setting changed"),
+        Err(error) => tracing::warn!(
+            setting = %path.display(), value, %error,
+            "kernel setting could not be changed: set it by hand"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

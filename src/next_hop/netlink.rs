@@ -1,0 +1,263 @@
+//! The resolver's I/O: a thread of its own that speaks rtnetlink with the kernel of its network namespace.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use forwarder::{Mac, Neighbours};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
+use model::StackIndex;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use tokio::sync::watch;
+
+use super::{Action, Event, Resolver, Seen};
+
+type Wanted = Vec<(StackIndex, IpAddr)>;
+type Message = NetlinkMessage<RouteNetlinkMessage>;
+
+/// What the kernel says unasked.
+trait News: Stream<Item = (Message, SocketAddr)> + Unpin {}
+impl<S: Stream<Item = (Message, SocketAddr)> + Unpin> News for S {}
+
+/// Routes change in bundles: how long to wait for the rest of one.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// The next hops of the stacks, kept up to date by a thread that ends when this is dropped.
+#[derive(Debug)]
+pub struct NextHops {
+    wanted: watch::Sender<Wanted>,
+    table: Arc<ArcSwap<Neighbours>>,
+}
+
+impl NextHops {
+    /// Follows the kernel's neighbours on the interface with this number.
+    ///
+    /// # Errors
+    /// If the thread or its netlink socket can't be had.
+    pub fn follow(interface: u32) -> io::Result<Self> {
+        let (wanted, receiver) = watch::channel(Wanted::new());
+        let table = Arc::new(ArcSwap::from_pointee(Neighbours::new()));
+        let published = Arc::clone(&table);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        thread::Builder::new().name("next-hops".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let groups = [MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+                let connected = new_multicast_connection(&groups).map(|(connection, handle, news)| {
+                    tokio::spawn(connection);
+                    (Kernel { handle, interface }, news)
+                });
+                match connected {
+                    Ok((kernel, news)) => {
+                        // Whoever started this thread waits for the word.
+                        let _ = ready.send(Ok(()));
+                        kernel.serve(news, receiver, &published).await;
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            });
+        })?;
+        started.recv().map_err(io::Error::other)??;
+        Ok(Self { wanted, table })
+    }
+
+    /// Replaces the list of cluster addresses whose next hops are wanted.
+    pub fn want(&self, wanted: Wanted) {
+        self.wanted.send_replace(wanted);
+    }
+
+    /// The next hops that are known now.
+    pub fn table(&self) -> Arc<Neighbours> {
+        self.table.load_full()
+    }
+}
+
+struct Kernel {
+    handle: Handle,
+    interface: u32,
+}
+
+impl Kernel {
+    async fn serve(
+        &self,
+        mut news: impl News,
+        mut wanted: watch::Receiver<Wanted>,
+        table: &ArcSwap<Neighbours>,
+    ) {
+        let mut resolver = Resolver::default();
+        self.read_neighbours(&mut resolver).await;
+        loop {
+            self.act(&mut resolver, table).await;
+            let deadline = resolver.next_deadline();
+            tokio::select! {
+                changed = wanted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let list = wanted.borrow_and_update().clone();
+                    resolver.handle(Event::Wanted(list), Instant::now());
+                }
+                Some((message, _)) = news.next() => self.hear(message, &mut news, &mut resolver).await,
+                () = until(deadline) => resolver.handle(Event::Tick, Instant::now()),
+            }
+        }
+    }
+
+    async fn act(&self, resolver: &mut Resolver, table: &ArcSwap<Neighbours>) {
+        while let Some(action) = resolver.poll() {
+            match action {
+                Action::LookUp(destination) => {
+                    let next_hop = self.look_up(destination).await;
+                    resolver.handle(Event::Routed { destination, next_hop }, Instant::now());
+                }
+                Action::Probe(neighbour) => self.probe(neighbour).await,
+                Action::Publish(neighbours) => table.store(Arc::new(neighbours)),
+            }
+        }
+    }
+
+    /// Takes one message and, if routes changed, those that follow it closely.
+    async fn hear(&self, message: Message, news: &mut impl News, resolver: &mut Resolver) {
+        let mut routes_changed = self.take(message, resolver).await;
+        if routes_changed {
+            tokio::time::sleep(SETTLE).await;
+        }
+        while let Some(Some((message, _))) = news.next().now_or_never() {
+            routes_changed |= self.take(message, resolver).await;
+        }
+        if routes_changed {
+            resolver.handle(Event::RoutesChanged, Instant::now());
+        }
+    }
+
+    /// Takes one message; returns whether a route changed.
+    async fn take(&self, message: Message, resolver: &mut Resolver) -> bool {
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(entry)) => {
+                self.see(&entry, false, resolver);
+                false
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(entry)) => {
+                self.see(&entry, true, resolver);
+                false
+            }
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_),
+            ) => true,
+            NetlinkPayload::Overrun(_) => {
+                tracing::warn!("the kernel's news came too fast: its neighbours are read again");
+                self.read_neighbours(resolver).await;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    async fn read_neighbours(&self, resolver: &mut Resolver) {
+        let mut entries = self.handle.neighbours().get().execute();
+        loop {
+            match entries.try_next().await {
+                Ok(Some(entry)) => self.see(&entry, false, resolver),
+                Ok(None) => return,
+                Err(error) => return tracing::warn!(%error, "the kernel's neighbours can't be read"),
+            }
+        }
+    }
+
+    fn see(&self, entry: &NeighbourMessage, deleted: bool, resolver: &mut Resolver) {
+        if let Some((address, seen)) = self.seen(entry, deleted) {
+            resolver.handle(Event::Seen(address, seen), Instant::now());
+        }
+    }
+
+    /// What a neighbour entry of this interface says.
+    fn seen(&self, entry: &NeighbourMessage, deleted: bool) -> Option<(IpAddr, Seen)> {
+        if entry.header.ifindex != self.interface {
+            return None;
+        }
+        let address = entry.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+            _ => None,
+        })?;
+        let mac = entry.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(mac) => <[u8; 6]>::try_from(mac.as_slice()).ok().map(Mac),
+            _ => None,
+        });
+        let seen = match (deleted, entry.header.state, mac) {
+            (true, ..) | (_, NeighbourState::Failed, _) => Seen::Gone,
+            (false, NeighbourState::Stale, Some(mac)) => Seen::At { mac, stale: true },
+            (
+                false,
+                NeighbourState::Reachable
+                | NeighbourState::Delay
+                | NeighbourState::Probe
+                | NeighbourState::Permanent
+                | NeighbourState::Noarp,
+                Some(mac),
+            ) => Seen::At { mac, stale: false },
+            (false, ..) => Seen::Resolving,
+        };
+        Some((address, seen))
+    }
+
+    /// The neighbour on the way to `destination`, if that leads through the local interface.
+    async fn look_up(&self, destination: IpAddr) -> Option<IpAddr> {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family(destination);
+        question.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+        question.attributes.push(RouteAttribute::Destination(destination.into()));
+        question.attributes.push(RouteAttribute::Oif(self.interface));
+        let answer = self.handle.route().get(question).execute().try_next().await;
+        let route = match answer {
+            Ok(route) => route.filter(|route| route.header.kind == RouteType::Unicast)?,
+            Err(error) => {
+                tracing::debug!(%destination, %error, "no route");
+                return None;
+            }
+        };
+        let through =
+            |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Oif(i) if *i == self.interface);
+        route.attributes.iter().any(through).then(|| gateway(&route).unwrap_or(destination))
+    }
+
+    /// Has the kernel resolve or confirm a neighbour (NTF_USE: as if a packet were to be sent to it).
+    async fn probe(&self, neighbour: IpAddr) {
+        let request = self.handle.neighbours().add(self.interface, neighbour);
+        let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();
+        if let Err(error) = request.execute().await {
+            tracing::debug!(%neighbour, %error, "the kernel does not probe");
+        }
+    }
+}
+
+fn gateway(route: &RouteMessage) -> Option<IpAddr> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Via(RouteVia::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    })
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

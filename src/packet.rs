@@ -1,0 +1,46 @@
+//! A DPDK packet as the forwarder sees it.
+
+use ffi::Mbuf;
+use forwarder::PacketBuffer;
+
+/// An [`Mbuf`] that the forwarder can work on. Neither crate knows the other, so that this is where they meet.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Packet(pub Mbuf);
+
+impl PacketBuffer for Packet {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    #[inline]
+    fn prepend(&mut self, n: usize) -> bool {
+        self.0.prepend(n)
+    }
+
+    #[inline]
+    fn trim_front(&mut self, n: usize) -> bool {
+        self.0.trim_front(n)
+    }
+
+    #[inline]
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    #[inline]
+    fn extend(&mut self, n: usize) -> bool {
+        self.0.extend(n)
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        self.0.prefetch();
+    }
+}

@@ -1,0 +1,136 @@
+//! The poll loop.
+//!
+//! In reading order: [`Line`] (one burst through the path), [`Worker`] (the loop around it), [`replay`] (the same line
+//! over a source that ends), [`output`], [`idle`], [`gauges`], [`inbox`] (packets from the control thread).
+
+pub mod gauges;
+pub mod idle;
+pub mod inbox;
+pub mod output;
+pub mod replay;
+
+use std::array;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use ffi::clock::{self, Clock};
+use ffi::{BURST, Burst, RxQueue};
+use forwarder::crt::Crt;
+use forwarder::{Counters, Limits, Now, Port, Tables};
+
+use self::gauges::Gauges;
+use self::idle::{Idler, Policy};
+use self::inbox::Inbox;
+use self::output::Output;
+use crate::packet::Packet;
+
+/// One burst from a receive queue through the forwarder's path into the send queues.
+#[derive(Debug)]
+pub struct Line {
+    path: forwarder::Worker<Packet>,
+    output: Output,
+    gauges: Arc<Gauges>,
+    slots: [Option<Packet>; BURST],
+}
+
+impl Line {
+    /// Takes all the memory that it will ever need.
+    pub fn new(limits: Limits, counters: Arc<Counters>, output: Output, gauges: Arc<Gauges>) -> Self {
+        let path = forwarder::Worker::new(limits, counters);
+        Self { path, output, gauges, slots: array::from_fn(|_| None) }
+    }
+
+    /// Receives a burst and lets it pass; what is to be sent waits in the output. Returns how many packets there were.
+    #[inline]
+    fn pass(&mut self, queue: &mut RxQueue, from: Port, tables: &Tables, crt: &Crt, now: Now) -> usize {
+        let mut burst = Burst::new();
+        let oversized = queue.receive(&mut burst);
+        self.gauges.port(from).oversized.add(oversized as u64);
+        let count = burst.len();
+        if count == 0 {
+            return 0;
+        }
+        for (slot, mbuf) in self.slots.iter_mut().zip(burst) {
+            *slot = Some(Packet(mbuf));
+        }
+        let filled = self.slots.get_mut(..count).unwrap_or_default();
+        self.path.process(filled, from, tables, crt, now, &mut self.output);
+        count
+    }
+
+    #[inline]
+    fn expire(&mut self, tables: &Tables, crt: &Crt, now: Now) {
+        self.path.expire(tables, crt, now, &mut self.output);
+    }
+}
+
+/// What all workers of a node share with its control thread.
+#[derive(Debug)]
+pub struct Shared {
+    /// Connection → stack.
+    pub crt: Crt,
+    /// The control thread's decisions. It frees a replaced snapshot itself, when no worker has it any more, so that a
+    /// worker never runs the allocator.
+    pub tables: ArcSwap<Tables>,
+    /// The time that entries of the CRT are measured in.
+    pub clock: Clock,
+    /// The workers end.
+    ///
+    /// Relaxed: nothing is read because of it.
+    pub stop: AtomicBool,
+}
+
+/// A poll-mode worker. It runs on one lcore and owns one queue pair of each port; everything that it shares is in
+/// [`Shared`], read without locks.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its receive queue of the NIC.
+    pub nic: RxQueue,
+    /// Its receive queue of the local port.
+    pub local: RxQueue,
+    /// The path and the send queues.
+    pub line: Line,
+    /// Packets from the control thread.
+    pub inbox: Arc<Inbox>,
+    /// What it does when no packet comes.
+    pub idle: Policy,
+}
+
+impl Worker {
+    /// Polls until it is told to stop.
+    pub fn run(&mut self, shared: &Shared) {
+        let mut tables = Cache::new(&shared.tables);
+        let mut idler = Idler::new(self.idle);
+        let mut turn_began = clock::cycles();
+        let mut expired = Now::default();
+        while !shared.stop.load(Ordering::Relaxed) {
+            let now = Now { ms: shared.clock.ms_of(turn_began) };
+            let tables = tables.load();
+            let packets = self.line.pass(&mut self.nic, Port::Nic, tables, &shared.crt, now)
+                + self.line.pass(&mut self.local, Port::Local, tables, &shared.crt, now)
+                + self.inbox.inject(&mut self.line.output, &self.line.gauges);
+            if now != expired {
+                self.line.expire(tables, &shared.crt, now);
+                expired = now;
+            }
+            self.line.output.flush();
+            idler.rest(packets);
+            turn_began = self.count(turn_began, packets);
+        }
+    }
+
+    /// Notes a turn and returns when it ended.
+    #[inline]
+    fn count(&self, began: u64, packets: usize) -> u64 {
+        let (gauges, ended) = (&self.line.gauges, clock::cycles());
+        let cycles = if packets > 0 { &gauges.busy_cycles } else { &gauges.idle_cycles };
+        cycles.add(ended.saturating_sub(began));
+        gauges.turns.add(1);
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use etherparse::PacketBuilder;
+use ffi::eal::Arguments;
+use ffi::{Device, Eal, Mempool, Settings, TxQueue};
+use forwarder::tables::Family;
+use forwarder::{Mac, Neighbours, Node, Reason};
+use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
+use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
+
+use super::inbox::Frame;
+use super::replay::replay;
+use super::*;
+
+const NODE: [u8; 6] = [2, 0, 0, 0, 0, 10];
+const TARGET: [u8; 6] = [2, 0, 0, 0, 0, 21];
+const CLIENT: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// DPDK is started once for all tests of this process.
+fn dpdk() -> MutexGuard<'static, (Eal, Mempool, Option<ffi::Lcore>)> {
+    type Dpdk = (Eal, Mempool, Option<ffi::Lcore>);
+    static DPDK: OnceLock<Mutex<Dpdk>> = OnceLock::new();
+    let start = || {
+        let extra = ["--no-huge", "--no-pci", "-m", "64"].map(str::to_owned).to_vec();
+        let arguments = Arguments { control_core: 0, worker_cores: vec![0], extra };
+        let (eal, mut lcores) = Eal::start(&arguments).expect("DPDK starts without hugepages and devices");
+        let pool = Mempool::create(eal, "test", 8191, 2048).expect("64 MB hold the pool");
+        Mutex::new((eal, pool, lcores.pop()))
+    };
+    DPDK.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One queue pair of a device.
+fn open(eal: Eal, device: &str, pool: Mempool) -> (RxQueue, TxQueue) {
+    let settings = Settings { rx_descriptors: 256, tx_descriptors: 256, ..Settings::default() };
+    Device::open(eal, device).unwrap().start(&settings, pool).unwrap().1.pop().unwrap()
+}
+
+fn line(nic: TxQueue, local: TxQueue, pool: Mempool) -> (Line, Arc<Counters>, Arc<Gauges>) {
+    let (counters, gauges) = (Arc::new(Counters::new()), Arc::new(Gauges::default()));
+    let output = Output::new(nic, local, pool, Arc::clone(&gauges));
+    (Line::new(Limits::default(), Arc::clone(&counters), output, Arc::clone(&gauges)), counters, gauges)
+}
+
+/// One DVIPA, port 80, one target on the segment.
+fn tables() -> Tables {
+    let (dvipa, stack) = (DvipaIndex(0), StackIndex(1));
+    let address = |last| ClusterAddress { v4: Some([198, 18, 0, last].into()), v6: None };
+    let dpt = Dpt {
+        generation: 1,
+        dvipas: vec![DvipaEntry { index: dvipa, dvipa: Dvipa::new([198, 18, 9, 1].into()) }],
+        stacks: vec![StackEntry {
+            index: stack,
+            name: StackName::new("t1").unwrap(),
+            reach: Reach::Remote { cluster_address: address(21), encapsulation: Encapsulation::L2 },
+        }],
+        distributions: vec![Distribution {
+            dvipa,
+            port: 80,
+            protocol: Protocol::Tcp,
+            method: Method::RoundRobin,
+            targets: vec![WeightedTarget { stack, weight: 1 }],
+            policies: vec![],
+        }],
+    };
+    let mut neighbours = Neighbours::new();
+    neighbours.set(stack, Family::V4, Mac(TARGET));
+    let node = Node { mac: Mac(NODE), cluster_address: address(10), fabric_mtu: 1500, vlan: None };
+    Tables::build(&dpt, &neighbours, &node)
+}
+
+fn crt() -> Crt {
+    let small = forwarder::crt::Config {
+        connections_v4: 1024,
+        connections_v6: 1024,
+        half_open: 256,
+        fragments: 256,
+        ..Default::default()
+    };
+    Crt::new(&small).unwrap()
+}
+
+fn syn(destination: [u8; 4]) -> Vec<u8> {
+    let builder =
+        PacketBuilder::ethernet2(CLIENT, NODE).ipv4([198, 18, 0, 2], destination, 64).tcp(4000, 80, 7, 100);
+    let mut bytes = Vec::new();
+    builder.syn().write(&mut bytes, &[]).unwrap();
+    bytes
+}
+
+#[test]
+fn a_capture_is_replayed_until_it_is_drained() {
+    let guard = dpdk();
+    let (eal, pool, _) = *guard;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    {
+        let (_, mut tx) = open(eal, &format!("net_pcap0,tx_pcap={}", path("in.pcap")), pool);
+        let packets = [syn([198, 18, 9, 1]), syn([198, 18, 0, 10])];
+        let mut burst: Burst = (0..50).map(|i| pool.packet(&packets[i % 2]).unwrap()).take(BURST).collect();
+        assert_eq!(tx.send(&mut burst), 0);
+    }
+    let files = format!("rx_pcap={},tx_pcap={}", path("in.pcap"), path("nic.pcap"));
+    let (mut rx, nic) = open(eal, &format!("net_pcap1,{files}"), pool);
+    let (_rx, local) = open(eal, &format!("net_pcap2,tx_pcap={}", path("local.pcap")), pool);
+    let (mut line, counters, gauges) = line(nic, local, pool);
+    let packets = replay(&mut line, &mut rx, Port::Nic, &tables(), &crt(), Now::default);
+    assert_eq!((packets, gauges.nic.sent.get(), gauges.local.sent.get()), (32, 16, 16));
+    assert_eq!(counters.get(Reason::ForwardedNew), 1);
+    assert_eq!(counters.get(Reason::Forwarded), 15);
+    assert_eq!(counters.get(Reason::PassedToLocal), 16);
+}
+
+#[test]
+fn a_worker_on_its_core_forwards_passes_on_and_injects() {
+    let mut guard = dpdk();
+    let (eal, pool) = (guard.0, guard.1);
+    let free = pool.free();
+    // What the worker sends on a ring comes back to itself.
+    let ((nic, nic_tx), (local, local_tx)) = (open(eal, "net_ring0", pool), open(eal, "net_ring1", pool));
+    let (line, counters, gauges) = line(nic_tx, local_tx, pool);
+    let inbox = Arc::new(Inbox::new(pool));
+    let shared = Arc::new(Shared {
+        crt: crt(),
+        tables: ArcSwap::from_pointee(tables()),
+        clock: Clock::new(eal),
+        stop: AtomicBool::new(false),
+    });
+    let ours = syn([198, 18, 9, 1]);
+    let frame = Frame { port: Port::Nic, bytes: ours.iter().copied().collect() };
+    assert!(inbox.put(frame));
+    let mut worker = Worker { nic, local, line, inbox: Arc::clone(&inbox), idle: Policy::Backoff };
+    let running = {
+        let shared = Arc::clone(&shared);
+        let lcore = guard.2.take().expect("only this test uses the worker's core");
+        lcore.launch(move || {
+            worker.run(&shared);
+            worker
+        })
+    };
+    while counters.get(Reason::ForwardedNew) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    shared.stop.store(true, Ordering::Relaxed);
+    let (worker, lcore) = running.unwrap().join();
+    guard.2 = Some(lcore);
+    assert!(gauges.turns.get() > 0 && gauges.busy_cycles.get() > 0 && gauges.nic.sent.get() > 1);
+    let Worker { mut nic, mut local, line, .. } = worker;
+    drop(line);
+    let mut left = Burst::new();
+    nic.receive(&mut left);
+    local.receive(&mut left);
+    drop(left);
+    assert_eq!(pool.free(), free);
+}

@@ -1,0 +1,16 @@
+//! End-to-end tests: the real programs, real kernels and real sockets, each test in a lab of its own.
+//!
+//! One file a group of requirements; the doc comment of each test begins with the rows that it meets. They need root,
+//! so they are `ignored` for plain `cargo test`; `scripts/test cluster` runs them.
+
+mod announcing;
+mod connections;
+mod definition;
+mod failures;
+mod fixture;
+mod forwarding;
+mod joining;
+mod listening;
+mod messages;
+mod oversize;
+mod selection;

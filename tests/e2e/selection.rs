@@ -1,0 +1,175 @@
+//! Which target a new connection is given.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lab::Spec;
+use lab::client::{HttpConnection, ask_often};
+use lab::spec::{CLIENT, ipv4_only};
+use serde_json::Value;
+
+use crate::fixture::{SOON, connect, established, lab, still_answered_by, web4};
+
+fn spec(keys: &str) -> Spec {
+    Spec::default().vipadynamic(ipv4_only(&[&format!("ports = [80]\n{keys}")]))
+}
+
+fn counts(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    expected.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+}
+
+/// W5: round robin gives each target the same share.
+#[test]
+#[ignore = "needs root"]
+fn round_robin_is_even() {
+    let lab = lab(spec("destip = \"all\"\nmethod = \"round-robin\""));
+    assert_eq!(ask_often(lab.client(), web4(), 30), counts(&[("t1", 10), ("t2", 10), ("t3", 10)]));
+}
+
+/// W5: weighted round robin gives shares as the weights say.
+#[test]
+#[ignore = "needs root"]
+fn weighted_round_robin_follows_the_weights() {
+    let keys = "destip = [\"t1\", \"t2\", \"t3\"]\nmethod = \"weighted-round-robin\"\nweights = { t1 = 6, t2 = 3, t3 = 1 }";
+    let lab = lab(spec(keys));
+    assert_eq!(ask_often(lab.client(), web4(), 40), counts(&[("t1", 24), ("t2", 12), ("t3", 4)]));
+}
+
+/// W5: least connections gives a new connection to whoever has the fewest.
+#[test]
+#[ignore = "needs root"]
+fn least_connections_fills_up_whoever_has_the_fewest() {
+    let lab = lab(spec("destip = \"all\"\nmethod = \"least-connections\""));
+    let mut held: Vec<_> = (0..9).map(|_| connect(&lab, web4())).collect();
+    for (connection, _) in &held {
+        established(&lab, connection);
+    }
+    let of = |held: &[(HttpConnection, String)], name: &str| held.iter().filter(|(_, t)| t == name).count();
+    assert_eq!(["t1", "t2", "t3"].map(|t| of(&held, t)), [3, 3, 3]);
+    held.retain(|(_, target)| target != "t2");
+    lab.wait_for("t2 to have none", SOON, || {
+        let rows = lab.crt(&["--stack", "t2", "--state", "established"]).map_err(|e| e.to_string())?;
+        if rows.is_empty() { Ok(()) } else { Err(format!("{rows:#?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    for _ in 0..3 {
+        let (connection, target) = connect(&lab, web4());
+        established(&lab, &connection);
+        assert_eq!(target, "t2");
+        held.push((connection, target));
+    }
+}
+
+/// W5: consistent hashing uses every target, and a client's address and port always lead to the same one.
+#[test]
+#[ignore = "needs root"]
+fn maglev_gives_one_client_port_the_same_target_again() {
+    let lab = lab(spec("destip = \"all\"\nmethod = \"maglev\""));
+    let answers = ask_often(lab.client(), web4(), 60);
+    assert!(["t1", "t2", "t3"].iter().all(|t| answers.get(*t).is_some_and(|n| *n > 5)), "{answers:?}");
+    // Below the ephemeral ports, so that nobody else had them.
+    for port in 20_000..20_004 {
+        let from = SocketAddr::new(CLIENT.0.into(), port);
+        let ask = |_| {
+            let mut connection = HttpConnection::open_from(lab.client(), from, web4()).expect("it connects");
+            let target = connection.target().expect("a target answers");
+            established(&lab, &connection);
+            connection.abort().expect("it is reset");
+            // What is not established is selected anew.
+            lab.wait_for("the entry to close", SOON, || {
+                let rows = lab.crt(&["--client", &from.to_string()]).map_err(|e| e.to_string())?;
+                if rows.iter().all(|r| r.state == "closing") { Ok(()) } else { Err(format!("{rows:?}")) }
+            })
+            .unwrap_or_else(|e| panic!("{e}"));
+            target
+        };
+        let targets: Vec<String> = (0..3).map(ask).collect();
+        assert!(targets.iter().all(|t| *t == targets[0]), "port {port}: {targets:?}");
+    }
+}
+
+/// W5: weights come from live load: a target whose accept queue is full weighs next to nothing.
+#[test]
+#[ignore = "needs root"]
+fn a_busy_target_weighs_less() {
+    let lab = lab(spec("destip = \"all\"\nmethod = \"weighted-round-robin\"\nweights = \"load\""));
+    lab.freeze_all("t1", "nginx").expect("nginx of t1 does nothing");
+    // Straight to t1, so that its queue fills without the forwarder's doing.
+    let to = SocketAddr::new(IpAddr::from([198, 18, 0, 21]), 80);
+    let _waiting: Vec<_> = (0..600).map_while(|_| lab.client().enter(|| try_connect(to))).collect();
+    // The processors are everybody's here, so that on a busy machine all weigh little: the queue has to show by itself.
+    lab.wait_for("t1 to weigh next to nothing", Duration::from_secs(30), || {
+        let dpt = lab.baton_json(&["dpt"]).map_err(|e| e.to_string())?;
+        let targets = dpt["services"][0]["targets"].as_array().ok_or("no targets")?;
+        let of = |target: &Value| {
+            let queue = target["load"]["accept_queue_permille"].as_u64();
+            (queue, target["weight"].as_u64(), target["weight_source"]["from"] == "load")
+        };
+        let seen: Vec<_> = targets.iter().map(of).collect();
+        let full = matches!(seen[0], (Some(900..), Some(..=10), true));
+        let others = seen[1..].iter().all(|other| other.0 == Some(0) && other.1 >= seen[0].1 && other.2);
+        if full && others { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+}
+
+fn try_connect(to: SocketAddr) -> Option<std::net::TcpStream> {
+    std::net::TcpStream::connect_timeout(&to, Duration::from_millis(300)).ok()
+}
+
+/// W5: a service policy gives clients of a prefix other targets.
+#[test]
+#[ignore = "needs root"]
+fn a_policy_gives_clients_of_a_prefix_their_own_targets() {
+    let keys = "destip = \"all\"\n[[vipadynamic.vipadistribute.policy]]\nclient = \"198.18.1.0/24\"\ndestip = [\"t3\"]";
+    let lab = lab(spec(keys));
+    lab.client().sh("ip addr add 198.18.1.2/15 dev eth0").expect("an address is added");
+    let from: SocketAddr = "198.18.1.2:0".parse().expect("an address");
+    for _ in 0..6 {
+        let mut connection = HttpConnection::open_from(lab.client(), from, web4()).expect("it connects");
+        assert_eq!(connection.target().expect("a target answers"), "t3");
+    }
+    assert_eq!(ask_often(lab.client(), web4(), 9), counts(&[("t1", 3), ("t2", 3), ("t3", 3)]));
+}
+
+/// W5: an outside controller's weights hold until they expire.
+#[test]
+#[ignore = "needs root"]
+fn a_controllers_weights_hold_until_they_expire() {
+    let lab = lab(spec("destip = \"all\"\nmethod = \"weighted-round-robin\""));
+    lab.baton(&["weights", "198.18.9.1", "80", "t1=0", "t2=0", "t3=5", "--for", "4"])
+        .expect("weights are set");
+    lab.wait_for_targets(80, &["t3"]).expect("only t3 has weight");
+    assert_eq!(ask_often(lab.client(), web4(), 5), counts(&[("t3", 5)]));
+    lab.wait_for_targets(80, &["t1", "t2", "t3"]).expect("the weights expire");
+}
+
+/// W5: a draining target gets no new connection, keeps the ones that it has, and is back when it is resumed.
+#[test]
+#[ignore = "needs root"]
+fn a_draining_target_keeps_its_connections_and_gets_no_new_one() {
+    let lab = lab(spec("destip = \"all\""));
+    let mut held: Vec<_> = (0..3).map(|_| connect(&lab, web4())).collect();
+    for (connection, _) in &held {
+        established(&lab, connection);
+    }
+    lab.baton(&["drain", "t2"]).expect("t2 drains");
+    lab.wait_for_targets(80, &["t1", "t3"]).expect("t2 is not selected");
+    assert_eq!(ask_often(lab.client(), web4(), 10), counts(&[("t1", 5), ("t3", 5)]));
+    for (connection, target) in &mut held {
+        still_answered_by(connection, target);
+    }
+    lab.baton(&["resume", "t2"]).expect("t2 resumes");
+    lab.wait_for_targets(80, &["t1", "t2", "t3"]).expect("t2 is selected again");
+}
+
+/// W5: with no target left a new connection is not answered by a guess, and is counted.
+#[test]
+#[ignore = "needs root"]
+fn with_no_target_a_new_connection_is_dropped_and_counted() {
+    let lab = lab(spec("destip = \"all\"").web([]));
+    let before = lab.counter("no_target").expect("baton stats answers");
+    assert!(lab.client().enter(|| try_connect(web4())).is_none());
+    assert!(lab.counter("no_target").expect("baton stats answers") > before);
+}
