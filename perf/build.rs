@@ -2,6 +2,10 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=c");
+    let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let version = std::process::Command::new(compiler).arg("--version").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    println!("cargo::rustc-env=PERF_RUSTC={}", version.unwrap_or_default());
     let mut limit = cc::Build::new();
     limit.file("c/limit.c").opt_level(3).compile("perf_limit");
     #[cfg(feature = "dpdk")]

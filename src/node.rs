@@ -99,7 +99,7 @@ impl Node {
         let identity = identity(config, Mac(nic.mac()));
         let tables = ArcSwap::from_pointee(Tables::build(&Dpt::default(), &Neighbours::new(), &identity));
         let (clock, stop) = (Clock::new(eal), AtomicBool::new(false));
-        let shared = Arc::new(Shared { crt, tables, clock, stop });
+        let shared = Arc::new(Shared { crt, tables, handoffs: ArcSwap::default(), clock, stop });
         let mut node = Self { shared, workers: vec![], nic, local, interface, identity, running: vec![] };
         for (lcore, queues) in lcores.into_iter().zip(queues) {
             node.launch(lcore, queues, pool, policy(settings.idle))?;

@@ -5,10 +5,13 @@
  * In: IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473, RFC 4213), or in GUE, addressed to this stack's cluster address.
  * Taken off only if the outer source is a known forwarder and the inner destination a DVIPA of this host. Everything
  * else goes on untouched, what looks like an attempt is counted. ECN at decapsulation is RFC 6040 section 4.2.
+ * Segments of connections that are frozen or have departed end here, with and without encapsulation.
  */
 #include "address.h"
 #include "counters.h"
 #include "dvipas.h"
+#include "freezes.h"
+#include "handoff.h"
 #include "packet.h"
 
 /* Since Linux 6.3; a build machine's headers may be older. */
@@ -26,9 +29,22 @@ struct {
 	__type(value, __u8);
 } forwarders SEC(".maps");
 
+/*
+ * What to do with a packet that came with a handoff option, which may not run on every kernel: baton_handoff, or nothing,
+ * and then the packet is treated as if it had none.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} handoff SEC(".maps");
+
 /* What is around the packet. */
 struct outer {
 	struct address source;
+	__u32 handoff[HANDOFF_WORDS]; /* the handoff option, if has_handoff */
+	__u8 has_handoff;
 	__u32 bytes;	   /* of all headers to take off */
 	__u8 protocol;	   /* IPPROTO_UDP, or that of the inner header: IPPROTO_IPIP, IPPROTO_IPV6 */
 	__u8 tos;
@@ -83,6 +99,16 @@ static __always_inline int read_outer_v6(struct __sk_buff *skb, struct outer *ou
 	return 1;
 }
 
+/* Keeps the handoff option, if a GUE header has that and nothing else in its private data. */
+static __always_inline void read_handoff(struct __sk_buff *skb, __u32 at, __u32 bytes, struct outer *outer)
+{
+	__u8 kind;
+
+	if (bytes != HANDOFF_BYTES || load(skb, at, &kind, sizeof(kind)) || kind != HANDOFF_KIND)
+		return;
+	outer->has_handoff = load(skb, at, outer->handoff, sizeof(outer->handoff)) == 0;
+}
+
 /*
  * Goes on over a GUE header to what is in it. Returns 1 if there is an IP packet. A UDP checksum is not verified: the
  * outer IPv4 header's own and the inner checksums cover what is used (RFC 6935, RFC 8085 section 3.4.1).
@@ -100,6 +126,7 @@ static __always_inline int read_gue(struct __sk_buff *skb, struct outer *outer)
 		count(GUE_UNKNOWN);
 		return 0;
 	}
+	read_handoff(skb, outer->bytes + sizeof(header), (header.gue.lead & 0x1f) * 4, outer);
 	outer->bytes += sizeof(header) + (header.gue.lead & 0x1f) * 4;
 	outer->protocol = header.gue.protocol;
 	return 1;
@@ -171,6 +198,12 @@ static __always_inline int take_off(struct __sk_buff *skb, const struct outer *o
 	return bpf_skb_store_bytes(skb, ETH_HLEN - sizeof(ethertype), &ethertype, sizeof(ethertype), 0);
 }
 
+/* The packet, as it is now, goes on to the kernel, unless its connection is frozen or has departed. */
+static __always_inline int leave(struct __sk_buff *skb, int is_v4)
+{
+	return arrives_kept_away(skb, is_v4) ? DROP : NEXT_PROGRAM;
+}
+
 SEC("tc")
 int baton_decapsulate(struct __sk_buff *skb)
 {
@@ -180,10 +213,10 @@ int baton_decapsulate(struct __sk_buff *skb)
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (!read_outer_v4(skb, &outer))
-			return NEXT_PROGRAM;
+			return leave(skb, 1);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		if (!read_outer_v6(skb, &outer))
-			return NEXT_PROGRAM;
+			return leave(skb, 0);
 	} else {
 		return NEXT_PROGRAM;
 	}
@@ -221,6 +254,14 @@ int baton_decapsulate(struct __sk_buff *skb)
 		count(ECN_MARKED);
 	}
 	count(is_gue ? DECAPSULATED_GUE : DECAPSULATED_IPIP);
+	if (arrives_kept_away(skb, is_v4))
+		return DROP;
+	if (outer.has_handoff) {
+		skb->cb[0] = outer.handoff[0];
+		skb->cb[1] = outer.handoff[1];
+		skb->cb[2] = outer.handoff[2];
+		bpf_tail_call(skb, &handoff, 0);
+	}
 	return NEXT_PROGRAM;
 }
 

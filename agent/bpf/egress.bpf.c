@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Prepares what leaves this host with a DVIPA as its source (tc, egress): only packets with SYN are touched.
+ * Prepares what leaves this host with a DVIPA as its source (tc, egress): only packets with SYN are changed.
  *
+ * - Segments of connections that are frozen or have departed are dropped.
  * - The MSS that this host offers (SYN and SYN-ACK) is clamped, so that the client's segments still fit into the fabric
  *   once a forwarder has encapsulated them.
  * - A SYN without ACK opens a connection from here. It goes, in GUE, to the routing stack, which makes the CRT entry and
@@ -10,6 +11,7 @@
 #include "address.h"
 #include "counters.h"
 #include "dvipas.h"
+#include "freezes.h"
 #include "packet.h"
 
 const volatile __u16 mss_v4 = 0; /* largest MSS to offer, in bytes */
@@ -208,6 +210,8 @@ int baton_egress(struct __sk_buff *skb)
 {
 	struct syn syn;
 
+	if (leaves_kept_away(skb, skb->protocol == bpf_htons(ETH_P_IP)))
+		return DROP;
 	if (!read_syn(skb, &syn))
 		return NEXT_PROGRAM;
 	clamp_mss(skb, &syn, syn.protocol == IPPROTO_IPIP ? mss_v4 : mss_v6);

@@ -7,6 +7,7 @@
  * ring buffer is full, the event is counted as lost, and the agent looks at all sockets again (sock_diag).
  */
 #include "address.h"
+#include "connection.h"
 #include "counters.h"
 #include "dvipas.h"
 
@@ -77,6 +78,18 @@ static __always_inline struct address remote_address(struct bpf_sock_ops *ops)
 	return ops->family == AF_INET ? v4 : v6;
 }
 
+/*
+ * Connections that may be put into a listener here, and 1 once one was. The kernel's own word and not the agent's, because a
+ * connection can begin and end before the agent looks, or while there is none. Read and written by `system::admissions`.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct connection);
+	__type(value, __u32);
+} admitted SEC(".maps");
+
 /* A full ring is not an error of the socket's owner: the event is lost, and that is counted. */
 static __always_inline void tell(struct event *event)
 {
@@ -112,6 +125,20 @@ static __always_inline void tell_listen(struct bpf_sock_ops *ops, enum kind kind
 	tell(&event);
 }
 
+static __always_inline void note_admitted(const struct event *event)
+{
+	struct connection connection = {
+		.client = event->remote,
+		.dvipa = event->local,
+		.client_port = bpf_htons(event->remote_port),
+		.dvipa_port = bpf_htons(event->local_port),
+	};
+	__u32 *made = bpf_map_lookup_elem(&admitted, &connection);
+
+	if (made)
+		*made = 1;
+}
+
 static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind kind)
 {
 	struct event event = { .local = local_address(ops), .kind = kind };
@@ -123,6 +150,8 @@ static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind 
 	event.local_port = ops->local_port;
 	event.remote_port = bpf_ntohl(ops->remote_port);
 	event.v6 = ops->family == AF_INET6;
+	if (kind == ESTABLISHED)
+		note_admitted(&event);
 	tell(&event);
 }
 

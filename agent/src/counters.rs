@@ -34,7 +34,7 @@ const fn counter(name: &'static str, fault: Fault, sentence: &'static str) -> Co
 }
 
 /// All counters, in the order of `enum counter` in `bpf/counters.h`.
-pub const COUNTERS: [Counter; 15] = [
+pub const COUNTERS: [Counter; 22] = [
     counter("decapsulated_ipip", Fault::None, "A forwarder's IP-in-IP packet was delivered to its DVIPA."),
     counter("decapsulated_gue", Fault::None, "A forwarder's GUE packet was delivered to its DVIPA."),
     counter(
@@ -85,6 +85,41 @@ pub const COUNTERS: [Counter; 15] = [
         "The SYN of a connection opened here with a DVIPA left as it is: no routing stack is known for it.",
     ),
     counter("syn_encapsulation_failed", Fault::Us, "The kernel could not encapsulate a SYN; dropped."),
+    counter(
+        "frozen_dropped",
+        Fault::None,
+        "A segment of a connection that was being moved was kept from this host or its client; who sent it sends it again.",
+    ),
+    counter(
+        "departed_dropped",
+        Fault::None,
+        "A late segment of a connection that has left this host was dropped, so that nobody answers it with a reset.",
+    ),
+    counter(
+        "handed_over",
+        Fault::None,
+        "A listener was given a live connection by a packet with a handoff option.",
+    ),
+    counter(
+        "handoff_elsewhere",
+        Fault::None,
+        "A packet with a handoff option came before the one that the connection begins with; dropped, the client sends it again.",
+    ),
+    counter(
+        "handoff_no_listener",
+        Fault::Operator,
+        "A packet with a handoff option found neither its connection nor a listener; dropped.",
+    ),
+    counter(
+        "handoff_void",
+        Fault::Peer,
+        "A handoff option named an older epoch of its DVIPA than this host knows; dropped.",
+    ),
+    counter(
+        "handoff_failed",
+        Fault::Operator,
+        "The kernel did not take a handed-over connection: its window scaling, SACK or timestamps are off, or the MSS is too small; dropped.",
+    ),
     counter("events_lost", Fault::Us, "The ring buffer was full; all sockets were looked at again instead."),
 ];
 

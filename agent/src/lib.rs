@@ -3,13 +3,17 @@
 //!
 //! In reading order: [`config`] (`agent.toml`), [`machine`] (what is decided: pure), [`system`] (what the kernel is asked:
 //! BPF programs, sockets, addresses), [`counters`] (what the programs count), [`runtime`] (joins them and the sessions),
-//! [`admin`] (what operators see).
+//! [`admin`] (what operators see), [`control_socket`] (what applications ask and are told), [`repair`] (sockets taken out of
+//! this kernel and put into it), [`transfers`] (how connections leave and come).
 
 pub mod admin;
 pub mod config;
+pub mod control_socket;
 pub mod counters;
 pub mod machine;
+pub mod repair;
 pub mod runtime;
 pub mod system;
+pub mod transfers;
 
 pub use config::Config;

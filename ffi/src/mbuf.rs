@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use crate::raw;
 
 /// The most packets that one call receives or sends.
-pub const BURST: usize = 32;
+pub const BURST: usize = 64;
 
 /// Up to [`BURST`] packets, in place. Dropping it frees those that are still in it.
 pub type Burst = ArrayVec<Mbuf, BURST>;

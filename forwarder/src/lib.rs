@@ -37,7 +37,7 @@ pub use buffer::{PacketBuffer, TestPacket};
 pub use counters::Counters;
 pub use crt::Now;
 pub use packet::Mac;
-pub use path::{Limits, Worker};
+pub use path::{AnyKey, Handoffs, Limits, Worker};
 pub use reason::{Fault, Kind, Reason};
 pub use tables::{Neighbours, Node, Tables};
 pub use verdict::{Port, Sink, Verdict};

@@ -76,6 +76,7 @@ reasons! {
     Kind::Done => {
         Forwarded "forwarded" "Sent to the stack that has its connection.",
         ForwardedNew "forwarded_new" "First packet of a connection, sent to the target that was selected for it.",
+        ForwardedHandoff "forwarded_handoff" "Sent with the handoff option to the stack that its connection is being handed over to.",
         ForwardedFragment "forwarded_fragment" "Non-first fragment, sent after its first one.",
         ForwardedIcmpError "forwarded_icmp_error" "ICMP error about a connection, sent to the stack that has it.",
         Outgoing "outgoing" "First SYN of a connection that a target opens, decapsulated and sent on its way.",
@@ -115,7 +116,8 @@ reasons! {
     }
     Kind::Dropped(Fault::Us) => {
         TableFull "table_full" "A new connection found no place in the CRT.",
-        Frozen "frozen" "Its connection is being moved; the client sends it again.",
+        Frozen "frozen" "Its connection is being moved, and as many of its packets wait as may, or for as long; the client sends it again.",
+        HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client sends it again.",
         AnsweredHere "answered_here" "Its connection is one that this node answers, which this release does not do.",
         Parked "parked" "Its connection is parked at this node, which this release does not do.",
         FragmentNoRoom "fragment_no_room" "An early fragment, and as many are held as may be.",
@@ -126,6 +128,7 @@ reasons! {
         ReceivedNic "received_nic" "Packets taken from the NIC.",
         ReceivedLocal "received_local" "Packets taken from the local port.",
         FragmentHeld "fragment_held" "Early fragments that had to wait for the first one.",
+        FrozenHeld "frozen_held" "Packets that had to wait while their connection moved.",
         FragmentMade "fragment_made" "Second fragments made of packets too long once encapsulated.",
     }
 }

@@ -98,9 +98,16 @@ fn f3_a_burst_becomes_what_its_packets_become_one_by_one() {
 
 #[test]
 fn f3_every_end_that_a_packet_can_have_has_a_case() {
-    // These need a full table, a full pool, or a buffer without headroom: unit tests of the stages have them.
-    const ELSEWHERE: [Reason; 4] =
-        [Reason::TableFull, Reason::FragmentNoRoom, Reason::NoHeadroom, Reason::NoBuffer];
+    // These need a full table, a full pool, a buffer without headroom, or a handoff option from the control thread: unit tests
+    // of the stages have them.
+    const ELSEWHERE: [Reason; 6] = [
+        Reason::TableFull,
+        Reason::FragmentNoRoom,
+        Reason::NoHeadroom,
+        Reason::NoBuffer,
+        Reason::ForwardedHandoff,
+        Reason::HandoffUnknown,
+    ];
     let cases = cases();
     let named: BTreeSet<_> =
         cases.iter().flat_map(|c| &c.step).flat_map(|s| &s.counts).map(String::as_str).collect();

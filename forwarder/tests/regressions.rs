@@ -12,6 +12,8 @@ use pcaps::{Case, frames};
 
 #[path = "../../fuzz/src/codec.rs"]
 mod codec;
+#[path = "../../fuzz/src/control_socket.rs"]
+mod control_socket;
 #[path = "../../fuzz/src/headers.rs"]
 mod headers;
 #[path = "../../fuzz/src/packet_path.rs"]
@@ -50,6 +52,11 @@ fn what_fuzzing_the_tunnels_found_stays_mended() {
 #[test]
 fn what_fuzzing_the_messages_found_stays_mended() {
     replay("codec", codec::run);
+}
+
+#[test]
+fn what_fuzzing_the_control_sockets_found_stays_mended() {
+    replay("control_socket", control_socket::run);
 }
 
 #[test]

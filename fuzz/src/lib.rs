@@ -5,6 +5,8 @@
 
 pub mod codec;
 pub mod config;
+pub mod connection_state;
+pub mod control_socket;
 pub mod headers;
 pub mod packet_path;
 pub mod tunnel;

@@ -55,6 +55,11 @@ impl HttpConnection {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
+    /// The connection itself, for a client that speaks for itself.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
     /// The client's end.
     ///
     /// # Panics

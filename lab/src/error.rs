@@ -63,7 +63,7 @@ pub enum LabError {
     },
     /// A program is not where it should be.
     #[error(
-        "no program `{0}` beside this one: build it first (`cargo build`), or set BATON_BIN to its directory"
+        "no program `{0}` beside this one: build it first (`cargo build --bins --examples`), or set BATON_BIN to its directory"
     )]
     NoProgram(String),
     /// The command line answered with something unexpected.

@@ -1,7 +1,7 @@
 //! The configuration files of a lab's programs.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::spec::{self, Nic, RT1, Spec, Web};
 
@@ -33,23 +33,35 @@ pub fn batond(spec: &Spec, run: &Path, core: usize) -> String {
     text + &spec.vipadynamic
 }
 
-/// `agent.toml` of target `t<index>`. `run` is the directory of its socket, below which the lab's bpffs is mounted.
-pub fn agent(spec: &Spec, index: u8, run: &Path) -> String {
-    let name = format!("t{index}");
-    let (v4, v6) = spec::host(spec::target(index));
-    let addresses = if spec.outer_v6 { format!("\"{v6}\"") } else { format!("\"{v4}\", \"{v6}\"") };
+/// `agent.toml` of a stack. `run` is the directory of its sockets, below which the lab's bpffs is mounted. The routing
+/// node's agent hears what its kernel hears: the other end of the forwarder's local port.
+pub fn agent(spec: &Spec, name: &str, run: &Path) -> String {
+    let index = name.strip_prefix('t').and_then(|digits| digits.parse().ok());
+    let ((v4, v6), interface) = match index {
+        Some(index) => (spec::host(spec::target(index)), "eth0"),
+        None => (RT1, "loc0"),
+    };
+    let only_v6 = spec.outer_v6 && index.is_some();
+    let addresses = if only_v6 { format!("\"{v6}\"") } else { format!("\"{v4}\", \"{v6}\"") };
     format!(
-        "[node]\nname = \"{name}\"\ncluster_address = [{addresses}]\ninterface = \"eth0\"\nfabric_mtu = {mtu}\n\n\
+        "[node]\nname = \"{name}\"\ncluster_address = [{addresses}]\ninterface = \"{interface}\"\nfabric_mtu = {mtu}\n\n\
          [cluster]\n{certificates}{TIMES}\n\
          [[routing_stack]]\nname = \"rt1\"\ncontrol = \"{rt1}:7440\"\n\n\
          [admin]\nsocket = \"{socket}\"\n\n\
+         [applications]\nsocket = \"{applications}\"\n\n\
          [bpf]\npin = \"{pin}\"\n",
-        certificates = certificates(&name),
+        certificates = certificates(name),
         mtu = spec.fabric_mtu,
         rt1 = RT1.0,
-        socket = run.join(format!("{name}.sock")).display(),
-        pin = run.join("bpf").join(&name).display(),
+        socket = run.join(format!("agent-{name}.sock")).display(),
+        applications = applications(run, name).display(),
+        pin = run.join("bpf").join(name).display(),
     )
+}
+
+/// The control socket of a stack's applications.
+pub fn applications(run: &Path, name: &str) -> PathBuf {
+    run.join(format!("applications-{name}.sock"))
 }
 
 fn certificates(name: &str) -> String {

@@ -115,7 +115,7 @@ impl Lab {
         let (index, name) = (self.spec.targets, format!("t{}", self.spec.targets));
         self.fabric.add_target(&self.record, index, self.spec.fabric_mtu)?;
         self.issue(&name)?;
-        self.write(&format!("{name}.toml"), &files::agent(&self.spec, index, self.record.directory()))?;
+        self.write_agent(&name)?;
         self.start_agent(&name)?;
         Ok(name)
     }
@@ -148,6 +148,11 @@ impl Lab {
     /// The routing node's admin socket.
     pub fn socket(&self) -> PathBuf {
         self.record.directory().join("rt1.sock")
+    }
+
+    /// The control socket of a stack's applications.
+    pub fn applications(&self, stack: &str) -> PathBuf {
+        files::applications(self.record.directory(), stack)
     }
 
     /// As [`Lab::baton`] with `--json`.
@@ -234,9 +239,13 @@ impl Lab {
         self.issue("rt1")?;
         for index in 1..=self.spec.targets {
             self.issue(&format!("t{index}"))?;
-            self.write(&format!("t{index}.toml"), &files::agent(&self.spec, index, self.record.directory()))?;
         }
-        Ok(())
+        self.spec.agents().iter().try_for_each(|name| self.write_agent(name))
+    }
+
+    fn write_agent(&self, name: &str) -> Result<()> {
+        let text = files::agent(&self.spec, name, self.record.directory());
+        self.write(&format!("{name}.toml"), &text).map(drop)
     }
 
     /// Makes a certificate for a stack.

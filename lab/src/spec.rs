@@ -68,6 +68,8 @@ pub struct Spec {
     pub nic: Nic,
     /// The nginx servers.
     pub web: Vec<Web>,
+    /// The routing node has an agent beside `batond`, so that its own kernel is one more stack: `rt1`.
+    pub routing_agent: bool,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
 }
@@ -83,6 +85,7 @@ impl Default for Spec {
             vipadynamic: both_families("ports = [80]\ndestip = \"all\"\nmethod = \"round-robin\""),
             nic: Nic::AfPacket,
             web: all.into_iter().map(Web::wildcard).collect(),
+            routing_agent: false,
             fabric_mtu: 1500,
         }
     }
@@ -101,6 +104,18 @@ impl Spec {
         self
     }
 
+    /// A lab whose port 80 is content-routed: a routing application of the routing node has each client first.
+    pub fn content_routed() -> Self {
+        let tables = both_families("ports = [80]\ndestip = \"all\"\ncontent_routed = true");
+        Self { routing_agent: true, ..Self::default().vipadynamic(tables).web([]) }
+    }
+
+    /// The stacks that have an agent.
+    pub fn agents(&self) -> Vec<String> {
+        let own = self.routing_agent.then(|| "rt1".to_owned());
+        own.into_iter().chain((1..=self.targets).map(|index| format!("t{index}"))).collect()
+    }
+
     /// The same lab with other nginx servers.
     pub fn web(mut self, web: impl IntoIterator<Item = Web>) -> Self {
         self.web = web.into_iter().collect();
@@ -110,20 +125,22 @@ impl Spec {
 
 /// `[[vipadynamic]]` with both default DVIPAs, each distributed by one VIPADISTRIBUTE with these keys.
 pub fn both_families(distribute: &str) -> String {
-    let one = |address: IpAddr, mask: u8| {
-        format!(
-            "[[vipadynamic.vipadefine]]\naddress = \"{address}\"\nmask = {mask}\nmoveable = \"immediate\"\n\
-             [[vipadynamic.vipadistribute]]\naddress = \"{address}\"\n{distribute}\n"
-        )
-    };
-    format!("[[vipadynamic]]\n{}{}", one(DVIPA.0.into(), 24), one(DVIPA.1.into(), 64))
+    let (v4, v6) = (IpAddr::from(DVIPA.0), IpAddr::from(DVIPA.1));
+    format!("[[vipadynamic]]\n{}{}", dvipa(v4, 24, &[distribute]), dvipa(v6, 64, &[distribute]))
 }
 
 /// `[[vipadynamic]]` with the default IPv4 DVIPA, distributed by VIPADISTRIBUTEs with these keys, one each.
 pub fn ipv4_only(distributes: &[&str]) -> String {
-    let define = "[[vipadynamic]]\n[[vipadynamic.vipadefine]]\naddress = \"198.18.9.1\"\nmask = 24\n";
-    let each = |keys: &&str| format!("[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\n{keys}\n");
-    define.to_owned() + &distributes.iter().map(each).collect::<String>()
+    format!("[[vipadynamic]]\n{}", dvipa(DVIPA.0.into(), 24, distributes))
+}
+
+/// The definition of a DVIPA.
+pub fn dvipa(address: IpAddr, mask: u8, distributes: &[&str]) -> String {
+    let define = format!(
+        "[[vipadynamic.vipadefine]]\naddress = \"{address}\"\nmask = {mask}\nmoveable = \"immediate\"\n"
+    );
+    let each = |keys: &&str| format!("[[vipadynamic.vipadistribute]]\naddress = \"{address}\"\n{keys}\n");
+    define + &distributes.iter().map(each).collect::<String>()
 }
 
 #[cfg(test)]

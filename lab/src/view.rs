@@ -99,18 +99,26 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
     pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
+        Ok([self.section("/packets")?, self.section("/cluster")?].into_iter().flatten().collect())
+    }
+
+    /// The counters of transfers by name: how many have begun, and how they ended.
+    ///
+    /// # Errors
+    /// As [`Lab::counters`].
+    pub fn transfers(&self) -> Result<BTreeMap<String, u64>> {
+        self.section("/transfers")
+    }
+
+    /// A part of `baton stats`.
+    fn section(&self, pointer: &str) -> Result<BTreeMap<String, u64>> {
         #[derive(Deserialize)]
         struct Counter {
             name: String,
             value: u64,
         }
-        #[derive(Deserialize)]
-        struct Stats {
-            packets: Vec<Counter>,
-            cluster: Vec<Counter>,
-        }
-        let stats: Stats = self.read(&["stats"], "")?;
-        Ok(stats.packets.into_iter().chain(stats.cluster).map(|c| (c.name, c.value)).collect())
+        let counters: Vec<Counter> = self.read(&["stats"], pointer)?;
+        Ok(counters.into_iter().map(|c| (c.name, c.value)).collect())
     }
 
     /// The value of one counter; 0 if it has never counted.

@@ -11,8 +11,11 @@ use minicbor::decode::Error as CborError;
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use crate::message::{Heartbeat, Hello, Load, Message, Newconn, Srvstat, Termconn, VipaList};
-use crate::{Connection, Protocol};
+use crate::message::{
+    Applications, Heartbeat, Hello, Load, Message, Move, Newconn, Srvstat, Targets, Termconn, VipaList,
+};
+use crate::transfer::TransferMessage;
+use crate::{Connection, Protocol, StackName};
 
 /// The version that this software writes.
 pub const VERSION: u8 = 1;
@@ -102,7 +105,14 @@ pub fn decode_body(header: Header, body: &[u8]) -> Result<Received, CodecError> 
         5 => body_of::<Termconn>(kind, body, Message::Termconn),
         6 => body_of::<Load>(kind, body, Message::Load),
         7 => body_of::<Heartbeat>(kind, body, Message::Heartbeat),
-        _ => Ok(Received::Unknown { version, kind }),
+        8 => body_of::<Applications>(kind, body, Message::Applications),
+        9 => body_of::<Targets>(kind, body, Message::Targets),
+        10 => body_of::<Move>(kind, body, Message::Move),
+        _ => match TransferMessage::decode(kind, body) {
+            Some(Ok(message)) => Ok(Received::Message(Message::Transfer(message))),
+            Some(Err(cause)) => Err(CodecError::Body { kind, cause }),
+            None => Ok(Received::Unknown { version, kind }),
+        },
     }
 }
 
@@ -125,6 +135,10 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
         Message::Termconn(m) => body_of(5, m),
         Message::Load(m) => body_of(6, m),
         Message::Heartbeat(m) => body_of(7, m),
+        Message::Applications(m) => body_of(8, m),
+        Message::Targets(m) => body_of(9, m),
+        Message::Move(m) => body_of(10, m),
+        Message::Transfer(m) => m.encode(),
     };
     let body = body.unwrap_or_default();
     let rest = u32::try_from(body.len().saturating_add(4)).unwrap_or(u32::MAX);
@@ -165,6 +179,22 @@ impl<'b, C> Decode<'b, C> for Address {
         v4.or(v6)
             .map(|a| Address(a.to_canonical()))
             .map_err(|_| CborError::message("an address has 4 or 16 bytes"))
+    }
+}
+
+impl<C> Encode<C> for StackName {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.str(self.as_str())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for StackName {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, CborError> {
+        StackName::new(d.str()?).map_err(|e| CborError::message(e.to_string()))
     }
 }
 

@@ -7,7 +7,10 @@
 use minicbor::{Decode, Encode};
 
 use crate::codec::{Address, WireConnection};
-use crate::{Epoch, Protocol};
+use crate::control_socket::request::Role;
+use crate::control_socket::{JobName, Target};
+use crate::transfer::TransferMessage;
+use crate::{Epoch, Protocol, StackName};
 
 /// A message from one stack to another. Its number is in the frame ([`crate::codec`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,14 @@ pub enum Message {
     Load(Load),
     /// Both ways, when there is nothing else to say.
     Heartbeat(Heartbeat),
+    /// All ways, while a connection moves.
+    Transfer(TransferMessage),
+    /// Target → routing stack: which applications have registered on control sockets.
+    Applications(Applications),
+    /// Routing stack → a stack with such an application: where its connections can be transferred to.
+    Targets(Targets),
+    /// Routing stack → the stack that has a connection: transfer it.
+    Move(Move),
 }
 
 /// Who is speaking. The name must be the one in the certificate.
@@ -155,6 +166,72 @@ pub struct Load {
     /// Share of the last interval in which some task waited for memory, in thousandths.
     #[n(2)]
     pub memory_pressure_permille: u16,
+}
+
+/// The applications that are registered for a DVIPA on the sender's control sockets (rows C1 and C2). Replaces what the
+/// sender said of that DVIPA before as a whole. Sent after the SRVSTAT that answers a VIPA list, if there are any, and at
+/// each change.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Applications {
+    /// The DVIPA.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of the VIPA list that it answers.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// One for each registration and port of it.
+    #[n(2)]
+    pub applications: Vec<Application>,
+}
+
+/// An application that is registered for a TCP port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Application {
+    /// The port.
+    #[n(0)]
+    pub port: u16,
+    /// As what.
+    #[n(1)]
+    pub role: Role,
+    /// Its name.
+    #[n(2)]
+    pub job: JobName,
+}
+
+/// Where the connections to a TCP port of a DVIPA can be transferred to now. Replaces what was said of the port before as
+/// a whole. Sent when an application registers for it, and at each change while one is registered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Targets {
+    /// The DVIPA.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of its ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The port.
+    #[n(2)]
+    pub port: u16,
+    /// The targets, sorted. A server without a control socket has the job name [`JobName::listener`].
+    #[n(3)]
+    pub targets: Vec<Target>,
+}
+
+/// An operator wants a connection of the receiver transferred. The receiver answers with PREPARE, or with nothing if it
+/// can't: the connection stays.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Move {
+    /// Which connection.
+    #[n(0)]
+    pub connection: WireConnection,
+    /// The epoch of its DVIPA's ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// To which stack.
+    #[n(2)]
+    pub target: StackName,
+    /// To which application there; `None`: to any.
+    #[n(3)]
+    pub job: Option<JobName>,
 }
 
 /// A sign of life.

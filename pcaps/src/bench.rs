@@ -170,7 +170,7 @@ fn enter<K: Key>(crt: &Crt, key: K, entry: Entry) {
         State::HalfOpen => crt.insert_half_open(key, owner, start).is_ok(),
         State::Established => crt.confirm(key, owner, start).is_ok(),
         State::Closing => crt.confirm(key, owner, start).is_ok() && crt.terminate(key, owner, start),
-        State::Frozen | State::AnsweredHere | State::Parked => {
+        State::Frozen | State::AnsweredHere | State::Parked | State::HandingOver => {
             crt.confirm(key, owner, start).is_ok() && crt.change(key, established, entry, start).is_ok()
         }
     };

@@ -4,10 +4,11 @@ use std::sync::{Arc, Barrier};
 
 use ffi::{Eal, Lcore, Mempool};
 
+use crate::cluster::Traffic;
 use crate::frames::Kind;
-use crate::path::{Line, Shared, Traffic};
+use crate::path::{Line, Shared};
 use crate::rows::Rows;
-use crate::{peer, testpmd, timing};
+use crate::{peer, stages, testpmd, timing};
 
 /// DPDK, started.
 pub(crate) struct Dpdk {
@@ -73,8 +74,31 @@ impl Dpdk {
             if rows.wants(&[name])
                 && let Some(ns) = testpmd::packet_ns(mode, self.cores.1, self.cores.0, self.huge)
             {
-                rows.add(name, "ns", ns, "both ports' packets counted");
+                rows.add(name, "ns", ns, "both ports' packets counted; its own default of 32 a burst");
             }
+        }
+    }
+
+    /// Receive and send alone, and the whole path, at the plot's numbers of flows.
+    pub(crate) fn stages(&self, rows: &mut Rows) {
+        let names = |word: &str| ["io", "path"].map(|part| format!("stage_{part}_{word}_ns"));
+        if !stages::FLOWS.iter().any(|(_, word)| rows.wants(&names(word).each_ref().map(String::as_str))) {
+            return;
+        }
+        let Ok(pool) = Mempool::create(self.eal, "perf-stages", MBUFS, 1518) else {
+            eprintln!("stage_io and stage_path are left out: DPDK has not the memory for packets");
+            return;
+        };
+        for (flows, word) in stages::FLOWS {
+            let traffic = Traffic { kind: Kind::Ack, gue: false, flows };
+            let (Ok(shared), Ok(mut line)) = (Shared::new(traffic), Line::new(self.eal, pool, 0, traffic))
+            else {
+                continue;
+            };
+            let cost = line.cost(&shared);
+            let [io, path] = names(word);
+            rows.add(&io, "ns", cost.device, "net_null");
+            rows.add(&path, "ns", cost.path, format!("source {:.1} ns subtracted", cost.source));
         }
     }
 
@@ -87,6 +111,7 @@ impl Dpdk {
             ("path_v4_100k_ns", ack(100_000)),
             ("path_v4_1m_ns", one_million),
             ("path_v4_10m_ns", ack(10_000_000)),
+            ("path_v6_1k_ns", Traffic { kind: Kind::Ack6, ..ack(1000) }),
             ("path_v6_1m_ns", Traffic { kind: Kind::Ack6, ..one_million }),
             ("path_gue_1m_ns", Traffic { gue: true, ..one_million }),
             ("path_udp_1m_ns", Traffic { kind: Kind::Udp, ..one_million }),

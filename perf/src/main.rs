@@ -2,19 +2,31 @@
 
 #[cfg(feature = "dpdk")]
 mod allocations;
+mod cluster;
+mod counts;
 #[cfg(feature = "dpdk")]
 mod dpdk;
-#[cfg(feature = "dpdk")]
 mod frames;
 mod keys;
+#[cfg(feature = "plot")]
+mod machine;
+mod neighbours;
 #[cfg(feature = "dpdk")]
 mod path;
 mod peer;
+#[cfg(feature = "plot")]
+mod plot;
+mod rig;
 mod rows;
+mod stages;
 mod table;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod timing;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use forwarder::crt::{KeyV4, KeyV6};
@@ -28,6 +40,19 @@ struct Arguments {
     /// One JSON object a line instead of the table.
     #[arg(long)]
     json: bool,
+    /// Instead: compares instruction counts with those in this file.
+    #[arg(long, value_name = "FILE")]
+    counts: Option<PathBuf>,
+    /// Writes the file instead of comparing.
+    #[arg(long, requires = "counts")]
+    record: bool,
+    /// Runs one function for callgrind.
+    #[arg(long, hide = true)]
+    count: Option<String>,
+    /// Instead: measures what the figure needs and writes it into this directory.
+    #[cfg(feature = "plot")]
+    #[arg(long, value_name = "DIRECTORY")]
+    plot: Option<PathBuf>,
     /// Only rows whose name contains one of these.
     names: Vec<String>,
 }
@@ -35,9 +60,34 @@ struct Arguments {
 /// Sizes of tables and the words for them in names.
 const SIZES: [(u32, &str); 3] = [(10_000, "10k"), (1_000_000, "1m"), (10_000_000, "10m")];
 
-fn main() {
-    let arguments = Arguments::parse();
-    let mut rows = Rows::new(arguments.names, arguments.json);
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    if let Some(file) = &arguments.counts {
+        return Ok(counts::compare(file, arguments.record)?);
+    }
+    if let Some(name) = &arguments.count {
+        return Ok(counts::run(name)?);
+    }
+    #[cfg(feature = "plot")]
+    if let Some(directory) = &arguments.plot {
+        let rows = measure(plot::ROWS.map(str::to_owned).to_vec(), false);
+        return Ok(plot::write(directory, &rows)?);
+    }
+    measure(arguments.names, arguments.json).finish();
+    Ok(())
+}
+
+fn measure(names: Vec<String>, json: bool) -> Rows {
+    let mut rows = Rows::new(names, json);
     timing::pin();
     #[cfg(feature = "dpdk")]
     let dpdk = dpdk::Dpdk::start();
@@ -49,12 +99,15 @@ fn main() {
             dpdk.rte_hash(&mut rows, n, word);
         }
     }
+    neighbours::measure(&mut rows);
+    stages::measure(&mut rows);
     #[cfg(feature = "dpdk")]
     if let Some(dpdk) = dpdk {
         dpdk.testpmd(&mut rows);
+        dpdk.stages(&mut rows);
         dpdk.paths(&mut rows);
     }
-    rows.finish();
+    rows
 }
 
 fn limit(rows: &mut Rows, n: u32, word: &str) {

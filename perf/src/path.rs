@@ -9,39 +9,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use ffi::{BURST, Burst, Device, Eal, Mempool, Port as Nic, RxQueue, Settings, TxQueue};
-use forwarder::crt::{Config, Crt};
-use forwarder::tables::Family;
-use forwarder::{
-    Counters, Limits, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink, Tables, Verdict, Worker,
-};
-use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
-use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
+use forwarder::crt::Crt;
+use forwarder::{Counters, Limits, Now, PacketBuffer, Port, Reason, Sink, Tables, Verdict, Worker};
 
-use crate::frames::{DVIPA, DVIPA6, Frames, Kind, NODE_MAC, V4, V6};
+use crate::cluster::{Traffic, tables};
+use crate::frames::{Frames, Kind};
 use crate::keys::Random;
 use crate::timing::{BURSTS, best_ns_of};
-
-/// Stacks by how packets reach them; each serves its own port.
-const IPIP: StackIndex = StackIndex(1);
-const GUE: StackIndex = StackIndex(2);
-
-/// What goes through the path.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Traffic {
-    pub(crate) kind: Kind,
-    pub(crate) gue: bool,
-    pub(crate) flows: u32,
-}
-
-impl Traffic {
-    fn owner(self) -> StackIndex {
-        if self.gue { GUE } else { IPIP }
-    }
-
-    fn frames(self) -> Frames {
-        Frames::new(self.kind, 8000 + self.owner().0)
-    }
-}
 
 /// An mbuf, as the forwarder wants it.
 struct Packet(ffi::Mbuf);
@@ -136,19 +110,7 @@ pub(crate) struct Cost {
 impl Shared {
     /// Tables, and a CRT with the traffic's flows established.
     pub(crate) fn new(traffic: Traffic) -> std::io::Result<Self> {
-        let (frames, flows) = (traffic.frames(), if traffic.kind == Kind::Syn { 0 } else { traffic.flows });
-        let room = flows.max(1000) as usize;
-        let (v4, v6) = if frames.is_v6() { (0, room) } else { (room, 0) };
-        let crt = Crt::new(&Config { connections_v4: v4, connections_v6: v6, ..Config::default() })?;
-        for n in 0..flows {
-            let done = if frames.is_v6() {
-                crt.newconn(frames.key_v6(n), traffic.owner(), Now::default())
-            } else {
-                crt.newconn(frames.key_v4(n), traffic.owner(), Now::default())
-            };
-            assert!(done.is_ok(), "flow {n} of {flows}: {done:?}");
-        }
-        Ok(Self { tables: tables(), crt })
+        Ok(Self { tables: tables(), crt: traffic.crt()? })
     }
 }
 
@@ -230,40 +192,4 @@ impl Line {
         assert_eq!(unsent, 0, "the path sends every packet; it counted {:?}", counts.collect::<Vec<_>>());
         Cost { path: all - (source - device), source: source - device, device, allocations }
     }
-}
-
-fn tables() -> Tables {
-    let stack = |index: StackIndex, encapsulation| StackEntry {
-        index,
-        name: StackName::new(format!("t{}", index.0)).unwrap_or_else(|e| unreachable!("{e}")),
-        reach: Reach::Remote {
-            cluster_address: ClusterAddress { v4: Some([198, 18, 0, index.0 as u8].into()), v6: None },
-            encapsulation,
-        },
-    };
-    let stacks = vec![stack(IPIP, Encapsulation::Ipip), stack(GUE, Encapsulation::Gue)];
-    let mut distributions = Vec::new();
-    for (dvipa, protocol) in
-        [V4, V6].into_iter().flat_map(|dvipa| [(dvipa, Protocol::Tcp), (dvipa, Protocol::Udp)])
-    {
-        distributions.extend([IPIP, GUE].map(|stack| Distribution {
-            dvipa,
-            port: 8000 + stack.0,
-            protocol,
-            method: Method::RoundRobin,
-            targets: vec![WeightedTarget { stack, weight: 1 }],
-            policies: vec![],
-        }));
-    }
-    let dvipas = vec![
-        DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
-        DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
-    ];
-    let mut neighbours = Neighbours::new();
-    for stack in [IPIP, GUE] {
-        neighbours.set(stack, Family::V4, Mac([2, 0, 0, 0, 1, stack.0 as u8]));
-    }
-    let cluster_address = ClusterAddress { v4: Some([198, 18, 0, 10].into()), v6: None };
-    let node = Node { mac: Mac(NODE_MAC), cluster_address, fabric_mtu: 1500, vlan: None };
-    Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
 }

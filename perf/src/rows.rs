@@ -19,15 +19,18 @@ pub(crate) struct Rows {
     rows: Vec<Row>,
 }
 
+/// How the names of the plot's rows begin, which are measured only if they are asked for.
+const STAGE: &str = "stage_";
+
 impl Rows {
-    /// Those whose name contains one of `asked`; all, if there is none.
+    /// Those whose name contains one of `asked`; all but the stages of the path, if there is none.
     pub(crate) fn new(asked: Vec<String>, json: bool) -> Self {
         Self { asked, json, rows: Vec::new() }
     }
 
     /// Whether any of these rows is asked for.
     pub(crate) fn wants(&self, names: &[&str]) -> bool {
-        self.asked.is_empty()
+        (self.asked.is_empty() && !names.iter().all(|name| name.starts_with(STAGE)))
             || names.iter().any(|name| self.asked.iter().any(|part| name.contains(part.as_str())))
     }
 
@@ -43,6 +46,18 @@ impl Rows {
             eprintln!("measured {name}");
         }
         self.rows.push(row);
+    }
+
+    /// A row's value, if it was measured.
+    #[cfg(feature = "plot")]
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.name == name).map(|row| row.value)
+    }
+
+    /// All rows, as `--json` prints them.
+    #[cfg(feature = "plot")]
+    pub(crate) fn json_lines(&self) -> String {
+        self.rows.iter().map(|row| json(row) + "\n").collect()
     }
 
     /// Prints the table, unless the rows were printed as they came.
@@ -79,6 +94,9 @@ const GOALS: &[Goal] = &[
     at_most("crt_remove_10m_ns", 0.333, "rte_hash_insert_10m_ns"),
     at_most("crt_bytes_per_connection", 32.0, ""),
     at_most("crt_bytes_per_connection_v6", 64.0, ""),
+    at_most("crt_lookup_beside_writer_ratio", 1.1, ""),
+    at_most("crt_insert_beside_reader_ratio", 1.1, ""),
+    at_most("crt_age_ratio", 1.02, ""),
     at_most("path_v4_1k_ns", 3.5, "testpmd_io_ns"),
     at_most("path_v4_100k_ns", 3.7, "testpmd_io_ns"),
     at_most("path_v4_1m_ns", 5.5, "testpmd_io_ns"),

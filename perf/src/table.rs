@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use forwarder::Now;
-use forwarder::crt::{BURST as KEYS, Config, Crt, Fill, Probes};
+use forwarder::crt::{BURST as KEYS, Burst, Config, Crt, Fill};
 use model::StackIndex;
 
 use crate::keys::{Numbered, Random};
@@ -36,8 +36,8 @@ impl Filled {
         100.0 * entries as f64 / capacity as f64
     }
 
-    /// Nanoseconds a look-up of one of the `n` connections from `base` on, in bursts of 32, the source subtracted; and
-    /// the share that was found.
+    /// Nanoseconds a look-up of one of the `n` connections from `base` on, in bursts of 32 of which two are under way, the
+    /// source subtracted; and the share that was found.
     pub(crate) fn lookup_ns<K: Numbered>(&self, base: u32) -> (f64, f64) {
         let n = u64::from(self.n);
         let mut found = 0;
@@ -48,13 +48,13 @@ impl Filled {
 
     /// Nanoseconds a removal, of each connection in turn.
     pub(crate) fn remove_ns<K: Numbered>(self) -> f64 {
-        let mut probes = Probes::default();
+        let mut burst = Burst::<K>::default();
         once_ns(u64::from(self.n), || {
             for start in (0..self.n).step_by(KEYS) {
-                let keys: [K; KEYS] = std::array::from_fn(|i| K::number(start + i as u32));
-                self.crt.prefetch(&keys, &mut probes);
-                for key in keys {
-                    self.crt.remove(key);
+                burst.set((start..self.n).take(KEYS).map(K::number));
+                self.crt.prepare(&mut burst);
+                for key in burst.keys() {
+                    self.crt.remove(*key);
                 }
             }
         })
@@ -62,36 +62,50 @@ impl Filled {
 }
 
 fn insert<K: Numbered>(crt: &Crt, n: u32) {
-    let mut probes = Probes::default();
-    for start in (0..n).step_by(KEYS) {
-        let keys: [K; KEYS] = std::array::from_fn(|i| K::number(start + i as u32));
-        let keys = &keys[..KEYS.min((n - start) as usize)];
-        crt.prefetch(keys, &mut probes);
-        for (i, key) in keys.iter().enumerate() {
-            if let Err(refused) = crt.newconn(*key, StackIndex((i % 7) as u16), NOW) {
-                panic!("connection {} of {n}: {refused}", start + i as u32);
+    let mut burst = Burst::<K>::default();
+    for (owner, start) in (0..n).step_by(KEYS).enumerate() {
+        burst.set((start..n).take(KEYS).map(K::number));
+        crt.newconn_all(&mut burst, StackIndex((owner % 7) as u16), NOW, |_, done| {
+            if let Err(refused) = done {
+                panic!("a connection from {start} on, of {n}: {refused}");
             }
-        }
+        });
     }
 }
 
+/// As the path does it: a burst is hashed, then read while the next one's lines are fetched, then finished when the next
+/// one was read.
 #[inline(never)]
 fn look_up<K: Numbered>(crt: &Crt, base: u32, n: u64, seed: u64) -> u64 {
-    let (mut probes, mut out, mut random, mut found) = (Probes::default(), [None; KEYS], Random(seed), 0);
-    for _ in 0..BURSTS {
-        let keys: [K; KEYS] = std::array::from_fn(|_| K::number(base + random.below(n)));
-        crt.prefetch(&keys, &mut probes);
-        crt.lookup(&keys, &probes, NOW, &mut out);
-        found += out.iter().flatten().count() as u64;
+    let mut random = Random(seed);
+    let [mut a, mut b, mut c] = <[Burst<K>; 3]>::default();
+    let mut found = 0;
+    let mut turn = |next: &mut Burst<K>, this: &mut Burst<K>, last: &mut Burst<K>| {
+        choose(next, base, n, &mut random);
+        crt.locate(next);
+        crt.read(this, Some(next));
+        crt.finish(last, NOW);
+        found += last.found().iter().filter(|found| found.is_some()).count() as u64;
+    };
+    // The first two turns finish empty bursts; the last two bursts are not finished.
+    for _ in 0..BURSTS.div_ceil(3) {
+        turn(&mut a, &mut b, &mut c);
+        turn(&mut c, &mut a, &mut b);
+        turn(&mut b, &mut c, &mut a);
     }
     found
 }
 
 #[inline(never)]
 fn make_keys<K: Numbered>(base: u32, n: u64, seed: u64) {
-    let mut random = Random(seed);
-    for _ in 0..BURSTS {
-        let keys: [K; KEYS] = std::array::from_fn(|_| K::number(base + random.below(n)));
-        black_box(&keys);
+    let (mut random, mut burst) = (Random(seed), Burst::<K>::default());
+    for _ in 0..BURSTS.div_ceil(3) * 3 {
+        choose(&mut burst, base, n, &mut random);
+        black_box(&burst);
     }
+}
+
+#[inline(always)]
+fn choose<K: Numbered>(burst: &mut Burst<K>, base: u32, n: u64, random: &mut Random) {
+    burst.set((0..KEYS).map(|_| K::number(base + random.below(n))));
 }

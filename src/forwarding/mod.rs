@@ -1,22 +1,28 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`account`] (a stack's complete account of
-//! its connections), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`counters`] (what
+//! its connections), [`moving`] (connections that move), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`counters`] (what
 //! `baton stats` shows).
 
 mod account;
 mod counters;
+mod moving;
 mod names;
 mod snapshot;
 mod watch;
 
 use std::sync::Arc;
 
-use control::runtime::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding};
-use forwarder::crt::{Confirmed, Crt, Cursor, KeyV4, KeyV6, Refused, Row, State, Stats};
-use forwarder::{Neighbours, Now};
+use control::runtime::{
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding, NotHandedOver,
+};
+use forwarder::crt::{
+    BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row, State, Stats,
+};
+use forwarder::{Handoffs, Neighbours, Now, Tables};
 use hashbrown::HashMap;
 use model::dpt::{Dpt, Reach};
+use model::handoff::Handoff;
 use model::{Connection, Dvipa, StackIndex};
 
 use self::account::OpenAccount;
@@ -42,7 +48,8 @@ pub struct Plane {
     next_hops: NextHops,
     dpt: Dpt,
     neighbours: Arc<Neighbours>,
-    snapshots: Snapshots,
+    snapshots: Snapshots<Tables>,
+    handoffs: Snapshots<Handoffs>,
     names: Names,
     accounts: HashMap<StackIndex, OpenAccount>,
     watches: Vec<Watch>,
@@ -50,6 +57,22 @@ pub struct Plane {
     aged_a_tick: usize,
     ipv6_allowed: bool,
     strays: u64,
+    /// Scratch space.
+    confirming: Confirming,
+}
+
+/// Keys of a NEWCONN on their way into the CRT.
+#[derive(Debug, Default)]
+struct Confirming {
+    v4: Burst<KeyV4>,
+    v6: Burst<KeyV6>,
+}
+
+impl Confirming {
+    fn clear(&mut self) {
+        self.v4.clear();
+        self.v6.clear();
+    }
 }
 
 impl Plane {
@@ -66,12 +89,14 @@ impl Plane {
             dpt: Dpt::default(),
             neighbours: Arc::default(),
             snapshots: Snapshots::default(),
+            handoffs: Snapshots::default(),
             names: Names::default(),
             accounts: HashMap::new(),
             watches,
             aged_a_tick,
             ipv6_allowed: false,
             strays: 0,
+            confirming: Confirming::default(),
         }
     }
 
@@ -90,13 +115,22 @@ impl Plane {
         self.snapshots.replace(&shared.tables, tables);
     }
 
-    /// A connection's entry exists or is made at `owner`.
-    fn confirm(&self, owner: StackIndex, connection: &Connection) -> Option<Result<Confirmed, Refused>> {
-        let (crt, now) = (self.crt(), self.now());
-        Some(match self.names.key(connection)? {
-            names::Key::V4(key) => crt.confirm::<KeyV4>(key, owner, now),
-            names::Key::V6(key) => crt.confirm::<KeyV6>(key, owner, now),
-        })
+    /// The connections' entries exist or are made at `owner`.
+    fn confirm(&mut self, owner: StackIndex, connections: &[Connection]) {
+        let now = self.now();
+        for part in connections.chunks(BURST) {
+            self.confirming.clear();
+            for connection in part {
+                match self.names.key(connection) {
+                    Some(names::Key::V4(key)) => drop(self.confirming.v4.push(key)),
+                    Some(names::Key::V6(key)) => drop(self.confirming.v6.push(key)),
+                    None => self.strays += 1,
+                }
+            }
+            let crt = &self.node.shared.crt;
+            crt.newconn_all(&mut self.confirming.v4, owner, now, no_entry);
+            crt.newconn_all(&mut self.confirming.v6, owner, now, no_entry);
+        }
     }
 
     fn terminate(&self, owner: StackIndex, connection: &Connection) {
@@ -152,6 +186,14 @@ impl Plane {
     }
 }
 
+/// What is said of a connection that is at its stack and gets no entry here.
+fn no_entry<K: Into<KeyParts>>(key: K, done: Result<Confirmed, Refused>) {
+    if let Err(refused) = done {
+        let KeyParts { client, dvipa_port, .. } = key.into();
+        tracing::debug!(%client, dvipa_port, %refused, "no entry");
+    }
+}
+
 impl Forwarding for Plane {
     fn publish(&mut self, dpt: &Dpt) {
         self.dpt = dpt.clone();
@@ -170,20 +212,20 @@ impl Forwarding for Plane {
         self.rebuild();
     }
 
-    fn newconn(&mut self, owner: StackIndex, connections: &[Connection], account: Account) {
+    fn newconn(
+        &mut self,
+        owner: StackIndex,
+        connections: &[Connection],
+        account: Account,
+        moving: &[Connection],
+    ) {
         if account.first {
             let open = self.accountable(owner);
             self.accounts.insert(owner, open);
         }
-        for connection in connections {
-            match self.confirm(owner, connection) {
-                Some(Ok(_)) => {}
-                Some(Err(refused)) => tracing::debug!(%connection, %refused, "no entry"),
-                None => self.strays += 1,
-            }
-            if let Some(open) = self.accounts.get_mut(&owner) {
-                open.named(connection);
-            }
+        self.confirm(owner, connections);
+        if let Some(open) = self.accounts.get_mut(&owner) {
+            connections.iter().chain(moving).for_each(|connection| open.named(connection));
         }
         if account.last {
             for ended in self.accounts.remove(&owner).into_iter().flat_map(OpenAccount::unnamed) {
@@ -198,6 +240,31 @@ impl Forwarding for Plane {
         }
     }
 
+    fn freeze(&mut self, connection: &Connection, owner: StackIndex) {
+        self.hold(connection, owner);
+    }
+
+    fn thaw(&mut self, connection: &Connection, owner: Option<StackIndex>) {
+        self.release(connection, owner);
+    }
+
+    fn hand_over(
+        &mut self,
+        connection: &Connection,
+        to: StackIndex,
+        handoff: &Handoff,
+    ) -> Result<(), NotHandedOver> {
+        self.hand_over_to(connection, to, handoff)
+    }
+
+    fn end(&mut self, connection: &Connection) {
+        self.remove(connection);
+    }
+
+    fn crt_entry(&self, connection: &Connection) -> Option<CrtEntry> {
+        self.entry_of(connection)
+    }
+
     fn announce(&mut self, dvipa: Dvipa) {
         let identity = &self.node.identity;
         let frame = announce::frame(dvipa, identity.mac, identity.vlan);
@@ -210,6 +277,7 @@ impl Forwarding for Plane {
         self.crt().age(self.now(), self.aged_a_tick);
         self.watch();
         self.snapshots.free();
+        self.handoffs.free();
         let neighbours = self.next_hops.table();
         if !Arc::ptr_eq(&neighbours, &self.neighbours) {
             self.neighbours = neighbours;
@@ -273,5 +341,6 @@ fn state(state: State) -> CrtState {
         State::Frozen => CrtState::Frozen,
         State::AnsweredHere => CrtState::AnsweredHere,
         State::Parked => CrtState::Parked,
+        State::HandingOver => CrtState::HandingOver,
     }
 }

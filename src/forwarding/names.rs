@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use forwarder::AnyKey;
 use forwarder::crt::{KeyParts, KeyV4, KeyV6};
 use hashbrown::HashMap;
 use model::dpt::DvipaEntry;
@@ -12,6 +13,15 @@ use model::{Connection, Dvipa, DvipaIndex};
 pub(super) enum Key {
     V4(KeyV4),
     V6(KeyV6),
+}
+
+impl From<Key> for AnyKey {
+    fn from(key: Key) -> Self {
+        match key {
+            Key::V4(key) => AnyKey::V4(key),
+            Key::V6(key) => AnyKey::V6(key),
+        }
+    }
 }
 
 /// Every DVIPA that this node has owned since it started, and its number, which is never reused: connections of one

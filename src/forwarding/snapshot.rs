@@ -1,33 +1,38 @@
-//! Tables for the workers, and when the old ones can be freed.
+//! What the workers read and the control thread replaces as a whole, and when the old one can be freed.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use forwarder::Tables;
 
-/// Replaced tables that a worker may still have. They are freed here, on the control thread, because a worker that
+/// Replaced values that a worker may still have. They are freed here, on the control thread, because a worker that
 /// let go of the last reference would run the allocator.
-#[derive(Debug, Default)]
-pub(super) struct Snapshots {
-    replaced: Vec<Arc<Tables>>,
+#[derive(Debug)]
+pub(super) struct Snapshots<T> {
+    replaced: Vec<Arc<T>>,
 }
 
-impl Snapshots {
-    pub(super) fn replace(&mut self, current: &ArcSwap<Tables>, tables: Tables) {
-        self.replaced.push(current.swap(Arc::new(tables)));
+impl<T> Default for Snapshots<T> {
+    fn default() -> Self {
+        Self { replaced: Vec::new() }
+    }
+}
+
+impl<T> Snapshots<T> {
+    pub(super) fn replace(&mut self, current: &ArcSwap<T>, value: T) {
+        self.replaced.push(current.swap(Arc::new(value)));
         self.free();
     }
 
     /// Frees what no worker has any more. A count of 1 is final: the workers get references only from what is current.
     pub(super) fn free(&mut self) {
-        self.replaced.retain(|tables| Arc::strong_count(tables) > 1);
+        self.replaced.retain(|value| Arc::strong_count(value) > 1);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use arc_swap::cache::Cache;
-    use forwarder::{Mac, Neighbours, Node};
+    use forwarder::{Mac, Neighbours, Node, Tables};
     use model::ClusterAddress;
     use model::dpt::Dpt;
 

@@ -18,7 +18,7 @@ use arc_swap::cache::Cache;
 use ffi::clock::{self, Clock};
 use ffi::{BURST, Burst, RxQueue};
 use forwarder::crt::Crt;
-use forwarder::{Counters, Limits, Now, Port, Tables};
+use forwarder::{Counters, Handoffs, Limits, Now, Port, Tables};
 
 use self::gauges::Gauges;
 use self::idle::{Idler, Policy};
@@ -61,6 +61,11 @@ impl Line {
     }
 
     #[inline]
+    fn thaw(&mut self, tables: &Tables, crt: &Crt, now: Now) {
+        self.path.thaw(tables, crt, now, &mut self.output);
+    }
+
+    #[inline]
     fn expire(&mut self, tables: &Tables, crt: &Crt, now: Now) {
         self.path.expire(tables, crt, now, &mut self.output);
     }
@@ -74,6 +79,8 @@ pub struct Shared {
     /// The control thread's decisions. It frees a replaced snapshot itself, when no worker has it any more, so that a
     /// worker never runs the allocator.
     pub tables: ArcSwap<Tables>,
+    /// Options of connections that are being handed over; replaced and freed as the tables are.
+    pub handoffs: ArcSwap<Handoffs>,
     /// The time that entries of the CRT are measured in.
     pub clock: Clock,
     /// The workers end.
@@ -102,15 +109,18 @@ impl Worker {
     /// Polls until it is told to stop.
     pub fn run(&mut self, shared: &Shared) {
         let mut tables = Cache::new(&shared.tables);
+        let mut handoffs = Cache::new(&shared.handoffs);
         let mut idler = Idler::new(self.idle);
         let mut turn_began = clock::cycles();
         let mut expired = Now::default();
         while !shared.stop.load(Ordering::Relaxed) {
             let now = Now { ms: shared.clock.ms_of(turn_began) };
             let tables = tables.load();
+            self.line.path.set_handoffs(handoffs.load());
             let packets = self.line.pass(&mut self.nic, Port::Nic, tables, &shared.crt, now)
                 + self.line.pass(&mut self.local, Port::Local, tables, &shared.crt, now)
                 + self.inbox.inject(&mut self.line.output, &self.line.gauges);
+            self.line.thaw(tables, &shared.crt, now);
             if now != expired {
                 self.line.expire(tables, &shared.crt, now);
                 expired = now;

@@ -5,7 +5,7 @@ use std::fs;
 use lab::client::ask_often;
 use lab::fabric::mac;
 use lab::spec::{self, DVIPA};
-use lab::{Lab, Spec};
+use lab::{Lab, Spec, Web};
 use model::dpt::Encapsulation;
 
 use crate::fixture::{connect, lab, web4, web6};
@@ -130,4 +130,18 @@ fn carries(spec: Spec, outer: &str) {
         0,
         "rt1 carries no answer"
     );
+}
+
+/// W4, F1: the routing node's own kernel is a target like others; its packets cross the local port as they are.
+#[test]
+#[ignore = "needs root"]
+fn the_routing_nodes_own_kernel_is_a_target() {
+    let spec = Spec { routing_agent: true, ..Spec::default() };
+    let lab = lab(spec.web(["rt1", "t1"].map(Web::wildcard)));
+    for to in [web4(), web6()] {
+        let answers = ask_often(lab.client(), to, 6);
+        assert_eq!(answers.into_iter().collect::<Vec<_>>(), [("rt1".into(), 3), ("t1".into(), 3)]);
+        let (mut connection, target) = connect(&lab, to);
+        assert_eq!(connection.get("/big").expect("all of it").len(), 8 << 20, "from {target}");
+    }
 }

@@ -6,11 +6,16 @@
 mod announcing;
 mod connections;
 mod definition;
+mod documentation;
 mod failures;
 mod fixture;
 mod forwarding;
 mod joining;
 mod listening;
+mod mail;
 mod messages;
 mod oversize;
+mod pktgen;
 mod selection;
+mod soak;
+mod transfer;

@@ -19,20 +19,25 @@ pub(crate) const LANE_BYTES: usize = 128 << 20;
 pub(crate) enum Lane {
     /// HELLO, HEARTBEAT, LOAD: small and urgent.
     Pulse,
-    /// The VIPA list.
+    /// The VIPA list, and the targets that follow from it.
     List,
-    /// SRVSTAT, NEWCONN, TERMCONN: their order means something.
+    /// SRVSTAT, registered applications, NEWCONN, TERMCONN: their order means something.
     Account,
+    /// A connection that moves, or is ordered to: its client waits meanwhile.
+    Transfer,
 }
 
 impl Lane {
-    pub(crate) const ALL: [Lane; 3] = [Lane::Pulse, Lane::List, Lane::Account];
+    pub(crate) const ALL: [Lane; 4] = [Lane::Pulse, Lane::List, Lane::Account, Lane::Transfer];
 
     pub(crate) fn of(message: &Message) -> Lane {
         match message {
             Message::Hello(_) | Message::Heartbeat(_) | Message::Load(_) => Lane::Pulse,
-            Message::VipaList(_) => Lane::List,
-            Message::Srvstat(_) | Message::Newconn(_) | Message::Termconn(_) => Lane::Account,
+            Message::VipaList(_) | Message::Targets(_) => Lane::List,
+            Message::Srvstat(_) | Message::Newconn(_) | Message::Termconn(_) | Message::Applications(_) => {
+                Lane::Account
+            }
+            Message::Transfer(_) | Message::Move(_) => Lane::Transfer,
         }
     }
 }
@@ -62,7 +67,7 @@ struct Queue {
 
 /// The bounded queues to one peer, one a lane. Filled by the endpoint's owner, emptied by the session's writers.
 pub(crate) struct Outbox {
-    queues: [Queue; 3],
+    queues: [Queue; 4],
     pub(crate) ending: Ending,
     /// Cancelled when the session has said its last word.
     pub(crate) gone: CancellationToken,
@@ -73,20 +78,15 @@ pub(crate) struct Full;
 
 impl Outbox {
     /// The queues and the ends that the writers empty, in the order of [`Lane::ALL`].
-    pub(crate) fn new() -> (Self, [mpsc::Receiver<Vec<u8>>; 3]) {
-        let [(s0, r0), (s1, r1), (s2, r2)] = Lane::ALL.map(|_| mpsc::channel(LANE_FRAMES));
-        let queues = [s0, s1, s2].map(|frames| Queue { frames, bytes: AtomicUsize::new(0) });
-        (Self { queues, ending: Ending::default(), gone: CancellationToken::new() }, [r0, r1, r2])
+    pub(crate) fn new() -> (Self, [mpsc::Receiver<Vec<u8>>; 4]) {
+        let [(s0, r0), (s1, r1), (s2, r2), (s3, r3)] = Lane::ALL.map(|_| mpsc::channel(LANE_FRAMES));
+        let queues = [s0, s1, s2, s3].map(|frames| Queue { frames, bytes: AtomicUsize::new(0) });
+        (Self { queues, ending: Ending::default(), gone: CancellationToken::new() }, [r0, r1, r2, r3])
     }
 
     /// Queues a frame, or ends the session if it does not fit: a session never silently misses a message.
     pub(crate) fn push(&self, lane: Lane, frame: Vec<u8>) -> Result<(), Full> {
-        let [pulse, list, account] = &self.queues;
-        let queue = match lane {
-            Lane::Pulse => pulse,
-            Lane::List => list,
-            Lane::Account => account,
-        };
+        let queue = self.queue(lane);
         let length = frame.len();
         // Relaxed: the count guards only itself; the frame travels through the channel.
         let waiting = queue.bytes.fetch_add(length, Ordering::Relaxed).saturating_add(length);
@@ -100,12 +100,16 @@ impl Outbox {
 
     /// A frame of this length has left the lane.
     pub(crate) fn sent(&self, lane: Lane, length: usize) {
-        let [pulse, list, account] = &self.queues;
-        let queue = match lane {
+        self.queue(lane).bytes.fetch_sub(length, Ordering::Relaxed);
+    }
+
+    fn queue(&self, lane: Lane) -> &Queue {
+        let [pulse, list, account, transfer] = &self.queues;
+        match lane {
             Lane::Pulse => pulse,
             Lane::List => list,
             Lane::Account => account,
-        };
-        queue.bytes.fetch_sub(length, Ordering::Relaxed);
+            Lane::Transfer => transfer,
+        }
     }
 }

@@ -184,7 +184,7 @@ async fn report(
     inner: &Arc<Inner>,
     met: Met,
     outbox: &Arc<Outbox>,
-    queues: [mpsc::Receiver<Vec<u8>>; 3],
+    queues: [mpsc::Receiver<Vec<u8>>; 4],
 ) -> DownReason {
     let (peer, address) = (met.peer.clone(), met.connection.remote_address());
     let up = Internal::Up { peer: peer.clone(), address, hello: met.hello.clone(), outbox: outbox.clone() };

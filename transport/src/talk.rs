@@ -33,14 +33,14 @@ pub(crate) async fn talk(
     inner: &Arc<Inner>,
     met: Met,
     outbox: &Arc<Outbox>,
-    queues: [mpsc::Receiver<Vec<u8>>; 3],
+    queues: [mpsc::Receiver<Vec<u8>>; 4],
 ) -> DownReason {
     let Met { peer, connection, pulse_in, pulse_out, .. } = met;
     let (heard, waiting) = (AtomicBool::new(true), AtomicU32::new(0));
     let ears = Arc::new(Ears { inner: inner.clone(), peer, heard, waiting });
     let mut readers = JoinSet::new();
     readers.spawn(listen(ears.clone(), pulse_in));
-    let [pulse, list, account] = queues;
+    let [pulse, list, account, transfer] = queues;
     let why = tokio::select! {
         biased;
         () = outbox.ending.token.cancelled() => outbox.ending.reason(),
@@ -48,6 +48,7 @@ pub(crate) async fn talk(
         why = beat(inner, pulse_out, pulse, outbox) => why,
         why = write_lane(&connection, Lane::List, list, outbox) => why,
         why = write_lane(&connection, Lane::Account, account, outbox) => why,
+        why = write_lane(&connection, Lane::Transfer, transfer, outbox) => why,
         () = watch(&ears) => DownReason::Silent,
     };
     readers.shutdown().await;
@@ -196,7 +197,8 @@ async fn write_lane(
 /// QUIC's stream priority: small and urgent first.
 fn priority(lane: Lane) -> i32 {
     match lane {
-        Lane::Pulse => 2,
+        Lane::Pulse => 3,
+        Lane::Transfer => 2,
         Lane::List => 1,
         Lane::Account => 0,
     }

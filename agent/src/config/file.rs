@@ -13,6 +13,7 @@ pub(super) struct File {
     pub(super) cluster: Cluster,
     pub(super) routing_stack: Spanned<Vec<RoutingStack>>,
     pub(super) admin: Option<Admin>,
+    pub(super) applications: Option<Applications>,
     pub(super) bpf: Option<Bpf>,
     pub(super) watch: Option<Watch>,
 }
@@ -64,6 +65,23 @@ pub(super) struct RoutingStack {
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Applications {
+    pub(super) socket: Option<PathBuf>,
+    pub(super) mode: Option<Spanned<u32>>,
+    pub(super) group: Option<Spanned<Who>>,
+    pub(super) users: Option<Vec<Spanned<Who>>>,
+}
+
+/// A user or a group.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a name in quotes, or a number")]
+pub(super) enum Who {
+    Number(u32),
+    Name(String),
 }
 
 #[derive(Default, Deserialize)]

@@ -2,6 +2,7 @@
 //!
 //! [`Config::load`] reads, [`file`](self) is what may be written, and the checks here turn it into plain values.
 
+mod applications;
 mod file;
 mod mistake;
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub routing_stacks: Vec<RoutingStack>,
     /// The Unix socket of the admin API.
     pub admin_socket: PathBuf,
+    /// `[applications]`
+    pub applications: Applications,
     /// `[bpf]`
     pub bpf: Bpf,
     /// How often all sockets are looked at again and every DVIPA's address is checked.
@@ -70,6 +73,19 @@ pub struct RoutingStack {
     pub control: SocketAddr,
 }
 
+/// The control socket of applications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applications {
+    /// Its path.
+    pub socket: PathBuf,
+    /// The mode of its file: who may write connects.
+    pub mode: u32,
+    /// The group of its file, by number; as it comes if not given.
+    pub group: Option<u32>,
+    /// The users that are let in, by number; all that the mode lets in if not given.
+    pub users: Option<Vec<u32>>,
+}
+
 /// The BPF programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bpf {
@@ -80,6 +96,12 @@ pub struct Bpf {
 }
 
 impl Config {
+    /// Where transfers are noted: beside the admin API's socket, which is in memory and gone when the host restarts.
+    pub fn notes(&self) -> PathBuf {
+        let run = self.admin_socket.parent().unwrap_or(Path::new("/run/baton"));
+        run.join("transfers").join(self.node.name.as_str())
+    }
+
     /// Reads and checks a file. Relative paths in it are relative to its directory.
     ///
     /// # Errors
@@ -128,12 +150,14 @@ impl Check<'_> {
             cgroup: cgroup.map(|c| self.base.join(c)),
         };
         let socket = file.admin.and_then(|a| a.socket).unwrap_or_else(|| "/run/baton/agent.sock".into());
+        let applications = self.applications(file.applications.unwrap_or_default());
         let repair = self.repair(file.watch.and_then(|w| w.repair_s));
         Some(Config {
             node: node?,
             cluster: cluster?,
             routing_stacks,
             admin_socket: self.base.join(socket),
+            applications,
             bpf,
             repair,
         })

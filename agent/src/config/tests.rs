@@ -33,6 +33,9 @@ fn defaults_and_relative_paths() {
     assert_eq!(config.cluster.lost_after, Duration::from_millis(1500));
     assert_eq!(config.admin_socket, Path::new("/run/baton/agent.sock"));
     assert_eq!(config.bpf.pin, Path::new("/sys/fs/bpf/baton"));
+    assert_eq!(config.applications.socket, Path::new("/run/baton/applications.sock"));
+    let applications = &config.applications;
+    assert_eq!((applications.mode, applications.group, &applications.users), (0o660, None, &None));
     assert_eq!(config.repair, Duration::from_secs(10));
 }
 
@@ -40,6 +43,16 @@ fn defaults_and_relative_paths() {
 fn several_interfaces() {
     let config = parse(&GOOD.replace("\"eth0\"", "[\"eth0\", \"eth1\"]")).unwrap();
     assert_eq!(config.node.interfaces, ["eth0", "eth1"]);
+}
+
+#[test]
+fn who_may_use_the_control_socket() {
+    let section =
+        "[applications]\nsocket = \"a.sock\"\nmode = 0o600\ngroup = \"root\"\nusers = [\"root\", 33]\n";
+    let applications = parse(&format!("{GOOD}{section}")).unwrap().applications;
+    assert_eq!(applications.socket, Path::new("/etc/baton/a.sock"));
+    assert_eq!((applications.mode, applications.group), (0o600, Some(0)));
+    assert_eq!(applications.users, Some(vec![0, 33]));
 }
 
 /// What is written, instead of what, the line of the mistake, and words of what is said.
@@ -60,6 +73,15 @@ fn every_mistake_names_its_line_and_the_fix() {
         ("198.18.0.10:7440", "198.18.0.10", 13, "invalid"),
         ("[[routing_stack]]", "[watch]\nrepair_s = 0\n[[routing_stack]]", 12, "write 10"),
         ("name = \"rt1\"", "name = \"rt_1\"", 12, "is not a stack name"),
+        ("[[routing_stack]]", "[applications]\nmode = 1600\n[[routing_stack]]", 12, "0o before the digits"),
+        ("[[routing_stack]]", "[applications]\ngroup = \"no such\"\n[[routing_stack]]", 12, "getent"),
+        (
+            "[[routing_stack]]",
+            "[applications]\nusers = [0, \"no such\"]\n[[routing_stack]]",
+            12,
+            "no user `no such`",
+        ),
+        ("[[routing_stack]]", "[applications]\nusers = [0, []]\n[[routing_stack]]", 12, "a name in quotes"),
     ];
     for (good, bad, line, says) in rows {
         let mistake = parse(&GOOD.replacen(good, bad, 1)).unwrap_err();

@@ -39,6 +39,17 @@ pub enum Event {
     NotAdded(Dvipa),
     /// The agent is about to end: this host is no target any longer, but its connections live on.
     Stop,
+    /// The connection is moving: until it rests, not this machine tells the routing stacks about it.
+    Moving(Connection),
+    /// It no longer moves. `ours`: it is this host's; if it has no socket here any more, it has ended.
+    Rests {
+        /// Which.
+        connection: Connection,
+        /// Whether it is this host's.
+        ours: bool,
+    },
+    /// Listeners on these ports get no new connections, only transferred ones.
+    Held(BTreeSet<(Dvipa, u16)>),
     /// The deadline has come.
     TimePassed,
 }

@@ -24,12 +24,12 @@ mod reports;
 mod routing_stack;
 mod sockets;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use model::message::{Message, VipaList};
-use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackName};
+use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
 pub use event::{Action, Event, Origin, Timer};
 pub use listens::Served;
@@ -94,6 +94,10 @@ pub struct Machine {
     sockets: Sockets,
     dvipas: BTreeMap<Dvipa, Option<Origin>>,
     forwarders: BTreeSet<IpAddr>,
+    /// Connections that others speak for while they move.
+    moving: HashSet<Connection>,
+    /// Ports whose listeners get no new connections.
+    held: BTreeSet<(Dvipa, u16)>,
     inherited: Option<Inherited>,
     look_under_way: bool,
     look_wanted: Option<Scope>,
@@ -111,6 +115,8 @@ impl Machine {
             sockets: Sockets::default(),
             dvipas: inherited.dvipas.clone(),
             forwarders: inherited.forwarders.clone(),
+            moving: HashSet::new(),
+            held: BTreeSet::new(),
             inherited: Some(inherited),
             look_under_way: false,
             look_wanted: Some(Scope::All),
@@ -138,7 +144,11 @@ impl Machine {
                 | Message::Newconn(_)
                 | Message::Termconn(_)
                 | Message::Load(_)
-                | Message::Heartbeat(_),
+                | Message::Heartbeat(_)
+                | Message::Transfer(_)
+                | Message::Applications(_)
+                | Message::Targets(_)
+                | Message::Move(_),
             ) => {}
             Event::Listening(cookie, listener) => {
                 let change = self.sockets.listening(cookie, listener, now);
@@ -174,6 +184,19 @@ impl Machine {
                 self.dvipas.remove(&dvipa);
                 self.tell_listens();
             }
+            Event::Moving(connection) => drop(self.moving.insert(connection)),
+            Event::Rests { connection, ours } => {
+                let moved = self.moving.remove(&connection);
+                if moved && self.has(&connection) {
+                    self.tell([Change::Opened(connection)]);
+                } else if moved && ours {
+                    self.tell([Change::Ended(connection)]);
+                }
+            }
+            Event::Held(held) => {
+                self.held = held;
+                self.tell_listens();
+            }
             Event::Stop => self.stop(),
             Event::TimePassed => self.time_passed(now),
         }
@@ -201,6 +224,33 @@ impl Machine {
     pub fn next_deadline(&self) -> Option<(Instant, Timer)> {
         let timers = [(self.next_repair, Timer::Repair), (self.next_load, Timer::Load)];
         timers.into_iter().filter(|_| !self.stopped).min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether a socket of this connection is here.
+    pub fn has(&self, connection: &Connection) -> bool {
+        self.sockets.has(connection)
+    }
+
+    /// The routing stacks that are told of changes, with the DVIPAs that they list and their epochs.
+    pub fn listing(&self) -> impl Iterator<Item = (&StackName, Dvipa, Epoch)> {
+        let reporting = self.stacks.iter().filter(|(_, s)| s.standing == Standing::Reporting);
+        reporting.flat_map(|(name, s)| s.entries().map(move |e| (name, Dvipa::new(e.address.0), e.epoch)))
+    }
+
+    /// Who owns each DVIPA by the newest epoch, of those that there is a session with.
+    pub fn owners(&self) -> BTreeMap<Dvipa, (StackName, Epoch)> {
+        let mut owners = BTreeMap::new();
+        for (name, stack) in &self.stacks {
+            let heard = !matches!(stack.standing, Standing::Apart | Standing::Greeted);
+            for entry in stack.entries().filter(|e| heard && e.owner) {
+                let newest: &mut (StackName, Epoch) =
+                    owners.entry(Dvipa::new(entry.address.0)).or_insert_with(|| (name.clone(), entry.epoch));
+                if entry.epoch > newest.1 {
+                    *newest = (name.clone(), entry.epoch);
+                }
+            }
+        }
+        owners
     }
 
     /// What operators are shown.

@@ -1,7 +1,7 @@
 //! What the routing stacks are told: complete accounts, and changes as they happen.
 
-use model::Dvipa;
 use model::message::VipaListDvipa;
+use model::{Connection, Dvipa, Protocol};
 
 use super::Machine;
 use super::event::Action;
@@ -18,6 +18,7 @@ impl Machine {
         for change in changes {
             match change {
                 Change::Listeners => listeners = true,
+                Change::Opened(c) | Change::Ended(c) if self.moving.contains(&c) => {}
                 Change::Opened(c) | Change::Ended(c) => {
                     let dvipa = Dvipa::new(c.dvipa.ip());
                     let concerned = self.stacks.values_mut().filter(|s| s.entry(dvipa).is_some());
@@ -40,7 +41,8 @@ impl Machine {
         self.srvstats(Standing::Looking, true);
         for (name, stack) in self.stacks.iter_mut().filter(|(_, s)| s.standing == Standing::Looking) {
             let listed: BTreeSet<_> = stack.entries().map(|e| e.address.0).collect();
-            let connections = self.sockets.connections().filter(|c| listed.contains(&c.dvipa.ip()));
+            let told = |c: &&Connection| listed.contains(&c.dvipa.ip()) && !self.moving.contains(*c);
+            let connections = self.sockets.connections().filter(told);
             let account = stack.account(&connections.copied().collect::<Vec<_>>());
             self.actions.extend(account.into_iter().map(|m| Action::Send(name.clone(), m)));
             stack.standing = Standing::Reporting;
@@ -70,6 +72,9 @@ impl Machine {
             return BTreeSet::new();
         }
         let listeners = self.sockets.listeners();
-        listens::served(listeners, dvipa, &entry.distributions, &self.own.name, &self.own.interfaces)
+        let mut served =
+            listens::served(listeners, dvipa, &entry.distributions, &self.own.name, &self.own.interfaces);
+        served.retain(|(protocol, port)| *protocol != Protocol::Tcp || !self.held.contains(&(dvipa, *port)));
+        served
     }
 }

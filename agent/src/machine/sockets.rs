@@ -113,6 +113,11 @@ impl Sockets {
         self.connections.keys()
     }
 
+    /// Whether this connection is here.
+    pub(super) fn has(&self, connection: &Connection) -> bool {
+        self.connections.contains_key(connection)
+    }
+
     /// How many connections there are.
     pub(super) fn connection_count(&self) -> usize {
         self.connections.len()

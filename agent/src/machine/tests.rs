@@ -1,6 +1,7 @@
 //! The table of sessions, named cases, and (in [`histories`]) random histories.
 
 mod histories;
+mod moving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

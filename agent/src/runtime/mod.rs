@@ -3,6 +3,7 @@
 mod deeds;
 mod start;
 pub mod status;
+mod transfers;
 
 use std::collections::HashSet;
 use std::future::{Future, pending};
@@ -21,6 +22,7 @@ use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::Interface;
 use crate::system::load::{Meter, Use};
 use crate::system::programs::Programs;
+use crate::transfers::Transfers;
 
 pub use start::{StartError, clean_up};
 pub use status::Status;
@@ -50,6 +52,9 @@ pub struct Agent {
     events_lost: u64,
     /// The addresses that looks are for.
     dvipas: HashSet<IpAddr>,
+    transfers: Transfers,
+    /// Who owns or lists which DVIPA may have changed, or who is registered for it.
+    standings_changed: bool,
     questions: mpsc::Receiver<oneshot::Sender<Status>>,
     asker: Questions,
 }
@@ -65,7 +70,9 @@ impl Agent {
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         self.act().await;
+        self.act_on_transfers().await;
         loop {
+            let transfers_due = self.transfers.next_deadline(Instant::now());
             let deadline = self.machine.next_deadline();
             let wait = async move {
                 match deadline {
@@ -84,12 +91,16 @@ impl Agent {
                 Some(done) = self.tasks.join_next() => self.done(done),
                 Some(answer) = self.questions.recv() => drop(answer.send(self.status())),
                 timer = wait => self.on_time(timer).await,
+                news = self.transfers.next() => self.hear(news),
+                () = tokio::time::sleep_until(transfers_due.into()) => self.transfers_due(),
             }
             self.act().await;
+            self.act_on_transfers().await;
         }
         self.tell(Event::Stop);
         self.act().await;
         self.endpoint.close().await;
+        self.transfers.close().await;
     }
 
     fn tell(&mut self, event: Event) {
@@ -105,6 +116,7 @@ impl Agent {
     }
 
     fn done(&mut self, done: Result<Event, JoinError>) {
+        self.standings_changed = true;
         self.tell(done.unwrap_or(Event::NotSeen));
     }
 
@@ -114,12 +126,16 @@ impl Agent {
                 tracing::info!(routing_stack = %peer, %address, version = hello.version, "session begins");
                 Event::SessionUp(peer)
             }
-            SessionEvent::Message { peer, message } => Event::Received(peer, message),
+            SessionEvent::Message { peer, message } => match self.message_of_transfers(peer, message) {
+                None => return,
+                Some((peer, message)) => Event::Received(peer, message),
+            },
             SessionEvent::Down { peer, why } => {
                 tracing::warn!(routing_stack = %peer, %why, "session is over, dialling again");
                 Event::SessionDown(peer)
             }
         };
+        self.standings_changed = true;
         self.tell(event);
     }
 

@@ -14,6 +14,7 @@ use transport::{
 
 use super::{Agent, QUESTIONS};
 use crate::config::Config;
+use crate::control_socket::{self, Applications};
 use crate::counters::EVENTS_LOST;
 use crate::machine::{Machine, Own};
 use crate::system::diag::Ends;
@@ -22,6 +23,8 @@ use crate::system::interfaces::{self, Interface, InterfaceError};
 use crate::system::load::{Meter, Use};
 use crate::system::programs::{self, ProgramError, Programs, Settings};
 use crate::system::{addresses, netns_cookie, prepare_interfaces};
+use crate::transfers::Transfers;
+use crate::transfers::notes::Notes;
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,22 @@ pub enum StartError {
     /// The BPF programs.
     #[error("the BPF programs could not be put in force")]
     Programs(#[from] ProgramError),
+    /// The control socket of applications.
+    #[error("applications can't be let in at {path}: {cause}", path = path.display())]
+    Applications {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// What a restarted agent has to remember.
+    #[error("transfers can't be noted in {path}: {cause}", path = path.display())]
+    Notes {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// Netlink, or the programs' events.
     #[error("the kernel does not tell of {what}: {cause}")]
     Kernel {
@@ -90,6 +109,15 @@ impl Agent {
             routing_stacks: config.routing_stacks.iter().map(|s| s.name.clone()).collect(),
             repair: config.repair,
         };
+        let at = config.notes();
+        let notes = Notes::open(&at).map_err(|cause| StartError::Notes { path: at, cause })?;
+        let at = config.applications.socket.clone();
+        let applications = Applications::open(control_socket::Settings::of(&config))
+            .map_err(|cause| StartError::Applications { path: at, cause })?;
+        let kernel = super::transfers::kernel(&programs, &dvipas, fabric_mtu(&config, &interfaces));
+        let name = config.node.name.clone();
+        let transfers =
+            Transfers::start(name, incarnation(), notes, applications, &programs.abilities(), kernel);
         let (endpoint, sessions) = Endpoint::bind(Listen::DialOnly, &identity, session_settings(&config))?;
         for stack in &config.routing_stacks {
             endpoint.dial(stack.name.clone(), stack.control);
@@ -111,6 +139,8 @@ impl Agent {
             used: Use::default(),
             events_lost,
             dvipas,
+            transfers,
+            standings_changed: true,
             questions,
             asker,
             config,
@@ -148,14 +178,19 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
 }
 
 fn session_settings(config: &Config) -> SessionSettings {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let hello = Hello {
         stack: config.node.name.to_string(),
         cluster_addresses: config.node.cluster_address.iter().map(Address).collect(),
-        incarnation: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        incarnation: incarnation(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     SessionSettings { hello, heartbeat: config.cluster.heartbeat, lost_after: config.cluster.lost_after }
+}
+
+/// A number that differs each time an agent starts.
+fn incarnation() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn netlink() -> Result<rtnetlink::Handle, StartError> {
@@ -182,14 +217,19 @@ fn pin(config: &Config) -> std::path::PathBuf {
     config.bpf.pin.join(config.node.name.as_str())
 }
 
-pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: u64) -> Settings {
+/// The largest IP packet between the hosts, bytes.
+pub(super) fn fabric_mtu(config: &Config, interfaces: &[Interface]) -> u16 {
     let smallest = interfaces.iter().map(|i| i.mtu).min().unwrap_or(1500);
+    config.node.fabric_mtu.unwrap_or(u16::try_from(smallest).unwrap_or(u16::MAX))
+}
+
+pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: u64) -> Settings {
     Settings {
         pin: pin(config),
         cgroup: config.bpf.cgroup.clone(),
         cluster_address: config.node.cluster_address,
         interfaces: interfaces.to_vec(),
-        fabric_mtu: config.node.fabric_mtu.unwrap_or(u16::try_from(smallest).unwrap_or(u16::MAX)),
+        fabric_mtu: fabric_mtu(config, interfaces),
         netns_cookie,
     }
 }

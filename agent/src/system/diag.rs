@@ -1,11 +1,14 @@
 //! sock_diag(7): all sockets at once, and the end of each.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
 use model::{Connection, Protocol};
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
+};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{
     AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TCP_CLOSE, TCP_LISTEN,
@@ -21,6 +24,8 @@ use crate::machine::{Bound, Cookie, Event, Ifindex, Listener, Picture, Scope};
 
 /// The kernel writes at most 32 kB of a dump at a time.
 const REPLY_BYTES: usize = 64 << 10;
+/// `INET_DIAG_MD5SIG` of linux/inet_diag.h: present if there are keys; told to root only.
+const MD5_KEYS: u16 = 18;
 /// `1 << (SKNLGRP_INET_TCP_DESTROY - 1)` and so on for UDP and IPv6 (linux/sock_diag.h).
 const DESTROY_GROUPS: u32 = 0b1111;
 /// Room for ends that were not read yet, in bytes.
@@ -68,6 +73,54 @@ pub fn fullest_accept_queue(ports: &HashSet<u16>) -> io::Result<u16> {
     Ok(fullest)
 }
 
+/// What no socket option tells of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its segments are signed with TCP-MD5 (RFC 2385).
+    pub signed: bool,
+    /// The number of its socket, as in `/proc/PID/fd`; 0 if no process has a descriptor of it.
+    pub inode: u32,
+}
+
+/// Asks about one connection; `None` if it is not here.
+///
+/// # Errors
+/// What the system says.
+pub fn ask(connection: &Connection) -> io::Result<Option<Told>> {
+    let Connection { client, dvipa, .. } = connection;
+    let family = if client.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut socket_id = if client.is_ipv4() { SocketId::new_v4() } else { SocketId::new_v6() };
+    (socket_id.source_address, socket_id.source_port) = (dvipa.ip(), dvipa.port());
+    (socket_id.destination_address, socket_id.destination_port) = (client.ip(), client.port());
+    // `INET_DIAG_NOCOOKIE`: whichever it is.
+    socket_id.cookie = [0xff; 8];
+    // The keys are told with `struct tcp_info` only.
+    let extensions = ExtensionFlags::INFO;
+    let request =
+        InetRequest { family, protocol: IPPROTO_TCP, extensions, states: StateFlags::all(), socket_id };
+    let mut told = None;
+    let result: io::Result<()> = ASKER.with_borrow_mut(|asker| {
+        let mut opened = match asker.take() {
+            Some(asker) => asker,
+            None => Asker::open()?,
+        };
+        opened.exchange(&written(request, NLM_F_REQUEST), |socket| {
+            // Without the connection, the kernel tells of the listener that would take it.
+            told = (socket.header.state != TCP_LISTEN).then(|| Told {
+                signed: socket.nlas.iter().any(|nla| nla.kind() == MD5_KEYS),
+                inode: socket.header.inode,
+            });
+        })?;
+        // After an error an answer might still come: then the next question gets a socket of its own.
+        *asker = Some(opened);
+        Ok(())
+    });
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(|()| told),
+    }
+}
+
 /// Listening, or established and not yet closed by both sides.
 fn tcp_states() -> StateFlags {
     StateFlags::LISTEN
@@ -104,31 +157,56 @@ fn cookie(id: &SocketId) -> Cookie {
     Cookie(u64::from(high) << 32 | u64::from(low))
 }
 
-fn dump(family: u8, protocol: u8, states: StateFlags, mut each: impl FnMut(&InetResponse)) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request(family, protocol, states), 0)?;
-    let mut buffer = vec![0; REPLY_BYTES];
-    loop {
-        let bytes = socket.recv(&mut buffer.as_mut_slice(), 0)?;
-        for message in messages(buffer.get(..bytes).unwrap_or_default()) {
-            match message?.payload {
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(e) => return Err(e.to_io()),
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(&response),
-                _ => {}
+fn dump(family: u8, protocol: u8, states: StateFlags, each: impl FnMut(&InetResponse)) -> io::Result<()> {
+    let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+    let extensions = ExtensionFlags::empty();
+    let request = InetRequest { family, protocol, extensions, states, socket_id };
+    Asker::open()?.exchange(&written(request, NLM_F_REQUEST | NLM_F_DUMP), each)
+}
+
+thread_local! {
+    /// For questions that are asked for every connection that moves: opening a socket would take longer than the answer.
+    static ASKER: RefCell<Option<Asker>> = const { RefCell::new(None) };
+}
+
+/// A socket to ask on, of the network namespace that the thread was in when it was opened.
+struct Asker {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl Asker {
+    fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, buffer: vec![0; REPLY_BYTES] })
+    }
+
+    /// Sends a request and reads its answers: many and an end to a dump, one to another request.
+    fn exchange(&mut self, request: &[u8], mut each: impl FnMut(&InetResponse)) -> io::Result<()> {
+        self.socket.send(request, 0)?;
+        loop {
+            let bytes = self.socket.recv(&mut self.buffer.as_mut_slice(), 0)?;
+            for message in messages(self.buffer.get(..bytes).unwrap_or_default()) {
+                let message = message?;
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(e) => return Err(e.to_io()),
+                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(&response),
+                    _ => {}
+                }
+                if message.header.flags & NLM_F_MULTIPART == 0 {
+                    return Ok(());
+                }
             }
         }
     }
 }
 
-fn request(family: u8, protocol: u8, states: StateFlags) -> Vec<u8> {
-    let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    let extensions = ExtensionFlags::empty();
-    let request = InetRequest { family, protocol, extensions, states, socket_id };
+fn written(request: InetRequest, flags: u16) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = flags;
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];

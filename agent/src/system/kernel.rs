@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::RingBuffer;
@@ -21,7 +21,14 @@ const BPF_FS: &str = "/sys/fs/bpf";
 /// # Errors
 /// What the system says.
 pub fn netns_cookie() -> io::Result<u64> {
-    let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    netns_cookie_of(UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?.as_fd())
+}
+
+/// The number of the network namespace that a socket belongs to.
+///
+/// # Errors
+/// What the system says.
+pub fn netns_cookie_of(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0u64;
     let mut bytes = size_of::<u64>() as libc::socklen_t;
     // SAFETY: `cookie` and `bytes` are valid for writes, `bytes` is the size of `cookie`, and the kernel writes no more

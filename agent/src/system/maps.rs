@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use model::Dvipa;
 
+use super::admissions::Admissions;
+use super::freezes::Freezes;
 use crate::counters::COUNTERS;
 use crate::machine::{Inherited, Origin};
 
@@ -16,21 +18,25 @@ pub struct Maps {
     pub(super) dvipas: MapHandle,
     pub(super) counters: MapHandle,
     pub(super) events: MapHandle,
+    /// Connections whose packets are kept away.
+    pub freezes: Freezes,
+    /// Connections that may be put into listeners.
+    pub admissions: Admissions,
 }
 
 /// `struct address` of bpf/address.h.
-type AddressBytes = [u8; 16];
+pub(super) type AddressBytes = [u8; 16];
 /// `struct origin` of bpf/dvipas.h: two addresses.
 const ORIGIN_BYTES: usize = 32;
 
-fn to_bytes(address: IpAddr) -> AddressBytes {
+pub(super) fn to_bytes(address: IpAddr) -> AddressBytes {
     match address {
         IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
         IpAddr::V6(a) => a.octets(),
     }
 }
 
-fn from_bytes(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn from_bytes(bytes: &[u8]) -> Option<IpAddr> {
     let bytes: AddressBytes = bytes.try_into().ok()?;
     Some(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical())
 }

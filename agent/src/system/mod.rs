@@ -1,18 +1,24 @@
 //! What the kernel is asked: everything of the agent that makes system calls.
 //!
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
-//! what they count), [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once, and their ends),
+//! what they count), [`freezes`] (whose packets they keep away),
+//! [`injection`] (connections put into listeners), [`admissions`] (which were), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once, and their ends),
 //! [`addresses`] (DVIPAs on `lo`), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
 
+pub mod abilities;
 pub mod addresses;
+pub mod admissions;
 pub mod diag;
 pub mod events;
+pub mod freezes;
+pub mod injection;
 pub mod interfaces;
 mod kernel;
 pub mod load;
 pub mod maps;
 pub mod programs;
+mod skeletons;
 mod sysctl;
 
-pub use kernel::netns_cookie;
+pub use kernel::{netns_cookie, netns_cookie_of};
 pub use sysctl::prepare_interfaces;

@@ -17,30 +17,15 @@ use libbpf_rs::{
 };
 use model::{ClusterAddress, Dvipa};
 
+use super::abilities::{Abilities, Inability};
+use super::admissions::Admissions;
+use super::freezes::Freezes;
+use super::injection::Injection;
 use super::interfaces::Interface;
 use super::kernel;
 use super::maps::Maps;
+use super::skeletons::{DecapsulateSkelBuilder, EgressSkelBuilder, SocketsSkelBuilder};
 use crate::machine::Inherited;
-
-/// The loaders that build.rs has written.
-mod skeletons {
-    #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
-    pub(super) mod decapsulate {
-        include!(concat!(env!("OUT_DIR"), "/decapsulate.skel.rs"));
-    }
-    #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
-    pub(super) mod egress {
-        include!(concat!(env!("OUT_DIR"), "/egress.skel.rs"));
-    }
-    #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
-    pub(super) mod sockets {
-        include!(concat!(env!("OUT_DIR"), "/sockets.skel.rs"));
-    }
-}
-
-use skeletons::decapsulate::DecapsulateSkelBuilder;
-use skeletons::egress::EgressSkelBuilder;
-use skeletons::sockets::SocketsSkelBuilder;
 
 /// The place of the filters among others of an interface: before most.
 const TC_PRIORITY: u32 = 10;
@@ -91,7 +76,7 @@ pub enum ProgramError {
     },
 }
 
-fn bpf(what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> ProgramError {
+pub(super) fn bpf(what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> ProgramError {
     move |cause| ProgramError::Bpf { what: what.into(), cause }
 }
 
@@ -102,6 +87,8 @@ pub struct Programs {
     egress: OwnedFd,
     /// What they share with the agent.
     pub maps: Maps,
+    /// Live connections put into listeners, or why this host can't do that.
+    pub injection: Result<Injection, Inability>,
 }
 
 impl Programs {
@@ -139,11 +126,15 @@ impl Programs {
         pin(&mut open.maps.forwarders, "forwarders")?;
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
+        pin(&mut open.maps.freezes, "freezes")?;
+        pin(&mut open.maps.handoff, "handoff")?;
         let skeleton = open.load().map_err(bpf("load decapsulate"))?;
         let decapsulate = owned(&skeleton.progs.baton_decapsulate)?;
         let forwarders = handle(&skeleton.maps.forwarders)?;
         let dvipas = handle(&skeleton.maps.dvipas)?;
         let counters = handle(&skeleton.maps.counters)?;
+        let freezes = Freezes::new(handle(&skeleton.maps.freezes)?);
+        let handoff = handle(&skeleton.maps.handoff)?;
 
         let mut storage = MaybeUninit::<OpenObject>::uninit();
         let mut open = EgressSkelBuilder::default().open(&mut storage).map_err(bpf("open egress"))?;
@@ -155,6 +146,7 @@ impl Programs {
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
+        pin(&mut open.maps.freezes, "freezes")?;
         let skeleton = open.load().map_err(bpf("load egress"))?;
         let egress = owned(&skeleton.progs.baton_egress)?;
 
@@ -166,8 +158,10 @@ impl Programs {
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.events, "events")?;
+        pin(&mut open.maps.admitted, "admitted")?;
         let skeleton = open.load().map_err(bpf("load sockets"))?;
         let events = handle(&skeleton.maps.events)?;
+        let admissions = Admissions::new(handle(&skeleton.maps.admitted)?);
 
         let at = settings.cgroup.clone().unwrap_or_else(|| PathBuf::from("(found)"));
         let at_cgroup = |cause| ProgramError::Path { what: "cgroup v2 at", path: at, cause };
@@ -177,7 +171,17 @@ impl Programs {
         {
             link(program, &cgroup, &settings.pin)?;
         }
-        Ok(Self { decapsulate, egress, maps: Maps { forwarders, dvipas, counters, events } })
+        let maps = Maps { forwarders, dvipas, counters, events, freezes, admissions };
+        let injection = Injection::start(&settings.pin, &handoff);
+        if let Err(cause) = &injection {
+            tracing::info!(%cause, "connections can't be put into listeners of this host");
+        }
+        Ok(Self { decapsulate, egress, maps, injection })
+    }
+
+    /// What this host can do with live connections.
+    pub fn abilities(&self) -> Abilities {
+        Abilities::new(self.injection.as_ref().map(drop).map_err(ToString::to_string))
     }
 
     /// Attaches the packet programs where they are not; an interface may have been deleted and made again.
@@ -239,12 +243,14 @@ fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
         dvipas: map("dvipas")?,
         counters: map("counters")?,
         events: map("events")?,
+        freezes: Freezes::new(map("freezes")?),
+        admissions: Admissions::new(map("admitted")?),
     })
 }
 
 /// The map is taken over if a former run has left it. One of another form, left by another version of the agent, is
 /// replaced by an empty one.
-fn pin_map(map: &mut OpenMapMut<'_>, path: &Path) -> Result<(), ProgramError> {
+pub(super) fn pin_map(map: &mut OpenMapMut<'_>, path: &Path) -> Result<(), ProgramError> {
     if let Ok(left) = MapHandle::from_pinned_path(path) {
         let of_left = (left.map_type(), left.key_size(), left.value_size(), left.max_entries());
         if of_left != (map.map_type(), map.key_size(), map.value_size(), map.max_entries()) {

@@ -189,6 +189,8 @@ name = "rt1"
 control = "198.18.0.10:7440"
 [admin]
 socket = "agent.sock"
+[applications]
+socket = "applications.sock"
 [bpf]
 pin = "bpf"
 [watch]

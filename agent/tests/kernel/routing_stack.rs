@@ -70,7 +70,13 @@ impl Heard {
                 }
             }
             Message::Load(load) => self.load = Some(load),
-            Message::Hello(_) | Message::VipaList(_) | Message::Heartbeat(_) => {}
+            Message::Hello(_)
+            | Message::VipaList(_)
+            | Message::Heartbeat(_)
+            | Message::Transfer(_)
+            | Message::Applications(_)
+            | Message::Targets(_)
+            | Message::Move(_) => {}
         }
     }
 }

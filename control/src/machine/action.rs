@@ -1,8 +1,11 @@
 //! What a routing stack wants done.
 
 use model::dpt::Dpt;
+use model::handoff::Handoff;
 use model::message::Message;
+use model::transfer::Way;
 use model::{Connection, Dvipa, StackIndex, StackName};
+use transfer::routing::Outcome;
 
 /// Something to do, in the order in which [`super::RoutingStack::poll`] gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +31,10 @@ pub enum Action {
         first: bool,
         /// This is the last part of a complete account.
         last: bool,
-        /// The connections; all are to DVIPAs that this stack owns.
+        /// The connections; all are to DVIPAs that this stack owns, and none is moving.
         connections: Vec<Connection>,
+        /// With `last`: connections that are moving. Whoever has them does not name them, and they have not ended.
+        moving: Vec<Connection>,
     },
     /// These connections of this stack have ended (TERMCONN).
     Termconn {
@@ -37,6 +42,50 @@ pub enum Action {
         owner: StackIndex,
         /// The connections; all are to DVIPAs that this stack owns.
         connections: Vec<Connection>,
+    },
+    /// Hold the client's packets of this connection, within bounds. If there is no CRT entry, or one that ended, it is
+    /// made.
+    Freeze {
+        /// Which connection.
+        connection: Connection,
+        /// Who has it, if the CRT does not know.
+        owner: StackIndex,
+    },
+    /// Point the entry at the owner, without handoff option, and let the held packets go there, in order.
+    Thaw {
+        /// Which connection.
+        connection: Connection,
+        /// To whom; `None`: whom the entry names.
+        owner: Option<StackIndex>,
+    },
+    /// Point the entry at the target, let the held packets go there and every later one, all with the handoff option;
+    /// first of all one packet with the handoff's bytes, if it has any. Until [`Action::Freeze`] or [`Action::Thaw`]; repeated,
+    /// because that packet may get lost. To be answered with [`super::Event::NotHandedOver`] if it can't be done.
+    HandOver {
+        /// Which connection.
+        connection: Connection,
+        /// To whom.
+        to: StackIndex,
+        /// How it goes on there.
+        handoff: Handoff,
+    },
+    /// Remove the entry and what is held: nobody has the connection.
+    End {
+        /// Which connection.
+        connection: Connection,
+    },
+    /// A transfer has ended: for the log.
+    Report {
+        /// Which connection.
+        connection: Connection,
+        /// From whom.
+        source: StackName,
+        /// To whom.
+        target: StackName,
+        /// Which way in.
+        way: Way,
+        /// How it ended.
+        outcome: Outcome,
     },
     /// Tell the segment that the address is here: gratuitous ARP or unsolicited neighbour advertisement.
     Announce {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use model::control_socket::JobName;
 use model::message::Message;
-use model::{Dvipa, Service, StackIndex, StackName};
+use model::{Connection, Dvipa, Service, StackIndex, StackName};
 
 use crate::config::Config;
 
@@ -53,6 +54,22 @@ pub enum Event {
         weights: Vec<(StackName, u16)>,
         /// How long they hold, at most [`crate::machine::MAX_WEIGHT_LIFE`].
         ttl: Duration,
+    },
+    /// An operator: this connection shall be transferred.
+    Move {
+        /// Which.
+        connection: Connection,
+        /// Who has it, as the CRT says.
+        source: StackIndex,
+        /// To which stack.
+        target: StackName,
+        /// To which application there; `None`: to any.
+        job: Option<JobName>,
+    },
+    /// [`super::Action::HandOver`] can't be done.
+    NotHandedOver {
+        /// Which connection.
+        connection: Connection,
     },
     /// How many connections the CRT has of each stack: for the displays.
     ConnectionCounts(Vec<(StackIndex, u64)>),

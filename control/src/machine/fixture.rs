@@ -6,7 +6,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use model::codec::{Address, WireConnection};
-use model::message::{Hello, Listen, Load, Message, Newconn, Srvstat, Termconn, VipaList};
+use model::control_socket::JobName;
+use model::control_socket::request::Role;
+use model::message::{
+    Application, Applications, Hello, Listen, Load, Message, Newconn, Srvstat, Termconn, VipaList,
+};
 use model::{Connection, Dvipa, Epoch, Protocol, Service, StackName};
 
 use super::{Action, Event, Identity, Refusal, RoutingStack, TargetState};
@@ -71,6 +75,20 @@ pub(crate) fn hello(stack: &str, addresses: &[&str], incarnation: u64) -> Messag
 pub(crate) fn srvstat(service: Service, listening: bool, complete: bool) -> Message {
     let listens = vec![Listen { protocol: service.protocol, port: service.port, listening }];
     Message::Srvstat(Srvstat { dvipa: Address(service.dvipa.address()), epoch: EPOCH, complete, listens })
+}
+
+pub(crate) fn registered(service: Service, applications: &[(Role, &str)]) -> Message {
+    let application = |(role, job): &(Role, &str)| Application {
+        port: service.port,
+        role: *role,
+        job: JobName::new(*job).unwrap(),
+    };
+    let applications = applications.iter().map(application).collect();
+    Message::Applications(Applications {
+        dvipa: Address(service.dvipa.address()),
+        epoch: EPOCH,
+        applications,
+    })
 }
 
 pub(crate) fn newconn(first: bool, last: bool, connections: &[Connection]) -> Message {
@@ -139,6 +157,11 @@ impl Bench {
 
     pub(crate) fn listens(&mut self, stack: &str, service: Service) {
         self.message(stack, srvstat(service, true, false)).unwrap();
+    }
+
+    /// These are the applications registered on the stack for the service.
+    pub(crate) fn registers(&mut self, stack: &str, service: Service, applications: &[(Role, &str)]) {
+        self.message(stack, registered(service, applications)).unwrap();
     }
 
     pub(crate) fn stops(&mut self, stack: &str, service: Service) {

@@ -1,8 +1,11 @@
 //! What a message of a peer does: the lower half of the transition table.
 
-use model::codec::WireConnection;
-use model::message::{Hello, Listen, Message, Newconn, Srvstat, Termconn};
-use model::{ClusterAddress, Connection, Dvipa, Service, StackIndex, StackName};
+use std::time::Instant;
+
+use model::codec::{Address, WireConnection};
+use model::message::{Applications, Hello, Listen, Message, Newconn, Srvstat, Termconn};
+use model::{ClusterAddress, Connection, Dvipa, Epoch, Service, StackIndex, StackName};
+use transfer::routing::Event as News;
 
 use super::session::Session;
 use super::stacks::Greeting;
@@ -10,14 +13,26 @@ use super::{Action, Refusal, RoutingStack, refusal};
 
 impl RoutingStack {
     /// A message of the session with `from`.
-    pub(super) fn message(&mut self, from: &StackName, message: Message) -> Result<(), Refusal> {
+    pub(super) fn message(
+        &mut self,
+        from: &StackName,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let word = refusal::word(&message);
         match (self.stacks.session(from), message) {
             (None, _) => Err(Refusal::NoSession { from: from.clone(), message: word }),
-            (Some(_), Message::Hello(hello)) => self.hello(from, hello),
+            (Some(_), Message::Hello(hello)) => self.hello(from, hello, now),
             (Some(_), Message::Heartbeat(_)) => Ok(()),
             (Some(Session::Greeting), _) => Err(Refusal::BeforeHello { from: from.clone(), message: word }),
-            (Some(Session::Greeted(_)), Message::VipaList(_)) => Ok(()),
+            // Another routing stack's, for its targets.
+            (Some(Session::Greeted(_)), Message::VipaList(_) | Message::Targets(_) | Message::Move(_)) => {
+                Ok(())
+            }
+            (Some(Session::Greeted(_)), Message::Transfer(message)) => {
+                self.transfer_message(from, message, now)
+            }
+            (Some(Session::Greeted(_)), Message::Applications(said)) => self.applications(from, said),
             (Some(Session::Greeted(_)), Message::Srvstat(srvstat)) => self.srvstat(from, srvstat),
             (Some(Session::Greeted(_)), Message::Newconn(newconn)) => self.newconn(from, newconn),
             (Some(Session::Greeted(_)), Message::Termconn(termconn)) => self.termconn(from, termconn),
@@ -30,7 +45,7 @@ impl RoutingStack {
         }
     }
 
-    fn hello(&mut self, from: &StackName, hello: Hello) -> Result<(), Refusal> {
+    fn hello(&mut self, from: &StackName, hello: Hello, now: Instant) -> Result<(), Refusal> {
         if hello.stack != from.as_str() {
             return Err(Refusal::OtherName { from: from.clone(), claimed: hello.stack });
         }
@@ -40,17 +55,17 @@ impl RoutingStack {
         let cluster_address =
             cluster_address.ok_or_else(|| Refusal::BadClusterAddress { from: from.clone() })?;
         let version = hello.version.chars().take(64).collect();
-        self.stacks.greet(from, Greeting { cluster_address, incarnation: hello.incarnation, version })
+        let greeting = Greeting { cluster_address, incarnation: hello.incarnation, version };
+        if self.stacks.greet(from, greeting)? {
+            self.transfers.forget_told(from);
+            self.transfer_news(News::SessionDown(from.clone()), now);
+            self.transfer_news(News::SessionUp(from.clone()), now);
+        }
+        Ok(())
     }
 
     fn srvstat(&mut self, from: &StackName, srvstat: Srvstat) -> Result<(), Refusal> {
-        let dvipa = Dvipa::new(srvstat.dvipa.0);
-        let ours =
-            self.dvipas.owned(dvipa).ok_or_else(|| Refusal::NotOurs { from: from.clone(), dvipa })?.epoch;
-        if srvstat.epoch != ours {
-            let (from, theirs, ours) = (from.clone(), srvstat.epoch.0, ours.0);
-            return Err(Refusal::OtherEpoch { from, dvipa, theirs, ours });
-        }
+        let (dvipa, ours) = self.present(from, srvstat.dvipa, srvstat.epoch)?;
         // What a definition does not ask of the sender, it would not take back either: an answer to a former list.
         let picture = self.picture();
         let mut listens = Vec::with_capacity(srvstat.listens.len());
@@ -74,6 +89,25 @@ impl RoutingStack {
         if ignored > 0 { Err(Refusal::TooManyListens { from: from.clone(), ignored }) } else { Ok(()) }
     }
 
+    fn applications(&mut self, from: &StackName, message: Applications) -> Result<(), Refusal> {
+        let (dvipa, ours) = self.present(from, message.dvipa, message.epoch)?;
+        let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
+        let ignored = said.register(dvipa, ours, message.applications);
+        if ignored > 0 { Err(Refusal::TooManyApplications { from: from.clone(), ignored }) } else { Ok(()) }
+    }
+
+    /// The DVIPA that a report is about and its epoch, which must be the present one.
+    fn present(&self, from: &StackName, dvipa: Address, epoch: Epoch) -> Result<(Dvipa, Epoch), Refusal> {
+        let dvipa = Dvipa::new(dvipa.0);
+        let ours =
+            self.dvipas.owned(dvipa).ok_or_else(|| Refusal::NotOurs { from: from.clone(), dvipa })?.epoch;
+        if epoch != ours {
+            let (from, theirs, ours) = (from.clone(), epoch.0, ours.0);
+            return Err(Refusal::OtherEpoch { from, dvipa, theirs, ours });
+        }
+        Ok((dvipa, ours))
+    }
+
     fn newconn(&mut self, from: &StackName, newconn: Newconn) -> Result<(), Refusal> {
         let Newconn { first, last, connections } = newconn;
         let (owner, connections, ignored) = self.of_ours(from, connections)?;
@@ -82,7 +116,8 @@ impl RoutingStack {
         let ends = last && said.in_account;
         said.in_account &= !last;
         if first || ends || !connections.is_empty() {
-            self.actions.push_back(Action::Newconn { owner, first, last: ends, connections });
+            let moving = if ends { self.transfers.routing.connections().collect() } else { Vec::new() };
+            self.actions.push_back(Action::Newconn { owner, first, last: ends, connections, moving });
         }
         if last && !ends {
             return Err(Refusal::AccountWithoutFirst { from: from.clone() });
@@ -92,13 +127,16 @@ impl RoutingStack {
 
     fn termconn(&mut self, from: &StackName, termconn: Termconn) -> Result<(), Refusal> {
         let (owner, connections, ignored) = self.of_ours(from, termconn.connections)?;
+        connections.iter().for_each(|connection| self.transfers.departed.ended(connection));
         if !connections.is_empty() {
             self.actions.push_back(Action::Termconn { owner, connections });
         }
         if ignored > 0 { Err(Refusal::ForeignConnections { from: from.clone(), ignored }) } else { Ok(()) }
     }
 
-    /// The sender's number, those of its connections that are to DVIPAs owned here, and how many are not.
+    /// The sender's number, those of its connections that are to DVIPAs owned here, and how many are not. Of those that are
+    /// moving only the messages of their transfers decide, and of those that it gave away the sender may not have heard it
+    /// when it spoke.
     fn of_ours(
         &self,
         from: &StackName,
@@ -111,6 +149,9 @@ impl RoutingStack {
         let ours = |connection: &Connection| self.dvipas.owned(connection.service().dvipa).is_some();
         let connections: Vec<Connection> = connections.into_iter().map(|c| c.0).filter(ours).collect();
         let ignored = all - connections.len();
+        let transfers = &self.transfers;
+        let stands = |c: &Connection| !transfers.routing.speaks_for(c) && !transfers.departed.left(c, from);
+        let connections = connections.into_iter().filter(stands).collect();
         Ok((owner, connections, ignored))
     }
 }

@@ -14,6 +14,8 @@
 //! | SRVSTAT | refused | refused | listens of that DVIPA, if the epoch is the present one |
 //! | NEWCONN | refused | refused | connections of owned DVIPAs confirmed; accounts keep their first and last part |
 //! | TERMCONN | refused | refused | connections of owned DVIPAs ended |
+//! | Applications | refused | refused | those of that DVIPA, if the epoch is the present one |
+//! | of a transfer | refused | refused | [`transfer::Routing`] decides |
 //! | Load | refused | refused | smoothed; a new weight only if it differs enough |
 //! | Heartbeat | refused | – | – |
 //!
@@ -24,6 +26,7 @@
 mod action;
 mod announce;
 mod controller;
+mod departed;
 mod drain;
 mod event;
 mod load;
@@ -34,6 +37,8 @@ mod refusal;
 mod roster;
 mod session;
 mod stacks;
+mod targets;
+mod transfers;
 mod view;
 mod views;
 mod vipalist;
@@ -49,11 +54,13 @@ use std::time::{Duration, Instant};
 use model::codec::Address;
 use model::dpt::Dpt;
 use model::message::{Hello, Message, VipaList};
+use model::transfer::Reason;
 use model::{Epoch, Service, StackIndex, StackName};
 
 pub use action::Action;
 pub use event::{Event, Scope};
 pub use refusal::{Refusal, RefusalKind};
+pub use transfers::TransferCounts;
 pub use view::*;
 
 use crate::config::Config;
@@ -63,9 +70,13 @@ use drain::Drains;
 use ownership::Dvipas;
 use picture::Picture;
 use stacks::Stacks;
+use transfer::routing::Event as News;
+use transfers::Transfers;
 
 /// The most listens that are kept of one stack; a report of more is cut and counted.
 pub const MAX_LISTENS: usize = 65_536;
+/// The most registered applications that are kept of one stack; a report of more is cut and counted.
+pub const MAX_APPLICATIONS: usize = 4_096;
 /// The most drains that are kept at once.
 pub const MAX_DRAINS: usize = 4_096;
 /// The most services that can have weights of a controller at once.
@@ -95,6 +106,7 @@ pub struct RoutingStack {
     drains: Drains,
     controller: ControllerWeights,
     announcements: Announcements,
+    transfers: Transfers,
     /// What the workers have.
     published: Dpt,
     /// What greeted stacks have, and how often it changed.
@@ -114,6 +126,7 @@ impl RoutingStack {
     pub fn new(identity: Identity, config: Config, now: Instant) -> Result<Self, Refusal> {
         let mut new = Self {
             dvipas: Dvipas::new(identity.first_epoch),
+            transfers: Transfers::new(identity.incarnation),
             identity,
             config: Box::new(config),
             stacks: Stacks::default(),
@@ -129,6 +142,7 @@ impl RoutingStack {
         };
         let owned = new.dvipas.define(&new.config.vipadynamic)?;
         new.announcements.begin(owned, now);
+        new.own_transfers(now);
         Ok(new)
     }
 
@@ -139,20 +153,29 @@ impl RoutingStack {
     /// did. It is counted here already; the machine goes on.
     pub fn handle(&mut self, event: Event, now: Instant) -> Result<(), Refusal> {
         self.tick(now);
-        self.unsettled = true;
+        // The messages of a transfer change nothing but the transfer, but for those that say so.
+        self.unsettled |= !matches!(event, Event::Message { message: Message::Transfer(_), .. });
         let outcome = match event {
             Event::Configure(config) => self.configure(config, now),
-            Event::SessionUp { stack } => self.session_up(stack),
+            Event::SessionUp { stack } => self.session_up(stack, now),
             Event::SessionDown { stack } => {
-                self.session_over(&stack);
+                self.session_over(&stack, now);
                 Ok(())
             }
-            Event::Message { from, message } => self.message(&from, message),
+            Event::Message { from, message } => self.message(&from, message, now),
             Event::Drain { stack, scope } => {
                 self.known(&stack).and_then(|()| self.drains.begin(stack, scope))
             }
             Event::Resume { stack, scope } => self.drains.end(stack, scope),
             Event::SetWeights { service, weights, ttl } => self.set_weights(service, weights, ttl, now),
+            Event::Move { connection, source, target, job } => match self.stack_name(source).cloned() {
+                Some(source) => self.order_move(connection, source, target, job),
+                None => Err(Refusal::NoSuchConnection(connection)),
+            },
+            Event::NotHandedOver { connection } => {
+                self.transfer_news(News::NotHandedOver { connection, why: Reason::NoWay.into() }, now);
+                Ok(())
+            }
             Event::ConnectionCounts(counts) => {
                 self.stacks.count_connections(counts);
                 Ok(())
@@ -173,11 +196,17 @@ impl RoutingStack {
         for dvipa in self.announcements.due(now) {
             self.actions.push_back(Action::Announce { dvipa });
         }
+        if self.transfers.routing.next_deadline().is_some_and(|due| due <= now) {
+            self.transfer_news(News::TimePassed, now);
+        }
+        self.transfers.departed.expire(now);
     }
 
     /// When [`RoutingStack::tick`] has something to do, if ever.
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.controller.next_deadline(), self.announcements.next_deadline()].into_iter().flatten().min()
+        let transfers = self.transfers.routing.next_deadline();
+        let deadlines = [self.controller.next_deadline(), self.announcements.next_deadline(), transfers];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The next thing to do, or nothing.
@@ -231,6 +260,10 @@ impl RoutingStack {
         for to in self.stacks.without_list(self.list_generation) {
             self.actions.push_back(Action::Send { to, message: Message::VipaList(self.list.clone()) });
         }
+        let told = self.picture().told(&self.transfers.routing);
+        for (to, targets) in self.transfers.tell(told) {
+            self.actions.push_back(Action::Send { to, message: Message::Targets(targets) });
+        }
     }
 
     fn picture(&self) -> Picture<'_> {
@@ -250,13 +283,14 @@ impl RoutingStack {
         for dvipa in self.announcements.due(now) {
             self.actions.push_back(Action::Announce { dvipa });
         }
+        self.own_transfers(now);
         let distributes = &self.config.vipadynamic.distributes;
         self.controller.retain(|service| distributes.iter().any(|d| d.covers(*service)));
         Ok(())
     }
 
-    fn session_up(&mut self, stack: StackName) -> Result<(), Refusal> {
-        self.session_over(&stack);
+    fn session_up(&mut self, stack: StackName, now: Instant) -> Result<(), Refusal> {
+        self.session_over(&stack, now);
         self.stacks.session_up(stack.clone())?;
         let cluster_addresses = self.config.node.cluster_address.iter().map(Address).collect();
         let hello = Hello {
@@ -270,8 +304,10 @@ impl RoutingStack {
     }
 
     /// Forgets what the stack said, and what was about to be said to it.
-    fn session_over(&mut self, stack: &StackName) {
+    fn session_over(&mut self, stack: &StackName, now: Instant) {
         self.stacks.session_down(stack);
+        self.transfers.forget_told(stack);
+        self.transfer_news(News::SessionDown(stack.clone()), now);
         self.actions.retain(|action| !matches!(action, Action::Send { to, .. } if to == stack));
     }
 

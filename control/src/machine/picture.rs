@@ -223,16 +223,16 @@ impl<'a> Picture<'a> {
         &self,
         service: Service,
         distribution: &VipaDistribute,
-        stack: StackNow<'_>,
+        stack: StackNow<'a>,
         weight: u16,
     ) -> TargetState {
         let own = *stack.name == self.config.node.name;
         let Some(said) = stack.said else { return TargetState::Lost };
-        if !own && self.roster.conflicts(stack, self.dvipas) {
-            return TargetState::AddressConflict;
+        if let Some(state) = self.unreachable(stack) {
+            return state;
         }
-        if !own && !share_a_family(self.config.node.cluster_address, stack.known.cluster_address) {
-            return TargetState::Unreachable;
+        if distribution.content_routed && !own && self.target_application(service, stack) {
+            return TargetState::TransferOnly;
         }
         if !said.listens(service) {
             let epoch = self.dvipas.owned(service.dvipa).map(|held| held.epoch);
@@ -242,10 +242,25 @@ impl<'a> Picture<'a> {
         if distribution.content_routed && !own {
             return TargetState::TransferOnly;
         }
+        if distribution.content_routed && !self.routing_application(service, stack) {
+            return TargetState::NoRoutingApplication;
+        }
         if self.drains.covers(stack.name, service) {
             return TargetState::Draining;
         }
         if weight == 0 { TargetState::WeightZero } else { TargetState::Listening }
+    }
+
+    /// Why packets can't reach the stack, if they can't.
+    pub(super) fn unreachable(&self, stack: StackNow<'_>) -> Option<TargetState> {
+        if *stack.name == self.config.node.name {
+            return None;
+        }
+        if self.roster.conflicts(stack, self.dvipas) {
+            return Some(TargetState::AddressConflict);
+        }
+        let share = share_a_family(self.config.node.cluster_address, stack.known.cluster_address);
+        (!share).then_some(TargetState::Unreachable)
     }
 
     /// A candidate's weight: a controller's word comes first, then the definition's, then the load.

@@ -1,7 +1,8 @@
 //! Why an event was not followed.
 
 use model::message::Message;
-use model::{Dvipa, Service, StackIndex, StackName};
+use model::transfer::Reason;
+use model::{Connection, Dvipa, Service, StackIndex, StackName};
 use serde::{Deserialize, Serialize};
 
 /// Why an event was not followed, or not wholly. What a peer causes is counted (see [`Refusal::kind`]), what an
@@ -72,6 +73,24 @@ pub enum Refusal {
         /// How many are ignored.
         ignored: usize,
     },
+    /// A stack reports more registered applications than are kept.
+    #[error("{from} has more than {max} registered applications; {ignored} are ignored", max = super::MAX_APPLICATIONS)]
+    TooManyApplications {
+        /// The sender.
+        from: StackName,
+        /// How many are ignored.
+        ignored: usize,
+    },
+    /// A message of a transfer that was not followed.
+    #[error("{from} sent {message}: {}", reason.sentence())]
+    NotFollowed {
+        /// The sender.
+        from: StackName,
+        /// The message's kind.
+        message: &'static str,
+        /// Why.
+        reason: Reason,
+    },
     /// The last part of a complete account without its first in the same session.
     #[error("{from} ended an account of connections that it did not begin")]
     AccountWithoutFirst {
@@ -89,6 +108,19 @@ pub enum Refusal {
     /// There is no such stack to drain, resume or weigh.
     #[error("no stack `{0}` is known here or named in a definition")]
     NoSuchStack(StackName),
+    /// There is no such connection to move.
+    #[error("{0} is no connection in the CRT; `baton crt` lists them")]
+    NoSuchConnection(Connection),
+    /// The connection can't move there.
+    #[error("{connection} can't move to {target}: {}", reason.sentence())]
+    NotMoved {
+        /// Which connection.
+        connection: Connection,
+        /// To whom.
+        target: StackName,
+        /// Why not.
+        reason: Reason,
+    },
     /// The stack is not draining in this scope.
     #[error("{0} is not draining there; `baton dpt` shows what drains")]
     NotDraining(StackName),
@@ -140,6 +172,10 @@ pub enum RefusalKind {
     NotOurs,
     /// [`Refusal::TooManyListens`]
     TooManyListens,
+    /// [`Refusal::TooManyApplications`]
+    TooManyApplications,
+    /// [`Refusal::NotFollowed`]
+    Transfer,
     /// [`Refusal::AccountWithoutFirst`]
     AccountWithoutFirst,
     /// [`Refusal::ForeignConnections`]
@@ -160,9 +196,13 @@ impl Refusal {
             Refusal::OtherEpoch { .. } => RefusalKind::OtherEpoch,
             Refusal::NotOurs { .. } => RefusalKind::NotOurs,
             Refusal::TooManyListens { .. } => RefusalKind::TooManyListens,
+            Refusal::TooManyApplications { .. } => RefusalKind::TooManyApplications,
+            Refusal::NotFollowed { .. } => RefusalKind::Transfer,
             Refusal::AccountWithoutFirst { .. } => RefusalKind::AccountWithoutFirst,
             Refusal::ForeignConnections { .. } => RefusalKind::ForeignConnections,
             Refusal::NoSuchStack(_)
+            | Refusal::NoSuchConnection(_)
+            | Refusal::NotMoved { .. }
             | Refusal::NotDraining(_)
             | Refusal::TooManyDrains
             | Refusal::NotDistributed(_)
@@ -185,5 +225,9 @@ pub(super) fn word(message: &Message) -> &'static str {
         Message::Termconn(_) => "TERMCONN",
         Message::Load(_) => "Load",
         Message::Heartbeat(_) => "Heartbeat",
+        Message::Transfer(message) => message.word(),
+        Message::Applications(_) => "Applications",
+        Message::Targets(_) => "Targets",
+        Message::Move(_) => "Move",
     }
 }

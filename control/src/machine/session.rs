@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::message::Load;
+use model::control_socket::JobName;
+use model::control_socket::request::Role;
+use model::message::{Application, Load};
 use model::{Dvipa, Epoch, Protocol, Service};
 
-use super::MAX_LISTENS;
 use super::load::TargetLoad;
+use super::{MAX_APPLICATIONS, MAX_LISTENS};
 
 /// A session that is up.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(super) enum Session {
 pub(super) struct Said {
     listens: BTreeSet<Service>,
     reported: BTreeMap<Dvipa, Epoch>,
+    applications: BTreeMap<Dvipa, (Epoch, BTreeSet<Application>)>,
     load: Option<TargetLoad>,
     /// A complete account of connections has begun and not ended.
     pub(super) in_account: bool,
@@ -78,6 +81,38 @@ impl Said {
     /// In which epoch did it last say anything about this DVIPA?
     pub(super) fn reported_epoch(&self, dvipa: Dvipa) -> Option<Epoch> {
         self.reported.get(&dvipa).copied()
+    }
+
+    /// These applications are registered for the DVIPA, and no others. Returns for how many there is no room.
+    pub(super) fn register(&mut self, dvipa: Dvipa, epoch: Epoch, applications: Vec<Application>) -> usize {
+        self.applications.remove(&dvipa);
+        let kept: usize = self.applications.values().map(|(_, set)| set.len()).sum();
+        let mut set: BTreeSet<Application> = applications.into_iter().collect();
+        let all = set.len();
+        set = set.into_iter().take(MAX_APPLICATIONS.saturating_sub(kept)).collect();
+        let ignored = all - set.len();
+        if !set.is_empty() {
+            self.applications.insert(dvipa, (epoch, set));
+        }
+        ignored
+    }
+
+    /// The applications registered for a service in this role.
+    pub(super) fn jobs(&self, service: Service, role: Role, epoch: Epoch) -> impl Iterator<Item = &JobName> {
+        let of_it = move |a: &&Application| a.port == service.port && a.role == role;
+        self.applications_of(service.dvipa, epoch).filter(of_it).map(|a| &a.job)
+    }
+
+    /// The services of a DVIPA that applications are registered for.
+    pub(super) fn registered(&self, dvipa: Dvipa, epoch: Epoch) -> impl Iterator<Item = Service> {
+        let ports: BTreeSet<u16> = self.applications_of(dvipa, epoch).map(|a| a.port).collect();
+        ports.into_iter().map(move |port| Service { dvipa, port, protocol: Protocol::Tcp })
+    }
+
+    /// What was said in another epoch is void.
+    fn applications_of(&self, dvipa: Dvipa, epoch: Epoch) -> impl Iterator<Item = &Application> {
+        let said = self.applications.get(&dvipa).filter(|(of, _)| *of == epoch);
+        said.into_iter().flat_map(|(_, set)| set)
     }
 
     /// A report of its load.

@@ -84,8 +84,9 @@ impl Stacks {
         }
     }
 
-    /// A stack greets: it gets its number at the first time; a new incarnation has said nothing yet.
-    pub(super) fn greet(&mut self, from: &StackName, greeting: Greeting) -> Result<(), Refusal> {
+    /// A stack greets: it gets its number at the first time; a new incarnation has said nothing yet. `true`: this begins
+    /// what it says anew.
+    pub(super) fn greet(&mut self, from: &StackName, greeting: Greeting) -> Result<bool, Refusal> {
         let Greeting { cluster_address, incarnation, version } = greeting;
         let same = self.known.get(from).is_some_and(|known| known.incarnation == incarnation);
         let again = matches!(self.sessions.get(from), Some(Session::Greeted(_)));
@@ -112,10 +113,11 @@ impl Stacks {
             known.version = version;
             known.incarnation = incarnation;
         }
-        if !(again && same) {
+        let anew = !(again && same);
+        if anew {
             self.sessions.insert(from.clone(), Session::Greeted(Box::default()));
         }
-        Ok(())
+        Ok(anew)
     }
 
     /// Marks all greeted stacks as having the VIPA list of this generation, and returns those that did not have it.

@@ -7,3 +7,4 @@ mod lists;
 mod operations;
 mod selection;
 mod table;
+mod transfers;

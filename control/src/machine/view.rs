@@ -1,6 +1,7 @@
 //! What the displays show of a routing stack: plain data, the same for tables and `--json`.
 
 use ipnet::IpNet;
+use model::control_socket::JobName;
 use model::dpt::{Encapsulation, Method};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Protocol, StackIndex, StackName};
 use serde::{Deserialize, Serialize};
@@ -209,6 +210,10 @@ pub struct TargetView {
     pub connections: u64,
     /// How busy it is, if it said so.
     pub load: Option<LoadView>,
+    /// The job names of the applications that are registered there for the service, sorted: on this node of routing
+    /// applications, elsewhere of targets.
+    #[serde(default)]
+    pub applications: Vec<JobName>,
 }
 
 /// A service policy.
@@ -236,8 +241,10 @@ pub enum TargetState {
     NotReported,
     /// No application listens.
     NotListening,
-    /// An application listens; content-routed connections reach it by transfer, not by selection.
+    /// An application is here; content-routed connections reach it by transfer, not by selection.
     TransferOnly,
+    /// An application listens, but none is registered as routing application: the port is not offered.
+    NoRoutingApplication,
     /// An operator drains it.
     Draining,
     /// Its weight is 0.
@@ -257,6 +264,7 @@ impl TargetState {
             TargetState::NotReported => "not-reported",
             TargetState::NotListening => "not-listening",
             TargetState::TransferOnly => "transfer-only",
+            TargetState::NoRoutingApplication => "no-routing-application",
             TargetState::Draining => "draining",
             TargetState::WeightZero => "weight-zero",
             TargetState::Listening => "listening",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use model::dpt::Reach;
-use model::{Dvipa, Epoch};
+use model::{Dvipa, Epoch, Service};
 
 use super::RoutingStack;
 use super::picture::{Picture, Source, TargetNow, Who};
@@ -97,6 +97,9 @@ impl RoutingStack {
     /// `baton dpt`
     pub fn dpt_view(&self, now: Instant) -> DptView {
         let picture = self.picture();
+        let views = |service: Service, targets: &[TargetNow<'_>]| -> Vec<TargetView> {
+            targets.iter().map(|target| target_view(&picture, service, target, now)).collect()
+        };
         let services = picture.services().into_iter().map(|service| ServiceView {
             dvipa: service.service.dvipa,
             port: service.service.port,
@@ -104,13 +107,13 @@ impl RoutingStack {
             enumerated: !service.distribution.ports.is_empty(),
             method: service.distribution.method,
             content_routed: service.distribution.content_routed,
-            targets: service.targets.iter().map(|target| target_view(target, now)).collect(),
+            targets: views(service.service, &service.targets),
             policies: service
                 .policies
                 .iter()
                 .map(|(client, targets)| PolicyView {
                     client: *client,
-                    targets: targets.iter().map(|target| target_view(target, now)).collect(),
+                    targets: views(service.service, targets),
                 })
                 .collect(),
         });
@@ -140,7 +143,12 @@ fn distribution_view(distribution: &VipaDistribute) -> DistributionView {
     }
 }
 
-fn target_view(target: &TargetNow<'_>, now: Instant) -> TargetView {
+fn target_view<'a>(
+    picture: &Picture<'a>,
+    service: Service,
+    target: &TargetNow<'a>,
+    now: Instant,
+) -> TargetView {
     let stack = target.who.stack();
     TargetView {
         target: match target.who {
@@ -161,5 +169,6 @@ fn target_view(target: &TargetNow<'_>, now: Instant) -> TargetView {
         },
         connections: stack.map_or(0, |stack| stack.known.connections),
         load: stack.and_then(|stack| stack.said?.load()).map(|load| load.view()),
+        applications: stack.map(|stack| picture.registered_jobs(service, stack)).unwrap_or_default(),
     }
 }

@@ -15,7 +15,7 @@ use model::{Dvipa, Protocol, Service, StackName};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{CrtQuery, Problem, ScopeQuery, WeightsOrder};
+use super::api::{CrtQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder};
 use crate::machine::Scope;
 
 /// Requests that may wait for the control thread.
@@ -35,6 +35,7 @@ pub(super) enum Request {
     Drain(StackName, Scope),
     Resume(StackName, Scope),
     Weights(WeightsOrder),
+    Move(MoveOrder),
     Reload,
 }
 
@@ -98,6 +99,7 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/drain/{stack}", post(drain))
         .route("/v1/resume/{stack}", post(resume))
         .route("/v1/weights", post(weights))
+        .route("/v1/move", post(move_connection))
         .route("/metrics", get(metrics))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such resource; docs/admin-api.md lists them"))
         .method_not_allowed_fallback(async || {
@@ -163,6 +165,13 @@ fn scoped(stack: String, query: Scoped) -> Result<(StackName, Scope), String> {
 async fn weights(State(desk): State<Desk>, body: Result<Json<WeightsOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::Weights(order)).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn move_connection(State(desk): State<Desk>, body: Result<Json<MoveOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::Move(order)).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }

@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use model::{StackIndex, StackName};
 use serde::Serialize;
+use transfer::routing::UnderWay;
 use transport::Tally;
 
 use super::admin::{Answer, Request};
 use super::api::{
-    CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, Problem,
-    StackConnections, StatsAnswer, StatusAnswer,
+    CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, MoveOrder,
+    MoveOrdered, Problem, StackConnections, StatsAnswer, StatusAnswer, TransferRow,
 };
 use super::driver::Driver;
 use super::forwarding::{CrtFilter, Forwarding};
-use super::{metrics, reload};
+use super::{metrics, reload, transfers};
 use crate::machine::{Event, Refusal};
 
 impl<F: Forwarding> Driver<F> {
@@ -36,6 +37,7 @@ impl<F: Forwarding> Driver<F> {
                 ttl: Duration::from_secs(order.ttl_s),
                 weights: order.weights.into_iter().collect(),
             }),
+            Request::Move(order) => self.move_connection(order),
             Request::Reload => {
                 let before = self.generation();
                 match reload::reload(self) {
@@ -89,10 +91,26 @@ impl<F: Forwarding> Driver<F> {
             stack: self.name(entry.stack),
             state: entry.state,
             idle_ms: entry.idle_ms,
+            transfer: self.machine.under_way(&entry.connection).map(transfer_row),
         };
         let mut connections: Vec<CrtRow> = page.entries.into_iter().map(row).collect();
         connections.sort_by_key(|c| (c.dvipa, c.protocol, c.client));
         json(&CrtAnswer { connections, more: page.more, crt: self.forwarding.crt_stats() })
+    }
+
+    fn move_connection(&mut self, order: MoveOrder) -> Answer {
+        let Some(connection) = order.connection() else {
+            return refused(StatusCode::UNPROCESSABLE_ENTITY, "`client` and `dvipa` are of two families");
+        };
+        let Some(entry) = self.forwarding.crt_entry(&connection) else {
+            return refused(StatusCode::NOT_FOUND, Refusal::NoSuchConnection(connection));
+        };
+        let MoveOrder { target, job, .. } = order;
+        let event = Event::Move { connection, source: entry.stack, target: target.clone(), job };
+        match self.order(event) {
+            Ok(()) => json(&MoveOrdered { source: self.name(entry.stack), target }),
+            Err(refusal) => refused(status_of(&refusal), refusal),
+        }
     }
 
     /// The query in numbers, or the stack that it names and nobody knows.
@@ -134,6 +152,7 @@ impl<F: Forwarding> Driver<F> {
             uptime_s: self.started.elapsed().as_secs(),
             packets: packets.collect(),
             cluster: cluster.collect(),
+            transfers: transfers::rows(&self.machine.transfer_counts()),
             refused: self.machine.status_view().refused,
             connections,
             crt: self.forwarding.crt_stats(),
@@ -146,12 +165,23 @@ impl<F: Forwarding> Driver<F> {
     }
 }
 
+fn transfer_row(under_way: UnderWay<'_>) -> TransferRow {
+    TransferRow {
+        id: under_way.transfer.to_string(),
+        source: under_way.source.clone(),
+        target: under_way.target.clone(),
+        way: under_way.way.word().to_owned(),
+        step: under_way.step.word().to_owned(),
+    }
+}
+
 /// Whose fault a refusal is, in HTTP's numbers.
 fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::NoSuchStack(_) | Refusal::NotDraining(_) | Refusal::NotDistributed(_) => {
-            StatusCode::NOT_FOUND
-        }
+        Refusal::NoSuchStack(_)
+        | Refusal::NoSuchConnection(_)
+        | Refusal::NotDraining(_)
+        | Refusal::NotDistributed(_) => StatusCode::NOT_FOUND,
         Refusal::TooManyDrains | Refusal::TooManyWeights => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }

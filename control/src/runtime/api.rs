@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use model::{Dvipa, Protocol, Service, StackName};
+use model::control_socket::JobName;
+use model::{Connection, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::forwarding::{CrtState, CrtStats};
@@ -123,6 +124,24 @@ pub struct CrtRow {
     pub state: CrtState,
     /// Milliseconds since its last packet.
     pub idle_ms: u64,
+    /// The transfer that is under way, or whose source has not confirmed its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferRow>,
+}
+
+/// A transfer under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferRow {
+    /// Its number, which agents log too.
+    pub id: String,
+    /// From which stack.
+    pub source: StackName,
+    /// To which stack.
+    pub target: StackName,
+    /// `restore` or `inject`.
+    pub way: String,
+    /// `dumping`, `offered`, `committed`, `in-doubt`, `moved`, `returning`, `lost`.
+    pub step: String,
 }
 
 /// Answer of `GET /v1/stats`.
@@ -134,6 +153,9 @@ pub struct StatsAnswer {
     pub packets: Vec<CounterRow>,
     /// What became of sessions and messages.
     pub cluster: Vec<CounterRow>,
+    /// What became of transfers.
+    #[serde(default)]
+    pub transfers: Vec<CounterRow>,
     /// Messages and orders that were not followed, by reason.
     pub refused: Vec<RefusedView>,
     /// Connections by stack, sorted by name.
@@ -145,7 +167,7 @@ pub struct StatsAnswer {
 /// One counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterRow {
-    /// Its name; the metric is `baton_packets_NAME_total` or `baton_cluster_NAME_total`.
+    /// Its name; the metric is `baton_packets_NAME_total`, `baton_cluster_NAME_total` or `baton_transfers_NAME_total`.
     pub name: String,
     /// Its value.
     pub value: u64,
@@ -196,6 +218,37 @@ pub struct WeightsOrder {
     pub weights: BTreeMap<StackName, u16>,
     /// How many seconds they hold.
     pub ttl_s: u64,
+}
+
+/// Body of `POST /v1/move`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveOrder {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The DVIPA and its port.
+    pub dvipa: SocketAddr,
+    /// To which stack.
+    pub target: StackName,
+    /// To which application there; to any, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobName>,
+}
+
+impl MoveOrder {
+    /// Which connection is meant; `None` if the addresses are of two families.
+    pub fn connection(&self) -> Option<Connection> {
+        Connection::new(Protocol::Tcp, self.client, self.dvipa)
+    }
+}
+
+/// Answer of `POST /v1/move`: the order has gone to the connection's stack. `GET /v1/crt` shows what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveOrdered {
+    /// The stack that has the connection.
+    pub source: String,
+    /// The stack that it shall move to.
+    pub target: StackName,
 }
 
 fn tcp() -> Protocol {

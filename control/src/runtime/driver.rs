@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use model::StackName;
+use model::handoff::Handoff;
 use model::message::Message;
+use model::{Connection, StackIndex, StackName};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use transport::{Endpoint, Events, SendError};
@@ -111,15 +112,32 @@ impl<F: Forwarding> Driver<F> {
                     tracing::debug!(generation = dpt.generation, "DPT published");
                     self.forwarding.publish(&dpt);
                 }
-                Action::Newconn { owner, first, last, connections } => {
-                    self.forwarding.newconn(owner, &connections, Account { first, last });
+                Action::Newconn { owner, first, last, connections, moving } => {
+                    self.forwarding.newconn(owner, &connections, Account { first, last }, &moving);
                 }
                 Action::Termconn { owner, connections } => self.forwarding.termconn(owner, &connections),
+                Action::Freeze { connection, owner } => self.forwarding.freeze(&connection, owner),
+                Action::Thaw { connection, owner } => self.forwarding.thaw(&connection, owner),
+                Action::HandOver { connection, to, handoff } => self.hand_over(connection, to, &handoff),
+                Action::End { connection } => self.forwarding.end(&connection),
+                Action::Report { connection, source, target, way, outcome } => {
+                    let way = way.word();
+                    tracing::debug!(%connection, %source, %target, way, ?outcome, "transfer ended");
+                }
                 Action::Announce { dvipa } => {
                     tracing::info!(%dvipa, "announced");
                     self.forwarding.announce(dvipa);
                 }
             }
+        }
+    }
+
+    /// If it can't be done, what follows from that is among the machine's next actions.
+    fn hand_over(&mut self, connection: Connection, to: StackIndex, handoff: &Handoff) {
+        let Err(error) = self.forwarding.hand_over(&connection, to, handoff) else { return };
+        tracing::debug!(%connection, %error, "not handed over");
+        if let Err(refusal) = self.machine.handle(Event::NotHandedOver { connection }, Instant::now()) {
+            tracing::debug!(%refusal, "not followed");
         }
     }
 

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::dpt::Dpt;
+use model::handoff::Handoff;
 use model::{Connection, Dvipa, StackIndex, StackName};
 use transport::{IdentityFiles, pki};
 
-use super::forwarding::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding};
+use super::forwarding::{
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding, NotHandedOver,
+};
 
 /// What a [`FakeForwarding`] was told, shared with the test.
 #[derive(Debug, Default)]
@@ -23,8 +26,21 @@ pub struct Seen {
     pub announced: Vec<Dvipa>,
     /// Parts of accounts, with how many connections each had.
     pub accounts: Vec<(StackIndex, Account, usize)>,
+    /// Connections handed over, in order.
+    pub handed_over: Vec<(Connection, Handoff)>,
+    /// It sends handoff options.
+    pub hands_over: bool,
     /// How often it aged.
     pub ticks: u64,
+    /// What the account under way has not named yet.
+    unnamed: Vec<Connection>,
+}
+
+impl Seen {
+    fn put(&mut self, connection: &Connection, stack: StackIndex, state: CrtState) {
+        self.entries.retain(|e| e.connection != *connection);
+        self.entries.push(CrtEntry { connection: *connection, stack, state, idle_ms: 1 });
+    }
 }
 
 /// A forwarder without packets. Clones are the same one.
@@ -43,19 +59,64 @@ impl Forwarding for FakeForwarding {
         self.seen().dpt = dpt.clone();
     }
 
-    fn newconn(&mut self, owner: StackIndex, connections: &[Connection], account: Account) {
+    fn newconn(
+        &mut self,
+        owner: StackIndex,
+        connections: &[Connection],
+        account: Account,
+        moving: &[Connection],
+    ) {
         let mut seen = self.seen();
         seen.accounts.push((owner, account, connections.len()));
         if account.first {
-            seen.entries.retain(|e| e.stack != owner);
+            seen.unnamed = seen.entries.iter().filter(|e| e.stack == owner).map(|e| e.connection).collect();
         }
-        let entry = |c: &Connection| CrtEntry {
-            connection: *c,
-            stack: owner,
-            state: CrtState::Established,
-            idle_ms: 1,
-        };
-        seen.entries.extend(connections.iter().map(entry));
+        for connection in connections {
+            seen.put(connection, owner, CrtState::Established);
+        }
+        if account.last {
+            let (named, unnamed) = ([connections, moving].concat(), std::mem::take(&mut seen.unnamed));
+            seen.entries.retain(|e| {
+                e.stack != owner || !unnamed.contains(&e.connection) || named.contains(&e.connection)
+            });
+        } else {
+            seen.unnamed.retain(|c| !connections.contains(c));
+        }
+    }
+
+    fn freeze(&mut self, connection: &Connection, owner: StackIndex) {
+        let owner = self.crt_entry(connection).map_or(owner, |entry| entry.stack);
+        self.seen().put(connection, owner, CrtState::Frozen);
+    }
+
+    fn thaw(&mut self, connection: &Connection, owner: Option<StackIndex>) {
+        let owner = owner.or_else(|| Some(self.crt_entry(connection)?.stack));
+        if let Some(owner) = owner {
+            self.seen().put(connection, owner, CrtState::Established);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        connection: &Connection,
+        to: StackIndex,
+        handoff: &Handoff,
+    ) -> Result<(), NotHandedOver> {
+        let mut seen = self.seen();
+        if !seen.hands_over {
+            return Err(NotHandedOver::NotPossible);
+        }
+        seen.handed_over.push((*connection, handoff.clone()));
+        seen.put(connection, to, CrtState::Established);
+        Ok(())
+    }
+
+    fn end(&mut self, connection: &Connection) {
+        self.seen().entries.retain(|e| e.connection != *connection);
+    }
+
+    fn crt_entry(&self, connection: &Connection) -> Option<CrtEntry> {
+        self.seen().entries.iter().find(|e| e.connection == *connection).copied()
     }
 
     fn termconn(&mut self, owner: StackIndex, connections: &[Connection]) {

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use model::dpt::Dpt;
+use model::handoff::Handoff;
 use model::{Connection, Dvipa, StackIndex};
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +18,44 @@ pub trait Forwarding {
     /// `owner` has these connections now: enters them in the CRT, or confirms half-open entries.
     ///
     /// Accounts come in parts, in order. After the part with [`Account::last`], entries of `owner` that no part
-    /// since the one with [`Account::first`] named, and that were there before that first part, are ended.
-    fn newconn(&mut self, owner: StackIndex, connections: &[Connection], account: Account);
+    /// since the one with [`Account::first`] named, and that were there before that first part, are ended, but for those
+    /// that are `moving`.
+    fn newconn(
+        &mut self,
+        owner: StackIndex,
+        connections: &[Connection],
+        account: Account,
+        moving: &[Connection],
+    );
 
     /// These connections ended at `owner`. One that another stack has by now stays.
     fn termconn(&mut self, owner: StackIndex, connections: &[Connection]);
+
+    /// Holds the client's packets of a connection, within bounds. Its entry keeps its owner; if there is none, or it has
+    /// ended, it is made with `owner`. Done once, it is done.
+    fn freeze(&mut self, connection: &Connection, owner: StackIndex);
+
+    /// The connection is `owner`'s (`None`: its entry's) from now on: lets the packets that are held go there, in order, and
+    /// then all later ones, without handoff option. What is not frozen is only switched.
+    fn thaw(&mut self, connection: &Connection, owner: Option<StackIndex>);
+
+    /// As [`Forwarding::thaw`], with the handoff option in every packet until the next [`Forwarding::freeze`] or
+    /// [`Forwarding::thaw`]. First goes one packet with the handoff's bytes, if it has any; a repetition sends it again.
+    ///
+    /// # Errors
+    /// [`NotHandedOver`]: nothing was sent, and the packets are held as before.
+    fn hand_over(
+        &mut self,
+        connection: &Connection,
+        to: StackIndex,
+        handoff: &Handoff,
+    ) -> Result<(), NotHandedOver>;
+
+    /// Nobody has the connection: removes its entry and what is held.
+    fn end(&mut self, connection: &Connection);
+
+    /// The entry of one connection.
+    fn crt_entry(&self, connection: &Connection) -> Option<CrtEntry>;
 
     /// This node became the owner of the DVIPA: tells the segment (gratuitous ARP, unsolicited neighbour
     /// advertisement).
@@ -42,6 +76,17 @@ pub trait Forwarding {
 
     /// Every counter of the workers, summed over them, in the order in which they should be shown.
     fn counters(&self) -> Vec<Counter>;
+}
+
+/// This forwarder can't hand the connection over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotHandedOver {
+    /// It sends no handoff options.
+    #[error("this forwarder sends no handoff options")]
+    NotPossible,
+    /// There is no entry to switch.
+    #[error("the CRT has no such connection")]
+    NoEntry,
 }
 
 /// Milliseconds between two calls of [`Forwarding::tick`].
@@ -117,6 +162,8 @@ pub enum CrtState {
     AnsweredHere,
     /// Idle, held here as a few numbers.
     Parked,
+    /// Its packets carry what makes it at the target.
+    HandingOver,
 }
 
 /// A bounded look into the CRT.

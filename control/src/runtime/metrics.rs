@@ -31,6 +31,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         counters(&mut to, "baton_packets_", &self.stats.packets)?;
         counters(&mut to, "baton_cluster_", &self.stats.cluster)?;
+        counters(&mut to, "baton_transfers_", &self.stats.transfers)?;
         self.refusals(&mut to)?;
         self.crt(&mut to)?;
         self.stacks(&mut to)?;

@@ -3,7 +3,8 @@
 //! In reading order: [`forwarding`] (what the runtime asks of the forwarder beside it), `driver` (the loop: the
 //! machine, the sessions and the forwarder meet here), `reload` (a new configuration, whole or not at all),
 //! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
-//! many clients), `answers` (what it answers), `metrics` (Prometheus), `start` (from files to a running control
+//! many clients), `answers` (what it answers), `metrics` (Prometheus), `transfers` (what
+//! became of transfers), `start` (from files to a running control
 //! thread).
 
 mod admin;
@@ -15,6 +16,7 @@ pub mod forwarding;
 mod metrics;
 mod reload;
 mod start;
+mod transfers;
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
@@ -22,6 +24,6 @@ pub mod fake;
 mod tests;
 
 pub use forwarding::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding, TICK_MS,
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding, NotHandedOver, TICK_MS,
 };
 pub use start::{Runtime, RuntimeError};

@@ -75,6 +75,13 @@ impl Watch {
                 let owned = machine.dpt().dvipas.iter().any(|entry| entry.dvipa == *dvipa);
                 if owned { Ok(()) } else { Err(format!("{dvipa} is announced and not owned")) }
             }
+            Action::Freeze { connection, .. }
+            | Action::Thaw { connection, .. }
+            | Action::HandOver { connection, .. }
+            | Action::End { connection }
+            | Action::Report { connection, .. } => {
+                Err(format!("{connection} moves, and nobody asked for it"))
+            }
             Action::Send { .. } => Ok(()),
         }
     }

@@ -384,11 +384,17 @@ impl World {
                         link.send(To::Target, due, Notice::Message(session, Box::new(message)));
                     }
                 }
-                Action::Newconn { owner, first, last, connections } => {
+                Action::Newconn { owner, first, last, connections, .. } => {
                     node.crt.newconn(owner, first, last, connections);
                 }
                 Action::Termconn { owner, connections } => node.crt.termconn(owner, &connections),
-                Action::Publish(_) | Action::Announce { .. } => {}
+                Action::Publish(_)
+                | Action::Announce { .. }
+                | Action::Freeze { .. }
+                | Action::Thaw { .. }
+                | Action::HandOver { .. }
+                | Action::End { .. }
+                | Action::Report { .. } => {}
             }
         }
         let node = &mut self.nodes[at];

@@ -2,7 +2,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::*;
 use crate::eal::Arguments;
-use crate::mbuf::Burst;
+use crate::mbuf::{BURST, Burst};
 
 /// DPDK is started once for all tests of this process, with one worker.
 fn dpdk() -> MutexGuard<'static, (Eal, Mempool)> {
@@ -73,11 +73,11 @@ fn a_null_port_fills_every_burst_and_swallows_it() {
     let (rx, tx) = queues.first_mut().unwrap();
     let mut burst = Burst::new();
     rx.receive(&mut burst);
-    assert_eq!(burst.len(), 32);
+    assert_eq!(burst.len(), BURST);
     rx.receive(&mut burst);
-    assert_eq!(burst.len(), 32, "a full burst has no room");
+    assert_eq!(burst.len(), BURST, "a full burst has no room");
     assert_eq!(tx.send(&mut burst), 0);
-    assert_eq!((port.counters().received, port.counters().sent), (32, 32));
+    assert_eq!((port.counters().received, port.counters().sent), (BURST as u64, BURST as u64));
     assert!(port.link_is_up());
 }
 

@@ -80,8 +80,8 @@ impl Ages {
     #[inline(always)]
     pub(super) fn is_stale(&self, meta: Meta, stamp: u64) -> bool {
         // `age >= refresh`, and not from the future, in one comparison.
-        let age = stamp.wrapping_sub(meta.stamp()) % STAMPS;
-        age.wrapping_sub(self.refresh) < STAMPS - FUTURE - self.refresh
+        let over = stamp.wrapping_sub(self.refresh).wrapping_sub(meta.stamp()) % STAMPS;
+        over < STAMPS - FUTURE - self.refresh
     }
 
     /// Whether the entry's life is over at `stamp`. An empty slot's is not.

@@ -17,6 +17,7 @@ impl Crt {
         let ages = Ages::of_connections(config);
         let half_open = Ages::of_half_open(config);
         let fragments = Ages::of_fragments(config);
+        let vectors = super::scan::has_vectors();
         Self {
             v4: Family {
                 main: Cuckoo::new(main_v4),
@@ -24,6 +25,7 @@ impl Crt {
                 ages,
                 connections: Counter::ConnectionsV4,
                 half_opens: Counter::HalfOpenV4,
+                vectors,
             },
             v6: Family {
                 main: Cuckoo::new(main_v6),
@@ -31,6 +33,7 @@ impl Crt {
                 ages,
                 connections: Counter::ConnectionsV6,
                 half_opens: Counter::HalfOpenV6,
+                vectors,
             },
             fragments_v4: Bounded::new(fragments_v4, fragments),
             fragments_v6: Bounded::new(fragments_v6, fragments),
@@ -50,6 +53,8 @@ impl Crt {
         self.common.put_right(&self.v6);
         unlock_all::<super::FragmentKeyV4>(self.fragments_v4.lines());
         unlock_all::<super::FragmentKeyV6>(self.fragments_v6.lines());
+        self.fragments_v4.count();
+        self.fragments_v6.count();
     }
 }
 
@@ -61,7 +66,7 @@ impl Common {
             for slot in family.main.line(i).slots::<K>() {
                 let Some((words, meta)) = slot.read() else { continue };
                 let key = key_of::<K>(words, meta);
-                let Place { first, second } = family.main.place(self.secret.hash(key));
+                let Place { first, second, class } = family.main.place(self.secret.hash(key));
                 let home = family.main.line(first);
                 if i == second {
                     // C2: a copy in the first line says the same.
@@ -70,7 +75,7 @@ impl Common {
                         continue;
                     }
                     if let Some(home) = home.lock::<K>() {
-                        home.overflow_up();
+                        home.overflow_up(class);
                     }
                 }
                 self.ledger.add(family.connections, 1);
@@ -90,11 +95,12 @@ impl Common {
                 self.ledger.changed(None, meta.entry());
             }
         }
+        family.half_open.count();
     }
 }
 
 fn unlock_all<K: Exact>(lines: &Array<Line>) {
     for i in 0..lines.len() {
-        lines.at(i).reset_head::<K>();
+        lines.at(i).reset::<K>();
     }
 }

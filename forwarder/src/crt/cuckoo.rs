@@ -2,7 +2,8 @@
 //!
 //! A key goes into its first line if there is room, so that most look-ups read one line; then into its second; and if
 //! both are full, an entry of one of them moves to *its* other line (cuckoo hashing, Pagh and Rodler 2004, in buckets). The
-//! first line counts how many of its keys live elsewhere (overflow), so that a miss usually reads one line too.
+//! first line knows how many of its keys live elsewhere (overflow), and which classes of them, so that a miss usually reads
+//! one line too.
 //!
 //! Rules, beside those of [`Line`]:
 //! - **C1** A key's first line is its lock: whoever makes, changes, moves or removes the key's entry holds it. So a key
@@ -11,7 +12,7 @@
 //!   (C1), so both say the same.
 //! - **C3** The first line's overflow is raised before the key is published in its second line, and lowered after it is
 //!   cleared there.
-//! - **C4** So a reader that looks in the first line, then (if there is overflow) in the second, and then finds the first
+//! - **C4** So a reader that looks in the first line, then (if its class has overflow) in the second, and then finds the first
 //!   line's marks unchanged, has not missed a key that was there all the time: it was not in the first line while the
 //!   reader was there, a coming or going would have changed the marks, hence it stayed in the second and was seen.
 //!   The orders needed: a slot seen empty after a move was read with acquire from the mover's release, so the copy, and
@@ -22,7 +23,7 @@ use std::marker::PhantomData;
 use super::entry::Entry;
 use super::hash::{Hash, Secret, index};
 use super::key::Exact;
-use super::line::{Guard, Line, Slot};
+use super::line::{Class, Guard, Line, Slot};
 use super::memory::Array;
 use super::meta::Meta;
 
@@ -38,6 +39,8 @@ pub(super) struct Cuckoo<K> {
 pub(super) struct Place {
     pub(super) first: usize,
     pub(super) second: usize,
+    /// What the first line calls the key when it lives in the second.
+    pub(super) class: Class,
 }
 
 /// What became of an attempt to insert.
@@ -79,7 +82,8 @@ impl<K: Exact> Cuckoo<K> {
         let first = index(hash.first, self.lines.len());
         let second = index(hash.second, self.lines.len());
         let next = if first + 1 == self.lines.len() { 0 } else { first + 1 };
-        Place { first, second: if second == first { next } else { second } }
+        let second = if second == first { next } else { second };
+        Place { first, second, class: Class::of::<K>(hash) }
     }
 
     /// The line of a number.
@@ -91,9 +95,9 @@ impl<K: Exact> Cuckoo<K> {
     /// For the holder of the key's lock: where the key is.
     pub(super) fn locate(&self, place: Place, key: K) -> Option<(Slot<'_, K>, Meta)> {
         let first = self.line(place.first);
-        first
-            .find(key)
-            .or_else(|| if first.has_overflow::<K>() { self.line(place.second).find(key) } else { None })
+        first.find(key).or_else(|| {
+            if first.may_overflow::<K>(place.class) { self.line(place.second).find(key) } else { None }
+        })
     }
 
     /// Makes the entry of a key that has none. `first` is the key's lock (C1).
@@ -111,7 +115,7 @@ impl<K: Exact> Cuckoo<K> {
         }
         let Some(second) = self.line(place.second).lock::<K>() else { return Insert::Busy };
         let Some(slot) = second.line().empty_slot() else { return Insert::NoRoom };
-        first.overflow_up(); // C3
+        first.overflow_up(place.class); // C3
         second.publish(slot, key, entry, stamp);
         Insert::Done
     }
@@ -140,12 +144,13 @@ impl<K: Exact> Cuckoo<K> {
         let (Some(entry), Some(room)) = (meta.entry(), target.line().empty_slot()) else { return false };
         let key = K::from_parts(words, meta.service());
         let place = self.place(secret.hash(key));
-        let outward = place == Place { first: from, second: to };
-        if !outward && place != (Place { first: to, second: from }) {
+        let (outward, homeward) =
+            ((place.first, place.second) == (from, to), (place.first, place.second) == (to, from));
+        if !outward && !homeward {
             return false;
         }
         if outward {
-            source.overflow_up(); // C3
+            source.overflow_up(place.class); // C3
         }
         target.publish(room, key, entry, meta.stamp()); // C2
         original.clear();

@@ -18,17 +18,20 @@ pub enum State {
     AnsweredHere = 5,
     /// Idle between two transactions: no stack has it.
     Parked = 6,
+    /// It is the owner's once one of its packets has made it there: each carries what the owner's kernel needs for that.
+    HandingOver = 7,
 }
 
 impl State {
     /// All of them, in the order of a connection's life.
-    pub const ALL: [State; 6] = [
+    pub const ALL: [State; 7] = [
         State::HalfOpen,
         State::Established,
         State::Closing,
         State::Frozen,
         State::AnsweredHere,
         State::Parked,
+        State::HandingOver,
     ];
 
     /// The word for displays.
@@ -40,6 +43,7 @@ impl State {
             State::Frozen => "frozen",
             State::AnsweredHere => "answered-here",
             State::Parked => "parked",
+            State::HandingOver => "handing-over",
         }
     }
 

@@ -12,23 +12,18 @@ use model::DvipaIndex;
 use model::StackIndex;
 
 use super::ages::{Ages, key_of};
-use super::atomic::{Ordering, fence};
 use super::bounded::Bounded;
 use super::cuckoo::{Cuckoo, Insert, Place};
 use super::entry::{Entry, State};
 use super::hash::{Hash, Secret};
 use super::key::{Exact, SERVICE_BITS};
 use super::ledger::{Counter, Ledger};
-use super::line::Slot;
-use super::memory::prefetch;
+use super::line::{Class, Slot};
 use super::meta::Meta;
-use super::{BURST, Confirmed, Now, Refused};
+use super::{Confirmed, Now, Refused};
 
 /// Times that an insertion makes room and then finds that somebody else took it.
 const ATTEMPTS: u32 = 8;
-
-/// Keys of a burst after which the lines that the next pass needs are fetched.
-const CHUNK: usize = 16;
 
 /// The connections of one address family.
 #[derive(Debug)]
@@ -40,6 +35,8 @@ pub struct Family<K> {
     pub(super) connections: Counter,
     /// Entries in the bounded table.
     pub(super) half_opens: Counter,
+    /// Lines are read with [`super::scan::Vectors`].
+    pub(super) vectors: bool,
 }
 
 /// What both families share.
@@ -57,113 +54,37 @@ pub(super) enum Change {
 }
 
 impl<K: Exact> Family<K> {
-    /// Starts to fetch the first lines.
-    #[inline(always)]
-    pub(super) fn prefetch<'h>(&self, hashes: impl Iterator<Item = &'h Hash>) {
-        for hash in hashes {
-            prefetch(self.main.first(*hash));
-        }
-    }
-
-    /// Second half of a burst's look-up, after the first lines were prefetched.
-    ///
-    /// Four passes: all keys in their first lines; those that were not there in their second lines; all results; and the
-    /// rest, for half-open entries and the proof of a miss.
-    #[inline]
-    pub(super) fn lookup(&self, keys: &[K], hashes: &[Hash; BURST], now: Now, out: &mut [Option<Entry>]) {
-        // Again: a processor drops prefetches that it has no buffer for (here 3 to 6 of 32), each a full miss later. Bought
-        // 7 ns a key at 10 M entries.
-        self.prefetch(hashes.iter().take(keys.len()));
-        let mut metas = [Meta(0); BURST];
-        let (mut second, mut rest) = (0u32, 0u32);
-        let chunks = keys.chunks(CHUNK).zip(hashes.chunks(CHUNK)).zip(metas.chunks_mut(CHUNK));
-        for (n, ((keys, hashes), metas)) in chunks.enumerate() {
-            let missed = self.peek_first(keys, hashes, metas);
-            for i in bits(missed) {
-                let Some(hash) = hashes.get(i) else { continue };
-                if self.main.first(*hash).has_overflow::<K>() {
-                    second |= 1 << (n * CHUNK + i);
-                    prefetch(self.main.second(*hash));
-                } else {
-                    rest |= 1 << (n * CHUNK + i);
-                    self.half_open.prefetch(*hash);
-                }
-            }
-        }
-        for i in bits(second) {
-            let (Some(key), Some(hash), Some(meta)) = (keys.get(i), hashes.get(i), metas.get_mut(i)) else {
-                continue;
-            };
-            *meta = self.main.second(*hash).peek(*key);
-            if meta.is_empty() {
-                rest |= 1 << i;
-                self.half_open.prefetch(*hash);
-            }
-        }
-        let stamp = self.ages.stamp(now);
-        for (i, (meta, out)) in metas.iter().zip(out.iter_mut()).enumerate() {
-            *out = meta.entry();
-            // Those that have to be marked as used are looked up again: some ten times in an entry's life.
-            if self.ages.is_stale(*meta, stamp) {
-                rest |= 1 << i;
-            }
-        }
-        let half_open_stamp = self.half_open.ages().stamp(now);
-        for i in bits(rest) {
-            let (Some(key), Some(hash), Some(out)) = (keys.get(i), hashes.get(i), out.get_mut(i)) else {
-                continue;
-            };
-            *out = self.find(*key, *hash, stamp, half_open_stamp);
-        }
-    }
-
-    /// First pass: the metas of those that are in their first line, and the numbers of those that are not, as bits.
-    ///
-    /// No branch depends on what is found (see [`Line::peek`](super::line::Line::peek)). Not inlined, so that the loop has the
-    /// registers for itself.
-    #[inline(never)]
-    fn peek_first(&self, keys: &[K], hashes: &[Hash], metas: &mut [Meta]) -> u32 {
-        let mut missed = 0u32;
-        for (i, ((key, hash), meta)) in keys.iter().zip(hashes).zip(metas).enumerate() {
-            *meta = self.main.first(*hash).peek(*key);
-            missed |= u32::from(meta.is_empty()) << i;
-        }
-        missed
-    }
-
     /// What was found in the main table, marked as used.
     #[inline(always)]
-    fn used(&self, found: Option<(Slot<'_, K>, Meta)>, stamp: u64) -> Option<Entry> {
+    fn used(&self, found: Option<(Slot<'_, K>, Meta)>, stamp: u64) -> Option<Meta> {
         let (slot, meta) = found?;
-        let entry = meta.entry()?;
-        if self.ages.is_stale(meta, stamp) && entry.state != State::Closing {
+        if self.ages.is_stale(meta, stamp) && !meta.is(State::Closing) {
             slot.touch(meta, stamp);
         }
-        Some(entry)
+        Some(meta)
     }
 
-    /// The whole look-up of one key, with the proof of a miss (C4, K2). Lock-free: it repeats only when a writer got on.
+    /// The whole look-up of one key, with the proof of a miss (C4, K2): an empty meta. Lock-free: it repeats only when a writer
+    /// got on.
     #[inline]
-    fn find(&self, key: K, hash: Hash, stamp: u64, half_open_stamp: u64) -> Option<Entry> {
+    pub(super) fn find(&self, key: K, hash: Hash, stamp: u64, half_open_stamp: u64) -> Meta {
         let (first, second) = (self.main.first(hash), self.main.second(hash));
         loop {
             let marks = first.marks::<K>();
-            if let Some(entry) = self.used(first.find(key), stamp) {
-                return Some(entry);
+            if let Some(meta) = self.used(first.find(key), stamp) {
+                return meta;
             }
-            let second_marks = marks.has_overflow().then(|| second.marks::<K>());
+            let second_marks = marks.may_overflow(Class::of::<K>(hash)).then(|| second.marks::<K>());
             if second_marks.is_some()
-                && let Some(entry) = self.used(second.find(key), stamp)
+                && let Some(meta) = self.used(second.find(key), stamp)
             {
-                return Some(entry);
+                return meta;
             }
-            if let Some(entry) = self.half_open.get(hash, key, half_open_stamp) {
-                return Some(entry);
+            if let Some(meta) = self.half_open.get(hash, key, half_open_stamp) {
+                return meta;
             }
-            // Acquire: the marks below are not older than what was looked at above (C4).
-            fence(Ordering::Acquire);
-            if first.marks::<K>() == marks && second_marks.is_none_or(|marks| second.marks::<K>() == marks) {
-                return None;
+            if first.is_still::<K>(&marks) && second_marks.is_none_or(|marks| second.is_still::<K>(&marks)) {
+                return Meta(0);
             }
         }
     }
@@ -194,7 +115,7 @@ impl<K: Exact> Family<K> {
         }
         let line = self.half_open.lock(hash).ok_or(Refused::Busy)?;
         let stamp = self.half_open.ages().stamp(now);
-        if let Some((slot, meta)) = line.line().find(key) {
+        if let Some((slot, meta)) = line.find(key) {
             return match meta.entry() {
                 Some(old) if old.state != State::Closing => Ok(old),
                 old => {
@@ -204,7 +125,7 @@ impl<K: Exact> Family<K> {
                 }
             };
         }
-        let replaced = self.half_open.insert(&line, key, new, stamp);
+        let replaced = line.insert(key, new, stamp);
         match replaced {
             Some(_) => common.ledger.add(Counter::HalfOpenEvicted, 1),
             None => common.ledger.add(self.half_opens, 1),
@@ -221,9 +142,24 @@ impl<K: Exact> Family<K> {
         owner: StackIndex,
         now: Now,
     ) -> Result<Confirmed, Refused> {
+        let done = self.confirm_at(common, key, common.secret.hash(key), owner, now);
+        if done == Ok(Confirmed::New) {
+            common.ledger.came(self.connections, owner, 1);
+        }
+        done
+    }
+
+    /// [`Self::confirm`] of a key whose hash is known, and without the account of one that is new.
+    pub(super) fn confirm_at(
+        &self,
+        common: &Common,
+        key: K,
+        hash: Hash,
+        owner: StackIndex,
+        now: Now,
+    ) -> Result<Confirmed, Refused> {
         let new = Entry { owner, state: State::Established };
         check(key, new)?;
-        let hash = common.secret.hash(key);
         let place = self.main.place(hash);
         let stamp = self.ages.stamp(now);
         self.half_open.prefetch(hash);
@@ -238,17 +174,23 @@ impl<K: Exact> Family<K> {
                 common.ledger.changed(Some(old), Some(new));
                 return Ok(confirmed(Some(old), owner));
             }
-            let line = self.half_open.lock(hash).ok_or(Refused::Busy)?;
+            // Nobody but the holder of the key's lock makes it half-open (K1), so a clear bit (B3) stays clear for this key.
+            let line = match self.half_open.may_hold(hash) {
+                true => Some(self.half_open.lock(hash).ok_or(Refused::Busy)?),
+                false => None,
+            };
             match self.main.insert(place, &first, key, new, stamp) {
                 Insert::Done => {
-                    let half_open = line.line().find(key);
-                    if let Some((slot, _)) = half_open {
-                        slot.clear(); // K2
+                    let half_open = line.as_ref().and_then(|line| Some((line, line.find(key)?)));
+                    if let Some((line, (slot, _))) = half_open {
+                        line.clear(slot); // K2
                         common.ledger.one_less(self.half_opens);
                     }
-                    let old = half_open.and_then(|(_, meta)| meta.entry());
-                    common.ledger.add(self.connections, 1);
-                    common.ledger.changed(old, Some(new));
+                    let old = half_open.and_then(|(_, (_, meta))| meta.entry());
+                    if old.is_some() {
+                        common.ledger.add(self.connections, 1);
+                        common.ledger.changed(old, Some(new));
+                    }
                     return Ok(confirmed(old, owner));
                 }
                 Insert::Busy => return Err(Refused::Busy),
@@ -279,7 +221,7 @@ impl<K: Exact> Family<K> {
         // Held until the end: B1.
         let line =
             if in_main.is_none() { Some(self.half_open.lock(hash).ok_or(Refused::Busy)?) } else { None };
-        let found = in_main.or_else(|| line.as_ref()?.line().find(key));
+        let found = in_main.or_else(|| line.as_ref()?.find(key));
         let ages = if line.is_none() { &self.ages } else { self.half_open.ages() };
         let Some((slot, meta)) = found else { return Ok(None) };
         let Some(old) = meta.entry() else { return Ok(None) };
@@ -290,12 +232,12 @@ impl<K: Exact> Family<K> {
                 common.ledger.changed(Some(old), Some(new));
             }
             Change::Remove => {
-                if line.is_none() {
+                if let Some(line) = &line {
+                    line.clear(slot);
+                    common.ledger.one_less(self.half_opens);
+                } else {
                     self.main.remove(place, &first, key);
                     common.ledger.one_less(self.connections);
-                } else {
-                    slot.clear();
-                    common.ledger.one_less(self.half_opens);
                 }
                 common.ledger.changed(Some(old), None);
             }
@@ -318,23 +260,13 @@ impl<K: Exact> Family<K> {
                 ended += usize::from(matches!(self.modify(common, key, now, change), Ok(Some(_))));
                 continue;
             }
-            let Place { first, second } = self.main.place(common.secret.hash(key));
+            let Place { first, second, .. } = self.main.place(common.secret.hash(key));
             if second == i && self.main.line(first).empty_slot::<K>().is_some() {
                 self.main.shift(i, n, first, &common.secret);
             }
         }
         ended
     }
-}
-
-/// The numbers of the bits that are set, lowest first.
-#[inline(always)]
-fn bits(mut set: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (set != 0).then(|| set.trailing_zeros() as usize)?;
-        set &= set.wrapping_sub(1);
-        Some(lowest)
-    })
 }
 
 fn confirmed(old: Option<Entry>, owner: StackIndex) -> Confirmed {

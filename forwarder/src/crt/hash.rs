@@ -5,7 +5,7 @@
 //! to a given difference with a probability of at most 2⁻¹¹³ (Keliher and Sui 2007; used as a universal hash by Minematsu
 //! and Tsunoo, FSE 2006), so two keys chosen without the secret collide in the bits used here practically as often as
 //! by chance. What this does not claim is a pseudo-random function against someone who sees the hash values: they never
-//! leave the node (14 bits of another lane do, as a GUE source port inside of the cluster's network).
+//! leave the node.
 //!
 //! Without: SipHash-1-3 with 128 bits of output: slower, and believed to be a PRF.
 
@@ -20,8 +20,8 @@ pub(super) struct Hash {
     pub(super) second: u32,
     /// Chooses the line in a bounded table.
     pub(super) bounded: u32,
-    /// Not used by the table: spreads flows in the fabric.
-    pub(super) flow: u32,
+    /// Chooses the class of keys that overflow.
+    pub(super) class: u32,
 }
 
 /// Round keys, and which of the two hashes they are for.
@@ -81,10 +81,14 @@ impl Secret {
     /// The hash of one key.
     #[inline]
     pub(super) fn hash<K: Exact>(&self, key: K) -> Hash {
-        let mut out = [Hash::default()];
-        self.hash_all(&[key], &mut out);
-        let [hash] = out;
-        hash
+        #[cfg(target_arch = "x86_64")]
+        if self.aes != 0 {
+            // SAFETY: `aes` is set only if the processor has AES instructions: `random` and `attach` look.
+            return unsafe { aes::hash(&self.rounds, key) };
+        }
+        let [seed, ..] = self.rounds;
+        let words = key.words();
+        split(siphash::<1, 3>(seed, words.as_ref().iter().copied().chain([key.service()])))
     }
 
     /// The hashes of as many keys as both slices hold. The choice between the two hashes is made once a burst.
@@ -92,19 +96,17 @@ impl Secret {
     pub(super) fn hash_all<K: Exact>(&self, keys: &[K], out: &mut [Hash]) {
         #[cfg(target_arch = "x86_64")]
         if self.aes != 0 {
-            // SAFETY: `aes` is set only if the processor has AES instructions: `random` and `attach` look.
+            // SAFETY: as in `hash`.
             return unsafe { aes::hash_all(&self.rounds, keys, out) };
         }
-        let [seed, ..] = self.rounds;
         for (key, out) in keys.iter().zip(out) {
-            let words = key.words();
-            *out = split(siphash::<1, 3>(seed, words.as_ref().iter().copied().chain([key.service()])));
+            *out = self.hash(*key);
         }
     }
 }
 
 fn split([a, b]: [u64; 2]) -> Hash {
-    Hash { first: a as u32, second: (a >> 32) as u32, bounded: b as u32, flow: (b >> 32) as u32 }
+    Hash { first: a as u32, second: (a >> 32) as u32, bounded: b as u32, class: (b >> 32) as u32 }
 }
 
 fn has_aes() -> bool {
@@ -126,23 +128,31 @@ mod aes {
     #[target_feature(enable = "aes")]
     pub(super) fn hash_all<K: Exact>(rounds: &[[u64; 2]; ROUNDS], keys: &[K], out: &mut [Hash]) {
         let rounds = rounds.map(|[low, high]| block(low, high));
-        let [a0, a1, a2, a3, a4, b0, b1, b2, b3, b4, c0, c1] = rounds;
         for (key, out) in keys.iter().zip(out) {
-            let words = key.words();
-            let hash = match *words.as_ref() {
-                [word] => four(block(word, key.service()), a0, [a1, a2, a3, a4]),
-                [w0, w1, w2] => {
-                    let a = four(block(w0, w1), a0, [a1, a2, a3, a4]);
-                    let b = four(block(w2, key.service()), b0, [b1, b2, b3, b4]);
-                    _mm_aesenc_si128(_mm_aesenc_si128(_mm_xor_si128(a, b), c0), c1)
-                }
-                _ => block(0, 0),
-            };
-            *out = split([
-                _mm_cvtsi128_si64(hash) as u64,
-                _mm_cvtsi128_si64(_mm_unpackhi_epi64(hash, hash)) as u64,
-            ]);
+            *out = hash_with(&rounds, *key);
         }
+    }
+
+    #[target_feature(enable = "aes")]
+    pub(super) fn hash<K: Exact>(rounds: &[[u64; 2]; ROUNDS], key: K) -> Hash {
+        hash_with(&rounds.map(|[low, high]| block(low, high)), key)
+    }
+
+    #[inline]
+    #[target_feature(enable = "aes")]
+    fn hash_with<K: Exact>(rounds: &[__m128i; ROUNDS], key: K) -> Hash {
+        let [a0, a1, a2, a3, a4, b0, b1, b2, b3, b4, c0, c1] = *rounds;
+        let words = key.words();
+        let hash = match *words.as_ref() {
+            [word] => four(block(word, key.service()), a0, [a1, a2, a3, a4]),
+            [w0, w1, w2] => {
+                let a = four(block(w0, w1), a0, [a1, a2, a3, a4]);
+                let b = four(block(w2, key.service()), b0, [b1, b2, b3, b4]);
+                _mm_aesenc_si128(_mm_aesenc_si128(_mm_xor_si128(a, b), c0), c1)
+            }
+            _ => block(0, 0),
+        };
+        split([_mm_cvtsi128_si64(hash) as u64, _mm_cvtsi128_si64(_mm_unpackhi_epi64(hash, hash)) as u64])
     }
 
     #[inline]

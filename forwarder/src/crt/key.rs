@@ -27,7 +27,7 @@ pub trait Exact: Copy + Eq {
 pub struct KeyV4 {
     /// Client address (32 bits), client port (16), DVIPA's port (16), most significant first.
     ends: u64,
-    service: u32,
+    service: u64,
 }
 
 /// An IPv6 connection.
@@ -79,7 +79,7 @@ impl KeyV4 {
         protocol: Protocol,
     ) -> Self {
         let ends = u64::from(client.to_bits()) << 32 | u64::from(client_port) << 16 | u64::from(dvipa_port);
-        Self { ends, service: service(dvipa, protocol) }
+        Self { ends, service: service(dvipa, protocol).into() }
     }
 }
 
@@ -95,6 +95,22 @@ impl KeyV6 {
     ) -> Self {
         let ports = u32::from(client_port) << 16 | u32::from(dvipa_port);
         Self { client: client.to_bits(), ports, service: service(dvipa, protocol) }
+    }
+}
+
+impl KeyV4 {
+    /// Client address, client port and DVIPA's port, most significant first.
+    #[inline(always)]
+    pub(crate) fn ends(self) -> u64 {
+        self.ends
+    }
+}
+
+impl KeyV6 {
+    /// Client address; client port and DVIPA's port, most significant first.
+    #[inline(always)]
+    pub(crate) fn ends(self) -> (u128, u32) {
+        (self.client, self.ports)
     }
 }
 
@@ -133,9 +149,9 @@ impl From<KeyV4> for KeyParts {
         let client = IpAddr::V4(Ipv4Addr::from_bits((key.ends >> 32) as u32));
         Self {
             client: SocketAddr::new(client, (key.ends >> 16) as u16),
-            dvipa: dvipa_of(key.service),
+            dvipa: dvipa_of(key.service as u32),
             dvipa_port: key.ends as u16,
-            protocol: protocol_of(u64::from(key.service)),
+            protocol: protocol_of(key.service),
         }
     }
 }
@@ -160,11 +176,11 @@ impl Exact for KeyV4 {
     }
     #[inline(always)]
     fn service(self) -> u64 {
-        u64::from(self.service)
+        self.service
     }
     #[inline(always)]
     fn from_parts([ends]: [u64; 1], service: u64) -> Self {
-        Self { ends, service: service as u32 }
+        Self { ends, service }
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Counter {
     Aged,
     /// Where `Crt::age` goes on.
     AgeCursor,
+    /// Entries that were frozen and are not any more.
+    Thaws,
 }
 
 /// Counters in the mapping.
@@ -52,6 +54,12 @@ impl Ledger {
         self.counters.at(counter as usize).load(Ordering::Relaxed)
     }
 
+    /// How often an entry was frozen and then not any more.
+    #[inline(always)]
+    pub(super) fn thaws(&self) -> u64 {
+        self.counters.at(Counter::Thaws as usize).load(Ordering::Acquire)
+    }
+
     /// Sets a counter that only one thread uses.
     pub(super) fn set(&self, counter: Counter, value: u64) {
         self.counters.at(counter as usize).store(value, Ordering::Relaxed);
@@ -71,6 +79,11 @@ impl Ledger {
 
     /// An entry has become another (`None`: there was, or is, none).
     pub(super) fn changed(&self, old: Option<Entry>, new: Option<Entry>) {
+        let is_frozen = |entry: Option<Entry>| entry.is_some_and(|entry| entry.state == State::Frozen);
+        if is_frozen(old) && !is_frozen(new) {
+            // After the entry's own change. Pairs with the acquire load in `thaws`: who sees the number sees the entry.
+            self.counters.at(Counter::Thaws as usize).fetch_add(1, Ordering::Release);
+        }
         let (old, new) = (old.and_then(account), new.and_then(account));
         if old == new {
             return;
@@ -81,6 +94,12 @@ impl Ledger {
         if let Some(word) = old {
             self.stacks.at(word).fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// So many connections of `owner` are new in the main table.
+    pub(super) fn came(&self, connections: Counter, owner: StackIndex, n: u32) {
+        self.add(connections, u64::from(n));
+        self.stacks.at(usize::from(owner.0) * 2).fetch_add(n, Ordering::Relaxed);
     }
 
     /// A stack's connections.

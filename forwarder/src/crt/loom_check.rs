@@ -13,11 +13,11 @@ use super::bounded::Bounded;
 use super::cuckoo::{Cuckoo, Place};
 use super::entry::{Entry, State};
 use super::family::{Change, Common, Family};
-use super::hash::{Hash, Secret};
+use super::hash::Secret;
 use super::key::{Exact, KeyV6};
 use super::ledger::{COUNTERS, Counter, Ledger, STACK_WORDS};
 use super::memory::{Array, Mapping};
-use super::{BURST, Config, Now, Refused};
+use super::{Burst, Config, Now, Refused};
 
 const NOW: Now = Now { ms: 0 };
 const A: StackIndex = StackIndex(1);
@@ -39,6 +39,7 @@ impl Table {
                 ages: Ages::of_connections(&config),
                 connections: Counter::ConnectionsV6,
                 half_opens: Counter::HalfOpenV6,
+                vectors: false,
             },
             common: Common {
                 secret: Secret::known(false),
@@ -61,10 +62,12 @@ impl Table {
     }
 
     fn look_up(&self, key: KeyV6) -> Option<Entry> {
-        let (mut hashes, mut out) = ([Hash::default(); BURST], [None]);
-        hashes[0] = self.common.secret.hash(key);
-        self.family.lookup(&[key], &hashes, NOW, &mut out);
-        out[0]
+        let mut burst = Burst::default();
+        burst.push(key);
+        burst.hash(&self.common.secret);
+        self.family.read(&mut burst, None);
+        self.family.finish(&mut burst, NOW);
+        burst.found()[0].entry()
     }
 
     fn confirm(&self, key: KeyV6, owner: StackIndex) {

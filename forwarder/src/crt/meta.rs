@@ -7,10 +7,9 @@
 //! | 27–29 | state | 0: the slot is empty |
 //! | 30–41 | stamp | tick of the last use ([`super::ages`]) |
 //! | 42–58 | version | counts the entries that this slot has held |
-//! | 59–62 | overflow | of the line, in slot 0 only: keys that have this line first and live in their second; 15: some |
+//! | 59–62 | overflow | of the line; in slot 0: keys that have this line first and live in their second; 15: some |
+//! | | | in the others: which classes of keys these are, a bit each |
 //! | 63 | lock | of the line, in slot 0 only |
-
-use std::hint::select_unpredictable;
 
 use model::StackIndex;
 
@@ -31,17 +30,31 @@ const fn mask(from: u32, to: u32) -> u64 {
     (u64::MAX >> (64 - (to - from))) << from
 }
 
-const SERVICE_MASK: u64 = mask(0, OWNER);
+/// The key's part.
+pub(super) const SERVICE_MASK: u64 = mask(0, OWNER);
 const OWNER_MASK: u64 = mask(OWNER, STATE);
-const STATE_MASK: u64 = mask(STATE, STAMP);
+/// Zero: the slot is empty.
+pub(super) const STATE_MASK: u64 = mask(STATE, STAMP);
 const STAMP_MASK: u64 = mask(STAMP, VERSION);
 const VERSION_MASK: u64 = mask(VERSION, OVERFLOW);
 const OVERFLOW_MASK: u64 = mask(OVERFLOW, LOCK);
 /// The line's lock, in slot 0.
 pub(super) const LOCKED: u64 = mask(LOCK, 64);
 
-/// What slot 0's meta says of its line.
+/// What a meta says of its line.
 pub(super) const LINE_BITS: u64 = OVERFLOW_MASK | LOCKED;
+
+/// Classes that a meta has bits for, in any slot but the first.
+pub(super) const CLASSES_A_SLOT: usize = (LOCK - OVERFLOW) as usize;
+
+/// The bit of a class, in the meta of its slot.
+#[inline(always)]
+pub(super) const fn class_bit(class: usize) -> u64 {
+    1 << (OVERFLOW as usize + class % CLASSES_A_SLOT)
+}
+
+/// All of them.
+pub(super) const CLASS_BITS: u64 = OVERFLOW_MASK;
 
 const _: () = assert!(OWNER_MASK >> OWNER == StackIndex::MAX as u64);
 
@@ -65,10 +78,21 @@ impl Meta {
         self.0 & SERVICE_MASK
     }
 
+    /// Whether it is of an entry in this state.
+    #[inline(always)]
+    pub(super) fn is(self, state: State) -> bool {
+        self.0 & STATE_MASK == (state as u64) << STATE
+    }
+
+    /// The owner, unless the slot is empty.
+    #[inline(always)]
+    pub(super) fn owner(self) -> StackIndex {
+        StackIndex(((self.0 & OWNER_MASK) >> OWNER) as u16)
+    }
+
     /// `None` if the slot is empty.
     #[inline(always)]
     pub(super) fn entry(self) -> Option<Entry> {
-        let owner = StackIndex(((self.0 & OWNER_MASK) >> OWNER) as u16);
         let state = match (self.0 & STATE_MASK) >> STATE {
             1 => Some(State::HalfOpen),
             2 => Some(State::Established),
@@ -76,11 +100,10 @@ impl Meta {
             4 => Some(State::Frozen),
             5 => Some(State::AnsweredHere),
             6 => Some(State::Parked),
+            7 => Some(State::HandingOver),
             _ => None,
         };
-        // Whether there is one can't be predicted in a look-up: no branch.
-        let some = state.map(|state| Entry { owner, state });
-        select_unpredictable(state.is_some(), some, None)
+        state.map(|state| Entry { owner: self.owner(), state })
     }
 
     #[inline(always)]
@@ -118,18 +141,9 @@ impl Meta {
         (self.0 ^ earlier.0) & VERSION_MASK == 0 && !self.is_empty()
     }
 
-    /// This, if it is of a key of this service and equal to `earlier`, and `differences` is 0; else 0. All of it in one
-    /// comparison.
-    #[inline(always)]
-    pub(super) fn if_plain(self, earlier: Self, service: u64, differences: u64) -> Self {
-        let differences = differences | (self.0 ^ earlier.0) | ((self.0 & SERVICE_MASK) ^ service);
-        Self(select_unpredictable(differences == 0, self.0, 0))
-    }
-
-    /// Whether some key that has this line first may live in its second line. Of slot 0.
-    #[inline(always)]
-    pub(super) fn has_overflow(self) -> bool {
-        self.0 & OVERFLOW_MASK != 0
+    /// Whether no key that has this line first lives in its second line. Of slot 0.
+    pub(super) fn has_no_overflow(self) -> bool {
+        self.0 & OVERFLOW_MASK == 0
     }
 
     /// One more key of this line lives in its second line. Sticks at the highest value: "some, not counted any more".

@@ -1,14 +1,15 @@
 //! The connection routing table (CRT): connection → the stack that has it now.
 //!
-//! One table for all workers and the control thread. Look-ups take no lock and are made in bursts, in two halves, so that
+//! One table for all workers and the control thread. Look-ups take no lock and are made in bursts, step by step, so that
 //! the memory's latency overlaps; a look-up never sees half an entry, never takes one connection for another (keys are
 //! compared whole), and never misses a connection that was there all the time. Writers lock single cache lines.
 //!
 //! In reading order: [`key`] and [`entry`] (what is stored), [`meta`] and [`line`] (how one line is read and written),
 //! [`hash`] (where a key goes), [`cuckoo`] and [`room`] (the main table), [`bounded`] (half-open connections and
-//! fragments), [`family`] (both together: look-up, insert, promote, remove), [`ages`] and [`sweep`] (time), [`ledger`]
-//! (accounts), [`memory`] and [`layout`] (the mapping). The concurrency argument is the numbered rules L1–L5 ([`line`]), C1–C4
-//! ([`cuckoo`]), B1–B2 ([`bounded`]), K1–K3 ([`family`]); `loom_check` checks them with loom.
+//! fragments), [`family`] (both together: find, insert, promote, remove), [`burst`] and [`scan`] (look-ups, many at once),
+//! [`ages`] and [`sweep`] (time), [`ledger`] (accounts), [`memory`] and [`layout`] (the mapping). The concurrency argument is
+//! the numbered rules L1–L5 ([`line`]), C1–C4 ([`cuckoo`]), B1–B3 ([`bounded`]), K1–K3 ([`family`]); `loom_check` checks them
+//! with loom.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -19,6 +20,7 @@ mod ages;
 mod atomic;
 mod attach;
 mod bounded;
+mod burst;
 mod config;
 mod cuckoo;
 mod entry;
@@ -32,6 +34,7 @@ mod line;
 mod memory;
 mod meta;
 mod room;
+mod scan;
 mod stats;
 mod sweep;
 
@@ -43,10 +46,10 @@ use model::StackIndex;
 
 use bounded::Bounded;
 use family::{Change, Common, Family, check};
-use hash::Hash;
 use key::Exact;
 use ledger::Counter;
 
+pub use burst::{Burst, Found};
 pub use config::Config;
 pub use entry::{Entry, State};
 pub use key::{FragmentKeyV4, FragmentKeyV6, KeyParts, KeyV4, KeyV6};
@@ -154,19 +157,6 @@ impl sealed::Datagram for FragmentKeyV6 {
     }
 }
 
-/// Where the entries of a burst's keys are: made by [`Crt::prefetch`], good for [`Crt::lookup`] of the same keys.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Probes([Hash; BURST]);
-
-impl Probes {
-    /// A hash of the `i`th key that the table does not use itself: spreads flows (a GUE source port). Keyed, so of no use
-    /// where two routing nodes have to agree.
-    #[inline(always)]
-    pub fn flow(&self, i: usize) -> u32 {
-        self.0.get(i).map_or(0, |hash| hash.flow)
-    }
-}
-
 /// The table. Shared by all workers and the control thread; every method takes `&self`.
 #[derive(Debug)]
 pub struct Crt {
@@ -206,27 +196,53 @@ impl Crt {
         Ok(crt)
     }
 
-    /// First half of a burst's look-up: hashes the first [`BURST`] keys and starts to fetch their lines.
+    /// Looks up a burst on its own: [`Self::locate`], [`Self::request`], [`Self::read`], [`Self::finish`].
     #[inline]
-    pub fn prefetch<K: Key>(&self, keys: &[K], probes: &mut Probes) {
-        self.common.secret.hash_all(keys, &mut probes.0);
-        K::family(self).prefetch(probes.0.iter().take(keys.len()));
+    pub fn look_up<K: Key>(&self, burst: &mut Burst<K>, now: Now) {
+        self.locate(burst);
+        self.request(burst);
+        self.read(burst, None);
+        self.finish(burst, now);
     }
 
-    /// Second half: `out[i]` becomes what the table knows of `keys[i]`, for as many keys as both slices and [`BURST`] allow. Marks
-    /// what it finds as used at `now`.
+    /// First step of a burst's look-up: where its keys belong.
     #[inline]
-    pub fn lookup<K: Key>(&self, keys: &[K], probes: &Probes, now: Now, out: &mut [Option<Entry>]) {
-        K::family(self).lookup(keys, &probes.0, now, out);
+    pub fn locate<K: Key>(&self, burst: &mut Burst<K>) {
+        burst.hash(&self.common.secret);
+    }
+
+    /// Second step: starts to fetch the lines of a burst, all at once. Not needed for one that was `next` in a [`Self::read`].
+    #[inline]
+    pub fn request<K: Key>(&self, burst: &Burst<K>) {
+        K::family(self).request(burst);
+    }
+
+    /// Third step: reads the lines, and starts to fetch those that the last step needs. Starts to fetch the lines of the
+    /// `next` burst too ([located](Self::locate) before), between its own: memory then works without a pause, and no more is asked of it at once than
+    /// it takes, which halves the cost of a key in a table that does not fit the cache.
+    #[inline]
+    pub fn read<K: Key>(&self, burst: &mut Burst<K>, next: Option<&Burst<K>>) {
+        K::family(self).read(burst, next);
+    }
+
+    /// Last step: [`Burst::found`] is what the table knows of the keys. Marks what is found as used at `now`. Costs least when
+    /// another burst was read since.
+    #[inline]
+    pub fn finish<K: Key>(&self, burst: &mut Burst<K>, now: Now) {
+        K::family(self).finish(burst, now);
+    }
+
+    /// Starts to fetch the lines that changes of these keys will touch ([`Self::terminate`], [`Self::remove`] and the others, one key
+    /// after the other).
+    pub fn prepare<K: Key>(&self, burst: &mut Burst<K>) {
+        self.locate(burst);
+        K::family(self).prepare(burst);
     }
 
     /// A single look-up.
     pub fn get<K: Key>(&self, key: K, now: Now) -> Option<Entry> {
-        let (mut probes, mut out) = (Probes::default(), [None]);
-        self.prefetch(&[key], &mut probes);
-        self.lookup(&[key], &probes, now, &mut out);
-        let [found] = out;
-        found
+        let (family, hash) = (K::family(self), self.common.secret.hash(key));
+        family.find(key, hash, family.ages.stamp(now), family.half_open.ages().stamp(now)).entry()
     }
 
     /// Makes a half-open entry, in the bounded part of the table, where it may replace an older half-open one. A
@@ -257,6 +273,27 @@ impl Crt {
     pub fn newconn<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Confirmed, Refused> {
         let done = patiently(|| K::family(self).confirm(&self.common, key, owner, now));
         self.count_refusal(done)
+    }
+
+    /// [`Crt::newconn`] of many keys; tells `each` what became of every one, in their order. Hashed, fetched and counted
+    /// together: half of what one at a time costs.
+    pub fn newconn_all<K: Key>(
+        &self,
+        burst: &mut Burst<K>,
+        owner: StackIndex,
+        now: Now,
+        mut each: impl FnMut(K, Result<Confirmed, Refused>),
+    ) {
+        let (family, mut new) = (K::family(self), 0);
+        self.prepare(burst);
+        for (key, hash) in burst.hashed() {
+            let done = patiently(|| family.confirm_at(&self.common, key, hash, owner, now));
+            new += u32::from(done == Ok(Confirmed::New));
+            each(key, self.count_refusal(done));
+        }
+        if new != 0 {
+            self.common.ledger.came(family.connections, owner, new);
+        }
     }
 
     /// The owner's connection has ended (TERMCONN): [`State::Closing`]. Does nothing, and returns `false`, if the
@@ -303,9 +340,9 @@ impl Crt {
         let (fragments, hash) = (K::fragments(self), self.common.secret.hash(key));
         let stamp = fragments.ages().stamp(now);
         let Some(line) = fragments.lock(hash) else { return self.count_refusal(Err(Refused::Busy)) };
-        if let Some((slot, _)) = line.line().find(key) {
+        if let Some((slot, _)) = line.find(key) {
             slot.update(entry, stamp);
-        } else if fragments.insert(&line, key, entry, stamp).is_some() {
+        } else if line.insert(key, entry, stamp).is_some() {
             self.common.ledger.add(Counter::FragmentsEvicted, 1);
         }
         Ok(())
@@ -342,6 +379,12 @@ impl Crt {
     /// that is moved meanwhile may be shown twice or not at all.
     pub fn scan(&self, from: Cursor, budget: usize, now: Now, mut each: impl FnMut(Row)) -> Option<Cursor> {
         self.scan_lines(from, budget, now, &mut each)
+    }
+
+    /// Changes whenever a frozen entry is frozen no longer, or ends.
+    #[inline(always)]
+    pub fn thaws(&self) -> u64 {
+        self.common.ledger.thaws()
     }
 
     /// How many connections `stack` has.

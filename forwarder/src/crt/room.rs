@@ -7,31 +7,42 @@ use super::hash::Secret;
 use super::key::Exact;
 use super::memory::prefetch;
 
-/// Lines looked at before the table counts as full: enough to fill 93 of 100 slots of four-slot lines, 85 of two-slot lines
+/// Lines looked at before the table counts as full: enough to fill 93 of 100 slots of four-slot lines, 82 of two-slot lines
 /// (`tests/hostile.rs`).
 const SEARCH: usize = 256;
 
-/// A line that was reached in the search.
-#[derive(Clone, Copy, Default)]
+/// A line that was reached in the search. Small, because a search begins with an array of them.
+#[derive(Clone, Copy)]
 struct Step {
-    line: usize,
-    /// The step and slot from which an entry could move here.
-    from: Option<(usize, usize)>,
+    line: u32,
+    /// The number of the step, and the slot of its line, from which an entry could move here.
+    from: u16,
+    slot: u16,
 }
+
+/// Stands for "from nowhere".
+const ROOT: u16 = u16::MAX;
+const _: () = assert!(SEARCH < ROOT as usize);
 
 impl<K: Exact> Cuckoo<K> {
     /// Makes an empty slot in one of a place's lines. `true`: there was one at some moment, so trying again is worth it.
     /// No lock may be held.
+    #[inline(never)]
     pub(super) fn make_room(&self, place: Place, secret: &Secret) -> bool {
-        let mut steps = [Step::default(); SEARCH];
-        let roots = [Step { line: place.first, from: None }, Step { line: place.second, from: None }];
-        let mut known = roots.len();
-        for (step, root) in steps.iter_mut().zip(roots) {
-            *step = root;
+        // Hashes choose lines with 32 bits, so a line's number has no more.
+        let root = |line: usize| Step { line: line as u32, from: ROOT, slot: 0 };
+        let mut steps = [root(0); SEARCH];
+        let mut known = 0;
+        for line in [place.first, place.second] {
+            if let Some(step) = steps.get_mut(known) {
+                *step = root(line);
+                known += 1;
+            }
         }
         for at in 0..SEARCH {
             let Some(step) = steps.get(at).copied().filter(|_| at < known) else { return false };
-            let line = self.line(step.line);
+            let number = step.line as usize;
+            let line = self.line(number);
             if line.empty_slot::<K>().is_some() {
                 self.shift_along(&steps, step, secret);
                 return true;
@@ -39,15 +50,15 @@ impl<K: Exact> Cuckoo<K> {
             for (slot, entry) in line.slots::<K>().enumerate() {
                 let Some((words, meta)) = entry.read() else { continue };
                 let home = self.place(secret.hash(K::from_parts(words, meta.service())));
-                let other = if home.first == step.line { home.second } else { home.first };
+                let other = if home.first == number { home.second } else { home.first };
                 // Each line once: else a search in a crowded corner spends its steps going round in it.
-                if steps.iter().take(known).any(|step| step.line == other) {
+                if steps.iter().take(known).any(|step| step.line == other as u32) {
                     continue;
                 }
                 let Some(next) = steps.get_mut(known) else { continue };
                 // Looked at some lines later: the fetches of a search overlap.
                 prefetch(self.line(other));
-                *next = Step { line: other, from: Some((at, slot)) };
+                *next = Step { line: other as u32, from: at as u16, slot: slot as u16 };
                 known += 1;
             }
         }
@@ -56,9 +67,9 @@ impl<K: Exact> Cuckoo<K> {
 
     /// Moves entries along the way to `end`, whose line has room.
     fn shift_along(&self, steps: &[Step], mut end: Step, secret: &Secret) {
-        while let Some((before, slot)) = end.from {
-            let Some(step) = steps.get(before).copied() else { return };
-            if !self.shift(step.line, slot, end.line, secret) {
+        while end.from != ROOT {
+            let Some(step) = steps.get(usize::from(end.from)).copied() else { return };
+            if !self.shift(step.line as usize, usize::from(end.slot), end.line as usize, secret) {
                 return;
             }
             end = step;

@@ -39,7 +39,7 @@ impl Crt {
     }
 
     /// The part and the line in it that a walk's line number means; `None` after the last one.
-    fn locate(&self, number: u64) -> Option<(Part, usize)> {
+    fn part_of(&self, number: u64) -> Option<(Part, usize)> {
         let mut rest = usize::try_from(number).ok()?;
         for (part, lines) in self.parts() {
             match rest.checked_sub(lines) {
@@ -56,7 +56,7 @@ impl Crt {
         let mut number = ledger.get(Counter::AgeCursor);
         let mut ended = 0usize;
         for _ in 0..budget.min(self.all_lines()) {
-            let Some((part, line)) = self.locate(number) else {
+            let Some((part, line)) = self.part_of(number) else {
                 number = 0;
                 continue;
             };
@@ -96,7 +96,7 @@ impl Crt {
     ) -> Option<Cursor> {
         let mut number = from.0;
         for _ in 0..budget.max(1) {
-            let (part, line) = self.locate(number)?;
+            let (part, line) = self.part_of(number)?;
             match part {
                 Part::MainV4 => show::<KeyV4>(self.v4.main.lines().at(line), &self.v4.ages, now, each),
                 Part::MainV6 => show::<KeyV6>(self.v6.main.lines().at(line), &self.v6.ages, now, each),

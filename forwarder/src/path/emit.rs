@@ -71,6 +71,11 @@ impl<'a, S> Out<'a, S> {
         self.sink.spare()
     }
 
+    /// Counts packets that came.
+    pub(crate) fn received(&self, from: Port, n: u64) {
+        self.note(if from == Port::Nic { Reason::ReceivedNic } else { Reason::ReceivedLocal }, n);
+    }
+
     /// Counts what happened besides.
     pub(crate) fn note(&self, reason: Reason, n: u64) {
         self.counters.add(reason, n);

@@ -1,5 +1,6 @@
 //! Fourth stage: the outer header.
 
+use super::handoff::OPTION_BYTES;
 use crate::packet::{chunk_at_mut, gue};
 use crate::tables::Family;
 use crate::tables::carrier::{Carrier, Form, UDP_GUE_BYTES};
@@ -48,12 +49,33 @@ pub(crate) fn encapsulate<B: PacketBuffer>(
     done.ok_or(Reason::NoHeadroom)
 }
 
+/// As [`encapsulate`], with the handoff option, by a carrier that is made for it.
+pub(crate) fn hand_over<B: PacketBuffer>(
+    packet: &mut B,
+    carrier: &Carrier,
+    inner: Inner,
+    option: &[u8; OPTION_BYTES],
+) -> Result<(), Reason> {
+    let (done, at) = match carrier.form {
+        Form::Gue4 => (put::<58, 70, 14, { V4 | GUE | OPTION }, B>(packet, carrier, inner), 46),
+        Form::Gue6 => (put::<78, 90, 14, { GUE | OPTION }, B>(packet, carrier, inner), 66),
+        Form::Gue4Tagged => (put::<62, 74, 18, { V4 | GUE | OPTION }, B>(packet, carrier, inner), 50),
+        Form::Gue6Tagged => (put::<82, 94, 18, { GUE | OPTION }, B>(packet, carrier, inner), 70),
+        _ => return Err(carrier.missing),
+    };
+    done.ok_or(Reason::NoHeadroom)?;
+    *chunk_at_mut(packet.bytes_mut(), at).ok_or(Reason::NoHeadroom)? = *option;
+    Ok(())
+}
+
 /// The outer header is IPv4, not IPv6.
 const V4: u8 = 1;
 /// UDP and GUE follow the outer IP header.
 const GUE: u8 = 2;
 /// There is no outer IP header.
 const L2: u8 = 4;
+/// The handoff option follows the GUE header.
+const OPTION: u8 = 8;
 
 /// Replaces the Ethernet header by `N` bytes of the template, in which the outer IP header begins at `AT`, and counts a
 /// hop. `REACH` is where the inner hop field ends, so that one check of the length does for all that is written.
@@ -81,7 +103,9 @@ fn put<const N: usize, const REACH: usize, const AT: usize, const FORM: u8, B: P
         return Some(());
     }
     let ip = head.get_mut(AT..)?;
-    let udp_bytes = inner.len.wrapping_add(if FORM & GUE != 0 { UDP_GUE_BYTES as u16 } else { 0 });
+    let option_bytes = if FORM & OPTION != 0 { OPTION_BYTES as u16 } else { 0 };
+    let gue_bytes = if FORM & GUE != 0 { (UDP_GUE_BYTES as u16).wrapping_add(option_bytes) } else { 0 };
+    let udp_bytes = inner.len.wrapping_add(gue_bytes);
     if FORM & V4 != 0 {
         let total = udp_bytes.wrapping_add(20);
         let [l0, l1] = total.to_be_bytes();

@@ -22,9 +22,11 @@ pub(crate) struct Ends {
 }
 
 /// A key of either family.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AnyKey {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnyKey {
+    /// Of an IPv4 connection.
     V4(KeyV4),
+    /// Of an IPv6 connection.
     V6(KeyV6),
 }
 
@@ -43,7 +45,7 @@ impl Ends {
         let ports = u32::from(self.client.port()) << 16 | u32::from(self.port);
         match self.client.ip() {
             IpAddr::V4(a) => parse::flow_hash(a.to_bits(), ports),
-            IpAddr::V6(a) => parse::flow_hash_v6(a, self.client.port(), self.port),
+            IpAddr::V6(a) => parse::flow_hash_v6(a.to_bits(), ports),
         }
     }
 }
@@ -57,7 +59,7 @@ impl AnyKey {
         }
     }
 
-    /// [`select::owner`] for either family.
+    /// [`select::decide`] for either family.
     pub(crate) fn owner(
         self,
         opens: bool,
@@ -65,8 +67,8 @@ impl AnyKey {
         cx: &Context<'_>,
     ) -> Result<(StackIndex, Reason), Reason> {
         match self {
-            AnyKey::V4(key) => select::owner(key, self.get(cx), opens, udp, cx),
-            AnyKey::V6(key) => select::owner(key, self.get(cx), opens, udp, cx),
+            AnyKey::V4(key) => select::decide(key, self.get(cx), opens, udp, cx),
+            AnyKey::V6(key) => select::decide(key, self.get(cx), opens, udp, cx),
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) fn hash(d: &Datagram) -> u16 {
     let identification = d.fragment.map_or(0, |f| f.identification);
     match d.source {
         IpAddr::V4(a) => super::parse::flow_hash(a.to_bits(), identification),
-        IpAddr::V6(a) => super::parse::flow_hash_v6(a, (identification >> 16) as u16, identification as u16),
+        IpAddr::V6(a) => super::parse::flow_hash_v6(a.to_bits(), identification),
     }
 }
 

@@ -4,8 +4,10 @@ use model::StackIndex;
 
 use super::datagram::Datagram;
 use super::emit::{End, Out};
-use super::encapsulate::encapsulate;
+use super::encapsulate::{self, Inner, encapsulate};
+use super::ends::AnyKey;
 use super::fragments::{self, DatagramKey, Early, Held};
+use super::frozen::{Fate, Frozen};
 use super::icmp_error::{self, Notice};
 use super::{Context, arp, echo, neighbour, outgoing, quoted, split};
 use crate::packet::{Ethernet, Icmp, ethernet, icmp, protocol};
@@ -20,14 +22,14 @@ use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 /// the other port unchanged.
 pub(super) fn process<B: PacketBuffer, S: Sink<B>>(
     mut packet: B,
-    early: &mut Early<B>,
+    held: &mut super::Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
     let end = match Ethernet::parse(packet.bytes()) {
         Ok(eth) if concerns_us(eth, cx) => match ask(&mut packet, eth, cx) {
             Finding::Ends(end) => end,
-            Finding::ToDvipa(datagram) => return dvipa(packet, &datagram, early, cx, out),
+            Finding::ToDvipa(datagram) => return dvipa(packet, &datagram, held, cx, out),
         },
         // The node's kernel may know what to do with it; so may the network.
         Ok(_) | Err(_) => crosses(cx),
@@ -81,7 +83,7 @@ fn crosses(cx: &Context<'_>) -> End {
 fn dvipa<B: PacketBuffer, S: Sink<B>>(
     mut packet: B,
     d: &Datagram,
-    early: &mut Early<B>,
+    held: &mut super::Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
@@ -96,8 +98,8 @@ fn dvipa<B: PacketBuffer, S: Sink<B>>(
         };
     }
     match d.fragment {
-        Some(fragment) if !fragment.is_first() => later_fragment(packet, d, early, cx, out),
-        _ => with_ports(packet, d, early, cx, out),
+        Some(fragment) if !fragment.is_first() => later_fragment(packet, d, &mut held.early, cx, out),
+        _ => with_ports(packet, d, held, cx, out),
     }
 }
 
@@ -129,7 +131,7 @@ fn icmp_message<B: PacketBuffer>(
 fn with_ports<B: PacketBuffer, S: Sink<B>>(
     packet: B,
     d: &Datagram,
-    early: &mut Early<B>,
+    held: &mut super::Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
@@ -140,8 +142,18 @@ fn with_ports<B: PacketBuffer, S: Sink<B>>(
     let udp = d.protocol == protocol::UDP;
     let (owner, reason) = match ends.key().owner(opens, udp, cx) {
         Ok(found) => found,
+        Err(reason) if d.fragment.is_none() => {
+            return refused(packet, ends.key(), reason, &mut held.frozen, cx, out);
+        }
         Err(reason) => return out.end(packet, End::dropped(reason)),
     };
+    if reason == Reason::ForwardedHandoff {
+        // Fragments of such a connection have no option to go with.
+        return match d.fragment {
+            None => hand_over(packet, ends.key(), owner, d.inner(ends.hash()), cx, out),
+            Some(_) => out.end(packet, End::dropped(Reason::HandoffUnknown)),
+        };
+    }
     if d.fragment.is_none() {
         return forward(packet, d, owner, ends.hash(), reason, cx, out);
     }
@@ -150,7 +162,82 @@ fn with_ports<B: PacketBuffer, S: Sink<B>>(
         return out.end(packet, End::dropped(reason));
     }
     forward(packet, d, owner, fragments::hash(d), reason, cx, out);
-    early.release(|h| (h.key == key).then_some(()), |held, ()| forward_held(held, owner, cx, out));
+    held.early.release(|h| (h.key == key).then_some(()), |held, ()| forward_held(held, owner, cx, out));
+}
+
+/// A packet that goes nowhere now: it waits if its connection is frozen.
+#[inline(never)]
+pub(super) fn refused<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    key: AnyKey,
+    reason: Reason,
+    frozen: &mut Frozen<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let kept = if reason == Reason::Frozen { frozen.hold(packet, key, cx.now) } else { Err(packet) };
+    match kept {
+        Ok(()) => out.note(Reason::FrozenHeld, 1),
+        Err(packet) => out.end(packet, End::dropped(reason)),
+    }
+}
+
+/// Sends the packets of connections that are frozen no longer to where they are now, and gives up those that waited too
+/// long.
+pub(super) fn thaw<B: PacketBuffer, S: Sink<B>>(
+    frozen: &mut Frozen<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    frozen.release(cx, |packet, fate| match fate {
+        Fate::Thawed => thawed(packet, cx, out),
+        Fate::GivenUp => out.end(packet, End::dropped(Reason::Frozen)),
+    });
+}
+
+/// Sends a packet of a connection that is being handed over.
+#[inline(never)]
+pub(super) fn hand_over<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    key: AnyKey,
+    owner: StackIndex,
+    inner: Inner,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let carrier = cx.tables.handoff_carrier(owner, inner.family);
+    let done = match (cx.handoffs.option(key), carrier) {
+        (Some(option), Some(carrier)) if inner.len <= carrier.max_inner => {
+            encapsulate::hand_over(&mut packet, carrier, inner, option)
+        }
+        _ => Err(Reason::HandoffUnknown),
+    };
+    out.end(
+        packet,
+        match done {
+            Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
+            Err(reason) => End::dropped(reason),
+        },
+    );
+}
+
+/// A packet that waited, read again. Should its connection be frozen once more, it is dropped.
+fn thawed<B: PacketBuffer, S: Sink<B>>(packet: B, cx: &Context<'_>, out: &mut Out<'_, S>) {
+    let datagram = Ethernet::parse(packet.bytes()).map_err(Reason::from);
+    let found = datagram
+        .and_then(|eth| Datagram::parse(packet.bytes(), eth, cx.tables))
+        .and_then(|datagram| datagram.ok_or(Reason::NotDistributed))
+        .and_then(|datagram| Ok((datagram, datagram.ends(packet.bytes())?)))
+        .and_then(|(d, (ends, opens))| {
+            Ok((d, ends, ends.key().owner(opens, d.protocol == protocol::UDP, cx)?))
+        });
+    match found {
+        Ok((d, ends, (owner, Reason::ForwardedHandoff))) => {
+            hand_over(packet, ends.key(), owner, d.inner(ends.hash()), cx, out);
+        }
+        Ok((d, ends, (owner, reason))) => forward(packet, &d, owner, ends.hash(), reason, cx, out),
+        Err(reason) => out.end(packet, End::dropped(reason)),
+    }
 }
 
 /// A fragment without ports.

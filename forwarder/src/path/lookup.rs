@@ -1,70 +1,69 @@
 //! Second stage: who has the connection.
 
 use crate::Reason;
-use crate::crt::{BURST, Crt, Entry, Key, Now, Probes, State};
+use crate::crt::{Burst, Crt, Found, Key, Now, State};
 
-use super::parse::Plain;
-
-/// The plain packets of one family in a burst, side by side. Scratch space of a worker, used again for each burst.
+/// The keys of one family's plain packets in a burst, in order. Scratch space of a worker, used again for each burst.
 #[derive(Debug)]
-pub(crate) struct Lane<K> {
-    len: usize,
-    keys: [K; BURST],
-    plain: [Plain; BURST],
-    found: [Option<Entry>; BURST],
-    probes: Probes,
+pub(crate) struct Lane<K>(Burst<K>);
+
+impl<K: Key> Default for Lane<K> {
+    fn default() -> Self {
+        Self(Burst::default())
+    }
 }
 
 impl<K: Key> Lane<K> {
-    /// An empty lane; `any` fills places that are not in use.
-    pub(crate) fn new(any: K) -> Self {
-        Self {
-            len: 0,
-            keys: [any; BURST],
-            plain: [Plain::NONE; BURST],
-            found: [None; BURST],
-            probes: Probes::default(),
-        }
-    }
-
     /// Forgets the former burst.
     #[inline(always)]
     pub(crate) fn clear(&mut self) {
-        self.len = 0;
+        self.0.clear();
     }
 
-    /// Appends a packet. There is room for a whole burst.
+    /// Appends a key. There is room for a whole burst.
     #[inline(always)]
-    pub(crate) fn push(&mut self, key: K, plain: Plain) {
-        if let (Some(k), Some(p)) = (self.keys.get_mut(self.len), self.plain.get_mut(self.len)) {
-            *k = key;
-            *p = plain;
-            self.len = self.len.wrapping_add(1);
+    pub(crate) fn push(&mut self, key: K) {
+        self.0.push(key);
+    }
+
+    /// Where the keys belong in the CRT.
+    #[inline(always)]
+    pub(crate) fn hash(&mut self, crt: &Crt) {
+        if !self.0.keys().is_empty() {
+            crt.locate(&mut self.0);
         }
     }
 
-    /// Finds the entry of every packet in the lane.
+    /// Requests the entries of the first lane of a series; those of the others are requested as `next`.
+    #[inline(always)]
+    pub(crate) fn request(&self, crt: &Crt) {
+        crt.request(&self.0);
+    }
+
+    /// Finds the entry of every packet in the lane, as far as it is where it should be.
     ///
-    /// In: keys. Out: what the CRT knows of each ([`Lane::at`]). Touches one line of the CRT a packet, all of them
-    /// requested before the first is read, so that a burst waits for memory once.
+    /// In: keys, located and requested. Touches one line of the CRT a packet, and requests those of the `next` lane and the
+    /// few second ones that [`Self::finish`] needs.
     #[inline(always)]
-    pub(crate) fn look_up(&mut self, crt: &Crt, now: Now) {
-        let (Some(keys), Some(found)) = (self.keys.get(..self.len), self.found.get_mut(..self.len)) else {
-            return;
-        };
-        if !keys.is_empty() {
-            crt.prefetch(keys, &mut self.probes);
-            crt.lookup(keys, &self.probes, now, found);
+    pub(crate) fn read(&mut self, crt: &Crt, next: Option<&Self>) {
+        let next = next.map(|next| &next.0).filter(|next| !next.keys().is_empty());
+        if next.is_some() || !self.0.keys().is_empty() {
+            crt.read(&mut self.0, next);
         }
     }
 
-    /// The packets in the lane, in order.
+    /// Finds the entries of the other packets. Out: what the CRT knows of each ([`Lane::found`]).
     #[inline(always)]
-    pub(crate) fn packets(&self) -> impl Iterator<Item = (K, Plain, Option<Entry>)> {
-        let keys = self.keys.get(..self.len).unwrap_or_default();
-        let plain = self.plain.get(..self.len).unwrap_or_default();
-        let found = self.found.get(..self.len).unwrap_or_default();
-        keys.iter().zip(plain).zip(found).map(|((key, plain), found)| (*key, *plain, *found))
+    pub(crate) fn finish(&mut self, crt: &Crt, now: Now) {
+        if !self.0.keys().is_empty() {
+            crt.finish(&mut self.0, now);
+        }
+    }
+
+    /// The keys in order, and what the CRT knew of each.
+    #[inline(always)]
+    pub(crate) fn found(&self) -> impl Iterator<Item = (K, Found)> {
+        self.0.keys().iter().copied().zip(self.0.found().iter().copied())
     }
 }
 
@@ -77,6 +76,8 @@ pub(crate) enum Standing {
     Confirms,
     /// The connection ended here: this packet opens another one with the same ends.
     Reopens,
+    /// It goes to the owner with the handoff option.
+    HandedOver,
     /// It can't be sent to a stack now. This is where stages that answer it here, or hold it, will begin.
     Detained(Reason),
 }
@@ -93,5 +94,6 @@ pub(crate) fn standing(state: State, opens: bool, udp: bool) -> Standing {
         State::Frozen => Standing::Detained(Reason::Frozen),
         State::AnsweredHere => Standing::Detained(Reason::AnsweredHere),
         State::Parked => Standing::Detained(Reason::Parked),
+        State::HandingOver => Standing::HandedOver,
     }
 }

@@ -1,7 +1,8 @@
 //! The stages a burst passes.
 //!
 //! In order: [`parse`] tells plain packets from others; [`lookup`] finds the plain ones' CRT entries together; then each
-//! packet in turn, in the order of the burst, passes [`select`], [`encapsulate`] and [`emit`]. What is not plain goes
+//! packet in turn, in the order of the burst, passes [`select`], [`encapsulate`] and [`emit`] ([`plain`] reads for them; what
+//! belongs to a [`frozen`] connection waits). What is not plain goes
 //! the [`general`] way in its turn: [`datagram`] reads it, [`ends`] names its connection, and [`arp`], [`neighbour`], [`echo`], [`quoted`],
 //! [`fragments`], [`outgoing`], [`icmp_error`] and [`split`] are asked what it is. [`announce`] makes frames for the
 //! control thread.
@@ -14,37 +15,42 @@ mod emit;
 mod encapsulate;
 mod ends;
 mod fragments;
+mod frozen;
 mod general;
+mod handoff;
 mod icmp_error;
 mod icmp_reply;
 mod lookup;
 mod neighbour;
 mod outgoing;
 mod parse;
+mod plain;
 mod quoted;
 mod select;
 mod split;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use model::{DvipaIndex, Protocol};
-
 pub use announce::announce;
+pub use ends::AnyKey;
+pub use handoff::Handoffs;
+pub(crate) use handoff::OPTION_BYTES;
 
-use crate::crt::{Crt, Entry, Key, KeyParts, KeyV4, KeyV6, Now};
+use crate::crt::{Crt, Found, KeyV4, KeyV6, Now};
 use crate::packet::Ethernet;
-use crate::tables::Family;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
 use datagram::Datagram;
 use emit::{End, Out};
 use encapsulate::{Inner, encapsulate};
 use fragments::Early;
+use frozen::Frozen;
 use lookup::Lane;
-use parse::{Gate, Plain};
+use parse::Gate;
+use plain::PlainKey;
 
 /// The most packets that pass the stages together.
 pub const BURST: usize = crate::crt::BURST;
+const PAIR: usize = BURST.saturating_mul(2);
 /// How many packets ahead a frame's first line is requested.
 const AHEAD: usize = 4;
 
@@ -55,11 +61,17 @@ pub struct Limits {
     pub held: usize,
     /// How long an early fragment is held, in milliseconds.
     pub held_ms: u64,
+    /// Packets of frozen connections that it holds at once.
+    pub frozen: usize,
+    /// Packets of one frozen connection that it holds at once: a client's whole window of small ones.
+    pub frozen_of_one: usize,
+    /// How long a packet of a frozen connection is held, in milliseconds; longer than a transfer may take.
+    pub frozen_ms: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { held: 512, held_ms: 2000 }
+        Self { held: 512, held_ms: 2000, frozen: 1024, frozen_of_one: 64, frozen_ms: 5000 }
     }
 }
 
@@ -67,16 +79,18 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) tables: &'a Tables,
+    pub(crate) handoffs: &'a Handoffs,
     pub(crate) crt: &'a Crt,
     pub(crate) now: Now,
     pub(crate) from: Port,
 }
 
 /// Which way a packet of a burst goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Lot {
     PlainV4,
     PlainV6,
+    #[default]
     General,
 }
 
@@ -84,13 +98,23 @@ enum Lot {
 #[derive(Debug)]
 pub struct Worker<B> {
     counters: Arc<Counters>,
-    lanes: Lanes,
-    early: Early<B>,
+    /// Of two bursts that pass in turns.
+    lanes: [Lanes; 2],
+    held: Held<B>,
+    handoffs: Arc<Handoffs>,
 }
 
-/// The plain packets of a burst.
+/// Packets that wait for something.
 #[derive(Debug)]
+struct Held<B> {
+    early: Early<B>,
+    frozen: Frozen<B>,
+}
+
+/// A burst, sorted.
+#[derive(Debug, Default)]
 struct Lanes {
+    lots: [Lot; BURST],
     v4: Lane<KeyV4>,
     v6: Lane<KeyV6>,
 }
@@ -98,14 +122,16 @@ struct Lanes {
 impl<B: PacketBuffer> Worker<B> {
     /// A worker that holds nothing yet. All its memory is taken here.
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
-        let (dvipa, tcp) = (DvipaIndex(0), Protocol::Tcp);
-        Self {
-            counters,
-            lanes: Lanes {
-                v4: Lane::new(KeyV4::new(Ipv4Addr::UNSPECIFIED, 0, dvipa, 0, tcp)),
-                v6: Lane::new(KeyV6::new(Ipv6Addr::UNSPECIFIED, 0, dvipa, 0, tcp)),
-            },
-            early: Early::new(limits),
+        let held = Held { early: Early::new(limits), frozen: Frozen::new(limits) };
+        Self { counters, lanes: Default::default(), held, handoffs: Arc::default() }
+    }
+
+    /// Replaces the options of connections that are being handed over. The former ones are freed if nobody else has them: who
+    /// gives them must keep them until no worker does.
+    #[inline]
+    pub fn set_handoffs(&mut self, handoffs: &Arc<Handoffs>) {
+        if !Arc::ptr_eq(&self.handoffs, handoffs) {
+            self.handoffs = Arc::clone(handoffs);
         }
     }
 
@@ -115,7 +141,8 @@ impl<B: PacketBuffer> Worker<B> {
     }
 
     /// Takes every packet of `burst` (leaving `None`) and gives each to the sink exactly once, now or, if it is held,
-    /// in a later call. Any number of packets is taken; [`BURST`] at a time pass the stages together.
+    /// in a later call. Any number of packets is taken. Twice [`BURST`] at a time are looked up in turns, so that the CRT's
+    /// lines of one half are fetched while the other half is worked on.
     pub fn process<S: Sink<B>>(
         &mut self,
         burst: &mut [Option<B>],
@@ -125,105 +152,184 @@ impl<B: PacketBuffer> Worker<B> {
         now: Now,
         sink: &mut S,
     ) {
-        let cx = Context { tables, crt, now, from };
+        let cx = Context { tables, handoffs: &self.handoffs, crt, now, from };
         let mut out = Out::new(&self.counters, sink);
-        for part in burst.chunks_mut(BURST) {
-            self.lanes.pass(part, &mut self.early, &cx, &mut out);
+        if self.held.frozen.is_due(crt) {
+            // Before the packets that came later.
+            general::thaw(&mut self.held.frozen, &cx, &mut out);
+        }
+        let [lanes, more_lanes] = &mut self.lanes;
+        for pair in burst.chunks_mut(PAIR) {
+            let (part, more) = pair.split_at_mut(pair.len().min(BURST));
+            out.received(from, lanes.sort(part, &cx));
+            lanes.request(crt);
+            if more.is_empty() {
+                lanes.read(None, crt);
+            } else {
+                out.received(from, more_lanes.sort(more, &cx));
+                lanes.read(Some(more_lanes), crt);
+                more_lanes.read(None, crt);
+            }
+            lanes.finish(&cx);
+            lanes.deliver(part, &mut self.held, &cx, &mut out);
+            if !more.is_empty() {
+                more_lanes.finish(&cx);
+                more_lanes.deliver(more, &mut self.held, &cx, &mut out);
+            }
         }
         out.finish();
     }
 
-    /// Sends held fragments whose first one went through another worker, and gives up those whose time is over. To be
-    /// called every few milliseconds, also when no packets come.
+    /// Sends what was held and need not wait any more, and gives up what waited too long. To be called every few
+    /// milliseconds, also when no packets come.
     pub fn expire<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
-        if !self.early.is_empty() {
+        if self.held.early.is_empty() && self.held.frozen.is_empty() {
+            return;
+        }
+        let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
+        let mut out = Out::new(&self.counters, sink);
+        general::expire(&mut self.held.early, &cx, &mut out);
+        general::thaw(&mut self.held.frozen, &cx, &mut out);
+        out.finish();
+    }
+
+    /// Sends the packets of connections that have thawed. To be called in every turn; costs next to nothing if there are
+    /// none.
+    #[inline]
+    pub fn thaw<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
+        if self.held.frozen.is_due(crt) {
             let mut out = Out::new(&self.counters, sink);
-            general::expire(&mut self.early, &Context { tables, crt, now, from: Port::Nic }, &mut out);
+            let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
+            general::thaw(&mut self.held.frozen, &cx, &mut out);
             out.finish();
         }
     }
 }
 
 impl Lanes {
-    /// Takes at most [`BURST`] packets through all stages.
-    fn pass<B: PacketBuffer, S: Sink<B>>(
-        &mut self,
-        burst: &mut [Option<B>],
-        early: &mut Early<B>,
-        cx: &Context<'_>,
-        out: &mut Out<'_, S>,
-    ) {
-        let mut lots = [Lot::General; BURST];
-        let received = self.sort(burst, &mut lots, cx);
-        out.note(if cx.from == Port::Nic { Reason::ReceivedNic } else { Reason::ReceivedLocal }, received);
-        self.v4.look_up(cx.crt, cx.now);
-        self.v6.look_up(cx.crt, cx.now);
-        let (mut v4, mut v6) = (self.v4.packets(), self.v6.packets());
-        for (place, lot) in burst.iter_mut().zip(&lots) {
-            let Some(packet) = place.take() else { continue };
-            match lot {
-                Lot::PlainV4 => {
-                    if let Some(found) = v4.next() {
-                        plain(packet, Family::V4, found, cx, out);
-                    }
-                }
-                Lot::PlainV6 => {
-                    if let Some(found) = v6.next() {
-                        plain(packet, Family::V6, found, cx, out);
-                    }
-                }
-                Lot::General => general::process(packet, early, cx, out),
-            }
-        }
-    }
-
-    /// Puts plain packets into their lanes. Returns how many packets there are of any kind.
-    #[inline(always)]
-    fn sort<B: PacketBuffer>(
-        &mut self,
-        burst: &[Option<B>],
-        lots: &mut [Lot; BURST],
-        cx: &Context<'_>,
-    ) -> u64 {
+    /// First stage: puts plain packets into their lanes. Returns how many packets there are of any kind.
+    #[inline(never)]
+    fn sort<B: PacketBuffer>(&mut self, burst: &[Option<B>], cx: &Context<'_>) -> u64 {
         self.v4.clear();
         self.v6.clear();
         let (mut received, gate) = (0_u64, Gate::new(cx.from, cx.tables));
         burst.iter().take(AHEAD).flatten().for_each(B::prefetch);
-        for (number, (place, lot)) in burst.iter().zip(lots).enumerate() {
+        for (number, (place, lot)) in burst.iter().zip(&mut self.lots).enumerate() {
             if let Some(Some(later)) = burst.get(number.wrapping_add(AHEAD)) {
                 later.prefetch();
             }
+            *lot = Lot::General;
             let Some(packet) = place else { continue };
             received = received.wrapping_add(1);
-            if parse::plain_v4(packet.bytes(), gate, cx.tables, &mut self.v4).is_some() {
+            let frame = packet.bytes();
+            if let Some(key) = parse::plain_v4(frame, gate, cx.tables) {
+                self.v4.push(key);
                 *lot = Lot::PlainV4;
-            } else if parse::plain_v6(packet.bytes(), gate, cx.tables, &mut self.v6).is_some() {
+            } else if let Some(key) = parse::plain_v6(frame, gate, cx.tables) {
+                self.v6.push(key);
                 *lot = Lot::PlainV6;
             }
         }
+        self.v4.hash(cx.crt);
+        self.v6.hash(cx.crt);
         received
+    }
+
+    fn request(&self, crt: &Crt) {
+        self.v4.request(crt);
+        self.v6.request(crt);
+    }
+
+    /// Second stage, in two steps.
+    fn read(&mut self, next: Option<&Self>, crt: &Crt) {
+        self.v4.read(crt, next.map(|next| &next.v4));
+        self.v6.read(crt, next.map(|next| &next.v6));
+    }
+
+    fn finish(&mut self, cx: &Context<'_>) {
+        self.v4.finish(cx.crt, cx.now);
+        self.v6.finish(cx.crt, cx.now);
+    }
+
+    /// The other stages, for each packet in the order of the burst.
+    #[inline(always)]
+    fn deliver<B: PacketBuffer, S: Sink<B>>(
+        &self,
+        burst: &mut [Option<B>],
+        held: &mut Held<B>,
+        cx: &Context<'_>,
+        out: &mut Out<'_, S>,
+    ) {
+        let (mut v4, mut v6) = (self.v4.found(), self.v6.found());
+        for (place, lot) in burst.iter_mut().zip(&self.lots) {
+            let Some(packet) = place.take() else { continue };
+            match lot {
+                Lot::PlainV4 => {
+                    if let Some(found) = v4.next() {
+                        carry(packet, found, held, cx, out);
+                    }
+                }
+                Lot::PlainV6 => {
+                    if let Some(found) = v6.next() {
+                        carry(packet, found, held, cx, out);
+                    }
+                }
+                Lot::General => general::process(packet, held, cx, out),
+            }
+        }
     }
 }
 
 /// A plain packet with what the CRT knew of it when the burst began.
 #[inline(always)]
-fn plain<B: PacketBuffer, K: Key + Into<KeyParts>, S: Sink<B>>(
-    mut packet: B,
-    family: Family,
-    (key, plain, found): (K, Plain, Option<Entry>),
+fn carry<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
+    packet: B,
+    (key, found): (K, Found),
+    held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let (owner, reason) = match select::owner(key, found, plain.opens, plain.udp, cx) {
-        Ok(owner) => owner,
-        Err(reason) => return out.end(packet, End::dropped(reason)),
-    };
-    let carrier = cx.tables.carrier(owner, family);
-    if plain.len > carrier.max_inner {
-        return unusual(packet, owner, plain, reason, cx, out);
+    match found.established() {
+        Some(owner) => send(packet, key, owner, Reason::Forwarded, cx, out),
+        None => decide(packet, key, found, held, cx, out),
     }
-    let Plain { len, traffic_class, hash, .. } = plain;
-    let inner = Inner { family, l2_bytes: crate::packet::ethernet::HEADER_BYTES, len, traffic_class, hash };
+}
+
+/// [`carry`] of a packet whose connection is not simply established.
+#[inline(never)]
+fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
+    packet: B,
+    key: K,
+    found: Found,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let (opens, udp) = (key.opens(packet.bytes()), key.is_udp());
+    match select::decide(key, found.entry(), opens, udp, cx) {
+        Ok((owner, Reason::ForwardedHandoff)) => {
+            let inner = key.inner(packet.bytes());
+            general::hand_over(packet, key.any(), owner, inner, cx, out);
+        }
+        Ok((owner, reason)) => send(packet, key, owner, reason, cx, out),
+        Err(reason) => general::refused(packet, key.any(), reason, &mut held.frozen, cx, out),
+    }
+}
+
+/// A plain packet whose owner is known.
+#[inline(always)]
+fn send<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
+    mut packet: B,
+    key: K,
+    owner: model::StackIndex,
+    reason: Reason,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let (carrier, inner) = (cx.tables.carrier(owner, K::FAMILY), key.inner(packet.bytes()));
+    if inner.len > carrier.max_inner {
+        return unusual(packet, owner, inner, reason, cx, out);
+    }
     match encapsulate(&mut packet, carrier, inner) {
         Ok(()) if reason == Reason::Forwarded => out.forwarded(packet),
         Ok(()) => out.end(packet, End::sent(Port::Nic, reason)),
@@ -236,14 +342,14 @@ fn plain<B: PacketBuffer, K: Key + Into<KeyParts>, S: Sink<B>>(
 fn unusual<B: PacketBuffer, S: Sink<B>>(
     packet: B,
     owner: model::StackIndex,
-    plain: Plain,
+    inner: Inner,
     reason: Reason,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
     let datagram = Ethernet::parse(packet.bytes()).map_err(Reason::from);
     match datagram.and_then(|eth| Datagram::parse(packet.bytes(), eth, cx.tables)) {
-        Ok(Some(datagram)) => general::forward(packet, &datagram, owner, plain.hash, reason, cx, out),
+        Ok(Some(datagram)) => general::forward(packet, &datagram, owner, inner.hash, reason, cx, out),
         Ok(None) => out.end(packet, End::dropped(Reason::BadHeader)),
         Err(reason) => out.end(packet, End::dropped(reason)),
     }

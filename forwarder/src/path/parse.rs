@@ -4,29 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use model::Protocol;
 
-use super::lookup::Lane;
 use crate::crt::{KeyV4, KeyV6};
-use crate::packet::{chunk_at, ethernet, ipv4, ipv6, protocol, transport};
+use crate::packet::{chunk_at, ethernet, ipv4, ipv6, protocol};
 use crate::{Port, Tables};
-
-/// What the later stages want to know of a plain packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plain {
-    /// Bytes from the IP header on, padding left out.
-    pub(crate) len: u16,
-    /// DSCP and ECN.
-    pub(crate) traffic_class: u8,
-    /// Over addresses and ports; see [`flow_hash`].
-    pub(crate) hash: u16,
-    /// It may open a connection: a SYN, or any UDP packet.
-    pub(crate) opens: bool,
-    /// It is UDP.
-    pub(crate) udp: bool,
-}
-
-impl Plain {
-    pub(crate) const NONE: Plain = Plain { len: 0, traffic_class: 0, hash: 0, opens: false, udp: false };
-}
 
 /// Which frames are addressed to this node, made ready for a burst: the first 8 bytes of the frame, less what the mask
 /// leaves out, are as expected.
@@ -69,21 +49,23 @@ const L4_V6: usize = 54;
 /// Recognises a plain packet: untagged, IPv4 without options, whole, TTL left, TCP or UDP, to a DVIPA, and every check
 /// passed that [`Datagram::parse`](super::datagram::Datagram::parse) makes.
 ///
-/// In: a frame. Out: its key and what later stages need, in the lane; or `None` for the general way, which also finds out
-/// what is wrong with it. Touches the frame's first line and one slot of the DVIPA map. Costs a read of each word of the
+/// In: a frame. Out: its key; or `None` for the general way, which also finds out what is wrong with it. Touches the frame's first line and one slot of the DVIPA map. Costs a read of each word of the
 /// headers and branches that go the same way for next to all packets.
 #[inline(always)]
-pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables, lane: &mut Lane<KeyV4>) -> Option<()> {
+pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables) -> Option<KeyV4> {
     let head = frame.first_chunk::<V4_BYTES>()?;
     // EtherType, version and header length, traffic class, total length, identification.
     let front = long(head, 12);
+    // First of all, so that an IPv6 packet is soon tried as such.
+    if front >> 40 != u64::from(ethernet::IPV4) << 8 | 0x45 {
+        return None;
+    }
     // Flags and fragment offset, TTL, protocol.
     let middle = word(head, IP + 6);
     let (source, destination, ports) = (word(head, IP + 12), word(head, IP + 16), word(head, L4_V4));
-    let (len, traffic_class) = ((front >> 16) as u16, (front >> 32) as u8);
+    let len = (front >> 16) as u16;
     let (hops, protocol, first) = ((middle >> 8) as u8, middle as u8, (source >> 24) as u8);
-    let odd = (front >> 40 != u64::from(ethernet::IPV4) << 8 | 0x45)
-        | (middle & 0x3fff_0000 != 0)
+    let odd = (middle & 0x3fff_0000 != 0)
         | (hops <= 1)
         | (usize::from(len) > frame.len().wrapping_sub(IP))
         | !gate.admits(head)
@@ -94,7 +76,7 @@ pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables, lane: &mut Lan
         return None;
     }
     let udp = protocol == protocol::UDP;
-    let (form, flags) = (half(head, L4_V4 + 4), head[L4_V4 + 13]);
+    let form = half(head, L4_V4 + 4);
     let whole = if udp {
         (form.wrapping_add(20) == len) & (len >= 28)
     } else {
@@ -105,15 +87,12 @@ pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables, lane: &mut Lan
     }
     let dvipa = tables.dvipa_v4(Ipv4Addr::from_bits(destination))?;
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    let key = KeyV4::new(Ipv4Addr::from_bits(source), (ports >> 16) as u16, dvipa, ports as u16, protocol);
-    let opens = udp | transport::opens(flags);
-    lane.push(key, Plain { len, traffic_class, hash: flow_hash(source, ports), opens, udp });
-    Some(())
+    Some(KeyV4::new(Ipv4Addr::from_bits(source), (ports >> 16) as u16, dvipa, ports as u16, protocol))
 }
 
 /// As [`plain_v4`], for IPv6 without extension headers.
 #[inline(always)]
-pub(crate) fn plain_v6(frame: &[u8], gate: Gate, tables: &Tables, lane: &mut Lane<KeyV6>) -> Option<()> {
+pub(crate) fn plain_v6(frame: &[u8], gate: Gate, tables: &Tables) -> Option<KeyV6> {
     let head = frame.first_chunk::<V6_BYTES>()?;
     let front = word(head, 12);
     let (payload, protocol, hops) = (half(head, IP + 4), head[IP + 6], head[IP + 7]);
@@ -139,13 +118,7 @@ pub(crate) fn plain_v6(frame: &[u8], gate: Gate, tables: &Tables, lane: &mut Lan
     }
     let dvipa = tables.dvipa_v6(Ipv6Addr::from_bits(destination))?;
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    let (client_port, port) = ((ports >> 16) as u16, ports as u16);
-    let source = Ipv6Addr::from_bits(source);
-    let key = KeyV6::new(source, client_port, dvipa, port, protocol);
-    let opens = udp | transport::opens(head[L4_V6 + 13]);
-    let (hash, traffic_class) = (flow_hash_v6(source, client_port, port), (front >> 4) as u8);
-    lane.push(key, Plain { len, traffic_class, hash, opens, udp });
-    Some(())
+    Some(KeyV6::new(Ipv6Addr::from_bits(source), (ports >> 16) as u16, dvipa, ports as u16, protocol))
 }
 
 /// Two bytes, big-endian. The places are constants within the array: nothing is checked at run time.
@@ -191,8 +164,7 @@ pub(crate) fn flow_hash(source: u32, ports: u32) -> u16 {
 
 /// [`flow_hash`] for IPv6.
 #[inline(always)]
-pub(crate) fn flow_hash_v6(source: Ipv6Addr, client_port: u16, port: u16) -> u16 {
-    let bits = source.to_bits();
-    let folded = (bits >> 64) as u64 ^ (bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    flow_hash((folded >> 32) as u32 ^ folded as u32, u32::from(client_port) << 16 | u32::from(port))
+pub(crate) fn flow_hash_v6(source: u128, ports: u32) -> u16 {
+    let folded = (source >> 64) as u64 ^ (source as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    flow_hash((folded >> 32) as u32 ^ folded as u32, ports)
 }

@@ -20,7 +20,9 @@ pub(super) fn owner(error: Icmp<'_>, d: &Datagram, cx: &Context<'_>) -> Result<(
     let ends = quoted_ends(error.body, d).ok_or(Reason::IcmpUnmatched)?;
     let entry = ends.key().get(cx).ok_or(Reason::IcmpUnmatched)?;
     match standing(entry.state, false, false) {
-        Standing::Owned | Standing::Confirms | Standing::Reopens => Ok((entry.owner, ends.hash())),
+        Standing::Owned | Standing::HandedOver | Standing::Confirms | Standing::Reopens => {
+            Ok((entry.owner, ends.hash()))
+        }
         Standing::Detained(reason) => Err(reason),
     }
 }

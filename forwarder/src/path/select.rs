@@ -7,28 +7,13 @@ use super::lookup::{Standing, standing};
 use crate::Reason;
 use crate::crt::{Entry, Key, KeyParts, Refused};
 
-/// Says where a packet goes that carries ports.
+/// Says where a packet goes that carries ports, if its connection is not simply established.
 ///
-/// In: its key, what the CRT knew of it when the burst began, whether it may open a connection, whether it is UDP.
-/// Out: the stack, with [`Reason::Forwarded`] or [`Reason::ForwardedNew`]; or why it is dropped. Touches, for a packet
-/// that opens a connection only, the service's targets and its CRT entry, which is half-open from then on.
-#[inline(always)]
-pub(crate) fn owner<K: Key + Into<KeyParts>>(
-    key: K,
-    found: Option<Entry>,
-    opens: bool,
-    udp: bool,
-    cx: &Context<'_>,
-) -> Result<(StackIndex, Reason), Reason> {
-    match found {
-        Some(Entry { owner, state: crate::crt::State::Established }) => Ok((owner, Reason::Forwarded)),
-        found => unusual(key, found, opens, udp, cx),
-    }
-}
-
-/// [`owner`] of what is not simply established.
+/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection, whether it is UDP. Out: the stack,
+/// with [`Reason::Forwarded`], [`Reason::ForwardedNew`] or [`Reason::ForwardedHandoff`]; or why it is dropped. Touches, for a
+/// packet that opens a connection only, the service's targets and its CRT entry, which is half-open from then on.
 #[inline(never)]
-fn unusual<K: Key + Into<KeyParts>>(
+pub(crate) fn decide<K: Key + Into<KeyParts>>(
     key: K,
     found: Option<Entry>,
     opens: bool,
@@ -41,6 +26,7 @@ fn unusual<K: Key + Into<KeyParts>>(
     };
     match standing(entry.state, opens, udp) {
         Standing::Owned => Ok((entry.owner, Reason::Forwarded)),
+        Standing::HandedOver => Ok((entry.owner, Reason::ForwardedHandoff)),
         Standing::Reopens => select(key, udp, cx),
         Standing::Detained(reason) => Err(reason),
         Standing::Confirms => match cx.crt.confirm(key, entry.owner, cx.now) {
@@ -64,6 +50,7 @@ fn select<K: Key + Into<KeyParts>>(
     let entry = cx.crt.insert_half_open(key, target, cx.now).map_err(table_full)?;
     match standing(entry.state, true, udp) {
         Standing::Detained(reason) => Err(reason),
+        Standing::HandedOver => Ok((entry.owner, Reason::ForwardedHandoff)),
         Standing::Owned | Standing::Confirms | Standing::Reopens => Ok((entry.owner, Reason::ForwardedNew)),
     }
 }

@@ -6,9 +6,10 @@ use model::dpt::{Encapsulation, Reach, StackEntry};
 use super::{Family, Neighbours, Node};
 use crate::Reason;
 use crate::packet::{Mac, Sum, ethernet, gue, ipv4, ipv6, protocol, transport};
+use crate::path::OPTION_BYTES;
 
-/// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE.
-pub(crate) const MAX_BYTES: usize = 70;
+/// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
+pub(crate) const MAX_BYTES: usize = 82;
 /// TTL and hop limit of outer headers.
 const OUTER_HOPS: u8 = 64;
 
@@ -73,6 +74,28 @@ impl Carrier {
         let Reach::Remote { cluster_address, encapsulation } = stack.reach else {
             return Self::bare(Form::Local, Reason::StackUnreachable);
         };
+        Self::remote(stack, cluster_address, encapsulation, &[], inner, neighbours, node)
+    }
+
+    /// The carrier of packets with the handoff option, which is GUE's, however the stack's other packets are carried. Its
+    /// header ends with the option's place.
+    pub(super) fn handoff(stack: &StackEntry, inner: Family, neighbours: &Neighbours, node: &Node) -> Self {
+        let Reach::Remote { cluster_address, .. } = stack.reach else {
+            return Self::missing(Reason::HandoffUnknown);
+        };
+        let option = [0; OPTION_BYTES];
+        Self::remote(stack, cluster_address, Encapsulation::Gue, &option, inner, neighbours, node)
+    }
+
+    fn remote(
+        stack: &StackEntry,
+        cluster_address: ClusterAddress,
+        encapsulation: Encapsulation,
+        option: &[u8],
+        inner: Family,
+        neighbours: &Neighbours,
+        node: &Node,
+    ) -> Self {
         let Some(outer) = outer_family(cluster_address, node) else {
             return Self::missing(Reason::StackUnreachable);
         };
@@ -90,7 +113,9 @@ impl Carrier {
         let ip = ip_header(cluster_address, node, outer, next);
         let ethertype = if l2 { inner.ethertype() } else { outer.ethertype() };
         let [p0, p1] = gue::PORT.to_be_bytes();
-        let udp_gue = [0, 0, p0, p1, 0, 0, 0, 0, 0, payload, 0, 0];
+        // The header's length, in words after the first.
+        let words = u8::try_from(option.len() / 4).unwrap_or(0);
+        let udp_gue = [&[0, 0, p0, p1, 0, 0, 0, 0, words, payload, 0, 0], option].concat();
         let (ip, udp_gue) = match (l2, ipip) {
             (true, _) => (&[][..], &[][..]),
             (false, true) => (&ip[..], &[][..]),

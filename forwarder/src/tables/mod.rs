@@ -48,6 +48,8 @@ pub struct Node {
 struct Way {
     v4: Carrier,
     v6: Carrier,
+    /// With the handoff option; rarely used, so apart.
+    handoff: Box<[Carrier; 2]>,
 }
 
 /// The key of a rotation: a service, and the number of a policy in it or none.
@@ -147,6 +149,12 @@ impl Tables {
         }
     }
 
+    /// How packets of a family are carried to a stack with the handoff option.
+    pub(crate) fn handoff_carrier(&self, stack: StackIndex, family: Family) -> Option<&Carrier> {
+        let [v4, v6] = &*self.ways.get(usize::from(stack.0))?.handoff;
+        Some(if family == Family::V4 { v4 } else { v6 })
+    }
+
     /// The targets of a service, if it is distributed.
     pub(crate) fn service(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Option<&Service> {
         let at = self.services.get(service_key(dvipa, port, protocol))?;
@@ -184,11 +192,17 @@ fn addresses(dpt: &Dpt) -> Box<[Option<IpAddr>]> {
 fn ways(dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Box<[Way]> {
     let len = dpt.stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
     let none = || Carrier::missing(Reason::StackUnreachable);
-    let mut ways: Vec<_> = (0..len).map(|_| Way { v4: none(), v6: none() }).collect();
+    let mut ways: Vec<_> =
+        (0..len).map(|_| Way { v4: none(), v6: none(), handoff: Box::new([none(), none()]) }).collect();
     for stack in &dpt.stacks {
         if let Some(way) = ways.get_mut(usize::from(stack.index.0)) {
             let carrier = |family| Carrier::new(stack, family, neighbours, node);
-            *way = Way { v4: carrier(Family::V4), v6: carrier(Family::V6) };
+            let handoff = |family| Carrier::handoff(stack, family, neighbours, node);
+            *way = Way {
+                v4: carrier(Family::V4),
+                v6: carrier(Family::V6),
+                handoff: Box::new([Family::V4, Family::V6].map(handoff)),
+            };
         }
     }
     ways.into()

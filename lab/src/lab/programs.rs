@@ -21,8 +21,8 @@ impl Lab {
     /// The first program that can't be started.
     pub fn start_programs(&self) -> Result<()> {
         self.start_batond()?;
-        for index in 1..=self.spec.targets {
-            self.start_agent(&format!("t{index}"))?;
+        for stack in self.spec.agents() {
+            self.start_agent(&stack)?;
         }
         for web in &self.spec.web {
             self.start_web(&web.stack)?;
@@ -40,14 +40,35 @@ impl Lab {
         self.start_program("batond", &mut command)
     }
 
-    /// Starts a target's agent.
+    /// Starts a stack's agent.
     ///
     /// # Errors
     /// [`LabError::Start`].
-    pub fn start_agent(&self, target: &str) -> Result<()> {
-        let mut command = self.program_in(target, "baton-agent")?;
-        command.arg("--config").arg(self.files().join(format!("{target}.toml")));
-        self.start_program(&format!("agent-{target}"), &mut command)
+    pub fn start_agent(&self, stack: &str) -> Result<()> {
+        let mut command = self.program_in(stack, "baton-agent")?;
+        command.arg("--config").arg(self.files().join(format!("{stack}.toml")));
+        self.start_program(&format!("agent-{stack}"), &mut command)
+    }
+
+    /// Starts an application on a stack, to be known by `name`, with the control socket of that stack's agent. A program
+    /// without a path is one of the project's examples.
+    ///
+    /// # Errors
+    /// [`LabError::Start`], [`LabError::NoProgram`].
+    pub fn start_application(&self, stack: &str, name: &str, words: &[&str]) -> Result<()> {
+        let program = words.first().copied().unwrap_or_default();
+        let path = if program.contains('/') { PathBuf::from(program) } else { self.example(program)? };
+        let mut command = self.host(stack).command(&path.to_string_lossy());
+        command.args(words.iter().skip(1)).env("BATON_SOCKET", self.applications(stack));
+        self.start_program(name, &mut command)
+    }
+
+    /// Where one of the project's examples is.
+    ///
+    /// # Errors
+    /// [`LabError::NoProgram`] if it is not built.
+    pub fn example(&self, name: &str) -> Result<PathBuf> {
+        self.program(&format!("examples/{name}"))
     }
 
     /// Starts a target's nginx as the specification says, or with the default listens if it has none.

@@ -16,8 +16,8 @@ impl Lab {
     /// # Errors
     /// [`LabError::Timeout`] with the DPT as it is.
     pub fn wait_until_ready(&self) -> Result<()> {
-        for index in 1..=self.spec.targets {
-            self.wait_for_session(&format!("t{index}"), "up")?;
+        for stack in self.spec.agents() {
+            self.wait_for_session(&stack, "up")?;
         }
         self.wait_for("the candidates to have their DVIPAs", READY, || {
             let rows = self.dpt().map_err(|e| e.to_string())?;

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Epoch;
-use crate::message::Listen;
+use crate::control_socket::JobName;
+use crate::control_socket::request::Role;
+use crate::message::{Application, Listen};
 
 fn decode(frame: &[u8]) -> Result<Received, CodecError> {
     let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().expect("a whole header");
@@ -39,7 +41,28 @@ fn message() -> impl Strategy<Value = Message> {
             Message::Hello(Hello { stack, cluster_addresses, incarnation, version: "1".into() })
         },
     );
-    prop_oneof![srvstat, newconn, hello]
+    let job = "[a-z]{1,9}".prop_map(|job| JobName::new(job).unwrap());
+    let application = (any::<u16>(), any::<bool>(), job).prop_map(|(port, routing, job)| Application {
+        port,
+        role: if routing { Role::Routing } else { Role::Target },
+        job,
+    });
+    let applications = (address(), any::<u64>(), prop::collection::vec(application, 0..9)).prop_map(
+        |(dvipa, epoch, applications)| {
+            Message::Applications(Applications { dvipa, epoch: Epoch(epoch), applications })
+        },
+    );
+    let targets = (address(), any::<u16>(), prop::collection::vec("[a-z]{1,9}@[a-z]{1,9}", 0..9)).prop_map(
+        |(dvipa, port, t)| {
+            let targets = t.iter().map(|t| t.parse().unwrap()).collect();
+            Message::Targets(Targets { dvipa, epoch: Epoch(1), port, targets })
+        },
+    );
+    let order = (connection(), any::<bool>()).prop_map(|(connection, any)| {
+        let job = (!any).then(JobName::listener);
+        Message::Move(Move { connection, epoch: Epoch(1), target: StackName::new("web1").unwrap(), job })
+    });
+    prop_oneof![srvstat, newconn, hello, applications, targets, order]
 }
 
 proptest! {

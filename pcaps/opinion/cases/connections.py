@@ -120,11 +120,15 @@ def half_open_ages():
 def frozen():
     """A connection that moves."""
     c, _, t2 = two(
-        "frozen", "A packet of a frozen connection is not forwarded and is counted.", "requirement C5"
+        "frozen", "A packet of a frozen connection waits, is given up after five seconds and is counted.", "requirement C5"
     )
     for family in (4, 6):
         c.connection(family, t2, state="frozen")
-        c.packet(from_client(ip(family) / tcp("A")), drop="frozen")
+        c.packet(from_client(ip(family) / tcp("A")), held=True)
+    c.at(5999)
+    c.event("tick", True)
+    c.at(6000)
+    c.event("tick", True, drop=["frozen", "frozen"])
     return c
 
 

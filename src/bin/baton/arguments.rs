@@ -1,12 +1,14 @@
 //! What can be typed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use control::runtime::CrtState;
 use control::runtime::api::ClientFilter;
+use model::control_socket::name::BadTarget;
+use model::control_socket::{JobName, Target};
 use model::{Protocol, StackName};
 
 /// Shows and steers a routing node of a baton cluster.
@@ -107,6 +109,12 @@ Examples:
   baton weights 198.18.9.1 80 t1=10 t2=5 --for 60
   baton weights 198.18.9.1 80 --clear")]
     Weights(WeightArguments),
+    /// Transfer a live TCP connection to another stack. `baton crt` shows what becomes of it.
+    #[command(after_help = "\
+Examples:
+  baton move 198.18.0.2:40000 198.18.9.1:80 t2
+  baton move '[2001:db8::2]:40000' '[2001:db8:9::1]:80' images@t2")]
+    Move(MoveArguments),
     /// Read the configuration file again: applied as a whole, or refused as a whole.
     Reload,
 }
@@ -154,6 +162,34 @@ pub(crate) struct ScopeArguments {
     /// The port's protocol: tcp (if nothing is said) or udp.
     #[arg(long, requires = "port", value_parser = protocol)]
     pub(crate) protocol: Option<Protocol>,
+}
+
+/// Which connection, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct MoveArguments {
+    /// The client's end of the connection, as `baton crt` shows it: ADDRESS:PORT or [IPV6]:PORT.
+    pub(crate) client: SocketAddr,
+    /// The other end: the DVIPA and its port.
+    pub(crate) dvipa: SocketAddr,
+    /// The stack, or the application on it: STACK or JOB@STACK.
+    #[arg(value_parser = target, value_name = "TARGET")]
+    pub(crate) target: MoveTarget,
+}
+
+/// A stack, or an application on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MoveTarget {
+    pub(crate) stack: StackName,
+    pub(crate) job: Option<JobName>,
+}
+
+fn target(word: &str) -> Result<MoveTarget, String> {
+    if word.contains('@') {
+        let Target { stack, job } = word.parse().map_err(|e: BadTarget| e.to_string())?;
+        return Ok(MoveTarget { stack, job: Some(job) });
+    }
+    let stack = StackName::new(word).map_err(|e| e.to_string())?;
+    Ok(MoveTarget { stack, job: None })
 }
 
 /// Weights of a service.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use control::machine::{DptView, VipaView};
-use control::runtime::api::{CrtAnswer, CrtQuery, Done, ScopeQuery, StatsAnswer, WeightsOrder};
+use control::runtime::api::{
+    CrtAnswer, CrtQuery, Done, MoveOrder, MoveOrdered, ScopeQuery, StatsAnswer, WeightsOrder,
+};
 use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::arguments::{Ask, ScopeArguments};
+use crate::arguments::{Ask, MoveArguments, MoveTarget, ScopeArguments};
 use crate::client;
 use crate::failure::Failure;
 use crate::show;
@@ -39,6 +41,10 @@ pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failur
         Ask::Weights(weights) => {
             done(parse(socket, &answer)?, &format!("weights set for {} s", weights.seconds))
         }
+        Ask::Move(_) => {
+            let MoveOrdered { source, target } = parse(socket, &answer)?;
+            format!("{source} is told to transfer it to {target}\n")
+        }
         Ask::Reload => done(parse(socket, &answer)?, "configuration reloaded"),
     })
 }
@@ -65,6 +71,12 @@ fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
         Ask::Drain(scope) => Ok((Method::POST, scoped("drain", scope)?, Vec::new())),
         Ask::Resume(scope) => Ok((Method::POST, scoped("resume", scope)?, Vec::new())),
         Ask::Reload => Ok((Method::POST, "/v1/reload".to_owned(), Vec::new())),
+        Ask::Move(MoveArguments { client, dvipa, target }) => {
+            let MoveTarget { stack, job } = target.clone();
+            let order = MoveOrder { client: *client, dvipa: *dvipa, target: stack, job };
+            let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
+            Ok((Method::POST, "/v1/move".to_owned(), body))
+        }
         Ask::Weights(a) => {
             let weights: BTreeMap<_, _> = a.weights.iter().cloned().collect();
             if weights.len() < a.weights.len() {

@@ -5,13 +5,14 @@ use std::sync::mpsc;
 
 use clap::{CommandFactory, Parser};
 use control::config::Config;
+use control::runtime::api::{CrtAnswer, CrtRow, TransferRow};
 use control::runtime::fake::{FakeForwarding, NodeDirectory};
 use control::runtime::{CrtEntry, CrtState, Runtime};
-use model::{Connection, Protocol, StackIndex};
+use model::{Connection, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
-use crate::{check, generate, orders, pki};
+use crate::{check, generate, orders, pki, show};
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -149,6 +150,42 @@ fn crt_shows_a_bounded_number_of_rows_and_says_how_many_more_there_are() {
     assert!(lines(&one, "198.18.0.2:").len() == 1 && !one.contains("more"), "{one}");
     let v6 = node.prints("crt --client [2001:db8::2]:1500");
     assert!(lines(&v6, "198.18.0.2").is_empty(), "{v6}");
+}
+
+#[test]
+fn crt_shows_what_moves_from_where_to_where_and_how() {
+    let moving = CrtRow {
+        protocol: Protocol::Tcp,
+        client: ([198, 18, 0, 2], 1000).into(),
+        dvipa: ([198, 18, 9, 1], 80).into(),
+        stack: "t1".into(),
+        state: CrtState::Frozen,
+        idle_ms: 5,
+        transfer: Some(TransferRow {
+            id: "17-4".into(),
+            source: StackName::new("t1").unwrap(),
+            target: StackName::new("t2").unwrap(),
+            way: "restore".into(),
+            step: "offered".into(),
+        }),
+    };
+    let still = CrtRow { transfer: None, state: CrtState::Established, ..moving.clone() };
+    let answer = |connections| CrtAnswer { connections, more: 0, crt: Default::default() };
+    let text = show::crt(&answer(vec![moving, still.clone()]));
+    let row = lines(&text, "17-4").concat();
+    assert!(["t1", "t2", "restore", "offered"].iter().all(|word| row.contains(word)), "{text}");
+    assert!(!show::crt(&answer(vec![still])).contains("MOVING"));
+}
+
+#[test]
+fn move_says_who_was_told_or_why_not() {
+    let node = Node::start();
+    let text = node.baton("move 198.18.0.2:1000 198.18.9.1:80 images@t2").unwrap_err().text();
+    assert!(text.contains("198.18.0.2:1000") && text.contains("no connection in the CRT"), "{text}");
+    for wrong in ["198.18.0.2 198.18.9.1:80 t2", "198.18.0.2:1000 198.18.9.1:80 @t2"] {
+        let words = format!("baton move {wrong}");
+        assert!(Arguments::try_parse_from(words.split(' ')).is_err(), "{wrong}");
+    }
 }
 
 #[test]

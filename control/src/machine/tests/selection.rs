@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::control_socket::request::Role;
 use model::dpt::{Encapsulation, Reach};
 use model::message::{Message, Srvstat};
 use model::{Epoch, StackIndex};
@@ -285,6 +286,8 @@ fn content_routed_connections_go_to_this_node_first() {
         bench.up(stack);
         bench.listens(stack, web);
     }
+    assert_eq!(bench.states(web)["rt1"], TargetState::NoRoutingApplication);
+    bench.registers("rt1", web, &[(Role::Routing, "router")]);
     assert_eq!(bench.selectable(web), ["rt1"]);
     assert_eq!(bench.states(web)["t1"], TargetState::TransferOnly);
 }

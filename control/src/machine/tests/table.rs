@@ -63,6 +63,11 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::Newconn { .. } => "newconn",
         Action::Termconn { .. } => "termconn",
         Action::Announce { .. } => "announce",
+        Action::Freeze { .. } => "freeze",
+        Action::Thaw { .. } => "thaw",
+        Action::HandOver { .. } => "hand over",
+        Action::End { .. } => "end",
+        Action::Report { .. } => "report",
     };
     actions.iter().map(word).collect()
 }

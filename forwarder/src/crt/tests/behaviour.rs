@@ -103,14 +103,33 @@ fn a_burst_finds_what_single_look_ups_find() {
     for n in 3000..3300 {
         crt.insert_half_open(v4(n), StackIndex((n % 5) as u16), at(0)).unwrap();
     }
-    for start in (0..3500).step_by(17) {
-        let keys: Vec<_> = (start..start + BURST as u32).map(v4).collect();
-        let (mut probes, mut out) = (Probes::default(), [None; BURST]);
-        crt.prefetch(&keys, &mut probes);
-        crt.lookup(&keys, &probes, at(1), &mut out);
-        for (key, out) in keys.iter().zip(out) {
-            assert_eq!(out, crt.get(*key, at(1)), "{key:?}");
+    let bursts = (0..3500).step_by(17).map(|start| {
+        let mut burst = Burst::default();
+        (start..start + BURST as u32).for_each(|n| assert!(burst.push(v4(n))));
+        assert!(!burst.push(v4(0)), "a burst is full at some size");
+        burst
+    });
+    let mut bursts: Vec<_> = bursts.collect();
+    // In turns: each is requested by the one before it.
+    for i in 0..bursts.len() {
+        let [this, following @ ..] = &mut bursts[i..] else { unreachable!() };
+        if i == 0 {
+            crt.locate(this);
         }
+        if let Some(next) = following.first_mut() {
+            crt.locate(next);
+        }
+        crt.read(this, following.first());
+    }
+    for burst in &mut bursts {
+        crt.finish(burst, at(1));
+        for (key, found) in burst.keys().iter().zip(burst.found()) {
+            assert_eq!(found.entry(), crt.get(*key, at(1)), "{key:?}");
+        }
+        let entries = |burst: &Burst<KeyV4>| burst.found().iter().map(|f| f.entry()).collect::<Vec<_>>();
+        let in_turns = entries(burst);
+        crt.look_up(burst, at(1));
+        assert_eq!(entries(burst), in_turns, "alone as in turns");
     }
 }
 

@@ -50,18 +50,19 @@ fn churn<K: Key>(key: fn(u32) -> K, stable: u32, crt: &Crt) {
         for reader in 0..2u32 {
             let (crt, done, looked_up) = (&crt, &done, &looked_up);
             scope.spawn(move || {
-                let (mut probes, mut out) = (Probes::default(), [None; BURST]);
+                let mut burst = Burst::default();
                 let mut start = reader;
                 while !done.load(Ordering::Relaxed) {
                     start = start.wrapping_mul(1_103_515_245).wrapping_add(12_345);
                     let numbers: [u32; BURST] =
                         std::array::from_fn(|i| (start >> 8).wrapping_add(i as u32 * 37) % stable);
-                    let keys = numbers.map(key);
-                    crt.prefetch(&keys, &mut probes);
-                    crt.lookup(&keys, &probes, at(0), &mut out);
-                    for (n, found) in numbers.into_iter().zip(out) {
-                        let found =
-                            found.unwrap_or_else(|| panic!("key {n} is there all the time and was missed"));
+                    burst.clear();
+                    numbers.iter().for_each(|n| assert!(burst.push(key(*n))));
+                    crt.look_up(&mut burst, at(0));
+                    for (n, found) in numbers.into_iter().zip(burst.found()) {
+                        let found = found
+                            .entry()
+                            .unwrap_or_else(|| panic!("key {n} is there all the time and was missed"));
                         assert_eq!(found.owner.0 / 8, (n % 1000) as u16, "key {n} was taken for another");
                     }
                     looked_up.fetch_add(BURST as u64, Ordering::Relaxed);

@@ -147,7 +147,10 @@ impl Bench {
             ..Config::default()
         };
         Self {
-            worker: Worker::new(Limits { held: 4, held_ms: 1000 }, Arc::clone(&counters)),
+            worker: Worker::new(
+                Limits { held: 4, held_ms: 1000, frozen: 6, frozen_of_one: 4, frozen_ms: 2000 },
+                Arc::clone(&counters),
+            ),
             tables: Tables::build(dpt, &neighbours(), node),
             crt: Crt::new(&config).unwrap(),
             counters,
@@ -161,6 +164,16 @@ impl Bench {
         let mut burst: Vec<_> = frames.iter().map(|f| Some(TestPacket::new(f.as_ref()))).collect();
         self.worker.process(&mut burst, from, &self.tables, &self.crt, self.now, &mut self.outlet);
         assert!(burst.iter().all(Option::is_none), "every packet of a burst is taken");
+        self.outlet.given.drain(..).map(|(p, v)| (p.bytes().to_vec(), v)).collect()
+    }
+
+    /// What a worker does in a turn in which no packet comes: late, as it looks at old packets every millisecond only.
+    pub(super) fn turn(&mut self, late: bool) -> Vec<(Vec<u8>, Verdict)> {
+        if late {
+            self.worker.expire(&self.tables, &self.crt, self.now, &mut self.outlet);
+        } else {
+            self.worker.thaw(&self.tables, &self.crt, self.now, &mut self.outlet);
+        }
         self.outlet.given.drain(..).map(|(p, v)| (p.bytes().to_vec(), v)).collect()
     }
 

@@ -58,11 +58,7 @@ fn a_syn_on_a_closing_entry_selects_anew_and_other_packets_still_pass() {
 
 #[test]
 fn packets_of_a_connection_that_is_detained_are_dropped_with_the_states_reason() {
-    let states = [
-        (State::Frozen, Reason::Frozen),
-        (State::AnsweredHere, Reason::AnsweredHere),
-        (State::Parked, Reason::Parked),
-    ];
+    let states = [(State::AnsweredHere, Reason::AnsweredHere), (State::Parked, Reason::Parked)];
     for (state, reason) in states {
         let mut bench = Bench::new();
         bench.establish(1024, port_of(GUE), Protocol::Tcp, GUE);

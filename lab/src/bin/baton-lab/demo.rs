@@ -1,4 +1,5 @@
-//! The demo: clients reach a DVIPA, are spread over the hosts that listen, and are answered by those hosts directly.
+//! The demo: clients reach a DVIPA, are spread over the hosts that listen, and are answered by those hosts directly. Then one
+//! connection moves while it is in use.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +13,8 @@ use baton_lab::{Lab, Result, Spec, registry};
 use nix::sys::signal::Signal;
 
 use crate::verdict::Verdict;
+
+mod transfer;
 
 /// Requests of one round of curl, a multiple of the number of targets.
 const ROUND: usize = 60;
@@ -45,7 +48,7 @@ pub(crate) fn run(keep: bool) -> ExitCode {
 
 /// Builds the demo's lab and leaves it up.
 pub(crate) fn up() -> ExitCode {
-    match Lab::start(Spec::default()) {
+    match Lab::start(spec()) {
         Ok(lab) => {
             print_how_to_look_around(&lab);
             lab.keep();
@@ -56,6 +59,15 @@ pub(crate) fn up() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Three targets with nginx on port 80, and a content-routed port.
+fn spec() -> Spec {
+    let by_turns = "ports = [80]\ndestip = [\"t1\", \"t2\", \"t3\"]\nmethod = \"round-robin\"";
+    let by_content = format!("ports = [{}]\ndestip = \"all\"\ncontent_routed = true", transfer::PORT);
+    let v4 = spec::dvipa(DVIPA.0.into(), 24, &[by_turns, &by_content]);
+    let v6 = spec::dvipa(DVIPA.1.into(), 64, &[by_turns]);
+    Spec { routing_agent: true, ..Spec::default().vipadynamic(format!("[[vipadynamic]]\n{v4}{v6}")) }
 }
 
 struct Demo {
@@ -74,7 +86,7 @@ impl Demo {
             self.step(&format!("removed what a killed lab left: {}", swept.join(" ")));
         }
         self.step("making network namespaces: a client, a routing node, three targets, one segment");
-        let lab = Lab::build(Spec::default())?;
+        let lab = Lab::build(spec())?;
         let outcome = self.use_lab(&lab);
         if let Err(e) = outcome {
             if !INTERRUPTED.load(Ordering::SeqCst) {
@@ -92,14 +104,15 @@ impl Demo {
     }
 
     fn use_lab(&mut self, lab: &Lab) -> Result<()> {
-        self.step("starting batond, three agents, three nginx");
+        self.step("starting batond, an agent beside it and on each target, three nginx");
         lab.start_programs()?;
         lab.wait_until_ready()?;
         self.spread(lab)?;
         self.load(lab)?;
         self.show(lab)?;
         self.stop_one(lab)?;
-        self.start_it_again(lab)
+        self.start_it_again(lab)?;
+        self.transfer(lab)
     }
 
     /// Spreading, and the way of the answers.

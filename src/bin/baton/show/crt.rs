@@ -25,8 +25,29 @@ pub(crate) fn crt(answer: &CrtAnswer) -> String {
     if answer.more > 0 {
         out.push_str(&format!("… and {} more; narrow the filter or raise --limit\n", number(answer.more)));
     }
+    out.push_str(&transfers(answer));
     out.push_str(&format!("CRT: {}\n", fill(&answer.crt)));
     out
+}
+
+/// The transfers of the connections shown; nothing at all if none is moving.
+fn transfers(answer: &CrtAnswer) -> String {
+    let mut rows = Rows::new(&["MOVING", "CLIENT", "FROM", "TO", "WAY", "STEP", "TRANSFER"], &[]);
+    let moving = answer.connections.iter().filter_map(|c| Some((c, c.transfer.as_ref()?)));
+    let mut any = false;
+    for (c, t) in moving {
+        any = true;
+        rows.add([
+            c.dvipa.to_string(),
+            c.client.to_string(),
+            t.source.to_string(),
+            t.target.to_string(),
+            t.way.clone(),
+            t.step.clone(),
+            t.id.clone(),
+        ]);
+    }
+    if any { format!("\n{}", rows.text()) } else { String::new() }
 }
 
 /// How full the CRT is, in one line.

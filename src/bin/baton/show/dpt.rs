@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use control::machine::{DptView, ServiceView, TargetView, WeightSource};
 
+use model::control_socket::JobName;
+
 use super::table::{Rows, number, or_dash, percent, time};
 
 /// One row a candidate target; those of policies below their service.
@@ -11,7 +13,18 @@ pub(crate) fn dpt(view: &DptView) -> String {
     if view.services.is_empty() {
         return format!("no service is distributed (DPT generation {})\n", view.generation);
     }
-    let head = ["SERVICE", "METHOD", "CLIENTS", "TARGET", "STATE", "WEIGHT", "FROM", "CONNECTIONS", "CPU"];
+    let head = [
+        "SERVICE",
+        "METHOD",
+        "CLIENTS",
+        "TARGET",
+        "STATE",
+        "WEIGHT",
+        "FROM",
+        "CONNECTIONS",
+        "CPU",
+        "APPLICATIONS",
+    ];
     let mut rows = Rows::new(&head, &[5, 7, 8]);
     for service in &view.services {
         let name = model::Service { dvipa: service.dvipa, port: service.port, protocol: service.protocol }
@@ -30,7 +43,7 @@ fn add(rows: &mut Rows, name: &str, service: &ServiceView, clients: &str, target
     if targets.is_empty() {
         let dash = || "-".to_owned();
         let row = [name.to_owned(), method, clients.to_owned(), dash(), "no candidate".to_owned()];
-        rows.add(row.into_iter().chain([dash(), dash(), dash(), dash()]));
+        rows.add(row.into_iter().chain([dash(), dash(), dash(), dash(), dash()]));
         return;
     }
     for target in targets {
@@ -44,8 +57,15 @@ fn add(rows: &mut Rows, name: &str, service: &ServiceView, clients: &str, target
             source(target.weight_source),
             number(target.connections),
             or_dash(target.load.map(|l| percent(l.cpu_permille))),
+            applications(target),
         ]);
     }
+}
+
+/// The registered ones; of others only the listening is known.
+fn applications(target: &TargetView) -> String {
+    let jobs: Vec<&str> = target.applications.iter().map(JobName::as_str).collect();
+    if jobs.is_empty() { "-".to_owned() } else { jobs.join(", ") }
 }
 
 fn source(source: WeightSource) -> String {

@@ -12,6 +12,9 @@ pub(crate) fn stats(answer: &StatsAnswer, all: bool) -> String {
     let mut out = format!("counted for {}\n\n", time(Duration::from_secs(answer.uptime_s)));
     out.push_str(&counters("PACKETS", &answer.packets, all));
     out.push_str(&counters("CLUSTER", &answer.cluster, all));
+    if answer.transfers.iter().any(|c| all || c.value > 0) {
+        out.push_str(&counters("TRANSFERS", &answer.transfers, all));
+    }
     if !answer.refused.is_empty() {
         let mut rows = Rows::new(&["NOT FOLLOWED", "COUNT"], &[1]);
         for refused in &answer.refused {

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Puts a live connection into a listener from one of its own packets (tc, ingress; called by baton_decapsulate when the
+ * packet came with a handoff option, which is in the control block).
+ *
+ * The kernel builds the established connection from the packet's sequence numbers and from what the option says was agreed
+ * on, puts it on the accept queue, and takes the payload as the first unread bytes (bpf_sk_assign_tcp_reqsk). Only a
+ * packet that begins at the option's start can do that. If the connection is there already, the option means nothing. A
+ * packet that could do neither is dropped: a listener would answer it with RST. The client sends it again.
+ */
+#include "address.h"
+#include "counters.h"
+#include "handoff.h"
+#include "segment.h"
+
+/* As in include/net/tcp.h (Linux 6.9). */
+struct bpf_tcp_req_attrs {
+	__u32 rcv_tsval;
+	__u32 rcv_tsecr;
+	__u16 mss;
+	__u8 rcv_wscale;
+	__u8 snd_wscale;
+	__u8 ecn_ok;
+	__u8 wscale_ok;
+	__u8 sack_ok;
+	__u8 tstamp_ok;
+	__u8 usec_ts_ok;
+	__u8 reserved[3];
+};
+
+/* Only ever pointed to. */
+struct sock {
+	int unused;
+} __attribute__((preserve_access_index));
+
+extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *s, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
+				   int attrs__sz) __ksym;
+
+#define EPOCH_MASK 0xffffff
+#define EPOCH_OLDER 0x800000 /* a difference, modulo 2^24, from here on is a negative one */
+
+/* The epoch of each DVIPA, as this host knows it; options of older ones are void. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct address);
+	__type(value, __u32);
+} epochs SEC(".maps");
+
+struct option {
+	__u8 bytes[HANDOFF_BYTES];
+};
+
+static __always_inline __u32 big_endian(const __u8 *bytes, int count)
+{
+	__u32 value = 0;
+
+#pragma unroll
+	for (int i = 0; i < count; i++)
+		value = value << 8 | bytes[i];
+	return value;
+}
+
+static __always_inline int is_void(const struct option *option, const struct address *dvipa)
+{
+	__u32 *known = bpf_map_lookup_elem(&epochs, dvipa);
+
+	return known && ((big_endian(option->bytes + HANDOFF_AT_EPOCH, 3) - *known) & EPOCH_MASK) >= EPOCH_OLDER;
+}
+
+#define TCP_OPTIONS 20
+#define OPTION_END 0
+#define OPTION_NOP 1
+#define OPTION_TIMESTAMPS 8
+
+/* Finds the timestamps (RFC 7323 3.2). Returns 1 if there are any. */
+static __always_inline int read_timestamps(struct __sk_buff *skb, const struct segment *segment,
+					   struct bpf_tcp_req_attrs *attrs)
+{
+	__u32 at = segment->tcp_offset + sizeof(struct tcphdr), end = segment->tcp_offset + segment->tcp.doff * 4;
+
+	for (int i = 0; i < TCP_OPTIONS; i++) {
+		__be32 values[2];
+		__u8 head[2];
+
+		if (at + sizeof(head) > end || load(skb, at, head, sizeof(head)) || head[0] == OPTION_END)
+			return 0;
+		if (head[0] == OPTION_NOP) {
+			at += 1;
+			continue;
+		}
+		if (head[0] == OPTION_TIMESTAMPS && head[1] == sizeof(head) + sizeof(values)) {
+			if (load(skb, at + sizeof(head), values, sizeof(values)))
+				return 0;
+			attrs->rcv_tsval = bpf_ntohl(values[0]);
+			attrs->rcv_tsecr = bpf_ntohl(values[1]);
+			return 1;
+		}
+		if (head[1] < sizeof(head))
+			return 0;
+		at += head[1];
+	}
+	return 0;
+}
+
+static __always_inline struct bpf_sock *find(struct __sk_buff *skb, const struct segment *segment, int is_v4)
+{
+	struct bpf_sock_tuple tuple = {};
+
+	if (is_v4) {
+		tuple.ipv4.saddr = segment->source.word[3];
+		tuple.ipv4.daddr = segment->destination.word[3];
+		tuple.ipv4.sport = segment->tcp.source;
+		tuple.ipv4.dport = segment->tcp.dest;
+		return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	__builtin_memcpy(tuple.ipv6.saddr, segment->source.word, sizeof(tuple.ipv6.saddr));
+	__builtin_memcpy(tuple.ipv6.daddr, segment->destination.word, sizeof(tuple.ipv6.daddr));
+	tuple.ipv6.sport = segment->tcp.source;
+	tuple.ipv6.dport = segment->tcp.dest;
+	return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+}
+
+/* Makes the connection on this listener. Returns 1 if the kernel took it. */
+static __always_inline int create(struct __sk_buff *skb, const struct segment *segment, const struct option *option,
+				  struct bpf_sock *listener)
+{
+	__u8 flags = option->bytes[HANDOFF_AT_FLAGS], scales = option->bytes[HANDOFF_AT_SCALES];
+	struct bpf_tcp_req_attrs attrs = {
+		.mss = big_endian(option->bytes + HANDOFF_AT_MSS, 2),
+		.wscale_ok = !!(flags & HANDOFF_SCALES),
+		.snd_wscale = scales >> 4,
+		.rcv_wscale = scales & 15,
+		.sack_ok = !!(flags & HANDOFF_SACK),
+		.ecn_ok = !!(flags & HANDOFF_ECN),
+	};
+	struct sock *full = (struct sock *)bpf_skc_to_tcp_sock(listener);
+
+	if (!full)
+		return 0;
+	if (flags & HANDOFF_TIMESTAMPS) {
+		if (!read_timestamps(skb, segment, &attrs))
+			return 0;
+		attrs.tstamp_ok = 1;
+		attrs.usec_ts_ok = !!(flags & HANDOFF_MICROSECONDS);
+	}
+	return bpf_sk_assign_tcp_reqsk(skb, full, &attrs, sizeof(attrs)) == 0;
+}
+
+static __always_inline int drop(enum counter why)
+{
+	count(why);
+	return DROP;
+}
+
+SEC("tc")
+int baton_handoff(struct __sk_buff *skb)
+{
+	int is_v4 = skb->protocol == bpf_htons(ETH_P_IP), created;
+	__u32 words[HANDOFF_WORDS] = { skb->cb[0], skb->cb[1], skb->cb[2] };
+	struct segment segment;
+	struct bpf_sock *socket;
+	struct option option;
+
+	__builtin_memcpy(&option, words, sizeof(option));
+	if (!read_segment(skb, is_v4, &segment))
+		return NEXT_PROGRAM;
+	/* Those a listener treats rightly: a SYN opens another connection, an RST is not answered. */
+	if (segment.tcp.syn || segment.tcp.rst)
+		return NEXT_PROGRAM;
+	socket = find(skb, &segment, is_v4);
+	if (!socket)
+		return drop(HANDOFF_NO_LISTENER);
+	if (socket->state != BPF_TCP_LISTEN) {
+		bpf_sk_release(socket);
+		return NEXT_PROGRAM;
+	}
+	if (is_void(&option, &segment.destination)) {
+		bpf_sk_release(socket);
+		return drop(HANDOFF_VOID);
+	}
+	if (!segment.tcp.ack || bpf_ntohl(segment.tcp.seq) != big_endian(option.bytes + HANDOFF_AT_START, 4)) {
+		bpf_sk_release(socket);
+		return drop(HANDOFF_ELSEWHERE);
+	}
+	created = create(skb, &segment, &option, socket);
+	bpf_sk_release(socket);
+	if (!created)
+		return drop(HANDOFF_FAILED);
+	count(HANDED_OVER);
+	return NEXT_PROGRAM;
+}
+
+char LICENSE[] SEC("license") = "GPL";

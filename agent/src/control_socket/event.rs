@@ -1,0 +1,133 @@
+//! The contract between control sockets and the agent.
+
+use std::os::fd::OwnedFd;
+
+use channel::{Peer, Sealed};
+use model::control_socket::request::{Consent, Role, Unacknowledged};
+use model::control_socket::{JobName, OfferId, Refusal, RequestId, Target};
+use model::{Connection, Dvipa, Protocol, Service};
+
+/// One application's control socket. Not used twice while the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApplicationId(pub u64);
+
+/// What an application wants. What belongs to a request is answered by a [`Command`] with its number.
+#[derive(Debug)]
+pub enum Event {
+    /// It wants to be known. To be answered by `Registered`, `Waiting` or `Failed`.
+    Register(RequestId, Registration),
+    /// It wants to know the targets of a service that it registered for. To be answered by `Targets`, now and at each
+    /// change, or `Failed`.
+    Subscribe(RequestId, Service),
+    /// It wants a connection moved. To be answered by `Transferred` or `Failed`. It goes on if the application ends.
+    Transfer(RequestId, Moving),
+    /// It asked a former run of this agent to move this connection and was not answered. To be answered by `Transferred`
+    /// if the connection has moved, or by `Failed` once it goes on here.
+    Resume(RequestId, Held),
+    /// It answers an offer. To be answered by `Connection` or `Withdraw` if it accepts.
+    Answer(OfferId, Answer),
+    /// It is gone, and with it its registrations, subscriptions and offers.
+    Ended,
+}
+
+/// What an application is registered as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Who it is, as the kernel says.
+    pub peer: Peer,
+    /// Routing application or target.
+    pub role: Role,
+    /// Its name.
+    pub job: JobName,
+    /// Its address.
+    pub dvipa: Dvipa,
+    /// Its TCP ports, at least one.
+    pub ports: Vec<u16>,
+    /// Its listener gets no new connections, only transferred ones.
+    pub hold_accepts: bool,
+}
+
+impl Registration {
+    /// It is for this service.
+    pub fn covers(&self, service: Service) -> bool {
+        service.protocol == Protocol::Tcp && service.dvipa == self.dvipa && self.ports.contains(&service.port)
+    }
+}
+
+/// A connection that an application holds.
+#[derive(Debug)]
+pub struct Held {
+    /// The agent's own descriptor of its socket.
+    pub socket: OwnedFd,
+    /// The connection, as the socket says.
+    pub connection: Connection,
+}
+
+/// A connection that is to be moved.
+#[derive(Debug)]
+pub struct Moving {
+    /// Which. The application has registered for its service.
+    pub held: Held,
+    /// Where to; `None`: to the routing application of its service.
+    pub to: Option<Target>,
+    /// Whether the target is asked.
+    pub consent: Consent,
+    /// What to do about unacknowledged bytes.
+    pub unacknowledged: Unacknowledged,
+    /// What is to reach the target application with it.
+    pub state: Option<Sealed>,
+}
+
+/// What an application says to an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It takes the connection.
+    Accepted,
+    /// It does not.
+    Rejected {
+        /// Why.
+        why: Refusal,
+        /// In its own words.
+        detail: Option<String>,
+    },
+}
+
+/// What the agent tells an application. One that does not fit what the application has asked is ignored: it has been
+/// overtaken.
+#[derive(Debug)]
+pub enum Command {
+    /// A registration is in force.
+    Registered(RequestId),
+    /// A registration waits until this stack owns the DVIPA.
+    Waiting(RequestId),
+    /// A subscription's targets are these now, sorted.
+    Targets(RequestId, Vec<Target>),
+    /// A connection is about to be moved to it.
+    Offer {
+        /// The offer.
+        offer: OfferId,
+        /// Which connection.
+        connection: Connection,
+        /// The job that it is for.
+        job: JobName,
+        /// Whether the application is asked; presumed consent is answered at once.
+        consent: Consent,
+        /// What comes with it.
+        state: Option<Sealed>,
+    },
+    /// An offer is void.
+    Withdraw(OfferId, Refusal),
+    /// The connection of an accepted offer.
+    Connection(OfferId, OwnedFd),
+    /// A connection has moved.
+    Transferred(RequestId),
+    /// A request is not done.
+    Failed {
+        /// Which.
+        request: RequestId,
+        /// Why.
+        why: Refusal,
+        /// What there is to say beyond that.
+        detail: Option<String>,
+    },
+}

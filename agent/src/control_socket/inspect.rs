@@ -1,0 +1,64 @@
+//! What a descriptor is that an application has passed.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use channel::{Received, Sealed, Unfit};
+use model::control_socket::{MAX_STATE_BYTES, Refusal};
+use model::{Connection, Protocol};
+use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto, sockopt};
+
+use super::event::Held;
+use super::machine::Enclosed;
+use crate::system::netns_cookie_of;
+
+/// The number of a network namespace, as the kernel counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Namespace(pub(super) u64);
+
+/// Takes what came beside a message: a connection, then state, or neither.
+///
+/// # Errors
+/// Why it can't be used.
+pub(super) fn inspect(received: Received, home: Namespace) -> Result<Enclosed, Refusal> {
+    if received.descriptors_lost {
+        return Err(Refusal::AgentFull);
+    }
+    let mut descriptors = received.descriptors.into_iter();
+    let connection = descriptors.next().map(|socket| held(socket, home)).transpose()?;
+    let state = descriptors.next().map(state).transpose()?;
+    Ok(Enclosed { connection, state })
+}
+
+fn state(memory: OwnedFd) -> Result<Sealed, Refusal> {
+    Sealed::check(memory, MAX_STATE_BYTES).map_err(|unfit| match unfit {
+        Unfit::TooLong { .. } => Refusal::StateTooLong,
+        Unfit::NotSealed | Unfit::System(_) => Refusal::StateNotSealed,
+    })
+}
+
+/// A connection that the application holds: a TCP socket of the agent's own network namespace. In another one anybody who
+/// may make namespaces could have a socket with any address.
+fn held(socket: OwnedFd, home: Namespace) -> Result<Held, Refusal> {
+    let is_tcp = is_tcp(socket.as_fd()).unwrap_or(false);
+    let is_here = netns_cookie_of(socket.as_fd()).is_ok_and(|cookie| Namespace(cookie) == home);
+    if !is_tcp || !is_here || sockopt::socket_acceptconn(&socket).unwrap_or(true) {
+        return Err(Refusal::NoConnection);
+    }
+    let [client, own] = ends(socket.as_fd()).ok_or(Refusal::Ended)?;
+    let connection = Connection::new(Protocol::Tcp, client, own).ok_or(Refusal::NoConnection)?;
+    Ok(Held { socket, connection })
+}
+
+fn is_tcp(socket: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let internet = matches!(sockopt::socket_domain(socket)?, AddressFamily::INET | AddressFamily::INET6);
+    let stream = sockopt::socket_type(socket)? == SocketType::STREAM;
+    Ok(internet && stream && sockopt::socket_protocol(socket)? == Some(ipproto::TCP))
+}
+
+/// The client's end and this one; `None` if the socket is not connected any longer.
+fn ends(socket: BorrowedFd<'_>) -> Option<[SocketAddr; 2]> {
+    let client = SocketAddr::try_from(getpeername(socket).ok()??).ok()?;
+    let own = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
+    Some([client, own])
+}

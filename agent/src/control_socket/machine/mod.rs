@@ -1,0 +1,232 @@
+//! What one application's requests come to.
+//!
+//! Pure: [`Machine::handle`] takes an event and the time, [`Machine::poll`] gives what is to be done,
+//! [`Machine::next_deadline`] says when to come back. A socket's life:
+//!
+//! | standing | Register | other request | malformed, or a number twice | Closed by it | time passes | Overflow |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | Silent | Known | refused | Over (Invalid) | Over | Over (Silent) | Over (Stuck) |
+//! | Known | as its registration | as below | Over (Invalid) | Over | – | Over (Stuck) |
+//! | Over | – | – | – | – | – | – |
+//!
+//! What an application may do depends on its registrations: it subscribes and transfers for services that one covers, and
+//! is offered connections by the agent. A request is open from its message to its answer; a registration and a
+//! subscription stay until the socket closes. An offer goes Asked → Accepted → (its connection is told) or is withdrawn.
+//! Presumed consent is answered here, and the connection waits for a `Take`.
+
+mod offers;
+mod requests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use channel::{Peer, Sealed};
+use model::control_socket::notification::{Failed, Goodbye, Registered, Transferred, Waiting, Welcome};
+use model::control_socket::{Notification, Refusal, Request, RequestId, Target};
+use model::{Connection, Service, StackName};
+
+use super::event::{self, Command, Held, Registration};
+use super::limits::REGISTER_WITHIN;
+use offers::Offers;
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The application asks, with what came beside the message: or why that can't be used.
+    Received(Request, Result<Enclosed, Refusal>),
+    /// The application sent something that is no message.
+    Malformed,
+    /// The agent says something.
+    Command(Command),
+    /// The application has closed, or was killed.
+    Closed,
+    /// More waits to be sent than may.
+    Overflow,
+    /// The agent is ending.
+    Stop,
+    /// The deadline has come.
+    TimePassed,
+}
+
+/// What came beside a message.
+#[derive(Debug, Default)]
+pub struct Enclosed {
+    /// A connection.
+    pub connection: Option<Held>,
+    /// Application state.
+    pub state: Option<Sealed>,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Tell the application.
+    Tell(Notification, Beside),
+    /// Tell the agent.
+    Report(event::Event),
+    /// Close the socket once what was told is sent, or can't be.
+    Close,
+}
+
+/// What goes beside a message.
+#[derive(Debug)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// The application state of an offer.
+    State(Sealed),
+    /// A connection, and state if it was not offered before.
+    Connection(OwnedFd, Option<Sealed>),
+}
+
+/// What the machine does by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// The application has not registered for anything, and its socket is closed.
+    Register,
+}
+
+#[derive(Debug)]
+enum Standing {
+    Silent { until: Instant },
+    Known,
+    Over,
+}
+
+#[derive(Debug)]
+struct Entry {
+    registration: Registration,
+    /// The agent has not refused it so far and has said that it knows of it.
+    known: bool,
+}
+
+/// One control socket's state.
+#[derive(Debug)]
+pub struct Machine {
+    peer: Peer,
+    standing: Standing,
+    registrations: BTreeMap<RequestId, Entry>,
+    /// The targets that were told.
+    subscriptions: BTreeMap<RequestId, Option<BTreeSet<Target>>>,
+    transfers: BTreeMap<RequestId, Connection>,
+    offers: Offers,
+    actions: VecDeque<Action>,
+}
+
+impl Machine {
+    /// A socket that an application has just connected; its first action is to tell who answers.
+    pub fn new(peer: Peer, stack: StackName, now: Instant) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let welcome = Action::Tell(Welcome { stack, version }.into(), Beside::Nothing);
+        Self {
+            peer,
+            standing: Standing::Silent { until: now + REGISTER_WITHIN },
+            registrations: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            offers: Offers::default(),
+            actions: VecDeque::from([welcome]),
+        }
+    }
+
+    /// Takes an event.
+    pub fn handle(&mut self, event: Event, now: Instant) {
+        match (&self.standing, event) {
+            (Standing::Over, _) => {}
+            (Standing::Silent { .. } | Standing::Known, event) => match event {
+                Event::Received(request, enclosed) => self.request(request, enclosed),
+                Event::Malformed => self.end(Refusal::Invalid),
+                Event::Command(command) => self.command(command),
+                Event::Closed => self.over(),
+                Event::Overflow => self.end(Refusal::Stuck),
+                Event::Stop => self.end(Refusal::Ending),
+                Event::TimePassed => self.time_passed(now),
+            },
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::TimePassed`] is wanted, and for what.
+    pub fn next_deadline(&self) -> Option<(Instant, Timer)> {
+        match self.standing {
+            Standing::Silent { until } => Some((until, Timer::Register)),
+            Standing::Known | Standing::Over => None,
+        }
+    }
+
+    fn time_passed(&mut self, now: Instant) {
+        match self.standing {
+            Standing::Silent { until } if until <= now => self.end(Refusal::Silent),
+            Standing::Silent { .. } | Standing::Known | Standing::Over => {}
+        }
+    }
+
+    /// What the agent says. It may have been overtaken: then there is nothing that it belongs to.
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Registered(request) => {
+                if let Some(registered) = self.registrations.get_mut(&request) {
+                    registered.known = true;
+                    self.tell(Registered { request });
+                }
+            }
+            Command::Waiting(request) => {
+                if let Some(registered) = self.registrations.get_mut(&request) {
+                    registered.known = true;
+                    self.tell(Waiting { request });
+                }
+            }
+            Command::Targets(request, targets) => self.targets(request, targets),
+            Command::Offer { offer, connection, job, consent, state } => {
+                self.actions.extend(self.offers.offer(offer, connection, job, consent, state));
+            }
+            Command::Withdraw(offer, why) => self.actions.extend(self.offers.withdraw(offer, why)),
+            Command::Connection(offer, socket) => self.actions.extend(self.offers.connection(offer, socket)),
+            Command::Transferred(request) => {
+                if self.transfers.remove(&request).is_some() {
+                    self.tell(Transferred { request });
+                }
+            }
+            Command::Failed { request, why, detail } => {
+                let known = self.transfers.remove(&request).is_some()
+                    || self.subscriptions.remove(&request).is_some()
+                    || self.registrations.remove(&request).is_some();
+                if known {
+                    self.tell(Failed { request, why, detail });
+                }
+            }
+        }
+    }
+
+    /// A registration that the agent knows covers the service.
+    fn may_use(&self, service: Service) -> bool {
+        self.registrations.values().any(|r| r.known && r.registration.covers(service))
+    }
+
+    fn tell(&mut self, notification: impl Into<Notification>) {
+        self.actions.push_back(Action::Tell(notification.into(), Beside::Nothing));
+    }
+
+    fn report(&mut self, event: event::Event) {
+        self.actions.push_back(Action::Report(event));
+    }
+
+    fn end(&mut self, why: Refusal) {
+        self.tell(Goodbye { why });
+        self.over();
+    }
+
+    fn over(&mut self) {
+        self.standing = Standing::Over;
+        self.report(event::Event::Ended);
+        self.actions.push_back(Action::Close);
+    }
+}
+
+#[cfg(test)]
+mod tests;

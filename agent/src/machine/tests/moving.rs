@@ -1,0 +1,76 @@
+use super::*;
+
+fn opened(actions: &[Action]) -> usize {
+    told(actions).iter().filter(|m| matches!(m, Message::Newconn(m) if !m.connections.is_empty())).count()
+}
+
+fn ended(actions: &[Action]) -> usize {
+    told(actions).iter().filter(|m| matches!(m, Message::Termconn(_))).count()
+}
+
+/// A machine that has told of one connection, which begins to move.
+fn moving() -> Bench {
+    let mut bench = Bench::reporting(list(&[1], &[]), &Picture::default());
+    let actions = bench.tell(Event::Established(Cookie(1), connection(1, 40_000)));
+    assert_eq!(opened(&actions), 1);
+    bench.tell(Event::Moving(connection(1, 40_000)));
+    bench
+}
+
+fn rests(ours: bool) -> Event {
+    Event::Rests { connection: connection(1, 40_000), ours }
+}
+
+#[test]
+fn a_connection_that_left_ends_here_without_a_word() {
+    let mut bench = moving();
+    assert!(told(&bench.tell(Event::Ended(Cookie(1)))).is_empty());
+    assert!(told(&bench.tell(rests(false))).is_empty());
+    let actions = bench.tell(Event::Established(Cookie(2), connection(1, 40_000)));
+    assert_eq!(opened(&actions), 1, "another one later");
+}
+
+#[test]
+fn a_connection_that_stays_is_told_of_again_and_one_that_ended_meanwhile_as_ended() {
+    assert_eq!(opened(&moving().tell(rests(true))), 1);
+    let mut bench = moving();
+    bench.tell(Event::Ended(Cookie(1)));
+    assert_eq!(ended(&bench.tell(rests(true))), 1);
+}
+
+#[test]
+fn an_account_leaves_out_what_moves() {
+    let mut bench = moving();
+    let picture = Picture { connections: vec![(Cookie(1), connection(1, 40_000))], ..Picture::default() };
+    bench.tell(received("rt1", list(&[1], &[])));
+    let actions = bench.tell(Event::Seen(Scope::All, picture));
+    assert_eq!(opened(&actions), 0, "{actions:?}");
+    assert_eq!(opened(&bench.tell(rests(true))), 1);
+}
+
+#[test]
+fn a_listener_whose_accepts_are_held_back_is_none() {
+    let picture = Picture { listeners: vec![(Cookie(9), WEB)], ..Picture::default() };
+    let mut bench = Bench::reporting(list(&[1], &[]), &picture);
+    let listening = |actions: &[Action]| match told(actions)[..] {
+        [Message::Srvstat(m)] => m.listens.iter().map(|l| l.listening).collect::<Vec<_>>(),
+        ref other => panic!("{other:?}"),
+    };
+    let actions = bench.tell(Event::Held([(dvipa(1), 80)].into()));
+    assert_eq!(listening(&actions), [false]);
+    assert_eq!(listening(&bench.tell(Event::Held(BTreeSet::new()))), [true]);
+}
+
+#[test]
+fn the_owner_is_whoever_says_so_with_the_newest_epoch_in_a_session() {
+    let mut bench = Bench::reporting(list(&[1], &[]), &Picture::default());
+    let owner = |bench: &Bench| bench.machine.owners().get(&dvipa(1)).cloned();
+    assert_eq!(owner(&bench), Some((stack("rt1"), Epoch(7))));
+    let mut newer = list(&[1], &[]);
+    newer.dvipas[0].epoch = Epoch(8);
+    bench.tell(Event::SessionUp(stack("rt2")));
+    bench.tell(received("rt2", newer));
+    assert_eq!(owner(&bench), Some((stack("rt2"), Epoch(8))));
+    bench.tell(Event::SessionDown(stack("rt2")));
+    assert_eq!(owner(&bench), Some((stack("rt1"), Epoch(7))));
+}

@@ -1,0 +1,97 @@
+//! Whose socket a connection is, and a descriptor of it (pidfd_getfd(2)).
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use model::Connection;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use super::calls;
+use super::inspect;
+use super::mode;
+use super::options;
+use super::refused::{Refused, system};
+use crate::system::diag;
+use model::connection_state::SocketOption;
+
+/// A descriptor of a connection's socket: that of the process with this id, or of any process of this host.
+///
+/// # Errors
+/// [`Refused::NotThere`], or what the system says.
+pub fn find(connection: &Connection, pid: Option<u32>) -> Result<OwnedFd, Refused> {
+    let not_there = || Refused::NotThere { connection: *connection, pid };
+    let told = diag::ask(connection).map_err(system("tell of the connection"))?;
+    // Without an inode nobody has a descriptor: it waits to be accepted, or was closed.
+    let inode = told.map(|told| told.inode).filter(|inode| *inode != 0).ok_or_else(not_there)?;
+    let link = format!("socket:[{inode}]");
+    let found = match pid {
+        Some(pid) => in_process(pid, &link, connection),
+        None => processes()?.into_iter().find_map(|pid| in_process(pid, &link, connection)),
+    };
+    found.ok_or_else(not_there)
+}
+
+fn processes() -> Result<Vec<u32>, Refused> {
+    let entries = fs::read_dir("/proc").map_err(system("list the processes"))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// A process that ends meanwhile, or closes the socket, has none.
+fn in_process(pid: u32, link: &str, connection: &Connection) -> Option<OwnedFd> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    for entry in entries.flatten() {
+        if fs::read_link(entry.path()).is_ok_and(|to| to == Path::new(link)) {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            let process = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+            let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?;
+            // The number may be another descriptor's by now.
+            return inspect::identify(&socket).is_ok_and(|(found, _)| found == *connection).then_some(socket);
+        }
+    }
+    None
+}
+
+/// Lets a connection go on whose agent died while it was frozen: its socket leaves repair mode, if a process has it and it
+/// is in that. Whether it was. For what a former run has left in the freeze map.
+///
+/// # Errors
+/// What the system says. That nobody has the connection any more is none.
+pub fn rescue(connection: &Connection) -> Result<bool, Refused> {
+    let socket = match find(connection, None) {
+        Err(Refused::NotThere { .. }) => return Ok(false),
+        found => found?,
+    };
+    wake(socket.as_fd()).map_err(system("leave repair mode"))
+}
+
+/// As [`rescue`], for a socket that is at hand.
+///
+/// # Errors
+/// What the system says.
+pub fn wake(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    if !mode::is_on(socket)? {
+        return Ok(false);
+    }
+    mode::leave(socket, mode::Leave::Probing)?;
+    // Repair mode has forgotten what it was; a server's is on by its listener.
+    options::write(socket, SocketOption::ReuseAddress, 1);
+    Ok(true)
+}
+
+/// Puts a socket into repair mode, if it is not in that, without reading its state.
+///
+/// # Errors
+/// What the system says.
+pub fn silence(socket: BorrowedFd<'_>) -> io::Result<()> {
+    if mode::is_on(socket)? { Ok(()) } else { mode::enter(socket) }
+}
+
+/// How many bytes the client has not acknowledged, those that were not sent included.
+///
+/// # Errors
+/// What the system says.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    calls::count(socket, calls::Count::Unacknowledged)
+}

@@ -1,0 +1,23 @@
+//! The loaders that build.rs has written, one a file of `bpf/`.
+
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod decapsulate {
+    include!(concat!(env!("OUT_DIR"), "/decapsulate.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod egress {
+    include!(concat!(env!("OUT_DIR"), "/egress.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod handoff {
+    include!(concat!(env!("OUT_DIR"), "/handoff.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod sockets {
+    include!(concat!(env!("OUT_DIR"), "/sockets.skel.rs"));
+}
+
+pub(super) use decapsulate::DecapsulateSkelBuilder;
+pub(super) use egress::EgressSkelBuilder;
+pub(super) use handoff::HandoffSkelBuilder;
+pub(super) use sockets::SocketsSkelBuilder;

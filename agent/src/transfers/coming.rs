@@ -1,0 +1,266 @@
+//! Connections that come to this host: what the target's machine wants done.
+
+use std::time::{Duration, Instant};
+
+use channel::Sealed;
+use model::control_socket::request::Consent;
+use model::control_socket::{JobName, OfferId, Refusal};
+use model::transfer::{Reason, TransferId, Why};
+use model::{Connection, ConnectionState};
+use transfer::limits;
+use transfer::target::{Action, Event, Note};
+
+use super::{Kernel, Transfers};
+use crate::control_socket::{ApplicationId, Command};
+use crate::repair::{self, RestoreError, Restored};
+use crate::system::freezes::Standing;
+
+/// A restored connection's packets are kept away for longer than it waits for its activation.
+const FROZEN: Duration =
+    limits::PREPARED.saturating_add(limits::COMMIT).saturating_add(Duration::from_secs(20));
+
+/// A connection that is to come here.
+#[derive(Debug)]
+pub(super) struct Coming {
+    connection: Connection,
+    /// The application that it was offered to, and how.
+    pub(super) to: Option<(ApplicationId, OfferId)>,
+    restored: Option<Restored>,
+    /// The application is given it, and its answer is awaited.
+    pub(super) is_passing: bool,
+    /// A packet may make it.
+    is_admitted: bool,
+}
+
+impl Coming {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, to: None, restored: None, is_passing: false, is_admitted: false }
+    }
+}
+
+impl Transfers {
+    pub(super) fn target_deed(&mut self, action: Action, kernel: Kernel<'_>, now: Instant) {
+        match action {
+            Action::Send { to, message } => self.send(to, message),
+            Action::Ask { transfer, connection, job, application } => {
+                self.coming.insert(transfer, Coming::new(connection));
+                if self.offer(transfer, job.as_deref(), Consent::Asked, &application).is_none() {
+                    self.tell_target(Event::ApplicationGone(transfer), now);
+                }
+            }
+            Action::Restore { note, socket } => {
+                let transfer = note.transfer;
+                let event = match self.restore(&note, &socket, kernel) {
+                    Ok(()) => Event::Ready(transfer),
+                    Err(said) => Event::NotReady { transfer, why: Why::new(Reason::NotRestored, &said) },
+                };
+                self.tell_target(event, now);
+            }
+            Action::Admit { note, .. } => self.admit(&note, kernel, now),
+            Action::Pass { transfer, job, application } => {
+                self.pass(transfer, job.as_deref(), &application, now)
+            }
+            Action::Activate(note) => self.activate(&note, kernel, now),
+            Action::Bar(transfer) => self.bar(transfer, kernel, now),
+            Action::Discard(transfer) => self.discard_coming(transfer, kernel),
+            Action::Forget(transfer) => {
+                self.notes.forgets(transfer);
+                if let Some(coming) = self.forget(transfer) {
+                    self.touched.insert(coming.connection, true);
+                    self.no_longer_admitted(&coming.connection, kernel);
+                }
+            }
+        }
+    }
+
+    /// Offers a connection to the application that it is for, if there is one.
+    fn offer(
+        &mut self,
+        transfer: TransferId,
+        job: Option<&str>,
+        consent: Consent,
+        state: &[u8],
+    ) -> Option<(ApplicationId, OfferId)> {
+        let coming = self.coming.get_mut(&transfer)?;
+        let connection = coming.connection;
+        let (application, registration) = self.directory.find(&connection, job)?;
+        let job: JobName = registration.job.clone();
+        let state = match state {
+            [] => None,
+            state => Some(Sealed::new(state).inspect_err(|cause| tracing::error!(%cause, "no memory")).ok()?),
+        };
+        self.last_offer += 1;
+        let offer = OfferId(self.last_offer);
+        coming.to = Some((application, offer));
+        self.offers.insert(offer, transfer);
+        let command = Command::Offer { offer, connection, job, consent, state };
+        self.applications.tell(application, command).ok()?;
+        Some((application, offer))
+    }
+
+    fn restore(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>) -> Result<(), String> {
+        let Note { connection, transfer, .. } = *note;
+        let state = ConnectionState::decode(socket).map_err(|e| e.to_string())?;
+        if state.connection != connection {
+            return Err(format!("the state is of another connection, {}", state.connection));
+        }
+        if !kernel.dvipas.contains(&connection.dvipa.ip()) {
+            return Err(format!("{} is no address of this host", connection.dvipa.ip()));
+        }
+        self.touched.insert(connection, true);
+        self.disconnect_orphan(&connection);
+        let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection));
+        self.notes.prepares(note).map_err(|e| e.to_string())?;
+        kernel.freezes.keep_away(&connection, Standing::Frozen, FROZEN).map_err(|e| e.to_string())?;
+        match repair::restore(state) {
+            Ok(restored) => {
+                coming.restored = Some(restored);
+                Ok(())
+            }
+            Err(cause) => {
+                if matches!(cause, RestoreError::AlreadyHere(_)) {
+                    // Whoever has it here goes on.
+                    self.let_flow(&connection, kernel);
+                }
+                Err(cause.to_string())
+            }
+        }
+    }
+
+    /// The descriptor itself goes when the connection is active. Both happen before the application's task can run, so that it
+    /// never has a socket in repair mode.
+    fn pass(&mut self, transfer: TransferId, job: Option<&str>, state: &[u8], now: Instant) {
+        let asked = self.coming.get(&transfer).and_then(|coming| coming.to);
+        let event = match asked {
+            Some((application, _)) if self.applications.has(application) => Event::Passed(transfer),
+            Some(_) => Event::NotPassed(transfer),
+            None if self.offer(transfer, job, Consent::Presumed, state).is_some() => {
+                if let Some(coming) = self.coming.get_mut(&transfer) {
+                    coming.is_passing = true;
+                }
+                return;
+            }
+            None => Event::NotPassed(transfer),
+        };
+        self.tell_target(event, now);
+    }
+
+    fn activate(&mut self, note: &Note, kernel: Kernel<'_>, now: Instant) {
+        let Note { connection, transfer, .. } = *note;
+        self.touched.insert(connection, true);
+        if let Err(cause) = self.notes.activates(transfer) {
+            tracing::error!(%connection, %cause, "a restarted agent will not know that it is here");
+        }
+        self.let_flow(&connection, kernel);
+        let coming = self.coming.get_mut(&transfer);
+        match coming.map(|coming| (coming.restored.take(), coming.to.take())) {
+            Some((Some(restored), to)) => match (restored.activate(), to) {
+                (Ok(socket), Some((application, offer))) => {
+                    self.offers.remove(&offer);
+                    self.tell(application, Command::Connection(offer, socket));
+                }
+                (Ok(_), None) => tracing::error!(%connection, "is lost: it is for no application"),
+                (Err(cause), _) => {
+                    tracing::error!(%connection, %cause, "is lost: it can't leave repair mode")
+                }
+            },
+            // Of a former run: the application has the descriptor.
+            Some((None, _)) | None => match repair::rescue(&connection) {
+                Ok(woken) => tracing::info!(%connection, woken, "came here before the agent was restarted"),
+                Err(cause) => tracing::error!(%connection, %cause, "can't leave repair mode"),
+            },
+        }
+        self.tell_target(Event::Activated(transfer), now);
+    }
+
+    fn admit(&mut self, note: &Note, kernel: Kernel<'_>, now: Instant) {
+        let Note { connection, transfer, .. } = *note;
+        self.touched.insert(connection, true);
+        let admitted = self.notes.admits(note).map_err(|e| e.to_string());
+        let admitted =
+            admitted.and_then(|()| kernel.admissions.admit(&connection).map_err(|e| e.to_string()));
+        let event = match admitted {
+            Ok(()) => {
+                self.disconnect_orphan(&connection);
+                let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection));
+                coming.is_admitted = true;
+                self.let_flow(&connection, kernel);
+                Event::Ready(transfer)
+            }
+            Err(said) => Event::NotReady { transfer, why: Why::new(Reason::NotRestored, &said) },
+        };
+        self.tell_target(event, now);
+    }
+
+    /// Looks whether packets have made connections that were admitted.
+    pub fn look_for_made(&mut self, kernel: Kernel<'_>, now: Instant) {
+        let made = |c: &Coming| c.is_admitted && kernel.admissions.is_made(&c.connection).unwrap_or(false);
+        let made: Vec<_> = self.coming.iter().filter(|(_, c)| made(c)).map(|(t, _)| *t).collect();
+        for transfer in made {
+            if let Err(cause) = self.notes.made(transfer) {
+                tracing::error!(%cause, "a restarted agent will not know that a connection is here");
+            }
+            if let Some(coming) = self.coming.get_mut(&transfer) {
+                coming.is_admitted = false;
+            }
+            self.tell_target(Event::Made(transfer), now);
+        }
+    }
+
+    fn bar(&mut self, transfer: TransferId, kernel: Kernel<'_>, now: Instant) {
+        let made = match self.coming.get_mut(&transfer) {
+            Some(coming) => {
+                coming.is_admitted = false;
+                let connection = coming.connection;
+                self.touched.insert(connection, true);
+                // From here on no packet makes it; then what was made is seen.
+                self.departs(&connection, kernel);
+                let made = kernel.admissions.is_made(&connection).unwrap_or_else(|cause| {
+                    tracing::error!(%connection, %cause, "can't be seen, so that it counts as here");
+                    true
+                });
+                if made {
+                    self.let_flow(&connection, kernel);
+                }
+                made
+            }
+            None => false,
+        };
+        let noted = if made { self.notes.made(transfer) } else { self.notes.bars(transfer) };
+        if let Err(cause) = noted {
+            tracing::error!(%cause, made, "a restarted agent will not know what became of a transfer");
+        }
+        self.tell_target(Event::Barred { transfer, made }, now);
+    }
+
+    fn discard_coming(&mut self, transfer: TransferId, kernel: Kernel<'_>) {
+        self.notes.forgets(transfer);
+        let Some(coming) = self.forget(transfer) else { return };
+        self.touched.insert(coming.connection, false);
+        self.no_longer_admitted(&coming.connection, kernel);
+        if let Some(restored) = coming.restored {
+            // It may have been here before.
+            self.departs(&coming.connection, kernel);
+            if let Err(cause) = restored.discard() {
+                tracing::error!(connection = %coming.connection, %cause, "can't be closed silently");
+            }
+        }
+        if let Some((application, offer)) = coming.to {
+            self.tell(application, Command::Withdraw(offer, Refusal::Aborted));
+        }
+    }
+
+    fn no_longer_admitted(&self, connection: &Connection, kernel: Kernel<'_>) {
+        if let Err(cause) = kernel.admissions.forget(connection) {
+            tracing::error!(%connection, %cause, "its admission can't be taken out of the map");
+        }
+    }
+
+    fn forget(&mut self, transfer: TransferId) -> Option<Coming> {
+        let coming = self.coming.remove(&transfer)?;
+        if let Some((_, offer)) = coming.to {
+            self.offers.remove(&offer);
+        }
+        Some(coming)
+    }
+}

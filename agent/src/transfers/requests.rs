@@ -1,0 +1,253 @@
+//! What applications and operators ask.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use channel::Sealed;
+use model::control_socket::request::{Consent as Asks, Milliseconds, Unacknowledged};
+use model::control_socket::{JobName, Refusal, RequestId, Target};
+use model::message::Move;
+use model::transfer::{Consent, Reason};
+use model::{Connection, StackName};
+use transfer::source::{self, Ask};
+use transfer::target;
+
+use super::leaving::{Asker, Leaving, Terms, disconnect};
+use super::refusal::refusal;
+use super::{Kernel, Transfers};
+use crate::control_socket::event::Event;
+use crate::control_socket::{Answer, ApplicationId, Command, Held, Moving};
+use crate::repair::{self, Refused};
+use crate::system::freezes::Standing;
+
+/// A connection that has just come can move on once everybody knows that it is here: a matter of a round trip.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+/// An operator's order waits this long until the client has acknowledged the last answer.
+const IDLE_WITHIN: Duration = Duration::from_secs(1);
+/// How often the kernel is asked what the client has acknowledged.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// What became of the search for a connection that shall move.
+#[derive(Debug)]
+pub struct Found {
+    connection: Connection,
+    target: StackName,
+    job: Option<JobName>,
+    socket: Result<OwnedFd, Refused>,
+}
+
+/// A request for a transfer that waits until the connection can move.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    ask: Ask,
+    leaving: Leaving,
+    /// Until everything sent is acknowledged, at most so long.
+    acknowledged_by: Option<Instant>,
+    settled_by: Instant,
+}
+
+impl Waiting {
+    /// When to look again.
+    pub(super) fn next(&self, now: Instant) -> Instant {
+        self.acknowledged_by.map_or(self.settled_by, |until| until.min(now + LOOK_AGAIN))
+    }
+}
+
+impl Transfers {
+    pub(super) fn application(
+        &mut self,
+        application: ApplicationId,
+        event: Event,
+        kernel: Kernel<'_>,
+        now: Instant,
+    ) {
+        match event {
+            Event::Register(request, registration) => {
+                let answer = self.directory.register(application, request, registration);
+                self.tell(application, answer);
+            }
+            Event::Subscribe(request, service) => {
+                if let Some(answer) = self.directory.subscribe(application, request, service, now) {
+                    self.tell(application, answer);
+                }
+            }
+            Event::Transfer(request, moving) => {
+                self.asked(Asker::Application(application, request), moving, now)
+            }
+            Event::Resume(request, held) => self.resumed(application, request, held, kernel),
+            Event::Answer(offer, answer) => self.answered(offer, answer, now),
+            Event::Ended => self.ended(application, now),
+        }
+    }
+
+    /// An operator wants a connection of this host moved.
+    pub fn ordered(&mut self, order: Move) {
+        let Move { connection, target, job, .. } = order;
+        let connection = connection.0;
+        self.searches.spawn_blocking(move || Found {
+            connection,
+            target,
+            job,
+            socket: repair::find(&connection, None),
+        });
+    }
+
+    pub(super) fn found(&mut self, found: Found, now: Instant) {
+        let Found { connection, target, job, socket } = found;
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(cause) => return tracing::warn!(%connection, %target, %cause, "a connection does not move"),
+        };
+        let job = job.map(|job| job.as_str().to_owned());
+        let ask = Ask { connection, target, job, consent: Consent::Asked, application: Vec::new() };
+        let leaving = Leaving::new(socket, Asker::Operator, Terms { carry: false, idle: true });
+        self.wait(ask, leaving, Some(now + IDLE_WITHIN), now);
+    }
+
+    fn asked(&mut self, asker: Asker, moving: Moving, now: Instant) {
+        let Moving { held, to, consent, unacknowledged, state } = moving;
+        let connection = held.connection;
+        let to = match to {
+            Some(Target { stack, job }) => Some((stack, Some(job.as_str().to_owned()))),
+            // The routing application is on the stack that owns the DVIPA.
+            None => self.owners.get(&connection.service().dvipa).map(|(stack, _)| (stack.clone(), None)),
+        };
+        let Some((target, job)) = to else {
+            return self.refuse(asker, Refusal::NoRoutingStack, None);
+        };
+        let application = match state.as_ref().map(Sealed::read).transpose() {
+            Ok(state) => state.unwrap_or_default(),
+            Err(cause) => return self.refuse(asker, Refusal::StateNotSealed, Some(cause.to_string())),
+        };
+        let consent = match consent {
+            Asks::Asked => Consent::Asked,
+            Asks::Presumed => Consent::Presumed,
+        };
+        let ask = Ask { connection, target, job, consent, application };
+        let terms = Terms { carry: unacknowledged == Unacknowledged::Carry, idle: false };
+        let wait = match unacknowledged {
+            Unacknowledged::Carry => None,
+            Unacknowledged::Refuse => Some(now),
+            Unacknowledged::Wait(Milliseconds(ms)) => Some(now + Duration::from_millis(ms.into())),
+        };
+        self.wait(ask, Leaving::new(held.socket, asker, terms), wait, now);
+    }
+
+    fn wait(&mut self, ask: Ask, leaving: Leaving, acknowledged_by: Option<Instant>, now: Instant) {
+        self.waiting.push(Waiting { ask, leaving, acknowledged_by, settled_by: now + SETTLED_WITHIN });
+    }
+
+    /// Follows the requests that can be followed now, and refuses those that have waited in vain.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            let unacknowledged =
+                |w: &Waiting| repair::unacknowledged(w.leaving.socket.as_fd()).unwrap_or(0) > 0;
+            if let Some(until) = waiting.acknowledged_by {
+                match (unacknowledged(&waiting), until <= now) {
+                    (true, true) => {
+                        self.refuse(waiting.leaving.asker, Refusal::Unacknowledged, None);
+                        continue;
+                    }
+                    (true, false) => {
+                        self.waiting.push(waiting);
+                        continue;
+                    }
+                    (false, _) => waiting.acknowledged_by = None,
+                }
+            }
+            if !self.target.unsettled(&waiting.ask.connection) {
+                self.begin(waiting.ask, waiting.leaving, now);
+            } else if waiting.settled_by <= now {
+                self.refuse(waiting.leaving.asker, Refusal::AlreadyMoving, None);
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+    }
+
+    fn begin(&mut self, ask: Ask, leaving: Leaving, now: Instant) {
+        let connection = ask.connection;
+        tracing::debug!(%connection, target = %ask.target, "a transfer is asked for");
+        match self.source.handle(source::Event::Asked(ask), now) {
+            Ok(()) => drop(self.leaving.insert(connection, leaving)),
+            Err(reason) => {
+                let (why, detail) = refusal(&reason.into());
+                self.refuse(leaving.asker, why, detail);
+            }
+        }
+    }
+
+    /// An application asks what became of a transfer that a former run did not answer.
+    fn resumed(&mut self, application: ApplicationId, request: RequestId, held: Held, kernel: Kernel<'_>) {
+        let (asker, connection) = (Asker::Application(application, request), held.connection);
+        if let Some(leaving) = self.leaving.get_mut(&connection) {
+            leaving.asker = asker;
+        } else if kernel.freezes.standing(&connection).is_ok_and(|s| s == Some(Standing::Departed)) {
+            self.disconnect_orphan(&connection);
+            disconnect(&connection, held.socket);
+            self.tell(application, Command::Transferred(request));
+        } else {
+            // It is connected and nothing moves it.
+            self.refuse(asker, Refusal::Aborted, Some(Reason::SourceLost.sentence().to_owned()));
+        }
+    }
+
+    fn answered(&mut self, offer: model::control_socket::OfferId, answer: Answer, now: Instant) {
+        let Some(transfer) = self.offers.get(&offer).copied() else { return };
+        let is_passing = self.coming.get(&transfer).is_some_and(|coming| coming.is_passing);
+        let event = match (answer, is_passing) {
+            (Answer::Accepted, false) => target::Event::Accepted(transfer),
+            (Answer::Accepted, true) => target::Event::Passed(transfer),
+            (Answer::Rejected { .. }, true) => target::Event::NotPassed(transfer),
+            (Answer::Rejected { why, detail }, false) => {
+                let said = detail.unwrap_or_else(|| why.sentence().to_owned());
+                target::Event::Rejected { transfer, said }
+            }
+        };
+        self.tell_target(event, now);
+    }
+
+    fn ended(&mut self, application: ApplicationId, now: Instant) {
+        self.directory.ended(application);
+        let is_its = |asker: Asker| matches!(asker, Asker::Application(who, _) if who == application);
+        self.waiting.retain(|waiting| !is_its(waiting.leaving.asker));
+        for leaving in self.leaving.values_mut().filter(|leaving| is_its(leaving.asker)) {
+            leaving.asker = Asker::Nobody;
+        }
+        let of_it = self.coming.iter().filter(|(_, c)| c.to.is_some_and(|(who, _)| who == application));
+        let of_it: Vec<_> = of_it.map(|(transfer, coming)| (*transfer, coming.is_passing)).collect();
+        for (transfer, is_passing) in of_it {
+            let event = if is_passing {
+                target::Event::NotPassed(transfer)
+            } else {
+                target::Event::ApplicationGone(transfer)
+            };
+            self.tell_target(event, now);
+        }
+    }
+
+    /// Tells whoever asked that the connection stays.
+    pub(super) fn refuse(&mut self, asker: Asker, why: Refusal, detail: Option<String>) {
+        match asker {
+            Asker::Application(application, request) => {
+                self.tell(application, Command::Failed { request, why, detail });
+            }
+            Asker::Operator => tracing::warn!(why = why.name(), detail, "a connection does not move"),
+            Asker::Nobody => {}
+        }
+    }
+
+    /// Tells the target's machine what came of its wish. It may have given the transfer up meanwhile.
+    pub(super) fn tell_target(&mut self, event: target::Event, now: Instant) {
+        if let Err(reason) = self.target.handle(event, now) {
+            tracing::debug!(reason = reason.name(), "a transfer to this host is over already");
+        }
+    }
+
+    /// Tells the source's machine what came of its wish.
+    pub(super) fn tell_source(&mut self, event: source::Event, now: Instant) {
+        if let Err(reason) = self.source.handle(event, now) {
+            tracing::debug!(reason = reason.name(), "a transfer from this host is over already");
+        }
+    }
+}

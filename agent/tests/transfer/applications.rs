@@ -1,0 +1,272 @@
+//! Whole agents move connections between applications.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use app::{Connection, Refusal, RoutingApplication, TargetApplication, Terms, Unacknowledged};
+use lab::spec::DVIPA;
+use model::control_socket::Target;
+
+use crate::cluster::{Cluster, Host};
+use crate::routing_stack::Seen;
+use crate::stream::{self, End};
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+
+fn target(host: &Host, job: &str) -> Target {
+    Target { stack: host.name.clone(), job: job.parse().unwrap() }
+}
+
+/// The next offered connection, accepted.
+fn accept(application: &TargetApplication) -> Connection {
+    application.next_offer(PATIENCE).unwrap().expect("an offer").accept().unwrap()
+}
+
+fn is_known(seen: &Seen, hosts: &[Host; 2]) -> bool {
+    hosts.iter().all(|host| seen.applications.contains_key(&host.name))
+}
+
+fn carry<'a>() -> Terms<'a> {
+    Terms::new().unacknowledged(Unacknowledged::Carry)
+}
+
+/// Rows C6, C8 and C11: all that belongs to the connection comes along, to a second host and back.
+#[test]
+#[ignore = "needs root"]
+fn a_stream_moves_from_application_to_application_and_back() {
+    let cluster = Cluster::new();
+    let applications = cluster.hosts.each_ref().map(|host| host.application("counter"));
+    cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
+    let (client, mut server, connection) = cluster.connect(DVIPA.0.into());
+    let (total, moves) = (1u64 << 20, 6);
+    let client = stream::client(client, total);
+    let mut end = End::server(total);
+    for i in 0..moves {
+        let (from, to) = (i % 2, (i + 1) % 2);
+        end.run(&server, |end| end.sent.min(end.received) >= total / (moves as u64 + 1) * (i as u64 + 1));
+        let to_host = target(&cluster.hosts[to], "counter");
+        let state = format!("move {i}");
+        server = thread::scope(|scope| {
+            let arrived = scope.spawn(|| accept(&applications[to]));
+            applications[from].transfer(server, &to_host, &carry().state(state.as_bytes())).unwrap();
+            let arrived = arrived.join().unwrap();
+            assert_eq!(arrived.state.as_deref(), Some(state.as_bytes()));
+            assert_eq!((arrived.client, arrived.dvipa), (connection.client, connection.dvipa));
+            arrived.stream
+        });
+    }
+    stream::finish(end, server.into());
+    client.join().unwrap();
+    let seen = cluster.routing_stack.wait("every settlement", |seen| seen.outcomes.len() == moves);
+    assert_eq!(seen.talked_over, [], "the machines speak for a connection that moves");
+    for host in &cluster.hosts {
+        assert_eq!(host.notes(), Vec::<String>::new());
+    }
+}
+
+/// A line there and an answer back.
+fn talk(client: &mut TcpStream, server: &mut TcpStream) {
+    say(client, server);
+    say(server, client);
+}
+
+fn say(from: &mut TcpStream, to: &mut TcpStream) {
+    from.write_all(b"a line of text\n").unwrap();
+    to.set_read_timeout(PATIENCE).unwrap();
+    let mut line = [0; 15];
+    to.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"a line of text\n");
+}
+
+/// Row C9: the connection goes on where it was, and who asked reads why.
+#[test]
+#[ignore = "needs root"]
+fn a_rejected_connection_goes_on_where_it_was() {
+    let cluster = Cluster::new();
+    let applications = cluster.hosts.each_ref().map(|host| host.application("counter"));
+    cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
+    let (mut client, server, connection) = cluster.connect(DVIPA.0.into());
+    let to = target(&cluster.hosts[1], "counter");
+    let mut server = thread::scope(|scope| {
+        let target = &applications[1];
+        let offer = move || target.next_offer(PATIENCE).unwrap().expect("an offer");
+        let rejecting = scope.spawn(move || offer().reject("full").unwrap());
+        let failed = applications[0].transfer(server, &to, &carry()).unwrap_err();
+        rejecting.join().unwrap();
+        assert_eq!(failed.error.refusal(), Some(Refusal::Rejected), "{}", failed.error);
+        assert!(failed.error.to_string().contains("full"), "{}", failed.error);
+        failed.stream
+    });
+    talk(&mut client, &mut server);
+    let nobody = target(&cluster.hosts[1], "nobody");
+    let failed = applications[0].transfer(server, &nobody, &carry()).unwrap_err();
+    assert_eq!(failed.error.refusal(), Some(Refusal::UnknownTarget), "{}", failed.error);
+    server = failed.stream;
+    talk(&mut client, &mut server);
+    let seen = cluster.routing_stack.seen();
+    assert!(seen.connections[&cluster.hosts[0].name].contains(&connection));
+    assert!(!seen.connections[&cluster.hosts[1].name].contains(&connection));
+}
+
+/// Row C4: what the client has not acknowledged is refused, or waited for.
+#[test]
+#[ignore = "needs root"]
+fn unacknowledged_bytes_are_refused_or_waited_for() {
+    let cluster = Cluster::new();
+    let applications = cluster.hosts.each_ref().map(|host| host.application("counter"));
+    cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
+    let (mut client, mut server, _) = cluster.connect(DVIPA.0.into());
+    let deaf = "nft 'add table inet deaf
+        add chain inet deaf in { type filter hook input priority 0; }
+        add rule inet deaf in tcp sport 80 drop'";
+    cluster.client.sh(deaf).unwrap();
+    server.write_all(b"unheard").unwrap();
+    let to = target(&cluster.hosts[1], "counter");
+    for terms in [Terms::new(), Terms::new().unacknowledged(app::wait(Duration::from_millis(50)))] {
+        let failed = applications[0].transfer(server, &to, &terms).unwrap_err();
+        assert_eq!(failed.error.refusal(), Some(Refusal::Unacknowledged), "{}", failed.error);
+        server = failed.stream;
+    }
+    thread::scope(|scope| {
+        let arrived = scope.spawn(|| accept(&applications[1]));
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            cluster.client.sh("nft delete table inet deaf").unwrap();
+        });
+        let terms = Terms::new().unacknowledged(app::wait(Duration::from_secs(9)));
+        applications[0].transfer(server, &to, &terms).unwrap();
+        let mut server = arrived.join().unwrap().stream;
+        let mut heard = [0; 7];
+        client.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"unheard");
+        talk(&mut client, &mut server);
+    });
+}
+
+/// Row C10: the target takes the connection when it likes.
+#[test]
+#[ignore = "needs root"]
+fn a_given_connection_is_taken_without_being_offered() {
+    let cluster = Cluster::new();
+    let applications = cluster.hosts.each_ref().map(|host| host.application("counter"));
+    cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
+    let (mut client, server, _) = cluster.connect(DVIPA.1.into());
+    let to = target(&cluster.hosts[1], "counter");
+    let refused = applications[0].give_connection(server, &to, &carry()).unwrap_err();
+    assert_eq!(refused.error.refusal(), Some(Refusal::NotRegistered), "registered for IPv4 only");
+    drop(refused);
+    drop(client);
+    let (client_v4, server, _) = cluster.connect(DVIPA.0.into());
+    client = client_v4;
+    applications[0].give_connection(server, &to, &carry().state(b"gift")).unwrap();
+    let taken = applications[1].take_connection(PATIENCE).unwrap().expect("a connection");
+    assert_eq!(taken.state.as_deref(), Some(&b"gift"[..]));
+    let mut server = taken.stream;
+    talk(&mut client, &mut server);
+}
+
+/// Rows C12 and C13: a listener that holds accepts back gets no new connections; a routing application waits until this
+/// stack owns the DVIPA.
+#[test]
+#[ignore = "needs root"]
+fn applications_wait_for_what_is_theirs() {
+    let cluster = Cluster::new();
+    let name = &cluster.hosts[0].name;
+    let _listener = cluster.hosts[0].namespace.enter(|| std::net::TcpListener::bind("0.0.0.0:80").unwrap());
+    cluster.routing_stack.wait("the listener", |seen| seen.serves.contains(name));
+    let holding = cluster.hosts[0].registration("holding").hold_accepts(true);
+    let holding = TargetApplication::register(&holding).unwrap();
+    cluster.routing_stack.wait("no listener", |seen| !seen.serves.contains(name));
+    drop(holding);
+    cluster.routing_stack.wait("the listener again", |seen| seen.serves.contains(name));
+
+    let registration = cluster.hosts[0].registration("router");
+    let waiting = thread::spawn(move || RoutingApplication::register(&registration).map(drop));
+    cluster.routing_stack.wait("the router", |seen| !seen.applications[name].is_empty());
+    thread::sleep(Duration::from_millis(200));
+    assert!(!waiting.is_finished(), "rt1 owns the DVIPA");
+    drop(cluster);
+    assert!(waiting.join().unwrap().is_err());
+}
+
+/// Row C13, at the stack that comes to own the DVIPA.
+#[test]
+#[ignore = "needs root"]
+fn a_routing_application_begins_when_its_stack_owns_the_dvipa() {
+    // The routing stack beside the first agent has its name.
+    let cluster = Cluster::routed_by("t1");
+    let before = cluster.routing_stack.seen().answers;
+    cluster.routing_stack.own(false);
+    cluster.routing_stack.wait("answers to the list", |seen| seen.answers == before + 2);
+    let name = &cluster.hosts[0].name;
+    let registration = cluster.hosts[0].registration("router");
+    let waiting = thread::spawn(move || RoutingApplication::register(&registration).map(drop));
+    cluster.routing_stack.wait("the router", |seen| seen.applications.contains_key(name));
+    thread::sleep(Duration::from_millis(200));
+    assert!(!waiting.is_finished(), "it is a backup");
+    cluster.routing_stack.own(true);
+    waiting.join().unwrap().unwrap();
+}
+
+/// A target sends the connection back to the routing application, which is on the stack that owns the DVIPA.
+#[test]
+#[ignore = "needs root"]
+fn a_completed_transaction_goes_back_to_the_routing_application() {
+    let cluster = Cluster::routed_by("t1");
+    let router = RoutingApplication::register(&cluster.hosts[0].registration("router")).unwrap();
+    let worker = cluster.hosts[1].application("worker");
+    cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
+    let (mut client, server, _) = cluster.connect(DVIPA.0.into());
+    let targets = router.targets_beyond(80, &[], PATIENCE).unwrap();
+    let to = target(&cluster.hosts[1], "worker");
+    assert!(targets.contains(&to), "{targets:?}");
+    let mut server = thread::scope(|scope| {
+        let there = scope.spawn(|| accept(&worker));
+        router.transfer(server, &to, &carry()).unwrap();
+        let stream = there.join().unwrap().stream;
+        let back = scope.spawn(|| router.next_offer(PATIENCE).unwrap().expect("an offer").accept().unwrap());
+        worker.complete(stream, &carry().state(b"done")).unwrap();
+        let back = back.join().unwrap();
+        assert_eq!(back.state.as_deref(), Some(&b"done"[..]));
+        back.stream
+    });
+    talk(&mut client, &mut server);
+}
+
+/// The protocol's promise for kills: the connection stays, or has moved, and nobody is told otherwise.
+#[test]
+#[ignore = "needs root"]
+fn a_connection_survives_the_agents() {
+    let mut cluster = Cluster::new();
+    let applications = cluster.hosts.each_ref().map(|host| host.application("counter"));
+    cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
+    let (mut client, server, _) = cluster.connect(DVIPA.0.into());
+    let to = target(&cluster.hosts[1], "counter");
+    // The target's agent dies while its application thinks: the connection stays.
+    let (mut server, refusal) = thread::scope(|scope| {
+        let asking = scope.spawn(|| applications[0].transfer(server, &to, &carry()).unwrap_err());
+        let offer = applications[1].next_offer(PATIENCE).unwrap().expect("an offer");
+        cluster.kill_agent(1);
+        drop(offer);
+        let failed = asking.join().unwrap();
+        (failed.stream, failed.error.refusal())
+    });
+    assert_eq!(refusal, Some(Refusal::Aborted));
+    talk(&mut client, &mut server);
+    cluster.start_agent(1);
+    let again = cluster.hosts[1].application("counter");
+    cluster.routing_stack.wait("the application again", |seen| is_known(seen, &cluster.hosts));
+    // The source's agent dies while the target's application thinks; the application asks the next agent.
+    let mut server = thread::scope(|scope| {
+        let asking = scope.spawn(|| applications[0].transfer(server, &to, &carry()));
+        let offer = again.next_offer(PATIENCE).unwrap().expect("an offer");
+        cluster.kill_agent(0);
+        cluster.start_agent(0);
+        let arrived = offer.accept().unwrap();
+        asking.join().unwrap().unwrap();
+        arrived.stream
+    });
+    talk(&mut client, &mut server);
+}

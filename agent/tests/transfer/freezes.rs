@@ -1,0 +1,135 @@
+//! Frozen and departed connections: what is kept away, and that it ends.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use baton_agent::repair;
+use baton_agent::system::freezes::Standing;
+use lab::Capture;
+use lab::fabric::mac;
+use lab::spec::{self, DVIPA};
+use socket2::{Domain, Socket, Type};
+
+use crate::bench::{Bench, connection_of};
+
+#[test]
+#[ignore = "needs root"]
+fn a_frozen_connection_hears_and_says_nothing_until_it_flows_again() {
+    let bench = Bench::new();
+    for (dvipa, bind) in [(DVIPA.0.into(), "0.0.0.0:0"), (DVIPA.1.into(), "[::]:0")] {
+        let (client, server) = bench.connect(dvipa, bind);
+        let (host, connection) = (&bench.hosts[0], connection_of(&server));
+        let server = TcpStream::from(server);
+        host.keep_away(&connection, Standing::Frozen);
+        assert_eq!(host.programs.maps.freezes.all().unwrap(), [(connection, Standing::Frozen)]);
+        let capture =
+            Capture::start(&bench.client, "eth0", "tcp or ip6", bench.record.files(), "frozen").unwrap();
+        (&client).write_all(b"up").unwrap();
+        (&server).write_all(b"down").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let seen = capture.stop().unwrap();
+        let port = connection.dvipa.port();
+        assert_eq!(seen.count(&format!("tcp src port {port}")).unwrap(), 0, "the host said something");
+        assert!(seen.count(&format!("tcp dst port {port}")).unwrap() > 0, "the client said something");
+        host.programs.maps.freezes.let_flow(&connection).unwrap();
+        let mut buffer = [0; 4];
+        (&server).read_exact(&mut buffer[..2]).unwrap();
+        (&client).read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"down");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn every_entry_ends_by_itself() {
+    let bench = Bench::new();
+    let (client, server) = bench.connect(DVIPA.0.into(), "0.0.0.0:0");
+    let connection = connection_of(&server);
+    let freezes = &bench.hosts[0].programs.maps.freezes;
+    let begun = Instant::now();
+    freezes.keep_away(&connection, Standing::Frozen, Duration::from_millis(500)).unwrap();
+    (&client).write_all(b"late").unwrap();
+    let mut buffer = [0; 4];
+    (&TcpStream::from(server)).read_exact(&mut buffer).unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    assert_eq!(freezes.all().unwrap(), [], "the packet that came through has removed it");
+
+    freezes.keep_away(&connection, Standing::Departed, Duration::ZERO).unwrap();
+    assert_eq!(freezes.sweep().unwrap(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_departed_connection_draws_no_reset_and_its_ports_can_be_used_again() {
+    let bench = Bench::new();
+    let host = &bench.hosts[0];
+    let listener = host.namespace.enter(|| TcpListener::bind("0.0.0.0:8080").unwrap());
+    let dvipa = SocketAddr::new(DVIPA.0.into(), 8080);
+    // A client that uses one port again and again, as behind an address translator.
+    let open = || {
+        bench.client.enter(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            socket.set_linger(Some(Duration::ZERO)).unwrap();
+            socket.bind(&SocketAddr::new(spec::CLIENT.0.into(), 45_000).into()).unwrap();
+            socket.connect(&dvipa.into()).unwrap();
+            TcpStream::from(socket)
+        })
+    };
+    let capture = Capture::start(&bench.client, "eth0", "tcp", bench.record.files(), "departed").unwrap();
+    let client = open();
+    let (server, _) = listener.accept().unwrap();
+    let connection = connection_of(&server);
+    host.keep_away(&connection, Standing::Frozen);
+    host.namespace.enter(|| repair::dump(server.as_fd())).unwrap();
+    host.keep_away(&connection, Standing::Departed);
+    repair::discard(server.into()).unwrap();
+    (&client).write_all(b"stray").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    // With a reset of the client's, which is stray too.
+    drop(client);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(host.counter("departed_dropped") >= 2);
+
+    let mut client = open();
+    let (mut server, _) = listener.accept().unwrap();
+    server.write_all(b"new").unwrap();
+    let mut buffer = [0; 3];
+    client.read_exact(&mut buffer).unwrap();
+    assert_eq!(host.programs.maps.freezes.all().unwrap(), []);
+    let seen = capture.stop().unwrap();
+    let reset = format!("tcp[tcpflags] & tcp-rst != 0 and ether src {}", mac(spec::target(1)));
+    assert_eq!(seen.packets(&reset).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn nothing_is_left_of_many_transfers() {
+    let bench = Bench::new();
+    // All sockets of the host, also those that are in no state of TCP any more.
+    let sockets = |host: usize| -> u32 {
+        let line = bench.hosts[host].namespace.sh("head -n 1 /proc/net/sockstat").unwrap();
+        line.trim().rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap()
+    };
+    let before = [sockets(0), sockets(1)];
+    let (mut client, mut server) = bench.connect(DVIPA.0.into(), "0.0.0.0:0");
+    let connection = connection_of(&server);
+    for _ in 0..50 {
+        server = bench.transfer(server, 0, 1);
+        server = bench.transfer(server, 1, 0);
+    }
+    (&TcpStream::from(server)).write_all(b"here").unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    drop(client);
+    std::thread::sleep(Duration::from_millis(100));
+    let after = [sockets(0), sockets(1)];
+    // What built the hosts may have been closing its own.
+    let none_more = before.iter().zip(&after).all(|(before, after)| after <= before);
+    assert!(none_more, "{before:?} sockets became {after:?}");
+    for (host, left) in [(0, vec![]), (1, vec![(connection, Standing::Departed)])] {
+        assert_eq!(bench.hosts[host].programs.maps.freezes.all().unwrap(), left);
+    }
+}

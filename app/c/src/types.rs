@@ -1,0 +1,60 @@
+//! The structs of the header. `tests/header.rs` compares their layout with the header's.
+
+use std::ffi::{c_char, c_int, c_void};
+
+/// `struct baton_registration`
+#[derive(Debug)]
+#[repr(C)]
+pub struct Registration {
+    pub(crate) role: c_int,
+    pub(crate) job: *const c_char,
+    pub(crate) dvipa: *const c_char,
+    pub(crate) ports: *const u16,
+    pub(crate) port_count: usize,
+    pub(crate) hold_accepts: c_int,
+    pub(crate) socket: *const c_char,
+}
+
+/// `struct baton_terms`
+#[derive(Debug)]
+#[repr(C)]
+pub struct Terms {
+    pub(crate) state: *const c_void,
+    pub(crate) state_bytes: usize,
+    pub(crate) unacknowledged: c_int,
+    pub(crate) wait_ms: u32,
+}
+
+/// Bytes of `struct baton_target_name`: two names of 63, `@` and the end.
+pub(crate) const TARGET_BYTES: usize = 128;
+/// Bytes of an address and a port in `struct baton_connection`; the longest has 47.
+pub(crate) const ADDRESS_BYTES: usize = 64;
+
+/// `struct baton_target_name`
+#[derive(Debug)]
+#[repr(C)]
+pub struct TargetName(pub(crate) [c_char; TARGET_BYTES]);
+
+/// `struct baton_connection`
+#[derive(Debug)]
+#[repr(C)]
+pub struct Connection {
+    pub(crate) fd: c_int,
+    pub(crate) client: [c_char; ADDRESS_BYTES],
+    pub(crate) dvipa: [c_char; ADDRESS_BYTES],
+    pub(crate) state: *mut c_void,
+    pub(crate) state_bytes: usize,
+}
+
+/// A text as C has it, ended by 0 and cut to fit.
+pub(crate) fn text<const N: usize>(text: &str) -> [c_char; N] {
+    let mut chars = [0; N];
+    for (to, from) in chars.iter_mut().take(N.saturating_sub(1)).zip(text.bytes()) {
+        *to = c_char::from_ne_bytes([from]);
+    }
+    chars
+}
+
+const _: () = assert!(size_of::<Registration>() == 56 && align_of::<Registration>() == 8);
+const _: () = assert!(size_of::<Terms>() == 24 && align_of::<Terms>() == 8);
+const _: () = assert!(size_of::<Connection>() == 152 && align_of::<Connection>() == 8);

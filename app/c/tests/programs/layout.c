@@ -1,0 +1,33 @@
+/* The layouts that src/types.rs asserts, from the other side. */
+#include <baton.h>
+
+#ifndef __cplusplus
+#define static_assert _Static_assert
+#endif
+
+static_assert(sizeof(struct baton_registration) == 56, "registration");
+static_assert(offsetof(struct baton_registration, job) == 8, "job");
+static_assert(offsetof(struct baton_registration, dvipa) == 16, "dvipa");
+static_assert(offsetof(struct baton_registration, ports) == 24, "ports");
+static_assert(offsetof(struct baton_registration, port_count) == 32, "port_count");
+static_assert(offsetof(struct baton_registration, hold_accepts) == 40, "hold_accepts");
+static_assert(offsetof(struct baton_registration, socket) == 48, "socket");
+
+static_assert(sizeof(struct baton_terms) == 24, "terms");
+static_assert(offsetof(struct baton_terms, state) == 0, "state");
+static_assert(offsetof(struct baton_terms, state_bytes) == 8, "state_bytes");
+static_assert(offsetof(struct baton_terms, unacknowledged) == 16, "unacknowledged");
+static_assert(offsetof(struct baton_terms, wait_ms) == 20, "wait_ms");
+
+static_assert(sizeof(struct baton_target_name) == 128, "target_name");
+
+static_assert(sizeof(struct baton_connection) == 152, "connection");
+static_assert(offsetof(struct baton_connection, fd) == 0, "fd");
+static_assert(offsetof(struct baton_connection, client) == 4, "client");
+static_assert(offsetof(struct baton_connection, dvipa) == 68, "dvipa");
+static_assert(offsetof(struct baton_connection, state) == 136, "state");
+static_assert(offsetof(struct baton_connection, state_bytes) == 144, "state_bytes");
+
+int main(void) {
+    return 0;
+}

@@ -1,0 +1,67 @@
+//! What can go wrong, and what to do next.
+
+use std::io;
+use std::net::TcpStream;
+use std::path::PathBuf;
+
+use model::control_socket::Refusal;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no agent, or this user may not use its control socket.
+    #[error(
+        "cannot connect to the agent at {}: {cause}: is baton-agent running, and may this user write to the socket?",
+        path.display()
+    )]
+    Connect {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The agent does not do it.
+    #[error("{}{}", why.sentence(), detail.as_ref().map(|d| format!(" ({d})")).unwrap_or_default())]
+    Refused {
+        /// Why.
+        why: Refusal,
+        /// What the target application or the kernel said.
+        detail: Option<String>,
+    },
+    /// The agent has closed the control socket: it has ended, or the application did something that it must not. The next
+    /// call connects and registers again. A connection that was to be moved goes on here.
+    #[error("the agent has closed the control socket{}: call again to register again", why.map(|w| format!(" ({})", w.sentence())).unwrap_or_default())]
+    Closed {
+        /// Why, if it said so.
+        why: Option<Refusal>,
+    },
+    /// The agent has ended while it moved a connection, and did not come back in time. The connection has moved or not:
+    /// closing it sends nothing to the client if it was frozen.
+    #[error("the agent ended in the middle of a transfer and did not come back: close the connection")]
+    InDoubt,
+    /// The system does not let us.
+    #[error("the control socket can't be used: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Error {
+    /// Why the agent refuses, if it does.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Error::Refused { why, .. } => Some(*why),
+            Error::Closed { why } => *why,
+            Error::Connect { .. } | Error::InDoubt | Error::System(_) => None,
+        }
+    }
+}
+
+/// Why a connection has not moved, and the connection: it goes on where it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct TransferError<S: std::fmt::Debug = TcpStream> {
+    /// Why.
+    #[source]
+    pub error: Error,
+    /// The connection.
+    pub stream: S,
+}

@@ -1,0 +1,46 @@
+//! What applications link to give live TCP connections away and to be given others.
+//!
+//! A *routing application* runs on the stack that owns a DVIPA. It accepts clients, talks to them or only peeks, decides
+//! which target each one needs, and transfers the connection: [`RoutingApplication`]. A *target application* is offered
+//! connections, with the application state that the router sends along, and accepts or rejects: [`TargetApplication`]. Both
+//! are an [`Application`]: a target can transfer a connection on, and a router can get one back.
+//!
+//! ```no_run
+//! use std::net::TcpListener;
+//! use baton_app::{Registration, RoutingApplication, Terms};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let router = RoutingApplication::register(&Registration::new("router", "198.18.9.1".parse()?, &[80])?)?;
+//!     for client in TcpListener::bind("198.18.9.1:80")?.incoming() {
+//!         let targets = router.targets(80)?;
+//!         router.transfer(client?, targets.first().ok_or("no target")?, &Terms::new())?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! All calls may be made from several threads at once. There is no thread behind them: whoever waits reads for all.
+//! Programs on tokio have the same calls in `asynchronous` (feature `tokio`). C has `app/c`, Python `app/python`.
+//!
+//! In reading order: [`registration`], [`application`] (the calls), [`offer`] (what is offered, and what has come),
+//! [`error`], `machine` (what was said so far: pure), `session` (who reads and who waits), `sessions` (when an agent ends
+//! and comes back).
+
+pub mod application;
+#[cfg(feature = "tokio")]
+pub mod asynchronous;
+pub mod error;
+mod machine;
+pub mod offer;
+pub mod registration;
+mod session;
+mod sessions;
+
+pub use application::{Application, RoutingApplication, TargetApplication, Terms, wait};
+pub use error::{Error, TransferError};
+pub use model::control_socket::name::BadTarget;
+pub use model::control_socket::request::{Consent, Unacknowledged};
+pub use model::control_socket::{BadJobName, JobName, Refusal, Target};
+pub use model::{Service, StackName};
+pub use offer::{Connection, Offer};
+pub use registration::Registration;

@@ -1,0 +1,309 @@
+//! Applications on a stack of one host: real sockets, messages and connections.
+
+mod fixture;
+
+use std::io::{Read, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use baton_app::{Application, Error, Offer, Refusal, RoutingApplication, TargetApplication, Terms};
+use fixture::{Host, LONG, target};
+
+fn offer(application: &Application) -> Offer {
+    application.next_offer(LONG).expect("no error").expect("an offer")
+}
+
+/// C3, C7, C8: the router talks to the client, and the target goes on with the same connection.
+#[test]
+fn a_connection_moves_with_its_state_and_the_client_notices_nothing() {
+    let host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    let (mut client, mut stream) = host.connect();
+    client.say("user 7");
+    let mut line = [0; 7];
+    stream.read_exact(&mut line).expect("the question");
+    stream.write_all(b"hello 7\n").expect("the answer");
+
+    let (client_address, served) = thread::scope(|scope| {
+        let served = scope.spawn(|| {
+            let offer = offer(&counter);
+            assert_eq!(offer.state(), Some(&b"7"[..]));
+            assert_eq!((offer.dvipa().port(), offer.job().as_str()), (host.port(), "counter"));
+            let client_address = offer.client();
+            let mut connection = offer.accept().expect("accepted");
+            connection.stream.write_all(b"counter here\n").expect("said");
+            (client_address, connection)
+        });
+        router.transfer(stream, &target("counter"), &Terms::new().state(b"7")).expect("moved");
+        served.join().expect("no panic")
+    });
+    assert_eq!(client_address, client.address());
+    assert_eq!(served.state.as_deref(), Some(&b"7"[..]));
+    assert_eq!((client.hear(), client.hear()), ("hello 7".to_owned(), "counter here".to_owned()));
+    drop(served);
+    assert_eq!(client.hear(), "");
+}
+
+/// C9: what is rejected goes on where it was, with the target's own words, and the next target may be tried.
+#[test]
+fn a_rejected_connection_comes_back_and_may_go_elsewhere() {
+    let host = Host::start();
+    let (router, full, other) = (host.router(), host.target("full"), host.target("other"));
+    let (mut client, stream) = host.connect();
+    thread::scope(|scope| {
+        scope.spawn(|| offer(&full).reject("no seat left").expect("told"));
+        let failed = router.transfer(stream, &target("full"), &Terms::new()).expect_err("rejected");
+        assert_eq!(failed.error.refusal(), Some(Refusal::Rejected));
+        assert!(failed.to_string().contains("no seat left"), "{failed}");
+
+        let accepted = scope.spawn(|| offer(&other).accept().expect("accepted"));
+        router.transfer(failed.stream, &target("other"), &Terms::new()).expect("moved");
+        let mut connection = accepted.join().expect("no panic");
+        connection.stream.write_all(b"welcome\n").expect("said");
+    });
+    assert_eq!(client.hear(), "welcome");
+}
+
+/// C4: an unknown target is refused, and the connection goes on.
+#[test]
+fn an_unknown_target_is_refused() {
+    let host = Host::start();
+    let router = host.router();
+    let (mut client, stream) = host.connect();
+    let failed = router.transfer(stream, &target("nobody"), &Terms::new()).expect_err("refused");
+    assert_eq!(failed.error.refusal(), Some(Refusal::UnknownTarget));
+    (&failed.stream).write_all(b"sorry\n").expect("still here");
+    assert_eq!(client.hear(), "sorry");
+}
+
+/// An application gives away only what it has registered for.
+#[test]
+fn a_connection_of_another_port_is_refused() {
+    let host = Host::start();
+    let (router, _counter, other) = (host.router(), host.target("counter"), Host::start());
+    let (_client, stream) = other.connect();
+    let failed = router.transfer(stream, &target("counter"), &Terms::new()).expect_err("refused");
+    assert_eq!(failed.error.refusal(), Some(Refusal::NotRegistered));
+}
+
+/// C2: the targets now, and each change.
+#[test]
+fn targets_come_and_go() {
+    let host = Host::start();
+    let router = host.router();
+    assert_eq!(router.targets(host.port()).expect("known"), []);
+    let counter = host.target("counter");
+    let one = router.targets_beyond(host.port(), &[], LONG).expect("told");
+    assert_eq!(one, [target("counter")]);
+    let again = host.target("another");
+    let two = router.targets_beyond(host.port(), &one, LONG).expect("told");
+    assert_eq!(two, [target("another"), target("counter")]);
+    drop((counter, again));
+    let mut left = two;
+    while !left.is_empty() {
+        left = router.targets_beyond(host.port(), &left, LONG).expect("told");
+    }
+    let same = router.targets_beyond(host.port(), &[], Some(Duration::from_millis(5))).expect("no change");
+    assert_eq!(same, []);
+    let error = router.targets(1).expect_err("not registered for it");
+    assert_eq!(error.refusal(), Some(Refusal::NotRegistered));
+}
+
+/// C10: giveconnection and takeconnection: nobody is asked, and the target takes it when it likes.
+#[test]
+fn a_given_connection_waits_until_it_is_taken() {
+    let host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    assert!(counter.take_connection(Some(Duration::ZERO)).expect("no error").is_none());
+    let mut clients = Vec::new();
+    for state in ["first", "second"] {
+        let (client, stream) = host.connect();
+        router
+            .give_connection(stream, &target("counter"), &Terms::new().state(state.as_bytes()))
+            .expect("given");
+        clients.push(client);
+    }
+    for (client, state) in clients.iter_mut().zip(["first", "second"]) {
+        let mut taken = counter.take_connection(LONG).expect("no error").expect("one");
+        assert_eq!(taken.state.as_deref(), Some(state.as_bytes()));
+        taken.stream.write_all(b"taken\n").expect("said");
+        assert_eq!(client.hear(), "taken");
+    }
+    assert!(counter.next_offer(Some(Duration::ZERO)).expect("no error").is_none());
+}
+
+/// C11: a target is a source too: on to a second target, and back to the router when the transaction is complete.
+#[test]
+fn a_connection_moves_on_and_comes_back() {
+    let host = Host::start();
+    let (router, first, second) = (host.router(), host.target("first"), host.target("second"));
+    let (mut client, stream) = host.connect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let connection = offer(&first).accept().expect("accepted");
+            (&connection.stream).write_all(b"first\n").expect("said");
+            first.transfer(connection.stream, &target("second"), &Terms::new()).expect("moved on");
+        });
+        scope.spawn(|| {
+            let connection = offer(&second).accept().expect("accepted");
+            (&connection.stream).write_all(b"second\n").expect("said");
+            second.complete(connection.stream, &Terms::new().state(b"done")).expect("complete");
+        });
+        router.transfer(stream, &target("first"), &Terms::new()).expect("moved");
+        let back = offer(&router);
+        assert_eq!(back.state(), Some(&b"done"[..]));
+        (&back.accept().expect("accepted").stream).write_all(b"router\n").expect("said");
+    });
+    assert_eq!([client.hear(), client.hear(), client.hear()], ["first", "second", "router"]);
+}
+
+/// C13: on a backup stack the routing application waits until the stack owns the DVIPA.
+#[test]
+fn a_routing_application_on_a_backup_waits_until_it_is_primary() {
+    let host = Host::start();
+    host.stack.own(false);
+    let _target = host.target("counter");
+    let (done, is_done) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let registered = RoutingApplication::register(&host.registration("router"));
+            done.send(registered.map(drop)).expect("wanted");
+        });
+        assert!(is_done.recv_timeout(Duration::from_millis(100)).is_err());
+        host.stack.own(true);
+        is_done.recv_timeout(LONG.expect("a time")).expect("in time").expect("registered");
+    });
+}
+
+#[test]
+fn there_is_one_routing_application_of_a_service() {
+    let host = Host::start();
+    let _router = host.router();
+    let error = RoutingApplication::register(&host.registration("second")).expect_err("taken");
+    assert_eq!(error.refusal(), Some(Refusal::Taken));
+}
+
+#[test]
+fn sixteen_mebibytes_of_state_move_and_no_more() {
+    let host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    let mut state: Vec<u8> = (0..16u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (_client, stream) = host.connect();
+    thread::scope(|scope| {
+        let accepted = scope.spawn(|| offer(&counter).accept().expect("accepted"));
+        router.transfer(stream, &target("counter"), &Terms::new().state(&state)).expect("moved");
+        assert!(accepted.join().expect("no panic").state.as_deref() == Some(&state[..]));
+    });
+    state.push(0);
+    let (_client, stream) = host.connect();
+    let failed =
+        router.transfer(stream, &target("counter"), &Terms::new().state(&state)).expect_err("too long");
+    assert_eq!(failed.error.refusal(), Some(Refusal::StateTooLong));
+}
+
+#[test]
+fn an_offer_that_is_dropped_is_rejected() {
+    let host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    let (_client, stream) = host.connect();
+    thread::scope(|scope| {
+        scope.spawn(|| drop(offer(&counter)));
+        let failed = router.transfer(stream, &target("counter"), &Terms::new()).expect_err("rejected");
+        assert_eq!(failed.error.refusal(), Some(Refusal::Rejected));
+    });
+}
+
+#[test]
+fn many_threads_share_one_control_socket() {
+    const CLIENTS: usize = 200;
+    let host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..CLIENTS / 2 {
+                    let offer = offer(&counter);
+                    let state = offer.state().map(<[u8]>::to_vec).expect("state");
+                    let connection = offer.accept().expect("accepted");
+                    (&connection.stream).write_all(&[&state[..], b"\n"].concat()).expect("said");
+                }
+            });
+        }
+        for part in 0..4 {
+            let (host, router) = (&host, &router);
+            scope.spawn(move || {
+                for i in 0..CLIENTS / 4 {
+                    let state = format!("{part}.{i}");
+                    let mut client = {
+                        // One listener: whoever accepts gets some client's connection, so client and state are paired here.
+                        let _one_at_a_time = PAIR.lock().expect("no panic");
+                        let (client, stream) = host.connect();
+                        let terms = Terms::new().state(state.as_bytes());
+                        router.transfer(stream, &target("counter"), &terms).expect("moved");
+                        client
+                    };
+                    assert_eq!(client.hear(), state);
+                }
+            });
+        }
+    });
+}
+
+static PAIR: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[test]
+fn without_an_agent_the_error_says_what_to_do() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let registration = baton_app::Registration::new("router", fixture::DVIPA, &[80])
+        .expect("a name")
+        .socket(directory.path().join("none.sock"));
+    let error = TargetApplication::register(&registration).expect_err("nobody there");
+    assert!(matches!(error, Error::Connect { .. }));
+    assert!(error.to_string().contains("is baton-agent running"), "{error}");
+}
+
+#[test]
+fn an_agent_that_ends_says_so_and_is_found_again() {
+    let mut host = Host::start();
+    let (router, counter, port) = (host.router(), host.target("counter"), host.port());
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| router.next_offer(None));
+        // It is in no hurry to wait; if it comes too late, it finds nobody.
+        thread::sleep(Duration::from_millis(50));
+        host.restart(|| {
+            let error = waiting.join().expect("no panic").expect_err("closed");
+            let is_told = error.refusal() == Some(Refusal::Ending);
+            assert!(is_told || matches!(error, Error::Connect { .. }), "{error}");
+            let error = router.targets(port).expect_err("nobody there");
+            assert!(matches!(error, Error::Connect { .. }), "{error}");
+        });
+    });
+    assert!(counter.next_offer(Some(Duration::ZERO)).expect("registered again").is_none());
+    assert_eq!(router.targets(host.port()).expect("registered again"), [target("counter")]);
+    let (_client, stream) = host.connect();
+    thread::scope(|scope| {
+        scope.spawn(|| offer(&counter).accept().expect("accepted"));
+        router.transfer(stream, &target("counter"), &Terms::new()).expect("moved");
+    });
+}
+
+/// A transfer whose agent ends is asked about at the next one; here it has not moved, and goes on.
+#[test]
+fn a_transfer_survives_the_end_of_its_agent() {
+    let mut host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    let (mut client, stream) = host.connect();
+    let port = host.port();
+    thread::scope(|scope| {
+        let transfer = scope.spawn(|| router.transfer(stream, &target("counter"), &Terms::new()));
+        let never_answered = offer(&counter);
+        host.restart(|| {});
+        let failed = transfer.join().expect("no panic").expect_err("not moved");
+        assert_eq!(failed.error.refusal(), Some(Refusal::Aborted), "{failed}");
+        (&failed.stream).write_all(b"still here\n").expect("said");
+        assert!(never_answered.accept().is_err());
+    });
+    assert_eq!(client.hear(), "still here");
+    assert_eq!(host.port(), port);
+}

@@ -1,0 +1,343 @@
+//! Transfers among the events of this machine: whole ones with agents that keep the protocol, and what they keep out.
+
+use model::codec::WireConnection;
+use model::connection_state::{ConnectionState, Phase, SocketFamily};
+use model::control_socket::request::Role;
+use model::message::{Message, Targets};
+use model::transfer::{
+    Abilities, About, Active, Consent, Done, Held, Ledger, Parcel, Preparation, Prepare, Prepared, Reason,
+    Request, TransferMessage, Void, Way,
+};
+use model::{Connection, Service, StackIndex};
+use transfer::limits;
+
+use super::super::fixture::{Bench, EPOCH, connection, name, newconn, tcp, termconn};
+use super::super::{Action, Event, Refusal, RefusalKind, TargetState};
+
+const ROUTED: &str = r#"
+[[vipadynamic]]
+[[vipadynamic.vipadefine]]
+address = "198.18.9.1"
+mask = 24
+[[vipadynamic.vipadistribute]]
+address = "198.18.9.1"
+ports = [80]
+destip = ["t1", "t2"]
+content_routed = true
+"#;
+
+fn web() -> Service {
+    tcp("198.18.9.1", 80)
+}
+
+fn here() -> Connection {
+    connection(1000, "198.18.9.1:80")
+}
+
+/// `rt1` with the routing application, `t1` with a target application, `t2` with a server that only listens.
+fn cluster() -> Bench {
+    let mut bench = Bench::new(ROUTED);
+    for stack in ["rt1", "t1", "t2"] {
+        bench.up(stack);
+        able(&mut bench, stack);
+        bench.listens(stack, web());
+    }
+    bench.registers("rt1", web(), &[(Role::Routing, "router")]);
+    bench.registers("t1", web(), &[(Role::Target, "images")]);
+    bench.message("rt1", newconn(false, false, &[here()])).unwrap();
+    bench.actions();
+    bench
+}
+
+fn able(bench: &mut Bench, stack: &str) {
+    let abilities = Abilities { ledger: Ledger(9), restores: true, injects: true };
+    say(bench, stack, TransferMessage::Abilities(abilities)).unwrap();
+}
+
+fn say(bench: &mut Bench, stack: &str, message: TransferMessage) -> Result<(), Refusal> {
+    bench.message(stack, Message::Transfer(message))
+}
+
+fn prepare(target: &str, job: Option<&str>, application_bytes: u32) -> TransferMessage {
+    TransferMessage::Prepare(Prepare {
+        connection: WireConnection(here()),
+        epoch: EPOCH,
+        request: Request { incarnation: 5, number: 1 },
+        target: name(target),
+        consent: Consent::Asked,
+        application_bytes,
+        job: job.map(str::to_owned),
+    })
+}
+
+fn state() -> ConnectionState {
+    ConnectionState {
+        connection: here(),
+        family: SocketFamily::V4,
+        phase: Phase::Established,
+        send: Default::default(),
+        receive: model::connection_state::ReceiveQueue { first: 77, bytes: b"GET /".to_vec() },
+        windows: Default::default(),
+        mss: 1460,
+        scales: None,
+        sack: true,
+        timestamp: None,
+        ecn: false,
+        options: Vec::new(),
+        congestion_control: "cubic".to_owned(),
+    }
+}
+
+/// The words of what is to be done; a message with whom it goes to.
+fn words(actions: &[Action]) -> Vec<String> {
+    let word = |action: &Action| match action {
+        Action::Send { to, message: Message::Transfer(message) } => format!("{}:{to}", message.word()),
+        Action::Send { to, message: Message::Move(_) } => format!("Move:{to}"),
+        Action::Send { to, message: Message::Targets(_) } => format!("Targets:{to}"),
+        Action::Freeze { owner, .. } => format!("freeze at {}", owner.0),
+        Action::Thaw { owner: Some(owner), .. } => format!("thaw to {}", owner.0),
+        Action::HandOver { to, .. } => format!("hand over to {}", to.0),
+        Action::Report { outcome, .. } => format!("{outcome:?}"),
+        other => format!("{other:?}"),
+    };
+    actions.iter().map(word).collect()
+}
+
+/// The source's agent has asked for a transfer: which one it is.
+fn begun(actions: &[Action]) -> About {
+    let about = actions.iter().find_map(|action| match action {
+        Action::Send { message: Message::Transfer(TransferMessage::Freeze(freeze)), .. } => {
+            Some(freeze.about)
+        }
+        _ => None,
+    });
+    about.unwrap_or_else(|| panic!("no Freeze: {actions:?}"))
+}
+
+/// Up to the target's Prepared, all agents doing what they should.
+fn prepared(bench: &mut Bench, target: &str) -> About {
+    say(bench, "rt1", prepare(target, None, 0)).unwrap();
+    let about = begun(&bench.actions());
+    let parcel = Parcel { socket: state().encode(), application: Vec::new() };
+    for part in parcel.parts(about).unwrap() {
+        say(bench, "rt1", TransferMessage::Part(part)).unwrap();
+    }
+    assert_eq!(words(&bench.actions()), [format!("Offer:{target}"), format!("Part:{target}")]);
+    let preparation = Preparation { incarnation: 6, number: 1 };
+    say(bench, target, TransferMessage::Prepared(Prepared { about, preparation })).unwrap();
+    about
+}
+
+fn active(bench: &mut Bench, target: &str, about: About, way: Way) -> Vec<String> {
+    say(bench, target, TransferMessage::Active(Active { about, source: name("rt1"), way })).unwrap();
+    words(&bench.actions())
+}
+
+fn done(bench: &mut Bench, about: About, held: Held) -> Vec<String> {
+    say(bench, "rt1", TransferMessage::Done(Done { about, held })).unwrap();
+    words(&bench.actions())
+}
+
+fn reason(bench: &mut Bench, message: TransferMessage) -> Option<Reason> {
+    say(bench, "rt1", message).unwrap();
+    bench.actions().iter().find_map(|action| match action {
+        Action::Send { message: Message::Transfer(TransferMessage::Refuse(refuse)), .. } => {
+            Some(refuse.why.reason)
+        }
+        _ => None,
+    })
+}
+
+fn index(bench: &Bench, stack: &str) -> StackIndex {
+    bench.stack.stack_index(&name(stack)).unwrap()
+}
+
+#[test]
+fn a_connection_moves_to_an_application_with_a_control_socket() {
+    let mut bench = cluster();
+    let about = prepared(&mut bench, "t1");
+    assert_eq!(words(&bench.actions()), ["Commit:t1"]);
+    assert_eq!(bench.stack.under_way(&here()).unwrap().step.word(), "committed");
+    let to = index(&bench, "t1").0;
+    assert_eq!(
+        active(&mut bench, "t1", about, Way::Restore),
+        [format!("thaw to {to}"), "Released:rt1".into()]
+    );
+    assert_eq!(done(&mut bench, about, Held::Gone), ["Moved", "Settled:t1"]);
+    let counts = bench.stack.transfer_counts();
+    assert_eq!((counts.begun, counts.moved.get(&Way::Restore), counts.stayed.len()), (1, Some(&1), 0));
+    assert!(bench.stack.under_way(&here()).is_none());
+}
+
+#[test]
+fn the_entry_is_frozen_where_it_is_before_the_source_is_told() {
+    let mut bench = cluster();
+    say(&mut bench, "rt1", prepare("t1", Some("images"), 10)).unwrap();
+    let source = index(&bench, "rt1").0;
+    assert_eq!(words(&bench.actions()), [format!("freeze at {source}"), "Freeze:rt1".into()]);
+}
+
+#[test]
+fn a_server_without_a_control_socket_is_handed_the_connection_with_its_unread_bytes() {
+    let mut bench = cluster();
+    let about = prepared(&mut bench, "t2");
+    let actions = bench.actions();
+    let [Action::HandOver { connection, to, handoff }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((*connection, *to), (here(), index(&bench, "t2")));
+    assert_eq!((handoff.option.start, &handoff.bytes[..], handoff.option.epoch), (77, &b"GET /"[..], EPOCH));
+    let thaw = format!("thaw to {}", to.0);
+    assert_eq!(active(&mut bench, "t2", about, Way::Inject), [thaw, "Released:rt1".into()]);
+    done(&mut bench, about, Held::Gone);
+    assert_eq!(bench.stack.transfer_counts().moved.get(&Way::Inject), Some(&1));
+}
+
+#[test]
+fn a_forwarder_that_cannot_hand_over_gives_the_connection_back() {
+    let mut bench = cluster();
+    let about = prepared(&mut bench, "t2");
+    bench.actions();
+    bench.handle(Event::NotHandedOver { connection: here() }).unwrap();
+    let source = index(&bench, "rt1").0;
+    assert_eq!(words(&bench.actions()), [format!("freeze at {source}"), "Abort:t2".into()]);
+    let why = Reason::NoWay.into();
+    say(&mut bench, "t2", TransferMessage::Void(Void { about, ledger: Ledger(9), why })).unwrap();
+    assert_eq!(words(&bench.actions()), ["Aborted:rt1"]);
+    assert_eq!(done(&mut bench, about, Held::Here)[0], format!("thaw to {source}"));
+    assert_eq!(bench.stack.transfer_counts().stayed.get(&Reason::NoWay), Some(&1));
+}
+
+#[test]
+fn who_is_no_target_is_refused_with_the_reason() {
+    let mut bench = cluster();
+    assert_eq!(reason(&mut bench, prepare("t9", None, 0)), Some(Reason::NotATarget));
+    assert_eq!(reason(&mut bench, prepare("t1", Some("pages"), 0)), Some(Reason::NotATarget));
+    assert_eq!(reason(&mut bench, prepare("t2", None, 1)), Some(Reason::NeedsControlSocket));
+    assert_eq!(reason(&mut bench, prepare("rt1", None, 0)), Some(Reason::SameStack));
+    bench.stops("t2", web());
+    assert_eq!(reason(&mut bench, prepare("t2", None, 0)), Some(Reason::NotATarget));
+    bench.down("t1");
+    assert_eq!(reason(&mut bench, prepare("t1", None, 0)), Some(Reason::TargetLost));
+    assert_eq!(bench.stack.transfer_counts().stayed.get(&Reason::NotATarget), Some(&3));
+    assert_eq!(bench.stack.transfer_counts().begun, 0);
+}
+
+#[test]
+fn what_other_messages_say_of_a_connection_that_moves_does_not_count() {
+    let mut bench = cluster();
+    let about = prepared(&mut bench, "t1");
+    bench.actions();
+    bench.message("rt1", termconn(&[here()])).unwrap();
+    bench.message("t1", newconn(false, false, &[here()])).unwrap();
+    assert_eq!(bench.actions(), []);
+    bench.message("rt1", newconn(true, true, &[])).unwrap();
+    let actions = bench.actions();
+    let [Action::Newconn { connections, moving, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((&connections[..], &moving[..]), (&[][..], &[here()][..]));
+    active(&mut bench, "t1", about, Way::Restore);
+    done(&mut bench, about, Held::Gone);
+    bench.message("rt1", newconn(false, false, &[here()])).unwrap();
+    assert_eq!(bench.actions(), [], "said before it moved, heard afterwards");
+    bench.message("t1", termconn(&[here()])).unwrap();
+    assert!(matches!(&bench.actions()[..], [Action::Termconn { .. }]), "it has settled");
+    bench.message("rt1", newconn(false, false, &[here()])).unwrap();
+    assert!(matches!(&bench.actions()[..], [Action::Newconn { .. }]), "the client uses its port again");
+}
+
+#[test]
+fn a_routing_application_is_told_the_targets_and_every_change() {
+    let mut bench = cluster();
+    let told = |bench: &mut Bench| -> Vec<Vec<String>> {
+        let actions = bench.actions();
+        let lists = actions.iter().filter_map(|action| match action {
+            Action::Send { to, message: Message::Targets(Targets { targets, port: 80, .. }) }
+                if *to == name("rt1") =>
+            {
+                Some(targets.iter().map(ToString::to_string).collect())
+            }
+            _ => None,
+        });
+        lists.collect()
+    };
+    bench.registers("t1", web(), &[(Role::Target, "images"), (Role::Target, "pages")]);
+    assert_eq!(told(&mut bench), [["images@t1", "pages@t1", "listener@t2"]]);
+    bench.registers("t1", web(), &[(Role::Target, "images"), (Role::Target, "pages")]);
+    assert_eq!(told(&mut bench).len(), 0, "nothing new");
+    bench.stops("t2", web());
+    assert_eq!(told(&mut bench), [["images@t1", "pages@t1"]]);
+    bench.handle(Event::Drain { stack: name("t1"), scope: super::super::Scope::All }).unwrap();
+    assert_eq!(told(&mut bench), [[""; 0]]);
+    bench.registers("rt1", web(), &[]);
+    bench.handle(Event::Resume { stack: name("t1"), scope: super::super::Scope::All }).unwrap();
+    assert_eq!(told(&mut bench).len(), 0, "nobody is registered");
+    bench.registers("rt1", web(), &[(Role::Routing, "router")]);
+    assert_eq!(told(&mut bench), [["images@t1", "pages@t1"]]);
+}
+
+#[test]
+fn a_content_routed_port_is_offered_only_while_its_routing_application_is_there() {
+    let mut bench = cluster();
+    assert_eq!(bench.selectable(web()), ["rt1"]);
+    let targets = bench.stack.dpt_view(bench.now).services.remove(0).targets;
+    let jobs = targets.iter().map(|t| t.applications.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(jobs.collect::<Vec<_>>(), [vec!["router"], vec!["images"], vec![]]);
+    bench.registers("rt1", web(), &[]);
+    assert_eq!(bench.selectable(web()), [""; 0]);
+    assert_eq!(bench.states(web())["rt1"], TargetState::NoRoutingApplication);
+    // A target application with its listener closed is a target all the same.
+    bench.stops("t1", web());
+    assert_eq!(bench.states(web())["t1"], TargetState::TransferOnly);
+    // Of another epoch.
+    let Message::Applications(mut old) =
+        super::super::fixture::registered(web(), &[(Role::Routing, "router")])
+    else {
+        panic!()
+    };
+    old.epoch.0 -= 1;
+    let refusal = bench.message("rt1", Message::Applications(old)).unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::OtherEpoch);
+    assert_eq!(bench.selectable(web()), [""; 0]);
+}
+
+#[test]
+fn an_operators_order_goes_to_the_stack_that_has_the_connection() {
+    let mut bench = cluster();
+    let source = index(&bench, "rt1");
+    let order = |target: &str| Event::Move { connection: here(), source, target: name(target), job: None };
+    bench.handle(order("t2")).unwrap();
+    assert_eq!(words(&bench.actions()), ["Move:rt1"]);
+    let why = |bench: &mut Bench, target| match bench.handle(order(target)) {
+        Err(Refusal::NotMoved { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(&mut bench, "rt1"), Reason::SameStack);
+    bench.stops("t2", web());
+    assert_eq!(why(&mut bench, "t2"), Reason::NotATarget);
+    prepared(&mut bench, "t1");
+    assert_eq!(why(&mut bench, "t1"), Reason::Busy);
+    assert!(matches!(bench.handle(order("t9")), Err(Refusal::NoSuchStack(_))));
+}
+
+#[test]
+fn patience_has_an_end() {
+    let mut bench = cluster();
+    say(&mut bench, "rt1", prepare("t1", None, 0)).unwrap();
+    bench.actions();
+    let deadline = bench.stack.next_deadline().expect("a patience");
+    assert!(deadline <= bench.now + limits::ANSWER);
+    bench.wait(limits::ANSWER);
+    assert_eq!(words(&bench.actions()).last().map(String::as_str), Some("Aborted:rt1"));
+    bench.wait(limits::THAW);
+    assert_eq!(bench.stack.transfer_counts().stayed.get(&Reason::TimedOut), Some(&1));
+}
+
+#[test]
+fn an_address_that_is_given_up_thaws_its_connections() {
+    let mut bench = cluster();
+    prepared(&mut bench, "t1");
+    bench.actions();
+    let config = super::super::fixture::config("");
+    bench.handle(Event::Configure(Box::new(config))).unwrap();
+    let thaws = |action: &Action| matches!(action, Action::Thaw { owner: None, .. });
+    assert_eq!(bench.actions().iter().filter(|a| thaws(a)).count(), 1);
+    assert!(say(&mut bench, "rt1", prepare("t1", None, 0)).is_err());
+}

@@ -1,0 +1,228 @@
+//! The transfers of connections: [`transfer::Routing`] among the events and actions of this machine.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use model::codec::{Address, WireConnection};
+use model::connection_state::ConnectionState;
+use model::control_socket::JobName;
+use model::handoff::Handoff;
+use model::message::{Message, Move};
+use model::transfer::{Parcel, Reason, TransferMessage, Way};
+use model::{Connection, Dvipa, Epoch, StackName, message};
+use transfer::Routing;
+use transfer::routing::{Action as Step, Event as News, Outcome, Reach, Targets, UnderWay};
+
+use super::departed::Departed;
+use super::picture::Picture;
+use super::targets::Told;
+use super::{Action, Refusal, RoutingStack};
+
+/// The transfers under way, and what became of the former ones.
+#[derive(Debug)]
+pub(super) struct Transfers {
+    pub(super) routing: Routing,
+    pub(super) departed: Departed,
+    owned: BTreeMap<Dvipa, Epoch>,
+    told: Told,
+    counts: TransferCounts,
+}
+
+/// How transfers ended, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransferCounts {
+    /// How many began.
+    pub begun: u64,
+    /// How many connections moved, each way.
+    pub moved: BTreeMap<Way, u64>,
+    /// How many did not, refused ones included, for which reason.
+    pub stayed: BTreeMap<Reason, u64>,
+}
+
+/// For events that ask for no target: the picture of many stacks is not drawn for nothing.
+struct NotAsked;
+
+impl Targets for NotAsked {
+    fn reach(&self, _: &Connection, _: &StackName, _: Option<&str>) -> Result<Reach, Reason> {
+        Err(Reason::NotATarget)
+    }
+}
+
+impl Transfers {
+    pub(super) fn new(incarnation: u64) -> Self {
+        Self {
+            routing: Routing::new(incarnation),
+            departed: Departed::default(),
+            owned: BTreeMap::new(),
+            told: Told::new(),
+            counts: TransferCounts::default(),
+        }
+    }
+
+    /// The session with a stack is over: it has to be told everything again.
+    pub(super) fn forget_told(&mut self, stack: &StackName) {
+        self.told.retain(|(to, _), _| to != stack);
+    }
+
+    /// Takes note of what everybody is to know; returns whom to tell what.
+    pub(super) fn tell(&mut self, told: Told) -> Vec<(StackName, message::Targets)> {
+        let mut news = Vec::new();
+        for ((stack, service), list) in &told {
+            if self.told.get(&(stack.clone(), *service)) != Some(list) {
+                let (dvipa, port) = (Address(service.dvipa.address()), service.port);
+                let (epoch, targets) = list.clone();
+                news.push((stack.clone(), message::Targets { dvipa, epoch, port, targets }));
+            }
+        }
+        self.told = told;
+        news
+    }
+
+    fn count_stay(&mut self, reason: Reason) {
+        let count = self.counts.stayed.entry(reason).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn count_end(&mut self, way: Way, outcome: &Outcome) {
+        match outcome {
+            Outcome::Moved => {
+                let count = self.counts.moved.entry(way).or_default();
+                *count = count.saturating_add(1);
+            }
+            Outcome::Stayed(why) => self.count_stay(why.reason),
+            Outcome::Lost => self.count_stay(Reason::OutcomeLost),
+        }
+    }
+}
+
+impl RoutingStack {
+    /// The transfer of this connection, if one is under way.
+    pub fn under_way(&self, connection: &Connection) -> Option<UnderWay<'_>> {
+        self.transfers.routing.under_way(connection)
+    }
+
+    /// What became of transfers since the start.
+    pub fn transfer_counts(&self) -> TransferCounts {
+        TransferCounts { begun: self.transfers.routing.begun(), ..self.transfers.counts.clone() }
+    }
+
+    /// Gives the transfers an event, and does what follows.
+    fn transfer(&mut self, news: News, now: Instant) -> Result<(), Reason> {
+        let routing = &mut self.transfers.routing;
+        let outcome = if let News::Received { message: TransferMessage::Prepare(_), .. } = news {
+            let targets =
+                Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, &self.controller);
+            routing.handle(news, &targets, now)
+        } else {
+            routing.handle(news, &NotAsked, now)
+        };
+        self.follow(now);
+        outcome
+    }
+
+    /// As [`Self::transfer`], for what is no message: only those can be refused.
+    pub(super) fn transfer_news(&mut self, news: News, now: Instant) {
+        let _ = self.transfer(news, now);
+    }
+
+    /// A stack says something about a transfer.
+    pub(super) fn transfer_message(
+        &mut self,
+        from: &StackName,
+        message: TransferMessage,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let word = message.word();
+        // What a stack can do decides what others can be told of it.
+        self.unsettled |= matches!(message, TransferMessage::Abilities(_));
+        let outcome = self.transfer(News::Received { from: from.clone(), message }, now);
+        outcome.map_err(|reason| Refusal::NotFollowed { from: from.clone(), message: word, reason })
+    }
+
+    /// Says to the transfers which DVIPAs are owned here.
+    pub(super) fn own_transfers(&mut self, now: Instant) {
+        let owned: BTreeMap<Dvipa, Epoch> =
+            self.dvipas.iter().map(|(dvipa, held)| (dvipa, held.epoch)).collect();
+        let before = std::mem::replace(&mut self.transfers.owned, owned.clone());
+        for dvipa in before.keys().filter(|dvipa| !owned.contains_key(dvipa)) {
+            self.transfer_news(News::Yields(*dvipa), now);
+        }
+        for (dvipa, epoch) in owned.into_iter().filter(|(dvipa, epoch)| before.get(dvipa) != Some(epoch)) {
+            self.transfer_news(News::Owns { dvipa, epoch }, now);
+        }
+    }
+
+    /// An operator wants a connection moved: its stack is asked to begin a transfer.
+    pub(super) fn order_move(
+        &mut self,
+        connection: Connection,
+        source: StackName,
+        target: StackName,
+        job: Option<JobName>,
+    ) -> Result<(), Refusal> {
+        let dvipa = connection.service().dvipa;
+        let epoch = self.dvipas.owned(dvipa).ok_or(Refusal::NotDistributed(connection.service()))?.epoch;
+        self.known(&target)?;
+        let reason = if source == target {
+            Some(Reason::SameStack)
+        } else if self.transfers.routing.speaks_for(&connection) {
+            Some(Reason::Busy)
+        } else if self.stacks.get(&source).and_then(|stack| stack.said).is_none() {
+            Some(Reason::SourceLost)
+        } else {
+            Targets::reach(&self.picture(), &connection, &target, job.as_ref().map(JobName::as_str)).err()
+        };
+        if let Some(reason) = reason {
+            return Err(Refusal::NotMoved { connection, target, reason });
+        }
+        let order = Move { connection: WireConnection(connection), epoch, target, job };
+        self.actions.push_back(Action::Send { to: source, message: Message::Move(order) });
+        Ok(())
+    }
+
+    /// Does what the transfers want done.
+    fn follow(&mut self, now: Instant) {
+        while let Some(step) = self.transfers.routing.poll() {
+            match step {
+                Step::Send { to, message } => {
+                    if let TransferMessage::Refuse(refuse) = &message {
+                        self.transfers.count_stay(refuse.why.reason);
+                    }
+                    self.actions.push_back(Action::Send { to, message: Message::Transfer(message) });
+                }
+                Step::Freeze { connection, owner } => {
+                    // Who asks has greeted, and has a number.
+                    if let Some(owner) = self.stack_index(&owner) {
+                        self.actions.push_back(Action::Freeze { connection, owner });
+                    }
+                }
+                Step::Thaw { connection, owner } => {
+                    let owner = owner.and_then(|owner| self.stack_index(&owner));
+                    self.actions.push_back(Action::Thaw { connection, owner });
+                }
+                Step::HandOver { connection, target, parcel, .. } => {
+                    self.hand_over(connection, &target, &parcel, now);
+                }
+                Step::End(connection) => self.actions.push_back(Action::End { connection }),
+                Step::Report { connection, source, target, way, outcome } => {
+                    self.transfers.count_end(way, &outcome);
+                    if outcome == Outcome::Moved {
+                        self.transfers.departed.moved(connection, &source, &target, now);
+                    }
+                    self.actions.push_back(Action::Report { connection, source, target, way, outcome });
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, connection: Connection, target: &StackName, parcel: &Parcel, now: Instant) {
+        let epoch = self.dvipas.owned(connection.service().dvipa).map(|held| held.epoch);
+        let state = ConnectionState::decode(&parcel.socket).ok().filter(|s| s.connection == connection);
+        if let (Some(to), Some(epoch), Some(state)) = (self.stack_index(target), epoch, state) {
+            let handoff = Handoff::new(state, epoch);
+            self.actions.push_back(Action::HandOver { connection, to, handoff });
+        } else {
+            self.transfer_news(News::NotHandedOver { connection, why: Reason::Malformed.into() }, now);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A connection moves through a running control thread: sessions and admin API are real, the agents keep the protocol
+//! and have no kernel.
+
+use model::control_socket::JobName;
+use model::control_socket::request::Role;
+use model::message::{Application, Applications, Targets};
+use model::transfer::{
+    Abilities, Active, Consent, Done, Freeze, Held, Ledger, Parcel, Preparation, Prepare, Prepared, Request,
+    TransferMessage, Void, Way, Why,
+};
+
+use super::super::CrtState;
+use super::*;
+
+const ROUTED: &str = r#"
+[[vipadynamic]]
+[[vipadynamic.vipadefine]]
+address = "198.18.9.1"
+mask = 24
+[[vipadynamic.vipadistribute]]
+address = "198.18.9.1"
+ports = [80]
+destip = "all"
+content_routed = true
+"#;
+
+/// An agent with a registered application.
+struct Agent {
+    target: Target,
+    epoch: Epoch,
+}
+
+impl Agent {
+    async fn start(node: &Node, stack: &str, address: [u8; 4], role: Role, job: &str) -> Self {
+        let mut target = Target::greet(node, stack, address).await;
+        let epoch = target.epoch().await;
+        let agent = Self { target, epoch };
+        agent.transfer(TransferMessage::Abilities(Abilities {
+            ledger: Ledger(9),
+            restores: true,
+            injects: false,
+        }));
+        agent.register(&[(role, job)]);
+        agent
+    }
+
+    fn register(&self, applications: &[(Role, &str)]) {
+        let of = |(role, job): &(Role, &str)| Application {
+            port: 80,
+            role: *role,
+            job: JobName::new(*job).unwrap(),
+        };
+        let dvipa = Address([198, 18, 9, 1].into());
+        let listens = vec![Listening { protocol: Protocol::Tcp, port: 80, listening: true }];
+        self.target.say(Message::Srvstat(Srvstat { dvipa, epoch: self.epoch, complete: true, listens }));
+        let applications = applications.iter().map(of).collect();
+        self.target.say(Message::Applications(Applications { dvipa, epoch: self.epoch, applications }));
+    }
+
+    fn transfer(&self, message: TransferMessage) {
+        self.target.say(Message::Transfer(message));
+    }
+
+    /// The next message that is not about what is distributed.
+    async fn hears(&mut self) -> Message {
+        loop {
+            match tokio::time::timeout(Duration::from_secs(10), self.target.events.recv()).await {
+                Ok(Some(Event::Message { message: Message::VipaList(_), .. })) => {}
+                Ok(Some(Event::Message { message, .. })) => return message,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn hears_of_transfer(&mut self) -> TransferMessage {
+        loop {
+            match self.hears().await {
+                Message::Transfer(message) => return message,
+                Message::Targets(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The targets as it was told last, once they are these.
+    async fn knows_targets(&mut self, expected: &[&str]) {
+        loop {
+            let Message::Targets(Targets { targets, .. }) = self.hears().await else { continue };
+            if targets.iter().map(ToString::to_string).collect::<Vec<_>>() == expected {
+                return;
+            }
+        }
+    }
+}
+
+/// A cluster with a router beside the routing node and two target applications, and a connection at the router.
+async fn cluster() -> (Node, [Agent; 3]) {
+    let node = Node::start(ROUTED).await;
+    let mut router = Agent::start(&node, "rt1", [198, 18, 0, 10], Role::Routing, "router").await;
+    let t1 = Agent::start(&node, "t1", [198, 18, 0, 21], Role::Target, "images").await;
+    let t2 = Agent::start(&node, "t2", [198, 18, 0, 22], Role::Target, "pages").await;
+    router.knows_targets(&["images@t1", "pages@t2"]).await;
+    let connections = connections(1000..1001);
+    router.target.say(Message::Newconn(Newconn { first: true, last: true, connections }));
+    node.eventually("/v1/crt?stack=rt1", |crt| !crt["connections"].as_array().unwrap().is_empty()).await;
+    (node, [router, t1, t2])
+}
+
+/// A source's agent moves the connection there, as far as the target's agent has it whole: the transfer's Freeze.
+async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, number: u64) -> Freeze {
+    let connection = connections(1000..1001)[0];
+    source.transfer(TransferMessage::Prepare(Prepare {
+        connection,
+        epoch: source.epoch,
+        request: Request { incarnation: 7, number },
+        target: name(to),
+        consent: Consent::Asked,
+        application_bytes: 5,
+        job: None,
+    }));
+    let TransferMessage::Freeze(freeze) = source.hears_of_transfer().await else { panic!() };
+    assert_eq!(state(node), CrtState::Frozen, "before the source is told");
+    let crt = node.get("/v1/crt?state=frozen").await;
+    let transfer = &crt["connections"][0]["transfer"];
+    assert_eq!((&transfer["way"], &transfer["step"]), (&json!("restore"), &json!("dumping")));
+    let parcel = Parcel { socket: b"a socket".to_vec(), application: b"state".to_vec() };
+    for part in parcel.parts(freeze.about).unwrap() {
+        source.transfer(TransferMessage::Part(part));
+    }
+    let TransferMessage::Offer(offer) = target.hears_of_transfer().await else { panic!() };
+    assert_eq!((offer.way, offer.ledger), (Way::Restore, Ledger(9)));
+    let TransferMessage::Part(part) = target.hears_of_transfer().await else { panic!() };
+    assert_eq!(part.bytes, b"a socketstate");
+    freeze
+}
+
+async fn moves(node: &Node, source: &mut Agent, target: &mut Agent, from: &str, to: &str, number: u64) {
+    let Freeze { about, .. } = offered(node, source, target, to, number).await;
+    let preparation = Preparation { incarnation: 8, number };
+    target.transfer(TransferMessage::Prepared(Prepared { about, preparation }));
+    let TransferMessage::Commit(commit) = target.hears_of_transfer().await else { panic!() };
+    assert_eq!(commit.preparation, preparation);
+    target.transfer(TransferMessage::Active(Active { about, source: name(from), way: Way::Restore }));
+    let TransferMessage::Released(_) = source.hears_of_transfer().await else { panic!() };
+    let crt = node.get(&format!("/v1/crt?stack={to}&state=established")).await;
+    assert_eq!(crt["connections"].as_array().unwrap().len(), 1, "switched before the source is told");
+    source.transfer(TransferMessage::Done(Done { about, held: Held::Gone }));
+    let TransferMessage::Settled(_) = target.hears_of_transfer().await else { panic!() };
+}
+
+fn state(node: &Node) -> CrtState {
+    node.forwarding.seen().entries[0].state
+}
+
+async fn counter(node: &Node, name: &str) -> u64 {
+    let stats = node.get("/v1/stats").await;
+    let rows = stats["transfers"].as_array().unwrap();
+    rows.iter().find(|row| row["name"] == name).unwrap()["value"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_moves_to_a_target_to_the_next_and_back() {
+    let (node, [mut router, mut t1, mut t2]) = cluster().await;
+    moves(&node, &mut router, &mut t1, "rt1", "t1", 1).await;
+    moves(&node, &mut t1, &mut t2, "t1", "t2", 2).await;
+    moves(&node, &mut t2, &mut router, "t2", "rt1", 3).await;
+    assert_eq!((counter(&node, "begun").await, counter(&node, "restored").await), (3, 3));
+    let (_, metrics) = node.http("GET /metrics", "").await;
+    assert!(metrics.lines().any(|l| l == "baton_transfers_restored_total 3"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_rejected_connection_thaws_where_it_was() {
+    let (node, [mut router, mut t1, _t2]) = cluster().await;
+    let Freeze { about, .. } = offered(&node, &mut router, &mut t1, "t1", 1).await;
+    let why = Why::new(model::transfer::Reason::Rejected, "not mine");
+    t1.transfer(TransferMessage::Void(Void { about, ledger: Ledger(9), why: why.clone() }));
+    let TransferMessage::Aborted(aborted) = router.hears_of_transfer().await else { panic!() };
+    assert_eq!(aborted.why, why);
+    assert_eq!(state(&node), CrtState::Frozen, "until the source has thawed");
+    router.transfer(TransferMessage::Done(Done { about, held: Held::Here }));
+    node.eventually("/v1/crt?stack=rt1&state=established", |crt| {
+        let rows = crt["connections"].as_array().unwrap();
+        rows.len() == 1 && rows[0]["transfer"].is_null()
+    })
+    .await;
+    assert_eq!(counter(&node, "rejected").await, 1);
+}
+
+#[tokio::test]
+async fn an_account_in_the_middle_of_a_transfer_ends_nothing() {
+    let (node, [mut router, mut t1, _t2]) = cluster().await;
+    offered(&node, &mut router, &mut t1, "t1", 1).await;
+    router.target.say(Message::Newconn(Newconn {
+        first: true,
+        last: true,
+        connections: connections(2000..2001),
+    }));
+    router.target.say(Message::Termconn(Termconn { connections: connections(1000..1001) }));
+    node.eventually("/v1/crt", |crt| crt["connections"].as_array().unwrap().len() == 2).await;
+    let crt = node.get("/v1/crt?state=frozen").await;
+    assert_eq!(crt["connections"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_order_to_move_reaches_the_agent_or_is_refused_with_the_reason() {
+    let (node, [mut router, _t1, _t2]) = cluster().await;
+    let order = |port: u16, target: &str| {
+        format!(r#"{{"client": "198.18.0.2:{port}", "dvipa": "198.18.9.1:80", "target": "{target}"}}"#)
+    };
+    let (status, answer) = node.refused("POST /v1/move", &order(1000, "t1")).await;
+    assert_eq!((status, &answer["source"]), (200, &json!("rt1")));
+    let Message::Move(order_heard) = router.hears().await else { panic!() };
+    assert_eq!((order_heard.target, order_heard.job), (name("t1"), None));
+    for (body, status, word) in [
+        (order(999, "t1"), 404, "no connection"),
+        (order(1000, "t9"), 404, "t9"),
+        (order(1000, "rt1"), 422, "on the chosen stack already"),
+    ] {
+        let (found, problem) = node.refused("POST /v1/move", &body).await;
+        assert!(found == status && problem["error"].as_str().unwrap().contains(word), "{found} {problem}");
+    }
+}

@@ -1,0 +1,65 @@
+//! HTTP, routed by content, over connections that move.
+//!
+//! ```text
+//! http router PORT DVIPA… -- RULE…   routes each connection by its first request
+//! http target JOB PORT DVIPA…        serves what is transferred to it
+//! http content BYTES                 prints what /download/BYTES answers, to compare with
+//! ```
+//!
+//! A rule is `JOB=host:NAME`, `JOB=path:PREFIX`, `JOB=cookie:NAME=VALUE`, or only `JOB`, which holds always; `JOB@STACK`
+//! is the job on one stack only. The first that holds names the job; the connection moves, with the request unread, to an
+//! application of that name. If nobody takes it, the router answers 503.
+//!
+//! A target answers `GET /download/BYTES` with so many bytes; with `?via=JOB@STACK,…` each of these targets sends an equal
+//! share of them over the same connection. `PUT /upload`, with `?via=` too, is answered with the length and the FNV-1a sum of
+//! what has come. Other paths are answered with who answers. The job `reject` rejects everything; to
+//! the job `taken` connections are given without asking it. With `--hold-accepts` before the job no new connections go to
+//! whoever listens on that port beside it.
+
+mod body;
+mod content;
+mod request;
+mod router;
+mod target;
+
+use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
+use std::sync::{Arc, mpsc};
+use std::{env, process, thread};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Does `work` for each of these DVIPAs, in a thread each, until the first one fails.
+fn each(
+    dvipas: &[&str],
+    work: impl Fn(IpAddr) -> Result<(), Failure> + Send + Sync + 'static,
+) -> Result<(), Failure> {
+    let (work, (outcome, outcomes)) = (Arc::new(work), mpsc::channel());
+    for dvipa in dvipas {
+        let (dvipa, work, outcome) = (dvipa.parse()?, Arc::clone(&work), outcome.clone());
+        thread::spawn(move || outcome.send(work(dvipa)));
+    }
+    drop(outcome);
+    outcomes.iter().collect()
+}
+
+fn run(words: &[&str]) -> Result<(), Failure> {
+    match words {
+        ["router", words @ ..] => router::run(words),
+        ["target", words @ ..] => target::run(words),
+        ["content", bytes] => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            content::write(&mut out, 0, bytes.parse()?)?;
+            Ok(out.flush()?)
+        }
+        _ => Err("usage: http router|target|content …".into()),
+    }
+}
+
+fn main() {
+    let words: Vec<String> = env::args().skip(1).collect();
+    if let Err(e) = run(&words.iter().map(String::as_str).collect::<Vec<_>>()) {
+        eprintln!("http: {e}");
+        process::exit(1);
+    }
+}

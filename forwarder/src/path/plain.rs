@@ -1,0 +1,90 @@
+//! What later stages read of a plain packet, now that its owner is known: from its header again, which is in the nearest
+//! cache, rather than from a copy that each stage would carry along. Bought 1.5 ns a packet.
+
+use model::Protocol;
+
+use super::encapsulate::Inner;
+use super::ends::AnyKey;
+use super::parse::{flow_hash, flow_hash_v6};
+use crate::crt::{Key, KeyParts, KeyV4, KeyV6};
+use crate::packet::{chunk_at, ethernet, transport};
+use crate::tables::Family;
+
+/// The key of a packet that [`super::parse`] found plain.
+pub(crate) trait PlainKey: Key + Into<KeyParts> {
+    /// The family of packets that have such keys.
+    const FAMILY: Family;
+    /// Bytes of the packet's IP header.
+    const HEADER_BYTES: usize;
+
+    /// The same key.
+    fn any(self) -> AnyKey;
+
+    /// Bytes from the IP header on, padding left out; and DSCP with ECN. Of a frame that is shorter than `parse` lets pass: 0.
+    fn shape(frame: &[u8]) -> (u16, u8);
+
+    /// What has to be known of the packet to carry it.
+    #[inline(always)]
+    fn inner(self, frame: &[u8]) -> Inner {
+        let (len, traffic_class) = Self::shape(frame);
+        let l2_bytes = ethernet::HEADER_BYTES;
+        Inner { family: Self::FAMILY, l2_bytes, len, traffic_class, hash: self.flow() }
+    }
+
+    /// The flow's hash ([`flow_hash`]).
+    fn flow(self) -> u16;
+
+    /// Whether the packet is UDP.
+    fn is_udp(self) -> bool {
+        self.into().protocol == Protocol::Udp
+    }
+
+    /// Whether the packet may open a connection: a SYN, or any UDP packet.
+    fn opens(self, frame: &[u8]) -> bool {
+        const FLAGS: usize = 13;
+        let flags = ethernet::HEADER_BYTES.wrapping_add(Self::HEADER_BYTES).wrapping_add(FLAGS);
+        self.is_udp() || frame.get(flags).is_some_and(|flags| transport::opens(*flags))
+    }
+}
+
+impl PlainKey for KeyV4 {
+    const FAMILY: Family = Family::V4;
+    const HEADER_BYTES: usize = 20;
+
+    fn any(self) -> AnyKey {
+        AnyKey::V4(self)
+    }
+
+    #[inline(always)]
+    fn flow(self) -> u16 {
+        flow_hash((self.ends() >> 32) as u32, self.ends() as u32)
+    }
+
+    #[inline(always)]
+    fn shape(frame: &[u8]) -> (u16, u8) {
+        let Some([_, class, l0, l1]) = chunk_at::<4>(frame, ethernet::HEADER_BYTES) else { return (0, 0) };
+        (u16::from_be_bytes([*l0, *l1]), *class)
+    }
+}
+
+impl PlainKey for KeyV6 {
+    const FAMILY: Family = Family::V6;
+    const HEADER_BYTES: usize = 40;
+
+    fn any(self) -> AnyKey {
+        AnyKey::V6(self)
+    }
+
+    #[inline(always)]
+    fn flow(self) -> u16 {
+        // Not by way of an address type, whose bytes would be stored and read again in other sizes: cost 4 ns.
+        let (client, ports) = self.ends();
+        flow_hash_v6(client, ports)
+    }
+
+    #[inline(always)]
+    fn shape(frame: &[u8]) -> (u16, u8) {
+        let Some([v, c, _, _, l0, l1]) = chunk_at::<6>(frame, ethernet::HEADER_BYTES) else { return (0, 0) };
+        (u16::from_be_bytes([*l0, *l1]).wrapping_add(40), v << 4 | c >> 4)
+    }
+}

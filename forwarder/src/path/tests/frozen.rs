@@ -1,0 +1,104 @@
+use model::{Protocol, StackIndex};
+
+use super::bench::*;
+use crate::crt::{Entry, Key, KeyV4, KeyV6, State};
+use crate::tables::Family;
+use crate::{Port, Reason, Verdict};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+const CLIENT_PORT: u16 = 1024;
+
+fn entry(owner: StackIndex, state: State) -> Entry {
+    Entry { owner, state }
+}
+
+/// A connection at [`GUE`] that is frozen, and packets of it that can be told apart.
+fn frozen(family: Family) -> (Bench, impl Fn(u32) -> Vec<u8>) {
+    let bench = Bench::new();
+    bench.establish(CLIENT_PORT, port_of(GUE), Protocol::Tcp, GUE);
+    change(&bench, family, entry(GUE, State::Established), entry(GUE, State::Frozen));
+    let packet =
+        move |n: u32| frame!(to_dvipa(family).tcp(CLIENT_PORT, port_of(GUE), n, 65535).ack(9), b"some data");
+    (bench, packet)
+}
+
+fn change(bench: &Bench, family: Family, old: Entry, new: Entry) {
+    fn of<K: Key>(bench: &Bench, key: K, old: Entry, new: Entry) {
+        bench.crt.change(key, old, new, bench.now).unwrap();
+    }
+    match family {
+        Family::V4 => of(bench, KeyV4::new(CLIENT, CLIENT_PORT, V4, port_of(GUE), Protocol::Tcp), old, new),
+        Family::V6 => of(bench, KeyV6::new(CLIENT6, CLIENT_PORT, V6, port_of(GUE), Protocol::Tcp), old, new),
+    }
+}
+
+/// Which packets of [`frozen`]'s came out, and to whom.
+fn numbers(out: &[(Vec<u8>, Verdict)], owner: StackIndex) -> Vec<u8> {
+    let number = |(frame, verdict): &(Vec<u8>, Verdict)| {
+        assert_eq!(*verdict, Verdict::Send(Port::Nic));
+        assert_eq!(outer(frame).1, stack_v4(owner), "carried to its owner");
+        // The low byte of the sequence number, counted from the end: TCP header and payload.
+        frame[frame.len() - 9 - 20 + 7]
+    };
+    out.iter().map(number).collect()
+}
+
+#[test]
+fn a_frozen_connection_holds_its_packets_in_order_and_releases_them_to_its_new_owner() {
+    for family in FAMILIES {
+        let (mut bench, packet) = frozen(family);
+        assert!(bench.burst(&[packet(1), packet(2)], Port::Nic).is_empty());
+        assert!(bench.burst(&[packet(3)], Port::Nic).is_empty());
+        assert!(bench.turn(false).is_empty() && bench.turn(true).is_empty(), "still frozen");
+        change(&bench, family, entry(GUE, State::Frozen), entry(IPIP, State::Established));
+        assert_eq!(numbers(&bench.turn(false), IPIP), [1, 2, 3]);
+        assert!(bench.turn(false).is_empty(), "once");
+        assert_eq!((bench.count(Reason::FrozenHeld), bench.count(Reason::Forwarded)), (3, 3));
+    }
+}
+
+#[test]
+fn packets_that_waited_leave_before_later_ones() {
+    for family in FAMILIES {
+        let (mut bench, packet) = frozen(family);
+        assert!(bench.burst(&[packet(1), packet(2)], Port::Nic).is_empty());
+        change(&bench, family, entry(GUE, State::Frozen), entry(GUE, State::Established));
+        assert_eq!(numbers(&bench.burst(&[packet(3), packet(4)], Port::Nic), GUE), [1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn as_many_wait_as_may_and_the_others_are_dropped() {
+    let (mut bench, packet) = frozen(Family::V4);
+    let out = bench.burst(&(1..=5).map(&packet).collect::<Vec<_>>(), Port::Nic);
+    assert_eq!(out.len(), 1, "four of one connection wait");
+    assert_eq!(out[0].1, Verdict::Drop(Reason::Frozen));
+    // Others have what is left of the room.
+    let other =
+        |n: u32| frame!(to_dvipa(Family::V6).tcp(CLIENT_PORT, port_of(GUE), n, 1).ack(9), b"some data");
+    change(&bench, Family::V6, entry(GUE, State::Established), entry(GUE, State::Frozen));
+    let out = bench.burst(&[other(1), other(2), other(3)], Port::Nic);
+    assert_eq!(out.len(), 1, "six wait in all");
+    change(&bench, Family::V4, entry(GUE, State::Frozen), entry(IPIP, State::Established));
+    assert_eq!(numbers(&bench.turn(false), IPIP), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_packet_does_not_wait_for_ever() {
+    let (mut bench, packet) = frozen(Family::V4);
+    assert!(bench.burst(&[packet(1)], Port::Nic).is_empty());
+    bench.now.ms += 1999;
+    assert!(bench.turn(true).is_empty());
+    bench.now.ms += 1;
+    assert!(bench.turn(false).is_empty(), "nothing thawed");
+    assert_eq!(bench.turn(true).iter().map(|(_, v)| *v).collect::<Vec<_>>(), [Verdict::Drop(Reason::Frozen)]);
+}
+
+#[test]
+fn what_waited_for_a_connection_that_ended_is_dropped_as_such() {
+    let (mut bench, packet) = frozen(Family::V4);
+    assert!(bench.burst(&[packet(1)], Port::Nic).is_empty());
+    bench.crt.remove(KeyV4::new(CLIENT, CLIENT_PORT, V4, port_of(GUE), Protocol::Tcp));
+    let out = bench.turn(false);
+    assert_eq!(out.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [Verdict::Drop(Reason::NoConnection)]);
+}

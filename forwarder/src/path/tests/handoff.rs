@@ -1,0 +1,101 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use model::Protocol;
+
+use super::bench::*;
+use crate::crt::{Entry, Key, KeyV4, KeyV6, State};
+use crate::packet::Gue;
+use crate::path::{AnyKey, Handoffs};
+use crate::tables::Family;
+use crate::{Port, Reason, Verdict};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+const CLIENT_PORT: u16 = 1024;
+const OPTION: [u8; 12] = [0xb1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+
+/// A frozen connection to GUE's port.
+fn frozen(family: Family) -> (Bench, AnyKey) {
+    fn freeze<K: Key + Into<AnyKey>>(bench: &Bench, key: K) -> AnyKey {
+        let [old, new] = [State::Established, State::Frozen].map(|state| Entry { owner: LOCAL, state });
+        bench.crt.change(key, old, new, bench.now).unwrap();
+        key.into()
+    }
+    let bench = Bench::new();
+    bench.establish(CLIENT_PORT, port_of(GUE), Protocol::Tcp, LOCAL);
+    let key = match family {
+        Family::V4 => freeze(&bench, KeyV4::new(CLIENT, CLIENT_PORT, V4, port_of(GUE), Protocol::Tcp)),
+        Family::V6 => freeze(&bench, KeyV6::new(CLIENT6, CLIENT_PORT, V6, port_of(GUE), Protocol::Tcp)),
+    };
+    (bench, key)
+}
+
+fn change(bench: &Bench, key: AnyKey, old: Entry, new: Entry) {
+    match key {
+        AnyKey::V4(key) => bench.crt.change(key, old, new, bench.now).unwrap(),
+        AnyKey::V6(key) => bench.crt.change(key, old, new, bench.now).unwrap(),
+    }
+}
+
+/// The GUE header's private data, and what is inside.
+fn opened(frame: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let ip = if frame[14] >> 4 == 4 { 20 } else { 40 };
+    let payload = &frame[14 + ip + 8..];
+    let gue = Gue::parse(payload).unwrap();
+    (payload[4..gue.header_bytes].to_vec(), gue.payload.to_vec())
+}
+
+#[test]
+fn packets_of_a_connection_that_is_handed_over_carry_its_option_to_every_kind_of_stack() {
+    for family in FAMILIES {
+        for stack in [GUE, IPIP, L2, GUE6, IPIP6] {
+            let (mut bench, key) = frozen(family);
+            let packet = ack(family, CLIENT_PORT, port_of(GUE));
+            assert!(bench.burst(&[&packet], Port::Nic).is_empty(), "it waits");
+            bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
+            let [old, new] = [(LOCAL, State::Frozen), (stack, State::HandingOver)]
+                .map(|(owner, state)| Entry { owner, state });
+            change(&bench, key, old, new);
+            let mut out = bench.turn(false);
+            out.extend(bench.burst(&[&packet], Port::Nic));
+            assert_eq!(out.len(), 2, "the one that waited and a later one");
+            for (frame, verdict) in out {
+                assert_eq!(verdict, Verdict::Send(Port::Nic));
+                let over_v6 = [GUE6, IPIP6].contains(&stack);
+                let expected: IpAddr = if over_v6 { stack_v6(stack).into() } else { stack_v4(stack).into() };
+                assert_eq!(outer(&frame).1, expected);
+                assert_eq!(opened(&frame), (OPTION.to_vec(), counted_down(&packet)));
+            }
+            assert_eq!(bench.count(Reason::ForwardedHandoff), 2);
+        }
+    }
+}
+
+#[test]
+fn once_it_is_established_its_packets_go_without_the_option() {
+    for family in FAMILIES {
+        let (mut bench, key) = frozen(family);
+        bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
+        let [a, b, c] = [(LOCAL, State::Frozen), (GUE, State::HandingOver), (GUE, State::Established)]
+            .map(|(owner, state)| Entry { owner, state });
+        change(&bench, key, a, b);
+        change(&bench, key, b, c);
+        let packet = ack(family, CLIENT_PORT, port_of(GUE));
+        assert_eq!(opened(&bench.sent(&packet)), (vec![], counted_down(&packet)));
+    }
+}
+
+#[test]
+fn without_its_option_or_another_host_a_packet_is_dropped() {
+    let (mut bench, key) = frozen(Family::V4);
+    let [old, new] =
+        [(LOCAL, State::Frozen), (GUE, State::HandingOver)].map(|(owner, state)| Entry { owner, state });
+    change(&bench, key, old, new);
+    let packet = ack(Family::V4, CLIENT_PORT, port_of(GUE));
+    assert_eq!(bench.dropped(&packet), Reason::HandoffUnknown);
+    bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
+    bench.sent(&packet);
+    change(&bench, key, new, Entry { owner: LOCAL, ..new });
+    assert_eq!(bench.dropped(&packet), Reason::HandoffUnknown, "the node's own kernel takes no option");
+    assert!(Handoffs::default().without(key).is_none());
+}

@@ -1,0 +1,139 @@
+//! Why the agent does not do what an application asks.
+
+use std::fmt;
+
+use minicbor::decode::Error as CborError;
+use minicbor::encode::Write;
+use minicbor::{Decode, Decoder, Encode, Encoder};
+
+/// Who has to do something about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The application that is refused.
+    Application,
+    /// The application at the other end of the transfer.
+    Peer,
+    /// Whoever set the cluster up.
+    Operator,
+    /// baton, or a host that fails.
+    Us,
+}
+
+/// Declares each refusal once: its number on the wire, its name, who is at fault, and its sentence, which ends with what
+/// to do next.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $number:literal $variant:ident $name:literal $fault:ident $sentence:literal;)*) => {
+        /// Why something was not done.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Refusal {
+            $($(#[$doc])* $variant,)*
+            /// A number that this software does not know: the agent is newer.
+            Other(u16),
+        }
+
+        impl Refusal {
+            /// All that this software knows.
+            pub const ALL: &[Refusal] = &[$(Refusal::$variant),*];
+
+            /// The number on the wire and in the C library.
+            pub fn number(self) -> u16 {
+                match self { $(Refusal::$variant => $number,)* Refusal::Other(number) => number }
+            }
+
+            /// The refusal with this number.
+            pub fn from_number(number: u16) -> Self {
+                match number { $($number => Refusal::$variant,)* _ => Refusal::Other(number) }
+            }
+
+            /// A word for logs, metrics and programs.
+            pub fn name(self) -> &'static str {
+                match self { $(Refusal::$variant => $name,)* Refusal::Other(_) => "other" }
+            }
+
+            /// Who has to do something.
+            pub fn fault(self) -> Fault {
+                match self { $(Refusal::$variant => Fault::$fault,)* Refusal::Other(_) => Fault::Us }
+            }
+
+            /// What happened and what to do next.
+            pub fn sentence(self) -> &'static str {
+                match self {
+                    $(Refusal::$variant => $sentence,)*
+                    Refusal::Other(_) => "The agent gives a reason that this library is too old to know: update the library.",
+                }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// It has no registration for the service.
+    1 NotRegistered "not_registered" Application "The connection's DVIPA and port are not among those that this application registered for: register for them.";
+    /// No connection came with the request.
+    2 NoConnection "no_connection" Application "What was passed is not a connected TCP socket with a DVIPA: pass the socket that accept() gave.";
+    /// The state is longer than allowed.
+    3 StateTooLong "state_too_long" Application "The application state is longer than 16 MiB: send less, or a reference to it.";
+    /// The state can still be changed.
+    4 StateNotSealed "state_not_sealed" Application "The application state is not in memory that is sealed against changes: use the library, or add F_SEAL_WRITE, F_SEAL_GROW and F_SEAL_SHRINK.";
+    /// Bytes that the client has not acknowledged.
+    5 Unacknowledged "unacknowledged" Application "The client has not acknowledged everything that was sent: ask again with a wait, or let the bytes be carried.";
+    /// The request contradicts itself or an earlier one.
+    6 Invalid "invalid" Application "The request is malformed, or its number was used before: use the library of this version.";
+    /// Too many requests, registrations or offers at once.
+    7 TooMany "too_many" Application "Too many requests of this application are open: wait for answers before asking for more.";
+    /// The application does not read what it is told.
+    8 Stuck "stuck" Application "The application did not read its control socket, which was closed: wait for offers and answers in a thread of their own.";
+    /// It opened a socket and did not say who it is.
+    9 Silent "silent" Application "The application opened a control socket and did not register: register within ten seconds.";
+    /// There is already a routing application for the service.
+    10 Taken "taken" Application "Another application is the routing application of this DVIPA and port: stop it first.";
+    /// Something about the connection can't be moved.
+    11 Immovable "immovable" Application "The connection has something that can't be moved, and goes on where it is: see the detail.";
+    /// The connection is being moved.
+    12 AlreadyMoving "already_moving" Application "This connection is being moved already: wait for the answer to the first request.";
+    /// No such target.
+    20 UnknownTarget "unknown_target" Peer "There is no such target now: choose one out of the list of targets.";
+    /// The target said no.
+    21 Rejected "rejected" Peer "The target application rejected the connection, which goes on where it is: try the next target, or answer the client.";
+    /// The target did not answer.
+    22 NoAnswer "no_answer" Peer "The target application did not answer in time, and the connection goes on where it is: try the next target.";
+    /// The connection has ended.
+    23 Ended "ended" Peer "The connection ended before it was moved: close it.";
+    /// The application has too many offers that it did not answer.
+    24 TargetBusy "target_busy" Peer "The target has too many connections offered that it has not taken yet: try the next target, or later.";
+    /// The DVIPA is not content-routed.
+    30 NotContentRouted "not_content_routed" Operator "No stack distributes this DVIPA and port by content: set content_routed = true, or register for one that is.";
+    /// The user may not use the control socket.
+    31 NotAllowed "not_allowed" Operator "This user may not use the control socket: add it to `users` in [applications] of agent.toml.";
+    /// A limit of the agent.
+    32 AgentFull "agent_full" Operator "The agent has as many control sockets or descriptors as it may have: stop applications that are not needed, or raise the limit.";
+    /// No session with the routing stack.
+    40 NoRoutingStack "no_routing_stack" Us "The routing stack can't be reached now, and the connection goes on where it is: try again later.";
+    /// The agent is ending.
+    41 Ending "ending" Us "The agent is ending: connect again when it is back.";
+    /// The move was begun and given up.
+    42 Aborted "aborted" Us "The transfer was given up, and the connection goes on where it is: see the detail, and try again.";
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+impl<C> Encode<C> for Refusal {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u16(self.number())?;
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Refusal {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, CborError> {
+        d.u16().map(Self::from_number)
+    }
+}

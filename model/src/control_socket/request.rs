@@ -1,0 +1,162 @@
+//! What an application asks of its stack's agent.
+
+use minicbor::{Decode, Encode};
+
+use super::{JobName, OfferId, RequestId, Target, messages};
+use crate::codec::Address;
+
+messages! {
+    /// A message from an application.
+    Request {
+        /// Answered by `Registered`, `Waiting` (and `Registered` later), or `Failed`.
+        1 => Register,
+        /// Answered by `Targets`, now and at each change, or `Failed`.
+        2 => Subscribe,
+        /// With the connection and, if there is one, its application state. Answered by `Transferred` or `Failed`.
+        3 => Transfer,
+        /// Answered by `Connection` once there is one, or `Failed`.
+        4 => Take,
+        /// Answered by `Connection`, or `Withdrawn` if the transfer has failed meanwhile.
+        5 => Accept,
+        /// Not answered.
+        6 => Reject,
+        /// With the connection. Answered as `Transfer`.
+        7 => Resume,
+    }
+}
+
+/// What an application does for a DVIPA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Role {
+    /// It talks to clients first and decides where each connection goes: on the stack that owns the DVIPA.
+    #[n(0)]
+    Routing,
+    /// Connections are transferred to it.
+    #[n(1)]
+    Target,
+}
+
+/// Makes the application known.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Register {
+    /// Also names the registration.
+    #[n(0)]
+    pub request: RequestId,
+    /// As what.
+    #[n(1)]
+    pub role: Role,
+    /// Under which name.
+    #[n(2)]
+    pub job: JobName,
+    /// For which address.
+    #[n(3)]
+    pub dvipa: Address,
+    /// For which TCP ports of it: at least one, at most [`MAX_PORTS`](super::MAX_PORTS).
+    #[n(4)]
+    pub ports: Vec<u16>,
+    /// A target only: its listener gets no new connections, it serves only those that are transferred to it.
+    #[n(5)]
+    pub hold_accepts: bool,
+}
+
+/// Asks which targets there are for a service that the application has registered for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Subscribe {
+    /// Each `Targets` names it.
+    #[n(0)]
+    pub request: RequestId,
+    /// The DVIPA.
+    #[n(1)]
+    pub dvipa: Address,
+    /// The port.
+    #[n(2)]
+    pub port: u16,
+}
+
+/// Asks that a connection be moved.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Transfer {
+    /// The answer names it.
+    #[n(0)]
+    pub request: RequestId,
+    /// Where to. `None`: its transaction is complete, and it goes to the routing application of its DVIPA and port,
+    /// which decides what comes next.
+    #[n(1)]
+    pub to: Option<Target>,
+    /// Whether the target is asked.
+    #[n(2)]
+    pub consent: Consent,
+    /// What to do about bytes that the client has not acknowledged.
+    #[n(3)]
+    pub unacknowledged: Unacknowledged,
+}
+
+/// Whether the target application is asked before a connection is moved to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Consent {
+    /// It accepts or rejects.
+    #[default]
+    #[n(0)]
+    Asked,
+    /// It is not asked and takes the connection when it likes (giveconnection and takeconnection).
+    #[n(1)]
+    Presumed,
+}
+
+/// What to do about bytes that were sent and that the client has not acknowledged yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Unacknowledged {
+    /// The transfer is refused.
+    #[default]
+    #[n(0)]
+    Refuse,
+    /// The transfer waits for the acknowledgement this long, and is refused then.
+    #[n(1)]
+    Wait(#[n(0)] Milliseconds),
+    /// They move too: the target's kernel sends them again.
+    #[n(2)]
+    Carry,
+}
+
+/// A duration on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Milliseconds(#[n(0)] pub u32);
+
+/// Asks for the next connection that was given to this application without asking it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Take {
+    /// The answer names it.
+    #[n(0)]
+    pub request: RequestId,
+}
+
+/// Accepts an offered connection.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Accept {
+    /// Which.
+    #[n(0)]
+    pub offer: OfferId,
+}
+
+/// Rejects an offered connection: it goes on where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Reject {
+    /// Which.
+    #[n(0)]
+    pub offer: OfferId,
+    /// Why, for the application that asked for the transfer.
+    #[n(1)]
+    pub reason: String,
+}
+
+/// Asks what became of a transfer whose agent ended before it was answered. If the connection has not moved, it goes on
+/// here.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Resume {
+    /// The answer names it.
+    #[n(0)]
+    pub request: RequestId,
+}

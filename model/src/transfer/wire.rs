@@ -1,0 +1,59 @@
+//! The kinds of transfer messages in a frame.
+
+use std::convert::Infallible;
+
+use minicbor::encode::Error as EncodeError;
+use minicbor::{Decode, decode};
+
+use super::TransferMessage;
+
+macro_rules! kinds {
+    ($($number:literal $variant:ident,)+) => {
+        impl TransferMessage {
+            /// The kind in the frame's header and the encoded body.
+            pub(crate) fn encode(&self) -> (u16, Result<Vec<u8>, EncodeError<Infallible>>) {
+                match self { $(Self::$variant(m) => ($number, minicbor::to_vec(m)),)+ }
+            }
+
+            /// The message with this kind; `None` if the kind is none of these.
+            pub(crate) fn decode(kind: u16, body: &[u8]) -> Option<Result<Self, decode::Error>> {
+                fn whole<'b, T: Decode<'b, ()>>(
+                    body: &'b [u8],
+                    wrap: fn(T) -> TransferMessage,
+                ) -> Result<TransferMessage, decode::Error> {
+                    minicbor::decode::<T>(body).map(wrap)
+                }
+                match kind { $($number => Some(whole(body, Self::$variant)),)+ _ => None }
+            }
+
+            /// Its name in logs and counters.
+            pub fn word(&self) -> &'static str {
+                match self { $(Self::$variant(_) => stringify!($variant),)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    16 Abilities,
+    17 Prepare,
+    18 Refuse,
+    19 Freeze,
+    20 Part,
+    21 Abandon,
+    22 Doubt,
+    23 Offer,
+    24 Prepared,
+    25 Commit,
+    26 Abort,
+    27 Void,
+    28 Active,
+    29 Aborted,
+    30 Released,
+    31 Lost,
+    32 Done,
+    33 Settled,
+}
+
+#[cfg(test)]
+mod tests;

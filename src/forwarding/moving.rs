@@ -1,0 +1,185 @@
+//! Connections that move: their CRT entries are frozen, switched and thawed.
+//!
+//! Only the control thread changes the owner of a confirmed entry. So a change fails only against what a worker does to
+//! an entry meanwhile (a first packet, aging), and is tried again with what is there then.
+
+use control::runtime::{CrtEntry, NotHandedOver};
+use forwarder::AnyKey;
+use forwarder::crt::{Crt, Entry, Key, KeyParts, Now, Row, State};
+use model::dpt::Reach;
+use model::handoff::Handoff;
+use model::{Connection, StackIndex};
+
+use super::{Plane, names};
+
+/// How often a change is tried: each failure is another change of the same entry within a microsecond.
+const TRIES: usize = 100;
+
+impl Plane {
+    /// The entry becomes frozen at its owner; one that is not there, or not confirmed, or has ended, is made first.
+    pub(super) fn hold(&mut self, connection: &Connection, owner: StackIndex) {
+        self.settle(connection, State::Frozen, |entry| entry.map_or(owner, |entry| entry.owner));
+        self.without_option(connection);
+    }
+
+    /// The entry becomes established at this owner, or at its own.
+    pub(super) fn release(&mut self, connection: &Connection, owner: Option<StackIndex>) {
+        let Some(owner) = owner.or_else(|| self.entry_of(connection).map(|entry| entry.stack)) else {
+            return;
+        };
+        self.settle(connection, State::Established, |_| owner);
+        self.without_option(connection);
+    }
+
+    /// The entry becomes `to`'s, and its packets carry the handoff option. Not possible with bytes that a packet of their own
+    /// would have to bring along, as only the client knows its timestamps; nor to the node's own kernel.
+    pub(super) fn hand_over_to(
+        &mut self,
+        connection: &Connection,
+        to: StackIndex,
+        handoff: &Handoff,
+    ) -> Result<(), NotHandedOver> {
+        self.entry_of(connection).ok_or(NotHandedOver::NoEntry)?;
+        let is_remote = self.dpt.stacks.iter().any(|stack| stack.index == to && stack.reach != Reach::Local);
+        let key =
+            self.names.key(connection).map(AnyKey::from).filter(|_| is_remote && handoff.bytes.is_empty());
+        let key = key.ok_or(NotHandedOver::NotPossible)?;
+        // The option first: a packet that finds the entry but not the option is dropped.
+        let current = &self.node.shared.handoffs;
+        let options = current.load().with(key, handoff.option.encode());
+        self.handoffs.replace(current, options);
+        self.settle(connection, State::HandingOver, |_| to);
+        Ok(())
+    }
+
+    /// Packets of the connection carry no handoff option any more.
+    fn without_option(&mut self, connection: &Connection) {
+        let current = &self.node.shared.handoffs;
+        let rest = self.names.key(connection).and_then(|key| current.load().without(AnyKey::from(key)));
+        if let Some(rest) = rest {
+            self.handoffs.replace(current, rest);
+        }
+    }
+
+    pub(super) fn remove(&mut self, connection: &Connection) {
+        match self.names.key(connection) {
+            Some(names::Key::V4(key)) => drop(self.crt().remove(key)),
+            Some(names::Key::V6(key)) => drop(self.crt().remove(key)),
+            None => {}
+        }
+        self.without_option(connection);
+        self.named(connection);
+    }
+
+    pub(super) fn entry_of(&self, connection: &Connection) -> Option<CrtEntry> {
+        let (key, entry): (KeyParts, Entry) = match self.names.key(connection)? {
+            names::Key::V4(key) => (key.into(), self.crt().get(key, self.now())?),
+            names::Key::V6(key) => (key.into(), self.crt().get(key, self.now())?),
+        };
+        self.entry(Row { key, entry, idle_s: 0 })
+    }
+
+    fn settle(&mut self, connection: &Connection, state: State, owner: impl Fn(Option<Entry>) -> StackIndex) {
+        let (crt, now) = (self.crt(), self.now());
+        let settled = match self.names.key(connection) {
+            Some(names::Key::V4(key)) => settle(crt, key, now, state, owner),
+            Some(names::Key::V6(key)) => settle(crt, key, now, state, owner),
+            None => false,
+        };
+        if !settled {
+            tracing::warn!(%connection, state = state.name(), "its CRT entry can't be changed");
+        }
+        self.named(connection);
+    }
+
+    /// An account that is under way does not end the connection: whoever has it need not name it while it moves.
+    fn named(&mut self, connection: &Connection) {
+        self.accounts.values_mut().for_each(|account| account.named(connection));
+    }
+}
+
+/// Gives the connection's entry this state, and an owner that depends on what the entry is. `false`: there is no room for
+/// it.
+fn settle<K: Key>(
+    crt: &Crt,
+    key: K,
+    now: Now,
+    state: State,
+    owner: impl Fn(Option<Entry>) -> StackIndex,
+) -> bool {
+    for _ in 0..TRIES {
+        let found = crt.get(key, now);
+        let new = Entry { owner: owner(found), state };
+        match found {
+            Some(entry) if entry == new => return true,
+            Some(entry) if entry.state.counts() => {
+                if crt.change(key, entry, new, now).is_ok() {
+                    return true;
+                }
+            }
+            // Into the main table first, where a flood of new connections does not push it out.
+            Some(_) | None => {
+                if crt.newconn(key, new.owner, now).is_err() {
+                    return false;
+                }
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use forwarder::crt::{Config, KeyV4};
+    use model::{DvipaIndex, Protocol};
+
+    use super::*;
+
+    const NOW: Now = Now { ms: 1000 };
+    const HERE: StackIndex = StackIndex(1);
+    const THERE: StackIndex = StackIndex(2);
+
+    fn table() -> (Crt, KeyV4) {
+        let key = KeyV4::new([198, 18, 0, 2].into(), 4000, DvipaIndex(0), 80, Protocol::Tcp);
+        (Crt::new(&Config::default()).unwrap(), key)
+    }
+
+    fn freeze(crt: &Crt, key: KeyV4) -> Option<Entry> {
+        assert!(settle(crt, key, NOW, State::Frozen, |entry| entry.map_or(HERE, |entry| entry.owner)));
+        crt.get(key, NOW)
+    }
+
+    #[test]
+    fn an_entry_is_frozen_at_its_owner_whatever_it_was() {
+        let frozen = |owner| Some(Entry { owner, state: State::Frozen });
+        let (crt, key) = table();
+        assert_eq!(freeze(&crt, key), frozen(HERE), "there was none");
+        assert_eq!(freeze(&crt, key), frozen(HERE), "it was frozen");
+        crt.remove(key);
+        crt.insert_half_open(key, THERE, NOW).unwrap();
+        assert_eq!(freeze(&crt, key), frozen(THERE), "it was half-open");
+        crt.remove(key);
+        crt.newconn(key, THERE, NOW).unwrap();
+        assert_eq!(freeze(&crt, key), frozen(THERE), "it was established");
+        crt.terminate(key, THERE, NOW);
+        assert_eq!(freeze(&crt, key), frozen(THERE), "it had ended");
+        assert_eq!((crt.stack_count(HERE).connections, crt.stack_count(THERE).connections), (0, 1));
+    }
+
+    #[test]
+    fn a_frozen_entry_is_switched_and_thawed_in_one_step() {
+        let (crt, key) = table();
+        freeze(&crt, key);
+        assert!(settle(&crt, key, NOW, State::Established, |_| THERE));
+        assert_eq!(crt.get(key, NOW), Some(Entry { owner: THERE, state: State::Established }));
+        assert_eq!((crt.stack_count(HERE).connections, crt.stack_count(THERE).connections), (0, 1));
+    }
+
+    #[test]
+    fn no_news_of_an_owner_thaws_a_frozen_entry() {
+        let (crt, key) = table();
+        freeze(&crt, key);
+        let _ = crt.confirm(key, HERE, NOW);
+        assert_eq!(crt.get(key, NOW).map(|entry| entry.state), Some(State::Frozen));
+    }
+}

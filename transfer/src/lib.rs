@@ -1,0 +1,81 @@
+//! How a connection moves from one stack to another: three pure machines and the argument that they are right.
+//!
+//! # Who decides
+//! The target's agent, by activating. COMMIT is a permission to do so, and only for the preparation that it names. What
+//! the target has decided it notes in its [ledger](model::transfer::Ledger) before it acts, so that a restarted agent
+//! says the same.
+//!
+//! ```text
+//! source            routing stack                target
+//!   │ Prepare ─────────►│ checks the target         │
+//!   │◄───────── Freeze  │ holds the client's packets│
+//!   │ freezes, dumps    │                           │
+//!   │ Part… ───────────►│ Offer, Part… ────────────►│ asks its application, restores silently
+//!   │                   │◄──────────────── Prepared │
+//!   │                   │ Commit ──────────────────►│ passes, notes, activates   ← the decision
+//!   │                   │◄────────────────── Active │
+//!   │◄─────── Released  │ switches the CRT entry    │
+//!   │ Done ────────────►│ Settled ─────────────────►│ forgets its note
+//! ```
+//!
+//! With [injection](model::transfer::Way::Inject) there is no Commit: the routing stack points the CRT entry at the
+//! target with the handoff option on, and the target decides when its kernel makes the connection from such a packet.
+//!
+//! # When the source may thaw
+//! A frozen source never thaws because time has passed. It thaws
+//!
+//! 1. alone, if nothing of the connection has left its host: then nobody else can have it;
+//! 2. on Aborted, which a routing stack says only if it gave this transfer itself and has not sent Commit (nor the handoff
+//!    option) and never will, or if the target said Void out of the very ledger that was named in Freeze. A target says
+//!    Void only of a transfer that its ledger does not hold, and afterwards takes neither an Offer nor a Commit of it:
+//!    each preparation has its own number, and a routing stack commits only the first one that it was told.
+//!
+//! A routing stack that did not give the transfer itself (restarted, or a backup that took over) always asks the target:
+//! *ACTIVE wins over FROZEN*. What of a target that does not answer any more? If its host lives, its agent comes back and
+//! answers. If it comes back with another ledger, its host died with what it had decided: it may have answered the client
+//! with bytes that the source does not know of, so that thawing could forge the stream, and the connection is given up
+//! ([`OutcomeLost`](model::transfer::Reason::OutcomeLost)). If it never comes back, the source gives up after
+//! [`limits::IN_DOUBT`], when the client has done so too.
+//!
+//! # What a kill costs
+//! | killed | when | cost |
+//! | --- | --- | --- |
+//! | routing stack | any time | a pause until it is back and both agents have reported |
+//! | target's agent | before it activates | the transfer: the connection stays at the source |
+//! | target's agent | later | nothing |
+//! | target's application | after it got the descriptor | the connection, as with any server |
+//! | source's agent, application keeps its descriptor | any time | nothing |
+//! | source's agent, application gave its last descriptor away | unless the target activates | the connection: its only copy |
+//! | target's host | between Commit and Active | the connection |
+//! | target's host and routing stack | in one transfer | the connection: nobody knows any more whether Commit was said |
+//!
+//! A last descriptor that dies with the agent before it is frozen is closed as any other, with FIN. Apart from that no
+//! client sees FIN or RST from a socket that moves, and in no case has a connection two owners. `sim` checks it: random
+//! walks with losses, late copies, early timers and several deaths; and every order of one transfer, with losses and one
+//! death of each role.
+//!
+//! # Contract with whoever drives the machines
+//! Actions are done in the order in which they are given; those about one connection are finished one after the other. An
+//! agent keeps the connections that its machines speak for ([`Source::speaks_for`], [`Target::speaks_for`]) out of NEWCONN
+//! and TERMCONN, and asks for no transfer of a connection that [`Target::unsettled`] names.
+//!
+//! In reading order: [`limits`], [`source`], [`routing`], [`target`]; beneath them `timers`, `owners`, `closed`.
+
+mod closed;
+pub mod limits;
+mod owners;
+pub mod routing;
+pub mod source;
+pub mod target;
+
+mod timers;
+
+#[cfg(test)]
+mod fixture;
+
+pub use owners::Owner;
+pub use routing::Routing;
+pub use source::Source;
+pub use target::Target;
+#[cfg(test)]
+mod sim;

@@ -1,0 +1,29 @@
+//! How long and how much.
+
+use std::time::Duration;
+
+/// What was not answered is said again this often. Sessions lose nothing while they last; so this matters when one broke.
+pub const REPEAT: Duration = Duration::from_secs(2);
+/// The source waits this long for Freeze or Refuse, and the routing stack for the parts.
+pub const ANSWER: Duration = Duration::from_secs(5);
+/// A target application may think this long about an offer.
+pub const CONSENT: Duration = Duration::from_secs(5);
+/// The routing stack waits this long for Prepared: the application's time and the parts' way.
+pub const PREPARE: Duration = Duration::from_secs(10);
+/// A target keeps a prepared connection this long without Commit, then voids it.
+pub const PREPARED: Duration = Duration::from_secs(30);
+/// The routing stack waits this long for Active, then asks the target to void the transfer or say that it is active.
+pub const COMMIT: Duration = Duration::from_secs(10);
+/// After an abort the client's packets are held until the source has thawed, but no longer than this.
+pub const THAW: Duration = Duration::from_secs(1);
+/// A source that learns no outcome gives the silent connection up: Linux retransmits for 924.6 s at most
+/// (`tcp_retries2` = 15), so that the client has given up by then.
+pub const IN_DOUBT: Duration = Duration::from_secs(925);
+/// The routing stack and the target's ledger remember a transfer longer than any source can be in doubt about it.
+pub const MEMORY: Duration = Duration::from_secs(2 * 925);
+/// The most transfers that one machine has under way.
+pub const TRANSFERS: usize = 4096;
+/// The most bytes of connections that a routing stack holds in its memory at once.
+pub const BYTES: usize = 256 << 20;
+/// The most ended transfers that are remembered, so that late messages of them do nothing.
+pub const CLOSED: usize = 65_536;

@@ -1,0 +1,318 @@
+//! The routing stack's part: hold the client's packets, relay, permit, and point the CRT entry at whoever has the
+//! connection.
+//!
+//! Pure: [`Routing::handle`] takes an event and the time, [`Routing::poll`] gives what is to be done,
+//! [`Routing::next_deadline`] says when [`Event::TimePassed`] is due. Nothing here is on disk: who owns a connection is
+//! known to the agents, and they say it to whichever routing stack there is.
+//!
+//! | event | none | Awaiting | Offering | Committing | Asking | Releasing | Returning | Losing |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | Prepare (same request) | freeze, Freeze; *Awaiting*, or Refuse | Freeze | – | – | – | – | as none | – |
+//! | Prepare (another) | as above | Refuse | Refuse | Refuse | Refuse | Refuse | as none | Refuse |
+//! | Part (the last) | – | Offer, parts; *Offering* | – | – | – | – | – | – |
+//! | Abandon | – | *abort* | *abort* | Abort; *Asking* | – | – | – | – |
+//! | Doubt | its own: Aborted; foreign: freeze, Abort; *Asking* | Freeze | – | – | – | Released | Aborted | Lost |
+//! | Prepared | Abort | – | Commit or hand over; *Committing* | the first: Commit; else Abort | Abort | – | Abort | Abort |
+//! | Void | – | – | *abort* | *return*, or *lose* | *return*, or *lose* | – | – | – |
+//! | Active | its own: Settled; foreign: *release* | – | – | *release* | *release* | – | – | – |
+//! | Done | – | – | – | – | – | Settled; *none* | thaw (end if gone); *none* | end; *none* |
+//! | session with target down | – | *abort* | *abort* | – | – | – | – | – |
+//! | session with source down | – | *abort* | – | – | – | – | – | – |
+//! | session up | – | – | again | again | again | again | again | again |
+//! | NotHandedOver | – | – | – | Abort; *Asking* (injection) | – | – | – | – |
+//! | Repeat fires | – | – | Offer, parts | Commit | Abort | Released | Aborted | Lost |
+//! | Patience fires | – | *abort* | *abort* | Abort; *Asking* | end; *none* | *none* | thaw; *none* | end; *none* |
+//!
+//! *abort*: Aborted to the source, Abort to a target that has an offer; *Returning*. *release*: thaw to the target, Released;
+//! *Releasing*. *return*: Aborted; *Returning*. *lose*: Lost; *Losing*. Void ends in *lose* when it comes out of another
+//! ledger than the one that Freeze named.
+
+mod entry;
+mod event;
+mod phases;
+mod recovery;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use model::codec::WireConnection;
+use model::transfer::{
+    Abilities, Abort, About, Consent, Freeze, Prepare, Reason, Refuse, TransferId, TransferMessage, Way, Why,
+};
+use model::{Connection, Dvipa, Epoch, StackName};
+
+pub use event::{Action, Event, Outcome, Reach, Targets};
+pub use view::{Step, UnderWay};
+
+use crate::closed::Closed;
+use crate::limits;
+use crate::timers::{Timer, Timers};
+use entry::{Entry, Phase};
+
+/// The routing stack's machine: all transfers of connections to DVIPAs that it owns.
+#[derive(Clone, Debug, Hash)]
+pub struct Routing {
+    incarnation: u64,
+    given: u64,
+    /// Its own transfers below this number are not remembered whole: they are treated as another's.
+    floor: u64,
+    owned: BTreeMap<Dvipa, Epoch>,
+    abilities: BTreeMap<StackName, Abilities>,
+    entries: BTreeMap<TransferId, Entry>,
+    by_connection: BTreeMap<Connection, TransferId>,
+    /// Transfers that others gave and whose end was seen here.
+    closed: Closed,
+    timers: Timers<TransferId>,
+    actions: VecDeque<Action>,
+}
+
+impl Routing {
+    /// A machine without transfers. `incarnation` differs each time a routing stack starts, on whichever node.
+    pub fn new(incarnation: u64) -> Self {
+        Self {
+            incarnation,
+            given: 0,
+            floor: 0,
+            owned: BTreeMap::new(),
+            abilities: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            by_connection: BTreeMap::new(),
+            closed: Closed::default(),
+            timers: Timers::default(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what has happened.
+    ///
+    /// # Errors
+    /// Why a message was not followed: to be counted.
+    pub fn handle(&mut self, event: Event, targets: &dyn Targets, now: Instant) -> Result<(), Reason> {
+        match event {
+            Event::Owns { dvipa, epoch } => {
+                if self.owned.insert(dvipa, epoch).is_some_and(|before| before != epoch) {
+                    self.yields(dvipa);
+                }
+            }
+            Event::Yields(dvipa) => {
+                self.owned.remove(&dvipa);
+                self.yields(dvipa);
+            }
+            Event::SessionUp(stack) => {
+                for transfer in self.those(|e| e.source == stack || e.target == stack) {
+                    self.repeat(transfer, now);
+                }
+            }
+            Event::SessionDown(stack) => self.session_down(&stack, now),
+            Event::Received { from, message } => return self.received(from, message, targets, now),
+            Event::NotHandedOver { connection, why } => self.not_handed_over(&connection, why, now),
+            Event::TimePassed => {
+                while let Some((transfer, timer)) = self.timers.pop(now) {
+                    self.fire(transfer, timer, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing to do, if there is one.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::TimePassed`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// A transfer of this connection is under way: its CRT entry is frozen, or handed over, or just switched.
+    pub fn speaks_for(&self, connection: &Connection) -> bool {
+        self.by_connection.contains_key(connection)
+    }
+
+    /// The timers that may fire at any time without loss; forgetting is not among them.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> Vec<(TransferId, Timer)> {
+        let last = |t: &TransferId| {
+            self.entries
+                .get(t)
+                .is_some_and(|e| matches!(e.phase, Phase::Asking(_) | Phase::Releasing | Phase::Losing))
+        };
+        self.timers.running().filter(|(t, timer)| *timer == Timer::Repeat || !last(t)).collect()
+    }
+
+    fn received(
+        &mut self,
+        from: StackName,
+        message: TransferMessage,
+        targets: &dyn Targets,
+        now: Instant,
+    ) -> Result<(), Reason> {
+        if let Some((connection, epoch)) = message.subject()
+            && self.owned.get(&connection.service().dvipa) != Some(&epoch)
+        {
+            return Err(Reason::NotOurs);
+        }
+        match message {
+            TransferMessage::Abilities(abilities) => drop(self.abilities.insert(from, abilities)),
+            TransferMessage::Prepare(m) => self.prepare(from, m, targets, now),
+            TransferMessage::Part(m) => return self.part(&from, m, now),
+            TransferMessage::Abandon(m) => return self.abandon(&from, m, now),
+            TransferMessage::Doubt(m) => return self.doubt(from, m, now),
+            TransferMessage::Prepared(m) => return self.prepared(&from, m, now),
+            TransferMessage::Void(m) => return self.void(&from, m, now),
+            TransferMessage::Active(m) => return self.active(from, m, now),
+            TransferMessage::Done(m) => return self.done(&from, m),
+            TransferMessage::Refuse(_)
+            | TransferMessage::Freeze(_)
+            | TransferMessage::Offer(_)
+            | TransferMessage::Commit(_)
+            | TransferMessage::Abort(_)
+            | TransferMessage::Aborted(_)
+            | TransferMessage::Released(_)
+            | TransferMessage::Lost(_)
+            | TransferMessage::Settled(_) => return Err(Reason::Unknown),
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, source: StackName, prepare: Prepare, targets: &dyn Targets, now: Instant) {
+        let (wire, request, epoch) = (prepare.connection, prepare.request, prepare.epoch);
+        if let Some(transfer) = self.by_connection.get(&wire.0).copied()
+            && let Some(entry) = self.entries.get(&transfer)
+        {
+            let (same, phase) = (entry.source == source, &entry.phase);
+            match phase {
+                // Who asks anew has thawed: a source has one transfer a connection.
+                Phase::Returning { .. } if same => self.returned(transfer, false),
+                _ if same && entry.request == Some(request) => return self.freeze_again(transfer),
+                _ => return self.refuse(source, &prepare, Reason::Busy),
+            }
+        }
+        let (way, ledger) = match self.choose(&source, &prepare, targets) {
+            Ok(chosen) => chosen,
+            Err(reason) => return self.refuse(source, &prepare, reason),
+        };
+        self.given += 1;
+        let transfer = TransferId { incarnation: self.incarnation, number: self.given };
+        let about = About { connection: wire, transfer, epoch };
+        self.actions.push_back(Action::Freeze { connection: wire.0, owner: source.clone() });
+        self.send(&source, TransferMessage::Freeze(Freeze { about, request, way, ledger }));
+        let Prepare { target, consent, job, .. } = prepare;
+        let phase = Phase::Awaiting(Default::default());
+        let request = Some(request);
+        let handed_over = false;
+        self.insert(Entry { about, source, request, target, way, ledger, consent, job, handed_over, phase });
+        self.timers.set(transfer, Timer::Patience, now + limits::ANSWER);
+    }
+
+    /// The way into the target, and its ledger.
+    fn choose(
+        &self,
+        source: &StackName,
+        prepare: &Prepare,
+        targets: &dyn Targets,
+    ) -> Result<(Way, model::transfer::Ledger), Reason> {
+        if self.entries.len() >= limits::TRANSFERS {
+            return Err(Reason::TooMany);
+        }
+        if prepare.target == *source {
+            return Err(Reason::SameStack);
+        }
+        let reach = targets.reach(&prepare.connection.0, &prepare.target, prepare.job.as_deref())?;
+        let able = self.abilities.get(&prepare.target).ok_or(Reason::TargetLost)?;
+        let way = match reach {
+            Reach::ControlSocket if able.restores => Way::Restore,
+            Reach::ControlSocket => return Err(Reason::NoWay),
+            Reach::Listener if prepare.application_bytes > 0 => return Err(Reason::NeedsControlSocket),
+            Reach::Listener if able.injects => Way::Inject,
+            Reach::Listener => return Err(Reason::NoWay),
+        };
+        Ok((way, able.ledger))
+    }
+
+    fn refuse(&mut self, source: StackName, prepare: &Prepare, reason: Reason) {
+        let Prepare { connection, epoch, request, .. } = *prepare;
+        self.send(
+            &source,
+            TransferMessage::Refuse(Refuse { connection, epoch, request, why: reason.into() }),
+        );
+    }
+
+    fn freeze_again(&mut self, transfer: TransferId) {
+        if let Some(Entry {
+            about,
+            request: Some(request),
+            way,
+            ledger,
+            source,
+            phase: Phase::Awaiting(_),
+            ..
+        }) = self.entries.get(&transfer)
+        {
+            let freeze = Freeze { about: *about, request: *request, way: *way, ledger: *ledger };
+            let source = source.clone();
+            self.send(&source, TransferMessage::Freeze(freeze));
+        }
+    }
+
+    fn session_down(&mut self, stack: &StackName, now: Instant) {
+        self.abilities.remove(stack);
+        let phase =
+            |e: &Entry| (matches!(e.phase, Phase::Awaiting(_)), matches!(e.phase, Phase::Offering(_)));
+        for transfer in self.those(|e| e.target == *stack && (phase(e).0 || phase(e).1)) {
+            self.abort(transfer, Reason::TargetLost.into(), now);
+        }
+        for transfer in self.those(|e| e.source == *stack && phase(e).0) {
+            self.abort(transfer, Reason::SourceLost.into(), now);
+        }
+    }
+
+    fn yields(&mut self, dvipa: Dvipa) {
+        for transfer in self.those(|e| e.about.dvipa() == dvipa) {
+            if let Some(entry) = self.remove(transfer) {
+                self.actions.push_back(Action::Thaw { connection: entry.about.connection.0, owner: None });
+            }
+        }
+        self.floor = self.given + 1;
+    }
+
+    fn send(&mut self, to: &StackName, message: TransferMessage) {
+        self.actions.push_back(Action::Send { to: to.clone(), message });
+    }
+
+    /// The target shall void what it has of a transfer that is not under way here.
+    fn abort_at(&mut self, target: &StackName, about: About, why: Why) {
+        self.send(target, TransferMessage::Abort(Abort { about, why }));
+    }
+
+    fn those(&self, which: impl Fn(&Entry) -> bool) -> Vec<TransferId> {
+        self.entries.iter().filter(|(_, e)| which(e)).map(|(transfer, _)| *transfer).collect()
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let WireConnection(connection) = entry.about.connection;
+        self.by_connection.insert(connection, entry.about.transfer);
+        self.entries.insert(entry.about.transfer, entry);
+    }
+
+    fn remove(&mut self, transfer: TransferId) -> Option<Entry> {
+        let entry = self.entries.remove(&transfer)?;
+        self.by_connection.remove(&entry.about.connection.0);
+        self.timers.clear(transfer);
+        Some(entry)
+    }
+}
+
+/// Who is asked before a connection is put there; a server without a control socket can't be.
+impl Entry {
+    fn asks(&self) -> Consent {
+        match self.way {
+            Way::Restore => self.consent,
+            Way::Inject => Consent::Presumed,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! A transfer that this machine began, from one phase to the next.
+
+use std::time::Instant;
+
+use model::transfer::{
+    Abandon, Abort, Aborted, Commit, Done, Held, Lost, Offer, Part, Prepared, Reason, Released, Settled,
+    TransferId, TransferMessage, Void, Way, Why,
+};
+use model::{Connection, StackName};
+
+use super::entry::{Entry, Phase};
+use super::{Action, Outcome, Routing};
+use crate::limits;
+use crate::timers::Timer;
+
+impl Routing {
+    pub(super) fn part(&mut self, from: &StackName, part: Part, now: Instant) -> Result<(), Reason> {
+        let transfer = part.about.transfer;
+        let held: usize = self.entries.values().map(bytes).sum();
+        let entry = self.entries.get_mut(&transfer).filter(|e| e.source == *from).ok_or(Reason::Unknown)?;
+        let Phase::Awaiting(collector) = &mut entry.phase else { return Ok(()) };
+        if held.saturating_add(part.bytes.len()) > limits::BYTES {
+            self.abort(transfer, Reason::TooMany.into(), now);
+            return Ok(());
+        }
+        match collector.take(part) {
+            Ok(None) => {}
+            Ok(Some(parcel)) => {
+                entry.phase = Phase::Offering(parcel);
+                self.repeat(transfer, now);
+                self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
+            }
+            Err(error) => self.abort(transfer, Why::new(Reason::Malformed, &error.to_string()), now),
+        }
+        Ok(())
+    }
+
+    pub(super) fn abandon(&mut self, from: &StackName, abandon: Abandon, now: Instant) -> Result<(), Reason> {
+        let transfer = abandon.about.transfer;
+        let entry = self.entries.get_mut(&transfer).filter(|e| e.source == *from).ok_or(Reason::Unknown)?;
+        match entry.phase {
+            Phase::Awaiting(_) | Phase::Offering(_) => self.abort(transfer, abandon.why, now),
+            Phase::Committing(..) => self.ask(transfer, abandon.why, now),
+            Phase::Asking(_) | Phase::Releasing | Phase::Returning(_) | Phase::Losing => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn prepared(
+        &mut self,
+        from: &StackName,
+        prepared: Prepared,
+        now: Instant,
+    ) -> Result<(), Reason> {
+        let Prepared { about, preparation } = prepared;
+        let Some(entry) = self.entries.get_mut(&about.transfer) else {
+            self.abort_at(from, about, Reason::Unknown.into());
+            return Ok(());
+        };
+        if entry.target != *from {
+            return Err(Reason::Unknown);
+        }
+        match &entry.phase {
+            Phase::Offering(_) => self.permit(prepared, now),
+            Phase::Committing(first, _) if *first == preparation => self.repeat(about.transfer, now),
+            // Its agent was restarted and has prepared once more. Only one preparation of a transfer is ever permitted,
+            // so that Void means what it says.
+            Phase::Committing(..) => self.abort_at(from, about, Reason::TargetLost.into()),
+            Phase::Asking(why) | Phase::Returning(why) => {
+                let why = why.clone();
+                self.abort_at(from, about, why);
+            }
+            Phase::Losing => self.abort_at(from, about, Reason::OtherLedger.into()),
+            Phase::Awaiting(_) | Phase::Releasing => return Err(Reason::Unknown),
+        }
+        Ok(())
+    }
+
+    /// The target may activate this preparation. From here on only the target knows the outcome.
+    fn permit(&mut self, Prepared { about, preparation }: Prepared, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&about.transfer) else { return };
+        let offering = std::mem::replace(&mut entry.phase, Phase::Committing(preparation, None));
+        if let (Way::Inject, Phase::Offering(parcel)) = (entry.way, offering) {
+            entry.handed_over = true;
+            entry.phase = Phase::Committing(preparation, Some(parcel));
+        }
+        self.repeat(about.transfer, now);
+        self.timers.set(about.transfer, Timer::Patience, now + limits::COMMIT);
+    }
+
+    /// Packets can't carry the permission. The target has prepared, so it is asked to void that first.
+    pub(super) fn not_handed_over(&mut self, connection: &Connection, why: Why, now: Instant) {
+        let Some(transfer) = self.by_connection.get(connection).copied() else { return };
+        let phase = self.entries.get(&transfer).map(|entry| &entry.phase);
+        if let Some(Phase::Committing(_, Some(_))) = phase {
+            self.ask(transfer, why, now);
+        }
+    }
+
+    pub(super) fn void(&mut self, from: &StackName, void: Void, now: Instant) -> Result<(), Reason> {
+        let transfer = void.about.transfer;
+        let entry = self.entries.get_mut(&transfer).filter(|e| e.target == *from).ok_or(Reason::Unknown)?;
+        let same_ledger = entry.ledger == void.ledger;
+        match &entry.phase {
+            // Nothing was permitted: whatever the ledger, nothing was activated.
+            Phase::Offering(_) => self.give_back(transfer, void.why, now),
+            Phase::Committing(..) if same_ledger => self.give_back(transfer, void.why, now),
+            Phase::Asking(why) if same_ledger => {
+                let why = why.clone();
+                self.give_back(transfer, why, now);
+            }
+            Phase::Committing(..) | Phase::Asking(_) => {
+                entry.phase = Phase::Losing;
+                self.repeat(transfer, now);
+                self.timers.set(transfer, Timer::Patience, now + limits::MEMORY);
+            }
+            Phase::Awaiting(_) | Phase::Releasing | Phase::Returning(_) | Phase::Losing => {
+                return Err(Reason::Unknown);
+            }
+        }
+        Ok(())
+    }
+
+    /// The target is active: the packets that are held go there from now on.
+    pub(super) fn release(&mut self, transfer: TransferId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        entry.phase = Phase::Releasing;
+        let (connection, owner) = (entry.about.connection.0, Some(entry.target.clone()));
+        self.actions.push_back(Action::Thaw { connection, owner });
+        self.repeat(transfer, now);
+        self.timers.set(transfer, Timer::Patience, now + limits::MEMORY);
+    }
+
+    pub(super) fn done(&mut self, from: &StackName, done: Done) -> Result<(), Reason> {
+        let transfer = done.about.transfer;
+        let entry = self.entries.get(&transfer).filter(|e| e.source == *from).ok_or(Reason::Unknown)?;
+        match entry.phase {
+            Phase::Releasing => {
+                let target = entry.target.clone();
+                self.close(transfer, Outcome::Moved);
+                self.send(&target, TransferMessage::Settled(Settled { about: done.about }));
+            }
+            Phase::Returning(_) if done.held == Held::Gone => self.lose(transfer),
+            Phase::Returning(_) => self.returned(transfer, done.held == Held::Here),
+            Phase::Losing => self.lose(transfer),
+            // A source that gave up says so; what the target says later still counts.
+            Phase::Awaiting(_) | Phase::Offering(_) | Phase::Committing(..) | Phase::Asking(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a transfer that may not activate: nothing was permitted.
+    pub(super) fn abort(&mut self, transfer: TransferId, why: Why, now: Instant) {
+        let Some(entry) = self.entries.get(&transfer) else { return };
+        if let Phase::Offering(_) = entry.phase {
+            let (target, about) = (entry.target.clone(), entry.about);
+            self.abort_at(&target, about, why.clone());
+        }
+        self.give_back(transfer, why, now);
+    }
+
+    /// Nobody but the source has the connection, nor will.
+    fn give_back(&mut self, transfer: TransferId, why: Why, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        entry.phase = Phase::Returning(why);
+        self.repeat(transfer, now);
+        self.timers.set(transfer, Timer::Patience, now + limits::THAW);
+    }
+
+    /// Lets the target say what it has decided; what it has not it never will.
+    fn ask(&mut self, transfer: TransferId, why: Why, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        entry.phase = Phase::Asking(why);
+        if entry.way == Way::Inject {
+            let (connection, owner) = (entry.about.connection.0, entry.source.clone());
+            self.actions.push_back(Action::Freeze { connection, owner });
+        }
+        self.repeat(transfer, now);
+        self.timers.set(transfer, Timer::Patience, now + limits::MEMORY);
+    }
+
+    /// The transfer is over: the client's packets flow again. Whether to the source, if it does not say that it has the
+    /// connection, the CRT entry knows better: a late copy of Prepare may have begun this, long after another stack took
+    /// the connection over. But an entry that was handed over points at the target.
+    pub(super) fn returned(&mut self, transfer: TransferId, here: bool) {
+        let Some(entry) = self.entries.get(&transfer) else { return };
+        let Phase::Returning(why) = &entry.phase else { return };
+        let (connection, source, why) = (entry.about.connection.0, entry.source.clone(), why.clone());
+        let owner = (here || entry.handed_over).then_some(source);
+        self.actions.push_back(Action::Thaw { connection, owner });
+        self.close(transfer, Outcome::Stayed(why));
+    }
+
+    fn lose(&mut self, transfer: TransferId) {
+        if let Some(entry) = self.entries.get(&transfer) {
+            self.actions.push_back(Action::End(entry.about.connection.0));
+        }
+        self.close(transfer, Outcome::Lost);
+    }
+
+    fn close(&mut self, transfer: TransferId, outcome: Outcome) {
+        let Some(Entry { about, source, target, way, .. }) = self.remove(transfer) else { return };
+        if !self.remembers(transfer) {
+            self.closed.add(transfer);
+        }
+        self.actions.push_back(Action::Report {
+            connection: about.connection.0,
+            source,
+            target,
+            way,
+            outcome,
+        });
+    }
+
+    /// A timer of a transfer fires.
+    pub(crate) fn fire(&mut self, transfer: TransferId, timer: Timer, now: Instant) {
+        let Some(entry) = self.entries.get(&transfer) else { return };
+        if timer == Timer::Repeat {
+            return self.repeat(transfer, now);
+        }
+        match &entry.phase {
+            Phase::Awaiting(_) | Phase::Offering(_) => self.abort(transfer, Reason::TimedOut.into(), now),
+            Phase::Committing(..) => self.ask(transfer, Reason::TimedOut.into(), now),
+            Phase::Returning(_) => self.returned(transfer, false),
+            Phase::Losing => self.lose(transfer),
+            Phase::Releasing => self.close(transfer, Outcome::Moved),
+            Phase::Asking(_) => {
+                // Neither agent was heard of for so long that the source has given up: forgotten, and so are all others
+                // that this machine can't tell from it.
+                self.lose(transfer);
+                self.floor = self.given + 1;
+            }
+        }
+    }
+
+    /// Says again what was not answered.
+    pub(super) fn repeat(&mut self, transfer: TransferId, now: Instant) {
+        let Some(entry) = self.entries.get(&transfer) else { return };
+        let (about, source, target) = (entry.about, entry.source.clone(), entry.target.clone());
+        match &entry.phase {
+            // Its source asks again.
+            Phase::Awaiting(_) => return,
+            Phase::Offering(parcel) => {
+                let offer = Offer {
+                    about,
+                    source,
+                    way: entry.way,
+                    consent: entry.asks(),
+                    ledger: entry.ledger,
+                    job: entry.job.clone(),
+                };
+                // Its size was checked when it came in.
+                let parts = parcel.parts(about).unwrap_or_default();
+                self.send(&target, TransferMessage::Offer(offer));
+                for part in parts {
+                    self.send(&target, TransferMessage::Part(part));
+                }
+            }
+            Phase::Committing(preparation, None) => {
+                let commit = Commit { about, preparation: *preparation };
+                self.send(&target, TransferMessage::Commit(commit));
+            }
+            // Packets with the handoff option are the permission.
+            Phase::Committing(preparation, Some(parcel)) => {
+                let (connection, preparation, parcel) = (about.connection.0, *preparation, parcel.clone());
+                self.actions.push_back(Action::HandOver {
+                    connection,
+                    target,
+                    transfer,
+                    preparation,
+                    parcel,
+                });
+            }
+            Phase::Asking(why) => {
+                let why = why.clone();
+                self.send(&target, TransferMessage::Abort(Abort { about, why }));
+            }
+            Phase::Releasing => self.send(&source, TransferMessage::Released(Released { about })),
+            Phase::Returning(why) => {
+                let why = why.clone();
+                self.send(&source, TransferMessage::Aborted(Aborted { about, why }));
+            }
+            Phase::Losing => self.send(&source, TransferMessage::Lost(Lost { about })),
+        }
+        self.timers.set(transfer, Timer::Repeat, now + limits::REPEAT);
+    }
+}
+
+/// The bytes of connections that an entry holds.
+fn bytes(entry: &Entry) -> usize {
+    match &entry.phase {
+        Phase::Awaiting(collector) => collector.bytes(),
+        Phase::Offering(parcel) | Phase::Committing(_, Some(parcel)) => {
+            parcel.socket.len().saturating_add(parcel.application.len())
+        }
+        Phase::Committing(_, None)
+        | Phase::Asking(_)
+        | Phase::Releasing
+        | Phase::Returning(_)
+        | Phase::Losing => 0,
+    }
+}

@@ -1,0 +1,399 @@
+use model::transfer::{
+    Abandon, Active, Done, Doubt, Held, Ledger, Part, Preparation, Prepared, Request, Void,
+};
+
+use super::*;
+use crate::fixture::*;
+
+/// Targets that have a control socket, or only listen.
+struct Dpt(Reach);
+
+impl Targets for Dpt {
+    fn reach(&self, _: &Connection, target: &StackName, _: Option<&str>) -> Result<Reach, Reason> {
+        if *target == stack("t9") { Err(Reason::NotATarget) } else { Ok(self.0) }
+    }
+}
+
+struct Bench {
+    machine: Routing,
+    dpt: Dpt,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(reach: Reach) -> Self {
+        let mut bench = Self { machine: Routing::new(ROUTING), dpt: Dpt(reach), now: Instant::now() };
+        bench.tell(Event::Owns { dvipa: dvipa(), epoch: EPOCH });
+        for name in ["t1", "t2"] {
+            let able = Abilities { ledger: LEDGER, restores: true, injects: true };
+            bench.tell(from(name, TransferMessage::Abilities(able)));
+        }
+        bench
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        let _ = self.machine.handle(event, &self.dpt, self.now);
+        std::iter::from_fn(|| self.machine.poll()).collect()
+    }
+
+    fn words(&mut self, event: Event) -> Vec<String> {
+        let told = self.tell(event);
+        let report = |action: &&Action| !matches!(action, Action::Report { .. });
+        told.iter()
+            .filter(report)
+            .map(|action| match action {
+                Action::Send { to, message } => format!("{}:{to}", message.word()),
+                Action::Thaw { owner: Some(owner), .. } => format!("Thaw:{owner}"),
+                other => word(other),
+            })
+            .collect()
+    }
+
+    /// A machine with one transfer in this phase, from t1 to t2.
+    fn at(phase: &str, reach: Reach) -> Self {
+        let mut bench = Self::new(reach);
+        let way: &[Event] = match phase {
+            "none" => &[],
+            "Awaiting" => &[prepare(1)],
+            "Offering" => &[prepare(1), last_part()],
+            "Committing" => &[prepare(1), last_part(), prepared(1)],
+            "Asking" => &[prepare(1), last_part(), prepared(1), abandon()],
+            "Releasing" => &[prepare(1), last_part(), prepared(1), active(OWN)],
+            "Returning" => &[prepare(1), abandon()],
+            "Losing" => &[prepare(1), last_part(), prepared(1), void(Ledger(1))],
+            other => panic!("{other}"),
+        };
+        for event in way {
+            bench.tell(event.clone());
+        }
+        bench
+    }
+
+    fn cell(&mut self, event: &Event) -> String {
+        let words = self.words(event.clone());
+        cell(&words, self.machine.entries.values().next().map(|e| &e.phase))
+    }
+}
+
+fn from(name: &str, message: TransferMessage) -> Event {
+    Event::Received { from: stack(name), message }
+}
+
+fn prepare(number: u64) -> Event {
+    prepare_to("t2", request(number), 0)
+}
+
+fn prepare_to(target: &str, request: Request, application_bytes: u32) -> Event {
+    let connection = WireConnection(connection());
+    let (target, consent, job) = (stack(target), Consent::Asked, None);
+    let prepare = Prepare { connection, epoch: EPOCH, request, target, consent, application_bytes, job };
+    from("t1", TransferMessage::Prepare(prepare))
+}
+
+fn last_part() -> Event {
+    from("t1", TransferMessage::Part(part(OWN)))
+}
+
+fn abandon() -> Event {
+    from("t1", TransferMessage::Abandon(Abandon { about: about(OWN), why: Reason::Cancelled.into() }))
+}
+
+fn doubt(transfer: TransferId) -> Event {
+    let doubt = Doubt { about: about(transfer), target: stack("t2"), ledger: LEDGER, way: Way::Restore };
+    from("t1", TransferMessage::Doubt(doubt))
+}
+
+fn prepared(number: u64) -> Event {
+    let preparation: Preparation = preparation(number);
+    from("t2", TransferMessage::Prepared(Prepared { about: about(OWN), preparation }))
+}
+
+fn void_of(transfer: TransferId, ledger: Ledger) -> Event {
+    from("t2", TransferMessage::Void(Void { about: about(transfer), ledger, why: Reason::Rejected.into() }))
+}
+
+fn void(ledger: Ledger) -> Event {
+    void_of(OWN, ledger)
+}
+
+fn active(transfer: TransferId) -> Event {
+    let active = Active { about: about(transfer), source: stack("t1"), way: Way::Restore };
+    from("t2", TransferMessage::Active(active))
+}
+
+fn done(transfer: TransferId, held: Held) -> Event {
+    from("t1", TransferMessage::Done(Done { about: about(transfer), held }))
+}
+
+const PHASES: [&str; 8] =
+    ["none", "Awaiting", "Offering", "Committing", "Asking", "Releasing", "Returning", "Losing"];
+
+/// An event, and what it does in which phase.
+type Row<'a> = (&'a str, Event, &'a [(&'a str, &'a str)]);
+
+#[test]
+fn the_table_holds() {
+    let down = |name: &str| Event::SessionDown(stack(name));
+    let nothing = |phase: &str| format!("– → {phase}");
+    // What is not named does nothing.
+    let table: [Row<'_>; 16] = [
+        (
+            "Prepare, the same",
+            prepare(1),
+            &[
+                ("none", "Freeze Freeze:t1 → Awaiting"),
+                ("Awaiting", "Freeze:t1 → Awaiting"),
+                ("Returning", "Thaw Freeze Freeze:t1 → Awaiting"),
+            ],
+        ),
+        (
+            "Prepare, another",
+            prepare(2),
+            &[
+                ("none", "Freeze Freeze:t1 → Awaiting"),
+                ("Awaiting", "Refuse:t1 → Awaiting"),
+                ("Offering", "Refuse:t1 → Offering"),
+                ("Committing", "Refuse:t1 → Committing"),
+                ("Asking", "Refuse:t1 → Asking"),
+                ("Releasing", "Refuse:t1 → Releasing"),
+                ("Returning", "Thaw Freeze Freeze:t1 → Awaiting"),
+                ("Losing", "Refuse:t1 → Losing"),
+            ],
+        ),
+        ("Part", last_part(), &[("Awaiting", "Offer:t2 Part:t2 → Offering")]),
+        (
+            "Abandon",
+            abandon(),
+            &[
+                ("Awaiting", "Aborted:t1 → Returning"),
+                ("Offering", "Abort:t2 Aborted:t1 → Returning"),
+                ("Committing", "Abort:t2 → Asking"),
+            ],
+        ),
+        (
+            "Doubt",
+            doubt(OWN),
+            &[
+                // A number that this machine has not given yet is not its own.
+                ("none", "Freeze Abort:t2 → Asking"),
+                ("Awaiting", "Freeze:t1 → Awaiting"),
+                ("Releasing", "Released:t1 → Releasing"),
+                ("Returning", "Aborted:t1 → Returning"),
+                ("Losing", "Lost:t1 → Losing"),
+            ],
+        ),
+        (
+            "Prepared, the first",
+            prepared(1),
+            &[
+                ("none", "Abort:t2 → none"),
+                ("Offering", "Commit:t2 → Committing"),
+                ("Committing", "Commit:t2 → Committing"),
+                ("Asking", "Abort:t2 → Asking"),
+                ("Returning", "Abort:t2 → Returning"),
+                ("Losing", "Abort:t2 → Losing"),
+            ],
+        ),
+        (
+            "Prepared, another",
+            prepared(2),
+            &[
+                ("none", "Abort:t2 → none"),
+                ("Offering", "Commit:t2 → Committing"),
+                ("Committing", "Abort:t2 → Committing"),
+                ("Asking", "Abort:t2 → Asking"),
+                ("Returning", "Abort:t2 → Returning"),
+                ("Losing", "Abort:t2 → Losing"),
+            ],
+        ),
+        (
+            "Void",
+            void(LEDGER),
+            &[
+                ("Offering", "Aborted:t1 → Returning"),
+                ("Committing", "Aborted:t1 → Returning"),
+                ("Asking", "Aborted:t1 → Returning"),
+            ],
+        ),
+        (
+            "Void out of another ledger",
+            void(Ledger(1)),
+            &[
+                ("Offering", "Aborted:t1 → Returning"),
+                ("Committing", "Lost:t1 → Losing"),
+                ("Asking", "Lost:t1 → Losing"),
+            ],
+        ),
+        (
+            "Active",
+            active(OWN),
+            &[
+                ("none", "Thaw:t2 Released:t1 → Releasing"),
+                ("Committing", "Thaw:t2 Released:t1 → Releasing"),
+                ("Asking", "Thaw:t2 Released:t1 → Releasing"),
+            ],
+        ),
+        (
+            "Done",
+            done(OWN, Held::Here),
+            &[("Releasing", "Settled:t2 → none"), ("Returning", "Thaw:t1 → none"), ("Losing", "End → none")],
+        ),
+        (
+            "Done, and gone",
+            done(OWN, Held::Gone),
+            &[("Releasing", "Settled:t2 → none"), ("Returning", "End → none"), ("Losing", "End → none")],
+        ),
+        (
+            "Done, unknown",
+            done(OWN, Held::Unknown),
+            &[("Releasing", "Settled:t2 → none"), ("Returning", "Thaw → none"), ("Losing", "End → none")],
+        ),
+        (
+            "session with target down",
+            down("t2"),
+            &[("Awaiting", "Aborted:t1 → Returning"), ("Offering", "Abort:t2 Aborted:t1 → Returning")],
+        ),
+        ("session with source down", down("t1"), &[("Awaiting", "Aborted:t1 → Returning")]),
+        (
+            "session with source up",
+            Event::SessionUp(stack("t1")),
+            &[
+                ("Offering", "Offer:t2 Part:t2 → Offering"),
+                ("Committing", "Commit:t2 → Committing"),
+                ("Asking", "Abort:t2 → Asking"),
+                ("Releasing", "Released:t1 → Releasing"),
+                ("Returning", "Aborted:t1 → Returning"),
+                ("Losing", "Lost:t1 → Losing"),
+            ],
+        ),
+    ];
+    for (name, event, cells) in &table {
+        for phase in PHASES {
+            let expected = cells.iter().find(|(p, _)| *p == phase).map(|(_, cell)| (*cell).to_owned());
+            let got = Bench::at(phase, Reach::ControlSocket).cell(event);
+            assert_eq!(got, expected.unwrap_or_else(|| nothing(phase)), "{name} in {phase}");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_patience_in_each_phase() {
+    for (phase, expected) in [
+        ("Awaiting", "Aborted:t1 → Returning"),
+        ("Offering", "Abort:t2 Aborted:t1 → Returning"),
+        ("Committing", "Abort:t2 → Asking"),
+        ("Asking", "End → none"),
+        ("Releasing", "– → none"),
+        ("Returning", "Thaw → none"),
+        ("Losing", "End → none"),
+    ] {
+        let mut bench = Bench::at(phase, Reach::ControlSocket);
+        bench.machine.fire(OWN, Timer::Patience, bench.now);
+        let got = bench.cell(&Event::TimePassed);
+        assert_eq!(got, expected, "{phase}");
+    }
+}
+
+#[test]
+fn an_injected_connection_is_handed_over_without_commit_and_held_again_before_the_target_is_asked() {
+    let mut bench = Bench::at("Offering", Reach::Listener);
+    assert_eq!(bench.words(prepared(1)), ["HandOver"]);
+    assert_eq!(bench.words(abandon()), ["Freeze", "Abort:t2"]);
+    assert_eq!(bench.words(void(LEDGER)), ["Aborted:t1"]);
+    assert_eq!(bench.words(done(OWN, Held::Here)), ["Thaw:t1"]);
+}
+
+#[test]
+fn a_connection_that_cannot_be_handed_over_is_held_until_the_target_has_voided_it() {
+    let not = Event::NotHandedOver { connection: connection(), why: Reason::NoWay.into() };
+    let mut bench = Bench::at("Committing", Reach::Listener);
+    assert_eq!(bench.words(not.clone()), ["Freeze", "Abort:t2"]);
+    assert_eq!(bench.words(not.clone()), [""; 0]);
+    assert_eq!(bench.words(void(LEDGER)), ["Aborted:t1"]);
+    assert_eq!(bench.words(done(OWN, Held::Here)), ["Thaw:t1"]);
+    let mut restoring = Bench::at("Committing", Reach::ControlSocket);
+    assert_eq!(restoring.words(not), [""; 0], "Commit was sent already");
+}
+
+#[test]
+fn what_is_under_way_can_be_seen() {
+    let steps = ["dumping", "offered", "committed", "in-doubt", "moved", "returning", "lost"];
+    for (phase, word) in PHASES.into_iter().skip(1).zip(steps) {
+        let bench = Bench::at(phase, Reach::ControlSocket);
+        let seen = bench.machine.under_way(&connection()).expect("a transfer");
+        assert_eq!((seen.step.word(), seen.source, seen.target), (word, &stack("t1"), &stack("t2")));
+        assert_eq!((bench.machine.begun(), bench.machine.connections().count()), (1, 1));
+    }
+}
+
+#[test]
+fn a_target_that_cannot_take_it_is_refused_with_the_reason() {
+    let refusal = |bench: &mut Bench, event| match bench.tell(event).as_slice() {
+        [Action::Send { message: TransferMessage::Refuse(refuse), .. }] => refuse.why.reason,
+        other => panic!("{other:?}"),
+    };
+    let mut bench = Bench::new(Reach::ControlSocket);
+    assert_eq!(refusal(&mut bench, prepare_to("t9", request(1), 0)), Reason::NotATarget);
+    assert_eq!(refusal(&mut bench, prepare_to("t1", request(1), 0)), Reason::SameStack);
+    assert_eq!(refusal(&mut bench, prepare_to("t3", request(1), 0)), Reason::TargetLost);
+    let mut bench = Bench::new(Reach::Listener);
+    assert_eq!(refusal(&mut bench, prepare_to("t2", request(1), 5)), Reason::NeedsControlSocket);
+    let unable = Abilities { ledger: LEDGER, restores: false, injects: false };
+    for reach in [Reach::Listener, Reach::ControlSocket] {
+        let mut bench = Bench::new(reach);
+        bench.tell(from("t2", TransferMessage::Abilities(unable)));
+        assert_eq!(refusal(&mut bench, prepare(1)), Reason::NoWay);
+    }
+}
+
+#[test]
+fn a_restarted_routing_stack_lets_the_target_say_what_it_decided() {
+    let mut bench = Bench::new(Reach::ControlSocket);
+    assert_eq!(bench.words(doubt(FOREIGN)), ["Freeze", "Abort:t2"]);
+    assert_eq!(bench.words(active(FOREIGN)), ["Thaw:t2", "Released:t1"]);
+    assert_eq!(bench.words(done(FOREIGN, Held::Gone)), ["Settled:t2"]);
+    // Late copies of what was said change nothing.
+    assert_eq!(bench.words(active(FOREIGN)), ["Settled:t2"]);
+    assert_eq!(bench.words(doubt(FOREIGN)), ["Aborted:t1"]);
+
+    let mut bench = Bench::new(Reach::ControlSocket);
+    bench.tell(doubt(FOREIGN));
+    assert_eq!(bench.words(void_of(FOREIGN, LEDGER)), ["Aborted:t1"]);
+    let mut bench = Bench::new(Reach::ControlSocket);
+    bench.tell(doubt(FOREIGN));
+    assert_eq!(bench.words(void_of(FOREIGN, Ledger(1))), ["Lost:t1"]);
+}
+
+#[test]
+fn who_loses_the_address_forgets_and_later_asks_the_target_about_its_own_transfers_too() {
+    let mut bench = Bench::at("Committing", Reach::ControlSocket);
+    assert_eq!(bench.words(Event::Yields(dvipa())), ["Thaw"]);
+    bench.tell(Event::Owns { dvipa: dvipa(), epoch: EPOCH });
+    assert_eq!(bench.words(doubt(OWN)), ["Freeze", "Abort:t2"]);
+}
+
+#[test]
+fn parts_that_do_not_fit_together_end_the_transfer() {
+    let mut bench = Bench::at("Awaiting", Reach::ControlSocket);
+    let bad = Part { of: 0, ..part(OWN) };
+    assert_eq!(bench.words(from("t1", TransferMessage::Part(bad))), ["Aborted:t1"]);
+}
+
+#[test]
+fn strangers_change_nothing() {
+    for phase in &PHASES[1..] {
+        let mut bench = Bench::at(phase, Reach::ControlSocket);
+        for event in [
+            last_part(),
+            abandon(),
+            doubt(OWN),
+            done(OWN, Held::Gone),
+            prepared(1),
+            void(LEDGER),
+            active(OWN),
+        ] {
+            let Event::Received { message, .. } = event else { panic!("{event:?}") };
+            assert_eq!(bench.cell(&from("t3", message)), format!("– → {phase}"));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Everything that can happen, for small bounds: the model checker visits every state that the [`World`] can reach, in
+//! whatever order things happen, and asks each the same as the walks do.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use stateright::{Checker, Model, Property};
+
+use super::world::{Choice, World};
+use super::{Fault, Settings};
+
+/// A state, known by the hash of all but the hour.
+#[derive(Clone, Debug)]
+struct State {
+    world: World,
+    fingerprint: u64,
+}
+
+impl From<World> for State {
+    fn from(world: World) -> Self {
+        let mut hasher = DefaultHasher::new();
+        world.hash(&mut hasher);
+        Self { world, fingerprint: hasher.finish() }
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+const ONE_OWNER: &str = "one owner, and nothing that a client could notice";
+const SETTLES: &str = "from here everything settles";
+const MOVES: &str = "the connection moves";
+
+/// The world as a model.
+struct Bounded(Settings);
+
+impl Model for Bounded {
+    type State = State;
+    type Action = Choice;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![World::new(self.0).into()]
+    }
+
+    fn actions(&self, State { world, .. }: &State, choices: &mut Vec<Choice>) {
+        if world.wrong.is_none() {
+            choices.extend(world.choices());
+        }
+    }
+
+    fn next_state(&self, State { world, .. }: &State, choice: Choice) -> Option<State> {
+        let mut next = world.clone();
+        next.apply(&choice);
+        Some(next.into())
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ONE_OWNER, |_, State { world, .. }: &State| world.wrong.is_none()),
+            Property::always(SETTLES, |_, State { world, .. }: &State| world.settle().is_ok()),
+            Property::sometimes(MOVES, |_, State { world, .. }: &State| {
+                world.hosts[1].slots[0].owns() && world.hosts[1].is_quiet()
+            }),
+        ]
+    }
+}
+
+/// One connection, two hosts, one transfer.
+fn bounds() -> Settings {
+    Settings {
+        hosts: 2,
+        flows: 1,
+        bytes: 1,
+        packets: 0,
+        asks: 1,
+        copies: false,
+        gives_last: false,
+        kills: 0,
+        mortal: None,
+        hosts_crash: false,
+        breaks: false,
+        cancels: false,
+        impatient: false,
+        listener: None,
+        fault: None,
+    }
+}
+
+/// Visits everything. What is wrong, if anything: the shortest way there.
+fn visit(settings: Settings) -> Result<usize, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let checker = Bounded(settings).checker().threads(threads).spawn_bfs().join();
+    for promise in [ONE_OWNER, SETTLES] {
+        if let Some(path) = checker.discovery(promise) {
+            let end = &path.last_state().world;
+            let wrong = end.wrong.clone().or_else(|| end.settle().err()).unwrap_or_default();
+            let steps: Vec<_> = path.into_actions().iter().map(|step| format!("  {step:?}")).collect();
+            return Err(format!("{settings:?}\n{promise}: {wrong}\n{}", steps.join("\n")));
+        }
+    }
+    assert!(checker.discovery(MOVES).is_some(), "nothing moves: {settings:?}");
+    Ok(checker.unique_state_count())
+}
+
+fn every_order_ends_well(settings: Settings) {
+    match visit(settings) {
+        Ok(states) => println!("{states} states"),
+        Err(wrong) => panic!("{wrong}"),
+    }
+}
+
+#[test]
+fn a_transfer_ends_well_in_whatever_order_messages_arrive_or_are_lost() {
+    every_order_ends_well(bounds());
+}
+
+#[test]
+fn an_injection_ends_well_in_whatever_order_messages_and_packets_arrive_or_are_lost() {
+    every_order_ends_well(Settings { listener: Some(1), packets: 1, ..bounds() });
+}
+
+#[test]
+fn a_transfer_ends_well_when_the_routing_stack_dies_at_any_step() {
+    every_order_ends_well(Settings { kills: 1, mortal: Some(None), ..bounds() });
+}
+
+#[test]
+fn a_transfer_ends_well_when_the_source_agent_dies_at_any_step() {
+    every_order_ends_well(Settings { kills: 1, mortal: Some(Some(0)), ..bounds() });
+}
+
+#[test]
+fn a_transfer_ends_well_when_the_target_agent_dies_at_any_step() {
+    every_order_ends_well(Settings { kills: 1, mortal: Some(Some(1)), ..bounds() });
+}
+
+#[test]
+fn a_source_that_thaws_without_asking_is_found() {
+    let wrong = visit(Settings { fault: Some(Fault::ThawOnTimeOut), ..bounds() });
+    assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
+}

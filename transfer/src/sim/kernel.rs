@@ -1,0 +1,107 @@
+//! One host's kernel, as far as connections that move can see it: sockets with repair mode, the map of connections whose
+//! packets are kept away, and who holds which descriptor.
+//!
+//! Bytes are known by their place in the stream, so that a socket is a few numbers.
+
+/// A packet from the client, and what the client has received. Only a routing node makes packets of several bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Packet {
+    /// The byte's place; `None`: a bare ACK.
+    pub(super) byte: Option<u8>,
+    /// How many bytes follow it.
+    pub(super) more: u8,
+    /// How many of the server's bytes the client has.
+    pub(super) ack: u8,
+}
+
+/// A socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Socket {
+    /// Repair mode: system calls fail, closing is silent. Packets that get here are still answered!
+    pub(super) repair: bool,
+    /// The agent has a descriptor.
+    pub(super) by_agent: bool,
+    /// An application has one.
+    pub(super) by_application: bool,
+    /// How many of the client's bytes are in.
+    pub(super) received: u8,
+    /// How many of them the application has read.
+    pub(super) read: u8,
+    /// How many bytes the application has written.
+    pub(super) written: u8,
+    /// How many of those the client has acknowledged.
+    pub(super) acknowledged: u8,
+}
+
+/// What the host does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Kept away by the map.
+    Dropped,
+    /// There is no such socket: RST.
+    Reset,
+    /// The socket took it.
+    Taken,
+    /// The socket was told that bytes have arrived which it has not sent.
+    Absurd,
+}
+
+/// One connection in one kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Slot {
+    pub(super) socket: Option<Socket>,
+    /// The map says that no packet of the connection gets in.
+    pub(super) shut: bool,
+}
+
+impl Socket {
+    /// A socket in repair mode with these numbers, held by the agent.
+    pub(super) fn restored(dump: &[u8]) -> Option<Self> {
+        let [received, read, written, acknowledged] = *dump else { return None };
+        let (repair, by_agent, by_application) = (true, true, false);
+        Some(Self { repair, by_agent, by_application, received, read, written, acknowledged })
+    }
+
+    pub(super) fn dump(&self) -> Vec<u8> {
+        vec![self.received, self.read, self.written, self.acknowledged]
+    }
+
+    fn take(&mut self, packet: Packet) -> Fate {
+        if packet.ack > self.written {
+            return Fate::Absurd;
+        }
+        self.acknowledged = self.acknowledged.max(packet.ack);
+        if packet.byte == Some(self.received) {
+            self.received += 1 + packet.more;
+        }
+        Fate::Taken
+    }
+}
+
+impl Slot {
+    /// A packet arrives.
+    pub(super) fn arrive(&mut self, packet: Packet) -> Fate {
+        match &mut self.socket {
+            _ if self.shut => Fate::Dropped,
+            None => Fate::Reset,
+            Some(socket) => socket.take(packet),
+        }
+    }
+
+    /// Talks to the client and lets an application work.
+    pub(super) fn owns(&self) -> bool {
+        self.socket.is_some_and(|socket| !socket.repair) && !self.shut
+    }
+
+    /// The agent's process is gone, and its descriptors with it. `true`: the kernel has told the client.
+    pub(super) fn agent_died(&mut self) -> bool {
+        let Some(socket) = &mut self.socket else { return false };
+        socket.by_agent = false;
+        if socket.by_application {
+            return false;
+        }
+        let told = !socket.repair;
+        self.socket = None;
+        told
+    }
+}

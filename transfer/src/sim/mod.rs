@@ -1,0 +1,240 @@
+//! The three machines among hosts, clients and a network, with everything that can go wrong.
+//!
+//! A [`World`] knows what can happen next ([`Choice`]), whatever the order: messages arrive at any time, in any order, more
+//! than once or never; packets too; timers fire however early; any process dies between any two of its deeds, hosts die.
+//! Two ways to go through it: along random walks, far (here), and everywhere, but near ([`exhaustive`]).
+//!
+//! After each step there is at most one owner and nothing is broken that a client could notice. At any moment, if the
+//! faults ended here, everything would [settle](World::settle): one owner, the CRT points at it, both streams are whole,
+//! nothing is left behind.
+
+mod choices;
+mod exhaustive;
+mod host;
+mod kernel;
+mod node;
+mod random;
+mod settle;
+mod world;
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use random::Random;
+use world::{Choice, World};
+
+/// Walks of the ordinary test run.
+const SEEDS: u64 = 3_000;
+/// Steps of a walk.
+const STEPS: usize = 400;
+
+/// A fault that is built in on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Fault {
+    /// A source thaws because time has passed.
+    ThawOnTimeOut,
+    /// Hosts keep no packets away from frozen and departed connections.
+    NothingShut,
+    /// Targets do not note what they decide.
+    NothingNoted,
+}
+
+/// How large the world is, and what may go wrong in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Settings {
+    hosts: usize,
+    /// Connections.
+    flows: usize,
+    /// How many bytes each client sends.
+    bytes: u8,
+    /// How many packets may be under way to hosts.
+    packets: usize,
+    /// How many transfers are asked for.
+    asks: usize,
+    /// Messages and packets that have arrived may arrive again, and timers fire while answers are under way. Otherwise
+    /// each arrives once or is lost.
+    copies: bool,
+    /// Applications may give their last descriptor away.
+    gives_last: bool,
+    /// How many processes die.
+    kills: usize,
+    /// Which one, if only one may: the routing node (`None`) or a host's agent.
+    mortal: Option<Option<usize>>,
+    /// Hosts may die as a whole.
+    hosts_crash: bool,
+    /// Sessions may break without a death.
+    breaks: bool,
+    /// Applications may take requests back.
+    cancels: bool,
+    /// Patience may end at any time.
+    impatient: bool,
+    /// A host without control socket.
+    listener: Option<usize>,
+    fault: Option<Fault>,
+}
+
+/// The clock stands: timers fire when the walk says so.
+fn now() -> Instant {
+    static NOW: OnceLock<Instant> = OnceLock::new();
+    *NOW.get_or_init(Instant::now)
+}
+
+/// The world of a seed.
+fn settings(seed: u64, fault: Option<Fault>) -> Settings {
+    let mut random = Random::new(seed ^ 0xA5A5);
+    let hosts = 2 + random.below(2);
+    Settings {
+        hosts,
+        flows: 1 + random.below(2),
+        bytes: 6,
+        packets: 4,
+        asks: 1 + random.below(5),
+        copies: true,
+        gives_last: true,
+        kills: random.below(4),
+        mortal: None,
+        hosts_crash: random.below(4) == 0,
+        breaks: random.below(2) == 0,
+        cancels: random.below(3) == 0,
+        impatient: random.below(2) == 0,
+        listener: [None, Some(hosts - 1)][random.below(2)],
+        fault,
+    }
+}
+
+/// One of the choices, each kind about as often; messages and packets are often gone when they have arrived.
+fn pick(choices: &[Choice], random: &mut Random) -> Choice {
+    let kind = |choice: &Choice| match choice {
+        Choice::Act(_) | Choice::NodeActs => 100,
+        Choice::Deliver(_) => 60,
+        Choice::Arrive(_) | Choice::ServerSends { .. } | Choice::Serve { .. } => 20,
+        Choice::ClientSends { .. } | Choice::Answer { .. } | Choice::Ask { .. } => 15,
+        Choice::StartAgent(_) | Choice::StartNode | Choice::Session(_) => 15,
+        Choice::Lose(_) | Choice::Miss(_) => 4,
+        Choice::SourceTimer(..) | Choice::TargetTimer(..) | Choice::NodeTimer(..) => 4,
+        Choice::Cancel { .. } | Choice::Break(_) => 2,
+        Choice::KillAgent(_) | Choice::KillNode | Choice::CrashHost(_) => 2,
+    };
+    let total: usize = choices.iter().map(kind).sum();
+    let mut at = random.below(total);
+    for choice in choices {
+        match at.checked_sub(kind(choice)) {
+            Some(rest) => at = rest,
+            None => return choice.clone(),
+        }
+    }
+    choices[0].clone()
+}
+
+/// The walk of a seed: what happened, and what is wrong, if anything.
+fn walk(seed: u64, fault: Option<Fault>) -> (Vec<Choice>, Result<World, String>) {
+    let mut random = Random::new(seed);
+    let mut world = World::new(settings(seed, fault));
+    let mut history = Vec::new();
+    for _ in 0..STEPS {
+        let choice = pick(&world.choices(), &mut random);
+        world.apply(&choice);
+        let used = match &choice {
+            Choice::Deliver(mail) if random.below(4) > 0 => Some(Choice::Lose(mail.clone())),
+            Choice::Arrive(packet) if random.below(4) > 0 => Some(Choice::Miss(*packet)),
+            _ => None,
+        };
+        history.push(choice);
+        if let Some(used) = used {
+            world.apply(&used);
+            history.push(used);
+        }
+        if let Some(wrong) = world.wrong.take() {
+            return (history, Err(wrong));
+        }
+    }
+    let end = world.settle();
+    (history, end.map(|()| world))
+}
+
+fn replay(seed: u64, fault: Option<Fault>, history: &[Choice]) -> Result<(), String> {
+    let mut world = World::new(settings(seed, fault));
+    for choice in history {
+        // What can't happen any more, because something before it was left out, does not.
+        let possible = matches!(choice, Choice::Lose(_)) || world.choices().contains(choice);
+        if possible {
+            world.apply(choice);
+        }
+        if let Some(wrong) = world.wrong.take() {
+            return Err(wrong);
+        }
+    }
+    world.settle()
+}
+
+/// The shortest part of a history that fails still.
+fn shortest(seed: u64, fault: Option<Fault>, mut history: Vec<Choice>) -> Vec<Choice> {
+    let mut piece = history.len().div_ceil(2);
+    while piece > 0 {
+        let mut at = 0;
+        while at < history.len() {
+            let mut without = history.clone();
+            without.drain(at..(at + piece).min(history.len()));
+            if replay(seed, fault, &without).is_err() {
+                history = without;
+            } else {
+                at += piece;
+            }
+        }
+        piece /= 2;
+    }
+    history
+}
+
+/// What is to be printed of a seed that fails.
+fn check(seed: u64, fault: Option<Fault>) -> Result<World, String> {
+    let (history, outcome) = walk(seed, fault);
+    outcome.map_err(|first| {
+        let history = shortest(seed, fault, history);
+        let wrong = replay(seed, fault, &history).err().unwrap_or(first);
+        let lines: Vec<String> = history.iter().map(|choice| format!("  {choice:?}")).collect();
+        format!("seed {seed}: {wrong}\nshortest history:\n{}", lines.join("\n"))
+    })
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+/// C5, C8, C9, C11: whoever dies and whatever is lost, doubled, late or early, a connection has one owner and its streams
+/// are whole. `BATON_SEED=n` runs one seed, `BATON_SEEDS=n` so many.
+#[test]
+fn a_connection_has_one_owner_whatever_fails() {
+    let seeds = match variable("BATON_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("BATON_SEEDS").unwrap_or(SEEDS),
+    };
+    let all = seeds.clone();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let run = |i: usize| -> Result<usize, String> {
+        let mut moved = 0;
+        for seed in all.clone().skip(i).step_by(threads) {
+            let world = check(seed, None)?;
+            moved += usize::from((1..world.hosts.len()).any(|host| world.hosts[host].slots[0].owns()));
+        }
+        Ok(moved)
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let run = &run;
+        let all: Vec<_> = (0..threads).map(|i| scope.spawn(move || run(i))).collect();
+        all.into_iter().map(|thread| thread.join().expect("a walk panicked")).collect()
+    });
+    let failures: Vec<_> = results.iter().filter_map(|r| r.as_ref().err().cloned()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    // The walks are about transfers that happen, too.
+    let moved: usize = results.iter().flatten().sum();
+    assert!(seeds.clone().count() < 100 || moved > seeds.count() / 5, "only {moved} moved");
+}
+
+#[test]
+fn faults_that_are_built_in_are_found() {
+    for fault in [Fault::ThawOnTimeOut, Fault::NothingShut, Fault::NothingNoted] {
+        let found = (0..SEEDS).find(|seed| walk(*seed, Some(fault)).1.is_err());
+        assert!(found.is_some(), "{fault:?} was not found");
+    }
+}

@@ -1,0 +1,127 @@
+//! When the faults have ended: does everything come to a good end?
+
+use super::world::{Choice, World};
+
+/// Rounds after which a world that has not settled never will.
+const ROUNDS: usize = 60;
+/// Rounds without patience ending: what is only slow gets its time.
+const CALM: usize = 4;
+
+impl World {
+    /// Runs on without further faults until nothing is left to do.
+    ///
+    /// # Errors
+    /// What has not come to a good end: a connection with no owner or two, a stream that stops, something left behind.
+    pub(super) fn settle(&self) -> Result<(), String> {
+        let mut world = self.clone();
+        world.settings.asks = 0;
+        let mut wrong = String::new();
+        for round in 0..ROUNDS {
+            world.round(round % CALM == CALM - 1);
+            if let Some(wrong) = world.wrong {
+                return Err(wrong);
+            }
+            match world.is_settled() {
+                Ok(()) => return Ok(()),
+                Err(unsettled) => wrong = unsettled,
+            }
+        }
+        Err(format!("does not settle: {wrong}"))
+    }
+
+    /// Everybody does once what he can.
+    fn round(&mut self, patience_ends: bool) {
+        self.run_deeds();
+        for choice in self.restarts() {
+            self.apply(&choice);
+            self.run_deeds();
+        }
+        for mail in std::mem::take(&mut self.mail) {
+            self.apply(&Choice::Deliver(mail));
+            self.run_deeds();
+        }
+        for host in 0..self.hosts.len() {
+            for transfer in self.hosts[host].offers() {
+                self.apply(&Choice::Answer { host, transfer, accept: true });
+                self.run_deeds();
+            }
+        }
+        self.talk();
+        self.settings.impatient = patience_ends;
+        for choice in self.timers() {
+            self.apply(&choice);
+            self.run_deeds();
+        }
+    }
+
+    fn restarts(&self) -> Vec<Choice> {
+        let mut choices = Vec::new();
+        if self.node.is_none() {
+            choices.push(Choice::StartNode);
+        }
+        for (host, state) in self.hosts.iter().enumerate() {
+            if state.agent.is_none() {
+                choices.push(Choice::StartAgent(host));
+            }
+            if !self.sessions[host] || self.node.is_none() {
+                choices.push(Choice::Session(host));
+            }
+        }
+        choices
+    }
+
+    /// Clients send, packets arrive, applications answer, hosts send.
+    fn talk(&mut self) {
+        for flow in 0..self.clients.len() {
+            let client = self.clients[flow];
+            let next = (client.acknowledged < self.settings.bytes).then_some(client.acknowledged);
+            self.apply(&Choice::ClientSends { flow, byte: next });
+        }
+        for packet in std::mem::take(&mut self.packets) {
+            self.apply(&Choice::Arrive(packet));
+            self.run_deeds();
+        }
+        for choice in self.streams() {
+            if !matches!(choice, Choice::ClientSends { .. }) {
+                self.apply(&choice);
+            }
+        }
+    }
+
+    fn is_settled(&self) -> Result<(), String> {
+        for (flow, client) in self.clients.iter().enumerate() {
+            let owners: Vec<_> =
+                (0..self.hosts.len()).filter(|h| self.hosts[*h].slots[flow].owns()).collect();
+            let entry = self.node.as_ref().and_then(|node| node.crt[flow].as_ref());
+            match owners.as_slice() {
+                [] if self.may_be_lost[flow] => {}
+                [owner] => {
+                    let done =
+                        client.acknowledged == self.settings.bytes && client.received == self.settings.bytes;
+                    // A packet to a host that died may have taken what it acknowledged along.
+                    if !done && !self.may_be_lost[flow] {
+                        return Err(format!(
+                            "connection {flow}: {client:?} at {:?}, {entry:?}, under way {:?}",
+                            self.hosts[*owner], self.packets
+                        ));
+                    }
+                    let points = entry.is_some_and(|e| e.owner == *owner && !e.frozen && e.handoff.is_none());
+                    if !points {
+                        return Err(format!("connection {flow}: it is at {owner}, the CRT says {entry:?}"));
+                    }
+                }
+                owners => return Err(format!("connection {flow}: its owners are {owners:?}")),
+            }
+            if entry.is_some_and(|entry| entry.frozen) {
+                return Err(format!("connection {flow}: frozen for ever"));
+            }
+        }
+        if let Some(host) = self.hosts.iter().find(|host| !host.is_quiet()) {
+            return Err(format!("something is left at {}: {host:?}", host.name));
+        }
+        match &self.node {
+            Some(node) if node.machine.next_deadline().is_none() => Ok(()),
+            node => Err(format!("something is left at the routing node: {node:?}")),
+        }
+    }
+}

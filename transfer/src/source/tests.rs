@@ -1,0 +1,205 @@
+use model::transfer::{Aborted, Consent, Lost, Released, Way};
+
+use super::*;
+use crate::fixture::*;
+
+struct Bench {
+    machine: Source,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self { machine: Source::new(100), now: Instant::now() };
+        bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
+        bench
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        let _ = self.machine.handle(event, self.now);
+        std::iter::from_fn(|| self.machine.poll()).collect()
+    }
+
+    fn words(&mut self, event: Event) -> Vec<String> {
+        self.tell(event)
+            .iter()
+            .map(|action| match action {
+                Action::Send { message, .. } => message.word().to_owned(),
+                other => word(other),
+            })
+            .collect()
+    }
+
+    /// A machine with one transfer in this phase.
+    fn at(phase: &str) -> Self {
+        let mut bench = Self::new();
+        let events = [Event::Asked(ask()), freeze(request(1), OWN), dumped()];
+        let steps = ["none", "Asking", "Dumping", "InDoubt"].iter().position(|p| *p == phase);
+        for event in events.into_iter().take(steps.expect("a phase")) {
+            bench.tell(event);
+        }
+        if phase == "InDoubt" {
+            assert!(bench.machine.speaks_for(&connection()));
+        }
+        bench
+    }
+
+    fn cell(phase: &str, event: &Event) -> String {
+        let mut bench = Self::at(phase);
+        let words = bench.words(event.clone());
+        cell(&words, bench.machine.transfers.get(&connection()))
+    }
+}
+
+fn ask() -> Ask {
+    Ask {
+        connection: connection(),
+        target: stack("t2"),
+        job: None,
+        consent: Consent::Asked,
+        application: b"state".to_vec(),
+    }
+}
+
+fn received(message: TransferMessage) -> Event {
+    Event::Received { from: stack("rt1"), message }
+}
+
+fn freeze(request: Request, transfer: TransferId) -> Event {
+    let freeze = Freeze { about: about(transfer), request, way: Way::Restore, ledger: LEDGER };
+    received(TransferMessage::Freeze(freeze))
+}
+
+fn dumped() -> Event {
+    Event::Dumped { connection: connection(), socket: b"socket".to_vec() }
+}
+
+fn refuse() -> Event {
+    let connection = WireConnection(connection());
+    let why = Reason::NotATarget.into();
+    received(TransferMessage::Refuse(Refuse { connection, epoch: EPOCH, request: request(1), why }))
+}
+
+fn aborted() -> Event {
+    received(TransferMessage::Aborted(Aborted { about: about(OWN), why: Reason::Rejected.into() }))
+}
+
+#[test]
+fn the_table_holds() {
+    let not_dumped = Event::NotDumped { connection: connection(), why: Reason::NotDumped.into() };
+    let released = received(TransferMessage::Released(Released { about: about(OWN) }));
+    let lost = received(TransferMessage::Lost(Lost { about: about(OWN) }));
+    let owner = Event::Owner { dvipa: dvipa(), owner: owner() };
+    let phases = ["none", "Asking", "Dumping", "InDoubt"];
+    let table: [(&str, Event, [&str; 4]); 11] = [
+        ("Asked", Event::Asked(ask()), ["Prepare → Asking", "– → Asking", "– → Dumping", "– → InDoubt"]),
+        (
+            "Cancelled",
+            Event::Cancelled(connection()),
+            ["– → none", "Failed → none", "Thaw Abandon Failed → none", "Abandon → InDoubt"],
+        ),
+        ("Refuse", refuse(), ["– → none", "Failed → none", "– → Dumping", "– → InDoubt"]),
+        (
+            "Freeze of its own",
+            freeze(request(1), OWN),
+            ["Abandon → none", "Freeze Dump → Dumping", "– → Dumping", "Part → InDoubt"],
+        ),
+        (
+            "Freeze of another",
+            freeze(request(9), FOREIGN),
+            ["Abandon → none", "Abandon → Asking", "Abandon → Dumping", "Abandon → InDoubt"],
+        ),
+        ("Dumped", dumped(), ["– → none", "– → Asking", "Part → InDoubt", "– → InDoubt"]),
+        ("NotDumped", not_dumped, ["– → none", "– → Asking", "Thaw Abandon Failed → none", "– → InDoubt"]),
+        (
+            "Released",
+            released,
+            ["Done → none", "Done → Asking", "Done → Dumping", "Discard Moved Done → none"],
+        ),
+        (
+            "Aborted",
+            aborted(),
+            ["Done → none", "Done → Asking", "Thaw Failed Done → none", "Thaw Failed Done → none"],
+        ),
+        ("Lost", lost, ["Done → none", "Done → Asking", "Done → Dumping", "Discard Failed Done → none"]),
+        ("new owner", owner, ["– → none", "Prepare → Asking", "– → Dumping", "Doubt → InDoubt"]),
+    ];
+    for (name, event, cells) in &table {
+        for (phase, expected) in phases.iter().zip(cells) {
+            assert_eq!(Bench::cell(phase, event), *expected, "{name} in {phase}");
+        }
+    }
+}
+
+#[test]
+fn timers_say_it_again_and_end_the_patience() {
+    let mut asking = Bench::at("Asking");
+    asking.now += limits::REPEAT;
+    assert_eq!(asking.words(Event::TimePassed), ["Prepare"]);
+    asking.now += limits::ANSWER;
+    assert_eq!(asking.words(Event::TimePassed), ["Prepare", "Failed"]);
+    assert_eq!(asking.machine.next_deadline(), None);
+
+    let mut in_doubt = Bench::at("InDoubt");
+    in_doubt.now += limits::REPEAT;
+    assert_eq!(in_doubt.words(Event::TimePassed), ["Doubt"]);
+    in_doubt.now += limits::IN_DOUBT;
+    assert_eq!(in_doubt.words(Event::TimePassed), ["Doubt", "Discard", "Failed", "Done"]);
+    assert_eq!(in_doubt.machine.next_deadline(), None);
+    assert_eq!(Bench::at("Dumping").machine.next_deadline(), None);
+}
+
+#[test]
+fn a_clock_that_goes_backwards_only_delays() {
+    let mut bench = Bench::at("InDoubt");
+    bench.now -= limits::IN_DOUBT;
+    assert!(bench.tell(Event::TimePassed).is_empty());
+}
+
+#[test]
+fn words_of_another_epoch_or_of_another_stack_are_void() {
+    let mut bench = Bench::at("InDoubt");
+    let old = About { epoch: Epoch(EPOCH.0 - 1), ..about(OWN) };
+    let message = TransferMessage::Aborted(Aborted { about: old, why: Reason::TimedOut.into() });
+    assert!(bench.tell(received(message)).is_empty());
+    let message = TransferMessage::Aborted(Aborted { about: about(OWN), why: Reason::TimedOut.into() });
+    assert!(bench.tell(Event::Received { from: stack("rt2"), message }).is_empty());
+    assert!(bench.machine.speaks_for(&connection()));
+}
+
+#[test]
+fn what_was_sent_to_nobody_thaws_when_the_routing_stack_is_another() {
+    let mut bench = Bench::at("Dumping");
+    let owner = Some(Owner { stack: stack("rt2"), epoch: Epoch(EPOCH.0 + 1) });
+    bench.tell(Event::Owner { dvipa: dvipa(), owner });
+    assert_eq!(bench.words(dumped()), ["Thaw", "Abandon", "Failed"]);
+}
+
+#[test]
+fn an_inherited_connection_asks_for_its_outcome_and_thaws_only_if_its_socket_lives() {
+    for (alive, expected) in [(true, ["Thaw", "Failed", "Done"]), (false, ["Discard", "Failed", "Done"])] {
+        let mut bench = Bench { machine: Source::new(101), now: Instant::now() };
+        let note = Note {
+            connection: connection(),
+            transfer: OWN,
+            target: stack("t2"),
+            ledger: LEDGER,
+            way: Way::Restore,
+        };
+        assert!(bench.words(Event::Inherited { note, alive }).is_empty());
+        assert_eq!(bench.words(Event::Owner { dvipa: dvipa(), owner: owner() }), ["Doubt"]);
+        // The dump died with the former run: the routing stack learns that it need not wait.
+        assert_eq!(bench.words(freeze(request(1), OWN)), ["Abandon"]);
+        assert_eq!(bench.words(aborted()), expected);
+    }
+}
+
+#[test]
+fn too_much_state_is_refused_before_anything_happens() {
+    let mut bench = Bench::new();
+    let application = vec![0; model::transfer::MAX_APPLICATION_BYTES + 1];
+    let refused = bench.machine.handle(Event::Asked(Ask { application, ..ask() }), bench.now);
+    assert_eq!(refused, Err(Reason::TooLarge));
+    bench.tell(Event::Owner { dvipa: dvipa(), owner: None });
+    assert_eq!(bench.machine.handle(Event::Asked(ask()), bench.now), Err(Reason::NoRoutingStack));
+}

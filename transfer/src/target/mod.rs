@@ -1,0 +1,284 @@
+//! The target's part: restore silently, and decide.
+//!
+//! Pure: [`Target::handle`] takes an event and the time, [`Target::poll`] gives what is to be done,
+//! [`Target::next_deadline`] says when [`Event::TimePassed`] is due. Until it activates it may void a transfer at any
+//! time; afterwards it says Active until everybody knows.
+//!
+//! | event | none | Collecting | Asked | Preparing | Prepared | Passing | Activating | Active | Barring |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | Offer | *Collecting*, or Void | – | – | – | Prepared | – | – | Active | – |
+//! | Part (the last) | – | ask; *Asked*, or *prepare* | – | – | – | – | – | – | – |
+//! | Accepted | – | – | *prepare* | – | – | – | – | – | – |
+//! | Rejected | – | – | *void* | – | – | – | – | – | – |
+//! | ApplicationGone | – | – | *void* | *void* | *void* | – | – | – | – |
+//! | Ready | – | – | – | Prepared; *Prepared* | – | – | – | – | – |
+//! | NotReady | – | – | – | *void* | – | – | – | – | – |
+//! | Commit (this preparation) | Void | – | – | – | pass; *Passing* | – | – | Active | – |
+//! | Passed | – | – | – | – | – | activate; *Activating* | – | – | – |
+//! | NotPassed | – | – | – | – | – | *void* | – | – | – |
+//! | Activated | – | – | – | – | – | – | Active; *Active* | – | – |
+//! | Made | – | – | – | Active; *Active* | Active; *Active* | – | – | – | Active; *Active* |
+//! | Abort | Void | *void* | *void* | *void* | *void* | – | – | Active | – |
+//! | Barred | – | – | – | – | – | – | – | – | Active; *Active*, or *void* |
+//! | Settled | – | – | – | – | – | – | – | forget; *none* | – |
+//! | new owner | – | – | – | – | Prepared | – | – | Active | – |
+//! | Repeat fires | – | – | – | – | Prepared | – | – | Active | – |
+//! | Patience fires | – | *void* | *void* | – | *void* | – | – | forget; *none* | – |
+//!
+//! *prepare*: restore, or admit; *Preparing*. *void*: discard, Void; *none*; where packets may make the connection: bar
+//! first; *Barring*. Preparing, Passing, Activating and Barring have no timer: whoever does these always answers.
+
+mod event;
+mod phases;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use model::codec::WireConnection;
+use model::transfer::{
+    Abilities, About, Collector, Consent, Ledger, Parcel, Preparation, Reason, TransferId, TransferMessage,
+    Void, Way, Why,
+};
+use model::{Connection, Dvipa, StackName};
+
+pub use event::{Action, Event, Note, Standing};
+
+use crate::Owner;
+use crate::closed::Closed;
+use crate::limits;
+use crate::owners::Owners;
+use crate::timers::{Timer, Timers};
+
+/// How far a transfer is.
+#[derive(Clone, Debug, Hash)]
+enum Phase {
+    /// The parts come in.
+    Collecting(Collector),
+    /// The application thinks about it.
+    Asked { socket: Vec<u8> },
+    /// The socket is being restored, or the packets admitted.
+    Preparing(Preparation),
+    /// Ready: this preparation may be committed, once.
+    Prepared(Preparation),
+    /// The application is given the silent socket.
+    Passing,
+    /// The decision is being noted.
+    Activating,
+    /// The connection is here; not everybody knows.
+    Active,
+    /// Packets are kept from making the connection; perhaps one has.
+    Barring(Why),
+}
+
+/// A transfer to this host.
+#[derive(Clone, Debug, Hash)]
+struct Entry {
+    note: Note,
+    consent: Consent,
+    job: Option<String>,
+    /// What the application is told when it is passed a connection that it was not asked about.
+    application: Vec<u8>,
+    phase: Phase,
+}
+
+/// The target's machine: all connections that come to this host.
+#[derive(Clone, Debug, Hash)]
+pub struct Target {
+    incarnation: u64,
+    abilities: Abilities,
+    prepared: u64,
+    owners: Owners,
+    entries: BTreeMap<TransferId, Entry>,
+    by_connection: BTreeMap<Connection, TransferId>,
+    /// What was voided, so that a late Offer does not revive it.
+    closed: Closed,
+    timers: Timers<TransferId>,
+    actions: VecDeque<Action>,
+}
+
+impl Target {
+    /// A machine without transfers. `incarnation` differs each time the agent starts.
+    pub fn new(incarnation: u64, abilities: Abilities) -> Self {
+        Self {
+            incarnation,
+            abilities,
+            prepared: 0,
+            owners: Owners::default(),
+            entries: BTreeMap::new(),
+            by_connection: BTreeMap::new(),
+            closed: Closed::default(),
+            timers: Timers::default(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what has happened.
+    ///
+    /// # Errors
+    /// Why the event was not followed: to be counted.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Result<(), Reason> {
+        match event {
+            Event::Owner { dvipa, owner } => {
+                self.owner(dvipa, owner, now);
+                Ok(())
+            }
+            Event::Received { from, message } => self.received(&from, message, now),
+            Event::Accepted(transfer) => self.accepted(transfer),
+            Event::Rejected { transfer, said } => self.rejected(transfer, &said),
+            Event::ApplicationGone(transfer) => self.application_gone(transfer),
+            Event::Ready(transfer) => self.ready(transfer, now),
+            Event::NotReady { transfer, why } => self.not_ready(transfer, why),
+            Event::Passed(transfer) => self.passed(transfer),
+            Event::NotPassed(transfer) => self.not_passed(transfer),
+            Event::Activated(transfer) => self.activated(transfer, now),
+            Event::Made(transfer) => self.made(transfer, now),
+            Event::Barred { transfer, made } => self.barred(transfer, made, now),
+            Event::Inherited { note, standing } => {
+                self.inherited(note, standing, now);
+                Ok(())
+            }
+            Event::TimePassed => {
+                while let Some((transfer, timer)) = self.timers.pop(now) {
+                    self.fire(transfer, timer, now);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The next thing to do, if there is one.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::TimePassed`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The connection is on its way here and not active: this machine, not NEWCONN and TERMCONN, tells the routing stack
+    /// about it.
+    pub fn speaks_for(&self, connection: &Connection) -> bool {
+        self.phase_of(connection).is_some_and(|phase| !matches!(phase, Phase::Active))
+    }
+
+    /// The connection has come here, and not everybody knows yet: it can't move on before.
+    pub fn unsettled(&self, connection: &Connection) -> bool {
+        self.phase_of(connection).is_some()
+    }
+
+    /// The timers that may fire at any time without loss; forgetting is not among them.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> Vec<(TransferId, Timer)> {
+        let last = |t: &TransferId| self.entries.get(t).is_some_and(|e| matches!(e.phase, Phase::Active));
+        self.timers.running().filter(|(t, timer)| *timer == Timer::Repeat || !last(t)).collect()
+    }
+
+    fn phase_of(&self, connection: &Connection) -> Option<&Phase> {
+        self.by_connection.get(connection).and_then(|t| self.entries.get(t)).map(|entry| &entry.phase)
+    }
+
+    fn owner(&mut self, dvipa: Dvipa, owner: Option<Owner>, now: Instant) {
+        if let Some(owner) = &owner {
+            let (to, message) = (owner.stack.clone(), TransferMessage::Abilities(self.abilities));
+            self.actions.push_back(Action::Send { to, message });
+        }
+        self.owners.set(dvipa, owner);
+        let of_it = self.entries.iter().filter(|(_, e)| e.note.connection.service().dvipa == dvipa);
+        for transfer in of_it.map(|(transfer, _)| *transfer).collect::<Vec<_>>() {
+            self.repeat(transfer, now);
+        }
+    }
+
+    fn received(&mut self, from: &StackName, message: TransferMessage, now: Instant) -> Result<(), Reason> {
+        if !self.owners.is_present(from, &message) {
+            return Err(Reason::NotOurs);
+        }
+        match message {
+            TransferMessage::Offer(offer) => self.offer(offer, now),
+            TransferMessage::Part(part) => return self.part(part, now),
+            TransferMessage::Commit(commit) => self.commit(commit, now),
+            TransferMessage::Abort(abort) => self.abort(abort, now),
+            TransferMessage::Settled(settled) => self.settled(settled.about.transfer),
+            TransferMessage::Abilities(_)
+            | TransferMessage::Prepare(_)
+            | TransferMessage::Refuse(_)
+            | TransferMessage::Freeze(_)
+            | TransferMessage::Abandon(_)
+            | TransferMessage::Doubt(_)
+            | TransferMessage::Prepared(_)
+            | TransferMessage::Void(_)
+            | TransferMessage::Active(_)
+            | TransferMessage::Aborted(_)
+            | TransferMessage::Released(_)
+            | TransferMessage::Lost(_)
+            | TransferMessage::Done(_) => return Err(Reason::Unknown),
+        }
+        Ok(())
+    }
+
+    /// Says that a transfer is not active here and never will be, and sees to it.
+    fn say_void(&mut self, connection: Connection, transfer: TransferId, why: Why) {
+        self.closed.add(transfer);
+        let ledger = self.ledger();
+        self.tell(connection, transfer, |about| TransferMessage::Void(Void { about, ledger, why }));
+    }
+
+    /// Tells the connection's routing stack, if there is one.
+    fn tell(
+        &mut self,
+        connection: Connection,
+        transfer: TransferId,
+        say: impl FnOnce(About) -> TransferMessage,
+    ) {
+        if let Some(Owner { stack, epoch }) = self.owners.of(connection.service().dvipa) {
+            let connection = WireConnection(connection);
+            let about = About { connection, transfer, epoch: *epoch };
+            self.actions.push_back(Action::Send { to: stack.clone(), message: say(about) });
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.abilities.ledger
+    }
+
+    fn remove(&mut self, transfer: TransferId) -> Option<Entry> {
+        let entry = self.entries.remove(&transfer)?;
+        self.by_connection.remove(&entry.note.connection);
+        self.timers.clear(transfer);
+        Some(entry)
+    }
+
+    /// The routing stack has the parts and the application, if it had to be asked, agrees.
+    fn prepare(&mut self, transfer: TransferId, socket: Vec<u8>) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        self.prepared += 1;
+        let preparation = Preparation { incarnation: self.incarnation, number: self.prepared };
+        entry.phase = Phase::Preparing(preparation);
+        self.timers.clear(transfer);
+        self.actions.push_back(match entry.note.way {
+            Way::Restore => Action::Restore { note: entry.note.clone(), socket },
+            Way::Inject => Action::Admit { note: entry.note.clone(), preparation },
+        });
+    }
+
+    /// All parts are here.
+    fn collected(&mut self, transfer: TransferId, Parcel { socket, application }: Parcel, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        match entry.consent {
+            Consent::Asked => {
+                entry.phase = Phase::Asked { socket };
+                let (connection, job) = (entry.note.connection, entry.job.clone());
+                self.actions.push_back(Action::Ask { transfer, connection, job, application });
+                self.timers.clear(transfer);
+                self.timers.set(transfer, Timer::Patience, now + limits::CONSENT);
+            }
+            Consent::Presumed => {
+                entry.application = application;
+                self.prepare(transfer, socket);
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+use model::transfer::{Abort, Commit, Offer, Settled};
+
+use super::*;
+use crate::fixture::*;
+
+struct Bench {
+    machine: Target,
+    now: Instant,
+}
+
+fn able() -> Abilities {
+    Abilities { ledger: LEDGER, restores: true, injects: true }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self { machine: Target::new(200, able()), now: Instant::now() };
+        bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
+        bench
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        let _ = self.machine.handle(event, self.now);
+        std::iter::from_fn(|| self.machine.poll()).collect()
+    }
+
+    fn words(&mut self, event: Event) -> Vec<String> {
+        self.tell(event)
+            .iter()
+            .map(|action| match action {
+                Action::Send { message, .. } => message.word().to_owned(),
+                other => word(other),
+            })
+            .collect()
+    }
+
+    /// A machine with one transfer in this phase.
+    fn at(phase: &str, way: Way) -> Self {
+        let mut bench = Self::new();
+        let events: &[Event] = match (phase, way) {
+            ("none", _) => &[],
+            ("Collecting", _) => &[offer(way, Consent::Asked)],
+            ("Asked", _) => &[offer(way, Consent::Asked), last_part()],
+            ("Preparing", _) => &[offer(way, Consent::Presumed), last_part()],
+            ("Prepared", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN)],
+            ("Passing", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), commit(1)],
+            ("Activating", _) => &[
+                offer(way, Consent::Presumed),
+                last_part(),
+                Event::Ready(OWN),
+                commit(1),
+                Event::Passed(OWN),
+            ],
+            ("Active", Way::Restore) => &[
+                offer(way, Consent::Presumed),
+                last_part(),
+                Event::Ready(OWN),
+                commit(1),
+                Event::Passed(OWN),
+                Event::Activated(OWN),
+            ],
+            ("Active", Way::Inject) => {
+                &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), Event::Made(OWN)]
+            }
+            ("Barring", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), abort()],
+            (other, _) => panic!("{other}"),
+        };
+        for event in events {
+            bench.tell(event.clone());
+        }
+        bench
+    }
+
+    fn cell(&mut self, event: &Event) -> String {
+        let words = self.words(event.clone());
+        cell(&words, self.machine.entries.get(&OWN).map(|e| &e.phase))
+    }
+}
+
+fn received(message: TransferMessage) -> Event {
+    Event::Received { from: stack("rt1"), message }
+}
+
+fn offer(way: Way, consent: Consent) -> Event {
+    let (source, ledger, job) = (stack("t1"), LEDGER, None);
+    received(TransferMessage::Offer(Offer { about: about(OWN), source, way, consent, ledger, job }))
+}
+
+fn last_part() -> Event {
+    received(TransferMessage::Part(part(OWN)))
+}
+
+fn commit(number: u64) -> Event {
+    received(TransferMessage::Commit(Commit { about: about(OWN), preparation: preparation(number) }))
+}
+
+fn abort() -> Event {
+    received(TransferMessage::Abort(Abort { about: about(OWN), why: Reason::TimedOut.into() }))
+}
+
+fn settled() -> Event {
+    received(TransferMessage::Settled(Settled { about: about(OWN) }))
+}
+
+type Row<'a> = (&'a str, Event, &'a [(&'a str, &'a str)]);
+
+/// What is not named in a row does nothing.
+fn walk(way: Way, phases: &[&str], table: &[Row<'_>]) {
+    for (name, event, cells) in table {
+        for phase in phases {
+            let expected = cells.iter().find(|(p, _)| p == phase).map(|(_, cell)| (*cell).to_owned());
+            let got = Bench::at(phase, way).cell(event);
+            assert_eq!(got, expected.unwrap_or_else(|| format!("– → {phase}")), "{name} in {phase}");
+        }
+    }
+}
+
+#[test]
+fn the_table_holds_for_a_restored_connection() {
+    let phases = ["none", "Collecting", "Asked", "Preparing", "Prepared", "Passing", "Activating", "Active"];
+    let gone = "Discard Void → none";
+    walk(
+        Way::Restore,
+        &phases,
+        &[
+            (
+                "Offer",
+                offer(Way::Restore, Consent::Asked),
+                &[
+                    ("none", "– → Collecting"),
+                    ("Prepared", "Prepared → Prepared"),
+                    ("Active", "Active → Active"),
+                ],
+            ),
+            ("Part", last_part(), &[("Collecting", "Ask → Asked")]),
+            ("Accepted", Event::Accepted(OWN), &[("Asked", "Restore → Preparing")]),
+            ("Rejected", Event::Rejected { transfer: OWN, said: "full".into() }, &[("Asked", gone)]),
+            (
+                "ApplicationGone",
+                Event::ApplicationGone(OWN),
+                &[("Asked", gone), ("Preparing", gone), ("Prepared", gone)],
+            ),
+            ("Ready", Event::Ready(OWN), &[("Preparing", "Prepared → Prepared")]),
+            (
+                "NotReady",
+                Event::NotReady { transfer: OWN, why: Reason::NotRestored.into() },
+                &[("Preparing", gone)],
+            ),
+            (
+                "Commit",
+                commit(1),
+                &[("none", "Void → none"), ("Prepared", "Pass → Passing"), ("Active", "Active → Active")],
+            ),
+            (
+                "Commit of another preparation",
+                commit(2),
+                &[("none", "Void → none"), ("Active", "Active → Active")],
+            ),
+            ("Passed", Event::Passed(OWN), &[("Passing", "Activate → Activating")]),
+            ("NotPassed", Event::NotPassed(OWN), &[("Passing", gone)]),
+            ("Activated", Event::Activated(OWN), &[("Activating", "Active → Active")]),
+            ("Made", Event::Made(OWN), &[]),
+            (
+                "Abort",
+                abort(),
+                &[
+                    ("none", "Void → none"),
+                    ("Collecting", gone),
+                    ("Asked", gone),
+                    ("Preparing", gone),
+                    ("Prepared", gone),
+                    ("Active", "Active → Active"),
+                ],
+            ),
+            ("Barred", Event::Barred { transfer: OWN, made: false }, &[]),
+            ("Settled", settled(), &[("Active", "Forget → none")]),
+            (
+                "new owner",
+                Event::Owner { dvipa: dvipa(), owner: owner() },
+                &[
+                    ("none", "Abilities → none"),
+                    ("Collecting", "Abilities → Collecting"),
+                    ("Asked", "Abilities → Asked"),
+                    ("Preparing", "Abilities → Preparing"),
+                    ("Prepared", "Abilities Prepared → Prepared"),
+                    ("Passing", "Abilities → Passing"),
+                    ("Activating", "Abilities → Activating"),
+                    ("Active", "Abilities Active → Active"),
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_table_holds_for_an_injected_connection() {
+    walk(
+        Way::Inject,
+        &["Preparing", "Prepared", "Active", "Barring"],
+        &[
+            ("Commit", commit(1), &[("Active", "Active → Active")]),
+            (
+                "Made",
+                Event::Made(OWN),
+                &[
+                    ("Preparing", "Active → Active"),
+                    ("Prepared", "Active → Active"),
+                    ("Barring", "Active → Active"),
+                ],
+            ),
+            (
+                "Abort",
+                abort(),
+                &[
+                    ("Preparing", "Bar → Barring"),
+                    ("Prepared", "Bar → Barring"),
+                    ("Active", "Active → Active"),
+                ],
+            ),
+            (
+                "Barred, unused",
+                Event::Barred { transfer: OWN, made: false },
+                &[("Barring", "Discard Void → none")],
+            ),
+            (
+                "Barred, too late",
+                Event::Barred { transfer: OWN, made: true },
+                &[("Barring", "Active → Active")],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_end_of_patience_in_each_phase() {
+    for (phase, way, expected) in [
+        ("Collecting", Way::Restore, "Discard Void → none"),
+        ("Asked", Way::Restore, "Discard Void → none"),
+        ("Prepared", Way::Restore, "Discard Void → none"),
+        ("Prepared", Way::Inject, "Bar → Barring"),
+        ("Active", Way::Restore, "Forget → none"),
+    ] {
+        let mut bench = Bench::at(phase, way);
+        bench.machine.fire(OWN, Timer::Patience, bench.now);
+        assert_eq!(bench.cell(&Event::TimePassed), expected, "{phase} {way:?}");
+    }
+    for phase in ["Preparing", "Passing", "Activating"] {
+        assert_eq!(Bench::at(phase, Way::Restore).machine.next_deadline(), None, "{phase}");
+    }
+}
+
+#[test]
+fn what_was_voided_is_not_revived_by_a_late_offer() {
+    let mut bench = Bench::at("Prepared", Way::Restore);
+    assert_eq!(bench.words(abort()), ["Discard", "Void"]);
+    assert_eq!(bench.words(offer(Way::Restore, Consent::Asked)), ["Void"]);
+    assert_eq!(bench.words(commit(1)), ["Void"]);
+}
+
+#[test]
+fn an_offer_for_another_ledger_is_void() {
+    let mut bench = Bench::new();
+    bench.machine.abilities.ledger = Ledger(1);
+    assert_eq!(bench.words(offer(Way::Restore, Consent::Asked)), ["Void"]);
+}
+
+#[test]
+fn a_former_transfer_of_the_same_connection_makes_way_unless_it_is_decided() {
+    let second = TransferId { number: OWN.number + 1, ..OWN };
+    let offer = |transfer| {
+        let (source, way, consent) = (stack("t1"), Way::Restore, Consent::Asked);
+        let (ledger, job) = (LEDGER, None);
+        received(TransferMessage::Offer(Offer { about: about(transfer), source, way, consent, ledger, job }))
+    };
+    let mut bench = Bench::at("Prepared", Way::Restore);
+    assert_eq!(bench.words(offer(second)), ["Discard", "Void"]);
+    assert_eq!(bench.machine.by_connection.get(&connection()), Some(&second));
+    let mut bench = Bench::at("Active", Way::Restore);
+    assert_eq!(bench.words(offer(second)), ["Void"]);
+    assert_eq!(bench.machine.by_connection.get(&connection()), Some(&OWN));
+}
+
+#[test]
+fn a_restarted_agent_says_what_its_predecessor_decided() {
+    for (way, standing, before, after) in [
+        (Way::Restore, Standing::Active, vec!["Activate"], vec!["Abilities"]),
+        (Way::Inject, Standing::Active, vec![], vec!["Abilities", "Active"]),
+        (Way::Inject, Standing::Admitted, vec!["Bar"], vec!["Abilities"]),
+        (Way::Inject, Standing::Barred, vec![], vec!["Abilities"]),
+    ] {
+        let mut bench = Bench { machine: Target::new(201, able()), now: Instant::now() };
+        let note = Note { connection: connection(), transfer: OWN, source: stack("t1"), way };
+        assert_eq!(bench.words(Event::Inherited { note, standing }), before, "{way:?} {standing:?}");
+        assert_eq!(
+            bench.words(Event::Owner { dvipa: dvipa(), owner: owner() }),
+            after,
+            "{way:?} {standing:?}"
+        );
+    }
+}
