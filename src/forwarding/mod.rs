@@ -19,7 +19,7 @@ use control::runtime::{
 use forwarder::crt::{
     BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row, State, Stats,
 };
-use forwarder::{Handoffs, Neighbours, Now, Tables};
+use forwarder::{AnyKey, Handoffs, Neighbours, Now, Tables};
 use hashbrown::HashMap;
 use model::dpt::{Dpt, Reach};
 use model::handoff::Handoff;
@@ -122,8 +122,8 @@ impl Plane {
             self.confirming.clear();
             for connection in part {
                 match self.names.key(connection) {
-                    Some(names::Key::V4(key)) => drop(self.confirming.v4.push(key)),
-                    Some(names::Key::V6(key)) => drop(self.confirming.v6.push(key)),
+                    Some(AnyKey::V4(key)) => drop(self.confirming.v4.push(key)),
+                    Some(AnyKey::V6(key)) => drop(self.confirming.v6.push(key)),
                     None => self.strays += 1,
                 }
             }
@@ -136,8 +136,8 @@ impl Plane {
     fn terminate(&self, owner: StackIndex, connection: &Connection) {
         let (crt, now) = (self.crt(), self.now());
         match self.names.key(connection) {
-            Some(names::Key::V4(key)) => drop(crt.terminate(key, owner, now)),
-            Some(names::Key::V6(key)) => drop(crt.terminate(key, owner, now)),
+            Some(AnyKey::V4(key)) => drop(crt.terminate(key, owner, now)),
+            Some(AnyKey::V6(key)) => drop(crt.terminate(key, owner, now)),
             None => {}
         }
     }

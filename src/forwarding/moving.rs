@@ -10,7 +10,7 @@ use model::dpt::Reach;
 use model::handoff::Handoff;
 use model::{Connection, StackIndex};
 
-use super::{Plane, names};
+use super::Plane;
 
 /// How often a change is tried: each failure is another change of the same entry within a microsecond.
 const TRIES: usize = 100;
@@ -41,8 +41,7 @@ impl Plane {
     ) -> Result<(), NotHandedOver> {
         self.entry_of(connection).ok_or(NotHandedOver::NoEntry)?;
         let is_remote = self.dpt.stacks.iter().any(|stack| stack.index == to && stack.reach != Reach::Local);
-        let key =
-            self.names.key(connection).map(AnyKey::from).filter(|_| is_remote && handoff.bytes.is_empty());
+        let key = self.names.key(connection).filter(|_| is_remote && handoff.bytes.is_empty());
         let key = key.ok_or(NotHandedOver::NotPossible)?;
         // The option first: a packet that finds the entry but not the option is dropped.
         let current = &self.node.shared.handoffs;
@@ -55,7 +54,7 @@ impl Plane {
     /// Packets of the connection carry no handoff option any more.
     fn without_option(&mut self, connection: &Connection) {
         let current = &self.node.shared.handoffs;
-        let rest = self.names.key(connection).and_then(|key| current.load().without(AnyKey::from(key)));
+        let rest = self.names.key(connection).and_then(|key| current.load().without(key));
         if let Some(rest) = rest {
             self.handoffs.replace(current, rest);
         }
@@ -63,8 +62,8 @@ impl Plane {
 
     pub(super) fn remove(&mut self, connection: &Connection) {
         match self.names.key(connection) {
-            Some(names::Key::V4(key)) => drop(self.crt().remove(key)),
-            Some(names::Key::V6(key)) => drop(self.crt().remove(key)),
+            Some(AnyKey::V4(key)) => drop(self.crt().remove(key)),
+            Some(AnyKey::V6(key)) => drop(self.crt().remove(key)),
             None => {}
         }
         self.without_option(connection);
@@ -73,8 +72,8 @@ impl Plane {
 
     pub(super) fn entry_of(&self, connection: &Connection) -> Option<CrtEntry> {
         let (key, entry): (KeyParts, Entry) = match self.names.key(connection)? {
-            names::Key::V4(key) => (key.into(), self.crt().get(key, self.now())?),
-            names::Key::V6(key) => (key.into(), self.crt().get(key, self.now())?),
+            AnyKey::V4(key) => (key.into(), self.crt().get(key, self.now())?),
+            AnyKey::V6(key) => (key.into(), self.crt().get(key, self.now())?),
         };
         self.entry(Row { key, entry, idle_s: 0 })
     }
@@ -82,8 +81,8 @@ impl Plane {
     fn settle(&mut self, connection: &Connection, state: State, owner: impl Fn(Option<Entry>) -> StackIndex) {
         let (crt, now) = (self.crt(), self.now());
         let settled = match self.names.key(connection) {
-            Some(names::Key::V4(key)) => settle(crt, key, now, state, owner),
-            Some(names::Key::V6(key)) => settle(crt, key, now, state, owner),
+            Some(AnyKey::V4(key)) => settle(crt, key, now, state, owner),
+            Some(AnyKey::V6(key)) => settle(crt, key, now, state, owner),
             None => false,
         };
         if !settled {

@@ -8,22 +8,6 @@ use hashbrown::HashMap;
 use model::dpt::DvipaEntry;
 use model::{Connection, Dvipa, DvipaIndex};
 
-/// A connection's key in the CRT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    V4(KeyV4),
-    V6(KeyV6),
-}
-
-impl From<Key> for AnyKey {
-    fn from(key: Key) -> Self {
-        match key {
-            Key::V4(key) => AnyKey::V4(key),
-            Key::V6(key) => AnyKey::V6(key),
-        }
-    }
-}
-
 /// Every DVIPA that this node has owned since it started, and its number, which is never reused: connections of one
 /// that moved away can still be shown and ended.
 #[derive(Debug, Default)]
@@ -41,12 +25,16 @@ impl Names {
     }
 
     /// `None` if the connection's DVIPA was never this node's.
-    pub(super) fn key(&self, connection: &Connection) -> Option<Key> {
+    pub(super) fn key(&self, connection: &Connection) -> Option<AnyKey> {
         let dvipa = *self.index.get(&Dvipa::new(connection.dvipa.ip()))?;
         let (port, protocol) = (connection.dvipa.port(), connection.protocol);
         Some(match connection.client {
-            SocketAddr::V4(client) => Key::V4(KeyV4::new(*client.ip(), client.port(), dvipa, port, protocol)),
-            SocketAddr::V6(client) => Key::V6(KeyV6::new(*client.ip(), client.port(), dvipa, port, protocol)),
+            SocketAddr::V4(client) => {
+                AnyKey::V4(KeyV4::new(*client.ip(), client.port(), dvipa, port, protocol))
+            }
+            SocketAddr::V6(client) => {
+                AnyKey::V6(KeyV6::new(*client.ip(), client.port(), dvipa, port, protocol))
+            }
         })
     }
 
@@ -74,8 +62,8 @@ mod tests {
             let connection =
                 Connection::new(Protocol::Udp, client.parse().unwrap(), dvipa.parse().unwrap()).unwrap();
             let parts = match names.key(&connection).unwrap() {
-                Key::V4(key) => KeyParts::from(key),
-                Key::V6(key) => KeyParts::from(key),
+                AnyKey::V4(key) => KeyParts::from(key),
+                AnyKey::V6(key) => KeyParts::from(key),
             };
             assert_eq!(names.connection(&parts), Some(connection));
         }

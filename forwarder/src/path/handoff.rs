@@ -26,8 +26,10 @@ impl Handoffs {
     /// These without one; `None` if it is not there.
     #[must_use]
     pub fn without(&self, key: impl Into<AnyKey>) -> Option<Self> {
+        let key = key.into();
+        self.0.get(&key)?;
         let mut options = self.0.clone();
-        options.remove(&key.into())?;
+        options.remove(&key);
         Some(Self(options))
     }
 
