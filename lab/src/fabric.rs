@@ -1,13 +1,13 @@
 //! The lab's hosts and the segment that joins them.
 //!
-//! A bridge in a namespace of its own is the segment; every host has one end of a veth pair in it. The routing node
+//! A bridge in a namespace of its own is the segment; every host has one end of a veth pair in it. A routing node
 //! has two interfaces: `eth0` on the segment, which belongs to the forwarder, and `loc0`, where its kernel sits, whose
 //! veth peer `loc1` is the forwarder's local port.
 
 use crate::error::Result;
 use crate::namespace::{Namespace, output_of};
 use crate::registry::Record;
-use crate::spec::{self, CLIENT, RT1, Spec};
+use crate::spec::{self, CLIENT, RoutingNode, Spec};
 
 /// The namespaces of a lab.
 #[derive(Debug)]
@@ -30,8 +30,10 @@ impl Fabric {
         let mut fabric = Self { id: record.id().to_owned(), switch, hosts: Vec::new() };
         fabric.add_host(record, "client", 2, spec.fabric_mtu)?;
         fabric.set_addresses("client", "eth0", CLIENT)?;
-        fabric.add_host(record, "rt1", 10, spec.fabric_mtu)?;
-        fabric.set_up_routing_node("rt1", 10, spec.fabric_mtu)?;
+        for node in spec.routing_nodes() {
+            fabric.add_host(record, node.name(), node.number(), spec.fabric_mtu)?;
+            fabric.set_up_routing_node(*node, spec.fabric_mtu)?;
+        }
         for index in 1..=spec.targets {
             fabric.add_target(record, index, spec.fabric_mtu)?;
         }
@@ -105,8 +107,8 @@ impl Fabric {
 
     /// The kernel must not hear what DPDK reads from `eth0` and `loc1`: a packet socket sees packets before the
     /// netdev hook that drops them here.
-    fn set_up_routing_node(&self, name: &str, number: u8, mtu: u16) -> Result<()> {
-        self.host(name).sh(&format!(
+    fn set_up_routing_node(&self, node: RoutingNode, mtu: u16) -> Result<()> {
+        self.host(node.name()).sh(&format!(
             "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
              ip link set eth0 arp off up
              ip link add loc0 address {mac} mtu {mtu} type veth peer name loc1 mtu {mtu}
@@ -117,9 +119,9 @@ impl Fabric {
              nft 'add table netdev lab
                   add chain netdev lab eth0 {{ type filter hook ingress device eth0 priority 0; policy drop; }}
                   add chain netdev lab loc1 {{ type filter hook ingress device loc1 priority 0; policy drop; }}'",
-            mac = mac(number),
+            mac = mac(node.number()),
         ))?;
-        self.set_addresses(name, "loc0", RT1)
+        self.set_addresses(node.name(), "loc0", node.addresses())
     }
 }
 

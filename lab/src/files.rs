@@ -3,16 +3,20 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::spec::{self, Nic, RT1, Spec, Web};
+use crate::spec::{self, Nic, RoutingNode, Spec, Web};
 
 /// Milliseconds between heartbeats, and until a silent stack is lost.
 const TIMES: &str = "heartbeat_ms = 200\nlost_after_ms = 1500\n";
 
-/// `batond.toml` of the routing node. `run` is the directory of its socket, `core` its worker's.
-pub fn batond(spec: &Spec, run: &Path, core: usize) -> String {
-    let (v4, v6) = RT1;
+/// `batond.toml` of a routing node. `run` is the directory of its socket, `core` its worker's.
+pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String {
+    let (name, (v4, v6)) = (node.name(), node.addresses());
+    let tables = match (node, &spec.second) {
+        (RoutingNode::Second, Some(tables)) => tables,
+        _ => &spec.vipadynamic,
+    };
     let mut text = format!(
-        "[node]\nname = \"rt1\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
+        "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
          [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
          [forwarder]\nworkers = [{core}]\nidle = \"backoff\"\n\
@@ -21,8 +25,8 @@ pub fn batond(spec: &Spec, run: &Path, core: usize) -> String {
          connections_v4 = 200000\nconnections_v6 = 50000\nhalf_open = 16384\n\n\
          [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic},iface=eth0\"\n\n\
          [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1\"\ninterface = \"loc0\"\n\n",
-        certificates = certificates("rt1"),
-        socket = run.join("rt1.sock").display(),
+        certificates = certificates(name),
+        socket = run.join(format!("{name}.sock")).display(),
         encapsulation = spec.encapsulation,
         mtu = spec.fabric_mtu,
         nic = if spec.nic == Nic::AfXdp { "net_af_xdp0" } else { "net_af_packet0" },
@@ -30,33 +34,43 @@ pub fn batond(spec: &Spec, run: &Path, core: usize) -> String {
     for (name, encapsulation) in &spec.encapsulation_of {
         let _ = write!(text, "[[stack]]\nname = \"{name}\"\nencapsulation = \"{encapsulation}\"\n\n");
     }
-    text + &spec.vipadynamic
+    text + tables
 }
 
-/// `agent.toml` of a stack. `run` is the directory of its sockets, below which the lab's bpffs is mounted. The routing
+/// `agent.toml` of a stack. `run` is the directory of its sockets, below which the lab's bpffs is mounted. A routing
 /// node's agent hears what its kernel hears: the other end of the forwarder's local port.
 pub fn agent(spec: &Spec, name: &str, run: &Path) -> String {
-    let index = name.strip_prefix('t').and_then(|digits| digits.parse().ok());
-    let ((v4, v6), interface) = match index {
-        Some(index) => (spec::host(spec::target(index)), "eth0"),
-        None => (RT1, "loc0"),
+    let routing_node = spec.routing_nodes().iter().find(|node| node.name() == name);
+    let index = name.strip_prefix('t').and_then(|digits| digits.parse().ok()).unwrap_or_default();
+    let ((v4, v6), interface) = match routing_node {
+        None => (spec::host(spec::target(index)), "eth0"),
+        Some(node) => (node.addresses(), "loc0"),
     };
-    let only_v6 = spec.outer_v6 && index.is_some();
+    let only_v6 = spec.outer_v6 && routing_node.is_none();
+    let each = |node: &RoutingNode| {
+        let (name, control) = (node.name(), node.addresses().0);
+        format!("[[routing_stack]]\nname = \"{name}\"\ncontrol = \"{control}:7440\"\n\n")
+    };
+    let routing_stacks: String = spec.routing_nodes().iter().map(each).collect();
     let addresses = if only_v6 { format!("\"{v6}\"") } else { format!("\"{v4}\", \"{v6}\"") };
     format!(
         "[node]\nname = \"{name}\"\ncluster_address = [{addresses}]\ninterface = \"{interface}\"\nfabric_mtu = {mtu}\n\n\
          [cluster]\n{certificates}{TIMES}\n\
-         [[routing_stack]]\nname = \"rt1\"\ncontrol = \"{rt1}:7440\"\n\n\
+         {routing_stacks}\
          [admin]\nsocket = \"{socket}\"\n\n\
          [applications]\nsocket = \"{applications}\"\n\n\
          [bpf]\npin = \"{pin}\"\n",
         certificates = certificates(name),
         mtu = spec.fabric_mtu,
-        rt1 = RT1.0,
-        socket = run.join(format!("agent-{name}.sock")).display(),
+        socket = agent_socket(run, name).display(),
         applications = applications(run, name).display(),
         pin = run.join("bpf").join(name).display(),
     )
+}
+
+/// The admin socket of a stack's agent.
+pub fn agent_socket(run: &Path, name: &str) -> PathBuf {
+    run.join(format!("agent-{name}.sock"))
 }
 
 /// The control socket of a stack's applications.

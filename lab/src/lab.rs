@@ -15,7 +15,7 @@ use crate::files;
 use crate::namespace::{Namespace, output_of};
 use crate::process::{Process, tail};
 use crate::registry::{self, Record};
-use crate::spec::Spec;
+use crate::spec::{RoutingNode, Spec};
 
 mod programs;
 mod wait;
@@ -140,14 +140,26 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] with everything it wrote.
     pub fn baton(&self, words: &[&str]) -> Result<String> {
+        self.baton_at(RoutingNode::First, words)
+    }
+
+    /// As [`Lab::baton`] against this routing node.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] with everything it wrote.
+    pub fn baton_at(&self, node: RoutingNode, words: &[&str]) -> Result<String> {
         let mut command = Command::new(self.program("baton")?);
-        command.arg("--socket").arg(self.socket()).args(words);
+        command.arg("--socket").arg(self.socket_of(node)).args(words);
         output_of(&mut command, &format!("baton {}", words.join(" ")))
     }
 
     /// The routing node's admin socket.
     pub fn socket(&self) -> PathBuf {
-        self.record.directory().join("rt1.sock")
+        self.socket_of(RoutingNode::First)
+    }
+
+    fn socket_of(&self, node: RoutingNode) -> PathBuf {
+        self.record.directory().join(format!("{}.sock", node.name()))
     }
 
     /// The control socket of a stack's applications.
@@ -161,12 +173,19 @@ impl Lab {
     /// [`LabError::Answer`] if the output is not JSON.
     pub fn baton_json(&self, words: &[&str]) -> Result<Value> {
         let words: Vec<&str> = std::iter::once("--json").chain(words.iter().copied()).collect();
-        let text = self.baton(&words)?;
-        let bad = |e: serde_json::Error| LabError::Answer {
-            command: words.join(" "),
-            what: format!("{e}: {text}"),
-        };
-        serde_json::from_str(&text).map_err(bad)
+        json(&words.join(" "), &self.baton(&words)?)
+    }
+
+    /// The state that a stack's agent shows.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`], [`LabError::Answer`].
+    pub fn agent_status(&self, stack: &str) -> Result<Value> {
+        let socket = files::agent_socket(self.record.directory(), stack);
+        let mut command = Command::new(self.program("baton")?);
+        command.args(["--json", "--socket"]).arg(socket).arg("status");
+        let text = output_of(&mut command, "baton status")?;
+        json("status", &text)
     }
 
     /// Replaces the `[[vipadynamic]]` tables in `batond.toml`; takes effect with `baton reload`.
@@ -174,8 +193,19 @@ impl Lab {
     /// # Errors
     /// [`LabError::File`].
     pub fn set_vipadynamic(&mut self, tables: impl Into<String>) -> Result<()> {
-        self.spec.vipadynamic = tables.into();
-        self.write_batond().map(drop)
+        self.set_vipadynamic_of(RoutingNode::First, tables)
+    }
+
+    /// As [`Lab::set_vipadynamic`] for this routing node.
+    ///
+    /// # Errors
+    /// [`LabError::File`].
+    pub fn set_vipadynamic_of(&mut self, node: RoutingNode, tables: impl Into<String>) -> Result<()> {
+        match node {
+            RoutingNode::First => self.spec.vipadynamic = tables.into(),
+            RoutingNode::Second => self.spec.second = Some(tables.into()),
+        }
+        self.write_batond(node).map(drop)
     }
 
     /// Leaves the lab and its programs up when its owner ends, until `baton-lab down`.
@@ -223,20 +253,22 @@ impl Lab {
         Ok(path)
     }
 
-    fn write_batond(&self) -> Result<PathBuf> {
+    fn write_batond(&self, node: RoutingNode) -> Result<PathBuf> {
         // Labs that run at the same time take different cores where there are some.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let seed = self.id().bytes().fold(0usize, |a, b| a.wrapping_mul(31).wrapping_add(b.into()));
-        let text = files::batond(&self.spec, self.record.directory(), seed % cores);
-        self.write("batond.toml", &text)
+        let core = seed.wrapping_add(node.number().into()) % cores;
+        let text = files::batond(&self.spec, node, self.record.directory(), core);
+        self.write(&format!("{}.toml", node.batond()), &text)
     }
 
     fn write_files(&self) -> Result<()> {
-        self.write_batond()?;
+        let nodes = self.spec.routing_nodes();
+        nodes.iter().try_for_each(|node| self.write_batond(*node).map(drop))?;
         let pki = self.files().join("pki");
         let mut init = Command::new(self.program("baton")?);
         output_of(init.args(["pki", "init"]).arg(&pki), "baton pki init")?;
-        self.issue("rt1")?;
+        nodes.iter().try_for_each(|node| self.issue(node.name()))?;
         for index in 1..=self.spec.targets {
             self.issue(&format!("t{index}"))?;
         }
@@ -265,6 +297,11 @@ impl Drop for Lab {
             self.explain_failure();
         }
     }
+}
+
+fn json(command: &str, text: &str) -> Result<Value> {
+    let bad = |e| LabError::Answer { command: command.to_owned(), what: format!("{e}: {text}") };
+    serde_json::from_str(text).map_err(bad)
 }
 
 /// The directory of the programs: `BATON_BIN`, or where this program is, or above it (tests are in `deps/`).

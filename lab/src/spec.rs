@@ -9,6 +9,8 @@ use model::dpt::Encapsulation;
 pub const CLIENT: (Ipv4Addr, Ipv6Addr) = host(2);
 /// The routing node's addresses (its kernel's: the DVIPAs are the forwarder's).
 pub const RT1: (Ipv4Addr, Ipv6Addr) = host(10);
+/// As [`RT1`], of the second routing node.
+pub const RT2: (Ipv4Addr, Ipv6Addr) = host(11);
 /// The DVIPAs that the default specification distributes.
 pub const DVIPA: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(198, 18, 9, 1), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1));
@@ -51,6 +53,46 @@ pub enum Nic {
     AfXdp,
 }
 
+/// A host with a `batond`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoutingNode {
+    /// `rt1`, which every lab has.
+    First,
+    /// `rt2`.
+    Second,
+}
+
+impl RoutingNode {
+    /// Its stack's and its host's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "rt1",
+            Self::Second => "rt2",
+        }
+    }
+
+    /// The number in its Ethernet and IP addresses.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::First => 10,
+            Self::Second => 11,
+        }
+    }
+
+    /// Its kernel's addresses.
+    pub fn addresses(self) -> (Ipv4Addr, Ipv6Addr) {
+        host(self.number())
+    }
+
+    /// What the lab calls its `batond`; its configuration is in the file of that name with `.toml`.
+    pub fn batond(self) -> &'static str {
+        match self {
+            Self::First => "batond",
+            Self::Second => "batond-rt2",
+        }
+    }
+}
+
 /// A lab to build. [`Spec::default`] is the demo's: three targets, both DVIPAs, port 80, round robin, GUE.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -68,8 +110,10 @@ pub struct Spec {
     pub nic: Nic,
     /// The nginx servers.
     pub web: Vec<Web>,
-    /// The routing node has an agent beside `batond`, so that its own kernel is one more stack: `rt1`.
+    /// Each routing node has an agent beside `batond`, so that its own kernel is one more stack: `rt1`.
     pub routing_agent: bool,
+    /// There is a second routing node, `rt2`, with these `[[vipadynamic]]` tables.
+    pub second: Option<String>,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
 }
@@ -86,6 +130,7 @@ impl Default for Spec {
             nic: Nic::AfPacket,
             web: all.into_iter().map(Web::wildcard).collect(),
             routing_agent: false,
+            second: None,
             fabric_mtu: 1500,
         }
     }
@@ -110,10 +155,23 @@ impl Spec {
         Self { routing_agent: true, ..Self::default().vipadynamic(tables).web([]) }
     }
 
+    /// The same lab with a second routing node, `rt2`, that has these `[[vipadynamic]]` tables.
+    pub fn second(mut self, tables: impl Into<String>) -> Self {
+        self.second = Some(tables.into());
+        self
+    }
+
+    /// The routing nodes.
+    pub fn routing_nodes(&self) -> &'static [RoutingNode] {
+        let all = &[RoutingNode::First, RoutingNode::Second];
+        if self.second.is_some() { all } else { &all[..1] }
+    }
+
     /// The stacks that have an agent.
     pub fn agents(&self) -> Vec<String> {
-        let own = self.routing_agent.then(|| "rt1".to_owned());
-        own.into_iter().chain((1..=self.targets).map(|index| format!("t{index}"))).collect()
+        let routing = self.routing_nodes().iter().filter(|_| self.routing_agent);
+        let routing = routing.map(|node| node.name().to_owned());
+        routing.chain((1..=self.targets).map(|index| format!("t{index}"))).collect()
     }
 
     /// The same lab with other nginx servers.

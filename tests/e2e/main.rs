@@ -4,6 +4,7 @@
 //! so they are `ignored` for plain `cargo test`; `scripts/test cluster` runs them.
 
 mod announcing;
+mod backup;
 mod connections;
 mod definition;
 mod documentation;

@@ -26,11 +26,17 @@ fn routed(applications: &[&str]) -> Lab {
 
 /// Starts the router and waits until its port is offered.
 pub(crate) fn start_router(lab: &Lab) {
+    start_router_on(lab, "rt1");
+    lab.wait_for_targets(80, &["rt1"]).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Starts the router on this routing node.
+pub(crate) fn start_router_on(lab: &Lab, stack: &str) {
     let (v4, v6) = (DVIPA.0.to_string(), DVIPA.1.to_string());
     let rules = ["images=host:images", "images=path:/images/", "images=cookie:kind=image", "files"];
     let words = [&["http", "router", "80", &v4, &v6, "--"], &rules[..]].concat();
-    lab.start_application("rt1", "router", &words).expect("the router starts");
-    lab.wait_for_targets(80, &["rt1"]).unwrap_or_else(|e| panic!("{e}"));
+    let name = if stack == "rt1" { "router".to_owned() } else { format!("router-{stack}") };
+    lab.start_application(stack, &name, &words).expect("the router starts");
 }
 
 /// Starts a target application, `JOB@STACK`, and waits until connections can be transferred to its stack.

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::control_socket::JobName;
+use model::control_socket::request::Role;
 use model::{Dvipa, Protocol, StackName};
 use serde::Serialize;
 use transport::PeerState;
 
 use super::Agent;
+use crate::control_socket::Registration;
 use crate::counters::{COUNTERS, Fault};
 use crate::machine::Standing;
 
@@ -21,6 +24,8 @@ pub struct Status {
     pub routing_stacks: BTreeMap<StackName, RoutingStackStatus>,
     /// The DVIPAs of this host.
     pub dvipas: Vec<DvipaStatus>,
+    /// The applications with a control socket, by DVIPA and name.
+    pub applications: Vec<ApplicationStatus>,
     /// Outer sources that encapsulated packets are accepted from.
     pub forwarders: BTreeSet<std::net::IpAddr>,
     /// Listening sockets of this host, counted for a DVIPA or not.
@@ -62,6 +67,25 @@ pub struct ServedStatus {
     pub protocol: Protocol,
     /// The port.
     pub port: u16,
+}
+
+/// What an application is registered as.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ApplicationStatus {
+    /// The address that it is for.
+    pub dvipa: Dvipa,
+    /// Its name.
+    pub job: JobName,
+    /// `routing` or `target`.
+    pub role: &'static str,
+    /// Its TCP ports.
+    pub ports: Vec<u16>,
+    /// `registered`, or `waiting` until this stack owns the DVIPA.
+    pub state: &'static str,
+    /// Its listener gets only transferred connections.
+    pub hold_accepts: bool,
+    /// Its process.
+    pub pid: i32,
 }
 
 /// A counter and what it means.
@@ -112,6 +136,7 @@ impl Agent {
                 .into_iter()
                 .map(|(dvipa, s)| DvipaStatus { dvipa, served: served(s) })
                 .collect(),
+            applications: self.applications(),
             forwarders: view.forwarders,
             listeners: view.listeners,
             connections: view.connections,
@@ -119,6 +144,24 @@ impl Agent {
             memory_pressure_permille: self.used.memory_pressure_permille,
             counters: counters.collect(),
         }
+    }
+
+    fn applications(&self) -> Vec<ApplicationStatus> {
+        let status = |(registration, is_in_force): (&Registration, bool)| ApplicationStatus {
+            dvipa: registration.dvipa,
+            job: registration.job.clone(),
+            role: match registration.role {
+                Role::Routing => "routing",
+                Role::Target => "target",
+            },
+            ports: registration.ports.clone(),
+            state: if is_in_force { "registered" } else { "waiting" },
+            hold_accepts: registration.hold_accepts,
+            pid: registration.peer.pid,
+        };
+        let mut applications: Vec<_> = self.transfers.registrations().map(status).collect();
+        applications.sort();
+        applications
     }
 
     fn routing_stacks(

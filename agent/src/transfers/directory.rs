@@ -162,6 +162,11 @@ impl Directory {
         messages
     }
 
+    /// What is registered, and whether it is in force.
+    pub(super) fn registrations(&self) -> impl Iterator<Item = (&Registration, bool)> {
+        self.registrations.values().map(|registration| (registration, self.is_in_force(registration)))
+    }
+
     /// The ports whose listeners get no new connections (row C12).
     pub(super) fn held(&self) -> BTreeSet<(Dvipa, u16)> {
         let held = self.registrations.values().filter(|r| r.role == Role::Target && r.hold_accepts);

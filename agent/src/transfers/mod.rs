@@ -40,7 +40,7 @@ use model::{Connection, Dvipa, Epoch, StackName};
 use tokio::task::JoinSet;
 use transfer::{Owner, Source, Target, source, target};
 
-use crate::control_socket::{self, ApplicationId, Applications, Command};
+use crate::control_socket::{self, ApplicationId, Applications, Command, Registration};
 use crate::system::admissions::Admissions;
 use crate::system::freezes::Freezes;
 use coming::Coming;
@@ -215,6 +215,12 @@ impl Transfers {
         let commands = self.directory.owned(owners);
         self.tell_all(commands);
         self.outbox.extend(self.directory.news(listing));
+    }
+
+    /// What applications are registered as, and whether it is in force: a routing application waits until this stack owns
+    /// its DVIPA (row C13).
+    pub fn registrations(&self) -> impl Iterator<Item = (&Registration, bool)> {
+        self.directory.registrations()
     }
 
     /// The ports whose listeners get no new connections.

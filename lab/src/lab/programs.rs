@@ -12,7 +12,7 @@ use super::Lab;
 use crate::error::{LabError, Result, WithPath};
 use crate::files;
 use crate::process::Process;
-use crate::spec::Web;
+use crate::spec::{RoutingNode, Web};
 
 impl Lab {
     /// Starts `batond`, the agents and the nginx servers.
@@ -20,7 +20,9 @@ impl Lab {
     /// # Errors
     /// The first program that can't be started.
     pub fn start_programs(&self) -> Result<()> {
-        self.start_batond()?;
+        for node in self.spec.routing_nodes() {
+            self.start_batond_of(*node)?;
+        }
         for stack in self.spec.agents() {
             self.start_agent(&stack)?;
         }
@@ -30,14 +32,18 @@ impl Lab {
         Ok(())
     }
 
-    /// Starts `batond`.
+    /// Starts the `batond` of `rt1`.
     ///
     /// # Errors
     /// [`LabError::Start`].
     pub fn start_batond(&self) -> Result<()> {
-        let mut command = self.program_in("rt1", "batond")?;
-        command.arg("--config").arg(self.files().join("batond.toml"));
-        self.start_program("batond", &mut command)
+        self.start_batond_of(RoutingNode::First)
+    }
+
+    fn start_batond_of(&self, node: RoutingNode) -> Result<()> {
+        let mut command = self.program_in(node.name(), "batond")?;
+        command.arg("--config").arg(self.files().join(format!("{}.toml", node.batond())));
+        self.start_program(node.batond(), &mut command)
     }
 
     /// Starts a stack's agent.
