@@ -1,7 +1,7 @@
 //! What happens, in which order.
 
-use super::random::Random;
 use super::settings::{NODES, PORTS, Settings, TARGETS};
+use fastrand::Rng;
 
 /// One thing that happens. It means something after any other, or nothing at all, so that a part of a history is one.
 #[derive(Clone, Debug)]
@@ -49,36 +49,40 @@ pub(super) enum Step {
 }
 
 /// A history out of chance.
-pub(super) fn of(random: &mut Random) -> Vec<Step> {
-    let length = 10 + random.below(50);
+pub(super) fn of(random: &mut Rng) -> Vec<Step> {
+    let length = 10 + random.usize(..50);
     (0..length)
-        .flat_map(|_| [step(random), Step::Wait { ms: random.one(&[0, 1, 5, 30, 200, 2000]) }])
+        .flat_map(|_| [step(random), Step::Wait { ms: one(random, &[0, 1, 5, 30, 200, 2000]) }])
         .collect()
 }
 
-fn step(random: &mut Random) -> Step {
-    let (node, target, port) = (random.below(NODES), random.below(TARGETS), random.one(&PORTS));
-    match random.below(24) {
-        0..=4 => Step::Listen { target, port, bound_to_dvipa: random.below(2) == 0 },
+fn step(random: &mut Rng) -> Step {
+    let (node, target, port) = (random.usize(..NODES), random.usize(..TARGETS), one(random, &PORTS));
+    match random.usize(..24) {
+        0..=4 => Step::Listen { target, port, bound_to_dvipa: random.usize(..2) == 0 },
         5..=6 => Step::Stop { target, port },
-        7..=8 => Step::Connect { target, node, count: 1 + random.below(20) },
-        9 => Step::Disconnect { target, count: 1 + random.below(20) },
-        10 => Step::Load { target, cpu_permille: random.one(&[0, 100, 500, 1000]) },
+        7..=8 => Step::Connect { target, node, count: 1 + random.usize(..20) },
+        9 => Step::Disconnect { target, count: 1 + random.usize(..20) },
+        10 => Step::Load { target, cpu_permille: one(random, &[0, 100, 500, 1000]) },
         11 => Step::Break { node, target },
         12 => Step::BreakUnnoticed { node, target },
         13 => Step::Partition { node, target },
         14 => Step::Heal { node, target },
-        15 => Step::Slow { target, ms: random.one(&[1, 10, 400, 1200]) },
+        15 => Step::Slow { target, ms: one(random, &[1, 10, 400, 1200]) },
         16 => Step::CrashNode { node },
         17 => Step::CrashAgent { target },
         18 => Step::CrashHost { target },
         19 => Step::Drain { node, target },
         20 => Step::Resume { node, target },
-        21 => Step::Reload { node, settings: random.one(&Settings::EVERY) },
+        21 => Step::Reload { node, settings: one(random, &Settings::EVERY) },
         22 => {
-            let weight = random.one(&[0, 1, 50, 60_000]);
-            Step::SetWeight { node, target, port, weight, seconds: random.one(&[1, 3, 30]) }
+            let weight = one(random, &[0, 1, 50, 60_000]);
+            Step::SetWeight { node, target, port, weight, seconds: one(random, &[1, 3, 30]) }
         }
         _ => Step::SayOldEpoch { node, target, port },
     }
+}
+
+fn one<T: Copy>(random: &mut Rng, of: &[T]) -> T {
+    of[random.usize(..of.len())]
 }

@@ -11,13 +11,12 @@ mod history;
 mod invariants;
 mod network;
 mod node;
-mod random;
 mod settings;
 mod target;
 mod world;
 
+use fastrand::Rng;
 use history::Step;
-use random::Random;
 use world::World;
 
 /// Histories of the ordinary test run.
@@ -53,7 +52,7 @@ fn shortest(mut steps: Vec<Step>) -> Vec<Step> {
 
 /// What is to be printed of a seed whose history fails.
 fn check(seed: u64) -> Result<(), String> {
-    let steps = history::of(&mut Random::new(seed));
+    let steps = history::of(&mut Rng::with_seed(seed));
     let Err(first) = run(&steps) else { return Ok(()) };
     let steps = shortest(steps);
     let wrong = run(&steps).err().unwrap_or(first);
@@ -86,16 +85,16 @@ fn the_tables_never_lie_and_become_right_again_whatever_fails() {
 
 #[test]
 fn the_same_seed_makes_the_same_history() {
-    let history = || format!("{:?}", history::of(&mut Random::new(42)));
+    let history = || format!("{:?}", history::of(&mut Rng::with_seed(42)));
     assert_eq!(history(), history());
 }
 
 #[test]
 fn a_failing_history_is_cut_down_to_what_makes_it_fail() {
     // A promise that is broken on purpose: `shortest` is given a history whose failure needs exactly one of its steps.
-    let mut steps = history::of(&mut Random::new(7));
+    let mut steps = history::of(&mut Rng::with_seed(7));
     steps.push(Step::BreakAPromise);
-    steps.extend(history::of(&mut Random::new(8)));
+    steps.extend(history::of(&mut Rng::with_seed(8)));
     assert!(steps.len() > 40);
     assert!(run(&steps).is_err());
     assert_eq!(format!("{:?}", shortest(steps)), "[BreakAPromise]");

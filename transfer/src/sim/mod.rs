@@ -13,14 +13,13 @@ mod exhaustive;
 mod host;
 mod kernel;
 mod node;
-mod random;
 mod settle;
 mod world;
 
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use random::Random;
+use fastrand::Rng;
 use world::{Choice, World};
 
 /// Walks of the ordinary test run.
@@ -81,29 +80,29 @@ fn now() -> Instant {
 
 /// The world of a seed.
 fn settings(seed: u64, fault: Option<Fault>) -> Settings {
-    let mut random = Random::new(seed ^ 0xA5A5);
-    let hosts = 2 + random.below(2);
+    let mut random = Rng::with_seed(seed ^ 0xA5A5);
+    let hosts = 2 + random.usize(..2);
     Settings {
         hosts,
-        flows: 1 + random.below(2),
+        flows: 1 + random.usize(..2),
         bytes: 6,
         packets: 4,
-        asks: 1 + random.below(5),
+        asks: 1 + random.usize(..5),
         copies: true,
         gives_last: true,
-        kills: random.below(4),
+        kills: random.usize(..4),
         mortal: None,
-        hosts_crash: random.below(4) == 0,
-        breaks: random.below(2) == 0,
-        cancels: random.below(3) == 0,
-        impatient: random.below(2) == 0,
-        listener: [None, Some(hosts - 1)][random.below(2)],
+        hosts_crash: random.usize(..4) == 0,
+        breaks: random.usize(..2) == 0,
+        cancels: random.usize(..3) == 0,
+        impatient: random.usize(..2) == 0,
+        listener: [None, Some(hosts - 1)][random.usize(..2)],
         fault,
     }
 }
 
 /// One of the choices, each kind about as often; messages and packets are often gone when they have arrived.
-fn pick(choices: &[Choice], random: &mut Random) -> Choice {
+fn pick(choices: &[Choice], random: &mut Rng) -> Choice {
     let kind = |choice: &Choice| match choice {
         Choice::Act(_) | Choice::NodeActs => 100,
         Choice::Deliver(_) => 60,
@@ -116,7 +115,7 @@ fn pick(choices: &[Choice], random: &mut Random) -> Choice {
         Choice::KillAgent(_) | Choice::KillNode | Choice::CrashHost(_) => 2,
     };
     let total: usize = choices.iter().map(kind).sum();
-    let mut at = random.below(total);
+    let mut at = random.usize(..total);
     for choice in choices {
         match at.checked_sub(kind(choice)) {
             Some(rest) => at = rest,
@@ -128,15 +127,15 @@ fn pick(choices: &[Choice], random: &mut Random) -> Choice {
 
 /// The walk of a seed: what happened, and what is wrong, if anything.
 fn walk(seed: u64, fault: Option<Fault>) -> (Vec<Choice>, Result<World, String>) {
-    let mut random = Random::new(seed);
+    let mut random = Rng::with_seed(seed);
     let mut world = World::new(settings(seed, fault));
     let mut history = Vec::new();
     for _ in 0..STEPS {
         let choice = pick(&world.choices(), &mut random);
         world.apply(&choice);
         let used = match &choice {
-            Choice::Deliver(mail) if random.below(4) > 0 => Some(Choice::Lose(mail.clone())),
-            Choice::Arrive(packet) if random.below(4) > 0 => Some(Choice::Miss(*packet)),
+            Choice::Deliver(mail) if random.usize(..4) > 0 => Some(Choice::Lose(mail.clone())),
+            Choice::Arrive(packet) if random.usize(..4) > 0 => Some(Choice::Miss(*packet)),
             _ => None,
         };
         history.push(choice);
