@@ -4,6 +4,7 @@
 //! so they are `ignored` for plain `cargo test`; `scripts/test cluster` runs them.
 
 mod announcing;
+mod application_state;
 mod backup;
 mod connections;
 mod definition;
