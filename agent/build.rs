@@ -9,8 +9,17 @@ use libbpf_cargo::SkeletonBuilder;
 /// One file a program group, `bpf/NAME.bpf.c`.
 const PROGRAMS: [&str; 4] = ["decapsulate", "egress", "handoff", "sockets"];
 /// What they include.
-const HEADERS: [&str; 7] =
-    ["address.h", "counters.h", "dvipas.h", "freezes.h", "handoff.h", "packet.h", "segment.h"];
+const HEADERS: [&str; 9] = [
+    "address.h",
+    "admissions.h",
+    "connection.h",
+    "counters.h",
+    "dvipas.h",
+    "freezes.h",
+    "handoff.h",
+    "packet.h",
+    "segment.h",
+];
 /// The first clang that compiles all of this.
 const OLDEST_CLANG: u32 = 12;
 

@@ -5,10 +5,12 @@
  *
  * The kernel builds the established connection from the packet's sequence numbers and from what the option says was agreed
  * on, puts it on the accept queue, and takes the payload as the first unread bytes (bpf_sk_assign_tcp_reqsk). Only a
- * packet that begins at the option's start can do that. If the connection is there already, the option means nothing. A
- * packet that could do neither is dropped: a listener would answer it with RST. The client sends it again.
+ * packet that begins at the option's start can do that, and only for a connection that the agent has admitted, once: a late
+ * copy must not bring back what has ended. If the connection is there already, the option means nothing. A packet that could
+ * do neither is dropped: a listener would answer it with RST. The client sends it again.
  */
 #include "address.h"
+#include "admissions.h"
 #include "counters.h"
 #include "handoff.h"
 #include "segment.h"
@@ -147,6 +149,19 @@ static __always_inline int create(struct __sk_buff *skb, const struct segment *s
 	return bpf_sk_assign_tcp_reqsk(skb, full, &attrs, sizeof(attrs)) == 0;
 }
 
+static __always_inline int is_admitted(const struct segment *segment)
+{
+	struct connection connection = {
+		.client = segment->source,
+		.dvipa = segment->destination,
+		.client_port = segment->tcp.source,
+		.dvipa_port = segment->tcp.dest,
+	};
+	__u32 *state = bpf_map_lookup_elem(&admitted, &connection);
+
+	return state && *state == ADMITTED;
+}
+
 static __always_inline int drop(enum counter why)
 {
 	count(why);
@@ -182,6 +197,10 @@ int baton_handoff(struct __sk_buff *skb)
 	if (!segment.tcp.ack || bpf_ntohl(segment.tcp.seq) != big_endian(option.bytes + HANDOFF_AT_START, 4)) {
 		bpf_sk_release(socket);
 		return drop(HANDOFF_ELSEWHERE);
+	}
+	if (!is_admitted(&segment)) {
+		bpf_sk_release(socket);
+		return drop(HANDOFF_NOT_ADMITTED);
 	}
 	created = create(skb, &segment, &option, socket);
 	bpf_sk_release(socket);

@@ -7,7 +7,7 @@
  * ring buffer is full, the event is counted as lost, and the agent looks at all sockets again (sock_diag).
  */
 #include "address.h"
-#include "connection.h"
+#include "admissions.h"
 #include "counters.h"
 #include "dvipas.h"
 
@@ -78,18 +78,6 @@ static __always_inline struct address remote_address(struct bpf_sock_ops *ops)
 	return ops->family == AF_INET ? v4 : v6;
 }
 
-/*
- * Connections that may be put into a listener here, and 1 once one was. The kernel's own word and not the agent's, because a
- * connection can begin and end before the agent looks, or while there is none. Read and written by `system::admissions`.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct connection);
-	__type(value, __u32);
-} admitted SEC(".maps");
-
 /* A full ring is not an error of the socket's owner: the event is lost, and that is counted. */
 static __always_inline void tell(struct event *event)
 {
@@ -136,7 +124,7 @@ static __always_inline void note_admitted(const struct event *event)
 	__u32 *made = bpf_map_lookup_elem(&admitted, &connection);
 
 	if (made)
-		*made = 1;
+		*made = MADE;
 }
 
 static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind kind)

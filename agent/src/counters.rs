@@ -34,7 +34,7 @@ const fn counter(name: &'static str, fault: Fault, sentence: &'static str) -> Co
 }
 
 /// All counters, in the order of `enum counter` in `bpf/counters.h`.
-pub const COUNTERS: [Counter; 22] = [
+pub const COUNTERS: [Counter; 23] = [
     counter("decapsulated_ipip", Fault::None, "A forwarder's IP-in-IP packet was delivered to its DVIPA."),
     counter("decapsulated_gue", Fault::None, "A forwarder's GUE packet was delivered to its DVIPA."),
     counter(
@@ -114,6 +114,11 @@ pub const COUNTERS: [Counter; 22] = [
         "handoff_void",
         Fault::Peer,
         "A handoff option named an older epoch of its DVIPA than this host knows; dropped.",
+    ),
+    counter(
+        "handoff_not_admitted",
+        Fault::None,
+        "A packet with a handoff option would have begun a connection that has been here already, or that nobody hands over; dropped.",
     ),
     counter(
         "handoff_failed",

@@ -1,12 +1,12 @@
-//! Connections that a packet may put into a listener of this host, and which of them one has: the part of the ledger that the
-//! kernel writes.
+//! Connections that a packet may put into a listener of this host, each once, and which of them one has: the part of the
+//! ledger that the kernel writes.
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use model::Connection;
 
 use super::freezes::key;
 
-/// The map `admitted` of bpf/sockets.bpf.c. It outlives the agent.
+/// The map of bpf/admissions.h. It outlives the agent.
 #[derive(Debug)]
 pub struct Admissions(MapHandle);
 
@@ -15,7 +15,7 @@ impl Admissions {
         Self(map)
     }
 
-    /// From now on it is noted if the connection begins here.
+    /// From now on one packet may put the connection into a listener, and it is noted if it begins here.
     ///
     /// # Errors
     /// What the kernel says; a full map is one.

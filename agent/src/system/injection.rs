@@ -40,6 +40,7 @@ impl Injection {
         let mut storage = MaybeUninit::<OpenObject>::uninit();
         let mut open = HandoffSkelBuilder::default().open(&mut storage)?;
         open.maps.counters.set_pin_path(pin.join("counters"))?;
+        open.maps.admitted.set_pin_path(pin.join("admitted"))?;
         open.maps.epochs.set_pin_path(pin.join("epochs"))?;
         let skeleton = open.load()?;
         let program = skeleton.progs.baton_handoff.as_fd().as_raw_fd().to_ne_bytes();

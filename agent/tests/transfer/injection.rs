@@ -52,7 +52,9 @@ impl Web {
                 Err(refused) => panic!("{refused}"),
             }
         };
-        self.bench.hosts[to].programs.maps.freezes.let_flow(connection).unwrap();
+        let maps = &self.bench.hosts[to].programs.maps;
+        maps.freezes.let_flow(connection).unwrap();
+        maps.admissions.admit(connection).unwrap();
         self.forwarder.send_to(to, Some(option_of(&state)));
         state
     }
@@ -225,6 +227,49 @@ fn a_late_copy_does_not_bring_a_departed_connection_back() {
     }
     assert_eq!(web.bench.hosts[1].counter("handed_over"), 1);
     assert_eq!(http.target().unwrap(), "t1");
+}
+
+/// The client has closed, and then a copy of the very packet that had put its connection into the listener comes late.
+#[test]
+#[ignore = "needs root"]
+fn a_late_copy_does_not_bring_an_ended_connection_back() {
+    let mut web = Web::new();
+    let (mut http, connection) = open(&mut web, dvipas()[0]);
+    assert_eq!(http.target().unwrap(), "t1");
+    web.forwarder.order(&serde_json::json!({ "keep": 1 }));
+    web.move_on(&connection, 0, 1);
+    assert_eq!(http.target().unwrap(), "t2");
+    drop(http);
+    let sockets = || web.bench.hosts[1].namespace.sh(&format!("ss -Htn dst {}", connection.client)).unwrap();
+    while !sockets().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    web.forwarder.order(&serde_json::json!({ "again": 1 }));
+    while web.bench.hosts[1].counter("handoff_not_admitted") == 0 {
+        assert_eq!(
+            web.bench.hosts[1].counter("handed_over"),
+            1,
+            "nginx has a connection that nobody else has"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn only_an_admitted_connection_is_put_into_a_listener() {
+    let mut web = Web::new();
+    let (mut http, connection) = open(&mut web, dvipas()[0]);
+    assert_eq!(http.target().unwrap(), "t1");
+    web.move_on(&connection, 0, 1);
+    let admissions = &web.bench.hosts[1].programs.maps.admissions;
+    admissions.forget(&connection).unwrap();
+    let waiting = std::thread::spawn(move || http.target().unwrap());
+    while web.bench.hosts[1].counter("handoff_not_admitted") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    admissions.admit(&connection).unwrap();
+    assert_eq!(waiting.join().unwrap(), "t2", "the client has sent its request again");
 }
 
 #[test]
