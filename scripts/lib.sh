@@ -33,12 +33,21 @@ install_packages() {
     [ ${#missing[@]} = 0 ] && return
     echo "Installing: ${missing[*]}"
     as_root apt-get update -q >/dev/null || return
+    # The lab makes its own clusters; the package must not make one for the machine.
+    if [[ " ${missing[*]} " == *" postgresql-15 "* ]] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        as_root mkdir -p /etc/postgresql-common &&
+            echo "create_main_cluster = false" |
+            as_root tee /etc/postgresql-common/createcluster.conf >/dev/null || return
+    fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" \
         >/dev/null || return
     # The lab starts its own servers; the machine's must not begin to serve because of a demo.
-    if [[ " ${missing[*]} " == *" nginx-light "* ]] && [ -d /run/systemd/system ]; then
-        as_root systemctl disable -q --now nginx
-    fi
+    local server
+    for server in nginx haproxy dovecot; do
+        if [[ " ${missing[*]} " == *" $server"* ]] && [ -d /run/systemd/system ]; then
+            as_root systemctl disable -q --now "$server"
+        fi
+    done
 }
 
 rust_is_new_enough() {

@@ -9,7 +9,7 @@ use forwarder::packet::{Arp, arp, ethernet, ipv6, protocol};
 use forwarder::{Mac, Port};
 use model::Dvipa;
 
-use crate::worker::inbox::{FRAME_BYTES, Frame};
+use crate::worker::inbox::{FRAME_BYTES, Frame, To};
 
 type Bytes = ArrayVec<u8, FRAME_BYTES>;
 
@@ -19,7 +19,7 @@ pub fn frame(dvipa: Dvipa, mac: Mac, vlan: Option<u16>) -> Frame {
         IpAddr::V4(address) => arp_announcement(address, mac, vlan),
         IpAddr::V6(address) => neighbour_advertisement(address, mac, vlan),
     };
-    Frame { port: Port::Nic, bytes }
+    Frame { to: To::Port(Port::Nic), bytes }
 }
 
 /// RFC 5227 sections 1.1 and 3: an ARP request whose sender and target are the address. Hosts that know the address

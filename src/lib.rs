@@ -21,3 +21,4 @@ pub mod next_hop;
 
 pub mod announce;
 pub mod forwarding;
+pub mod opening;

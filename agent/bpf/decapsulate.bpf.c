@@ -260,6 +260,7 @@ int baton_decapsulate(struct __sk_buff *skb)
 		skb->cb[0] = outer.handoff[0];
 		skb->cb[1] = outer.handoff[1];
 		skb->cb[2] = outer.handoff[2];
+		skb->cb[3] = outer.handoff[3];
 		bpf_tail_call(skb, &handoff, 0);
 	}
 	return NEXT_PROGRAM;

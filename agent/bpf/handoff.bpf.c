@@ -5,9 +5,10 @@
  *
  * The kernel builds the established connection from the packet's sequence numbers and from what the option says was agreed
  * on, puts it on the accept queue, and takes the payload as the first unread bytes (bpf_sk_assign_tcp_reqsk). Only a
- * packet that begins at the option's start can do that, and only for a connection that the agent has admitted, once: a late
- * copy must not bring back what has ended. If the connection is there already, the option means nothing. A packet that could
- * do neither is dropped: a listener would answer it with RST. The client sends it again.
+ * packet that begins at the option's start and acknowledges all that the client was sent can do that, because this host has
+ * nothing of it to send again; and only for a connection that the agent has admitted, once: a late copy must not bring back
+ * what has ended. If the connection is there already, the option means nothing. A packet that could do neither is dropped: a
+ * listener would answer it with RST. The client sends it again.
  */
 #include "address.h"
 #include "admissions.h"
@@ -172,7 +173,7 @@ SEC("tc")
 int baton_handoff(struct __sk_buff *skb)
 {
 	int is_v4 = skb->protocol == bpf_htons(ETH_P_IP), created;
-	__u32 words[HANDOFF_WORDS] = { skb->cb[0], skb->cb[1], skb->cb[2] };
+	__u32 words[HANDOFF_WORDS] = { skb->cb[0], skb->cb[1], skb->cb[2], skb->cb[3] };
 	struct segment segment;
 	struct bpf_sock *socket;
 	struct option option;
@@ -194,7 +195,8 @@ int baton_handoff(struct __sk_buff *skb)
 		bpf_sk_release(socket);
 		return drop(HANDOFF_VOID);
 	}
-	if (!segment.tcp.ack || bpf_ntohl(segment.tcp.seq) != big_endian(option.bytes + HANDOFF_AT_START, 4)) {
+	if (!segment.tcp.ack || bpf_ntohl(segment.tcp.seq) != big_endian(option.bytes + HANDOFF_AT_START, 4) ||
+	    bpf_ntohl(segment.tcp.ack_seq) != big_endian(option.bytes + HANDOFF_AT_SENT, 4)) {
 		bpf_sk_release(socket);
 		return drop(HANDOFF_ELSEWHERE);
 	}

@@ -2,7 +2,7 @@
 /* The handoff option in a GUE header. What it means is in baton-model's `handoff`; a test compares the numbers. */
 #pragma once
 
-#define HANDOFF_BYTES 12
+#define HANDOFF_BYTES 16
 #define HANDOFF_KIND 0xb1
 
 #define HANDOFF_AT_FLAGS 1
@@ -10,6 +10,7 @@
 #define HANDOFF_AT_SCALES 4
 #define HANDOFF_AT_EPOCH 5
 #define HANDOFF_AT_START 8
+#define HANDOFF_AT_SENT 12
 
 #define HANDOFF_SCALES 1
 #define HANDOFF_SACK 2

@@ -10,6 +10,7 @@
 #include "admissions.h"
 #include "counters.h"
 #include "dvipas.h"
+#include "freezes.h"
 
 #include <linux/in.h>
 #include <linux/tcp.h>
@@ -79,9 +80,9 @@ static __always_inline struct address remote_address(struct bpf_sock_ops *ops)
 }
 
 /* A full ring is not an error of the socket's owner: the event is lost, and that is counted. */
-static __always_inline void tell(struct event *event)
+static __always_inline void tell(struct event *event, __u64 flags)
 {
-	if (bpf_ringbuf_output(&events, event, sizeof(*event), 0))
+	if (bpf_ringbuf_output(&events, event, sizeof(*event), flags))
 		count(EVENTS_LOST);
 }
 
@@ -110,18 +111,12 @@ static __always_inline void tell_listen(struct bpf_sock_ops *ops, enum kind kind
 
 	if (kind == LISTENING)
 		read_binding(ops, &event);
-	tell(&event);
+	tell(&event, 0);
 }
 
-static __always_inline void note_admitted(const struct event *event)
+static __always_inline void note_admitted(const struct connection *connection)
 {
-	struct connection connection = {
-		.client = event->remote,
-		.dvipa = event->local,
-		.client_port = bpf_htons(event->remote_port),
-		.dvipa_port = bpf_htons(event->local_port),
-	};
-	__u32 *made = bpf_map_lookup_elem(&admitted, &connection);
+	__u32 *made = bpf_map_lookup_elem(&admitted, connection);
 
 	if (made)
 		*made = MADE;
@@ -130,6 +125,7 @@ static __always_inline void note_admitted(const struct event *event)
 static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind kind)
 {
 	struct event event = { .local = local_address(ops), .kind = kind };
+	struct connection connection;
 
 	if (!bpf_map_lookup_elem(&dvipas, &event.local))
 		return;
@@ -138,9 +134,16 @@ static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind 
 	event.local_port = ops->local_port;
 	event.remote_port = bpf_ntohl(ops->remote_port);
 	event.v6 = ops->family == AF_INET6;
+	connection = (struct connection){
+		.client = event.remote,
+		.dvipa = event.local,
+		.client_port = bpf_htons(event.remote_port),
+		.dvipa_port = bpf_htons(event.local_port),
+	};
 	if (kind == ESTABLISHED)
-		note_admitted(&event);
-	tell(&event);
+		note_admitted(&connection);
+	/* What befalls a connection that moves is the agent's own doing: it looks for itself, and need not be woken. */
+	tell(&event, bpf_map_lookup_elem(&freezes, &connection) ? BPF_RB_NO_WAKEUP : 0);
 }
 
 static __always_inline void tell_change(struct bpf_sock_ops *ops, __u32 from, __u32 to)
@@ -183,7 +186,7 @@ static __always_inline int bound(struct bpf_sock *socket)
 	struct event event = { .kind = UDP_BOUND };
 
 	if (socket->protocol == IPPROTO_UDP && bpf_get_netns_cookie(socket) == netns_cookie)
-		tell(&event);
+		tell(&event, 0);
 	return CONTINUE;
 }
 

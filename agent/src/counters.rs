@@ -103,7 +103,7 @@ pub const COUNTERS: [Counter; 23] = [
     counter(
         "handoff_elsewhere",
         Fault::None,
-        "A packet with a handoff option came before the one that the connection begins with; dropped, the client sends it again.",
+        "A packet with a handoff option is not one that the connection can begin with; dropped, the client sends it again.",
     ),
     counter(
         "handoff_no_listener",

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use channel::Sealed;
 use model::StackName;
 use model::control_socket::request::{Consent, Milliseconds, Role, Unacknowledged};
-use model::control_socket::{MAX_STATE_BYTES, Refusal, Target};
+use model::control_socket::{MAX_GIVEN_BACK_BYTES, MAX_STATE_BYTES, Refusal, Target};
 
 use crate::error::{Error, TransferError};
 use crate::machine::Machine;
@@ -47,6 +47,7 @@ pub struct TargetApplication(Application);
 pub struct Terms<'a> {
     state: Option<&'a [u8]>,
     unacknowledged: Unacknowledged,
+    given_back: &'a [u8],
 }
 
 impl<'a> Terms<'a> {
@@ -67,13 +68,29 @@ impl<'a> Terms<'a> {
         Self { unacknowledged, ..self }
     }
 
+    /// The last bytes that the application has read from the connection go back to it: whoever gets it reads them first.
+    /// At most 32 KiB, and no more than were read from this socket. So a server that knows nothing of baton sees the whole
+    /// request that the router has read. If the connection does not move, they stay read.
+    #[must_use]
+    pub fn give_back(self, bytes: &'a [u8]) -> Self {
+        Self { given_back: bytes, ..self }
+    }
+
     pub(crate) fn what_to_do_about_unacknowledged(&self) -> Unacknowledged {
         self.unacknowledged
     }
 
-    /// The state in memory that can be passed.
+    pub(crate) fn given_back(&self) -> Option<Vec<u8>> {
+        (!self.given_back.is_empty()).then(|| self.given_back.to_vec())
+    }
+
+    /// The state in memory that can be passed, if all that goes with the connection may.
     pub(crate) fn seal(&self) -> Result<Option<Sealed>, Error> {
         match self.state {
+            _ if self.given_back.len() > MAX_GIVEN_BACK_BYTES => Err(Error::Refused {
+                why: Refusal::GivenBack,
+                detail: Some(format!("{} bytes", self.given_back.len())),
+            }),
             Some(state) if state.len() > MAX_STATE_BYTES => Err(Error::Refused {
                 why: Refusal::StateTooLong,
                 detail: Some(format!("{} bytes", state.len())),
@@ -229,10 +246,8 @@ impl Application {
         terms: &Terms<'_>,
     ) -> Result<(), Error> {
         let state = terms.seal()?;
-        let unacknowledged = terms.what_to_do_about_unacknowledged();
         let session = self.sessions.current()?;
-        let (request, message) =
-            session.with(|machine| machine.transfer(to.cloned(), consent, unacknowledged));
+        let (request, message) = session.with(|machine| machine.transfer(to.cloned(), consent, terms));
         let beside: Vec<BorrowedFd<'_>> =
             std::iter::once(socket).chain(state.as_ref().map(AsFd::as_fd)).collect();
         session.send(&message, &beside)?;

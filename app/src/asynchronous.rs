@@ -191,10 +191,8 @@ impl Application {
         terms: &Terms<'_>,
     ) -> Result<(), Error> {
         let state = terms.seal()?;
-        let unacknowledged = terms.what_to_do_about_unacknowledged();
         let session = self.session().await?;
-        let (request, message) =
-            session.with(|machine| machine.transfer(to.cloned(), consent, unacknowledged));
+        let (request, message) = session.with(|machine| machine.transfer(to.cloned(), consent, terms));
         let beside: Vec<BorrowedFd<'_>> =
             std::iter::once(socket).chain(state.as_ref().map(AsFd::as_fd)).collect();
         session.send(&message, &beside).await?;

@@ -9,14 +9,13 @@ use std::os::fd::OwnedFd;
 use channel::Sealed;
 use model::codec::Address;
 use model::control_socket::notification::{By, Targets};
-use model::control_socket::request::{
-    Accept, Consent, Resume, Role, Subscribe, Take, Transfer, Unacknowledged,
-};
+use model::control_socket::request::{Accept, Consent, Resume, Role, Subscribe, Take, Transfer};
 use model::control_socket::{
     JobName, MAX_STATE_BYTES, Notification, OfferId, Refusal, Request, RequestId, Target,
 };
 use model::{Connection, Service, StackName};
 
+use crate::application::Terms;
 use crate::error::Error;
 use crate::registration::Registration;
 
@@ -176,11 +175,12 @@ impl Machine {
         &mut self,
         to: Option<Target>,
         consent: Consent,
-        unacknowledged: Unacknowledged,
+        terms: &Terms<'_>,
     ) -> (RequestId, Request) {
         let request = self.number();
         self.asked.insert(request, None);
-        (request, Transfer { request, to, consent, unacknowledged }.into())
+        let (unacknowledged, given_back) = (terms.what_to_do_about_unacknowledged(), terms.given_back());
+        (request, Transfer { request, to, consent, unacknowledged, given_back }.into())
     }
 
     /// Asks what became of a transfer.

@@ -10,7 +10,7 @@ use model::control_socket::request::{Register, Role};
 use model::control_socket::{BadJobName, RequestId};
 use model::{Dvipa, Protocol, Service};
 
-/// Where the agent's control socket is, unless `BATON_SOCKET` in the environment or [`Registration::socket`] says
+/// Where the agent's control socket is, unless `BATON_CONTROL_SOCKET` in the environment or [`Registration::socket`] says
 /// otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/baton/applications.sock";
 
@@ -30,7 +30,7 @@ impl Registration {
     /// # Errors
     /// [`BadJobName`].
     pub fn new(job: &str, dvipa: IpAddr, ports: &[u16]) -> Result<Self, BadJobName> {
-        let socket = env::var_os("BATON_SOCKET").map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from);
+        let socket = env::var_os("BATON_CONTROL_SOCKET").map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from);
         Ok(Self {
             job: JobName::new(job)?,
             dvipa: Dvipa::new(dvipa),

@@ -45,6 +45,21 @@ fn a_connection_moves_with_its_state_and_the_client_notices_nothing() {
     assert_eq!(client.hear(), "");
 }
 
+/// C3: what is given back reaches the agent, if it is not too much.
+#[test]
+fn bytes_are_given_back_with_the_connection() {
+    let host = Host::start();
+    let (router, _target) = (host.router(), host.target("counter"));
+    let (_client, stream) = host.connect();
+    let too_long = vec![0; (32 << 10) + 1];
+    let failed = router.transfer(stream, &target("counter"), &Terms::new().give_back(&too_long));
+    let failed = failed.expect_err("too long");
+    assert_eq!(failed.error.refusal(), Some(Refusal::GivenBack));
+    // The stack of these tests moves descriptors, and can't change what is in them.
+    let told = router.transfer(failed.stream, &target("counter"), &Terms::new().give_back(&too_long[1..]));
+    assert!(told.expect_err("refused").to_string().contains("32768 bytes given back"));
+}
+
 /// C9: what is rejected goes on where it was, with the target's own words, and the next target may be tried.
 #[test]
 fn a_rejected_connection_comes_back_and_may_go_elsewhere() {

@@ -1,14 +1,15 @@
 //! HTTP, routed by content, over connections that move.
 //!
 //! ```text
-//! http router PORT DVIPA… -- RULE…   routes each connection by its first request
-//! http target JOB PORT DVIPA…        serves what is transferred to it
-//! http content BYTES                 prints what /download/BYTES answers, to compare with
+//! http router [--read] PORT DVIPA… -- RULE…   routes each connection by its first request
+//! http target JOB PORT DVIPA…                 serves what is transferred to it
+//! http content BYTES                          prints what /download/BYTES answers, to compare with
 //! ```
 //!
 //! A rule is `JOB=host:NAME`, `JOB=path:PREFIX`, `JOB=cookie:NAME=VALUE`, or only `JOB`, which holds always; `JOB@STACK`
-//! is the job on one stack only. The first that holds names the job; the connection moves, with the request unread, to an
-//! application of that name. If nobody takes it, the router answers 503.
+//! is the job on one stack only, and `listener` the job of servers that know nothing of baton. The first that holds names the
+//! job; the connection moves, with the request unread, to an application of that name. With `--read` the router does not
+//! only look at the request but reads it, and gives it back. If nobody takes the connection, the router answers 503.
 //!
 //! A target answers `GET /download/BYTES` with so many bytes; with `?via=JOB@STACK,…` each of these targets sends an equal
 //! share of them over the same connection. `PUT /upload`, with `?via=` too, is answered with the length and the FNV-1a sum of

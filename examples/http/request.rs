@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// A head that is longer is not answered.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// A head that is longer is not answered. Some have many cookies.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// A client that has begun a request has so long to finish its head.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How often a head is looked at that is not complete. Hardly any comes in two parts.
@@ -58,6 +58,21 @@ impl Head {
         let mut cookies = self.header("cookie")?.split(';').filter_map(|c| c.trim().split_once('='));
         cookies.find(|(n, _)| *n == name).map(|(_, value)| value)
     }
+}
+
+/// Reads the head of a client's next request, and maybe more, into `read`. `None` if there is none.
+pub(crate) fn look(client: &mut TcpStream, read: &mut Vec<u8>) -> io::Result<Option<Head>> {
+    let mut piece = [0; 4096];
+    while read.len() < MAX_HEAD_BYTES {
+        let most = piece.len().min(MAX_HEAD_BYTES - read.len());
+        let bytes = client.read(piece.get_mut(..most).unwrap_or_default())?;
+        read.extend(piece.iter().take(bytes));
+        let head = Head::in_bytes(read);
+        if head.is_some() || bytes == 0 {
+            return Ok(head);
+        }
+    }
+    Ok(None)
 }
 
 /// Reads the rest of a head into `ahead`, which may have bytes that are read already, and takes the head out. `None` at the

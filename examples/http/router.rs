@@ -65,6 +65,8 @@ struct Router {
     application: RoutingApplication,
     port: u16,
     rules: Arc<[Rule]>,
+    /// Requests are read and given back, not only looked at.
+    reads: bool,
     /// Counts up, so that the targets of a job take turns.
     turn: AtomicUsize,
 }
@@ -72,14 +74,16 @@ struct Router {
 impl Router {
     /// Decides where a client goes. Whoever refuses it is passed over.
     fn route(&self, mut client: TcpStream) -> Result<(), Failure> {
-        let Some(head) = Head::peek(&client)? else { return Ok(()) };
+        let mut read = Vec::new();
+        let head = if self.reads { request::look(&mut client, &mut read)? } else { Head::peek(&client)? };
+        let Some(head) = head else { return Ok(()) };
         if let Some(rule) = self.rules.iter().find(|rule| rule.holds(&head)) {
             let mut targets = self.application.targets(self.port)?;
             targets.retain(|target| rule.names(target));
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % targets.len().max(1);
             targets.rotate_left(turn);
             for target in targets {
-                match self.application.transfer(client, &target, &Terms::new()) {
+                match self.application.transfer(client, &target, &Terms::new().give_back(&read)) {
                     Ok(()) => return Ok(()),
                     Err(refused) => {
                         eprintln!("{target}: {refused}");
@@ -89,33 +93,59 @@ impl Router {
             }
         }
         // A close with unread bytes would be a reset.
-        client.read_exact(&mut vec![0; head.len()])?;
+        if !self.reads {
+            client.read_exact(&mut vec![0; head.len()])?;
+        }
         Ok(request::answer(&mut client, "503 Service Unavailable\r\nConnection: close", "router", "")?)
     }
-}
 
-fn serve(router: Router, dvipa: IpAddr) -> io::Result<()> {
-    let router = Arc::new(router);
-    for client in TcpListener::bind((dvipa, router.port))?.incoming() {
-        let (router, client) = (Arc::clone(&router), client?);
+    /// As [`Self::route`], in a thread of its own.
+    fn begin(self: &Arc<Self>, client: TcpStream) {
+        let router = Arc::clone(self);
         thread::spawn(move || {
             if let Err(e) = router.route(client) {
                 eprintln!("{e}");
             }
         });
     }
+
+    /// Takes the connections of targets that are emptied: the next request of each decides anew.
+    fn take_back(self: &Arc<Self>) -> Result<(), Failure> {
+        while let Some(offer) = self.application.next_offer(None)? {
+            self.begin(offer.accept()?.stream);
+        }
+        Ok(())
+    }
+}
+
+fn serve(router: Router, dvipa: IpAddr) -> io::Result<()> {
+    let router = Arc::new(router);
+    let back = Arc::clone(&router);
+    thread::spawn(move || {
+        if let Err(e) = back.take_back() {
+            eprintln!("{e}");
+        }
+    });
+    for client in TcpListener::bind((dvipa, router.port))?.incoming() {
+        router.begin(client?);
+    }
     Ok(())
 }
 
-/// `PORT DVIPA… -- RULE…`: serves until something fails.
+/// `[--read] PORT DVIPA… -- RULE…`: serves until something fails.
 pub(crate) fn run(words: &[&str]) -> Result<(), Failure> {
+    let (reads, words) = match words {
+        ["--read", words @ ..] => (true, words),
+        words => (false, words),
+    };
     let (ends, rules) = words.split_at(words.iter().position(|w| *w == "--").unwrap_or(words.len()));
     let [port, dvipas @ ..] = ends else { return Err("say a port".into()) };
     let port = port.parse()?;
     let rules: Arc<[Rule]> = rules.iter().skip(1).map(|r| Rule::parse(r)).collect::<Result<_, _>>()?;
     each(dvipas, move |dvipa| {
         let application = RoutingApplication::register(&Registration::new("router", dvipa, &[port])?)?;
-        let router = Router { application, port, rules: Arc::clone(&rules), turn: AtomicUsize::new(0) };
+        let (rules, turn) = (Arc::clone(&rules), AtomicUsize::new(0));
+        let router = Router { application, port, rules, reads, turn };
         Ok(serve(router, dvipa)?)
     })
 }

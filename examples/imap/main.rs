@@ -2,13 +2,12 @@
 //!
 //! ```text
 //! imap router PORT DVIPA -- USER:PASSWORD=JOB…   greets, checks the login, hands the connection over
-//! imap target JOB PORT DVIPA                     serves the mailboxes of the users that are handed to it
+//! imap target JOB PORT DVIPA MAIL                serves the mailboxes in the homes in MAIL, with Dovecot
 //! ```
 //!
 //! Passwords on a command line are for an example.
 
 mod command;
-mod mailbox;
 mod router;
 mod target;
 
@@ -19,8 +18,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn run(words: &[&str]) -> Result<(), Failure> {
     match words {
         ["router", port, dvipa, "--", users @ ..] => router::run(port.parse()?, dvipa.parse()?, users),
-        ["target", job, port, dvipa] => target::run(job, port.parse()?, dvipa.parse()?),
-        _ => Err("usage: imap router PORT DVIPA -- USER:PASSWORD=JOB… | imap target JOB PORT DVIPA".into()),
+        ["target", job, port, dvipa, mail] => target::run(job, port.parse()?, dvipa.parse()?, mail),
+        _ => {
+            Err("usage: imap router PORT DVIPA -- USER:PASSWORD=JOB… | imap target JOB PORT DVIPA MAIL"
+                .into())
+        }
     }
 }
 

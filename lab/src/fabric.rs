@@ -5,6 +5,7 @@
 //! veth peer `loc1` is the forwarder's local port.
 
 use crate::error::Result;
+use crate::impair::{Impairment, Link};
 use crate::namespace::{Namespace, output_of};
 use crate::registry::Record;
 use crate::spec::{self, CLIENT, RoutingNode, Spec};
@@ -34,6 +35,10 @@ impl Fabric {
             fabric.add_host(record, node.name(), node.number(), spec.fabric_mtu)?;
             fabric.set_up_routing_node(*node, spec.fabric_mtu)?;
         }
+        if spec.proxy {
+            fabric.add_host(record, spec::PROXY, spec::PROXY_NUMBER, spec.fabric_mtu)?;
+            fabric.set_addresses(spec::PROXY, "eth0", spec::PROXY_ADDRESS)?;
+        }
         for index in 1..=spec.targets {
             fabric.add_target(record, index, spec.fabric_mtu)?;
         }
@@ -48,6 +53,39 @@ impl Fabric {
         let (name, number) = (format!("t{index}"), spec::target(index));
         self.add_host(record, &name, number, mtu)?;
         self.set_addresses(&name, "eth0", spec::host(number))
+    }
+
+    /// Cuts a host's link and joins it again with a thread that carries the frames, and may lose some.
+    ///
+    /// # Errors
+    /// What the first failing command says, or [`LabError::File`](crate::LabError::File) without packet sockets.
+    pub fn cut(&self, name: &str, mtu: u16, impairment: Impairment, seed: u64) -> Result<Link> {
+        let (near, far) = (format!("{name}-in"), format!("{name}-out"));
+        self.switch.sh(&format!(
+            "ip link set {name} nomaster
+             ip link add {near} mtu {mtu} type veth peer name {far} mtu {mtu}
+             for l in {name} {near} {far}; do
+                 ethtool -K $l tx off gso off tso off gro off >/dev/null
+                 echo 1 >/proc/sys/net/ipv6/conf/$l/disable_ipv6
+                 ip link set $l arp off
+             done
+             ip link set {far} master br0 up
+             ip link set {near} up"
+        ))?;
+        Link::join(&self.switch, (name, &near), impairment, seed)
+    }
+
+    /// Gives a host's link another MTU.
+    ///
+    /// # Errors
+    /// What the first failing command says.
+    pub fn set_link_mtu(&self, name: &str, mtu: u16) -> Result<()> {
+        self.switch.sh(&format!(
+            "for l in {name} {name}-in {name}-out; do
+                 ! ip link show $l >/dev/null 2>&1 || ip link set $l mtu {mtu}
+             done"
+        ))?;
+        self.host(name).sh(&format!("ip link set eth0 mtu {mtu}")).map(drop)
     }
 
     /// A host's namespace.

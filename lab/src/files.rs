@@ -95,11 +95,12 @@ pub fn nginx(web: &Web, files: &Path) -> String {
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\npid {own}/pid;\nerror_log {own}/error.log;\n\
          events {{ worker_connections 4096; }}\n\
-         http {{\n    access_log off;\n    keepalive_timeout 75;\n    keepalive_requests 1000000;\n    client_max_body_size 0;\n{temporary}\
+         http {{\n    access_log off;\n    keepalive_timeout 75;\n    keepalive_requests 1000000;\n    client_max_body_size 0;\n    large_client_header_buffers 4 32k;\n{temporary}\
          \x20   server {{\n{listen}        root {own}/www;\n        add_header X-Target {name};\n\
          \x20       location / {{ return 200 \"{name}\\n\"; }}\n\
          \x20       location = /big {{ }}\n\
          \x20       location = /slow {{ alias {own}/www/big; limit_rate 256k; }}\n\
+         \x20       location /put/ {{ root {own}; dav_methods PUT; create_full_put_path on; }}\n\
          \x20   }}\n}}\n",
         own = own.display(),
     )

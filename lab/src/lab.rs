@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use crate::capture::Capture;
 use crate::error::{LabError, Result, WithPath};
 use crate::fabric::Fabric;
 use crate::files;
+use crate::impair::{Impairment, Link};
 use crate::namespace::{Namespace, output_of};
 use crate::process::{Process, tail};
 use crate::registry::{self, Record};
@@ -27,8 +28,9 @@ const TAIL_LINES: usize = 15;
 /// thread is panicking, its logs and captures stay and their whereabouts are printed.
 #[derive(Debug)]
 pub struct Lab {
-    // Dropped in this order: programs, then the namespaces with whatever else is in them.
+    // Dropped in this order: programs, then links, then the namespaces with whatever else is in them.
     programs: Mutex<BTreeMap<String, Process>>,
+    links: Mutex<BTreeMap<String, Link>>,
     record: Record,
     fabric: Fabric,
     spec: Spec,
@@ -62,13 +64,16 @@ impl Lab {
         }
         registry::sweep();
         let record = Record::open()?;
-        let pins = record.directory().join("bpf");
-        record.note("mount", &pins.display().to_string())?;
-        fs::create_dir_all(&pins).with_path("create", &pins)?;
-        output_of(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&pins), "mount -t bpf")?;
+        // What agents note of transfers is in memory, as on a host whose /run is.
+        for (kind, at) in [("bpf", "bpf"), ("tmpfs", "transfers")] {
+            let at = record.directory().join(at);
+            record.note("mount", &at.display().to_string())?;
+            fs::create_dir_all(&at).with_path("create", &at)?;
+            output_of(Command::new("mount").args(["-t", kind, kind]).arg(&at), &format!("mount -t {kind}"))?;
+        }
         let fabric = Fabric::build(&spec, &record)?;
-        let programs = Mutex::default();
-        let lab = Self { programs, record, fabric, spec, binaries: binaries()? };
+        let (programs, links) = (Mutex::default(), Mutex::default());
+        let lab = Self { programs, links, record, fabric, spec, binaries: binaries()? };
         lab.write_files()?;
         Ok(lab)
     }
@@ -118,6 +123,35 @@ impl Lab {
         self.write_agent(&name)?;
         self.start_agent(&name)?;
         Ok(name)
+    }
+
+    /// From now on a host's link misbehaves like this, in each direction. The seed counts when that begins.
+    ///
+    /// # Errors
+    /// As [`Fabric::cut`].
+    pub fn impair(&self, host: &str, impairment: Impairment, seed: u64) -> Result<()> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(host) {
+            link.set(impairment);
+        } else {
+            let link = self.fabric.cut(host, self.spec.fabric_mtu, impairment, seed)?;
+            links.insert(host.to_owned(), link);
+        }
+        Ok(())
+    }
+
+    /// Gives a host's link another MTU than the fabric has; the programs are not told.
+    ///
+    /// # Errors
+    /// As [`Fabric::set_link_mtu`].
+    pub fn set_link_mtu(&self, host: &str, mtu: u16) -> Result<()> {
+        self.fabric.set_link_mtu(host, mtu)
+    }
+
+    /// What became of the frames of links that misbehave, for a person.
+    pub fn tallies(&self) -> String {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.iter().map(|(host, link)| format!("{host}: {}\n", link.tally())).collect()
     }
 
     /// Starts a capture on an interface of a host.
@@ -186,6 +220,29 @@ impl Lab {
         command.args(["--json", "--socket"]).arg(socket).arg("status");
         let text = output_of(&mut command, "baton status")?;
         json("status", &text)
+    }
+
+    /// What a stack's agent says of itself.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if it does not answer, [`LabError::Answer`] if its answer is not JSON.
+    pub fn agent(&self, stack: &str) -> Result<Value> {
+        let socket = files::agent_socket(self.record.directory(), stack);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "5", "--unix-socket"]).arg(socket).arg("http://agent/v1/status");
+        let (text, command) = (output_of(&mut curl, "curl")?, format!("status of {stack}"));
+        serde_json::from_str(&text).map_err(|e| LabError::Answer { command, what: format!("{e}: {text}") })
+    }
+
+    /// The names of the files with which a stack's agent remembers transfers (`….leaving`, `….active`).
+    ///
+    /// # Errors
+    /// [`LabError::File`].
+    pub fn notes(&self, stack: &str) -> Result<Vec<String>> {
+        let at = self.record.directory().join("transfers").join(stack);
+        let files = fs::read_dir(&at).with_path("read", &at)?.flatten();
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        Ok(names.filter(|name| name.contains('.')).collect())
     }
 
     /// Replaces the `[[vipadynamic]]` tables in `batond.toml`; takes effect with `baton reload`.

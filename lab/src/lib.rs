@@ -6,15 +6,18 @@
 //!
 //! In reading order: [`spec`] (what a lab consists of), [`lab`] (the lab while it runs), then what it is made from:
 //! [`fabric`] (namespaces and links), [`files`] (configuration of the programs), [`process`], [`namespace`],
-//! [`capture`], [`client`], [`server`], [`view`] (what the operator's command line shows), [`registry`] (who clears up, also after
-//! a `kill -9`).
+//! [`capture`], [`client`], [`server`], [`maildir`], [`cpu`], [`impair`] (links that misbehave), [`view`] (what the operator's command
+//! line shows), [`registry`] (who clears up, also after a `kill -9`).
 
 pub mod capture;
 pub mod client;
+pub mod cpu;
 pub mod error;
 pub mod fabric;
 pub mod files;
+pub mod impair;
 pub mod lab;
+pub mod maildir;
 pub mod namespace;
 pub mod process;
 pub mod registry;
@@ -24,6 +27,7 @@ pub mod view;
 
 pub use capture::Capture;
 pub use error::{LabError, Result};
+pub use impair::Impairment;
 pub use lab::Lab;
 pub use namespace::Namespace;
 pub use server::Server;

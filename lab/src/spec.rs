@@ -11,6 +11,12 @@ pub const CLIENT: (Ipv4Addr, Ipv6Addr) = host(2);
 pub const RT1: (Ipv4Addr, Ipv6Addr) = host(10);
 /// As [`RT1`], of the second routing node.
 pub const RT2: (Ipv4Addr, Ipv6Addr) = host(11);
+/// A host like the routing node whose own kernel has its interface: for a proxy that is to be compared with it.
+pub const PROXY: &str = "px";
+/// The proxy host's addresses.
+pub const PROXY_ADDRESS: (Ipv4Addr, Ipv6Addr) = host(PROXY_NUMBER);
+/// The proxy host's number.
+pub const PROXY_NUMBER: u8 = 12;
 /// The DVIPAs that the default specification distributes.
 pub const DVIPA: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(198, 18, 9, 1), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1));
@@ -114,6 +120,8 @@ pub struct Spec {
     pub routing_agent: bool,
     /// There is a second routing node, `rt2`, with these `[[vipadynamic]]` tables.
     pub second: Option<String>,
+    /// There is a host [`PROXY`].
+    pub proxy: bool,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
 }
@@ -131,6 +139,7 @@ impl Default for Spec {
             web: all.into_iter().map(Web::wildcard).collect(),
             routing_agent: false,
             second: None,
+            proxy: false,
             fabric_mtu: 1500,
         }
     }

@@ -1,12 +1,13 @@
 //! The parts of a lab, without the programs of the cluster.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
 
 use baton_lab::client::{HttpConnection, ask, stray_ack, udp};
 use baton_lab::fabric::{Fabric, mac};
 use baton_lab::registry::Record;
 use baton_lab::spec::{self, CLIENT, Spec};
-use baton_lab::{Capture, Server};
+use baton_lab::{Capture, Impairment, Server};
 
 #[test]
 #[ignore = "needs root"]
@@ -44,4 +45,57 @@ fn clients_servers_and_captures_work_inside_their_namespaces() {
     assert!(answers > 8);
     // The target's kernel took the stray packet for genuine: its checksum is right.
     assert_eq!(captured.count("src port 81 and tcp[13] & 4 != 0").expect("it is read"), 1);
+}
+
+/// Numbered datagrams that are sent at a time.
+const COUNT: u16 = 2000;
+
+/// Sends them from the client to t1, and returns the numbers that arrive, in order.
+fn arrive(fabric: &Fabric) -> Vec<u16> {
+    let to = SocketAddr::new(spec::host(spec::target(1)).0.into(), 9);
+    let receiver = fabric.host("t1").enter(|| UdpSocket::bind(to)).expect("it is bound");
+    receiver.set_read_timeout(Some(Duration::from_millis(300))).expect("a time-out");
+    let sender = udp(fabric.host("client"), to).expect("a socket");
+    let mut number = [0; 2];
+    // The neighbour is found before anything is counted.
+    while receiver.recv(&mut number).is_err() {
+        sender.send(&COUNT.to_be_bytes()).expect("it is sent");
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..COUNT {
+                sender.send(&n.to_be_bytes()).expect("it is sent");
+                if n % 16 == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let arrived =
+            std::iter::from_fn(|| receiver.recv(&mut number).ok().map(|_| u16::from_be_bytes(number)));
+        arrived.filter(|n| *n < COUNT).collect()
+    })
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_link_misbehaves_as_it_is_told() {
+    let record = Record::open().expect("a record");
+    let fabric = Fabric::build(&Spec::default(), &record).expect("a fabric");
+    let link = fabric.cut("client", 1500, Impairment::default(), 1).expect("it is cut and joined");
+    let all: Vec<u16> = (0..COUNT).collect();
+    assert!(arrive(&fabric) == all, "a link that is told nothing loses nothing");
+
+    link.set(Impairment::loss(100));
+    let some = arrive(&fabric);
+    assert!(some.is_sorted() && (1600..1950).contains(&some.len()), "a tenth is lost: {}", some.len());
+
+    link.set(Impairment::default().duplicate(100));
+    let twice = arrive(&fabric);
+    assert!(twice.is_sorted() && (2050..2400).contains(&twice.len()), "a tenth is doubled: {}", twice.len());
+
+    link.set(Impairment::default().reorder(100, 5));
+    let mut overtaken = arrive(&fabric);
+    assert!(!overtaken.is_sorted(), "some overtake others");
+    overtaken.sort_unstable();
+    assert!(overtaken == all, "and none is lost");
 }

@@ -12,7 +12,7 @@ use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::message::{
-    Applications, Heartbeat, Hello, Load, Message, Move, Newconn, Srvstat, Targets, Termconn, VipaList,
+    Applications, Heartbeat, Hello, Load, Message, Move, Newconn, Srvstat, Stays, Targets, Termconn, VipaList,
 };
 use crate::transfer::TransferMessage;
 use crate::{Connection, Protocol, StackName};
@@ -108,6 +108,7 @@ pub fn decode_body(header: Header, body: &[u8]) -> Result<Received, CodecError> 
         8 => body_of::<Applications>(kind, body, Message::Applications),
         9 => body_of::<Targets>(kind, body, Message::Targets),
         10 => body_of::<Move>(kind, body, Message::Move),
+        11 => body_of::<Stays>(kind, body, Message::Stays),
         _ => match TransferMessage::decode(kind, body) {
             Some(Ok(message)) => Ok(Received::Message(Message::Transfer(message))),
             Some(Err(cause)) => Err(CodecError::Body { kind, cause }),
@@ -138,6 +139,7 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
         Message::Applications(m) => body_of(8, m),
         Message::Targets(m) => body_of(9, m),
         Message::Move(m) => body_of(10, m),
+        Message::Stays(m) => body_of(11, m),
         Message::Transfer(m) => m.encode(),
     };
     let body = body.unwrap_or_default();

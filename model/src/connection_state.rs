@@ -101,6 +101,14 @@ pub struct ReceiveQueue {
     pub bytes: Vec<u8>,
 }
 
+impl ReceiveQueue {
+    /// Puts back what the application has read: the last bytes before the queue's first one.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        self.first = self.first.wrapping_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.bytes.splice(..0, bytes.iter().copied());
+    }
+}
+
 /// Both windows, in bytes and sequence numbers (`struct tcp_repair_window` of linux/tcp.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Windows {
@@ -382,6 +390,12 @@ impl ConnectionState {
     /// The lowest sequence number that the client has not acknowledged: SND.UNA, with the FIN if it was.
     pub fn send_unacknowledged(&self) -> u32 {
         self.send.first.wrapping_add(u32::from(self.phase == Phase::FinWait2))
+    }
+
+    /// The sequence number after the last byte that was sent, without a FIN: SND.NXT of a connection that is established.
+    pub fn send_next(&self) -> u32 {
+        let sent = u32::try_from(self.send.split().0.len()).unwrap_or(u32::MAX);
+        self.send.first.wrapping_add(sent)
     }
 }
 

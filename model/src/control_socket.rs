@@ -31,6 +31,8 @@ pub const HEADER_BYTES: usize = 4;
 pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// The longest application state.
 pub const MAX_STATE_BYTES: usize = 16 << 20;
+/// The most bytes that go back to a connection before it moves. They fit a message.
+pub const MAX_GIVEN_BACK_BYTES: usize = 32 << 10;
 /// The most ports of one registration.
 pub const MAX_PORTS: usize = 1024;
 /// The most targets of one message; a longer list comes in parts.

@@ -2,7 +2,7 @@
 //! that the target's kernel can go on with it.
 //!
 //! It is private data of GUE (draft-ietf-intarea-gue 3.2: header length beyond the fields that flags announce; no flag is
-//! set). Twelve bytes, big-endian; `agent/bpf/handoff.h` has the same numbers, and a test compares them:
+//! set). Sixteen bytes, big-endian; `agent/bpf/handoff.h` has the same numbers, and a test compares them:
 //!
 //! | at | bytes | |
 //! | --- | --- | --- |
@@ -12,12 +12,13 @@
 //! | 4 | 1 | window scales: of the client's windows, of those offered to it, 4 bits each |
 //! | 5 | 3 | the DVIPA's epoch, modulo 2²⁴ |
 //! | 8 | 4 | the sequence number that the connection goes on at |
+//! | 12 | 4 | the sequence number after the last byte that the client was sent |
 
 use crate::Epoch;
 use crate::connection_state::{ConnectionState, WindowScales};
 
 /// How long it is.
-pub const BYTES: usize = 12;
+pub const BYTES: usize = 16;
 /// The first byte: baton's mark, and version 1.
 pub const KIND: u8 = 0xb1;
 /// Where each field is.
@@ -32,6 +33,8 @@ pub mod at {
     pub const EPOCH: usize = 5;
     /// Four bytes.
     pub const START: usize = 8;
+    /// Four bytes.
+    pub const SENT: usize = 12;
 }
 /// The bits of the flags.
 pub mod flag {
@@ -56,6 +59,8 @@ pub struct HandoffOption {
     pub epoch: Epoch,
     /// Only a packet that begins at this sequence number makes the connection.
     pub start: u32,
+    /// Only one that acknowledges everything before this number: the target has nothing of it to send again.
+    pub sent: u32,
     /// The largest segment that the client takes, in bytes; below [`LEAST_MSS`] the target refuses.
     pub mss: u16,
     /// Window scales, if agreed on.
@@ -77,28 +82,30 @@ pub enum TimestampUnit {
     Microsecond,
 }
 
-/// What the forwarder needs for a hand-over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the forwarder needs for a hand-over: the option of every packet, and the numbers of a bare ACK of the client, which
+/// makes the connection if no packet of the client's own does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handoff {
     /// The option of every packet.
     pub option: HandoffOption,
-    /// What the client has sent and never will again, from [`HandoffOption::start`] on: one packet brings it along.
-    pub bytes: Vec<u8>,
-    /// That packet's acknowledgment number: the client has everything below it.
+    /// The acknowledgment number: the client has everything below it.
     pub acknowledgment: u32,
-    /// That packet's window, not scaled.
+    /// The window, not scaled.
     pub window: u16,
+    /// TSecr, if timestamps are agreed on: those sent to the client go on from here.
+    pub echo: Option<u32>,
 }
 
 impl Handoff {
     /// How a dumped connection goes on in another kernel.
-    pub fn new(state: ConnectionState, epoch: Epoch) -> Self {
+    pub fn new(state: &ConnectionState, epoch: Epoch) -> Self {
         let unit =
             |value| if value & 1 == 1 { TimestampUnit::Microsecond } else { TimestampUnit::Millisecond };
         let scale = state.scales.map_or(0, |scales| scales.send);
         let option = HandoffOption {
             epoch,
             start: state.receive.first,
+            sent: state.send_next(),
             mss: state.mss,
             scales: state.scales,
             sack: state.sack,
@@ -109,7 +116,7 @@ impl Handoff {
             option,
             acknowledgment: state.send_unacknowledged(),
             window: u16::try_from(state.windows.snd_wnd >> scale).unwrap_or(u16::MAX),
-            bytes: state.receive.bytes,
+            echo: state.timestamp,
         }
     }
 }
@@ -129,15 +136,16 @@ impl HandoffOption {
         let [m0, m1] = self.mss.to_be_bytes();
         let [.., e0, e1, e2] = self.epoch.0.to_be_bytes();
         let [s0, s1, s2, s3] = self.start.to_be_bytes();
-        [KIND, flags, m0, m1, send << 4 | receive & 15, e0, e1, e2, s0, s1, s2, s3]
+        let [n0, n1, n2, n3] = self.sent.to_be_bytes();
+        [KIND, flags, m0, m1, send << 4 | receive & 15, e0, e1, e2, s0, s1, s2, s3, n0, n1, n2, n3]
     }
 
     /// Reads it; `None` if it is something else, of another version, or impossible. The epoch is the one given back modulo
     /// 2²⁴.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let [KIND, flags, m0, m1, scales, e0, e1, e2, s0, s1, s2, s3] = *bytes.first_chunk::<BYTES>()? else {
-            return None;
-        };
+        let (head, numbers) = bytes.first_chunk::<BYTES>()?.split_at(at::START);
+        let [KIND, flags, m0, m1, scales, e0, e1, e2] = *head else { return None };
+        let [s0, s1, s2, s3, n0, n1, n2, n3] = *numbers else { return None };
         let has = |bit| flags & bit != 0;
         let scales = WindowScales { send: scales >> 4, receive: scales & 15 };
         if scales.send.max(scales.receive) > 14 {
@@ -148,6 +156,7 @@ impl HandoffOption {
         Some(Self {
             epoch: Epoch(u64::from(u32::from_be_bytes([0, e0, e1, e2]))),
             start: u32::from_be_bytes([s0, s1, s2, s3]),
+            sent: u32::from_be_bytes([n0, n1, n2, n3]),
             mss: u16::from_be_bytes([m0, m1]),
             scales: has(flag::SCALES).then_some(scales),
             sack: has(flag::SACK),
@@ -166,14 +175,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            (epoch, start, mss) in (0u64..1 << 24, any::<u32>(), any::<u16>()),
+            (epoch, start, sent, mss) in (0u64..1 << 24, any::<u32>(), any::<u32>(), any::<u16>()),
             scales in prop::option::of((0u8..15, 0u8..15)),
             (sack, ecn) in any::<(bool, bool)>(),
             timestamps in prop::option::of(any::<bool>()),
         ) {
             let unit = |micro| if micro { TimestampUnit::Microsecond } else { TimestampUnit::Millisecond };
             let option = HandoffOption {
-                epoch: Epoch(epoch), start, mss, sack, ecn,
+                epoch: Epoch(epoch), start, sent, mss, sack, ecn,
                 scales: scales.map(|(send, receive)| WindowScales { send, receive }),
                 timestamps: timestamps.map(unit),
             };

@@ -5,11 +5,12 @@
 //! numbers that it does not know. A message kind that a reader does not know is ignored whole ([`crate::codec`]).
 
 use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{Address, WireConnection};
 use crate::control_socket::request::Role;
 use crate::control_socket::{JobName, Target};
-use crate::transfer::TransferMessage;
+use crate::transfer::{TransferMessage, Why};
 use crate::{Epoch, Protocol, StackName};
 
 /// A message from one stack to another. Its number is in the frame ([`crate::codec`]).
@@ -37,6 +38,8 @@ pub enum Message {
     Targets(Targets),
     /// Routing stack → the stack that has a connection: transfer it.
     Move(Move),
+    /// The stack that has a connection → routing stack: it does not follow [`Move`].
+    Stays(Stays),
 }
 
 /// Who is speaking. The name must be the one in the certificate.
@@ -216,8 +219,7 @@ pub struct Targets {
     pub targets: Vec<Target>,
 }
 
-/// An operator wants a connection of the receiver transferred. The receiver answers with PREPARE, or with nothing if it
-/// can't: the connection stays.
+/// An operator wants a connection of the receiver transferred. The receiver answers with PREPARE, or with [`Stays`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Move {
     /// Which connection.
@@ -232,6 +234,37 @@ pub struct Move {
     /// To which application there; `None`: to any.
     #[n(3)]
     pub job: Option<JobName>,
+    /// What the answer names.
+    #[n(4)]
+    pub order: Option<OrderId>,
+    /// For how many milliseconds neither side must have said anything; `None`: as the receiver likes.
+    #[n(5)]
+    pub quiet_ms: Option<u32>,
+}
+
+/// The number of an operator's order, given by the routing stack.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
+)]
+#[cbor(transparent)]
+#[serde(transparent)]
+pub struct OrderId(#[n(0)] pub u64);
+
+/// The connection that [`Move`] is about stays where it is. Agents before this message said so in their log only.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Stays {
+    /// Which connection.
+    #[n(0)]
+    pub connection: WireConnection,
+    /// The epoch of its DVIPA's ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// What it answers.
+    #[n(2)]
+    pub order: OrderId,
+    /// Why.
+    #[n(3)]
+    pub why: Why,
 }
 
 /// A sign of life.

@@ -1,4 +1,4 @@
-//! Measures baton against the machine's limits and against DPDK's own tools, in one run, so that ratios count.
+//! Measures baton against the machine's limits, against DPDK's own tools and against proxies, in one run, so that ratios count.
 
 #[cfg(feature = "dpdk")]
 mod allocations;
@@ -23,6 +23,8 @@ mod table;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod timing;
+#[cfg(feature = "transfer")]
+mod transfer;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -53,6 +55,10 @@ struct Arguments {
     #[cfg(feature = "plot")]
     #[arg(long, value_name = "DIRECTORY")]
     plot: Option<PathBuf>,
+    /// A fraction of a second each: to see that it works, not for figures.
+    #[cfg(feature = "transfer")]
+    #[arg(long)]
+    tiny: bool,
     /// Only rows whose name contains one of these.
     names: Vec<String>,
 }
@@ -79,35 +85,42 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     #[cfg(feature = "plot")]
     if let Some(directory) = &arguments.plot {
-        let rows = measure(plot::ROWS.map(str::to_owned).to_vec(), false);
+        let mut rows = Rows::new(plot::ROWS.map(str::to_owned).to_vec(), false);
+        measure(&mut rows);
         return Ok(plot::write(directory, &rows)?);
     }
-    measure(arguments.names, arguments.json).finish();
+    let mut rows = Rows::new(arguments.names, arguments.json);
+    // First, while nothing keeps its threads and programs on one core.
+    #[cfg(feature = "transfer")]
+    transfer::measure(&mut rows, if arguments.tiny { transfer::Size::Tiny } else { transfer::Size::Full });
+    measure(&mut rows);
+    rows.finish();
     Ok(())
 }
 
-fn measure(names: Vec<String>, json: bool) -> Rows {
-    let mut rows = Rows::new(names, json);
+fn measure(rows: &mut Rows) {
+    if rows.are_of_a_cluster() {
+        return;
+    }
     timing::pin();
     #[cfg(feature = "dpdk")]
     let dpdk = dpdk::Dpdk::start();
     for (n, word) in SIZES {
-        limit(&mut rows, n, word);
-        connection_table(&mut rows, n, word);
+        limit(rows, n, word);
+        connection_table(rows, n, word);
         #[cfg(feature = "dpdk")]
         if let Some(dpdk) = &dpdk {
-            dpdk.rte_hash(&mut rows, n, word);
+            dpdk.rte_hash(rows, n, word);
         }
     }
-    neighbours::measure(&mut rows);
-    stages::measure(&mut rows);
+    neighbours::measure(rows);
+    stages::measure(rows);
     #[cfg(feature = "dpdk")]
     if let Some(dpdk) = dpdk {
-        dpdk.testpmd(&mut rows);
-        dpdk.stages(&mut rows);
-        dpdk.paths(&mut rows);
+        dpdk.testpmd(rows);
+        dpdk.stages(rows);
+        dpdk.paths(rows);
     }
-    rows
 }
 
 fn limit(rows: &mut Rows, n: u32, word: &str) {

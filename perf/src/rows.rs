@@ -21,6 +21,8 @@ pub(crate) struct Rows {
 
 /// How the names of the plot's rows begin, which are measured only if they are asked for.
 const STAGE: &str = "stage_";
+/// Rows that belong to others though their names do not say so: asked for by the first, those that begin with the second.
+const ALSO: (&str, &str) = ("transfer", "routing_cpu");
 
 impl Rows {
     /// Those whose name contains one of `asked`; all but the stages of the path, if there is none.
@@ -31,7 +33,13 @@ impl Rows {
     /// Whether any of these rows is asked for.
     pub(crate) fn wants(&self, names: &[&str]) -> bool {
         (self.asked.is_empty() && !names.iter().all(|name| name.starts_with(STAGE)))
-            || names.iter().any(|name| self.asked.iter().any(|part| name.contains(part.as_str())))
+            || names.iter().any(|name| self.asked.iter().any(|part| is_meant(name, part)))
+    }
+
+    /// Nothing but rows of a cluster is asked for.
+    pub(crate) fn are_of_a_cluster(&self) -> bool {
+        let is_one = |part: &String| part.starts_with(ALSO.0) || part.starts_with(ALSO.1);
+        !self.asked.is_empty() && self.asked.iter().all(is_one)
     }
 
     /// Adds a row, if it is asked for.
@@ -68,6 +76,10 @@ impl Rows {
     }
 }
 
+fn is_meant(name: &str, part: &str) -> bool {
+    name.contains(part) || part == ALSO.0 && name.starts_with(ALSO.1)
+}
+
 /// A goal: `row` is at most `factor` times `of`, or at least.
 struct Goal {
     row: &'static str,
@@ -78,6 +90,10 @@ struct Goal {
 
 const fn at_most(row: &'static str, factor: f64, of: &'static str) -> Goal {
     Goal { row, of, most: true, factor }
+}
+
+const fn at_least(row: &'static str, factor: f64) -> Goal {
+    Goal { row, of: "", most: false, factor }
 }
 
 /// What the project wants of its rows.
@@ -106,7 +122,15 @@ const GOALS: &[Goal] = &[
     at_most("path_udp_1m_ns", 1.25, "path_v4_1m_ns"),
     at_most("path_syn_ns", 200.0, ""),
     at_most("path_allocs_per_packet", 0.0, ""),
-    Goal { row: "scaling_2_workers", of: "", most: false, factor: 1.9 },
+    at_least("scaling_2_workers", 1.9),
+    at_most("transfer_pause_p50_ratio", 2.0, ""),
+    at_most("transfer_pause_p99_ratio", 5.0, ""),
+    at_least("transfer_repair_rate_ratio", 0.5),
+    at_least("transfer_inject_rate_ratio", 1.0),
+    at_most("routing_cpu_100k_ratio_haproxy", 0.5, ""),
+    at_most("routing_cpu_100k_ratio_nginx", 0.5, ""),
+    at_most("routing_cpu_10m_ratio_haproxy", 0.1, ""),
+    at_most("routing_cpu_10m_ratio_nginx", 0.1, ""),
 ];
 
 /// One JSON object a line.
@@ -119,7 +143,7 @@ fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     let value = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.value);
     for row in rows {
-        let _ = write!(text, "{:<28}{:>10.2} {:<6}", row.name, row.value, row.unit);
+        let _ = write!(text, "{:<31}{:>10.2} {:<6}", row.name, row.value, row.unit);
         for goal in GOALS.iter().filter(|goal| goal.row == row.name) {
             let Some(reference) = (if goal.of.is_empty() { Some(1.0) } else { value(goal.of) }) else {
                 continue;

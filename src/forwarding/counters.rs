@@ -44,7 +44,12 @@ fn of_workers(node: &Node) -> Vec<Counter> {
         ("oversized_local", OPERATOR, "Packets from the local port longer than a buffer: lost.", |g| {
             &g.local.oversized
         }),
-        ("uninjected", US, "Announcements that were not sent because no buffer was free.", |g| &g.uninjected),
+        (
+            "uninjected",
+            US,
+            "Announcements and hand-overs not sent: no buffer, or no way to the target.",
+            |g| &g.uninjected,
+        ),
         ("worker_turns", None, "Turns of the workers' poll loops.", |g| &g.turns),
         ("worker_busy_cycles", None, "Processor cycles of turns that had packets.", |g| &g.busy_cycles),
         ("worker_idle_cycles", None, "Processor cycles of turns that had none.", |g| &g.idle_cycles),

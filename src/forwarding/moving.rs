@@ -11,6 +11,7 @@ use model::handoff::Handoff;
 use model::{Connection, StackIndex};
 
 use super::Plane;
+use crate::opening;
 
 /// How often a change is tried: each failure is another change of the same entry within a microsecond.
 const TRIES: usize = 100;
@@ -31,8 +32,8 @@ impl Plane {
         self.without_option(connection);
     }
 
-    /// The entry becomes `to`'s, and its packets carry the handoff option. Not possible with bytes that a packet of their own
-    /// would have to bring along, as only the client knows its timestamps; nor to the node's own kernel.
+    /// The entry becomes `to`'s, and its packets carry the handoff option; first goes the one that makes the connection. Not
+    /// possible to the node's own kernel, which no encapsulated packet reaches.
     pub(super) fn hand_over_to(
         &mut self,
         connection: &Connection,
@@ -41,12 +42,21 @@ impl Plane {
     ) -> Result<(), NotHandedOver> {
         self.entry_of(connection).ok_or(NotHandedOver::NoEntry)?;
         let is_remote = self.dpt.stacks.iter().any(|stack| stack.index == to && stack.reach != Reach::Local);
-        let key = self.names.key(connection).filter(|_| is_remote && handoff.bytes.is_empty());
-        let key = key.ok_or(NotHandedOver::NotPossible)?;
+        let key = self.names.key(connection).ok_or(NotHandedOver::NoEntry)?;
+        if !is_remote {
+            return Err(NotHandedOver::OwnKernel);
+        }
         // The option first: a packet that finds the entry but not the option is dropped.
-        let current = &self.node.shared.handoffs;
-        let options = current.load().with(key, handoff.option.encode());
-        self.handoffs.replace(current, options);
+        let (current, option) = (&self.node.shared.handoffs, handoff.option.encode());
+        if !current.load().has(key, option) {
+            let options = current.load().with(key, option);
+            self.handoffs.replace(current, options);
+        }
+        // Then the packet that all others have to follow.
+        let frame = opening::frame(connection, to, handoff);
+        if !self.node.workers.first().is_some_and(|worker| worker.inbox.put(frame)) {
+            tracing::warn!(%connection, "not handed over yet: too many packets wait for the worker");
+        }
         self.settle(connection, State::HandingOver, |_| to);
         Ok(())
     }

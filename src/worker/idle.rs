@@ -18,7 +18,7 @@ pub enum Policy {
 const PATIENCE: u32 = 64;
 /// The first sleep; each following one is twice as long.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(5);
-/// The longest sleep, and so the most that backing off adds to a packet's latency (the kernel's timer slack aside).
+/// The longest sleep, and so about the most that backing off adds to a packet's latency.
 pub const LONGEST_SLEEP: Duration = Duration::from_micros(80);
 
 /// Counts the polls in vain. The sleep is the only system call of a worker, and only [`Policy::Backoff`] has it.
@@ -29,7 +29,14 @@ pub(super) struct Idler {
 }
 
 impl Idler {
+    /// For the calling thread, whose sleeps are no longer made to last longer than they have to (prctl(2),
+    /// `PR_SET_TIMERSLACK`; otherwise 50 µs).
     pub(super) fn new(policy: Policy) -> Self {
+        if policy == Policy::Backoff
+            && let Err(cause) = nix::sys::prctl::set_timerslack(1)
+        {
+            tracing::warn!(%cause, "the worker's sleeps can't be made exact");
+        }
         Self { policy, in_vain: 0 }
     }
 

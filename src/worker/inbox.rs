@@ -3,7 +3,8 @@
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use ffi::{BURST, Mempool};
-use forwarder::Port;
+use forwarder::{Handoffs, Port, Tables};
+use model::StackIndex;
 
 use super::gauges::Gauges;
 use super::output::Output;
@@ -14,11 +15,20 @@ pub const FRAME_BYTES: usize = 128;
 /// Frames that wait at most.
 const FRAMES: usize = 1024;
 
-/// A frame for a port.
+/// Which way a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Through this port, as it is.
+    Port(Port),
+    /// To the stack that its connection is being handed over to, with the handoff option.
+    Handoff(StackIndex),
+}
+
+/// A frame to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Where it is to be sent.
-    pub port: Port,
+    /// Where to.
+    pub to: To,
     /// From the Ethernet header on.
     pub bytes: ArrayVec<u8, FRAME_BYTES>,
 }
@@ -42,21 +52,33 @@ impl Inbox {
         self.frames.push(frame).is_ok()
     }
 
-    /// For the worker: sends what waits, a burst at most, and returns how many that were.
+    /// For the worker: how many frames wait, a burst at most. What the control thread has published before it put them is
+    /// seen by whoever looks afterwards.
     #[inline]
-    pub(super) fn inject(&self, output: &mut Output, gauges: &Gauges) -> usize {
-        if self.frames.is_empty() { 0 } else { self.inject_some(output, gauges) }
+    pub(super) fn waiting(&self) -> usize {
+        if self.frames.is_empty() { 0 } else { self.frames.len().min(BURST) }
     }
 
-    fn inject_some(&self, output: &mut Output, gauges: &Gauges) -> usize {
-        let mut count = 0;
-        while let Some(frame) = (count < BURST).then(|| self.frames.pop()).flatten() {
-            count += 1;
-            match self.pool.packet(&frame.bytes) {
-                Some(packet) => output.send(Packet(packet), frame.port),
+    /// For the worker: sends so many frames that wait.
+    pub(super) fn inject(
+        &self,
+        count: usize,
+        (tables, handoffs): (&Tables, &Handoffs),
+        output: &mut Output,
+        gauges: &Gauges,
+    ) {
+        for frame in (0..count).map_while(|_| self.frames.pop()) {
+            let packet = self.pool.packet(&frame.bytes).map(Packet);
+            let ready = packet.and_then(|mut packet| match frame.to {
+                To::Port(port) => Some((packet, port)),
+                To::Handoff(owner) => {
+                    handoffs.put_on(&mut packet, owner, tables).is_ok().then_some((packet, Port::Nic))
+                }
+            });
+            match ready {
+                Some((packet, port)) => output.send(packet, port),
                 None => gauges.uninjected.add(1),
             }
         }
-        count
     }
 }

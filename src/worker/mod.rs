@@ -60,6 +60,10 @@ impl Line {
         count
     }
 
+    fn inject(&mut self, inbox: &Inbox, count: usize, tables: &Tables, handoffs: &Handoffs) {
+        inbox.inject(count, (tables, handoffs), &mut self.output, &self.gauges);
+    }
+
     #[inline]
     fn thaw(&mut self, tables: &Tables, crt: &Crt, now: Now) {
         self.path.thaw(tables, crt, now, &mut self.output);
@@ -115,11 +119,17 @@ impl Worker {
         let mut expired = Now::default();
         while !shared.stop.load(Ordering::Relaxed) {
             let now = Now { ms: shared.clock.ms_of(turn_began) };
-            let tables = tables.load();
-            self.line.path.set_handoffs(handoffs.load());
-            let packets = self.line.pass(&mut self.nic, Port::Nic, tables, &shared.crt, now)
-                + self.line.pass(&mut self.local, Port::Local, tables, &shared.crt, now)
-                + self.inbox.inject(&mut self.line.output, &self.line.gauges);
+            // Before the tables, which are then at least as new as what the frames stand on; and sent before the packets
+            // that wait for their connection, which a hand-over lets go.
+            let injected = self.inbox.waiting();
+            let (tables, handoffs) = (tables.load(), handoffs.load());
+            self.line.path.set_handoffs(handoffs);
+            if injected > 0 {
+                self.line.inject(&self.inbox, injected, tables, handoffs);
+            }
+            let packets = injected
+                + self.line.pass(&mut self.nic, Port::Nic, tables, &shared.crt, now)
+                + self.line.pass(&mut self.local, Port::Local, tables, &shared.crt, now);
             self.line.thaw(tables, &shared.crt, now);
             if now != expired {
                 self.line.expire(tables, &shared.crt, now);

@@ -8,7 +8,7 @@ use forwarder::{Mac, Neighbours, Node, Reason};
 use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
-use super::inbox::Frame;
+use super::inbox::{Frame, To};
 use super::replay::replay;
 use super::*;
 
@@ -128,7 +128,7 @@ fn a_worker_on_its_core_forwards_passes_on_and_injects() {
         stop: AtomicBool::new(false),
     });
     let ours = syn([198, 18, 9, 1]);
-    let frame = Frame { port: Port::Nic, bytes: ours.iter().copied().collect() };
+    let frame = Frame { to: To::Port(Port::Nic), bytes: ours.iter().copied().collect() };
     assert!(inbox.put(frame));
     let mut worker = Worker { nic, local, line, inbox: Arc::clone(&inbox), idle: Policy::Backoff };
     let running = {

@@ -19,7 +19,9 @@
 //! ```
 //!
 //! With [injection](model::transfer::Way::Inject) there is no Commit: the routing stack points the CRT entry at the
-//! target with the handoff option on, and the target decides when its kernel makes the connection from such a packet.
+//! target with the handoff option on, and the target decides when its kernel makes the connection from such a packet. What
+//! the client had sent before, the target's agent gives to its kernel afterwards: that is noted before the connection can be
+//! made, and no part of the decision.
 //!
 //! # When the source may thaw
 //! A frozen source never thaws because time has passed. It thaws
@@ -43,7 +45,9 @@
 //! | routing stack | any time | a pause until it is back and both agents have reported |
 //! | target's agent | before it activates | the transfer: the connection stays at the source |
 //! | target's agent | later | nothing |
-//! | target's application | after it got the descriptor | the connection, as with any server |
+//! | target's agent | after its kernel made the connection from a packet | a pause until it is back: it has yet to give the kernel what the client had sent |
+//! | target's application | while it is given the descriptor, or later | the connection, as with any server |
+//! | source's application | any time | nothing, if the target takes the connection: its agent has a descriptor too; else the connection, as with any server |
 //! | source's agent, application keeps its descriptor | any time | nothing |
 //! | source's agent, application gave its last descriptor away | unless the target activates | the connection: its only copy |
 //! | target's host | between Commit and Active | the connection |
@@ -52,16 +56,18 @@
 //! A last descriptor that dies with the agent before it is frozen is closed as any other, with FIN. Apart from that no
 //! client sees FIN or RST from a socket that moves, and in no case has a connection two owners. `sim` checks it: random
 //! walks with losses, late copies, early timers and several deaths; and every order of one transfer, with losses and one
-//! death of each role.
+//! death of each role. In a cluster each of them is killed before each step of a real one (`tests/e2e/kills.rs`).
 //!
 //! # Contract with whoever drives the machines
 //! Actions are done in the order in which they are given; those about one connection are finished one after the other. An
 //! agent keeps the connections that its machines speak for ([`Source::speaks_for`], [`Target::speaks_for`]) out of NEWCONN
 //! and TERMCONN, and asks for no transfer of a connection that [`Target::unsettled`] names.
 //!
-//! In reading order: [`limits`], [`source`], [`routing`], [`target`]; beneath them `timers`, `owners`, `closed`.
+//! In reading order: [`limits`], [`source`], [`routing`], [`target`]; beneath them `timers`, `owners`, `closed`; beside them
+//! [`halt`], for tests.
 
 mod closed;
+pub mod halt;
 pub mod limits;
 mod owners;
 pub mod routing;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// What was not answered is said again this often. Sessions lose nothing while they last; so this matters when one broke.
 pub const REPEAT: Duration = Duration::from_secs(2);
+/// A hand-over is said again this often, because the packet that makes the connection may get lost: as soon as TCP itself
+/// would send again (the least of Linux, `TCP_RTO_MIN`).
+pub const HAND_OVER: Duration = Duration::from_millis(200);
 /// The source waits this long for Freeze or Refuse, and the routing stack for the parts.
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// A target application may think this long about an offer.

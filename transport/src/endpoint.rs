@@ -187,7 +187,7 @@ impl Endpoint {
         if let Listen::At(_) = listen {
             inner.tasks.spawn(accept(inner.clone()));
         }
-        Ok((Self { inner: inner.clone() }, Events { receiver, inner }))
+        Ok((Self { inner: inner.clone() }, Events { receiver, inner, next: None }))
     }
 
     /// The socket's address.

@@ -90,6 +90,8 @@ pub(crate) enum Internal {
 pub struct Events {
     pub(crate) receiver: mpsc::Receiver<Internal>,
     pub(crate) inner: Arc<Inner>,
+    /// Is next: [`Events::try_message`] found something else than a message.
+    pub(crate) next: Option<Internal>,
 }
 
 impl Events {
@@ -98,11 +100,14 @@ impl Events {
     /// Messages can be sent to a peer from the moment its `Up` is returned here until its `Down` is, so that what
     /// was meant for one session never gets into the next. Cancel-safe.
     pub async fn recv(&mut self) -> Option<Event> {
-        let next = tokio::select! {
-            biased;
-            next = self.receiver.recv() => next,
-            // All sessions have said their last word; it may be in the channel.
-            () = self.inner.tasks.wait() => self.receiver.try_recv().ok(),
+        let next = match self.next.take() {
+            Some(next) => Some(next),
+            None => tokio::select! {
+                biased;
+                next = self.receiver.recv() => next,
+                // All sessions have said their last word; it may be in the channel.
+                () = self.inner.tasks.wait() => self.receiver.try_recv().ok(),
+            },
         };
         let event = match next? {
             Internal::Up { peer, address, hello, outbox } => {
@@ -116,5 +121,20 @@ impl Events {
             }
         };
         Some(event)
+    }
+
+    /// The next event, if it is there and a message: before a session begins or ends, what its messages have led to can be
+    /// done.
+    pub fn try_message(&mut self) -> Option<(StackName, Message)> {
+        if self.next.is_some() {
+            return None;
+        }
+        match self.receiver.try_recv().ok()? {
+            Internal::Message { peer, message, .. } => Some((peer, message)),
+            other => {
+                self.next = Some(other);
+                None
+            }
+        }
     }
 }

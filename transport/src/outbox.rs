@@ -37,7 +37,7 @@ impl Lane {
             Message::Srvstat(_) | Message::Newconn(_) | Message::Termconn(_) | Message::Applications(_) => {
                 Lane::Account
             }
-            Message::Transfer(_) | Message::Move(_) => Lane::Transfer,
+            Message::Transfer(_) | Message::Move(_) | Message::Stays(_) => Lane::Transfer,
         }
     }
 }

@@ -102,6 +102,11 @@ impl Config {
         run.join("transfers").join(self.node.name.as_str())
     }
 
+    /// Where the dumps of connections are kept whose bytes the kernel is still to be given: beside the notes.
+    pub fn dumps(&self) -> PathBuf {
+        self.notes().with_file_name(format!("{}.dumps", self.node.name))
+    }
+
     /// Reads and checks a file. Relative paths in it are relative to its directory.
     ///
     /// # Errors

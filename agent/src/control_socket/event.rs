@@ -30,6 +30,13 @@ pub enum Event {
     Ended,
 }
 
+impl Event {
+    /// Who is registered for what may be another afterwards.
+    pub fn is_of_registrations(&self) -> bool {
+        matches!(self, Self::Register(..) | Self::Subscribe(..) | Self::Ended)
+    }
+}
+
 /// What an application is registered as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
@@ -76,6 +83,8 @@ pub struct Moving {
     pub unacknowledged: Unacknowledged,
     /// What is to reach the target application with it.
     pub state: Option<Sealed>,
+    /// The last bytes that the application has read from it: whoever gets it reads them first.
+    pub given_back: Vec<u8>,
 }
 
 /// What an application says to an offer.

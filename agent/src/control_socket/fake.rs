@@ -165,7 +165,12 @@ impl Backend {
     }
 
     fn transfer(&mut self, from: ApplicationId, request: RequestId, moving: Moving) {
-        let Moving { held, to, consent, unacknowledged: _, state } = moving;
+        let Moving { held, to, consent, unacknowledged: _, state, given_back } = moving;
+        if !given_back.is_empty() {
+            // It moves descriptors, whose queues it can't change.
+            let (why, detail) = (Refusal::Immovable, Some(format!("{} bytes given back", given_back.len())));
+            return self.tell(from, Command::Failed { request, why, detail });
+        }
         let Some(((to, _), registration)) = self.find(to.as_ref(), &held.connection) else {
             return self.fail(from, request, Refusal::UnknownTarget, None);
         };

@@ -53,7 +53,9 @@ fn held(socket: OwnedFd, home: Namespace) -> Result<Held, Refusal> {
 fn is_tcp(socket: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let internet = matches!(sockopt::socket_domain(socket)?, AddressFamily::INET | AddressFamily::INET6);
     let stream = sockopt::socket_type(socket)? == SocketType::STREAM;
-    Ok(internet && stream && sockopt::socket_protocol(socket)? == Some(ipproto::TCP))
+    // Multipath TCP does not move, but whoever tries that is told so by name.
+    let is_tcp = matches!(sockopt::socket_protocol(socket)?, Some(ipproto::TCP | ipproto::MPTCP));
+    Ok(internet && stream && is_tcp)
 }
 
 /// The client's end and this one; `None` if the socket is not connected any longer.

@@ -96,16 +96,36 @@ impl Applications {
     /// What an application wants next.
     pub async fn next(&mut self) -> (ApplicationId, Event) {
         loop {
-            match self.notes.recv().await {
-                Some(Note::Opened(id, commands)) => drop(self.sockets.insert(id, commands)),
-                Some(Note::Event(id, event)) => {
-                    if matches!(event, Event::Ended) {
-                        self.sockets.remove(&id);
-                    }
-                    return (id, event);
+            // The door holds a sender for as long as `stop` is there, which is here.
+            let Some(note) = self.notes.recv().await else { std::future::pending().await };
+            if let Some(wish) = self.heard(note) {
+                return wish;
+            }
+        }
+    }
+
+    /// What an application wants, if one wants anything.
+    pub fn try_next(&mut self) -> Option<(ApplicationId, Event)> {
+        while let Ok(note) = self.notes.try_recv() {
+            let wish = self.heard(note);
+            if wish.is_some() {
+                return wish;
+            }
+        }
+        None
+    }
+
+    fn heard(&mut self, note: Note) -> Option<(ApplicationId, Event)> {
+        match note {
+            Note::Opened(id, commands) => {
+                self.sockets.insert(id, commands);
+                None
+            }
+            Note::Event(id, event) => {
+                if matches!(event, Event::Ended) {
+                    self.sockets.remove(&id);
                 }
-                // The door holds a sender for as long as `stop` is there, which is here.
-                None => std::future::pending().await,
+                Some((id, event))
             }
         }
     }

@@ -101,7 +101,7 @@ impl Bystanders<'_> {
 fn transfer(request: u32, job: &str) -> Request {
     let to: Option<Target> = Some(format!("{job}@here").parse().expect("a target"));
     let (consent, unacknowledged) = (Consent::Asked, Unacknowledged::Refuse);
-    Transfer { request: RequestId(request), to, consent, unacknowledged }.into()
+    Transfer { request: RequestId(request), to, consent, unacknowledged, given_back: None }.into()
 }
 
 /// An application that sends what it likes.

@@ -148,7 +148,8 @@ impl Machine {
                 | Message::Transfer(_)
                 | Message::Applications(_)
                 | Message::Targets(_)
-                | Message::Move(_),
+                | Message::Move(_)
+                | Message::Stays(_),
             ) => {}
             Event::Listening(cookie, listener) => {
                 let change = self.sockets.listening(cookie, listener, now);

@@ -2,6 +2,10 @@
 //!
 //! The kernel would do it when its timer expires: after three seconds, because a restored connection has no round-trip time
 //! (RFC 6298 5.7). The client discards what it has and acknowledges everything, from which the kernel learns the rest.
+//!
+//! If there is nothing of that kind and bytes wait for a window, the client is asked for it: what it said during the move may be
+//! lost. The kernel asks too, with an empty segment; but clients answer those only twice a second (Linux's
+//! `tcp_invalid_ratelimit`), and the kernel asks only on established connections.
 
 use std::os::fd::AsFd;
 
@@ -22,7 +26,8 @@ const MOST_SEGMENT_BYTES: usize = 1200;
 pub(super) fn send_again(socket: impl AsFd, state: &ConnectionState) {
     let (sent, unsent) = state.send.split();
     let fin = state.phase.fin_queued() && state.phase != Phase::FinWait2 && unsent.is_empty();
-    if sent.is_empty() && !fin {
+    let asks = sent.is_empty() && !unsent.is_empty();
+    if sent.is_empty() && !fin && !asks {
         return;
     }
     let now = state.timestamp.and_then(|_| calls::get(&socket, IPPROTO_TCP, libc::TCP_TIMESTAMP).ok());
@@ -41,7 +46,11 @@ pub(super) fn send_again(socket: impl AsFd, state: &ConnectionState) {
     let bytes = usize::from(state.mss).saturating_sub(segment.option_bytes()).clamp(1, MOST_SEGMENT_BYTES);
     let mut chunks = sent.chunks(bytes).take(SEGMENTS).peekable();
     let whole = sent.len() <= bytes.saturating_mul(SEGMENTS);
-    if sent.is_empty() {
+    if asks {
+        // An octet that the client has acknowledged and does not look at, as of a keep-alive (RFC 9293 3.8.4).
+        segment.sequence = segment.sequence.wrapping_sub(1);
+        let _ = segment.send(&[0]);
+    } else if sent.is_empty() {
         segment.flags = Flags::FIN_ACK;
         let _ = segment.send(&[]);
     }

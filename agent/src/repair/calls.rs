@@ -22,6 +22,8 @@ unsafe impl Plain for u8 {}
 unsafe impl<const N: usize> Plain for [u8; N] {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Plain for [c_int; N] {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Plain for [u32; N] {}
 // SAFETY: five `u32`; `layout` asserts the size, so there is no padding.
 unsafe impl Plain for RepairWindow {}
 // SAFETY: two `u32`; `layout` asserts the size.

@@ -21,16 +21,35 @@ use model::connection_state::SocketOption;
 /// # Errors
 /// [`Refused::NotThere`], or what the system says.
 pub fn find(connection: &Connection, pid: Option<u32>) -> Result<OwnedFd, Refused> {
-    let not_there = || Refused::NotThere { connection: *connection, pid };
-    let told = diag::ask(connection).map_err(system("tell of the connection"))?;
-    // Without an inode nobody has a descriptor: it waits to be accepted, or was closed.
-    let inode = told.map(|told| told.inode).filter(|inode| *inode != 0).ok_or_else(not_there)?;
-    let link = format!("socket:[{inode}]");
+    let link = link(connection, pid)?;
     let found = match pid {
         Some(pid) => in_process(pid, &link, connection),
         None => processes()?.into_iter().find_map(|pid| in_process(pid, &link, connection)),
     };
-    found.ok_or_else(not_there)
+    found.ok_or(Refused::NotThere { connection: *connection, pid })
+}
+
+/// A descriptor of a connection's socket, and the process that has it: looked for in a likely one first.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_near(connection: &Connection, likely: Option<u32>) -> Result<(OwnedFd, u32), Refused> {
+    let link = link(connection, None)?;
+    let of = |pid| in_process(pid, &link, connection).map(|socket| (socket, pid));
+    if let Some(found) = likely.and_then(of) {
+        return Ok(found);
+    }
+    let found = processes()?.into_iter().find_map(of);
+    found.ok_or(Refused::NotThere { connection: *connection, pid: None })
+}
+
+/// What a process's descriptor of the connection's socket points to.
+fn link(connection: &Connection, pid: Option<u32>) -> Result<String, Refused> {
+    let not_there = || Refused::NotThere { connection: *connection, pid };
+    let told = diag::ask(connection).map_err(system("tell of the connection"))?;
+    // Without an inode nobody has a descriptor: it waits to be accepted, or was closed.
+    let inode = told.map(|told| told.inode).filter(|inode| *inode != 0).ok_or_else(not_there)?;
+    Ok(format!("socket:[{inode}]"))
 }
 
 fn processes() -> Result<Vec<u32>, Refused> {
@@ -78,6 +97,16 @@ pub fn wake(socket: BorrowedFd<'_>) -> io::Result<bool> {
     // Repair mode has forgotten what it was; a server's is on by its listener.
     options::write(socket, SocketOption::ReuseAddress, 1);
     Ok(true)
+}
+
+/// Has the kernel send the client a packet that it answers with an acknowledgment of all that it has (RFC 9293 3.8.4), without
+/// a change to the connection. The server must not use the socket meanwhile: its calls would fail.
+///
+/// # Errors
+/// What the system says.
+pub fn prompt(socket: BorrowedFd<'_>) -> io::Result<()> {
+    mode::enter(socket)?;
+    wake(socket).map(drop)
 }
 
 /// Puts a socket into repair mode, if it is not in that, without reading its state.

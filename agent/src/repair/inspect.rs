@@ -1,7 +1,8 @@
 //! What can be read of a socket without disturbing it, and whether it can move.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 use model::connection_state::{Phase, SocketFamily, WindowScales};
@@ -27,6 +28,9 @@ const SYN_RECV: u8 = 3;
 /// `TCP_AO_INFO` and `struct tcp_ao_info_opt` of linux/tcp.h (Linux 6.7); an error without keys.
 const TCP_AO_INFO: i32 = 40;
 const AO_INFO_BYTES: usize = 48;
+
+/// Where `tcpi_bytes_received` is in `struct tcp_info` (linux/tcp.h).
+const RECEIVED_AT: usize = 128;
 
 /// The begin of `struct tcp_info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,15 @@ impl Info {
             _ => return Err(Refused::NotEstablished("over, or was never opened")),
         })
     }
+}
+
+/// How many of the client's bytes the socket has taken, those that were not read included (`tcpi_bytes_received`).
+///
+/// # Errors
+/// What the system says.
+pub fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let info: [u8; RECEIVED_AT + size_of::<u64>()] = calls::get(socket, IPPROTO_TCP, libc::TCP_INFO)?;
+    Ok(info.last_chunk().copied().map_or(0, u64::from_ne_bytes))
 }
 
 /// Whose connection it is, and of which kind its socket.

@@ -16,9 +16,10 @@
 //! received out of order (the client sends it again), the congestion window and round-trip times (a new start), ECN (the
 //! connection goes on without), and the client's last timestamp (the first segment echoes none).
 //!
-//! In reading order: `inspect`, `dump`, `restore`, `find`, `pull`; what they stand on: `again`, `mode`, `options`, `segment`, `layout`,
+//! In reading order: `activity`, `inspect`, `dump`, `restore`, `find`, `pull`, `unread`; what they stand on: `again`, `mode`, `options`, `segment`, `layout`,
 //! `calls` (all unsafe code).
 
+mod activity;
 mod again;
 mod calls;
 mod dump;
@@ -31,12 +32,16 @@ mod pull;
 mod refused;
 mod restore;
 mod segment;
+mod unread;
 
+pub use activity::{Activity, activity};
 pub use dump::{discard, dump, thaw};
-pub use find::{find, rescue, silence, unacknowledged, wake};
+pub use find::{find, find_near, prompt, rescue, silence, unacknowledged, wake};
+pub use inspect::received;
 pub use pull::pull;
 pub use refused::Refused;
 pub use restore::{RestoreError, Restored, restore};
+pub use unread::{MAX_UNREAD_BYTES, Unread};
 
 /// Whether this process may put sockets into repair mode on this kernel.
 ///

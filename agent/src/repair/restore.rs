@@ -1,5 +1,6 @@
 //! Puts a connection into this kernel: a socket in the state that another kernel's had, silent until it is activated.
 
+use std::ffi::c_int;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -150,6 +151,9 @@ impl Restored {
         let name = self.state.congestion_control.as_bytes();
         // A kernel without it uses its own; the name is not one of the numbered options.
         let _ = calls::set_all(&self.socket, IPPROTO_TCP, libc::TCP_CONGESTION, name);
+        // Or it would send segments of 536 bytes: it computes what fits into a packet when it connects, before it can be told
+        // what the client takes, and not again (kernel `tcp_connect_init`).
+        let _ = calls::set(&self.socket, IPPROTO_TCP, libc::TCP_MAXSEG, c_int::from(self.state.mss));
     }
 
     fn connect(&mut self) -> Result<(), RestoreError> {
@@ -170,10 +174,11 @@ impl Restored {
     /// What the handshake had agreed on.
     fn agree(&self) -> Result<(), RestoreError> {
         let mut agreed = vec![RepairOption { code: option_kind::MSS, value: self.state.mss.into() }];
-        if let Some(WindowScales { send, receive }) = self.state.scales {
-            let value = u32::from(send) | u32::from(receive) << 16;
-            agreed.push(RepairOption { code: option_kind::WINDOW_SCALE, value });
-        }
+        // Without scaling too: told nothing, the kernel scales the windows that it offers by what it would have asked for.
+        let WindowScales { send, receive } =
+            self.state.scales.unwrap_or(WindowScales { send: 0, receive: 0 });
+        let value = u32::from(send) | u32::from(receive) << 16;
+        agreed.push(RepairOption { code: option_kind::WINDOW_SCALE, value });
         if self.state.sack {
             agreed.push(RepairOption { code: option_kind::SACK_PERMITTED, value: 0 });
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto};
 
@@ -45,14 +46,7 @@ impl Segment {
     /// # Errors
     /// What the system says.
     pub(super) fn send(&self, payload: &[u8]) -> io::Result<()> {
-        let family = if self.to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        // IPPROTO_RAW: the IP header is ours, in both families (raw(7), RFC 3542 3).
-        let socket =
-            rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))?;
-        // A raw socket's port is its protocol, or nothing.
-        let to = SocketAddr::new(self.to.ip(), 0);
-        rustix::net::sendto(&socket, &self.packet(payload), SendFlags::empty(), &to)?;
-        Ok(())
+        Wire::open(self.to.ip())?.send(self, payload)
     }
 
     fn packet(&self, payload: &[u8]) -> Vec<u8> {
@@ -99,6 +93,35 @@ impl Segment {
         ip.extend(octets(self.from.ip()));
         ip.extend(octets(self.to.ip()));
         ip
+    }
+}
+
+/// A way out for segments of one family.
+#[derive(Debug)]
+pub(super) struct Wire(OwnedFd);
+
+impl Wire {
+    /// For segments to addresses of this one's family.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn open(to: IpAddr) -> io::Result<Self> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        // IPPROTO_RAW: the IP header is ours, in both families (raw(7), RFC 3542 3).
+        let socket =
+            rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))?;
+        Ok(Self(socket))
+    }
+
+    /// Sends a segment from this process's network namespace, whoever it is from.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn send(&self, segment: &Segment, payload: &[u8]) -> io::Result<()> {
+        // A raw socket's port is its protocol, or nothing.
+        let to = SocketAddr::new(segment.to.ip(), 0);
+        rustix::net::sendto(&self.0, &segment.packet(payload), SendFlags::empty(), &to)?;
+        Ok(())
     }
 }
 

@@ -30,6 +30,9 @@ pub use status::Status;
 /// Questions of operators that may wait for an answer.
 const QUESTIONS: usize = 16;
 
+/// Events of a kind that are taken in before anything is done.
+const AT_ONCE: usize = 32;
+
 /// Asks a running agent how it is.
 pub type Questions = mpsc::Sender<oneshot::Sender<Status>>;
 
@@ -94,6 +97,7 @@ impl Agent {
                 news = self.transfers.next() => self.hear(news),
                 () = tokio::time::sleep_until(transfers_due.into()) => self.transfers_due(),
             }
+            self.take_what_is_there();
             self.act().await;
             self.act_on_transfers().await;
         }
@@ -101,6 +105,20 @@ impl Agent {
         self.act().await;
         self.endpoint.close().await;
         self.transfers.close().await;
+    }
+
+    /// What has come at the same time is followed at the same time.
+    fn take_what_is_there(&mut self) {
+        for _ in 0..AT_ONCE {
+            let (message, news) = (self.sessions.try_message(), self.transfers.try_next());
+            if message.is_none() && news.is_none() {
+                break;
+            }
+            if let Some((peer, message)) = message {
+                self.session(SessionEvent::Message { peer, message });
+            }
+            news.into_iter().for_each(|news| self.hear(news));
+        }
     }
 
     fn tell(&mut self, event: Event) {

@@ -24,6 +24,7 @@ use crate::system::load::{Meter, Use};
 use crate::system::programs::{self, ProgramError, Programs, Settings};
 use crate::system::{addresses, netns_cookie, prepare_interfaces};
 use crate::transfers::Transfers;
+use crate::transfers::dumps::Dumps;
 use crate::transfers::notes::Notes;
 
 /// Why an agent does not start.
@@ -111,13 +112,16 @@ impl Agent {
         };
         let at = config.notes();
         let notes = Notes::open(&at).map_err(|cause| StartError::Notes { path: at, cause })?;
+        let at = config.dumps();
+        let dumps =
+            Dumps::open(&at, notes.0.ledger()).map_err(|cause| StartError::Notes { path: at, cause })?;
         let at = config.applications.socket.clone();
         let applications = Applications::open(control_socket::Settings::of(&config))
             .map_err(|cause| StartError::Applications { path: at, cause })?;
-        let kernel = super::transfers::kernel(&programs, &dvipas, fabric_mtu(&config, &interfaces));
+        let kernel = super::transfers::kernel(&programs, &dvipas);
         let name = config.node.name.clone();
         let transfers =
-            Transfers::start(name, incarnation(), notes, applications, &programs.abilities(), kernel);
+            Transfers::start(name, incarnation(), notes, dumps, applications, &programs.abilities(), kernel);
         let (endpoint, sessions) = Endpoint::bind(Listen::DialOnly, &identity, session_settings(&config))?;
         for stack in &config.routing_stacks {
             endpoint.dial(stack.name.clone(), stack.control);

@@ -12,6 +12,7 @@ use super::Agent;
 use crate::control_socket::Registration;
 use crate::counters::{COUNTERS, Fault};
 use crate::machine::Standing;
+use crate::system::freezes::Standing as Kept;
 
 /// An agent's state.
 #[derive(Clone, Debug, Serialize)]
@@ -32,12 +33,31 @@ pub struct Status {
     pub listeners: usize,
     /// Connections with a DVIPA.
     pub connections: usize,
+    /// Connections that move, or have moved a moment ago.
+    pub transfers: TransfersStatus,
     /// Use of all processors over the last second, in thousandths.
     pub cpu_permille: u16,
     /// Share of the last second in which some task waited for memory, in thousandths.
     pub memory_pressure_permille: u16,
     /// What the programs counted.
     pub counters: Vec<CounterStatus>,
+}
+
+/// Connections that move, or have moved a moment ago.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct TransfersStatus {
+    /// That are to leave this host.
+    pub leaving: usize,
+    /// That are to come here, or have come and the routing stack has not settled it yet.
+    pub coming: usize,
+    /// Whose application does not know yet that they have left; their silent sockets are kept for it, for half a minute.
+    pub orphans: usize,
+    /// Whose packets are kept away from this host's kernel while they move.
+    pub frozen: usize,
+    /// Whose late packets are kept away, for as long as a packet may live.
+    pub departed: usize,
+    /// That a packet may make here.
+    pub admitted: usize,
 }
 
 /// A routing stack, as this agent sees it.
@@ -140,6 +160,7 @@ impl Agent {
             forwarders: view.forwarders,
             listeners: view.listeners,
             connections: view.connections,
+            transfers: self.transfers_status(),
             cpu_permille: self.used.cpu_permille,
             memory_pressure_permille: self.used.memory_pressure_permille,
             counters: counters.collect(),
@@ -162,6 +183,18 @@ impl Agent {
         let mut applications: Vec<_> = self.transfers.registrations().map(status).collect();
         applications.sort();
         applications
+    }
+
+    fn transfers_status(&self) -> TransfersStatus {
+        let maps = &self.programs.maps;
+        let kept_away = maps.freezes.all().unwrap_or_default();
+        let frozen = kept_away.iter().filter(|(_, standing)| *standing == Kept::Frozen).count();
+        TransfersStatus {
+            frozen,
+            departed: kept_away.len() - frozen,
+            admitted: maps.admissions.count(),
+            ..self.transfers.status()
+        }
     }
 
     fn routing_stacks(

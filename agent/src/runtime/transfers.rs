@@ -9,7 +9,6 @@ use model::message::Message;
 use transport::SendError;
 
 use super::Agent;
-use super::start::fabric_mtu;
 use crate::machine::Event;
 use crate::system::programs::Programs;
 use crate::transfers::{Kernel, News, Standing};
@@ -17,13 +16,13 @@ use crate::transfers::{Kernel, News, Standing};
 impl Agent {
     /// Takes in what applications ask, and what else the transfers waited for.
     pub(super) fn hear(&mut self, news: News) {
-        self.standings_changed |= matches!(news, News::Application(..));
-        let kernel = kernel(&self.programs, &self.dvipas, fabric_mtu(&self.config, &self.interfaces));
+        self.standings_changed |= matches!(&news, News::Application(_, event) if event.is_of_registrations());
+        let kernel = kernel(&self.programs, &self.dvipas);
         self.transfers.hear(news, kernel, Instant::now());
     }
 
     pub(super) fn transfers_due(&mut self) {
-        let kernel = kernel(&self.programs, &self.dvipas, fabric_mtu(&self.config, &self.interfaces));
+        let kernel = kernel(&self.programs, &self.dvipas);
         self.transfers.time_passed(kernel, Instant::now());
     }
 
@@ -54,7 +53,7 @@ impl Agent {
         }
         loop {
             let now = Instant::now();
-            let kernel = kernel(&self.programs, &self.dvipas, fabric_mtu(&self.config, &self.interfaces));
+            let kernel = kernel(&self.programs, &self.dvipas);
             self.transfers.look_for_made(kernel, now);
             self.transfers.act(kernel, now);
             let touched = self.transfers.take_touched();
@@ -63,7 +62,7 @@ impl Agent {
             }
             // What its socket went through is told before it rests: none of that is news to a routing stack.
             touched.iter().for_each(|(connection, _)| self.tell(Event::Moving(*connection)));
-            self.sockets.take().into_iter().for_each(|event| self.tell(event));
+            self.take(Ok(self.sockets.take()));
             for (connection, standing) in touched {
                 match standing {
                     Standing::Moves => {}
@@ -72,6 +71,8 @@ impl Agent {
                 }
             }
         }
+        // The programs do not wake anybody for connections that move.
+        self.take(Ok(self.sockets.take()));
         for (to, message) in self.transfers.take_messages() {
             match self.endpoint.send(&to, &message) {
                 Ok(()) | Err(SendError::NoSession(_)) => {}
@@ -97,7 +98,7 @@ impl Agent {
 }
 
 /// What of the kernel the transfers need.
-pub(super) fn kernel<'a>(programs: &'a Programs, dvipas: &'a HashSet<IpAddr>, fabric_mtu: u16) -> Kernel<'a> {
+pub(super) fn kernel<'a>(programs: &'a Programs, dvipas: &'a HashSet<IpAddr>) -> Kernel<'a> {
     let maps = &programs.maps;
-    Kernel { freezes: &maps.freezes, admissions: &maps.admissions, dvipas, fabric_mtu }
+    Kernel { freezes: &maps.freezes, admissions: &maps.admissions, dvipas }
 }

@@ -32,6 +32,11 @@ impl Admissions {
         Ok(value.is_some_and(|value| value != 0u32.to_ne_bytes()))
     }
 
+    /// How many are admitted, or have begun and somebody has still to know.
+    pub fn count(&self) -> usize {
+        self.0.keys().count()
+    }
+
     /// Nobody has to know any more; no error if it was not admitted.
     ///
     /// # Errors

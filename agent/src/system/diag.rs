@@ -80,6 +80,30 @@ pub struct Told {
     pub signed: bool,
     /// The number of its socket, as in `/proc/PID/fd`; 0 if no process has a descriptor of it.
     pub inode: u32,
+    /// The number of its socket, which no other one ever has.
+    pub cookie: Cookie,
+    /// What it has carried; none if only a trace of it is left (TIME-WAIT).
+    pub carried: Option<Carried>,
+}
+
+/// What a connection has carried since its socket was made (RFC 4898 `tcpEStatsAppHCThruOctets…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Bytes of the client that came in order, those that were not read included.
+    pub received: u64,
+    /// Bytes that the client has acknowledged.
+    pub acknowledged: u64,
+}
+
+impl Carried {
+    /// `tcpi_bytes_acked` and `tcpi_bytes_received` of `struct tcp_info` (linux/tcp.h, since Linux 4.1).
+    fn of(info: &[u8]) -> Option<Self> {
+        let [acknowledged, received] = [120, 128].map(|at| info.get(at..)?.first_chunk().copied());
+        Some(Self {
+            received: u64::from_ne_bytes(received?),
+            acknowledged: u64::from_ne_bytes(acknowledged?),
+        })
+    }
 }
 
 /// Asks about one connection; `None` if it is not here.
@@ -109,6 +133,11 @@ pub fn ask(connection: &Connection) -> io::Result<Option<Told>> {
             told = (socket.header.state != TCP_LISTEN).then(|| Told {
                 signed: socket.nlas.iter().any(|nla| nla.kind() == MD5_KEYS),
                 inode: socket.header.inode,
+                cookie: cookie(&socket.header.socket_id),
+                carried: socket.nlas.iter().find_map(|nla| match nla {
+                    Nla::TcpInfo(info) => Carried::of(info),
+                    _ => None,
+                }),
             });
         })?;
         // After an error an answer might still come: then the next question gets a socket of its own.

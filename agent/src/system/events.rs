@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 use libbpf_rs::RingBufferBuilder;
 use model::{Connection, Protocol};
@@ -61,8 +60,8 @@ impl Events {
 
     /// Takes all events that are there.
     pub fn take(&self) -> Vec<Event> {
-        // An interrupted poll leaves the rest for the next one.
-        let _ = self.ring.get_ref().0.poll(Duration::ZERO);
+        // It only fails if what is called for an event does.
+        let _ = self.ring.get_ref().0.consume();
         self.read.take()
     }
 }

@@ -95,6 +95,7 @@ mod tests {
             ("AT_SCALES", at::SCALES),
             ("AT_EPOCH", at::EPOCH),
             ("AT_START", at::START),
+            ("AT_SENT", at::SENT),
             ("SCALES", flag::SCALES.into()),
             ("SACK", flag::SACK.into()),
             ("TIMESTAMPS", flag::TIMESTAMPS.into()),

@@ -159,6 +159,7 @@ impl Programs {
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.events, "events")?;
         pin(&mut open.maps.admitted, "admitted")?;
+        pin(&mut open.maps.freezes, "freezes")?;
         let skeleton = open.load().map_err(bpf("load sockets"))?;
         let events = handle(&skeleton.maps.events)?;
         let admissions = Admissions::new(handle(&skeleton.maps.admitted)?);

@@ -7,12 +7,12 @@ use model::control_socket::request::Consent;
 use model::control_socket::{JobName, OfferId, Refusal};
 use model::transfer::{Reason, TransferId, Why};
 use model::{Connection, ConnectionState};
-use transfer::limits;
 use transfer::target::{Action, Event, Note};
+use transfer::{halt, limits};
 
 use super::{Kernel, Transfers};
 use crate::control_socket::{ApplicationId, Command};
-use crate::repair::{self, RestoreError, Restored};
+use crate::repair::{self, MAX_UNREAD_BYTES, RestoreError, Restored, Unread};
 use crate::system::freezes::Standing;
 
 /// A restored connection's packets are kept away for longer than it waits for its activation.
@@ -30,16 +30,19 @@ pub(super) struct Coming {
     pub(super) is_passing: bool,
     /// A packet may make it.
     is_admitted: bool,
+    /// What it is to be given once one has.
+    pub(super) unread: Option<Unread>,
 }
 
 impl Coming {
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, to: None, restored: None, is_passing: false, is_admitted: false }
+        Self { connection, to: None, restored: None, is_passing: false, is_admitted: false, unread: None }
     }
 }
 
 impl Transfers {
     pub(super) fn target_deed(&mut self, action: Action, kernel: Kernel<'_>, now: Instant) {
+        halt::before("target", action.step());
         match action {
             Action::Send { to, message } => self.send(to, message),
             Action::Ask { transfer, connection, job, application } => {
@@ -56,7 +59,7 @@ impl Transfers {
                 };
                 self.tell_target(event, now);
             }
-            Action::Admit { note, .. } => self.admit(&note, kernel, now),
+            Action::Admit { note, socket, .. } => self.admit(&note, &socket, kernel, now),
             Action::Pass { transfer, job, application } => {
                 self.pass(transfer, job.as_deref(), &application, now)
             }
@@ -173,23 +176,34 @@ impl Transfers {
         self.tell_target(Event::Activated(transfer), now);
     }
 
-    fn admit(&mut self, note: &Note, kernel: Kernel<'_>, now: Instant) {
+    fn admit(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>, now: Instant) {
         let Note { connection, transfer, .. } = *note;
         self.touched.insert(connection, true);
-        let admitted = self.notes.admits(note).map_err(|e| e.to_string());
-        let admitted =
-            admitted.and_then(|()| kernel.admissions.admit(&connection).map_err(|e| e.to_string()));
-        let event = match admitted {
-            Ok(()) => {
+        let event = match self.admitted(note, socket, kernel) {
+            Ok(unread) => {
                 self.disconnect_orphan(&connection);
                 let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection));
-                coming.is_admitted = true;
+                (coming.is_admitted, coming.unread) = (true, unread);
                 self.let_flow(&connection, kernel);
                 Event::Ready(transfer)
             }
             Err(said) => Event::NotReady { transfer, why: Why::new(Reason::NotRestored, &said) },
         };
         self.tell_target(event, now);
+    }
+
+    /// Notes all that a restarted agent needs, unread bytes first: whoever finds the connection made finds them.
+    fn admitted(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>) -> Result<Option<Unread>, String> {
+        let unread = unread_of(note, socket)?;
+        if let Some(unread) = &unread {
+            if self.bytes_to_give().saturating_add(unread.bytes()) > limits::BYTES {
+                return Err("too many bytes wait for servers that do not read".to_owned());
+            }
+            self.dumps.keep(note.transfer, socket).map_err(|e| e.to_string())?;
+        }
+        self.notes.admits(note).map_err(|e| e.to_string())?;
+        kernel.admissions.admit(&note.connection).map_err(|e| e.to_string())?;
+        Ok(unread)
     }
 
     /// Looks whether packets have made connections that were admitted.
@@ -202,7 +216,9 @@ impl Transfers {
             }
             if let Some(coming) = self.coming.get_mut(&transfer) {
                 coming.is_admitted = false;
+                self.made.insert(coming.connection, now);
             }
+            self.begin_to_give(transfer, now);
             self.tell_target(Event::Made(transfer), now);
         }
     }
@@ -230,6 +246,9 @@ impl Transfers {
         if let Err(cause) = noted {
             tracing::error!(%cause, made, "a restarted agent will not know what became of a transfer");
         }
+        if made {
+            self.begin_to_give(transfer, now);
+        }
         self.tell_target(Event::Barred { transfer, made }, now);
     }
 
@@ -238,6 +257,9 @@ impl Transfers {
         let Some(coming) = self.forget(transfer) else { return };
         self.touched.insert(coming.connection, false);
         self.no_longer_admitted(&coming.connection, kernel);
+        if coming.unread.is_some() {
+            self.dumps.forget(transfer);
+        }
         if let Some(restored) = coming.restored {
             // It may have been here before.
             self.departs(&coming.connection, kernel);
@@ -263,4 +285,16 @@ impl Transfers {
         }
         Some(coming)
     }
+}
+
+/// What the client has sent of a connection that is to be admitted.
+fn unread_of(note: &Note, socket: &[u8]) -> Result<Option<Unread>, String> {
+    let state = ConnectionState::decode(socket).map_err(|e| e.to_string())?;
+    if state.connection != note.connection {
+        return Err(format!("the state is of another connection, {}", state.connection));
+    }
+    if state.receive.bytes.len() > MAX_UNREAD_BYTES {
+        return Err(format!("{} unread bytes are too many", state.receive.bytes.len()));
+    }
+    Ok(Unread::of(state))
 }

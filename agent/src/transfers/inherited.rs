@@ -8,6 +8,7 @@ use transfer::target::Standing as Noted;
 use transfer::{source, target};
 
 use super::coming::Coming;
+use super::dumps;
 use super::leaving::{Asker, FROZEN, Leaving, Terms};
 use super::notes::Left;
 use super::{Kernel, Transfers};
@@ -16,12 +17,15 @@ use crate::system::freezes::Standing;
 
 impl Transfers {
     /// Takes over what was noted, before any routing stack is heard; what is frozen and not noted goes on here.
-    pub(super) fn inherit(&mut self, left: Left, kernel: Kernel<'_>, now: Instant) {
+    pub(super) fn inherit(&mut self, left: Left, dumps: dumps::Left, kernel: Kernel<'_>, now: Instant) {
         let leaving = left.leaving.iter().map(|note| note.connection);
         let noted: HashSet<_> = leaving.chain(left.coming.iter().map(|(n, _)| n.connection)).collect();
         for note in left.leaving {
             self.inherit_leaving(note, kernel, now);
         }
+        let active =
+            |(note, standing): &(target::Note, Noted)| (*standing == Noted::Active).then_some(note.transfer);
+        let active: HashSet<_> = left.coming.iter().filter_map(active).collect();
         for (note, standing) in left.coming {
             tracing::info!(connection = %note.connection, ?standing, "was on its way here");
             if standing != Noted::Barred {
@@ -29,6 +33,12 @@ impl Transfers {
                 self.coming.insert(note.transfer, Coming::new(note.connection));
             }
             self.tell_target(target::Event::Inherited { note, standing }, now);
+        }
+        for (transfer, socket) in dumps {
+            self.inherit_unread(transfer, &socket, now);
+            if active.contains(&transfer) {
+                self.begin_to_give(transfer, now);
+            }
         }
         let frozen = kernel.freezes.all().unwrap_or_else(|cause| {
             tracing::error!(%cause, "what is frozen can't be read");

@@ -4,23 +4,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use model::connection_state::Phase;
-use model::control_socket::{Refusal, RequestId};
+use model::control_socket::RequestId;
+use model::message::OrderId;
 use model::transfer::{Reason, TransferId, Way, Why};
 use model::{Connection, ConnectionState};
-use transfer::limits;
 use transfer::source::{Action, Event, Note};
+use transfer::{halt, limits};
 
-use super::refusal::refusal;
+use super::settling::Settling;
 use super::{Kernel, Transfers};
 use crate::control_socket::{ApplicationId, Command};
-use crate::repair;
+use crate::repair::{self, MAX_UNREAD_BYTES};
 use crate::system::freezes::{DEPARTED, Standing};
 
 /// A frozen connection's packets are kept away for longer than its fate can be in doubt.
 pub(super) const FROZEN: Duration = limits::IN_DOUBT.saturating_add(Duration::from_secs(60));
-/// What a packet needs beside the client's bytes that it brings along: outer IPv6, UDP, GUE with its option, inner IPv6, TCP
-/// with timestamps.
-const HEADER_BYTES: usize = 40 + 8 + 4 + 12 + 40 + 32;
 
 /// For so long an application asks what became of a transfer whose agent has ended (`baton-app`).
 const ASKED_WITHIN: Duration = Duration::from_secs(30);
@@ -30,8 +28,8 @@ const ASKED_WITHIN: Duration = Duration::from_secs(30);
 pub(super) enum Asker {
     /// An application, with this request.
     Application(ApplicationId, RequestId),
-    /// An operator, who looks at the routing stack's display.
-    Operator,
+    /// An operator, through the routing stack.
+    Operator(Order),
     /// Nobody any more.
     Nobody,
 }
@@ -41,8 +39,17 @@ pub(super) enum Asker {
 pub(super) struct Terms {
     /// Bytes that the client has not acknowledged may move.
     pub(super) carry: bool,
-    /// Only if nothing waits in either queue: its server is not asked.
+    /// Only if its server, which is not asked, owes no answer.
     pub(super) idle: bool,
+}
+
+/// An operator's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// What its answer names; routing stacks without answers give none.
+    pub(super) id: Option<OrderId>,
+    /// For so long neither side must have said anything.
+    pub(super) quiet: Duration,
 }
 
 /// A connection that is to leave.
@@ -53,10 +60,12 @@ pub(super) struct Leaving {
     pub(super) terms: Terms,
     /// Since it is frozen.
     pub(super) transfer: Option<TransferId>,
+    /// What the application has read and whoever gets the connection is to read first.
+    pub(super) given_back: Vec<u8>,
     /// Its state without the bytes, once it is in repair mode.
     pub(super) state: Option<ConnectionState>,
-    /// Why it does not move although the machine only hears that it can't be dumped.
-    refusal: Option<Refusal>,
+    /// Not frozen yet: whether its server owes an answer is looked at first.
+    pub(super) settling: Option<Settling>,
     /// It is this host's no longer.
     is_discarded: bool,
 }
@@ -72,40 +81,72 @@ pub(super) struct Orphan {
 
 impl Leaving {
     pub(super) fn new(socket: OwnedFd, asker: Asker, terms: Terms) -> Self {
-        Self { socket, asker, terms, transfer: None, state: None, refusal: None, is_discarded: false }
+        Self {
+            socket,
+            asker,
+            terms,
+            transfer: None,
+            given_back: Vec::new(),
+            state: None,
+            settling: None,
+            is_discarded: false,
+        }
+    }
+
+    /// Puts what the application gives back before what it has not read.
+    fn give_back(&mut self, state: &mut ConnectionState) -> Result<(), Why> {
+        let bytes = std::mem::take(&mut self.given_back);
+        let received = repair::received(self.socket.as_fd()).unwrap_or(0);
+        let not_read = (state.receive.bytes.len() as u64).saturating_add(state.phase.fin_received().into());
+        let read = received.saturating_sub(not_read);
+        if bytes.len() as u64 > read {
+            let said = format!("{} bytes, and {read} were read", bytes.len());
+            return Err(Why::new(Reason::GivenBack, &said));
+        }
+        state.receive.give_back(&bytes);
+        state.check().map_err(|cause| Why::new(Reason::NotDumped, &cause.to_string()))
     }
 }
 
 /// Why a connection that could be dumped does not move after all.
-fn objection(state: &ConnectionState, way: Way, terms: Terms, fabric_mtu: u16) -> Option<(Refusal, String)> {
+///
+/// Bytes that an idle server's client has not acknowledged, but was sent, are no objection to an injection: only a packet
+/// that acknowledges them all makes the connection ([`model::handoff::HandoffOption::sent`]).
+fn objection(state: &ConnectionState, way: Way, terms: Terms) -> Option<Why> {
     let (unread, unacknowledged) = (state.receive.bytes.len(), state.send.bytes.len());
-    let empty = unread == 0 && unacknowledged == 0;
-    let room = usize::from(fabric_mtu).saturating_sub(HEADER_BYTES);
-    if terms.idle && !(empty && state.phase == Phase::Established) {
-        let said = format!("not idle: {unread} bytes are unread and {unacknowledged} unacknowledged");
-        return Some((Refusal::Unacknowledged, said));
+    if terms.idle && state.phase != Phase::Established {
+        return Some(Why::new(Reason::NotDumped, "half-closed: it ends where it is"));
     }
-    if unacknowledged > 0 && (!terms.carry || way == Way::Inject) {
+    if terms.idle && (unread > 0 || state.send.unsent_bytes > 0) {
+        let said = format!("{unread} bytes are unread and {} unsent", state.send.unsent_bytes);
+        return Some(Why::new(Reason::NotIdle, &said));
+    }
+    if unacknowledged > 0 && !terms.idle && (!terms.carry || way == Way::Inject) {
         let said = format!("{unacknowledged} bytes are not acknowledged");
-        return Some((Refusal::Unacknowledged, said));
+        return Some(Why::new(Reason::NotIdle, &said));
     }
-    if way == Way::Inject && state.phase != Phase::Established {
-        let said = "half-closed: a server without a control socket can't take it".to_owned();
-        return Some((Refusal::Immovable, said));
+    if way == Way::Inject && state.phase.fin_queued() {
+        let said = "closed towards the client: a server without a control socket can't take it";
+        return Some(Why::new(Reason::NotDumped, said));
     }
-    if way == Way::Inject && unread > room {
-        let said = format!("{unread} unread bytes do not fit into one packet of {room}");
-        return Some((Refusal::Immovable, said));
+    if way == Way::Inject && unread > MAX_UNREAD_BYTES {
+        let said = format!(
+            "{unread} bytes are unread: a server without a control socket takes {MAX_UNREAD_BYTES} at most"
+        );
+        return Some(Why::new(Reason::NotDumped, &said));
     }
     None
 }
 
 impl Transfers {
     pub(super) fn source_deed(&mut self, action: Action, kernel: Kernel<'_>, now: Instant) {
+        halt::before("source", action.step());
         match action {
             Action::Send { to, message } => self.send(to, message),
+            Action::Freeze(note) if self.settles_first(&note, now) => {}
             Action::Freeze(note) => self.freeze(&note, kernel),
-            Action::Dump { connection, way } => self.dump(connection, way, kernel, now),
+            Action::Dump { connection, .. } if self.settles(&connection) => {}
+            Action::Dump { connection, way } => self.dump(connection, way, now),
             Action::Thaw(connection) => self.thaw(connection, kernel),
             Action::Discard(connection) => self.discard_left(connection, kernel),
             Action::Moved(connection) => {
@@ -116,7 +157,7 @@ impl Transfers {
                         disconnect(&connection, leaving.socket);
                         self.tell(application, Command::Transferred(request));
                     }
-                    Asker::Operator => disconnect(&connection, leaving.socket),
+                    Asker::Operator(_) => disconnect(&connection, leaving.socket),
                     Asker::Nobody => {
                         let until = now + ASKED_WITHIN;
                         self.orphans.insert(connection, Orphan { socket: leaving.socket, until });
@@ -128,7 +169,7 @@ impl Transfers {
         }
     }
 
-    fn freeze(&mut self, note: &Note, kernel: Kernel<'_>) {
+    pub(super) fn freeze(&mut self, note: &Note, kernel: Kernel<'_>) {
         let connection = note.connection;
         self.touched.insert(connection, true);
         let Some(leaving) = self.leaving.get_mut(&connection) else { return };
@@ -147,39 +188,35 @@ impl Transfers {
         }
     }
 
-    fn dump(&mut self, connection: Connection, way: Way, kernel: Kernel<'_>, now: Instant) {
-        let event = match self.dumped(connection, way, kernel) {
+    pub(super) fn dump(&mut self, connection: Connection, way: Way, now: Instant) {
+        let event = match self.dumped(connection, way) {
             Ok(socket) => Event::Dumped { connection, socket },
             Err(why) => Event::NotDumped { connection, why },
         };
         self.tell_source(event, now);
     }
 
-    fn dumped(&mut self, connection: Connection, way: Way, kernel: Kernel<'_>) -> Result<Vec<u8>, Why> {
+    fn dumped(&mut self, connection: Connection, way: Way) -> Result<Vec<u8>, Why> {
         let refused = |said: &str| Why::new(Reason::NotDumped, said);
         let leaving = self.leaving.get_mut(&connection).ok_or_else(|| refused("its socket is gone"))?;
         if leaving.transfer.is_none() {
             return Err(refused("it could not be frozen"));
         }
         let mut state = repair::dump(leaving.socket.as_fd()).map_err(|e| refused(&e.to_string()))?;
-        let objection = objection(&state, way, leaving.terms, kernel.fabric_mtu);
+        let given_back = leaving.give_back(&mut state);
+        let objection = given_back.err().or_else(|| objection(&state, way, leaving.terms));
         let encoded = state.encode();
         (state.send.bytes, state.receive.bytes) = (Vec::new(), Vec::new());
         leaving.state = Some(state);
-        match objection {
-            None => Ok(encoded),
-            Some((refusal, said)) => {
-                leaving.refusal = Some(refusal);
-                Err(refused(&said))
-            }
-        }
+        objection.map_or(Ok(encoded), Err)
     }
 
     /// The connection goes on here.
     fn thaw(&mut self, connection: Connection, kernel: Kernel<'_>) {
         self.touched.insert(connection, true);
         self.let_flow(&connection, kernel);
-        let Some(leaving) = self.leaving.get(&connection) else { return };
+        let Some(leaving) = self.leaving.get_mut(&connection) else { return };
+        leaving.settling = None;
         let woken = match &leaving.state {
             Some(state) => repair::thaw(leaving.socket.as_fd(), state),
             None => repair::wake(leaving.socket.as_fd()).map(drop),
@@ -187,11 +224,12 @@ impl Transfers {
         if let Err(cause) = woken {
             tracing::error!(%connection, %cause, "a connection that stays can't leave repair mode");
         }
-        self.erase(leaving.transfer);
+        let transfer = leaving.transfer;
+        self.erase(transfer);
     }
 
     /// After the socket, because a restarted agent finds by the note what is to be done to it; before the routing stack forgets.
-    fn erase(&self, transfer: Option<TransferId>) {
+    fn erase(&mut self, transfer: Option<TransferId>) {
         if let Some(transfer) = transfer {
             self.notes.stays_or_left(transfer);
         }
@@ -213,18 +251,15 @@ impl Transfers {
     }
 
     fn failed(&mut self, connection: Connection, why: &Why) {
-        let Some(mut leaving) = self.leaving.remove(&connection) else { return };
+        let Some(leaving) = self.leaving.remove(&connection) else { return };
         tracing::debug!(%connection, %why, "has not moved");
-        if leaving.is_discarded {
-            leaving.refusal = Some(Refusal::Ended);
-            disconnect(&connection, leaving.socket);
-            self.erase(leaving.transfer);
+        let Leaving { asker, transfer, socket, is_discarded, .. } = leaving;
+        if is_discarded {
+            disconnect(&connection, socket);
+            self.erase(transfer);
         }
-        let (refusal, detail) = match leaving.refusal {
-            Some(refusal) => (refusal, why.said.clone()),
-            None => refusal(why),
-        };
-        self.refuse(leaving.asker, refusal, detail);
+        let ended = Why { reason: Reason::Ended, said: why.said.clone() };
+        self.stays(asker, connection, if is_discarded { &ended } else { why });
     }
 
     pub(super) fn let_flow(&self, connection: &Connection, kernel: Kernel<'_>) {
@@ -272,14 +307,14 @@ mod tests {
         }
     }
 
-    fn refuses(unread: usize, unacknowledged: usize, way: Way, terms: (bool, bool)) -> Option<Refusal> {
+    fn refuses(unread: usize, unacknowledged: usize, way: Way, terms: (bool, bool)) -> Option<Reason> {
         let terms = Terms { carry: terms.0, idle: terms.1 };
-        objection(&state(unread, unacknowledged, Phase::Established), way, terms, 1500).map(|(why, _)| why)
+        objection(&state(unread, unacknowledged, Phase::Established), way, terms).map(|why| why.reason)
     }
 
     #[test]
     fn what_the_client_has_not_acknowledged_moves_only_if_the_asker_and_the_way_carry_it() {
-        let unacknowledged = Some(Refusal::Unacknowledged);
+        let unacknowledged = Some(Reason::NotIdle);
         assert_eq!(refuses(9, 0, Way::Restore, (false, false)), None);
         assert_eq!(refuses(0, 1, Way::Restore, (false, false)), unacknowledged);
         assert_eq!(refuses(0, 1, Way::Restore, (true, false)), None);
@@ -287,18 +322,26 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_makes_the_connection_brings_all_unread_bytes() {
-        assert_eq!(refuses(1364, 0, Way::Inject, (true, false)), None);
-        assert_eq!(refuses(1365, 0, Way::Inject, (true, false)), Some(Refusal::Immovable));
-        assert_eq!(refuses(1365, 0, Way::Restore, (true, false)), None);
-        let half =
-            objection(&state(0, 0, Phase::CloseWait), Way::Inject, Terms { carry: true, idle: false }, 1500);
-        assert_eq!(half.map(|(why, _)| why), Some(Refusal::Immovable));
+    fn a_server_that_is_not_asked_takes_a_bounded_number_of_unread_bytes() {
+        assert_eq!(refuses(MAX_UNREAD_BYTES, 0, Way::Inject, (true, false)), None);
+        assert_eq!(refuses(MAX_UNREAD_BYTES + 1, 0, Way::Inject, (true, false)), Some(Reason::NotDumped));
+        assert_eq!(refuses(MAX_UNREAD_BYTES + 1, 0, Way::Restore, (true, false)), None);
+        let half = |phase| {
+            let terms = Terms { carry: true, idle: false };
+            objection(&state(0, 0, phase), Way::Inject, terms).map(|why| why.reason)
+        };
+        assert_eq!(half(Phase::CloseWait), None, "the client's FIN comes along");
+        assert_eq!(half(Phase::FinWait2), Some(Reason::NotDumped));
     }
 
     #[test]
     fn a_server_that_is_not_asked_loses_only_an_idle_connection() {
         assert_eq!(refuses(0, 0, Way::Restore, (false, true)), None);
-        assert_eq!(refuses(1, 0, Way::Restore, (false, true)), Some(Refusal::Unacknowledged));
+        assert_eq!(refuses(1, 0, Way::Restore, (false, true)), Some(Reason::NotIdle));
+        assert_eq!(refuses(0, 1, Way::Inject, (false, true)), None, "it was sent");
+        let mut unsent = state(0, 2, Phase::Established);
+        unsent.send.unsent_bytes = 1;
+        let terms = Terms { carry: false, idle: true };
+        assert_eq!(objection(&unsent, Way::Inject, terms).map(|why| why.reason), Some(Reason::NotIdle));
     }
 }

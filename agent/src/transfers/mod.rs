@@ -14,20 +14,27 @@
 //! A connection of an unmodified server is not taken from it until it has moved: its socket is silent meanwhile, and goes
 //! on if it stays.
 //!
+//! A connection that is put into a listener here begins with what its client has sent before: the bytes are kept in memory that
+//! outlives the agent, and given to the kernel once a packet has made the connection.
+//!
 //! What a kill of this agent costs beyond the protocol's own table: a connection that was activated and whose descriptor was
 //! not sent yet, a matter of microseconds, and one that was given to an application and not taken yet: no other process has
 //! their descriptors.
 //!
-//! In reading order: [`notes`] (what a restart remembers), `directory` (applications), `requests` (what they ask), `leaving`
-//! and `coming` (what is done to sockets), `inherited` (after a restart), `refusal` (why not).
+//! In reading order: [`notes`] and [`dumps`] (what a restart remembers), `directory` (applications), `requests` (what they
+//! ask), `leaving` and `coming` (what is done to sockets), `settling` (does an unmodified server owe an answer?), `giving`
+//! (unread bytes), `inherited` (after a restart), `refusal` (why not).
 
 mod coming;
 mod directory;
+pub mod dumps;
+mod giving;
 mod inherited;
 mod leaving;
 pub mod notes;
 mod refusal;
 mod requests;
+mod settling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -41,10 +48,13 @@ use tokio::task::JoinSet;
 use transfer::{Owner, Source, Target, source, target};
 
 use crate::control_socket::{self, ApplicationId, Applications, Command, Registration};
+use crate::runtime::status::TransfersStatus;
 use crate::system::admissions::Admissions;
 use crate::system::freezes::Freezes;
 use coming::Coming;
 use directory::Directory;
+use dumps::Dumps;
+use giving::Giving;
 use leaving::{Leaving, Orphan};
 use notes::Notes;
 use requests::{Found, Waiting};
@@ -61,8 +71,6 @@ pub struct Kernel<'a> {
     pub admissions: &'a Admissions,
     /// The DVIPAs of this host.
     pub dvipas: &'a HashSet<IpAddr>,
-    /// The largest IP packet between the hosts, bytes.
-    pub fabric_mtu: u16,
 }
 
 /// What has happened outside.
@@ -91,11 +99,14 @@ pub struct Transfers {
     source: Source,
     target: Target,
     notes: Notes,
+    dumps: Dumps,
     applications: Applications,
     directory: Directory,
     owners: BTreeMap<Dvipa, (StackName, Epoch)>,
     leaving: HashMap<Connection, Leaving>,
     coming: HashMap<TransferId, Coming>,
+    /// Connections that were put into a listener and are still to be given bytes of their clients.
+    giving: HashMap<Connection, Giving>,
     offers: HashMap<OfferId, TransferId>,
     last_offer: u64,
     /// Moved for a former run of this agent: whoever asked that one may still ask what became of it.
@@ -103,6 +114,10 @@ pub struct Transfers {
     /// Requests that can't be followed yet.
     waiting: Vec<Waiting>,
     searches: JoinSet<Found>,
+    /// By port: the process that the last connection was found in, where the next one is looked for first.
+    servers: BTreeMap<u16, u32>,
+    /// Connections that a packet has made here of late, and when.
+    made: HashMap<Connection, Instant>,
     outbox: Vec<(StackName, Message)>,
     /// Connections whose standing may have changed, and whether they are this host's if they no longer move.
     touched: BTreeMap<Connection, bool>,
@@ -116,6 +131,7 @@ impl Transfers {
         own: StackName,
         incarnation: u64,
         (notes, left): (Notes, notes::Left),
+        (dumps, left_dumps): (Dumps, dumps::Left),
         applications: Applications,
         able: &crate::system::abilities::Abilities,
         kernel: Kernel<'_>,
@@ -131,20 +147,24 @@ impl Transfers {
             target: Target::new(incarnation, abilities),
             directory: Directory::new(own),
             notes,
+            dumps,
             applications,
             owners: BTreeMap::new(),
             leaving: HashMap::new(),
             coming: HashMap::new(),
+            giving: HashMap::new(),
             offers: HashMap::new(),
             last_offer: 0,
             orphans: HashMap::new(),
             waiting: Vec::new(),
             searches: JoinSet::new(),
+            servers: BTreeMap::new(),
+            made: HashMap::new(),
             outbox: Vec::new(),
             touched: BTreeMap::new(),
             next_sweep: now + SWEEP,
         };
-        transfers.inherit(left, kernel, now);
+        transfers.inherit(left, left_dumps, kernel, now);
         transfers
     }
 
@@ -158,6 +178,11 @@ impl Transfers {
                 Err(_) => std::future::pending().await,
             },
         }
+    }
+
+    /// What has happened outside, if anything has.
+    pub fn try_next(&mut self) -> Option<News> {
+        self.applications.try_next().map(|(application, event)| News::Application(application, event))
     }
 
     /// Takes in what has happened outside.
@@ -231,6 +256,7 @@ impl Transfers {
     /// Does all that is to be done.
     pub fn act(&mut self, kernel: Kernel<'_>, now: Instant) {
         self.look_again(now);
+        self.look_at_settling(kernel, now);
         loop {
             if let Some(action) = self.source.poll() {
                 self.source_deed(action, kernel, now);
@@ -240,6 +266,7 @@ impl Transfers {
                 break;
             }
         }
+        self.give(now);
     }
 
     /// What the deed of [`Transfers::next_deadline`] is.
@@ -254,6 +281,7 @@ impl Transfers {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
             self.notes.sweep();
+            self.made.retain(|_, made| *made + requests::PROMPTED_AGAIN > now);
             let late: Vec<_> = self.orphans.iter().filter(|(_, o)| o.until <= now).map(|(c, _)| *c).collect();
             late.iter().for_each(|connection| self.disconnect_orphan(connection));
             if let Err(cause) = kernel.freezes.sweep() {
@@ -269,8 +297,20 @@ impl Transfers {
             self.target.next_deadline(),
             self.directory.next_deadline(),
             self.waiting.iter().map(|waiting| waiting.next(now)).min(),
+            self.giving.values().map(|giving| giving.next).min(),
+            self.next_look(),
         ];
         deadlines.into_iter().flatten().fold(self.next_sweep, Instant::min)
+    }
+
+    /// How many move; what is only in the kernel is 0.
+    pub fn status(&self) -> TransfersStatus {
+        TransfersStatus {
+            leaving: self.leaving.len() + self.waiting.len(),
+            coming: self.coming.len(),
+            orphans: self.orphans.len(),
+            ..TransfersStatus::default()
+        }
     }
 
     /// The messages for routing stacks that have gathered.

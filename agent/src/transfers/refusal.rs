@@ -7,13 +7,18 @@ use model::transfer::{Reason, Why};
 pub(super) fn refusal(why: &Why) -> (Refusal, Option<String>) {
     let refusal = match why.reason {
         Reason::Ended | Reason::OutcomeLost => Refusal::Ended,
-        Reason::NotATarget | Reason::SameStack | Reason::NeedsControlSocket => Refusal::UnknownTarget,
+        Reason::SameStack => Refusal::SameStack,
+        Reason::NotATarget | Reason::NeedsControlSocket => Refusal::UnknownTarget,
+        Reason::NotIdle => Refusal::Unacknowledged,
         Reason::Busy => Refusal::AlreadyMoving,
+        Reason::GivenBack => Refusal::GivenBack,
         Reason::NotDumped | Reason::TooLarge => Refusal::Immovable,
         Reason::Rejected => Refusal::Rejected,
         Reason::OfferTimedOut | Reason::ApplicationGone | Reason::NotPassed => Refusal::NoAnswer,
         Reason::NoRoutingStack => Refusal::NoRoutingStack,
         Reason::NoWay
+        | Reason::NoSocket
+        | Reason::Unanswered
         | Reason::NotRestored
         | Reason::TargetLost
         | Reason::SourceLost
@@ -30,7 +35,7 @@ pub(super) fn refusal(why: &Why) -> (Refusal, Option<String>) {
     let detail = match (refusal, why.reason) {
         (Refusal::Rejected, _) | (Refusal::Immovable, Reason::NotDumped) => said,
         // The refusal's own sentence says less than the reason's.
-        (Refusal::Aborted, _) | (_, Reason::SameStack | Reason::NeedsControlSocket | Reason::OutcomeLost) => {
+        (Refusal::Aborted, _) | (_, Reason::NeedsControlSocket | Reason::OutcomeLost) => {
             Some(why.to_string())
         }
         _ => said,

@@ -4,16 +4,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use channel::Sealed;
+use model::codec::WireConnection;
 use model::control_socket::request::{Consent as Asks, Milliseconds, Unacknowledged};
 use model::control_socket::{JobName, Refusal, RequestId, Target};
-use model::message::Move;
-use model::transfer::{Consent, Reason};
+use model::message::{Message, Move, Stays};
+use model::transfer::{Consent, Reason, Why};
 use model::{Connection, StackName};
 use transfer::source::{self, Ask};
 use transfer::target;
 
-use super::leaving::{Asker, Leaving, Terms, disconnect};
+use super::leaving::{Asker, Leaving, Order, Terms, disconnect};
 use super::refusal::refusal;
+use super::settling::QUIET;
 use super::{Kernel, Transfers};
 use crate::control_socket::event::Event;
 use crate::control_socket::{Answer, ApplicationId, Command, Held, Moving};
@@ -22,8 +24,8 @@ use crate::system::freezes::Standing;
 
 /// A connection that has just come can move on once everybody knows that it is here: a matter of a round trip.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
-/// An operator's order waits this long until the client has acknowledged the last answer.
-const IDLE_WITHIN: Duration = Duration::from_secs(1);
+/// Linux answers a packet without new bytes twice a second (`tcp_invalid_ratelimit`).
+pub(super) const PROMPTED_AGAIN: Duration = Duration::from_millis(600);
 /// How often the kernel is asked what the client has acknowledged.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -33,7 +35,9 @@ pub struct Found {
     connection: Connection,
     target: StackName,
     job: Option<JobName>,
-    socket: Result<OwnedFd, Refused>,
+    order: Order,
+    /// And the process that has it.
+    socket: Result<(OwnedFd, u32), Refused>,
 }
 
 /// A request for a transfer that waits until the connection can move.
@@ -44,11 +48,15 @@ pub(super) struct Waiting {
     /// Until everything sent is acknowledged, at most so long.
     acknowledged_by: Option<Instant>,
     settled_by: Instant,
+    not_before: Instant,
 }
 
 impl Waiting {
     /// When to look again.
     pub(super) fn next(&self, now: Instant) -> Instant {
+        if self.not_before > now {
+            return self.not_before;
+        }
         self.acknowledged_by.map_or(self.settled_by, |until| until.min(now + LOOK_AGAIN))
     }
 }
@@ -82,30 +90,44 @@ impl Transfers {
 
     /// An operator wants a connection of this host moved.
     pub fn ordered(&mut self, order: Move) {
-        let Move { connection, target, job, .. } = order;
+        let Move { connection, target, job, order, quiet_ms, .. } = order;
         let connection = connection.0;
+        let quiet = quiet_ms.map_or(QUIET, |ms| Duration::from_millis(ms.into()));
+        let order = Order { id: order, quiet };
+        let likely = self.servers.get(&connection.dvipa.port()).copied();
         self.searches.spawn_blocking(move || Found {
             connection,
             target,
             job,
-            socket: repair::find(&connection, None),
+            order,
+            socket: repair::find_near(&connection, likely),
         });
     }
 
     pub(super) fn found(&mut self, found: Found, now: Instant) {
-        let Found { connection, target, job, socket } = found;
+        let Found { connection, target, job, order, socket } = found;
+        let asker = Asker::Operator(order);
         let socket = match socket {
-            Ok(socket) => socket,
-            Err(cause) => return tracing::warn!(%connection, %target, %cause, "a connection does not move"),
+            Ok((socket, process)) => {
+                self.servers.insert(connection.dvipa.port(), process);
+                socket
+            }
+            Err(Refused::NotThere { .. }) => {
+                return self.stays(asker, connection, &Reason::NoSocket.into());
+            }
+            Err(cause) => {
+                let why = Why::new(Reason::NotDumped, &cause.to_string());
+                return self.stays(asker, connection, &why);
+            }
         };
         let job = job.map(|job| job.as_str().to_owned());
         let ask = Ask { connection, target, job, consent: Consent::Asked, application: Vec::new() };
-        let leaving = Leaving::new(socket, Asker::Operator, Terms { carry: false, idle: true });
-        self.wait(ask, leaving, Some(now + IDLE_WITHIN), now);
+        let leaving = Leaving::new(socket, asker, Terms { carry: false, idle: true });
+        self.wait(ask, leaving, None, now);
     }
 
     fn asked(&mut self, asker: Asker, moving: Moving, now: Instant) {
-        let Moving { held, to, consent, unacknowledged, state } = moving;
+        let Moving { held, to, consent, unacknowledged, state, given_back } = moving;
         let connection = held.connection;
         let to = match to {
             Some(Target { stack, job }) => Some((stack, Some(job.as_str().to_owned()))),
@@ -130,22 +152,32 @@ impl Transfers {
             Unacknowledged::Refuse => Some(now),
             Unacknowledged::Wait(Milliseconds(ms)) => Some(now + Duration::from_millis(ms.into())),
         };
-        self.wait(ask, Leaving::new(held.socket, asker, terms), wait, now);
+        let mut leaving = Leaving::new(held.socket, asker, terms);
+        leaving.given_back = given_back;
+        self.wait(ask, leaving, wait, now);
     }
 
     fn wait(&mut self, ask: Ask, leaving: Leaving, acknowledged_by: Option<Instant>, now: Instant) {
-        self.waiting.push(Waiting { ask, leaving, acknowledged_by, settled_by: now + SETTLED_WITHIN });
+        let settled_by = now + SETTLED_WITHIN;
+        // Its client was prompted when it came, and answers that only so often.
+        let came = self.made.get(&ask.connection).filter(|_| leaving.terms.idle);
+        let not_before = came.map_or(now, |came| *came + PROMPTED_AGAIN);
+        self.waiting.push(Waiting { ask, leaving, acknowledged_by, settled_by, not_before });
     }
 
     /// Follows the requests that can be followed now, and refuses those that have waited in vain.
     pub(super) fn look_again(&mut self, now: Instant) {
         for mut waiting in std::mem::take(&mut self.waiting) {
+            if waiting.not_before > now {
+                self.waiting.push(waiting);
+                continue;
+            }
             let unacknowledged =
                 |w: &Waiting| repair::unacknowledged(w.leaving.socket.as_fd()).unwrap_or(0) > 0;
             if let Some(until) = waiting.acknowledged_by {
                 match (unacknowledged(&waiting), until <= now) {
                     (true, true) => {
-                        self.refuse(waiting.leaving.asker, Refusal::Unacknowledged, None);
+                        self.stays(waiting.leaving.asker, waiting.ask.connection, &Reason::NotIdle.into());
                         continue;
                     }
                     (true, false) => {
@@ -155,10 +187,11 @@ impl Transfers {
                     (false, _) => waiting.acknowledged_by = None,
                 }
             }
-            if !self.target.unsettled(&waiting.ask.connection) {
+            let connection = &waiting.ask.connection;
+            if !self.target.unsettled(connection) && !self.giving.contains_key(connection) {
                 self.begin(waiting.ask, waiting.leaving, now);
             } else if waiting.settled_by <= now {
-                self.refuse(waiting.leaving.asker, Refusal::AlreadyMoving, None);
+                self.stays(waiting.leaving.asker, waiting.ask.connection, &Reason::Busy.into());
             } else {
                 self.waiting.push(waiting);
             }
@@ -171,8 +204,7 @@ impl Transfers {
         match self.source.handle(source::Event::Asked(ask), now) {
             Ok(()) => drop(self.leaving.insert(connection, leaving)),
             Err(reason) => {
-                let (why, detail) = refusal(&reason.into());
-                self.refuse(leaving.asker, why, detail);
+                self.stays(leaving.asker, connection, &reason.into());
             }
         }
     }
@@ -226,14 +258,30 @@ impl Transfers {
         }
     }
 
-    /// Tells whoever asked that the connection stays.
-    pub(super) fn refuse(&mut self, asker: Asker, why: Refusal, detail: Option<String>) {
+    /// Tells whoever asked that the connection stays, and why.
+    pub(super) fn stays(&mut self, asker: Asker, connection: Connection, why: &Why) {
         match asker {
-            Asker::Application(application, request) => {
-                self.tell(application, Command::Failed { request, why, detail });
+            Asker::Application(..) => {
+                let (refusal, detail) = refusal(why);
+                self.refuse(asker, refusal, detail);
             }
-            Asker::Operator => tracing::warn!(why = why.name(), detail, "a connection does not move"),
+            Asker::Operator(Order { id, .. }) => {
+                tracing::debug!(%connection, %why, "a connection does not move");
+                let owner = self.owners.get(&connection.service().dvipa).cloned();
+                if let (Some(order), Some((to, epoch))) = (id, owner) {
+                    let connection = WireConnection(connection);
+                    let stays = Stays { connection, epoch, order, why: why.clone() };
+                    self.outbox.push((to, Message::Stays(stays)));
+                }
+            }
             Asker::Nobody => {}
+        }
+    }
+
+    /// Tells an application that the connection stays.
+    fn refuse(&mut self, asker: Asker, why: Refusal, detail: Option<String>) {
+        if let Asker::Application(application, request) = asker {
+            self.tell(application, Command::Failed { request, why, detail });
         }
     }
 

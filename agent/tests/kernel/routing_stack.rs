@@ -76,7 +76,8 @@ impl Heard {
             | Message::Transfer(_)
             | Message::Applications(_)
             | Message::Targets(_)
-            | Message::Move(_) => {}
+            | Message::Move(_)
+            | Message::Stays(_) => {}
         }
     }
 }

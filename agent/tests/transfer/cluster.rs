@@ -9,6 +9,7 @@ use app::{Registration, TargetApplication};
 use baton_agent::Config;
 use baton_agent::admin;
 use baton_agent::runtime::Agent;
+use baton_agent::transfers::notes;
 use lab::Namespace;
 use lab::fabric::Fabric;
 use lab::registry::Record;
@@ -136,12 +137,9 @@ impl Host {
         Registration::new(job, DVIPA.0.into(), &[PORT]).unwrap().socket(socket)
     }
 
-    /// What is noted of transfers.
-    pub(crate) fn notes(&self) -> Vec<String> {
-        let notes = fs::read_dir(self.run.join("transfers").join(self.name.as_str())).unwrap();
-        let mut notes: Vec<_> = notes.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        notes.retain(|name| name != "ledger");
-        notes
+    /// How many notes of transfers there are.
+    pub(crate) fn notes(&self) -> usize {
+        notes::count(&self.run.join("transfers").join(self.name.as_str())).unwrap()
     }
 }
 

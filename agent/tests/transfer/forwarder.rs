@@ -63,6 +63,7 @@ pub(crate) fn option_of(state: &ConnectionState) -> HandoffOption {
     HandoffOption {
         epoch: Epoch(7),
         start: state.receive_next(),
+        sent: state.send_next(),
         mss: state.mss,
         scales: state.scales,
         sack: state.sack,

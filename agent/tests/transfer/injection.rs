@@ -337,6 +337,27 @@ fn an_option_of_an_older_epoch_is_void_and_draws_no_reset() {
     assert_eq!(waiting.join().unwrap().0, "t2");
 }
 
+/// The target has nothing of what the client was sent and has not got.
+#[test]
+#[ignore = "needs root"]
+fn a_packet_that_does_not_acknowledge_everything_makes_no_connection() {
+    let mut web = Web::new();
+    for dvipa in dvipas() {
+        let (mut http, connection) = open(&mut web, dvipa);
+        assert_eq!(http.target().unwrap(), "t1");
+        let state = web.move_on(&connection, 0, 1);
+        let option = option_of(&state);
+        web.forwarder.send_to(1, Some(HandoffOption { sent: option.sent.wrapping_add(1), ..option }));
+        let before = web.bench.hosts[1].counter("handoff_elsewhere");
+        let waiting = std::thread::spawn(move || (http.target().unwrap(), http));
+        while web.bench.hosts[1].counter("handoff_elsewhere") == before {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        web.forwarder.send_to(1, Some(option));
+        assert_eq!(waiting.join().unwrap().0, "t2");
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn what_a_server_still_owes_is_not_pulled() {

@@ -17,3 +17,4 @@ mod refusals;
 mod routing_stack;
 mod state;
 mod stream;
+mod unread;

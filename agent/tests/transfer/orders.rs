@@ -30,6 +30,20 @@ fn web(cluster: &Cluster) -> ([Process; 2], HttpConnection, Connection) {
     (servers, http, connection)
 }
 
+/// Whether nothing that the client says leaves it, not even an answer to who asks whether it is there.
+fn mute(cluster: &Cluster, is_mute: bool) {
+    let script = if is_mute {
+        format!(
+            "nft add table inet mute
+             nft 'add chain inet mute out {{ type filter hook output priority 0; }}'
+             nft add rule inet mute out tcp dport {PORT} drop"
+        )
+    } else {
+        "nft delete table inet mute".to_owned()
+    };
+    cluster.client.sh(&script).unwrap();
+}
+
 #[test]
 #[ignore = "needs root"]
 fn an_order_moves_a_connection_between_unmodified_servers_and_back() {
@@ -57,11 +71,13 @@ fn an_order_moves_a_connection_between_unmodified_servers_and_back() {
 fn a_connection_whose_client_stays_silent_goes_on_at_its_server() {
     let cluster = Cluster::new();
     let (_servers, mut http, connection) = web(&cluster);
+    mute(&cluster, true);
     cluster.routing_stack.order(connection, "t2");
     cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
     // No packet makes it at the target within its time.
     let seen = cluster.routing_stack.wait("the outcome", |seen| seen.outcomes.len() == 1);
     assert!(matches!(seen.outcomes[0], Outcome::Stayed(_)), "{:?}", seen.outcomes);
+    mute(&cluster, false);
     assert_eq!(http.target().unwrap(), "t1");
 }
 
@@ -70,12 +86,14 @@ fn a_connection_whose_client_stays_silent_goes_on_at_its_server() {
 fn an_agent_that_dies_with_a_connection_handed_over_to_it_gives_it_back() {
     let mut cluster = Cluster::new();
     let (_servers, mut http, connection) = web(&cluster);
+    mute(&cluster, true);
     cluster.routing_stack.order(connection, "t2");
     cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
     cluster.kill_agent(1);
     cluster.start_agent(1);
     let seen = cluster.routing_stack.wait("the outcome", |seen| seen.outcomes.len() == 1);
     assert!(matches!(seen.outcomes[0], Outcome::Stayed(_)), "{:?}", seen.outcomes);
+    mute(&cluster, false);
     assert_eq!(http.target().unwrap(), "t1");
 }
 
@@ -84,11 +102,13 @@ fn an_agent_that_dies_with_a_connection_handed_over_to_it_gives_it_back() {
 fn an_agent_that_dies_with_a_pulled_connection_lets_its_server_go_on() {
     let mut cluster = Cluster::new();
     let (_servers, mut http, connection) = web(&cluster);
+    mute(&cluster, true);
     cluster.routing_stack.order(connection, "t2");
     cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
     cluster.kill_agent(0);
     cluster.start_agent(0);
     cluster.routing_stack.wait("the outcome", |seen| seen.outcomes.len() == 1);
+    mute(&cluster, false);
     assert_eq!(http.target().unwrap(), "t1");
 }
 
@@ -98,10 +118,12 @@ fn an_agent_that_dies_with_a_pulled_connection_lets_its_server_go_on() {
 fn a_connection_that_ends_with_its_first_answer_has_moved() {
     let mut cluster = Cluster::new();
     let (_servers, http, connection) = web(&cluster);
+    mute(&cluster, true);
     cluster.routing_stack.order(connection, "t2");
     cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
     // The option is on its way: without an agent nobody looks.
     cluster.kill_agent(1);
+    mute(&cluster, false);
     let mut stream = http.into_stream();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

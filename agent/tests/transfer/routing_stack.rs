@@ -154,7 +154,9 @@ async fn play(
                 }
                 Some(Order::Move(connection, target)) => {
                     let source = player.owner_of(&connection);
-                    let order = Move { connection: WireConnection(connection), epoch: EPOCH, target, job: None };
+                    let connection = WireConnection(connection);
+                    let (job, order, quiet_ms) = (None, None, None);
+                    let order = Move { connection, epoch: EPOCH, target, job, order, quiet_ms };
                     player.endpoint.send(&source, &Message::Move(order)).unwrap();
                 }
                 None => return,

@@ -95,6 +95,77 @@ fn bytes_that_the_client_never_got_are_sent_again_at_once() {
     }
 }
 
+/// What `ss` tells of the client's end: the number after `name:`.
+fn of_client(bench: &Bench, client: &TcpStream, name: &str) -> u64 {
+    let port = client.local_addr().unwrap().port();
+    let told = bench.client.sh(&format!("ss -Htin sport = :{port}")).unwrap();
+    let word = told.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'));
+    word.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name}: {told}"))
+}
+
+#[test]
+#[ignore = "needs root"]
+fn segments_are_as_large_after_a_move_as_before() {
+    let bench = Bench::new();
+    for (dvipa, bind) in families() {
+        let (_client, server) = bench.connect(dvipa, bind);
+        let mss = |socket: &OwnedFd| SockRef::from(socket).tcp_mss().unwrap();
+        let before = mss(&server);
+        assert!(before > 1200, "{before}");
+        let server = bench.transfer(server, 0, 1);
+        assert_eq!(mss(&server), before);
+        assert_eq!(mss(&bench.transfer(server, 1, 0)), before, "after another move");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_window_is_as_large_after_a_move_as_before_without_scaling_too() {
+    let bench = Bench::new();
+    for scaling in [1, 0] {
+        let set = format!("echo {scaling} >/proc/sys/net/ipv4/tcp_window_scaling");
+        bench.client.sh(&set).unwrap();
+        for (dvipa, bind) in families() {
+            let (client, mut server) = bench.connect(dvipa, bind);
+            let before = of_client(&bench, &client, "snd_wnd");
+            for (from, to) in [(0, 1), (1, 0)] {
+                server = bench.transfer(server, from, to);
+                (&client).write_all(&bytes(Way::Up, from as u64, 1)).unwrap();
+                read_exactly(&TcpStream::from(server.try_clone().unwrap()), Way::Up, from as u64, 1);
+                let after = of_client(&bench, &client, "snd_wnd");
+                assert!(after + 2 >= before, "{after} of {before} bytes, scaling {scaling}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_window_that_has_opened_during_the_move_is_noticed_at_once() {
+    let bench = Bench::new();
+    for (dvipa, bind) in families() {
+        for client_has_ended in [false, true] {
+            let (client, server) = bench.connect(dvipa, bind);
+            let server = TcpStream::from(server);
+            if client_has_ended {
+                client.shutdown(Shutdown::Write).unwrap();
+                expect_eof(&server);
+            }
+            let sent = fill(&server, Way::Down);
+            let (restored, old) = bench.prepare(server.into(), 0, 1);
+            let unsent = restored.state().send.unsent_bytes as usize;
+            assert!(unsent > 60_000, "unsent: {unsent}");
+            // Nobody hears the client say that its window is open again.
+            read_exactly(&client, Way::Down, 0, sent - restored.state().send.bytes.len());
+            let begun = Instant::now();
+            let _server = bench.commit(restored, old, 0, 1);
+            let at = sent - unsent;
+            read_exactly(&client, Way::Down, at as u64, unsent);
+            assert!(begun.elapsed() < Duration::from_millis(150), "not by a timer: {:?}", begun.elapsed());
+        }
+    }
+}
+
 /// Two packets become one in the move, and the client has the first of them: it acknowledges half of the new one, which the
 /// kernel keeps whole.
 #[test]

@@ -42,6 +42,8 @@ enum baton_refusal {
     BATON_TAKEN = 10,
     BATON_IMMOVABLE = 11,
     BATON_ALREADY_MOVING = 12,
+    BATON_GIVEN_BACK = 13,
+    BATON_SAME_STACK = 14,
     BATON_UNKNOWN_TARGET = 20,
     BATON_REJECTED = 21,
     BATON_NO_ANSWER = 22,
@@ -79,7 +81,7 @@ struct baton_registration {
     const uint16_t *ports; /* TCP ports, host order */
     size_t port_count;
     int hold_accepts;   /* a target: its listener gets no new connections, only transferred ones */
-    const char *socket; /* the agent's control socket; NULL: BATON_SOCKET in the environment, or the usual one */
+    const char *socket; /* the agent's control socket; NULL: BATON_CONTROL_SOCKET in the environment, or the usual one */
 };
 
 /* How a connection moves. A NULL pointer to it means: no state, BATON_REFUSE. */
@@ -88,6 +90,9 @@ struct baton_terms {
     size_t state_bytes;
     enum baton_unacknowledged unacknowledged;
     uint32_t wait_ms;
+    const void *given_back; /* the last bytes that were read from the connection: whoever gets it reads them first; at most
+                             * 32 KiB, and no more than were read from this socket; NULL: none */
+    size_t given_back_bytes;
 };
 
 /* An application that a connection can be transferred to: "job@stack". */

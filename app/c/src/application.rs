@@ -196,7 +196,7 @@ unsafe fn moved(
 }
 
 /// # Safety
-/// `state` points to `state_bytes` bytes for as long as `'a`.
+/// `state` points to `state_bytes` bytes for as long as `'a`, and `given_back` to `given_back_bytes`.
 unsafe fn how<'a>(terms: &types::Terms) -> Result<app::Terms<'a>, Failure> {
     let unacknowledged = match terms.unacknowledged {
         0 => Unacknowledged::Refuse,
@@ -204,10 +204,14 @@ unsafe fn how<'a>(terms: &types::Terms) -> Result<app::Terms<'a>, Failure> {
         2 => Unacknowledged::Carry,
         _ => return Err(Failure::argument("unacknowledged is none of enum baton_unacknowledged")),
     };
-    let how = app::Terms::new().unacknowledged(unacknowledged);
-    if terms.state.is_null() {
-        return Ok(how);
+    let mut how = app::Terms::new().unacknowledged(unacknowledged);
+    if !terms.state.is_null() {
+        // SAFETY: as the caller says.
+        how = how.state(unsafe { bytes(terms.state, terms.state_bytes, "state") }?);
     }
-    // SAFETY: as the caller says.
-    Ok(how.state(unsafe { bytes(terms.state, terms.state_bytes) }?))
+    if !terms.given_back.is_null() {
+        // SAFETY: as the caller says.
+        how = how.give_back(unsafe { bytes(terms.given_back, terms.given_back_bytes, "given_back") }?);
+    }
+    Ok(how)
 }

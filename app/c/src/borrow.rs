@@ -50,9 +50,13 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -
 
 /// # Safety
 /// `pointer` is NULL, or points to `count` bytes for as long as `'a`.
-pub(crate) unsafe fn bytes<'a>(pointer: *const c_void, count: usize) -> Result<&'a [u8], Failure> {
+pub(crate) unsafe fn bytes<'a>(
+    pointer: *const c_void,
+    count: usize,
+    name: &str,
+) -> Result<&'a [u8], Failure> {
     // SAFETY: as the caller says.
-    unsafe { slice(pointer.cast(), count, "state") }
+    unsafe { slice(pointer.cast(), count, name) }
 }
 
 /// # Safety

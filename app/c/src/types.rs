@@ -23,6 +23,8 @@ pub struct Terms {
     pub(crate) state_bytes: usize,
     pub(crate) unacknowledged: c_int,
     pub(crate) wait_ms: u32,
+    pub(crate) given_back: *const c_void,
+    pub(crate) given_back_bytes: usize,
 }
 
 /// Bytes of `struct baton_target_name`: two names of 63, `@` and the end.
@@ -56,5 +58,5 @@ pub(crate) fn text<const N: usize>(text: &str) -> [c_char; N] {
 }
 
 const _: () = assert!(size_of::<Registration>() == 56 && align_of::<Registration>() == 8);
-const _: () = assert!(size_of::<Terms>() == 24 && align_of::<Terms>() == 8);
+const _: () = assert!(size_of::<Terms>() == 40 && align_of::<Terms>() == 8);
 const _: () = assert!(size_of::<Connection>() == 152 && align_of::<Connection>() == 8);

@@ -95,47 +95,51 @@ impl Application {
         Ok(texts(&changed.unwrap_or(known)))
     }
 
-    /// transfer(sock, target, *, state=None, unacknowledged="refuse"): moves a connection to a target that accepts it.
+    /// transfer(sock, target, *, state=None, unacknowledged="refuse", give_back=b""): moves a connection to a target that accepts it.
     ///
     /// `sock` is closed once it has moved; nothing is sent to the client. `state` is bytes for the target application.
     /// `unacknowledged` says what to do about bytes that the client has not acknowledged: "refuse", "carry", or a number of
-    /// seconds to wait for it. Raises Refused if it does not move; then it goes on here.
-    #[pyo3(signature = (sock, target, *, state = None, unacknowledged = None))]
+    /// seconds to wait for it. `give_back` is the last bytes that were read from it, at most 32 KiB: whoever gets it reads them
+    /// first. Raises Refused if it does not move; then it goes on here.
+    #[pyo3(signature = (sock, target, *, state = None, unacknowledged = None, give_back = None))]
     fn transfer(
         &self,
         sock: &Bound<'_, PyAny>,
         target: &str,
         state: Option<&[u8]>,
         unacknowledged: Option<&Bound<'_, PyAny>>,
+        give_back: Option<&[u8]>,
     ) -> PyResult<()> {
         let to = self::target(target)?;
-        self.moved(sock, Some(&to), Consent::Asked, state, unacknowledged)
+        self.moved(sock, Some(&to), Consent::Asked, terms(state, unacknowledged, give_back)?)
     }
 
-    /// give_connection(sock, target, *, state=None, unacknowledged="refuse"): the same without asking the target, which
+    /// give_connection(sock, target, *, state=None, unacknowledged="refuse", give_back=b""): the same without asking the target, which
     /// takes it with take_connection().
-    #[pyo3(signature = (sock, target, *, state = None, unacknowledged = None))]
+    #[pyo3(signature = (sock, target, *, state = None, unacknowledged = None, give_back = None))]
     fn give_connection(
         &self,
         sock: &Bound<'_, PyAny>,
         target: &str,
         state: Option<&[u8]>,
         unacknowledged: Option<&Bound<'_, PyAny>>,
+        give_back: Option<&[u8]>,
     ) -> PyResult<()> {
         let to = self::target(target)?;
-        self.moved(sock, Some(&to), Consent::Presumed, state, unacknowledged)
+        self.moved(sock, Some(&to), Consent::Presumed, terms(state, unacknowledged, give_back)?)
     }
 
-    /// complete(sock, *, state=None, unacknowledged="refuse"): the client's transaction is complete: moves the connection
+    /// complete(sock, *, state=None, unacknowledged="refuse", give_back=b""): the client's transaction is complete: moves the connection
     /// to the routing application of its DVIPA and port.
-    #[pyo3(signature = (sock, *, state = None, unacknowledged = None))]
+    #[pyo3(signature = (sock, *, state = None, unacknowledged = None, give_back = None))]
     fn complete(
         &self,
         sock: &Bound<'_, PyAny>,
         state: Option<&[u8]>,
         unacknowledged: Option<&Bound<'_, PyAny>>,
+        give_back: Option<&[u8]>,
     ) -> PyResult<()> {
-        self.moved(sock, None, Consent::Asked, state, unacknowledged)
+        self.moved(sock, None, Consent::Asked, terms(state, unacknowledged, give_back)?)
     }
 
     /// next_offer(timeout=None) -> Offer: the next connection that is offered, or None when `timeout` seconds are over.
@@ -174,13 +178,9 @@ impl Application {
         sock: &Bound<'_, PyAny>,
         to: Option<&Target>,
         consent: Consent,
-        state: Option<&[u8]>,
-        unacknowledged: Option<&Bound<'_, PyAny>>,
+        terms: Terms<'_>,
     ) -> PyResult<()> {
         let py = sock.py();
-        let terms =
-            Terms::new().unacknowledged(unacknowledged.map_or(Ok(Unacknowledged::Refuse), what_to_do)?);
-        let terms = state.map_or(terms, |state| terms.state(state));
         let fd: RawFd = sock.call_method0("fileno")?.extract()?;
         if fd < 0 {
             return Err(PyValueError::new_err("the socket is closed: pass an open one"));
@@ -197,6 +197,16 @@ impl Application {
         py.import("os")?.call_method1("close", (fd,))?;
         Ok(())
     }
+}
+
+fn terms<'a>(
+    state: Option<&'a [u8]>,
+    unacknowledged: Option<&Bound<'_, PyAny>>,
+    give_back: Option<&'a [u8]>,
+) -> PyResult<Terms<'a>> {
+    let unacknowledged = unacknowledged.map_or(Ok(Unacknowledged::Refuse), what_to_do)?;
+    let terms = Terms::new().unacknowledged(unacknowledged).give_back(give_back.unwrap_or_default());
+    Ok(state.map_or(terms, |state| terms.state(state)))
 }
 
 fn registration(job: &str, dvipa: &str, ports: &[u16], socket: Option<PathBuf>) -> PyResult<Registration> {

@@ -31,7 +31,7 @@ fn targets(names: &[&str]) -> Vec<Target> {
 }
 
 fn transfer(machine: &mut Machine) -> RequestId {
-    machine.transfer(None, Consent::Asked, Unacknowledged::Refuse).0
+    machine.transfer(None, Consent::Asked, &Terms::new()).0
 }
 
 fn failed(request: RequestId) -> Notification {

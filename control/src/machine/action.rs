@@ -7,6 +7,8 @@ use model::transfer::Way;
 use model::{Connection, Dvipa, StackIndex, StackName};
 use transfer::routing::Outcome;
 
+use super::Scope;
+
 /// Something to do, in the order in which [`super::RoutingStack::poll`] gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -73,6 +75,15 @@ pub enum Action {
     End {
         /// Which connection.
         connection: Connection,
+    },
+    /// Say which established connections the CRT has of this stack: to be answered with [`super::Event::Listed`].
+    List {
+        /// Which stack.
+        stack: StackName,
+        /// Which of its connections.
+        scope: Scope,
+        /// How many at most.
+        limit: usize,
     },
     /// A transfer has ended: for the log.
     Report {

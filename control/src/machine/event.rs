@@ -6,6 +6,7 @@ use model::control_socket::JobName;
 use model::message::Message;
 use model::{Connection, Dvipa, Service, StackIndex, StackName};
 
+use super::EvacuationTerms;
 use crate::config::Config;
 
 /// Something that happened. The order of messages of one session is kept; nothing else is assumed.
@@ -38,7 +39,7 @@ pub enum Event {
         /// Of what.
         scope: Scope,
     },
-    /// An operator: the end of a [`Event::Drain`] of the same scope. [`Scope::All`] ends all of the stack's.
+    /// An operator: the end of a [`Event::Drain`] or [`Event::Evacuate`] of the same scope. [`Scope::All`] ends all of the stack's.
     Resume {
         /// Which stack.
         stack: StackName,
@@ -65,11 +66,42 @@ pub enum Event {
         target: StackName,
         /// To which application there; `None`: to any.
         job: Option<JobName>,
+        /// For how many milliseconds it and its server must have been quiet; `None`: as its agent does by itself.
+        quiet_ms: Option<u32>,
+    },
+    /// An operator: as [`Event::Drain`], and the stack's connections are moved to the others as they become idle.
+    Evacuate {
+        /// Which stack.
+        stack: StackName,
+        /// Of what.
+        scope: Scope,
+        /// How.
+        terms: EvacuationTerms,
+    },
+    /// An operator: no more connections are moved for [`Event::Evacuate`]; the drain goes on.
+    StopEvacuation {
+        /// Which stack.
+        stack: StackName,
+        /// Of what.
+        scope: Scope,
+    },
+    /// What [`super::Action::List`] asked for.
+    Listed {
+        /// Of which stack.
+        stack: StackName,
+        /// Of what.
+        scope: Scope,
+        /// Established connections of it, at most as many as were asked for.
+        connections: Vec<Connection>,
+        /// How many more there are.
+        more: u64,
     },
     /// [`super::Action::HandOver`] can't be done.
     NotHandedOver {
         /// Which connection.
         connection: Connection,
+        /// Why not, in the forwarder's words.
+        said: String,
     },
     /// How many connections the CRT has of each stack: for the displays.
     ConnectionCounts(Vec<(StackIndex, u64)>),

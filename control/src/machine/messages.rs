@@ -32,6 +32,7 @@ impl RoutingStack {
             (Some(Session::Greeted(_)), Message::Transfer(message)) => {
                 self.transfer_message(from, message, now)
             }
+            (Some(Session::Greeted(_)), Message::Stays(stays)) => self.stays(from, stays, now),
             (Some(Session::Greeted(_)), Message::Applications(said)) => self.applications(from, said),
             (Some(Session::Greeted(_)), Message::Srvstat(srvstat)) => self.srvstat(from, srvstat),
             (Some(Session::Greeted(_)), Message::Newconn(newconn)) => self.newconn(from, newconn),
@@ -97,7 +98,12 @@ impl RoutingStack {
     }
 
     /// The DVIPA that a report is about and its epoch, which must be the present one.
-    fn present(&self, from: &StackName, dvipa: Address, epoch: Epoch) -> Result<(Dvipa, Epoch), Refusal> {
+    pub(super) fn present(
+        &self,
+        from: &StackName,
+        dvipa: Address,
+        epoch: Epoch,
+    ) -> Result<(Dvipa, Epoch), Refusal> {
         let dvipa = Dvipa::new(dvipa.0);
         let ours =
             self.dvipas.owned(dvipa).ok_or_else(|| Refusal::NotOurs { from: from.clone(), dvipa })?.epoch;
@@ -110,6 +116,7 @@ impl RoutingStack {
 
     fn newconn(&mut self, from: &StackName, newconn: Newconn) -> Result<(), Refusal> {
         let Newconn { first, last, connections } = newconn;
+        self.transfers.said_open(from, connections.iter().map(|connection| &connection.0));
         let (owner, connections, ignored) = self.of_ours(from, connections)?;
         let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
         said.in_account |= first;
@@ -126,6 +133,7 @@ impl RoutingStack {
     }
 
     fn termconn(&mut self, from: &StackName, termconn: Termconn) -> Result<(), Refusal> {
+        self.transfers.said_ended(from, termconn.connections.iter().map(|connection| &connection.0));
         let (owner, connections, ignored) = self.of_ours(from, termconn.connections)?;
         connections.iter().for_each(|connection| self.transfers.departed.ended(connection));
         if !connections.is_empty() {

@@ -28,9 +28,12 @@ mod announce;
 mod controller;
 mod departed;
 mod drain;
+mod evacuation;
 mod event;
 mod load;
 mod messages;
+mod moves;
+mod orders;
 mod ownership;
 mod picture;
 mod refusal;
@@ -54,11 +57,13 @@ use std::time::{Duration, Instant};
 use model::codec::Address;
 use model::dpt::Dpt;
 use model::message::{Hello, Message, VipaList};
-use model::transfer::Reason;
+use model::transfer::{Reason, Why};
 use model::{Epoch, Service, StackIndex, StackName};
 
 pub use action::Action;
+pub use evacuation::{MAX_AT_ONCE, Terms as EvacuationTerms};
 pub use event::{Event, Scope};
+pub use orders::{Order, Progress};
 pub use refusal::{Refusal, RefusalKind};
 pub use transfers::TransferCounts;
 pub use view::*;
@@ -67,6 +72,8 @@ use crate::config::Config;
 use announce::Announcements;
 use controller::ControllerWeights;
 use drain::Drains;
+use evacuation::Evacuations;
+use orders::Orders;
 use ownership::Dvipas;
 use picture::Picture;
 use stacks::Stacks;
@@ -107,6 +114,8 @@ pub struct RoutingStack {
     controller: ControllerWeights,
     announcements: Announcements,
     transfers: Transfers,
+    orders: Orders,
+    evacuations: Evacuations,
     /// What the workers have.
     published: Dpt,
     /// What greeted stacks have, and how often it changed.
@@ -133,6 +142,8 @@ impl RoutingStack {
             drains: Drains::default(),
             controller: ControllerWeights::default(),
             announcements: Announcements::default(),
+            orders: Orders::default(),
+            evacuations: Evacuations::new(),
             published: Dpt::default(),
             list: VipaList::default(),
             list_generation: 0,
@@ -153,8 +164,11 @@ impl RoutingStack {
     /// did. It is counted here already; the machine goes on.
     pub fn handle(&mut self, event: Event, now: Instant) -> Result<(), Refusal> {
         self.tick(now);
-        // The messages of a transfer change nothing but the transfer, but for those that say so.
-        self.unsettled |= !matches!(event, Event::Message { message: Message::Transfer(_), .. });
+        // The messages of a transfer change nothing but the transfer, but for those that say so; nor do what orders are told.
+        self.unsettled |= !matches!(
+            event,
+            Event::Message { message: Message::Transfer(_) | Message::Stays(_), .. } | Event::Listed { .. }
+        );
         let outcome = match event {
             Event::Configure(config) => self.configure(config, now),
             Event::SessionUp { stack } => self.session_up(stack, now),
@@ -166,14 +180,26 @@ impl RoutingStack {
             Event::Drain { stack, scope } => {
                 self.known(&stack).and_then(|()| self.drains.begin(stack, scope))
             }
-            Event::Resume { stack, scope } => self.drains.end(stack, scope),
+            Event::Resume { stack, scope } => {
+                self.forget_evacuations(&stack, scope);
+                self.drains.end(stack, scope)
+            }
+            Event::Evacuate { stack, scope, terms } => self.begin_evacuation(stack, scope, terms, now),
+            Event::StopEvacuation { stack, scope } => self.stop_evacuation(stack, scope, now),
+            Event::Listed { stack, scope, connections, more } => {
+                self.listed(stack, scope, (connections, more), now);
+                Ok(())
+            }
             Event::SetWeights { service, weights, ttl } => self.set_weights(service, weights, ttl, now),
-            Event::Move { connection, source, target, job } => match self.stack_name(source).cloned() {
-                Some(source) => self.order_move(connection, source, target, job),
-                None => Err(Refusal::NoSuchConnection(connection)),
-            },
-            Event::NotHandedOver { connection } => {
-                self.transfer_news(News::NotHandedOver { connection, why: Reason::NoWay.into() }, now);
+            Event::Move { connection, source, target, job, quiet_ms } => {
+                match self.stack_name(source).cloned() {
+                    Some(source) => self.order_move(connection, source, (target, job), quiet_ms, now),
+                    None => Err(Refusal::NoSuchConnection(connection)),
+                }
+            }
+            Event::NotHandedOver { connection, said } => {
+                let why = Why::new(Reason::NoWay, &said);
+                self.transfer_news(News::NotHandedOver { connection, why }, now);
                 Ok(())
             }
             Event::ConnectionCounts(counts) => {
@@ -181,6 +207,7 @@ impl RoutingStack {
                 Ok(())
             }
         };
+        self.evacuate(now);
         if let Err(refusal) = &outcome {
             let count = self.refused.entry(refusal.kind()).or_default();
             *count = count.saturating_add(1);
@@ -200,13 +227,19 @@ impl RoutingStack {
             self.transfer_news(News::TimePassed, now);
         }
         self.transfers.departed.expire(now);
+        let unanswered = self.orders.expire(now);
+        self.orders_over(unanswered, now);
+        self.evacuate(now);
     }
 
     /// When [`RoutingStack::tick`] has something to do, if ever.
     pub fn next_deadline(&self) -> Option<Instant> {
         let transfers = self.transfers.routing.next_deadline();
-        let deadlines = [self.controller.next_deadline(), self.announcements.next_deadline(), transfers];
-        deadlines.into_iter().flatten().min()
+        let orders = self.orders.next_deadline();
+        let deadlines =
+            [self.controller.next_deadline(), self.announcements.next_deadline(), transfers, orders];
+        let evacuations = self.evacuations.values().map(|evacuation| evacuation.next_deadline());
+        deadlines.into_iter().chain(evacuations).flatten().min()
     }
 
     /// The next thing to do, or nothing.
@@ -308,6 +341,8 @@ impl RoutingStack {
         self.stacks.session_down(stack);
         self.transfers.forget_told(stack);
         self.transfer_news(News::SessionDown(stack.clone()), now);
+        let unanswered = self.orders.session_down(stack, now);
+        self.orders_over(unanswered, now);
         self.actions.retain(|action| !matches!(action, Action::Send { to, .. } if to == stack));
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use model::dpt::{self, Distribution, Dpt, DvipaEntry, Reach, StackEntry, WeightedTarget};
-use model::{ClusterAddress, DvipaIndex, Service, StackIndex, StackName};
+use model::{ClusterAddress, Connection, DvipaIndex, Service, StackIndex, StackName};
 
 use super::TargetState;
 use super::controller::ControllerWeights;
@@ -183,6 +183,24 @@ impl<'a> Picture<'a> {
         let mut never_seen: Vec<&Candidate> = list.iter().filter(|c| stack_of(c).is_none()).collect();
         never_seen.sort();
         seen.into_values().map(Who::Stack).chain(never_seen.into_iter().map(Who::NeverSeen)).collect()
+    }
+
+    /// Where a connection that a stack gives up can go, with weights: the other current actual targets that a new one of the
+    /// same client could be given. Where content decides, that is the routing application, as for a new one.
+    pub(super) fn destinations(&self, connection: &Connection, source: &StackName) -> Vec<(StackName, u16)> {
+        let service = connection.service();
+        let Some(distribution) = self.distribution_of(service) else { return Vec::new() };
+        let client = connection.client.ip();
+        let policy = distribution.policies.iter().find(|policy| policy.client.contains(&client));
+        let (destip, weights) = match policy {
+            Some(policy) => (&policy.destip, &policy.weights),
+            None => (&distribution.destip, &distribution.weights),
+        };
+        let destip = if *destip == Destip::All { &distribution.destip } else { destip };
+        let targets = self.targets(service, distribution, &self.candidates(distribution, destip), weights);
+        let listening = targets.into_iter().filter(|target| target.state == TargetState::Listening);
+        let named = listening.filter_map(|target| Some((target.who.stack()?.name.clone(), target.weight)));
+        named.filter(|(name, _)| name != source).collect()
     }
 
     /// The ports of a definition: the enumerated ones, or those on which a candidate listens and that no other

@@ -1,6 +1,6 @@
 //! Why an event was not followed.
 
-use model::message::Message;
+use model::message::{Message, OrderId};
 use model::transfer::Reason;
 use model::{Connection, Dvipa, Service, StackIndex, StackName};
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,12 @@ pub enum Refusal {
     /// There is no such connection to move.
     #[error("{0} is no connection in the CRT; `baton crt` lists them")]
     NoSuchConnection(Connection),
+    /// There is no such order, or it was over for too long.
+    #[error("there is no order {}: outcomes are kept for a minute", _0.0)]
+    NoSuchOrder(OrderId),
+    /// The stack's connections are not being moved in this scope.
+    #[error("the connections of {0} are not being moved there; `baton drain {0} --move` begins that")]
+    NotEvacuated(StackName),
     /// The connection can't move there.
     #[error("{connection} can't move to {target}: {}", reason.sentence())]
     NotMoved {
@@ -202,6 +208,8 @@ impl Refusal {
             Refusal::ForeignConnections { .. } => RefusalKind::ForeignConnections,
             Refusal::NoSuchStack(_)
             | Refusal::NoSuchConnection(_)
+            | Refusal::NoSuchOrder(_)
+            | Refusal::NotEvacuated(_)
             | Refusal::NotMoved { .. }
             | Refusal::NotDraining(_)
             | Refusal::TooManyDrains
@@ -229,5 +237,6 @@ pub(super) fn word(message: &Message) -> &'static str {
         Message::Applications(_) => "Applications",
         Message::Targets(_) => "Targets",
         Message::Move(_) => "Move",
+        Message::Stays(_) => "Stays",
     }
 }

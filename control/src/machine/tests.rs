@@ -4,6 +4,7 @@ mod connections;
 mod definitions;
 mod limits;
 mod lists;
+mod moves;
 mod operations;
 mod selection;
 mod table;

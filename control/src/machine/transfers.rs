@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use model::codec::{Address, WireConnection};
+use model::codec::Address;
 use model::connection_state::ConnectionState;
-use model::control_socket::JobName;
 use model::handoff::Handoff;
-use model::message::{Message, Move};
+use model::message::Message;
 use model::transfer::{Parcel, Reason, TransferMessage, Way};
 use model::{Connection, Dvipa, Epoch, StackName, message};
 use transfer::Routing;
@@ -24,6 +23,8 @@ pub(super) struct Transfers {
     pub(super) routing: Routing,
     pub(super) departed: Departed,
     owned: BTreeMap<Dvipa, Epoch>,
+    /// Connections under way of which a stack has said meanwhile that they have ended there.
+    ended: BTreeMap<Connection, StackName>,
     told: Told,
     counts: TransferCounts,
 }
@@ -54,6 +55,7 @@ impl Transfers {
             routing: Routing::new(incarnation),
             departed: Departed::default(),
             owned: BTreeMap::new(),
+            ended: BTreeMap::new(),
             told: Told::new(),
             counts: TransferCounts::default(),
         }
@@ -76,6 +78,32 @@ impl Transfers {
         }
         self.told = told;
         news
+    }
+
+    /// A stack says that connections have ended. Of one under way that counts if it stays there: an agent that gives a
+    /// transfer up alone does not wait until that is known here.
+    pub(super) fn said_ended<'a>(
+        &mut self,
+        from: &StackName,
+        connections: impl Iterator<Item = &'a Connection>,
+    ) {
+        // Those of a DVIPA that was yielded meanwhile go without a report.
+        self.ended.retain(|connection, _| self.routing.speaks_for(connection));
+        let under_way = connections.filter(|connection| self.routing.speaks_for(connection));
+        self.ended.extend(under_way.map(|connection| (*connection, from.clone())));
+    }
+
+    /// It says that they are there: others, with the same addresses.
+    pub(super) fn said_open<'a>(
+        &mut self,
+        from: &StackName,
+        connections: impl Iterator<Item = &'a Connection>,
+    ) {
+        for connection in connections {
+            if self.ended.get(connection) == Some(from) {
+                self.ended.remove(connection);
+            }
+        }
     }
 
     fn count_stay(&mut self, reason: Reason) {
@@ -146,38 +174,11 @@ impl RoutingStack {
         let before = std::mem::replace(&mut self.transfers.owned, owned.clone());
         for dvipa in before.keys().filter(|dvipa| !owned.contains_key(dvipa)) {
             self.transfer_news(News::Yields(*dvipa), now);
+            self.orders_void(*dvipa, now);
         }
         for (dvipa, epoch) in owned.into_iter().filter(|(dvipa, epoch)| before.get(dvipa) != Some(epoch)) {
             self.transfer_news(News::Owns { dvipa, epoch }, now);
         }
-    }
-
-    /// An operator wants a connection moved: its stack is asked to begin a transfer.
-    pub(super) fn order_move(
-        &mut self,
-        connection: Connection,
-        source: StackName,
-        target: StackName,
-        job: Option<JobName>,
-    ) -> Result<(), Refusal> {
-        let dvipa = connection.service().dvipa;
-        let epoch = self.dvipas.owned(dvipa).ok_or(Refusal::NotDistributed(connection.service()))?.epoch;
-        self.known(&target)?;
-        let reason = if source == target {
-            Some(Reason::SameStack)
-        } else if self.transfers.routing.speaks_for(&connection) {
-            Some(Reason::Busy)
-        } else if self.stacks.get(&source).and_then(|stack| stack.said).is_none() {
-            Some(Reason::SourceLost)
-        } else {
-            Targets::reach(&self.picture(), &connection, &target, job.as_ref().map(JobName::as_str)).err()
-        };
-        if let Some(reason) = reason {
-            return Err(Refusal::NotMoved { connection, target, reason });
-        }
-        let order = Move { connection: WireConnection(connection), epoch, target, job };
-        self.actions.push_back(Action::Send { to: source, message: Message::Move(order) });
-        Ok(())
     }
 
     /// Does what the transfers want done.
@@ -187,20 +188,28 @@ impl RoutingStack {
                 Step::Send { to, message } => {
                     if let TransferMessage::Refuse(refuse) = &message {
                         self.transfers.count_stay(refuse.why.reason);
+                        let over = self.orders.stays(&refuse.connection.0, refuse.why.clone(), now);
+                        self.orders_over(over, now);
                     }
                     self.actions.push_back(Action::Send { to, message: Message::Transfer(message) });
                 }
                 Step::Freeze { connection, owner } => {
+                    if let Some(UnderWay { target, way, .. }) = self.transfers.routing.under_way(&connection)
+                    {
+                        self.orders.begins(&connection, target, way, now);
+                    }
                     // Who asks has greeted, and has a number.
                     if let Some(owner) = self.stack_index(&owner) {
                         self.actions.push_back(Action::Freeze { connection, owner });
                     }
                 }
                 Step::Thaw { connection, owner } => {
+                    self.orders.flows(&connection, now);
                     let owner = owner.and_then(|owner| self.stack_index(&owner));
                     self.actions.push_back(Action::Thaw { connection, owner });
                 }
                 Step::HandOver { connection, target, parcel, .. } => {
+                    self.orders.flows(&connection, now);
                     self.hand_over(connection, &target, &parcel, now);
                 }
                 Step::End(connection) => self.actions.push_back(Action::End { connection }),
@@ -209,7 +218,17 @@ impl RoutingStack {
                     if outcome == Outcome::Moved {
                         self.transfers.departed.moved(connection, &source, &target, now);
                     }
+                    let over = self.orders.ended(&connection, &outcome, now);
+                    let ended = self.transfers.ended.remove(&connection);
+                    let ended_there =
+                        matches!(outcome, Outcome::Stayed(_)) && ended.as_ref() == Some(&source);
+                    let owner = self.stack_index(&source).filter(|_| ended_there);
                     self.actions.push_back(Action::Report { connection, source, target, way, outcome });
+                    if let Some(owner) = owner {
+                        self.transfers.departed.ended(&connection);
+                        self.actions.push_back(Action::Termconn { owner, connections: vec![connection] });
+                    }
+                    self.orders_over(over, now);
                 }
             }
         }
@@ -219,7 +238,7 @@ impl RoutingStack {
         let epoch = self.dvipas.owned(connection.service().dvipa).map(|held| held.epoch);
         let state = ConnectionState::decode(&parcel.socket).ok().filter(|s| s.connection == connection);
         if let (Some(to), Some(epoch), Some(state)) = (self.stack_index(target), epoch, state) {
-            let handoff = Handoff::new(state, epoch);
+            let handoff = Handoff::new(&state, epoch);
             self.actions.push_back(Action::HandOver { connection, to, handoff });
         } else {
             self.transfer_news(News::NotHandedOver { connection, why: Reason::Malformed.into() }, now);

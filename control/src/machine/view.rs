@@ -288,3 +288,57 @@ pub enum WeightSource {
         expires_in_ms: u64,
     },
 }
+
+/// What becomes of the connections of a stack that is evacuated (`baton drain --move`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvacuationView {
+    /// The stack.
+    pub stack: StackName,
+    /// Only of this DVIPA.
+    pub dvipa: Option<Dvipa>,
+    /// Only of this port.
+    pub port: Option<u16>,
+    /// Of this protocol.
+    pub protocol: Option<Protocol>,
+    /// How far it is.
+    pub state: EvacuationState,
+    /// Established connections that the stack had when the CRT was asked last; null: not yet.
+    pub connections: Option<u64>,
+    /// How many have moved.
+    pub moved: u64,
+    /// How many are gone with the host that took them over.
+    pub lost: u64,
+    /// How many move now.
+    pub under_way: u64,
+    /// How many wait for their turn, by why they did not move when they were tried last (null: not tried yet).
+    pub waiting: Vec<ReasonCount>,
+    /// How many can't move and are not tried any more, by the reason.
+    pub refused: Vec<ReasonCount>,
+    /// Since it began, until it ended, milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// How far an evacuation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvacuationState {
+    /// Connections are moved as they become idle.
+    Moving,
+    /// The stack has none any more.
+    Empty,
+    /// An operator has stopped it; the stack drains, with what it has.
+    Stopped,
+    /// Its time is over; the stack drains, with what it has.
+    TimeOver,
+}
+
+/// How many connections, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The reason's word.
+    pub reason: Option<String>,
+    /// What it means.
+    pub sentence: Option<String>,
+    /// How many.
+    pub connections: u64,
+}

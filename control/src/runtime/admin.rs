@@ -11,12 +11,13 @@ use axum::extract::{DefaultBodyLimit, Json, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use model::message::OrderId;
 use model::{Dvipa, Protocol, Service, StackName};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{CrtQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder};
-use crate::machine::Scope;
+use super::api::{CrtQuery, DrainQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder};
+use crate::machine::{EvacuationTerms, Scope};
 
 /// Requests that may wait for the control thread.
 pub(super) const WAITING_REQUESTS: usize = 64;
@@ -33,9 +34,13 @@ pub(super) enum Request {
     Stats,
     Metrics,
     Drain(StackName, Scope),
+    Evacuate(StackName, Scope, EvacuationTerms),
+    StopEvacuation(StackName, Scope),
+    Evacuations,
     Resume(StackName, Scope),
     Weights(WeightsOrder),
     Move(MoveOrder),
+    Moved(OrderId),
     Reload,
 }
 
@@ -96,10 +101,15 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/stats", get(|State(desk): State<Desk>| async move { desk.ask(Request::Stats).await }))
         .route("/v1/reload", post(|State(desk): State<Desk>| async move { desk.ask(Request::Reload).await }))
         .route("/v1/crt", get(crt))
+        .route(
+            "/v1/drain",
+            get(|State(desk): State<Desk>| async move { desk.ask(Request::Evacuations).await }),
+        )
         .route("/v1/drain/{stack}", post(drain))
         .route("/v1/resume/{stack}", post(resume))
         .route("/v1/weights", post(weights))
         .route("/v1/move", post(move_connection))
+        .route("/v1/move/{order}", get(moved))
         .route("/metrics", get(metrics))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such resource; docs/admin-api.md lists them"))
         .method_not_allowed_fallback(async || {
@@ -131,11 +141,34 @@ async fn crt(State(desk): State<Desk>, query: Result<Query<CrtQuery>, QueryRejec
     }
 }
 
+async fn moved(State(desk): State<Desk>, Path(order): Path<String>) -> Response {
+    match order.parse() {
+        Ok(order) => desk.ask(Request::Moved(OrderId(order))).await,
+        Err(_) => refuse(StatusCode::BAD_REQUEST, "an order is a number"),
+    }
+}
+
 type Scoped = Result<Query<ScopeQuery>, QueryRejection>;
 
-async fn drain(State(desk): State<Desk>, Path(stack): Path<String>, query: Scoped) -> Response {
-    match scoped(stack, query) {
-        Ok((stack, scope)) => desk.ask(Request::Drain(stack, scope)).await,
+async fn drain(
+    State(desk): State<Desk>,
+    Path(stack): Path<String>,
+    query: Result<Query<DrainQuery>, QueryRejection>,
+) -> Response {
+    let order = query.map_err(|e| e.body_text()).and_then(|Query(query)| {
+        let moves = query.moves == Some(true);
+        if !moves && (query.for_s.is_some() || query.quiet_ms.is_some() || query.at_once.is_some()) {
+            return Err("`for_s`, `quiet_ms` and `at_once` need `move=true` too".to_owned());
+        }
+        let (stack, scope) = scope_of(stack, &query.scope())?;
+        Ok(match query.moves {
+            None => Request::Drain(stack, scope),
+            Some(true) => Request::Evacuate(stack, scope, query.terms()),
+            Some(false) => Request::StopEvacuation(stack, scope),
+        })
+    });
+    match order {
+        Ok(order) => desk.ask(order).await,
         Err(e) => refuse(StatusCode::BAD_REQUEST, e),
     }
 }
@@ -148,8 +181,13 @@ async fn resume(State(desk): State<Desk>, Path(stack): Path<String>, query: Scop
 }
 
 fn scoped(stack: String, query: Scoped) -> Result<(StackName, Scope), String> {
+    let Query(query) = query.map_err(|e| e.body_text())?;
+    scope_of(stack, &query)
+}
+
+fn scope_of(stack: String, query: &ScopeQuery) -> Result<(StackName, Scope), String> {
     let stack = StackName::new(stack).map_err(|e| e.to_string())?;
-    let Query(ScopeQuery { dvipa, port, protocol }) = query.map_err(|e| e.body_text())?;
+    let ScopeQuery { dvipa, port, protocol } = *query;
     let scope = match (dvipa.map(Dvipa::new), port, protocol) {
         (None, None, None) => Scope::All,
         (Some(dvipa), None, None) => Scope::Dvipa(dvipa),

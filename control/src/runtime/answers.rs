@@ -3,20 +3,22 @@
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use model::transfer::{Reason, Why};
 use model::{StackIndex, StackName};
 use serde::Serialize;
-use transfer::routing::UnderWay;
+use transfer::routing::{Outcome, UnderWay};
 use transport::Tally;
 
 use super::admin::{Answer, Request};
 use super::api::{
-    CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, MoveOrder,
-    MoveOrdered, Problem, StackConnections, StatsAnswer, StatusAnswer, TransferRow,
+    CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, DrainAnswer,
+    MoveAnswer, MoveOrder, MoveOrdered, MoveState, Problem, StackConnections, StatsAnswer, StatusAnswer,
+    TransferRow,
 };
 use super::driver::Driver;
 use super::forwarding::{CrtFilter, Forwarding};
 use super::{metrics, reload, transfers};
-use crate::machine::{Event, Refusal};
+use crate::machine::{Event, Order, Progress, Refusal};
 
 impl<F: Forwarding> Driver<F> {
     pub(super) fn answer(&mut self, request: Request) -> Answer {
@@ -31,6 +33,11 @@ impl<F: Forwarding> Driver<F> {
                 Err(e) => refused(StatusCode::INTERNAL_SERVER_ERROR, e),
             },
             Request::Drain(stack, scope) => self.done(Event::Drain { stack, scope }),
+            Request::Evacuate(stack, scope, terms) => self.done(Event::Evacuate { stack, scope, terms }),
+            Request::StopEvacuation(stack, scope) => self.done(Event::StopEvacuation { stack, scope }),
+            Request::Evacuations => {
+                json(&DrainAnswer { evacuations: self.machine.evacuation_views(Instant::now()) })
+            }
             Request::Resume(stack, scope) => self.done(Event::Resume { stack, scope }),
             Request::Weights(order) => self.done(Event::SetWeights {
                 service: order.service(),
@@ -38,6 +45,10 @@ impl<F: Forwarding> Driver<F> {
                 weights: order.weights.into_iter().collect(),
             }),
             Request::Move(order) => self.move_connection(order),
+            Request::Moved(order) => match self.machine.order(order) {
+                Some(order) => json(&moved(order)),
+                None => refused(StatusCode::NOT_FOUND, Refusal::NoSuchOrder(order)),
+            },
             Request::Reload => {
                 let before = self.generation();
                 match reload::reload(self) {
@@ -105,11 +116,14 @@ impl<F: Forwarding> Driver<F> {
         let Some(entry) = self.forwarding.crt_entry(&connection) else {
             return refused(StatusCode::NOT_FOUND, Refusal::NoSuchConnection(connection));
         };
-        let MoveOrder { target, job, .. } = order;
-        let event = Event::Move { connection, source: entry.stack, target: target.clone(), job };
-        match self.order(event) {
-            Ok(()) => json(&MoveOrdered { source: self.name(entry.stack), target }),
-            Err(refusal) => refused(status_of(&refusal), refusal),
+        let MoveOrder { target, job, quiet_ms, .. } = order;
+        let event = Event::Move { connection, source: entry.stack, target: target.clone(), job, quiet_ms };
+        if let Err(refusal) = self.order(event) {
+            return refused(status_of(&refusal), refusal);
+        }
+        match self.machine.open_order(&connection) {
+            Some(order) => json(&MoveOrdered { order: order.id, source: self.name(entry.stack), target }),
+            None => refused(StatusCode::INTERNAL_SERVER_ERROR, "the order is over before it began"),
         }
     }
 
@@ -165,6 +179,36 @@ impl<F: Forwarding> Driver<F> {
     }
 }
 
+fn moved(order: &Order) -> MoveAnswer {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let (state, way, pause, took, why) = match &order.progress {
+        Progress::Told => (MoveState::Told, None, None, None, None),
+        Progress::Moving { way, pause, .. } => (MoveState::Moving, Some(*way), *pause, None, None),
+        Progress::Over { outcome, way, pause, took } => {
+            let (state, why) = match outcome {
+                Outcome::Moved => (MoveState::Moved, None),
+                Outcome::Stayed(why) => (MoveState::Stayed, Some(why.clone())),
+                Outcome::Lost => (MoveState::Lost, Some(Why::from(Reason::OutcomeLost))),
+            };
+            (state, *way, *pause, Some(*took), why)
+        }
+    };
+    MoveAnswer {
+        order: order.id,
+        client: order.connection.client,
+        dvipa: order.connection.dvipa,
+        source: order.source.clone(),
+        target: order.target.clone(),
+        state,
+        way: way.map(|way| way.word().to_owned()),
+        pause_us: pause.map(micros),
+        took_us: took.map(micros),
+        reason: why.as_ref().map(|why| why.reason.name().to_owned()),
+        sentence: why.as_ref().map(|why| why.reason.sentence().to_owned()),
+        said: why.and_then(|why| why.said),
+    }
+}
+
 fn transfer_row(under_way: UnderWay<'_>) -> TransferRow {
     TransferRow {
         id: under_way.transfer.to_string(),
@@ -180,6 +224,8 @@ fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::NoSuchStack(_)
         | Refusal::NoSuchConnection(_)
+        | Refusal::NoSuchOrder(_)
+        | Refusal::NotEvacuated(_)
         | Refusal::NotDraining(_)
         | Refusal::NotDistributed(_) => StatusCode::NOT_FOUND,
         Refusal::TooManyDrains | Refusal::TooManyWeights => StatusCode::INSUFFICIENT_STORAGE,

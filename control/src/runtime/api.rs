@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use model::control_socket::JobName;
+use model::message::OrderId;
 use model::{Connection, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::forwarding::{CrtState, CrtStats};
-use crate::machine::{RefusedView, StatusView};
+use crate::machine::{EvacuationTerms, EvacuationView, RefusedView, StatusView};
 
+/// How many connections of a drained stack move at once unless `at_once` says otherwise.
+pub const AT_ONCE: usize = 32;
 /// Rows that `/v1/crt` answers unless `limit` says otherwise.
 pub const CRT_LIMIT: usize = 100;
 /// The most rows that `/v1/crt` answers.
@@ -202,6 +206,57 @@ pub struct ScopeQuery {
     pub protocol: Option<Protocol>,
 }
 
+/// Query of `POST /v1/drain/STACK`: as [`ScopeQuery`], and whether and how its connections are moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainQuery {
+    /// One DVIPA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dvipa: Option<IpAddr>,
+    /// One port of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Of this protocol; TCP if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// `true`: its connections are moved to the others; `false`: no more of them are. Nothing: as it was.
+    #[serde(default, rename = "move", skip_serializing_if = "Option::is_none")]
+    pub moves: Option<bool>,
+    /// For how many seconds at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+    /// For how many milliseconds a connection must have been quiet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_ms: Option<u32>,
+    /// How many move at once ([`AT_ONCE`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<usize>,
+}
+
+impl DrainQuery {
+    /// Of what the stack drains.
+    pub fn scope(&self) -> ScopeQuery {
+        ScopeQuery { dvipa: self.dvipa, port: self.port, protocol: self.protocol }
+    }
+
+    /// How its connections are moved.
+    pub fn terms(&self) -> EvacuationTerms {
+        EvacuationTerms {
+            quiet_ms: self.quiet_ms,
+            at_once: self.at_once.unwrap_or(AT_ONCE),
+            time: self.for_s.map(Duration::from_secs),
+        }
+    }
+}
+
+/// Answer of `GET /v1/drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainAnswer {
+    /// The stacks whose connections are moved to the others, by name, and those for which that has ended and the drain has
+    /// not.
+    pub evacuations: Vec<EvacuationView>,
+}
+
 /// Body of `POST /v1/weights`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,6 +288,9 @@ pub struct MoveOrder {
     /// To which application there; to any, if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobName>,
+    /// For how many milliseconds an unmodified server and its client must have been quiet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_ms: Option<u32>,
 }
 
 impl MoveOrder {
@@ -242,13 +300,60 @@ impl MoveOrder {
     }
 }
 
-/// Answer of `POST /v1/move`: the order has gone to the connection's stack. `GET /v1/crt` shows what becomes of it.
+/// Answer of `POST /v1/move`: the order has gone to the connection's stack. `GET /v1/move/ORDER` tells what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveOrdered {
+    /// The order's number.
+    pub order: OrderId,
     /// The stack that has the connection.
     pub source: String,
     /// The stack that it shall move to.
     pub target: StackName,
+}
+
+/// Answer of `GET /v1/move/ORDER`. Orders that are over are kept for a minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveAnswer {
+    /// The order's number.
+    pub order: OrderId,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The DVIPA and its port.
+    pub dvipa: SocketAddr,
+    /// The stack that had the connection.
+    pub source: StackName,
+    /// The stack that it should move to.
+    pub target: StackName,
+    /// How far it is.
+    pub state: MoveState,
+    /// The way into the target (`restore`, `inject`); null if the transfer did not begin.
+    pub way: Option<String>,
+    /// For how long the client's packets were held, microseconds; null if they were not, or still are.
+    pub pause_us: Option<u64>,
+    /// From the order to its end, microseconds; null as long as it is not over.
+    pub took_us: Option<u64>,
+    /// Why it stayed.
+    pub reason: Option<String>,
+    /// What that means, and what can be done.
+    pub sentence: Option<String>,
+    /// What the application or the kernel said about it.
+    pub said: Option<String>,
+}
+
+/// How far an order to move a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveState {
+    /// The connection's stack was told.
+    Told,
+    /// The transfer is under way.
+    Moving,
+    /// The connection is at the target.
+    Moved,
+    /// It is where it was.
+    Stayed,
+    /// Nobody has it any more.
+    Lost,
 }
 
 fn tcp() -> Protocol {

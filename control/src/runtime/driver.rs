@@ -12,9 +12,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use transport::{Endpoint, Events, SendError};
 
 use super::admin::Asked;
-use super::forwarding::{Account, Forwarding, TICK_MS};
+use super::forwarding::{Account, CrtFilter, CrtPage, CrtState, Forwarding, TICK_MS};
 use super::reload;
-use crate::machine::{Action, Event, Refusal, RoutingStack};
+use crate::machine::{Action, Event, Refusal, RoutingStack, Scope};
 
 /// How often the machine hears how many connections each stack has.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -106,6 +106,9 @@ impl<F: Forwarding> Driver<F> {
     /// Does everything that the machine wants done.
     fn act(&mut self) {
         while let Some(action) = self.machine.poll() {
+            if let Some(step) = step(&action) {
+                transfer::halt::before("routing", step);
+            }
             match action {
                 Action::Send { to, message } => self.send(&to, &message),
                 Action::Publish(dpt) => {
@@ -120,6 +123,7 @@ impl<F: Forwarding> Driver<F> {
                 Action::Thaw { connection, owner } => self.forwarding.thaw(&connection, owner),
                 Action::HandOver { connection, to, handoff } => self.hand_over(connection, to, &handoff),
                 Action::End { connection } => self.forwarding.end(&connection),
+                Action::List { stack, scope, limit } => self.list(stack, scope, limit),
                 Action::Report { connection, source, target, way, outcome } => {
                     let way = way.word();
                     tracing::debug!(%connection, %source, %target, way, ?outcome, "transfer ended");
@@ -136,7 +140,32 @@ impl<F: Forwarding> Driver<F> {
     fn hand_over(&mut self, connection: Connection, to: StackIndex, handoff: &Handoff) {
         let Err(error) = self.forwarding.hand_over(&connection, to, handoff) else { return };
         tracing::debug!(%connection, %error, "not handed over");
-        if let Err(refusal) = self.machine.handle(Event::NotHandedOver { connection }, Instant::now()) {
+        if let Err(refusal) =
+            self.machine.handle(Event::NotHandedOver { connection, said: error.to_string() }, Instant::now())
+        {
+            tracing::debug!(%refusal, "not followed");
+        }
+    }
+
+    /// The answer's consequences are among the machine's next actions.
+    fn list(&mut self, stack: StackName, scope: Scope, limit: usize) {
+        let (dvipa, port) = match scope {
+            Scope::All => (None, None),
+            Scope::Dvipa(dvipa) => (Some(dvipa.address()), None),
+            Scope::Service(service) => (Some(service.dvipa.address()), Some(service.port)),
+        };
+        let state = Some(CrtState::Established);
+        let page = match self.machine.stack_index(&stack) {
+            // One that never was here has none.
+            None => CrtPage::default(),
+            index => {
+                let filter = CrtFilter { dvipa, port, stack: index, state, ..CrtFilter::default() };
+                self.forwarding.crt_list(&filter, limit)
+            }
+        };
+        let connections = page.entries.iter().map(|entry| entry.connection).collect();
+        let listed = Event::Listed { stack, scope, connections, more: page.more };
+        if let Err(refusal) = self.machine.handle(listed, Instant::now()) {
             tracing::debug!(%refusal, "not followed");
         }
     }
@@ -159,5 +188,15 @@ async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// What a step of a transfer is called.
+fn step(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::Send { message: Message::Transfer(message), .. } => Some(message.word()),
+        Action::Freeze { .. } => Some("freeze"),
+        Action::Thaw { .. } => Some("thaw"),
+        _ => None,
     }
 }

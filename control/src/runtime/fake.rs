@@ -104,9 +104,9 @@ impl Forwarding for FakeForwarding {
     ) -> Result<(), NotHandedOver> {
         let mut seen = self.seen();
         if !seen.hands_over {
-            return Err(NotHandedOver::NotPossible);
+            return Err(NotHandedOver::OwnKernel);
         }
-        seen.handed_over.push((*connection, handoff.clone()));
+        seen.handed_over.push((*connection, *handoff));
         seen.put(connection, to, CrtState::Established);
         Ok(())
     }

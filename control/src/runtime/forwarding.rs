@@ -40,7 +40,8 @@ pub trait Forwarding {
     fn thaw(&mut self, connection: &Connection, owner: Option<StackIndex>);
 
     /// As [`Forwarding::thaw`], with the handoff option in every packet until the next [`Forwarding::freeze`] or
-    /// [`Forwarding::thaw`]. First goes one packet with the handoff's bytes, if it has any; a repetition sends it again.
+    /// [`Forwarding::thaw`]. First goes a bare ACK as from the client, which begins where the option says; a repetition
+    /// sends it again.
     ///
     /// # Errors
     /// [`NotHandedOver`]: nothing was sent, and the packets are held as before.
@@ -81,9 +82,9 @@ pub trait Forwarding {
 /// This forwarder can't hand the connection over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotHandedOver {
-    /// It sends no handoff options.
-    #[error("this forwarder sends no handoff options")]
-    NotPossible,
+    /// The target is the node's own kernel, which packets reach as they are.
+    #[error("the routing node's own kernel takes no hand-over: its application needs a control socket")]
+    OwnKernel,
     /// There is no entry to switch.
     #[error("the CRT has no such connection")]
     NoEntry,

@@ -82,6 +82,7 @@ impl Watch {
             | Action::Report { connection, .. } => {
                 Err(format!("{connection} moves, and nobody asked for it"))
             }
+            Action::List { stack, .. } => Err(format!("{stack} is evacuated, and nobody asked for it")),
             Action::Send { .. } => Ok(()),
         }
     }

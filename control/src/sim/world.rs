@@ -394,6 +394,7 @@ impl World {
                 | Action::Thaw { .. }
                 | Action::HandOver { .. }
                 | Action::End { .. }
+                | Action::List { .. }
                 | Action::Report { .. } => {}
             }
         }

@@ -74,10 +74,19 @@ impl<B> Frozen<B> {
         // Before the look at the entries: who thaws one meanwhile is seen the next time.
         self.seen = cx.crt.thaws();
         let mut kept = 0_usize;
+        let mut lacks_option = false;
         for number in 0..self.len {
             let Some(waiting) = self.places.get_mut(number).and_then(Option::take) else { continue };
-            let is_frozen = matches!(waiting.key.get(cx), Some(Entry { state: State::Frozen, .. }));
-            if !is_frozen {
+            let waits = match waiting.key.get(cx).map(|Entry { state, .. }| state) {
+                Some(State::Frozen) => true,
+                // The entry changed after this turn's options were taken. What waited may be all that its client ever says.
+                Some(State::HandingOver) if !cx.handoffs.knows(waiting.key) => {
+                    lacks_option = true;
+                    true
+                }
+                _ => false,
+            };
+            if !waits {
                 each(waiting.packet, Fate::Thawed);
             } else if cx.now.ms.saturating_sub(waiting.since.ms) >= self.held_ms {
                 each(waiting.packet, Fate::GivenUp);
@@ -87,5 +96,8 @@ impl<B> Frozen<B> {
             }
         }
         self.len = kept;
+        if lacks_option {
+            self.seen = self.seen.wrapping_sub(1);
+        }
     }
 }

@@ -4,7 +4,7 @@ use model::StackIndex;
 
 use super::datagram::Datagram;
 use super::emit::{End, Out};
-use super::encapsulate::{self, Inner, encapsulate};
+use super::encapsulate::{Inner, encapsulate};
 use super::ends::AnyKey;
 use super::fragments::{self, DatagramKey, Early, Held};
 use super::frozen::{Fate, Frozen};
@@ -205,20 +205,11 @@ pub(super) fn hand_over<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let carrier = cx.tables.handoff_carrier(owner, inner.family);
-    let done = match (cx.handoffs.option(key), carrier) {
-        (Some(option), Some(carrier)) if inner.len <= carrier.max_inner => {
-            encapsulate::hand_over(&mut packet, carrier, inner, option)
-        }
-        _ => Err(Reason::HandoffUnknown),
+    let end = match cx.handoffs.carry(&mut packet, key, owner, inner, cx.tables) {
+        Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
+        Err(reason) => End::dropped(reason),
     };
-    out.end(
-        packet,
-        match done {
-            Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
-            Err(reason) => End::dropped(reason),
-        },
-    );
+    out.end(packet, end);
 }
 
 /// A packet that waited, read again. Should its connection be frozen once more, it is dropped.

@@ -3,8 +3,14 @@
 
 use std::collections::HashMap;
 
+use model::StackIndex;
+
+use super::datagram::Datagram;
+use super::encapsulate::{self, Inner};
 use super::ends::AnyKey;
 use crate::crt::{KeyV4, KeyV6};
+use crate::packet::Ethernet;
+use crate::{PacketBuffer, Reason, Tables};
 
 /// Bytes of a handoff option.
 pub(crate) const OPTION_BYTES: usize = model::handoff::BYTES;
@@ -33,9 +39,49 @@ impl Handoffs {
         Some(Self(options))
     }
 
-    /// A connection's option.
-    pub(crate) fn option(&self, key: AnyKey) -> Option<&[u8; OPTION_BYTES]> {
-        self.0.get(&key)
+    /// Whether this is a connection's option.
+    pub fn has(&self, key: AnyKey, option: [u8; OPTION_BYTES]) -> bool {
+        self.0.get(&key) == Some(&option)
+    }
+
+    /// Whether a connection has an option.
+    pub(super) fn knows(&self, key: AnyKey) -> bool {
+        self.0.contains_key(&key)
+    }
+
+    /// Puts the outer header of a stack and its connection's option before a frame that was made for the hand-over. It is
+    /// none that was received, and is not counted here.
+    ///
+    /// # Errors
+    /// Why it can't be sent.
+    pub fn put_on<B: PacketBuffer>(
+        &self,
+        packet: &mut B,
+        owner: StackIndex,
+        tables: &Tables,
+    ) -> Result<(), Reason> {
+        let ethernet = Ethernet::parse(packet.bytes())?;
+        let datagram = Datagram::parse(packet.bytes(), ethernet, tables)?.ok_or(Reason::NotDistributed)?;
+        let (ends, _) = datagram.ends(packet.bytes())?;
+        self.carry(packet, ends.key(), owner, datagram.inner(ends.hash()), tables)
+    }
+
+    /// Puts the outer header of a stack and the connection's option before a packet.
+    pub(super) fn carry<B: PacketBuffer>(
+        &self,
+        packet: &mut B,
+        key: AnyKey,
+        owner: StackIndex,
+        inner: Inner,
+        tables: &Tables,
+    ) -> Result<(), Reason> {
+        let carrier = tables.handoff_carrier(owner, inner.family);
+        match (self.0.get(&key), carrier) {
+            (Some(option), Some(carrier)) if inner.len <= carrier.max_inner => {
+                encapsulate::hand_over(packet, carrier, inner, option)
+            }
+            _ => Err(Reason::HandoffUnknown),
+        }
     }
 }
 

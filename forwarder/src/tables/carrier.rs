@@ -9,7 +9,7 @@ use crate::packet::{Mac, Sum, ethernet, gue, ipv4, ipv6, protocol, transport};
 use crate::path::OPTION_BYTES;
 
 /// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
-pub(crate) const MAX_BYTES: usize = 82;
+pub(crate) const MAX_BYTES: usize = 86;
 /// TTL and hop limit of outer headers.
 const OUTER_HOPS: u8 = 64;
 

@@ -42,6 +42,7 @@ impl Lab {
 
     fn start_batond_of(&self, node: RoutingNode) -> Result<()> {
         let mut command = self.program_in(node.name(), "batond")?;
+        command.env("BATON_HALT", self.halt(node.batond()));
         command.arg("--config").arg(self.files().join(format!("{}.toml", node.batond())));
         self.start_program(node.batond(), &mut command)
     }
@@ -52,6 +53,7 @@ impl Lab {
     /// [`LabError::Start`].
     pub fn start_agent(&self, stack: &str) -> Result<()> {
         let mut command = self.program_in(stack, "baton-agent")?;
+        command.env("BATON_HALT", self.halt(&format!("agent-{stack}")));
         command.arg("--config").arg(self.files().join(format!("{stack}.toml")));
         self.start_program(&format!("agent-{stack}"), &mut command)
     }
@@ -65,7 +67,7 @@ impl Lab {
         let program = words.first().copied().unwrap_or_default();
         let path = if program.contains('/') { PathBuf::from(program) } else { self.example(program)? };
         let mut command = self.host(stack).command(&path.to_string_lossy());
-        command.args(words.iter().skip(1)).env("BATON_SOCKET", self.applications(stack));
+        command.args(words.iter().skip(1)).env("BATON_CONTROL_SOCKET", self.applications(stack));
         self.start_program(name, &mut command)
     }
 
@@ -163,6 +165,33 @@ impl Lab {
         self.host(host).sh(&script).map(drop)
     }
 
+    /// Has `batond` or an agent stand still at the next such step of a transfer (`source.dump`, `routing.Commit`, …). Only a
+    /// debug build does.
+    ///
+    /// # Errors
+    /// [`LabError::File`].
+    pub fn halt_at(&self, name: &str, step: &str) -> Result<()> {
+        let file = self.halt(name);
+        fs::write(&file, step).with_path("write", file)
+    }
+
+    /// Whether it stands there now.
+    pub fn is_halted(&self, name: &str) -> bool {
+        self.halt(name).with_extension("reached").exists()
+    }
+
+    /// Lets it go on, or never stand still.
+    pub fn go_on(&self, name: &str) {
+        let file = self.halt(name);
+        // One of them is there, or none.
+        let _ = fs::remove_file(file.with_extension("reached"));
+        let _ = fs::remove_file(file);
+    }
+
+    fn halt(&self, name: &str) -> PathBuf {
+        self.files().join(format!("halt-{name}"))
+    }
+
     /// Waits for a program to end by itself.
     ///
     /// # Errors
@@ -173,6 +202,11 @@ impl Lab {
     pub fn wait_end(&self, name: &str) -> Result<ExitStatus> {
         let process = self.programs().remove(name);
         process.unwrap_or_else(|| panic!("no `{name}` runs in lab {}", self.id())).wait()
+    }
+
+    /// The process id of a program that was started and not stopped.
+    pub fn id_of(&self, name: &str) -> Option<u32> {
+        self.programs().get(name).map(Process::id)
     }
 
     /// Fails if a program of the lab has ended by itself.

@@ -4,7 +4,8 @@ use super::*;
 use crate::Epoch;
 use crate::control_socket::JobName;
 use crate::control_socket::request::Role;
-use crate::message::{Application, Listen};
+use crate::message::{Application, Listen, OrderId};
+use crate::transfer::{Reason, Why};
 
 fn decode(frame: &[u8]) -> Result<Received, CodecError> {
     let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().expect("a whole header");
@@ -58,11 +59,18 @@ fn message() -> impl Strategy<Value = Message> {
             Message::Targets(Targets { dvipa, epoch: Epoch(1), port, targets })
         },
     );
-    let order = (connection(), any::<bool>()).prop_map(|(connection, any)| {
-        let job = (!any).then(JobName::listener);
-        Message::Move(Move { connection, epoch: Epoch(1), target: StackName::new("web1").unwrap(), job })
+    let number = || prop::option::of(any::<u32>());
+    let order =
+        (connection(), any::<bool>(), number(), number()).prop_map(|(connection, any, order, quiet_ms)| {
+            let (job, order) = ((!any).then(JobName::listener), order.map(|order| OrderId(order.into())));
+            let target = StackName::new("web1").unwrap();
+            Message::Move(Move { connection, epoch: Epoch(1), target, job, order, quiet_ms })
+        });
+    let stays = (connection(), any::<u64>(), ".{0,70}").prop_map(|(connection, order, said)| {
+        let why = Why::new(Reason::NotIdle, &said);
+        Message::Stays(Stays { connection, epoch: Epoch(1), order: OrderId(order), why })
     });
-    prop_oneof![srvstat, newconn, hello, applications, targets, order]
+    prop_oneof![srvstat, newconn, hello, applications, targets, order, stays]
 }
 
 proptest! {
@@ -72,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_message_or_an_error_and_never_a_panic(kind in 0u16..12, body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_a_message_or_an_error_and_never_a_panic(kind in 0u16..13, body in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode_body(Header { body_bytes: body.len(), version: VERSION, kind }, &body);
     }
 

@@ -91,6 +91,10 @@ refusals! {
     11 Immovable "immovable" Application "The connection has something that can't be moved, and goes on where it is: see the detail.";
     /// The connection is being moved.
     12 AlreadyMoving "already_moving" Application "This connection is being moved already: wait for the answer to the first request.";
+    /// More bytes are given back than can be.
+    13 GivenBack "given_back" Application "More bytes are given back than were read from this socket, or than 32 KiB: give back only the last bytes that were read, or put them into the state.";
+    /// A transfer goes to another stack.
+    14 SameStack "same_stack" Application "The connection is on the chosen stack already: choose a target on another one.";
     /// No such target.
     20 UnknownTarget "unknown_target" Peer "There is no such target now: choose one out of the list of targets.";
     /// The target said no.

@@ -90,6 +90,10 @@ pub struct Transfer {
     /// What to do about bytes that the client has not acknowledged.
     #[n(3)]
     pub unacknowledged: Unacknowledged,
+    /// The last bytes that the application has read from the connection, to be read once more by whoever gets it: at most
+    /// [`MAX_GIVEN_BACK_BYTES`](super::MAX_GIVEN_BACK_BYTES).
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub given_back: Option<Vec<u8>>,
 }
 
 /// Whether the target application is asked before a connection is moved to it.

@@ -28,7 +28,13 @@ fn messages_come_back_as_they_were_sent() {
         hold_accepts: true,
     };
     let transfer = |to, unacknowledged| {
-        Request::Transfer(Transfer { request: RequestId(2), to, consent: Consent::Presumed, unacknowledged })
+        Request::Transfer(Transfer {
+            request: RequestId(2),
+            to,
+            consent: Consent::Presumed,
+            unacknowledged,
+            given_back: Some(b"GET /".to_vec()),
+        })
     };
     for request in [
         Request::Register(register),

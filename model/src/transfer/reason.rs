@@ -45,6 +45,7 @@ macro_rules! reasons {
 reasons! {
     "client" => {
         Ended 1 "ended" "The connection ended before it could move.",
+        NotIdle 40 "not_idle" "A request or an answer was under way; try again when the connection is idle.",
     }
     "operator" => {
         NotATarget 2 "not_a_target" "No application listens for this service on the chosen stack; choose one out of the targets.",
@@ -52,6 +53,7 @@ reasons! {
         NeedsControlSocket 4 "needs_control_socket" "Application state or consent needs a target application with a control socket.",
         NoWay 5 "no_way" "The target's kernel can neither restore a socket nor create one from a packet.",
         Busy 6 "busy" "This connection is moving already.",
+        NoSocket 41 "no_socket" "No process on its stack has the connection's socket: it waits to be accepted, or has ended.",
         TooLarge 7 "too_large" "The application state or the socket's queues are larger than a transfer carries.",
     }
     "peer" => {
@@ -66,6 +68,8 @@ reasons! {
         OtherLedger 16 "other_ledger" "The target's host was restarted in the middle.",
         OutcomeLost 17 "outcome_lost" "The target's host died while it took the connection over; nobody has it any more.",
         Unknown 18 "unknown" "The other stack knows nothing of this transfer.",
+        GivenBack 43 "given_back" "The application gave more bytes back than it had read.",
+        Unanswered 42 "unanswered" "The connection's agent did not say what became of the order: it is of an older version, and its log says it.",
     }
     "us" => {
         NotDumped 19 "not_dumped" "This connection can't be dumped: something of it can't move.",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use control::machine::MAX_AT_ONCE;
 use control::runtime::CrtState;
 use control::runtime::api::ClientFilter;
 use model::control_socket::name::BadTarget;
@@ -36,7 +37,7 @@ pub(crate) struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 refused, or the file has mistakes; 2 wrong usage; 3 no answer from the admin socket.
+Exit codes: 0 done; 1 refused or not done wholly, or the file has mistakes; 2 wrong usage; 3 no answer from the admin socket.
 
 Examples:
   baton status
@@ -50,6 +51,8 @@ Examples:
 pub(crate) enum Command {
     #[command(flatten)]
     Ask(Ask),
+    #[command(flatten)]
+    Follow(Follow),
     /// Check a configuration file: every mistake with its line and what to write instead.
     #[command(after_help = "Example:\n  baton check /etc/baton/batond.toml")]
     Check {
@@ -98,9 +101,6 @@ Examples:
         #[arg(long)]
         all: bool,
     },
-    /// Give a stack no new connections; the ones it has stay.
-    #[command(after_help = "Examples:\n  baton drain t1\n  baton drain t1 --dvipa 198.18.9.1 --port 80")]
-    Drain(ScopeArguments),
     /// End a drain. Without --dvipa: all drains of the stack.
     Resume(ScopeArguments),
     /// Set weights of a service that come before configured ones and load, and that expire.
@@ -109,14 +109,72 @@ Examples:
   baton weights 198.18.9.1 80 t1=10 t2=5 --for 60
   baton weights 198.18.9.1 80 --clear")]
     Weights(WeightArguments),
-    /// Transfer a live TCP connection to another stack. `baton crt` shows what becomes of it.
+    /// Read the configuration file again: applied as a whole, or refused as a whole.
+    Reload,
+}
+
+/// What a running batond does, and takes a while.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Follow {
+    /// Give a stack no new connections; the ones it has stay, or are moved to the others (--move).
     #[command(after_help = "\
+With --move, connections leave as they become idle: batond moves them, whether this command runs or not, until the stack has
+none, the time is over, or Ctrl-C. Ctrl-C and --stop-moving end only the moving; `baton resume` ends the drain.
+
+A server that knows nothing of baton is taken for idle when it has read everything and spoke last. One whose answers have
+pauses (limit_rate, server-sent events) needs a --quiet longer than those. Connections that have state in a server, TLS for one,
+must not be moved away from it.
+
+Exit code 0: the stack is empty; 1: connections remain, with the reasons.
+
+Examples:
+  baton drain t1
+  baton drain t1 --dvipa 198.18.9.1 --port 80
+  baton drain t1 --move --for 60
+  baton drain t1 --stop-moving")]
+    Drain(DrainArguments),
+    /// Transfer a live TCP connection to another stack, and say what became of it.
+    #[command(after_help = "\
+Exit code 0: it has moved; 1: it stays where it is, with the reason.
+
 Examples:
   baton move 198.18.0.2:40000 198.18.9.1:80 t2
   baton move '[2001:db8::2]:40000' '[2001:db8:9::1]:80' images@t2")]
     Move(MoveArguments),
-    /// Read the configuration file again: applied as a whole, or refused as a whole.
-    Reload,
+}
+
+/// Of what a stack drains, and what becomes of its connections.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArguments {
+    #[command(flatten)]
+    pub(crate) scope: ScopeArguments,
+    #[command(flatten)]
+    pub(crate) moving: MovingArguments,
+}
+
+/// What becomes of a drained stack's connections.
+#[derive(Debug, Args)]
+pub(crate) struct MovingArguments {
+    /// Move its connections to the others as they become idle.
+    #[arg(long = "move")]
+    pub(crate) moves: bool,
+    /// With --move: for so many seconds at most.
+    #[arg(long = "for", requires = "moves", value_name = "SECONDS")]
+    pub(crate) seconds: Option<u64>,
+    /// With --move: for how many milliseconds neither side of a connection must have said anything [10].
+    #[arg(long, requires = "moves", value_name = "MILLISECONDS")]
+    pub(crate) quiet: Option<u32>,
+    /// With --move: how many connections move at once, 1 to 256 [32].
+    #[arg(long, requires = "moves", value_name = "NUMBER", value_parser = at_once)]
+    pub(crate) at_once: Option<usize>,
+    /// Move no more connections; the stack goes on draining.
+    #[arg(long, conflicts_with = "moves")]
+    pub(crate) stop_moving: bool,
+}
+
+fn at_once(word: &str) -> Result<usize, String> {
+    let number = word.parse().ok().filter(|number| (1..=MAX_AT_ONCE).contains(number));
+    number.ok_or_else(|| format!("1 to {MAX_AT_ONCE}"))
 }
 
 /// Which connections.
@@ -174,6 +232,12 @@ pub(crate) struct MoveArguments {
     /// The stack, or the application on it: STACK or JOB@STACK.
     #[arg(value_parser = target, value_name = "TARGET")]
     pub(crate) target: MoveTarget,
+    /// For how many milliseconds neither side must have said anything [10]; only where a server is not asked.
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(crate) quiet: Option<u32>,
+    /// How many seconds to wait for the outcome.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub(crate) wait: u64,
 }
 
 /// A stack, or an application on it.

@@ -18,15 +18,28 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer that is read.
 const ANSWER_BYTES: usize = 64 << 20;
 
+/// Runs what asks.
+///
+/// # Errors
+/// What it says, or why it can't run.
+pub(crate) fn run<T>(socket: &Path, asks: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Talk(socket.to_owned(), e.to_string()))?;
+    runtime.block_on(asks)
+}
+
 /// Asks and returns the JSON that is answered.
 ///
 /// # Errors
 /// [`Failure`] if nobody answers, or the answer is a refusal.
-pub(crate) fn ask(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::Talk(socket.to_owned(), e.to_string()))?;
-    let talk = async { tokio::time::timeout(PATIENCE, talk(socket, method, path, body)).await };
-    let (status, answer) = runtime.block_on(talk).unwrap_or_else(|_| {
+pub(crate) async fn ask(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Vec<u8>, Failure> {
+    let talk = tokio::time::timeout(PATIENCE, talk(socket, method, path, body)).await;
+    let (status, answer) = talk.unwrap_or_else(|_| {
         Err(Failure::Talk(socket.to_owned(), format!("nothing within {} s", PATIENCE.as_secs())))
     })?;
     if status.is_success() {

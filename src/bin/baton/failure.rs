@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Talk(PathBuf, String),
     /// batond says no.
     Refused(Problem),
+    /// The answer, which says that what was ordered was not done, or not wholly. It is printed as any answer.
+    Shown(String),
     /// Anything else that a person can mend, in full.
     Text(String),
     /// Standard output can't be written.
@@ -58,6 +60,7 @@ impl Failure {
                     lines.collect::<String>()
                 )
             }
+            Failure::Shown(text) => text.clone(),
             Failure::Text(text) => format!("{}\n", text.trim_end()),
             Failure::Output(e) => format!("error: cannot write the output: {e}\n"),
         }
@@ -67,7 +70,9 @@ impl Failure {
     pub(crate) fn code(&self) -> ExitCode {
         match self {
             Failure::NoSocket(_) | Failure::Socket(..) | Failure::Talk(..) => ExitCode::from(3),
-            Failure::Refused(_) | Failure::Text(_) | Failure::Output(_) => ExitCode::from(1),
+            Failure::Refused(_) | Failure::Shown(_) | Failure::Text(_) | Failure::Output(_) => {
+                ExitCode::from(1)
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `baton`, the operator's command line.
 //!
 //! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
-//! (which request a command is), [`show`] (tables for people), [`check`], [`pki`], [`generate`] (completions and
+//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`pki`], [`generate`] (completions and
 //! manual pages), [`failure`] (what went wrong, and the exit code).
 
 mod arguments;
@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod failure;
 mod generate;
+mod moving;
 mod orders;
 mod pki;
 mod show;
@@ -32,9 +33,11 @@ fn main() -> ExitCode {
         Command::Completions { shell } => Ok(generate::completions(shell)),
         Command::Man { dir } => generate::manual(&dir),
         Command::Ask(ask) => orders::run(&socket, json, &ask),
+        Command::Follow(follow) => moving::run(&socket, json, &follow),
     };
-    let text = match outcome {
-        Ok(text) => text,
+    let (text, code) = match outcome {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(failure @ Failure::Shown(_)) => (failure.text(), failure.code()),
         Err(failure) => {
             eprint!("{}", failure.text());
             return failure.code();
@@ -43,6 +46,6 @@ fn main() -> ExitCode {
     // A closed pipe (`baton crt | head`) is no failure.
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Failure::Output(error).code(),
-        _ => ExitCode::SUCCESS,
+        _ => code,
     }
 }

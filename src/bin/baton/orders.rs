@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use control::machine::{DptView, VipaView};
-use control::runtime::api::{
-    CrtAnswer, CrtQuery, Done, MoveOrder, MoveOrdered, ScopeQuery, StatsAnswer, WeightsOrder,
-};
+use control::runtime::api::{CrtAnswer, CrtQuery, Done, ScopeQuery, StatsAnswer, WeightsOrder};
 use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::arguments::{Ask, MoveArguments, MoveTarget, ScopeArguments};
+use crate::arguments::Ask;
 use crate::client;
 use crate::failure::Failure;
 use crate::show;
@@ -20,12 +18,9 @@ use crate::show;
 /// Asks batond and returns what is to be printed.
 pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failure> {
     let (method, path, body) = request(ask)?;
-    let answer = client::ask(socket, method, &path, body)?;
+    let answer = client::run(socket, client::ask(socket, method, &path, body))?;
     if json {
-        let value: Value = parse(socket, &answer)?;
-        return serde_json::to_string_pretty(&value)
-            .map(|t| t + "\n")
-            .map_err(|e| Failure::Text(e.to_string()));
+        return pretty(socket, &answer);
     }
     Ok(match ask {
         Ask::Status => show::status(parse(socket, &answer)?),
@@ -33,17 +28,12 @@ pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failur
         Ask::Dpt => show::dpt(&parse::<DptView>(socket, &answer)?),
         Ask::Crt(_) => show::crt(&parse::<CrtAnswer>(socket, &answer)?),
         Ask::Stats { all } => show::stats(&parse::<StatsAnswer>(socket, &answer)?, *all),
-        Ask::Drain(scope) => done(parse(socket, &answer)?, &format!("{} drains", scope.stack)),
         Ask::Resume(scope) => {
             done(parse(socket, &answer)?, &format!("{} takes new connections again", scope.stack))
         }
         Ask::Weights(weights) if weights.clear => done(parse(socket, &answer)?, "weights taken back"),
         Ask::Weights(weights) => {
             done(parse(socket, &answer)?, &format!("weights set for {} s", weights.seconds))
-        }
-        Ask::Move(_) => {
-            let MoveOrdered { source, target } = parse(socket, &answer)?;
-            format!("{source} is told to transfer it to {target}\n")
         }
         Ask::Reload => done(parse(socket, &answer)?, "configuration reloaded"),
     })
@@ -68,15 +58,11 @@ fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
                 limit: Some(a.limit),
             },
         )?),
-        Ask::Drain(scope) => Ok((Method::POST, scoped("drain", scope)?, Vec::new())),
-        Ask::Resume(scope) => Ok((Method::POST, scoped("resume", scope)?, Vec::new())),
-        Ask::Reload => Ok((Method::POST, "/v1/reload".to_owned(), Vec::new())),
-        Ask::Move(MoveArguments { client, dvipa, target }) => {
-            let MoveTarget { stack, job } = target.clone();
-            let order = MoveOrder { client: *client, dvipa: *dvipa, target: stack, job };
-            let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
-            Ok((Method::POST, "/v1/move".to_owned(), body))
+        Ask::Resume(scope) => {
+            let query = ScopeQuery { dvipa: scope.dvipa, port: scope.port, protocol: scope.protocol };
+            Ok((Method::POST, with_query(&format!("/v1/resume/{}", scope.stack), &query)?, Vec::new()))
         }
+        Ask::Reload => Ok((Method::POST, "/v1/reload".to_owned(), Vec::new())),
         Ask::Weights(a) => {
             let weights: BTreeMap<_, _> = a.weights.iter().cloned().collect();
             if weights.len() < a.weights.len() {
@@ -95,13 +81,8 @@ fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
     }
 }
 
-fn scoped(order: &str, a: &ScopeArguments) -> Result<String, Failure> {
-    let scope = ScopeQuery { dvipa: a.dvipa, port: a.port, protocol: a.protocol };
-    with_query(&format!("/v1/{order}/{}", a.stack), &scope)
-}
-
 /// The path with the fields of a flat struct behind it.
-fn with_query(path: &str, query: &impl Serialize) -> Result<String, Failure> {
+pub(crate) fn with_query(path: &str, query: &impl Serialize) -> Result<String, Failure> {
     let fields = match serde_json::to_value(query) {
         Ok(Value::Object(fields)) => fields,
         Ok(other) => return Err(Failure::Text(format!("{other} is no query"))),
@@ -124,7 +105,14 @@ fn escaped(word: &str) -> String {
     word.bytes().map(byte).collect()
 }
 
-fn parse<T: DeserializeOwned>(socket: &Path, answer: &[u8]) -> Result<T, Failure> {
+/// What is answered, for `--json`.
+pub(crate) fn pretty(socket: &Path, answer: &[u8]) -> Result<String, Failure> {
+    let value: Value = parse(socket, answer)?;
+    serde_json::to_string_pretty(&value).map(|t| t + "\n").map_err(|e| Failure::Text(e.to_string()))
+}
+
+/// What is answered.
+pub(crate) fn parse<T: DeserializeOwned>(socket: &Path, answer: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(answer).map_err(|e| {
         Failure::Talk(
             socket.to_owned(),
@@ -133,7 +121,8 @@ fn parse<T: DeserializeOwned>(socket: &Path, answer: &[u8]) -> Result<T, Failure
     })
 }
 
-fn done(Done { generation, dpt_changed }: Done, what: &str) -> String {
+/// What an order that was followed has done.
+pub(crate) fn done(Done { generation, dpt_changed }: Done, what: &str) -> String {
     let change = if dpt_changed { "changed" } else { "unchanged" };
     format!("{what}; DPT {change}, generation {generation}\n")
 }

@@ -12,7 +12,7 @@ use model::{Connection, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
-use crate::{check, generate, orders, pki, show};
+use crate::{check, generate, moving, orders, pki, show};
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -79,6 +79,7 @@ fn run(words: &str) -> Result<String, Failure> {
     let Arguments { socket, json, command } = Arguments::try_parse_from(words.split(' ')).unwrap();
     match command {
         Command::Ask(ask) => orders::run(&socket, json, &ask),
+        Command::Follow(follow) => moving::run(&socket, json, &follow),
         Command::Check { file, program } => check::check(&file, program),
         Command::Pki(command) => pki::run(command),
         Command::Completions { shell } => Ok(generate::completions(shell)),
@@ -184,6 +185,22 @@ fn move_says_who_was_told_or_why_not() {
     assert!(text.contains("198.18.0.2:1000") && text.contains("no connection in the CRT"), "{text}");
     for wrong in ["198.18.0.2 198.18.9.1:80 t2", "198.18.0.2:1000 198.18.9.1:80 @t2"] {
         let words = format!("baton move {wrong}");
+        assert!(Arguments::try_parse_from(words.split(' ')).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_stack_without_connections_is_empty_at_once_and_goes_on_draining() {
+    let node = Node::start();
+    let text = node.prints("drain t1 --move --for 30 --at-once 4 --quiet 100");
+    assert!(text.starts_with("t1 is empty: 0 connections moved in 0."), "{text}");
+    assert!(text.contains("`baton resume t1` ends that"), "{text}");
+    let value: serde_json::Value = serde_json::from_str(&node.prints("--json drain t1 --move")).unwrap();
+    assert_eq!((&value["state"], &value["moved"]), (&"empty".into(), &0.into()));
+    let text = node.baton("drain t2 --stop-moving").unwrap_err().text();
+    assert!(text.contains("`baton drain t2 --move` begins that"), "{text}");
+    for wrong in ["--for 3", "--move --at-once 0", "--move --stop-moving", "--move --port 80"] {
+        let words = format!("baton drain t1 {wrong}");
         assert!(Arguments::try_parse_from(words.split(' ')).is_err(), "{wrong}");
     }
 }

@@ -91,9 +91,9 @@ pub enum Action {
         owner: Option<StackName>,
     },
     /// Point the entry at the target, let the held packets go there and every later one, all with the handoff option that
-    /// the parcel's socket describes. If there are bytes to be sent again, first one packet with all of them: whatever
-    /// makes the connection must bring them along, since the client never will (a dump with more of them than one packet
-    /// takes is refused). Until [`Action::Freeze`] or [`Action::Thaw`]; repeated, because that packet may get lost.
+    /// the parcel's socket describes. First goes a bare ACK as from the client that begins where the option says: it makes
+    /// the connection when the client is silent, or waits for the answer to bytes that it has sent and that were
+    /// acknowledged. Until [`Action::Freeze`] or [`Action::Thaw`]; repeated, because that packet may get lost.
     HandOver {
         /// Which connection.
         connection: Connection,
@@ -103,7 +103,7 @@ pub enum Action {
         transfer: TransferId,
         /// What it names besides.
         preparation: Preparation,
-        /// What the option and the bytes are made of.
+        /// What the option and the ACK are made of.
         parcel: Parcel,
     },
     /// Remove the entry and what is held: nobody has the connection.

@@ -270,6 +270,7 @@ impl Routing {
                     preparation,
                     parcel,
                 });
+                return self.timers.set(transfer, Timer::Repeat, now + limits::HAND_OVER);
             }
             Phase::Asking(why) => {
                 let why = why.clone();

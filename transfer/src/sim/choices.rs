@@ -67,7 +67,8 @@ impl World {
             }
             for (flow, application) in state.applications.iter().enumerate() {
                 let (Some(application), Some(agent)) = (application, &state.agent) else { continue };
-                let free = state.slots[flow].owns() && !agent.target.unsettled(&numbered(flow as u16));
+                let settled = !agent.target.unsettled(&numbered(flow as u16)) && state.is_given(flow);
+                let free = state.slots[flow].owns() && settled;
                 if application.waits && self.settings.cancels {
                     choices.push(Choice::Cancel { flow, host });
                 } else if free && !application.waits && self.asks < self.settings.asks {

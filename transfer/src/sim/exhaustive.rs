@@ -90,8 +90,14 @@ fn bounds() -> Settings {
         cancels: false,
         impatient: false,
         listener: None,
+        unread: false,
         fault: None,
     }
+}
+
+/// The target has no control socket, and the client is silent: it has sent all that it will.
+fn injection() -> Settings {
+    Settings { listener: Some(1), unread: true, ..bounds() }
 }
 
 /// Visits everything. What is wrong, if anything: the shortest way there.
@@ -128,6 +134,11 @@ fn an_injection_ends_well_in_whatever_order_messages_and_packets_arrive_or_are_l
 }
 
 #[test]
+fn an_injection_ends_well_when_the_target_agent_dies_at_any_step() {
+    every_order_ends_well(Settings { kills: 1, mortal: Some(Some(1)), ..injection() });
+}
+
+#[test]
 fn a_transfer_ends_well_when_the_routing_stack_dies_at_any_step() {
     every_order_ends_well(Settings { kills: 1, mortal: Some(None), ..bounds() });
 }
@@ -140,6 +151,12 @@ fn a_transfer_ends_well_when_the_source_agent_dies_at_any_step() {
 #[test]
 fn a_transfer_ends_well_when_the_target_agent_dies_at_any_step() {
     every_order_ends_well(Settings { kills: 1, mortal: Some(Some(1)), ..bounds() });
+}
+
+#[test]
+fn bytes_that_a_target_does_not_pass_on_are_missed() {
+    let wrong = visit(Settings { fault: Some(Fault::NothingGiven), ..injection() });
+    assert!(wrong.is_err_and(|wrong| wrong.contains("does not settle: connection 0")));
 }
 
 #[test]

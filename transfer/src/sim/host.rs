@@ -33,6 +33,8 @@ pub(super) enum Deed {
     Repair(usize),
     /// The second half of Activate: the note is written; now the socket wakes.
     Wake(target::Note),
+    /// The connection of this transfer was made: its socket is given what the client sent before.
+    Give(TransferId),
 }
 
 /// The agent's process.
@@ -62,6 +64,9 @@ pub(super) struct Host {
     pub(super) leaving: BTreeMap<usize, source::Note>,
     /// Which preparation of a transfer may be made, in the same map as the ledger.
     admitted: BTreeMap<TransferId, Preparation>,
+    /// How many of the client's bytes an admitted connection has had before, noted with its admission until its socket is
+    /// given them.
+    unread: BTreeMap<TransferId, (usize, u8)>,
     /// The target's ledger, in another.
     pub(super) noted: BTreeMap<TransferId, (target::Note, Standing)>,
 }
@@ -88,6 +93,7 @@ impl Host {
             applications: vec![None; flows],
             leaving: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            unread: BTreeMap::new(),
             noted: BTreeMap::new(),
         };
         host.start();
@@ -122,6 +128,10 @@ impl Host {
             let (note, standing) = (note.clone(), *standing);
             let _ = agent.target.handle(target::Event::Inherited { note, standing }, now);
         }
+        // What is admitted may still be made, which Bar finds out.
+        let admitted = |t: &TransferId| matches!(self.noted.get(t), Some((_, Standing::Admitted)));
+        let given = self.unread.keys().filter(|transfer| !admitted(transfer));
+        agent.pending.extend(given.map(|transfer| Deed::Give(*transfer)));
         self.agent = Some(agent);
         self.collect();
     }
@@ -152,6 +162,7 @@ impl Host {
         self.applications.fill(None);
         self.leaving.clear();
         self.admitted.clear();
+        self.unread.clear();
         self.noted.clear();
     }
 
@@ -198,6 +209,7 @@ impl Host {
                 }
             }
             Deed::Wake(note) => self.wake(&note),
+            Deed::Give(transfer) => self.give(transfer),
         }
         effects
     }
@@ -276,12 +288,16 @@ impl Host {
                 self.applications[flow] = None;
                 self.target(target::Event::Ready(transfer));
             }
-            target::Action::Admit { note, preparation } => {
+            target::Action::Admit { note, socket, preparation } => {
                 let (transfer, flow) = (note.transfer, flow_of(&note.connection));
                 agent.coming.insert(transfer, (flow, Vec::new()));
                 if self.noted.contains_key(&transfer) {
                     let why = model::transfer::Reason::NotRestored.into();
                     return self.target(target::Event::NotReady { transfer, why });
+                }
+                let received = Socket::restored(&socket).filter(|s| s.received > s.read).map(|s| s.received);
+                if let Some(received) = received.filter(|_| fault != Some(Fault::NothingGiven)) {
+                    self.unread.insert(transfer, (flow, received));
                 }
                 self.admitted.insert(transfer, preparation);
                 self.noted.insert(transfer, (note, Standing::Admitted));
@@ -313,9 +329,13 @@ impl Host {
                     }
                     None => false,
                 };
+                if made {
+                    agent.pending.push_front(Deed::Give(transfer));
+                }
                 self.target(target::Event::Barred { transfer, made });
             }
             target::Action::Discard(transfer) => {
+                self.unread.remove(&transfer);
                 agent.offers.remove(&transfer);
                 if let Some((flow, _)) = agent.coming.remove(&transfer)
                     && self.slots[flow].socket.is_some_and(|socket| socket.repair && socket.by_agent)
@@ -342,6 +362,19 @@ impl Host {
         self.target(target::Event::Activated(note.transfer));
     }
 
+    fn give(&mut self, transfer: TransferId) {
+        if let Some((flow, received)) = self.unread.remove(&transfer)
+            && let Some(socket) = &mut self.slots[flow].socket
+        {
+            socket.received = socket.received.max(received);
+        }
+    }
+
+    /// The socket of this connection has all that the client sent before it came here.
+    pub(super) fn is_given(&self, flow: usize) -> bool {
+        !self.unread.values().any(|(of, _)| *of == flow)
+    }
+
     /// The program at the host's door: an option that the ledger admits makes the connection, out of a packet that begins
     /// where the option says.
     pub(super) fn handed(&mut self, Forwarded { flow, packet, handoff, .. }: Forwarded) {
@@ -349,7 +382,7 @@ impl Host {
         let Some((_, standing @ Standing::Admitted)) = self.noted.get_mut(&transfer) else { return };
         let slot = &mut self.slots[flow];
         let admitted = self.admitted.get(&transfer) == Some(&preparation);
-        if !admitted || packet.byte != Some(start) || slot.socket.is_some() {
+        if !admitted || packet.begins != start || slot.socket.is_some() {
             return;
         }
         *standing = Standing::Active;
@@ -364,6 +397,9 @@ impl Host {
             acknowledged: answered,
         });
         self.applications[flow] = Some(Application { answered: start, waits: false });
+        if let Some(agent) = &mut self.agent {
+            agent.pending.push_back(Deed::Give(transfer));
+        }
         self.target(target::Event::Made(transfer));
     }
 
@@ -394,7 +430,11 @@ impl Host {
                 || agent.source.next_deadline().is_some()
                 || agent.target.next_deadline().is_some()
         });
-        !busy && self.leaving.is_empty() && !self.noted.values().any(noted) && !self.slots.iter().any(repair)
+        !busy
+            && self.unread.is_empty()
+            && self.leaving.is_empty()
+            && !self.noted.values().any(noted)
+            && !self.slots.iter().any(repair)
     }
 }
 

@@ -3,13 +3,13 @@
 //!
 //! Bytes are known by their place in the stream, so that a socket is a few numbers.
 
-/// A packet from the client, and what the client has received. Only a routing node makes packets of several bytes.
+/// A packet from the client, or from a routing node in its name, and what the client has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Packet {
     /// The byte's place; `None`: a bare ACK.
     pub(super) byte: Option<u8>,
-    /// How many bytes follow it.
-    pub(super) more: u8,
+    /// Where the packet begins in the client's stream.
+    pub(super) begins: u8,
     /// How many of the server's bytes the client has.
     pub(super) ack: u8,
 }
@@ -72,7 +72,7 @@ impl Socket {
         }
         self.acknowledged = self.acknowledged.max(packet.ack);
         if packet.byte == Some(self.received) {
-            self.received += 1 + packet.more;
+            self.received += 1;
         }
         Fate::Taken
     }

@@ -36,6 +36,8 @@ enum Fault {
     NothingShut,
     /// Targets do not note what they decide.
     NothingNoted,
+    /// Targets do not give a connection what its client sent before.
+    NothingGiven,
 }
 
 /// How large the world is, and what may go wrong in it.
@@ -69,6 +71,8 @@ struct Settings {
     impatient: bool,
     /// A host without control socket.
     listener: Option<usize>,
+    /// Each client has sent a byte, which the first host has acknowledged and nobody has read.
+    unread: bool,
     fault: Option<Fault>,
 }
 
@@ -97,6 +101,7 @@ fn settings(seed: u64, fault: Option<Fault>) -> Settings {
         cancels: random.usize(..3) == 0,
         impatient: random.usize(..2) == 0,
         listener: [None, Some(hosts - 1)][random.usize(..2)],
+        unread: false,
         fault,
     }
 }
@@ -232,7 +237,7 @@ fn a_connection_has_one_owner_whatever_fails() {
 
 #[test]
 fn faults_that_are_built_in_are_found() {
-    for fault in [Fault::ThawOnTimeOut, Fault::NothingShut, Fault::NothingNoted] {
+    for fault in [Fault::ThawOnTimeOut, Fault::NothingShut, Fault::NothingNoted, Fault::NothingGiven] {
         let found = (0..SEEDS).find(|seed| walk(*seed, Some(fault)).1.is_err());
         assert!(found.is_some(), "{fault:?} was not found");
     }

@@ -143,7 +143,9 @@ impl World {
             wrong: None,
         };
         for flow in 0..flows {
-            let mut socket = Socket::restored(&[0; 4]).expect("four numbers");
+            let sent = u8::from(settings.unread);
+            (world.clients[flow].sent, world.clients[flow].acknowledged) = (sent, sent);
+            let mut socket = Socket::restored(&[sent, 0, 0, 0]).expect("four numbers");
             (socket.repair, socket.by_agent, socket.by_application) = (false, false, true);
             world.hosts[0].slots[flow].socket = Some(socket);
             world.hosts[0].applications[flow] = Some(super::host::Application { answered: 0, waits: false });
@@ -301,11 +303,9 @@ impl World {
                 let socket = Socket::restored(&parcel.socket).expect("a dump of ours");
                 let handoff = Handoff { transfer, preparation, start: socket.read, answered: socket.written };
                 self.point(flow, Some(target), Some(handoff));
-                // What was acknowledged and not read is sent again, in one packet.
-                if let Some(more) = (socket.received - socket.read).checked_sub(1) {
-                    let packet = Packet { byte: Some(socket.read), more, ack: socket.written };
-                    self.packets.insert(Forwarded { host: target, flow, packet, handoff: Some(handoff) });
-                }
+                // The packet that makes the connection if the client is silent.
+                let packet = Packet { byte: None, begins: socket.read, ack: socket.written };
+                self.packets.insert(Forwarded { host: target, flow, packet, handoff: Some(handoff) });
             }
             routing::Action::End(connection) => {
                 if let Some(node) = &mut self.node {
@@ -366,7 +366,7 @@ impl World {
     fn client_sends(&mut self, flow: usize, byte: Option<u8>) {
         let client = &mut self.clients[flow];
         client.sent = client.sent.max(byte.map_or(0, |byte| byte + 1));
-        let packet = Packet { byte, more: 0, ack: client.received };
+        let packet = Packet { byte, begins: byte.unwrap_or(client.sent), ack: client.received };
         if let Some(forwarded) = self.node.as_mut().and_then(|node| node.forward(flow, packet)) {
             self.packets.insert(forwarded);
         }

@@ -115,3 +115,18 @@ pub enum Action {
         why: Why,
     },
 }
+
+impl Action {
+    /// What the step is called.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Send { message, .. } => message.word(),
+            Self::Freeze(_) => "freeze",
+            Self::Dump { .. } => "dump",
+            Self::Thaw(_) => "thaw",
+            Self::Discard(_) => "discard",
+            Self::Moved(_) => "moved",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}

@@ -165,7 +165,7 @@ impl Source {
             Some(Phase::Dumping { .. }) => drop(self.thaw_alone(connection, Reason::Cancelled.into())),
             Some(Phase::InDoubt { note, .. }) => {
                 let transfer = note.transfer;
-                self.abandon(connection, transfer, Reason::Cancelled);
+                self.abandon(connection, transfer, Reason::Cancelled.into());
             }
             None => {}
         }
@@ -225,10 +225,10 @@ impl Source {
             }
             // A parcel that is gone with a former run can't be sent again.
             Some(Phase::InDoubt { note, .. }) if note.transfer == transfer => {
-                self.abandon(connection, transfer, Reason::SourceLost);
+                self.abandon(connection, transfer, Reason::SourceLost.into());
             }
             Some(Phase::Asking { .. } | Phase::Dumping { .. } | Phase::InDoubt { .. }) | None => {
-                self.abandon(connection, transfer, Reason::Unknown);
+                self.abandon(connection, transfer, Reason::Unknown.into());
             }
         }
     }
@@ -260,7 +260,7 @@ impl Source {
         let transfer = note.transfer;
         self.forget(connection);
         self.actions.push_back(Action::Thaw(connection));
-        self.abandon(connection, transfer, why.reason);
+        self.abandon(connection, transfer, why.clone());
         self.fail(connection, why);
         Ok(())
     }
@@ -370,10 +370,10 @@ impl Source {
         }
     }
 
-    fn abandon(&mut self, connection: Connection, transfer: TransferId, reason: Reason) {
+    fn abandon(&mut self, connection: Connection, transfer: TransferId, why: Why) {
         self.tell(connection, |epoch| {
             let about = About { connection: WireConnection(connection), transfer, epoch };
-            TransferMessage::Abandon(Abandon { about, why: reason.into() })
+            TransferMessage::Abandon(Abandon { about, why })
         });
     }
 

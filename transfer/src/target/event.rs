@@ -124,9 +124,15 @@ pub enum Action {
     /// Note the transfer as admitted: a packet whose handoff option names it and this preparation, and that begins where
     /// the option says, makes the connection from now on, even if other packets of it are kept away. Answer with
     /// [`Event::Ready`] or, if the transfer was barred, [`Event::NotReady`].
+    ///
+    /// The client's bytes in the dump were acknowledged, so that the client never sends them again: they are noted too, and
+    /// given to the kernel once it has made the connection. That is this host's own business: the transfer does not wait
+    /// for it.
     Admit {
         /// What to note.
         note: Note,
+        /// The dump.
+        socket: Vec<u8>,
         /// What the option has to name: a late option of a former preparation makes nothing.
         preparation: Preparation,
     },
@@ -150,4 +156,21 @@ pub enum Action {
     Discard(TransferId),
     /// Erase the note.
     Forget(TransferId),
+}
+
+impl Action {
+    /// What the step is called.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Send { message, .. } => message.word(),
+            Self::Ask { .. } => "ask",
+            Self::Restore { .. } => "restore",
+            Self::Admit { .. } => "admit",
+            Self::Pass { .. } => "pass",
+            Self::Activate(_) => "activate",
+            Self::Bar(_) => "bar",
+            Self::Discard(_) => "discard",
+            Self::Forget(_) => "forget",
+        }
+    }
 }

@@ -260,7 +260,7 @@ impl Target {
         self.timers.clear(transfer);
         self.actions.push_back(match entry.note.way {
             Way::Restore => Action::Restore { note: entry.note.clone(), socket },
-            Way::Inject => Action::Admit { note: entry.note.clone(), preparation },
+            Way::Inject => Action::Admit { note: entry.note.clone(), socket, preparation },
         });
     }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use channel::Sealed;
 use model::control_socket::notification::{Failed, Targets};
 use model::control_socket::request::{Register, Subscribe, Transfer};
-use model::control_socket::{MAX_PORTS, Refusal, Request, RequestId, TARGETS_A_MESSAGE, Target};
+use model::control_socket::{
+    MAX_GIVEN_BACK_BYTES, MAX_PORTS, Refusal, Request, RequestId, TARGETS_A_MESSAGE, Target,
+};
 use model::{Dvipa, Protocol, Service};
 
 use super::{Enclosed, Entry, Machine, Standing};
@@ -80,9 +82,14 @@ impl Machine {
     }
 
     fn transfer(&mut self, transfer: Transfer, enclosed: Result<Enclosed, Refusal>) {
-        let Transfer { request, to, consent, unacknowledged } = transfer;
+        let Transfer { request, to, consent, unacknowledged, given_back } = transfer;
+        let given_back = given_back.unwrap_or_default();
+        if given_back.len() > MAX_GIVEN_BACK_BYTES {
+            return self.refuse(request, Refusal::GivenBack);
+        }
         if let Some((held, state)) = self.moving(request, enclosed) {
-            self.report(Event::Transfer(request, Moving { held, to, consent, unacknowledged, state }));
+            let moving = Moving { held, to, consent, unacknowledged, state, given_back };
+            self.report(Event::Transfer(request, moving));
         }
     }
 

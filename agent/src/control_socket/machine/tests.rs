@@ -145,6 +145,7 @@ fn transfer(request: u32) -> Transfer {
         to: None,
         consent: Consent::Asked,
         unacknowledged: Unacknowledged::Refuse,
+        given_back: None,
     }
 }
 

@@ -49,7 +49,7 @@ impl Running {
     pub(crate) fn start(program: &Path, arguments: &[&str], socket: &Path) -> Self {
         let child = command(program)
             .args(arguments)
-            .env("BATON_SOCKET", socket)
+            .env("BATON_CONTROL_SOCKET", socket)
             .stdin(Stdio::null())
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}", program.display()));

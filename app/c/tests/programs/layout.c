@@ -13,11 +13,13 @@ static_assert(offsetof(struct baton_registration, port_count) == 32, "port_count
 static_assert(offsetof(struct baton_registration, hold_accepts) == 40, "hold_accepts");
 static_assert(offsetof(struct baton_registration, socket) == 48, "socket");
 
-static_assert(sizeof(struct baton_terms) == 24, "terms");
+static_assert(sizeof(struct baton_terms) == 40, "terms");
 static_assert(offsetof(struct baton_terms, state) == 0, "state");
 static_assert(offsetof(struct baton_terms, state_bytes) == 8, "state_bytes");
 static_assert(offsetof(struct baton_terms, unacknowledged) == 16, "unacknowledged");
 static_assert(offsetof(struct baton_terms, wait_ms) == 20, "wait_ms");
+static_assert(offsetof(struct baton_terms, given_back) == 24, "given_back");
+static_assert(offsetof(struct baton_terms, given_back_bytes) == 32, "given_back_bytes");
 
 static_assert(sizeof(struct baton_target_name) == 128, "target_name");
 

@@ -35,7 +35,7 @@ impl Host {
     fn python(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(PYTHON);
         command.arg(program).args(arguments).stdin(Stdio::null());
-        command.env("PYTHONPATH", self.path()).env("BATON_SOCKET", self.stack.path());
+        command.env("PYTHONPATH", self.path()).env("BATON_CONTROL_SOCKET", self.stack.path());
         command
     }
 

@@ -50,6 +50,14 @@ class Calls(unittest.TestCase):
         self.assertEqual(self.client.recv(100), b"target has unread")
         self.assertEqual(self.client.recv(100), b"")
 
+    def test_what_was_read_can_be_given_back(self):
+        # The stack of this test moves descriptors, and can't change what is in them.
+        with self.assertRaisesRegex(baton.Refused, "6 bytes given back"):
+            self.router.transfer(self.stream, "counter@here", give_back=b"unread")
+        with self.assertRaises(baton.Refused) as caught:
+            self.router.transfer(self.stream, "counter@here", give_back=bytes(32769))
+        self.assertEqual(caught.exception.reason, "given_back")
+
     def test_a_rejected_connection_goes_on_here(self):
         self.later(lambda: next(iter(self.target)).reject("no seat left"))
         with self.assertRaisesRegex(baton.Refused, "no seat left") as caught:

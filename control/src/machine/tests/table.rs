@@ -68,6 +68,7 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::HandOver { .. } => "hand over",
         Action::End { .. } => "end",
         Action::Report { .. } => "report",
+        Action::List { .. } => "list",
     };
     actions.iter().map(word).collect()
 }

@@ -5,8 +5,8 @@ use model::connection_state::{ConnectionState, Phase, SocketFamily};
 use model::control_socket::request::Role;
 use model::message::{Message, Targets};
 use model::transfer::{
-    Abilities, About, Active, Consent, Done, Held, Ledger, Parcel, Preparation, Prepare, Prepared, Reason,
-    Request, TransferMessage, Void, Way,
+    Abandon, Abilities, About, Active, Consent, Done, Held, Ledger, Parcel, Preparation, Prepare, Prepared,
+    Reason, Request, TransferMessage, Void, Way,
 };
 use model::{Connection, Service, StackIndex};
 use transfer::limits;
@@ -178,13 +178,13 @@ fn the_entry_is_frozen_where_it_is_before_the_source_is_told() {
 }
 
 #[test]
-fn a_server_without_a_control_socket_is_handed_the_connection_with_its_unread_bytes() {
+fn a_server_without_a_control_socket_is_handed_the_connection_from_its_first_unread_byte_on() {
     let mut bench = cluster();
     let about = prepared(&mut bench, "t2");
     let actions = bench.actions();
     let [Action::HandOver { connection, to, handoff }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((*connection, *to), (here(), index(&bench, "t2")));
-    assert_eq!((handoff.option.start, &handoff.bytes[..], handoff.option.epoch), (77, &b"GET /"[..], EPOCH));
+    assert_eq!((handoff.option.start, handoff.option.epoch), (77, EPOCH));
     let thaw = format!("thaw to {}", to.0);
     assert_eq!(active(&mut bench, "t2", about, Way::Inject), [thaw, "Released:rt1".into()]);
     done(&mut bench, about, Held::Gone);
@@ -196,7 +196,7 @@ fn a_forwarder_that_cannot_hand_over_gives_the_connection_back() {
     let mut bench = cluster();
     let about = prepared(&mut bench, "t2");
     bench.actions();
-    bench.handle(Event::NotHandedOver { connection: here() }).unwrap();
+    bench.handle(Event::NotHandedOver { connection: here(), said: "no".into() }).unwrap();
     let source = index(&bench, "rt1").0;
     assert_eq!(words(&bench.actions()), [format!("freeze at {source}"), "Abort:t2".into()]);
     let why = Reason::NoWay.into();
@@ -241,6 +241,28 @@ fn what_other_messages_say_of_a_connection_that_moves_does_not_count() {
     assert!(matches!(&bench.actions()[..], [Action::Termconn { .. }]), "it has settled");
     bench.message("rt1", newconn(false, false, &[here()])).unwrap();
     assert!(matches!(&bench.actions()[..], [Action::Newconn { .. }]), "the client uses its port again");
+}
+
+/// The source's agent does not wait for anybody where nothing has left it, and its two words come on two streams.
+#[test]
+fn an_end_that_is_told_before_its_transfer_is_given_up_counts_afterwards() {
+    let give_up = |words_before: &[Message]| {
+        let mut bench = cluster();
+        say(&mut bench, "rt1", prepare("t1", None, 0)).unwrap();
+        let about = begun(&bench.actions());
+        for message in words_before {
+            bench.message("rt1", message.clone()).unwrap();
+        }
+        assert_eq!(bench.actions(), []);
+        let why = Reason::NotDumped.into();
+        say(&mut bench, "rt1", TransferMessage::Abandon(Abandon { about, why })).unwrap();
+        say(&mut bench, "rt1", TransferMessage::Done(Done { about, held: Held::Here })).unwrap();
+        let actions = bench.actions();
+        actions.iter().filter(|action| matches!(action, Action::Termconn { .. })).count()
+    };
+    assert_eq!(give_up(&[]), 0);
+    assert_eq!(give_up(&[termconn(&[here()])]), 1);
+    assert_eq!(give_up(&[termconn(&[here()]), newconn(false, false, &[here()])]), 0, "another one");
 }
 
 #[test]
@@ -302,19 +324,28 @@ fn a_content_routed_port_is_offered_only_while_its_routing_application_is_there(
 fn an_operators_order_goes_to_the_stack_that_has_the_connection() {
     let mut bench = cluster();
     let source = index(&bench, "rt1");
-    let order = |target: &str| Event::Move { connection: here(), source, target: name(target), job: None };
-    bench.handle(order("t2")).unwrap();
-    assert_eq!(words(&bench.actions()), ["Move:rt1"]);
+    let order = |target: &str| Event::Move {
+        connection: here(),
+        source,
+        target: name(target),
+        job: None,
+        quiet_ms: None,
+    };
     let why = |bench: &mut Bench, target| match bench.handle(order(target)) {
         Err(Refusal::NotMoved { reason, .. }) => reason,
         other => panic!("{other:?}"),
     };
     assert_eq!(why(&mut bench, "rt1"), Reason::SameStack);
+    assert!(matches!(bench.handle(order("t9")), Err(Refusal::NoSuchStack(_))));
     bench.stops("t2", web());
     assert_eq!(why(&mut bench, "t2"), Reason::NotATarget);
+    bench.listens("t2", web());
+    bench.actions();
+    bench.handle(order("t2")).unwrap();
+    assert_eq!(words(&bench.actions()), ["Move:rt1"]);
+    assert_eq!(why(&mut bench, "t2"), Reason::Busy, "that order is not over");
     prepared(&mut bench, "t1");
     assert_eq!(why(&mut bench, "t1"), Reason::Busy);
-    assert!(matches!(bench.handle(order("t9")), Err(Refusal::NoSuchStack(_))));
 }
 
 #[test]

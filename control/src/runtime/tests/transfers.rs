@@ -3,7 +3,7 @@
 
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
-use model::message::{Application, Applications, Targets};
+use model::message::{Application, Applications, OrderId, Stays, Targets};
 use model::transfer::{
     Abilities, Active, Consent, Done, Freeze, Held, Ledger, Parcel, Preparation, Prepare, Prepared, Request,
     TransferMessage, Void, Way, Why,
@@ -210,8 +210,15 @@ async fn an_order_to_move_reaches_the_agent_or_is_refused_with_the_reason() {
     };
     let (status, answer) = node.refused("POST /v1/move", &order(1000, "t1")).await;
     assert_eq!((status, &answer["source"]), (200, &json!("rt1")));
-    let Message::Move(order_heard) = router.hears().await else { panic!() };
-    assert_eq!((order_heard.target, order_heard.job), (name("t1"), None));
+    let number = answer["order"].as_u64().unwrap();
+    assert_eq!(node.get(&format!("/v1/move/{number}")).await["state"], "told");
+    let Message::Move(heard) = router.hears().await else { panic!() };
+    assert_eq!((heard.target, heard.job, heard.order), (name("t1"), None, Some(OrderId(number))));
+    let (connection, epoch, why) = (heard.connection, heard.epoch, model::transfer::Reason::NoSocket);
+    let stays = Stays { connection, epoch, order: OrderId(number), why: Why::new(why, "nobody") };
+    router.target.say(Message::Stays(stays));
+    let moved = node.eventually(&format!("/v1/move/{number}"), |moved| moved["state"] == "stayed").await;
+    assert_eq!((&moved["reason"], &moved["said"]), (&json!("no_socket"), &json!("nobody")));
     for (body, status, word) in [
         (order(999, "t1"), 404, "no connection"),
         (order(1000, "t9"), 404, "t9"),
@@ -220,4 +227,26 @@ async fn an_order_to_move_reaches_the_agent_or_is_refused_with_the_reason() {
         let (found, problem) = node.refused("POST /v1/move", &body).await;
         assert!(found == status && problem["error"].as_str().unwrap().contains(word), "{found} {problem}");
     }
+}
+
+#[tokio::test]
+async fn a_drained_stack_is_evacuated_until_an_operator_stops_it() {
+    let (node, _agents) = cluster().await;
+    let (status, _) = node.refused("POST /v1/drain/t1?for_s=5", "").await;
+    assert_eq!(status, 400, "only with move=true");
+    let (status, _) = node.refused("POST /v1/drain/t1?move=false", "").await;
+    assert_eq!(status, 404, "it is not evacuated");
+    let (status, _) = node.refused("POST /v1/drain/rt1?move=true&quiet_ms=70&at_once=3", "").await;
+    assert_eq!(status, 200);
+    // Content decides, and the routing application is drained itself: nobody takes its connection.
+    let waits = |view: &serde_json::Value| view["evacuations"][0]["waiting"][0]["reason"] == "not_a_target";
+    let view = node.eventually("/v1/drain", waits).await;
+    assert_eq!(
+        (&view["evacuations"][0]["stack"], &view["evacuations"][0]["connections"]),
+        (&json!("rt1"), &json!(1))
+    );
+    node.refused("POST /v1/drain/rt1?move=false", "").await;
+    assert_eq!(node.get("/v1/drain").await["evacuations"][0]["state"], "stopped");
+    node.refused("POST /v1/resume/rt1", "").await;
+    assert_eq!(node.get("/v1/drain").await["evacuations"], json!([]));
 }

@@ -8,11 +8,11 @@ use crate::crt::{Entry, Key, KeyV4, KeyV6, State};
 use crate::packet::Gue;
 use crate::path::{AnyKey, Handoffs};
 use crate::tables::Family;
-use crate::{Port, Reason, Verdict};
+use crate::{PacketBuffer, Port, Reason, TestPacket, Verdict};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const CLIENT_PORT: u16 = 1024;
-const OPTION: [u8; 12] = [0xb1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
+const OPTION: [u8; 16] = [0xb1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// A frozen connection to GUE's port.
 fn frozen(family: Family) -> (Bench, AnyKey) {
@@ -72,6 +72,26 @@ fn packets_of_a_connection_that_is_handed_over_carry_its_option_to_every_kind_of
 }
 
 #[test]
+fn a_packet_made_for_the_hand_over_goes_as_the_clients_own_do() {
+    for family in FAMILIES {
+        let (bench, key) = frozen(family);
+        let handoffs = Handoffs::default().with(key, OPTION);
+        let made = ack(family, CLIENT_PORT, port_of(GUE));
+        let mut packet = TestPacket::new(&made);
+        // Whatever the entry says: it goes before those that wait for a change of it.
+        handoffs.put_on(&mut packet, GUE, &bench.tables).unwrap();
+        assert_eq!(opened(packet.bytes()), (OPTION.to_vec(), counted_down(&made)));
+        let mut refused = |handoffs: &Handoffs, owner| {
+            packet.refill(&made);
+            handoffs.put_on(&mut packet, owner, &bench.tables).unwrap_err()
+        };
+        assert_eq!(refused(&handoffs, LOCAL), Reason::HandoffUnknown);
+        assert_eq!(refused(&Handoffs::default(), GUE), Reason::HandoffUnknown);
+        assert_eq!(bench.count(Reason::ForwardedHandoff), 0, "it was not received");
+    }
+}
+
+#[test]
 fn once_it_is_established_its_packets_go_without_the_option() {
     for family in FAMILIES {
         let (mut bench, key) = frozen(family);
@@ -83,6 +103,20 @@ fn once_it_is_established_its_packets_go_without_the_option() {
         let packet = ack(family, CLIENT_PORT, port_of(GUE));
         assert_eq!(opened(&bench.sent(&packet)), (vec![], counted_down(&packet)));
     }
+}
+
+#[test]
+fn a_packet_that_waited_waits_for_the_option_too() {
+    let (mut bench, key) = frozen(Family::V4);
+    let packet = ack(Family::V4, CLIENT_PORT, port_of(GUE));
+    assert!(bench.burst(&[&packet], Port::Nic).is_empty(), "it waits");
+    let [old, new] =
+        [(LOCAL, State::Frozen), (GUE, State::HandingOver)].map(|(owner, state)| Entry { owner, state });
+    change(&bench, key, old, new);
+    assert!(bench.turn(false).is_empty(), "this worker has not seen the option");
+    bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
+    let out = bench.turn(false);
+    assert_eq!((out.len(), opened(&out[0].0)), (1, (OPTION.to_vec(), counted_down(&packet))));
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! A small web server and client: `GET /JOB/BYTES` is answered with so many bytes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{Failure, inhabitant};
+
+/// What bodies are made of, a piece at a time.
+static PIECE: [u8; 128 << 10] = [b'b'; 128 << 10];
+/// The longest head of a request or an answer.
+const MAX_HEAD_BYTES: usize = 4096;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// Answers requests until the client ends or wants no more than one.
+pub(super) async fn serve(mut client: TcpStream) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut ahead = Vec::new();
+    while let Some(head) = read_head(&mut client, &mut ahead).await? {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let bytes: usize = path.rsplit('/').next().and_then(|n| n.parse().ok()).ok_or_else(|| bad(path))?;
+        let is_last = head.to_ascii_lowercase().contains("connection: close");
+        let connection = if is_last { "close" } else { "keep-alive" };
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: {connection}\r\n\r\n")
+                .into_bytes();
+        // A short body goes in one piece with its head.
+        let first = bytes.min(4096);
+        answer.extend(PIECE.iter().take(first));
+        client.write_all(&answer).await?;
+        let mut left = bytes - first;
+        while left > 0 {
+            let piece = PIECE.get(..left.min(PIECE.len())).unwrap_or(&PIECE);
+            client.write_all(piece).await?;
+            left -= piece.len();
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Reads up to the empty line; `ahead` keeps what came behind it. `None` at the other side's end.
+async fn read_head(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> io::Result<Option<String>> {
+    loop {
+        if let Some(end) = ahead.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head: Vec<u8> = ahead.drain(..end + 4).collect();
+            return Ok(Some(String::from_utf8_lossy(&head).into_owned()));
+        }
+        if ahead.len() > MAX_HEAD_BYTES {
+            return Err(bad("a long head"));
+        }
+        if stream.read_buf(ahead).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// How clients use connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connections {
+    /// One for each request.
+    Fresh,
+    /// One for all requests of a client.
+    Kept,
+}
+
+/// What is requested.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub(super) to: SocketAddr,
+    pub(super) connections: Connections,
+    /// The length of a body.
+    pub(super) bytes: usize,
+    /// Clients at the same time.
+    pub(super) clients: usize,
+}
+
+/// Requests bodies of both jobs in turn as fast as the clients can, for so long. How many there were.
+pub(super) fn run(load: Load, time: Duration) -> Result<u32, Failure> {
+    inhabitant::run(async {
+        let end = Instant::now() + time;
+        let mut all = JoinSet::new();
+        for n in 0..load.clients {
+            all.spawn_local(async move {
+                let (mut requests, mut kept) = (0, None);
+                while Instant::now() < end {
+                    let job = if (n + requests as usize).is_multiple_of(2) { "a" } else { "b" };
+                    let got = get(load, kept.take(), job);
+                    kept = timeout(PATIENCE, got).await.map_err(|_| bad("no answer"))??;
+                    requests += 1;
+                }
+                Ok::<u32, io::Error>(requests)
+            });
+        }
+        let mut requests = 0;
+        while let Some(one) = all.join_next().await {
+            requests += one??;
+        }
+        Ok(requests)
+    })
+}
+
+/// Requests one body, over the connection that was kept or another one, and gives back what is to be kept.
+async fn get(load: Load, kept: Option<TcpStream>, job: &str) -> io::Result<Option<TcpStream>> {
+    let mut stream = match kept {
+        Some(stream) => stream,
+        None => TcpStream::connect(load.to).await?,
+    };
+    let close = if load.connections == Connections::Fresh { "Connection: close\r\n" } else { "" };
+    let request = format!("GET /{job}/{} HTTP/1.1\r\nHost: lab\r\n{close}\r\n", load.bytes);
+    stream.write_all(request.as_bytes()).await?;
+    let mut ahead = Vec::with_capacity(256 << 10);
+    let head = read_head(&mut stream, &mut ahead).await?.ok_or_else(|| bad("no answer"))?;
+    if !head.contains(" 200 ") {
+        return Err(bad(&head));
+    }
+    let mut got = ahead.len();
+    while got < load.bytes {
+        ahead.clear();
+        match stream.read_buf(&mut ahead).await? {
+            0 => return Err(bad(&format!("{got} bytes of {}", load.bytes))),
+            more => got += more,
+        }
+    }
+    Ok((load.connections == Connections::Kept).then_some(stream))
+}

@@ -1,0 +1,74 @@
+//! The rows of connections that move, and of content-routed requests: measured in a cluster of network namespaces, with the
+//! real programs.
+
+mod http;
+mod inhabitant;
+mod inject;
+mod movers;
+mod pause;
+mod proxies;
+mod repair;
+mod routing;
+mod samples;
+mod segment;
+
+use std::time::Duration;
+
+use movers::Movers;
+
+use crate::rows::Rows;
+
+/// Why something could not be measured.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// Enough for figures.
+    Full,
+    /// Enough to see that it works.
+    Tiny,
+}
+
+impl Size {
+    /// So many seconds, or a fraction of one.
+    fn seconds(self, seconds: u64) -> Duration {
+        match self {
+            Self::Full => Duration::from_secs(seconds),
+            Self::Tiny => Duration::from_millis(300),
+        }
+    }
+}
+
+/// Adds those of the rows that are asked for. What can't be measured here is named on standard error.
+pub(crate) fn measure(rows: &mut Rows, size: Size) {
+    let [pause, repair] = [&pause::ROWS[..], &[repair::ROW]].map(|names| rows.wants(names));
+    if pause || repair {
+        tell(
+            &[&pause::ROWS[..], &[repair::ROW]].concat(),
+            Movers::start().and_then(|movers| {
+                if pause {
+                    pause::measure(rows, &movers, size)?;
+                }
+                if repair {
+                    repair::measure(rows, &movers, size)?;
+                }
+                Ok(())
+            }),
+        );
+    }
+    if rows.wants(&[inject::ROW]) {
+        tell(&[inject::ROW], inject::measure(rows, size));
+    }
+    let routing = routing::rows();
+    let routing: Vec<&str> = routing.iter().map(String::as_str).collect();
+    if rows.wants(&routing) {
+        tell(&routing, routing::measure(rows, size));
+    }
+}
+
+fn tell(names: &[&str], outcome: Result<(), Failure>) {
+    if let Err(cause) = outcome {
+        eprintln!("{} are left out: {cause}", names.join(", "));
+    }
+}
