@@ -113,9 +113,11 @@ fn dvipas() -> [SocketAddr; 2] {
     [(DVIPA.0, 80).into(), (DVIPA.1, 80).into()]
 }
 
+/// A connection that the first host's server has answered.
 fn open(web: &mut Web, dvipa: SocketAddr) -> (HttpConnection, Connection) {
     web.forwarder.send_to(0, None);
-    let http = HttpConnection::open(&web.bench.client, dvipa).unwrap();
+    let mut http = HttpConnection::open(&web.bench.client, dvipa).unwrap();
+    assert_eq!(http.target().unwrap(), "t1");
     let connection = Connection::new(Protocol::Tcp, http.local(), dvipa).unwrap();
     (http, connection)
 }
@@ -128,7 +130,6 @@ fn two_unmodified_servers_answer_one_connection_in_turn() {
     let capture = Capture::start(&web.bench.client, "eth0", "tcp", &files, "answers").unwrap();
     for dvipa in dvipas() {
         let (mut http, connection) = open(&mut web, dvipa);
-        assert_eq!(http.target().unwrap(), "t1");
         for _ in 0..3 {
             web.move_on(&connection, 0, 1);
             assert_eq!(http.target().unwrap(), "t2");
@@ -177,7 +178,6 @@ fn a_handoff_keeps_what_the_ends_have_agreed_on() {
         set(u8::from(off == "tcp_ecn"));
         for dvipa in dvipas() {
             let (mut http, connection) = open(&mut web, dvipa);
-            assert_eq!(http.target().unwrap(), "t1");
             let before = web.move_on(&connection, 0, 1);
             assert!(http.get("/big").unwrap() == big(), "without {off}");
             let after = web.move_on(&connection, 1, 0);
@@ -199,7 +199,6 @@ fn a_handoff_keeps_what_the_ends_have_agreed_on() {
 fn a_listener_of_both_families_takes_a_connection_over_ipv4() {
     let mut web = Web::new();
     let (mut http, connection) = open(&mut web, dvipas()[0]);
-    assert_eq!(http.target().unwrap(), "t1");
     web.servers[1].signal(Signal::SIGKILL);
     web.servers[1] = nginx_of(&web.bench, 1, "[::]:80 ipv6only=off");
     web.move_on(&connection, 0, 1);
@@ -214,7 +213,6 @@ fn a_listener_of_both_families_takes_a_connection_over_ipv4() {
 fn a_late_copy_does_not_bring_a_departed_connection_back() {
     let mut web = Web::new();
     let (mut http, connection) = open(&mut web, dvipas()[0]);
-    assert_eq!(http.target().unwrap(), "t1");
     web.forwarder.order(&serde_json::json!({ "keep": 1 }));
     web.move_on(&connection, 0, 1);
     assert_eq!(http.target().unwrap(), "t2");
@@ -235,7 +233,6 @@ fn a_late_copy_does_not_bring_a_departed_connection_back() {
 fn a_late_copy_does_not_bring_an_ended_connection_back() {
     let mut web = Web::new();
     let (mut http, connection) = open(&mut web, dvipas()[0]);
-    assert_eq!(http.target().unwrap(), "t1");
     web.forwarder.order(&serde_json::json!({ "keep": 1 }));
     web.move_on(&connection, 0, 1);
     assert_eq!(http.target().unwrap(), "t2");
@@ -260,7 +257,6 @@ fn a_late_copy_does_not_bring_an_ended_connection_back() {
 fn only_an_admitted_connection_is_put_into_a_listener() {
     let mut web = Web::new();
     let (mut http, connection) = open(&mut web, dvipas()[0]);
-    assert_eq!(http.target().unwrap(), "t1");
     web.move_on(&connection, 0, 1);
     let admissions = &web.bench.hosts[1].programs.maps.admissions;
     admissions.forget(&connection).unwrap();
@@ -293,7 +289,6 @@ fn a_handoff_survives_loss_and_duplication() {
     web.forwarder.order(&serde_json::json!({ "copies": 2, "lose": 30 }));
     for dvipa in dvipas() {
         let (mut http, connection) = open(&mut web, dvipa);
-        assert_eq!(http.target().unwrap(), "t1");
         let mut at = 0;
         for _ in 0..6 {
             web.move_on(&connection, at, 1 - at);
@@ -309,7 +304,6 @@ fn segments_in_the_wrong_order_begin_the_connection_at_its_start() {
     let mut web = Web::new();
     for dvipa in dvipas() {
         let (mut http, connection) = open(&mut web, dvipa);
-        assert_eq!(http.target().unwrap(), "t1");
         web.move_on(&connection, 0, 1);
         web.forwarder.order(&serde_json::json!({ "hold": 1 }));
         // A request of two segments, of which the second comes first.
@@ -327,7 +321,6 @@ fn an_option_of_an_older_epoch_is_void_and_draws_no_reset() {
     let injection = web.bench.hosts[1].programs.injection.as_ref().unwrap();
     injection.set_epoch(Dvipa::new(DVIPA.0.into()), Epoch(8)).unwrap();
     let (mut http, connection) = open(&mut web, dvipas()[0]);
-    assert_eq!(http.target().unwrap(), "t1");
     let state = web.move_on(&connection, 0, 1);
     let waiting = std::thread::spawn(move || (http.target().unwrap(), http));
     while web.bench.hosts[1].counter("handoff_void") == 0 {
@@ -344,7 +337,6 @@ fn a_packet_that_does_not_acknowledge_everything_makes_no_connection() {
     let mut web = Web::new();
     for dvipa in dvipas() {
         let (mut http, connection) = open(&mut web, dvipa);
-        assert_eq!(http.target().unwrap(), "t1");
         let state = web.move_on(&connection, 0, 1);
         let option = option_of(&state);
         web.forwarder.send_to(1, Some(HandoffOption { sent: option.sent.wrapping_add(1), ..option }));
@@ -363,7 +355,6 @@ fn a_packet_that_does_not_acknowledge_everything_makes_no_connection() {
 fn what_a_server_still_owes_is_not_pulled() {
     let mut web = Web::new();
     let (mut http, connection) = open(&mut web, dvipas()[0]);
-    assert_eq!(http.target().unwrap(), "t1");
     let stranger = Connection { client: (CLIENT.0, 1).into(), ..connection };
     assert!(matches!(web.pull(&stranger, 0), Err(Refused::NotThere { .. })));
     // The client's kernel hears and acknowledges nothing more.

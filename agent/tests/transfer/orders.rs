@@ -44,6 +44,13 @@ fn mute(cluster: &Cluster, is_mute: bool) {
     cluster.client.sh(&script).unwrap();
 }
 
+/// The connection is handed over to the second host, and no packet of its client can make it there.
+fn hand_over_in_silence(cluster: &Cluster, connection: Connection) {
+    mute(cluster, true);
+    cluster.routing_stack.order(connection, "t2");
+    cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn an_order_moves_a_connection_between_unmodified_servers_and_back() {
@@ -71,9 +78,7 @@ fn an_order_moves_a_connection_between_unmodified_servers_and_back() {
 fn a_connection_whose_client_stays_silent_goes_on_at_its_server() {
     let cluster = Cluster::new();
     let (_servers, mut http, connection) = web(&cluster);
-    mute(&cluster, true);
-    cluster.routing_stack.order(connection, "t2");
-    cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
+    hand_over_in_silence(&cluster, connection);
     // No packet makes it at the target within its time.
     let seen = cluster.routing_stack.wait("the outcome", |seen| seen.outcomes.len() == 1);
     assert!(matches!(seen.outcomes[0], Outcome::Stayed(_)), "{:?}", seen.outcomes);
@@ -86,9 +91,7 @@ fn a_connection_whose_client_stays_silent_goes_on_at_its_server() {
 fn an_agent_that_dies_with_a_connection_handed_over_to_it_gives_it_back() {
     let mut cluster = Cluster::new();
     let (_servers, mut http, connection) = web(&cluster);
-    mute(&cluster, true);
-    cluster.routing_stack.order(connection, "t2");
-    cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
+    hand_over_in_silence(&cluster, connection);
     cluster.kill_agent(1);
     cluster.start_agent(1);
     let seen = cluster.routing_stack.wait("the outcome", |seen| seen.outcomes.len() == 1);
@@ -102,9 +105,7 @@ fn an_agent_that_dies_with_a_connection_handed_over_to_it_gives_it_back() {
 fn an_agent_that_dies_with_a_pulled_connection_lets_its_server_go_on() {
     let mut cluster = Cluster::new();
     let (_servers, mut http, connection) = web(&cluster);
-    mute(&cluster, true);
-    cluster.routing_stack.order(connection, "t2");
-    cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
+    hand_over_in_silence(&cluster, connection);
     cluster.kill_agent(0);
     cluster.start_agent(0);
     cluster.routing_stack.wait("the outcome", |seen| seen.outcomes.len() == 1);
@@ -118,9 +119,7 @@ fn an_agent_that_dies_with_a_pulled_connection_lets_its_server_go_on() {
 fn a_connection_that_ends_with_its_first_answer_has_moved() {
     let mut cluster = Cluster::new();
     let (_servers, http, connection) = web(&cluster);
-    mute(&cluster, true);
-    cluster.routing_stack.order(connection, "t2");
-    cluster.routing_stack.wait("the handing over", |seen| seen.handed_over == 1);
+    hand_over_in_silence(&cluster, connection);
     // The option is on its way: without an agent nobody looks.
     cluster.kill_agent(1);
     mute(&cluster, false);
