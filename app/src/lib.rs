@@ -42,5 +42,5 @@ pub use model::control_socket::name::BadTarget;
 pub use model::control_socket::request::{Consent, Unacknowledged};
 pub use model::control_socket::{BadJobName, JobName, Refusal, Target};
 pub use model::{Service, StackName};
-pub use offer::{Connection, Offer};
+pub use offer::{Connection, Content, Offer};
 pub use registration::Registration;

@@ -1,6 +1,7 @@
 //! Connections that are offered, and connections that have come.
 
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use model::control_socket::request::Reject;
@@ -20,15 +21,35 @@ pub struct Offer {
 
 /// What is offered.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub struct Content {
     pub(crate) offer: OfferId,
-    pub(crate) client: SocketAddr,
-    pub(crate) dvipa: SocketAddr,
-    pub(crate) job: JobName,
-    pub(crate) state: Option<Vec<u8>>,
+    client: SocketAddr,
+    dvipa: SocketAddr,
+    job: JobName,
+    state: Option<Vec<u8>>,
 }
 
 impl Content {
+    /// The client's address and port.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// The DVIPA and port that the client has connected to.
+    pub fn dvipa(&self) -> SocketAddr {
+        self.dvipa
+    }
+
+    /// The job that it is for.
+    pub fn job(&self) -> &JobName {
+        &self.job
+    }
+
+    /// What whoever has it now sends along.
+    pub fn state(&self) -> Option<&[u8]> {
+        self.state.as_deref()
+    }
+
     pub(crate) fn read(offered: Offered) -> Result<Self, Error> {
         let Offered { offer, connection, job, state } = offered;
         let state = state.map(|state| state.read()).transpose()?;
@@ -63,29 +84,16 @@ pub struct Connection<S = TcpStream> {
     pub state: Option<Vec<u8>>,
 }
 
+impl Deref for Offer {
+    type Target = Content;
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
 impl Offer {
     pub(crate) fn new(session: Arc<Session>, offered: Offered) -> Result<Self, Error> {
         Ok(Self { session, content: Content::read(offered)?, is_answered: false })
-    }
-
-    /// The client's address and port.
-    pub fn client(&self) -> SocketAddr {
-        self.content.client
-    }
-
-    /// The DVIPA and port that the client has connected to.
-    pub fn dvipa(&self) -> SocketAddr {
-        self.content.dvipa
-    }
-
-    /// The job that it is for.
-    pub fn job(&self) -> &JobName {
-        &self.content.job
-    }
-
-    /// What whoever has it now sends along.
-    pub fn state(&self) -> Option<&[u8]> {
-        self.content.state.as_deref()
     }
 
     /// Takes the connection. Waits until it is here.

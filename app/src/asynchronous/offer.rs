@@ -1,9 +1,9 @@
 //! Connections that are offered.
 
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use model::control_socket::{JobName, OfferId};
+use model::control_socket::OfferId;
 use tokio::net::TcpStream;
 
 use super::session::Session;
@@ -19,29 +19,16 @@ pub struct Offer {
     is_answered: bool,
 }
 
+impl Deref for Offer {
+    type Target = Content;
+    fn deref(&self) -> &Content {
+        &self.content
+    }
+}
+
 impl Offer {
     pub(super) fn new(session: Arc<Session>, offered: Offered) -> Result<Self, Error> {
         Ok(Self { session, content: Content::read(offered)?, is_answered: false })
-    }
-
-    /// The client's address and port.
-    pub fn client(&self) -> SocketAddr {
-        self.content.client
-    }
-
-    /// The DVIPA and port that the client has connected to.
-    pub fn dvipa(&self) -> SocketAddr {
-        self.content.dvipa
-    }
-
-    /// The job that it is for.
-    pub fn job(&self) -> &JobName {
-        &self.content.job
-    }
-
-    /// What whoever has it now sends along.
-    pub fn state(&self) -> Option<&[u8]> {
-        self.content.state.as_deref()
     }
 
     /// Takes the connection. Waits until it is here. Given up half-way, a connection that comes nevertheless is closed.
