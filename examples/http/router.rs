@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use app::{JobName, Registration, RoutingApplication, StackName, Target, Terms};
+use app::{Error, JobName, Registration, RoutingApplication, StackName, Target, Terms};
 
 use crate::request::{self, Head};
 use crate::{Failure, each};
@@ -112,7 +112,12 @@ impl Router {
     /// Takes the connections of targets that are emptied: the next request of each decides anew.
     fn take_back(self: &Arc<Self>) -> Result<(), Failure> {
         while let Some(offer) = self.application.next_offer(None)? {
-            self.begin(offer.accept()?.stream);
+            match offer.accept() {
+                Ok(connection) => self.begin(connection.stream),
+                // It goes on where it was.
+                Err(e @ Error::Refused { .. }) => eprintln!("{e}"),
+                Err(e) => return Err(e.into()),
+            }
         }
         Ok(())
     }

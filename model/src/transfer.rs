@@ -40,7 +40,7 @@ pub struct Request {
     pub number: u64,
 }
 
-/// One readiness of a target to take a connection over. A COMMIT that names a former one does nothing.
+/// One readiness of a target to have a connection made by a packet. An option that names a former one does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Preparation {
     /// The target agent's incarnation.
@@ -122,6 +122,9 @@ pub struct Abilities {
     /// Its kernel creates connections from packets (`bpf_sk_assign_tcp_reqsk`).
     #[n(2)]
     pub injects: bool,
+    /// Which run of its agent says this: only that one is permitted anything.
+    #[n(3)]
+    pub incarnation: u64,
 }
 
 /// Source → routing stack: may this connection move there?
@@ -232,7 +235,8 @@ pub struct Doubt {
     pub way: Way,
 }
 
-/// Routing stack → target: will you take this connection? The [`Part`]s follow.
+/// Routing stack → target: will you take this connection? The [`Part`]s follow when the source has sent them, and none of them
+/// permits anything.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Offer {
     /// Which transfer.
@@ -253,26 +257,37 @@ pub struct Offer {
     /// The target application's job name, if one is meant.
     #[n(5)]
     pub job: Option<String>,
+    /// How much application state comes along: without any the application can be asked before the parts are here.
+    #[n(6)]
+    pub application_bytes: u32,
+    /// The run of the target's agent that is meant, and no other.
+    #[n(7)]
+    pub incarnation: u64,
 }
 
-/// Target → routing stack: ready; I activate when you say so.
+/// Target → routing stack: the application agrees ([`Way::Restore`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct Prepared {
+pub struct Agreed {
     /// Which transfer.
     #[n(0)]
     pub about: About,
-    /// What COMMIT has to name.
-    #[n(1)]
-    pub preparation: Preparation,
 }
 
-/// Routing stack → target: activate.
+/// Routing stack → target: activate as soon as you can ([`Way::Restore`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Commit {
     /// Which transfer.
     #[n(0)]
     pub about: About,
-    /// Which preparation of it.
+}
+
+/// Target → routing stack: packets with the handoff option may come ([`Way::Inject`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Prepared {
+    /// Which transfer.
+    #[n(0)]
+    pub about: About,
+    /// What the option has to name.
     #[n(1)]
     pub preparation: Preparation,
 }
@@ -325,6 +340,9 @@ pub struct Aborted {
     /// Why.
     #[n(1)]
     pub why: Why,
+    /// What the source had asked, should it not have heard Freeze; unknown to a routing stack that was not asked itself.
+    #[n(2)]
+    pub request: Option<Request>,
 }
 
 /// Routing stack → source: the connection has moved; discard silently.
@@ -374,8 +392,9 @@ pub enum TransferMessage {
     Abandon(Abandon),
     Doubt(Doubt),
     Offer(Offer),
-    Prepared(Prepared),
+    Agreed(Agreed),
     Commit(Commit),
+    Prepared(Prepared),
     Abort(Abort),
     Void(Void),
     Active(Active),
@@ -421,8 +440,9 @@ impl TransferMessage {
             Self::Abandon(m) => &m.about,
             Self::Doubt(m) => &m.about,
             Self::Offer(m) => &m.about,
-            Self::Prepared(m) => &m.about,
+            Self::Agreed(m) => &m.about,
             Self::Commit(m) => &m.about,
+            Self::Prepared(m) => &m.about,
             Self::Abort(m) => &m.about,
             Self::Void(m) => &m.about,
             Self::Active(m) => &m.about,

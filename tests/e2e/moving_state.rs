@@ -74,16 +74,13 @@ impl Applications {
             let terms = Terms::new().unacknowledged(Unacknowledged::Carry);
             let to = named(stack);
             let moved = scope.spawn(move || transfer(&to, &terms));
-            // A refused one is not offered.
-            while !moved.is_finished() {
+            let mut connection = None;
+            while connection.is_none() && !moved.is_finished() {
                 let offer = target.next_offer(Some(Duration::from_millis(20))).expect("the agent lives");
-                if let Some(offer) = offer {
-                    let connection = offer.accept().expect("it is passed");
-                    moved.join().expect("no panic")?;
-                    return Ok(connection.stream);
-                }
+                connection = offer.map(|offer| offer.accept());
             }
-            Err(moved.join().expect("no panic").expect_err("nobody was offered it"))
+            moved.join().expect("no panic")?;
+            Ok(connection.expect("it is offered").expect("it is passed").stream)
         })
     }
 }

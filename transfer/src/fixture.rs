@@ -12,6 +12,8 @@ pub(crate) const EPOCH: Epoch = Epoch(7);
 pub(crate) const LEDGER: Ledger = Ledger(70);
 /// The routing stack's incarnation.
 pub(crate) const ROUTING: u64 = 500;
+/// The run of the target's agent.
+pub(crate) const RUN: u64 = 200;
 /// The first transfer that it gives.
 pub(crate) const OWN: TransferId = TransferId { incarnation: ROUTING, number: 1 };
 /// A transfer that another routing stack gave.
@@ -48,7 +50,7 @@ pub(crate) fn request(number: u64) -> Request {
 }
 
 pub(crate) fn preparation(number: u64) -> Preparation {
-    Preparation { incarnation: 200, number }
+    Preparation { incarnation: RUN, number }
 }
 
 /// The only part of a small parcel.

@@ -1,25 +1,28 @@
 //! How a connection moves from one stack to another: three pure machines and the argument that they are right.
 //!
 //! # Who decides
-//! The target's agent, by activating. COMMIT is a permission to do so, and only for the preparation that it names. What
-//! the target has decided it notes in its [ledger](model::transfer::Ledger) before it acts, so that a restarted agent
-//! says the same.
+//! The target's agent, by activating. COMMIT is the permission to do so, and only for the run of the agent that was made the
+//! offer: a later run takes neither. What the target has decided it notes in its [ledger](model::transfer::Ledger) before it
+//! acts, so that a restarted agent says the same.
 //!
 //! ```text
 //! source            routing stack                target
 //!   │ Prepare ─────────►│ checks the target         │
 //!   │◄───────── Freeze  │ holds the client's packets│
-//!   │ freezes, dumps    │                           │
-//!   │ Part… ───────────►│ Offer, Part… ────────────►│ asks its application, restores silently
-//!   │                   │◄──────────────── Prepared │
-//!   │                   │ Commit ──────────────────►│ passes, notes, activates   ← the decision
+//!   │ freezes, dumps    │ Offer ───────────────────►│ asks its application
+//!   │                   │◄────────────────── Agreed │
+//!   │ Part… ───────────►│ Part…, Commit ───────────►│ restores silently, passes, notes, activates   ← the decision
 //!   │                   │◄────────────────── Active │
 //!   │◄─────── Released  │ switches the CRT entry    │
 //!   │ Done ────────────►│ Settled ─────────────────►│ forgets its note
 //! ```
 //!
-//! With [injection](model::transfer::Way::Inject) there is no Commit: the routing stack points the CRT entry at the
-//! target with the handoff option on, and the target decides when its kernel makes the connection from such a packet. What
+//! While the source dumps, the application thinks; one that is to read its counterpart's state is asked when the parts are there,
+//! and Commit follows when it has agreed. So nothing is permitted while an application thinks, however long.
+//!
+//! With [injection](model::transfer::Way::Inject) the target answers the parts with Prepared, and the permission are packets: the
+//! routing stack points the CRT entry at the target with the handoff option on, which names this preparation, and the target
+//! decides when its kernel makes the connection from such a packet. What
 //! the client had sent before, the target's agent gives to its kernel afterwards: that is noted before the connection can be
 //! made, and no part of the decision.
 //!
@@ -28,9 +31,10 @@
 //!
 //! 1. alone, if nothing of the connection has left its host: then nobody else can have it;
 //! 2. on Aborted, which a routing stack says only if it gave this transfer itself and has not sent Commit (nor the handoff
-//!    option) and never will, or if the target said Void out of the very ledger that was named in Freeze. A target says
-//!    Void only of a transfer that its ledger does not hold, and afterwards takes neither an Offer nor a Commit of it:
-//!    each preparation has its own number, and a routing stack commits only the first one that it was told.
+//!    option) and never will, or if the target said Void out of the very ledger that was named in
+//!    Freeze. A target says Void only of a transfer that its ledger does not hold, and afterwards takes no Offer of it: the run
+//!    that says so remembers, and later ones were not meant. Of an injection the routing stack permits only the
+//!    first preparation that it was told.
 //!
 //! A routing stack that did not give the transfer itself (restarted, or a backup that took over) always asks the target:
 //! *ACTIVE wins over FROZEN*. What of a target that does not answer any more? If its host lives, its agent comes back and
@@ -50,7 +54,7 @@
 //! | source's application | any time | nothing, if the target takes the connection: its agent has a descriptor too; else the connection, as with any server |
 //! | source's agent, application keeps its descriptor | any time | nothing |
 //! | source's agent, application gave its last descriptor away | unless the target activates | the connection: its only copy |
-//! | target's host | between Commit and Active | the connection |
+//! | target's host | between Commit (or the first packet with the option) and Active | the connection |
 //! | target's host and routing stack | in one transfer | the connection: nobody knows any more whether Commit was said |
 //!
 //! A last descriptor that dies with the agent before it is frozen is closed as any other, with FIN. Apart from that no

@@ -11,9 +11,9 @@ pub const HAND_OVER: Duration = Duration::from_millis(200);
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// A target application may think this long about an offer.
 pub const CONSENT: Duration = Duration::from_secs(5);
-/// The routing stack waits this long for Prepared: the application's time and the parts' way.
+/// The routing stack waits this long for Agreed or Prepared: the application's time and the parts' way.
 pub const PREPARE: Duration = Duration::from_secs(10);
-/// A target keeps a prepared connection this long without Commit, then voids it.
+/// A target waits this long for Commit, or for the packet that makes a connection, then voids it.
 pub const PREPARED: Duration = Duration::from_secs(30);
 /// The routing stack waits this long for Active, then asks the target to void the transfer or say that it is active.
 pub const COMMIT: Duration = Duration::from_secs(10);

@@ -16,8 +16,7 @@ use crate::repair::{self, MAX_UNREAD_BYTES, RestoreError, Restored, Unread};
 use crate::system::freezes::Standing;
 
 /// A restored connection's packets are kept away for longer than it waits for its activation.
-const FROZEN: Duration =
-    limits::PREPARED.saturating_add(limits::COMMIT).saturating_add(Duration::from_secs(20));
+const FROZEN: Duration = limits::PREPARE.saturating_add(Duration::from_secs(50));
 
 /// A connection that is to come here.
 #[derive(Debug)]

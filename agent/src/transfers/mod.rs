@@ -140,11 +140,12 @@ impl Transfers {
             ledger: notes.ledger(),
             restores: able.repair.is_ok(),
             injects: able.injection.is_ok(),
+            incarnation,
         };
         let now = Instant::now();
         let mut transfers = Self {
             source: Source::new(incarnation),
-            target: Target::new(incarnation, abilities),
+            target: Target::new(abilities),
             directory: Directory::new(own),
             notes,
             dumps,

@@ -291,9 +291,12 @@ fn a_connection_survives_the_agents() {
     cluster.start_agent(1);
     let again = cluster.hosts[1].application("counter");
     cluster.routing_stack.wait("the application again", |seen| is_known(seen, &cluster.hosts));
-    // The source's agent dies while the target's application thinks; the application asks the next agent.
+    // The source's agent dies while the target's application thinks; the application asks the next agent. State comes along, so
+    // that whoever is asked has the connection's parts.
+    let (applications, to) = (&applications, &to);
     let mut server = thread::scope(|scope| {
-        let asking = scope.spawn(|| applications[0].transfer(server, &to, &carry()));
+        let terms = carry().state(b"so far");
+        let asking = scope.spawn(move || applications[0].transfer(server, to, &terms));
         let offer = again.next_offer(PATIENCE).unwrap().expect("an offer");
         cluster.kill_agent(0);
         cluster.start_agent(0);

@@ -145,7 +145,8 @@ const char *baton_offer_dvipa(const baton_offer *offer);
 const char *baton_offer_job(const baton_offer *offer);
 const void *baton_offer_state(const baton_offer *offer, size_t *state_bytes);
 
-/* Takes an offered connection, and waits until it is here. */
+/* Takes an offered connection, and waits until it is here. A positive number: it could not move after all, and goes on
+ * where it was; wait for the next offer. */
 int baton_accept(baton_offer *offer, struct baton_connection *connection);
 
 /* Does not take it; the reason reaches the application that has it. */

@@ -53,6 +53,7 @@ kinds! {
     31 Lost,
     32 Done,
     33 Settled,
+    34 Agreed,
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use model::transfer::{About, Collector, Consent, Ledger, Parcel, Preparation, Re
 /// How far a transfer is.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Phase {
-    /// The client's packets are held; the parts come in.
+    /// The client's packets are held; the parts come in. The target has the offer and nothing of the connection, so that
+    /// this machine may abort alone.
     Awaiting(Collector),
-    /// The target has the offer; nothing is permitted yet, so that this machine may abort alone.
+    /// The target has everything but the permission: this machine may still abort alone.
     Offering(Parcel),
-    /// This preparation may activate: only the target knows whether it has. The parcel is kept for injection, whose
-    /// first packet may get lost.
-    Committing(Preparation, Option<Parcel>),
+    /// The target may activate: only it knows whether it has. The parcel is kept because what was sent may get lost.
+    Committing(Permission, Parcel),
     /// The target is asked to void the transfer or to say that it is active.
     Asking(Why),
     /// It is active; the source is told.
@@ -21,6 +21,15 @@ pub(super) enum Phase {
     Returning(Why),
     /// The target's host died with the outcome; the source is told.
     Losing,
+}
+
+/// What permits the target to activate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Permission {
+    /// Commit.
+    Commit,
+    /// Packets with the handoff option that names this preparation.
+    Packets(Preparation),
 }
 
 /// A transfer under way.
@@ -34,8 +43,13 @@ pub(super) struct Entry {
     pub(super) way: Way,
     /// The target's ledger when the transfer began: only what it says out of that one counts.
     pub(super) ledger: Ledger,
+    /// The run of the target's agent that is permitted to activate.
+    pub(super) incarnation: u64,
     pub(super) consent: Consent,
     pub(super) job: Option<String>,
+    pub(super) application_bytes: u32,
+    /// The target's application agrees, or is not asked.
+    pub(super) agreed: bool,
     /// The CRT entry points at the target with the handoff option on, or did.
     pub(super) handed_over: bool,
     pub(super) phase: Phase,

@@ -7,23 +7,25 @@
 //!
 //! | event | none | Awaiting | Offering | Committing | Asking | Releasing | Returning | Losing |
 //! | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-//! | Prepare (same request) | freeze, Freeze; *Awaiting*, or Refuse | Freeze | – | – | – | – | as none | – |
+//! | Prepare (same request) | freeze, Freeze, Offer; *Awaiting*, or Refuse | Freeze | – | – | – | – | as none | – |
 //! | Prepare (another) | as above | Refuse | Refuse | Refuse | Refuse | Refuse | as none | Refuse |
-//! | Part (the last) | – | Offer, parts; *Offering* | – | – | – | – | – | – |
+//! | Part (the last) | – | parts; *Offering*, or Commit, too; *Committing* | – | – | – | – | – | – |
 //! | Abandon | – | *abort* | *abort* | Abort; *Asking* | – | – | – | – |
 //! | Doubt | its own: Aborted; foreign: freeze, Abort; *Asking* | Freeze | – | – | – | Released | Aborted | Lost |
-//! | Prepared | Abort | – | Commit or hand over; *Committing* | the first: Commit; else Abort | Abort | – | Abort | Abort |
-//! | Void | – | – | *abort* | *return*, or *lose* | *return*, or *lose* | – | – | – |
+//! | Agreed | Abort | – | Commit; *Committing* | Commit | Abort | – | Abort | Abort |
+//! | Prepared | Abort | – | hand over; *Committing* | the first: hand over; else Abort | Abort | – | Abort | Abort |
+//! | Void | – | *return* | *return* | *return*, or *lose* | *return*, or *lose* | – | – | – |
 //! | Active | its own: Settled; foreign: *release* | – | – | *release* | *release* | – | – | – |
 //! | Done | – | – | – | – | – | Settled; *none* | thaw (end if gone); *none* | end; *none* |
 //! | session with target down | – | *abort* | *abort* | – | – | – | – | – |
 //! | session with source down | – | *abort* | – | – | – | – | – | – |
 //! | session up | – | – | again | again | again | again | again | again |
 //! | NotHandedOver | – | – | – | Abort; *Asking* (injection) | – | – | – | – |
-//! | Repeat fires | – | – | Offer, parts | Commit | Abort | Released | Aborted | Lost |
+//! | Repeat fires | – | – | Offer, parts | Offer, parts, Commit, or hand over | Abort | Released | Aborted | Lost |
 //! | Patience fires | – | *abort* | *abort* | Abort; *Asking* | end; *none* | *none* | thaw; *none* | end; *none* |
 //!
-//! *abort*: Aborted to the source, Abort to a target that has an offer; *Returning*. *release*: thaw to the target, Released;
+//! Agreed and Commit are of connections that are restored, Prepared and handing over of injection. An application that is not
+//! asked agrees from the beginning. *abort*: Aborted to the source, Abort to the target; *Returning*. *release*: thaw to the target, Released;
 //! *Releasing*. *return*: Aborted; *Returning*. *lose*: Lost; *Losing*. Void ends in *lose* when it comes out of another
 //! ledger than the one that Freeze named.
 
@@ -40,7 +42,8 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abilities, Abort, About, Consent, Freeze, Prepare, Reason, Refuse, TransferId, TransferMessage, Way, Why,
+    Abilities, Abort, About, Consent, Freeze, Offer, Prepare, Reason, Refuse, TransferId, TransferMessage,
+    Way, Why,
 };
 use model::{Connection, Dvipa, Epoch, StackName};
 
@@ -162,6 +165,7 @@ impl Routing {
             TransferMessage::Part(m) => return self.part(&from, m, now),
             TransferMessage::Abandon(m) => return self.abandon(&from, m, now),
             TransferMessage::Doubt(m) => return self.doubt(from, m, now),
+            TransferMessage::Agreed(m) => return self.agreed(&from, m, now),
             TransferMessage::Prepared(m) => return self.prepared(&from, m, now),
             TransferMessage::Void(m) => return self.void(&from, m, now),
             TransferMessage::Active(m) => return self.active(from, m, now),
@@ -192,30 +196,47 @@ impl Routing {
                 _ => return self.refuse(source, &prepare, Reason::Busy),
             }
         }
-        let (way, ledger) = match self.choose(&source, &prepare, targets) {
+        let (way, able) = match self.choose(&source, &prepare, targets) {
             Ok(chosen) => chosen,
             Err(reason) => return self.refuse(source, &prepare, reason),
         };
+        let Abilities { ledger, incarnation, .. } = able;
         self.given += 1;
         let transfer = TransferId { incarnation: self.incarnation, number: self.given };
         let about = About { connection: wire, transfer, epoch };
         self.actions.push_back(Action::Freeze { connection: wire.0, owner: source.clone() });
         self.send(&source, TransferMessage::Freeze(Freeze { about, request, way, ledger }));
-        let Prepare { target, consent, job, .. } = prepare;
+        let Prepare { target, consent, job, application_bytes, .. } = prepare;
         let phase = Phase::Awaiting(Default::default());
         let request = Some(request);
         let handed_over = false;
-        self.insert(Entry { about, source, request, target, way, ledger, consent, job, handed_over, phase });
+        self.insert(Entry {
+            about,
+            source,
+            request,
+            target,
+            way,
+            ledger,
+            incarnation,
+            consent,
+            job,
+            application_bytes,
+            agreed: false,
+            handed_over,
+            phase,
+        });
+        // While the source dumps, the target's application can be asked.
+        self.offer(transfer);
         self.timers.set(transfer, Timer::Patience, now + limits::ANSWER);
     }
 
-    /// The way into the target, and its ledger.
+    /// The way into the target, and what that says of itself.
     fn choose(
         &self,
         source: &StackName,
         prepare: &Prepare,
         targets: &dyn Targets,
-    ) -> Result<(Way, model::transfer::Ledger), Reason> {
+    ) -> Result<(Way, Abilities), Reason> {
         if self.entries.len() >= limits::TRANSFERS {
             return Err(Reason::TooMany);
         }
@@ -223,7 +244,7 @@ impl Routing {
             return Err(Reason::SameStack);
         }
         let reach = targets.reach(&prepare.connection.0, &prepare.target, prepare.job.as_deref())?;
-        let able = self.abilities.get(&prepare.target).ok_or(Reason::TargetLost)?;
+        let able = *self.abilities.get(&prepare.target).ok_or(Reason::TargetLost)?;
         let way = match reach {
             Reach::ControlSocket if able.restores => Way::Restore,
             Reach::ControlSocket => return Err(Reason::NoWay),
@@ -231,7 +252,14 @@ impl Routing {
             Reach::Listener if able.injects => Way::Inject,
             Reach::Listener => return Err(Reason::NoWay),
         };
-        Ok((way, able.ledger))
+        Ok((way, able))
+    }
+
+    fn offer(&mut self, transfer: TransferId) {
+        if let Some(entry) = self.entries.get(&transfer) {
+            let (target, message) = (entry.target.clone(), TransferMessage::Offer(entry.offer()));
+            self.send(&target, message);
+        }
     }
 
     fn refuse(&mut self, source: StackName, prepare: &Prepare, reason: Reason) {
@@ -313,6 +341,19 @@ impl Entry {
         match self.way {
             Way::Restore => self.consent,
             Way::Inject => Consent::Presumed,
+        }
+    }
+
+    fn offer(&self) -> Offer {
+        Offer {
+            about: self.about,
+            source: self.source.clone(),
+            way: self.way,
+            consent: self.asks(),
+            ledger: self.ledger,
+            job: self.job.clone(),
+            application_bytes: self.application_bytes,
+            incarnation: self.incarnation,
         }
     }
 }

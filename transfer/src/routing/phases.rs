@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use model::transfer::{
-    Abandon, Abort, Aborted, Commit, Done, Held, Lost, Offer, Part, Prepared, Reason, Released, Settled,
-    TransferId, TransferMessage, Void, Way, Why,
+    Abandon, Abort, Aborted, About, Agreed, Commit, Consent, Done, Held, Lost, Parcel, Part, Prepared,
+    Reason, Released, Settled, TransferId, TransferMessage, Void, Way, Why,
 };
 use model::{Connection, StackName};
 
-use super::entry::{Entry, Phase};
+use super::entry::{Entry, Permission, Phase};
 use super::{Action, Outcome, Routing};
 use crate::limits;
 use crate::timers::Timer;
@@ -25,14 +25,58 @@ impl Routing {
         }
         match collector.take(part) {
             Ok(None) => {}
-            Ok(Some(parcel)) => {
-                entry.phase = Phase::Offering(parcel);
-                self.repeat(transfer, now);
-                self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
-            }
+            Ok(Some(parcel)) => self.collected(transfer, parcel, now),
             Err(error) => self.abort(transfer, Why::new(Reason::Malformed, &error.to_string()), now),
         }
         Ok(())
+    }
+
+    /// What the source has sent goes to the target, with the permission if its application agrees already.
+    fn collected(&mut self, transfer: TransferId, parcel: Parcel, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        let (target, about) = (entry.target.clone(), entry.about);
+        let agreed = entry.way == Way::Restore && (entry.agreed || entry.consent == Consent::Presumed);
+        let parts = parts(&parcel, about);
+        entry.phase = Phase::Offering(parcel);
+        parts.into_iter().for_each(|part| self.send(&target, part));
+        self.timers.set(transfer, Timer::Repeat, now + limits::REPEAT);
+        self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
+        if agreed {
+            self.commit(transfer, now);
+        }
+    }
+
+    pub(super) fn agreed(&mut self, from: &StackName, agreed: Agreed, now: Instant) -> Result<(), Reason> {
+        let about = agreed.about;
+        let Some(entry) = self.entries.get_mut(&about.transfer) else {
+            self.abort_at(from, about, Reason::Unknown.into());
+            return Ok(());
+        };
+        if entry.target != *from || entry.way != Way::Restore {
+            return Err(Reason::Unknown);
+        }
+        match &entry.phase {
+            Phase::Awaiting(_) => entry.agreed = true,
+            Phase::Offering(_) | Phase::Committing(..) => self.commit(about.transfer, now),
+            Phase::Asking(why) | Phase::Returning(why) => {
+                let why = why.clone();
+                self.abort_at(from, about, why);
+            }
+            Phase::Losing => self.abort_at(from, about, Reason::OtherLedger.into()),
+            Phase::Releasing => return Err(Reason::Unknown),
+        }
+        Ok(())
+    }
+
+    /// The target may activate. From here on only the target knows the outcome.
+    fn commit(&mut self, transfer: TransferId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        if let Phase::Offering(parcel) = &mut entry.phase {
+            entry.phase = Phase::Committing(Permission::Commit, std::mem::take(parcel));
+            self.timers.set(transfer, Timer::Patience, now + limits::COMMIT);
+        }
+        let (target, about) = (entry.target.clone(), entry.about);
+        self.send(&target, TransferMessage::Commit(Commit { about }));
     }
 
     pub(super) fn abandon(&mut self, from: &StackName, abandon: Abandon, now: Instant) -> Result<(), Reason> {
@@ -61,29 +105,29 @@ impl Routing {
             return Err(Reason::Unknown);
         }
         match &entry.phase {
-            Phase::Offering(_) => self.permit(prepared, now),
-            Phase::Committing(first, _) if *first == preparation => self.repeat(about.transfer, now),
-            // Its agent was restarted and has prepared once more. Only one preparation of a transfer is ever permitted,
-            // so that Void means what it says.
+            Phase::Offering(_) if entry.way == Way::Inject => self.permit(prepared, now),
+            Phase::Committing(Permission::Packets(first), _) if *first == preparation => {
+                self.repeat(about.transfer, now);
+            }
+            // Only one preparation of a transfer is ever permitted, so that Void means what it says.
             Phase::Committing(..) => self.abort_at(from, about, Reason::TargetLost.into()),
             Phase::Asking(why) | Phase::Returning(why) => {
                 let why = why.clone();
                 self.abort_at(from, about, why);
             }
             Phase::Losing => self.abort_at(from, about, Reason::OtherLedger.into()),
-            Phase::Awaiting(_) | Phase::Releasing => return Err(Reason::Unknown),
+            Phase::Awaiting(_) | Phase::Offering(_) | Phase::Releasing => return Err(Reason::Unknown),
         }
         Ok(())
     }
 
-    /// The target may activate this preparation. From here on only the target knows the outcome.
+    /// Packets may make the connection. From here on only the target knows the outcome.
     fn permit(&mut self, Prepared { about, preparation }: Prepared, now: Instant) {
         let Some(entry) = self.entries.get_mut(&about.transfer) else { return };
-        let offering = std::mem::replace(&mut entry.phase, Phase::Committing(preparation, None));
-        if let (Way::Inject, Phase::Offering(parcel)) = (entry.way, offering) {
-            entry.handed_over = true;
-            entry.phase = Phase::Committing(preparation, Some(parcel));
-        }
+        let Phase::Offering(parcel) = &mut entry.phase else { return };
+        let parcel = std::mem::take(parcel);
+        entry.handed_over = true;
+        entry.phase = Phase::Committing(Permission::Packets(preparation), parcel);
         self.repeat(about.transfer, now);
         self.timers.set(about.transfer, Timer::Patience, now + limits::COMMIT);
     }
@@ -92,7 +136,7 @@ impl Routing {
     pub(super) fn not_handed_over(&mut self, connection: &Connection, why: Why, now: Instant) {
         let Some(transfer) = self.by_connection.get(connection).copied() else { return };
         let phase = self.entries.get(&transfer).map(|entry| &entry.phase);
-        if let Some(Phase::Committing(_, Some(_))) = phase {
+        if let Some(Phase::Committing(Permission::Packets(_), _)) = phase {
             self.ask(transfer, why, now);
         }
     }
@@ -103,7 +147,7 @@ impl Routing {
         let same_ledger = entry.ledger == void.ledger;
         match &entry.phase {
             // Nothing was permitted: whatever the ledger, nothing was activated.
-            Phase::Offering(_) => self.give_back(transfer, void.why, now),
+            Phase::Awaiting(_) | Phase::Offering(_) => self.give_back(transfer, void.why, now),
             Phase::Committing(..) if same_ledger => self.give_back(transfer, void.why, now),
             Phase::Asking(why) if same_ledger => {
                 let why = why.clone();
@@ -114,9 +158,7 @@ impl Routing {
                 self.repeat(transfer, now);
                 self.timers.set(transfer, Timer::Patience, now + limits::MEMORY);
             }
-            Phase::Awaiting(_) | Phase::Releasing | Phase::Returning(_) | Phase::Losing => {
-                return Err(Reason::Unknown);
-            }
+            Phase::Releasing | Phase::Returning(_) | Phase::Losing => return Err(Reason::Unknown),
         }
         Ok(())
     }
@@ -152,10 +194,8 @@ impl Routing {
     /// Ends a transfer that may not activate: nothing was permitted.
     pub(super) fn abort(&mut self, transfer: TransferId, why: Why, now: Instant) {
         let Some(entry) = self.entries.get(&transfer) else { return };
-        if let Phase::Offering(_) = entry.phase {
-            let (target, about) = (entry.target.clone(), entry.about);
-            self.abort_at(&target, about, why.clone());
-        }
+        let (target, about) = (entry.target.clone(), entry.about);
+        self.abort_at(&target, about, why.clone());
         self.give_back(transfer, why, now);
     }
 
@@ -237,31 +277,20 @@ impl Routing {
     pub(super) fn repeat(&mut self, transfer: TransferId, now: Instant) {
         let Some(entry) = self.entries.get(&transfer) else { return };
         let (about, source, target) = (entry.about, entry.source.clone(), entry.target.clone());
+        let request = entry.request;
         match &entry.phase {
             // Its source asks again.
             Phase::Awaiting(_) => return,
-            Phase::Offering(parcel) => {
-                let offer = Offer {
-                    about,
-                    source,
-                    way: entry.way,
-                    consent: entry.asks(),
-                    ledger: entry.ledger,
-                    job: entry.job.clone(),
-                };
-                // Its size was checked when it came in.
-                let parts = parcel.parts(about).unwrap_or_default();
-                self.send(&target, TransferMessage::Offer(offer));
-                for part in parts {
-                    self.send(&target, TransferMessage::Part(part));
+            Phase::Offering(parcel) | Phase::Committing(Permission::Commit, parcel) => {
+                let parts = parts(parcel, about);
+                let is_permitted = matches!(entry.phase, Phase::Committing(..));
+                self.offer(transfer);
+                parts.into_iter().for_each(|part| self.send(&target, part));
+                if is_permitted {
+                    self.send(&target, TransferMessage::Commit(Commit { about }));
                 }
             }
-            Phase::Committing(preparation, None) => {
-                let commit = Commit { about, preparation: *preparation };
-                self.send(&target, TransferMessage::Commit(commit));
-            }
-            // Packets with the handoff option are the permission.
-            Phase::Committing(preparation, Some(parcel)) => {
+            Phase::Committing(Permission::Packets(preparation), parcel) => {
                 let (connection, preparation, parcel) = (about.connection.0, *preparation, parcel.clone());
                 self.actions.push_back(Action::HandOver {
                     connection,
@@ -279,7 +308,7 @@ impl Routing {
             Phase::Releasing => self.send(&source, TransferMessage::Released(Released { about })),
             Phase::Returning(why) => {
                 let why = why.clone();
-                self.send(&source, TransferMessage::Aborted(Aborted { about, why }));
+                self.send(&source, TransferMessage::Aborted(Aborted { about, why, request }));
             }
             Phase::Losing => self.send(&source, TransferMessage::Lost(Lost { about })),
         }
@@ -291,13 +320,14 @@ impl Routing {
 fn bytes(entry: &Entry) -> usize {
     match &entry.phase {
         Phase::Awaiting(collector) => collector.bytes(),
-        Phase::Offering(parcel) | Phase::Committing(_, Some(parcel)) => {
+        Phase::Offering(parcel) | Phase::Committing(_, parcel) => {
             parcel.socket.len().saturating_add(parcel.application.len())
         }
-        Phase::Committing(_, None)
-        | Phase::Asking(_)
-        | Phase::Releasing
-        | Phase::Returning(_)
-        | Phase::Losing => 0,
+        Phase::Asking(_) | Phase::Releasing | Phase::Returning(_) | Phase::Losing => 0,
     }
+}
+
+/// What moves, as messages. Its size was checked when it came in.
+fn parts(parcel: &Parcel, about: About) -> Vec<TransferMessage> {
+    parcel.parts(about).unwrap_or_default().into_iter().map(TransferMessage::Part).collect()
 }

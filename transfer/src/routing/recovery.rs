@@ -30,8 +30,8 @@ impl Routing {
                 Phase::Offering(_) | Phase::Committing(..) | Phase::Asking(_) => {}
                 Phase::Releasing => self.send(&from, TransferMessage::Released(Released { about })),
                 Phase::Returning(why) => {
-                    let why = why.clone();
-                    self.send(&from, TransferMessage::Aborted(Aborted { about, why }));
+                    let (why, request) = (why.clone(), entry.request);
+                    self.send(&from, TransferMessage::Aborted(Aborted { about, why, request }));
                 }
                 Phase::Losing => self.send(&from, TransferMessage::Lost(Lost { about })),
             }
@@ -39,7 +39,8 @@ impl Routing {
         }
         if self.remembers(transfer) || self.closed.has(transfer) {
             // A transfer that took place is forgotten only when the source knows it.
-            self.send(&from, TransferMessage::Aborted(Aborted { about, why: Reason::TimedOut.into() }));
+            let (why, request) = (Reason::TimedOut.into(), None);
+            self.send(&from, TransferMessage::Aborted(Aborted { about, why, request }));
             return Ok(());
         }
         let connection = about.connection.0;
@@ -58,8 +59,12 @@ impl Routing {
             target,
             way,
             ledger,
+            // It is permitted nothing.
+            incarnation: 0,
             consent: Consent::Presumed,
             job: None,
+            application_bytes: 0,
+            agreed: false,
             handed_over: false,
             phase,
         });
@@ -102,8 +107,12 @@ impl Routing {
             target: from,
             way,
             ledger,
+            // It is permitted nothing.
+            incarnation: 0,
             consent: Consent::Presumed,
             job: None,
+            application_bytes: 0,
+            agreed: false,
             handed_over: false,
             phase,
         });

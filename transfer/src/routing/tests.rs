@@ -1,5 +1,5 @@
 use model::transfer::{
-    Abandon, Active, Done, Doubt, Held, Ledger, Part, Preparation, Prepared, Request, Void,
+    Abandon, Active, Agreed, Done, Doubt, Held, Ledger, Part, Preparation, Prepared, Request, Void,
 };
 
 use super::*;
@@ -25,7 +25,7 @@ impl Bench {
         let mut bench = Self { machine: Routing::new(ROUTING), dpt: Dpt(reach), now: Instant::now() };
         bench.tell(Event::Owns { dvipa: dvipa(), epoch: EPOCH });
         for name in ["t1", "t2"] {
-            let able = Abilities { ledger: LEDGER, restores: true, injects: true };
+            let able = Abilities { ledger: LEDGER, restores: true, injects: true, incarnation: RUN };
             bench.tell(from(name, TransferMessage::Abilities(able)));
         }
         bench
@@ -56,11 +56,12 @@ impl Bench {
             "none" => &[],
             "Awaiting" => &[prepare(1)],
             "Offering" => &[prepare(1), last_part()],
-            "Committing" => &[prepare(1), last_part(), prepared(1)],
-            "Asking" => &[prepare(1), last_part(), prepared(1), abandon()],
-            "Releasing" => &[prepare(1), last_part(), prepared(1), active(OWN)],
+            "Committing" if reach == Reach::Listener => &[prepare(1), last_part(), prepared(1)],
+            "Committing" => &[prepare(1), agreed(), last_part()],
+            "Asking" => &[prepare(1), last_part(), agreed(), abandon()],
+            "Releasing" => &[prepare(1), last_part(), agreed(), active(OWN)],
             "Returning" => &[prepare(1), abandon()],
-            "Losing" => &[prepare(1), last_part(), prepared(1), void(Ledger(1))],
+            "Losing" => &[prepare(1), last_part(), agreed(), void(Ledger(1))],
             other => panic!("{other}"),
         };
         for event in way {
@@ -103,6 +104,10 @@ fn doubt(transfer: TransferId) -> Event {
     from("t1", TransferMessage::Doubt(doubt))
 }
 
+fn agreed() -> Event {
+    from("t2", TransferMessage::Agreed(Agreed { about: about(OWN) }))
+}
+
 fn prepared(number: u64) -> Event {
     let preparation: Preparation = preparation(number);
     from("t2", TransferMessage::Prepared(Prepared { about: about(OWN), preparation }))
@@ -141,31 +146,43 @@ fn the_table_holds() {
             "Prepare, the same",
             prepare(1),
             &[
-                ("none", "Freeze Freeze:t1 → Awaiting"),
+                ("none", "Freeze Freeze:t1 Offer:t2 → Awaiting"),
                 ("Awaiting", "Freeze:t1 → Awaiting"),
-                ("Returning", "Thaw Freeze Freeze:t1 → Awaiting"),
+                ("Returning", "Thaw Freeze Freeze:t1 Offer:t2 → Awaiting"),
             ],
         ),
         (
             "Prepare, another",
             prepare(2),
             &[
-                ("none", "Freeze Freeze:t1 → Awaiting"),
+                ("none", "Freeze Freeze:t1 Offer:t2 → Awaiting"),
                 ("Awaiting", "Refuse:t1 → Awaiting"),
                 ("Offering", "Refuse:t1 → Offering"),
                 ("Committing", "Refuse:t1 → Committing"),
                 ("Asking", "Refuse:t1 → Asking"),
                 ("Releasing", "Refuse:t1 → Releasing"),
-                ("Returning", "Thaw Freeze Freeze:t1 → Awaiting"),
+                ("Returning", "Thaw Freeze Freeze:t1 Offer:t2 → Awaiting"),
                 ("Losing", "Refuse:t1 → Losing"),
             ],
         ),
-        ("Part", last_part(), &[("Awaiting", "Offer:t2 Part:t2 → Offering")]),
+        ("Part", last_part(), &[("Awaiting", "Part:t2 → Offering")]),
+        (
+            "Agreed",
+            agreed(),
+            &[
+                ("none", "Abort:t2 → none"),
+                ("Offering", "Commit:t2 → Committing"),
+                ("Committing", "Commit:t2 → Committing"),
+                ("Asking", "Abort:t2 → Asking"),
+                ("Returning", "Abort:t2 → Returning"),
+                ("Losing", "Abort:t2 → Losing"),
+            ],
+        ),
         (
             "Abandon",
             abandon(),
             &[
-                ("Awaiting", "Aborted:t1 → Returning"),
+                ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
                 ("Offering", "Abort:t2 Aborted:t1 → Returning"),
                 ("Committing", "Abort:t2 → Asking"),
             ],
@@ -183,23 +200,10 @@ fn the_table_holds() {
             ],
         ),
         (
-            "Prepared, the first",
+            "Prepared",
             prepared(1),
             &[
                 ("none", "Abort:t2 → none"),
-                ("Offering", "Commit:t2 → Committing"),
-                ("Committing", "Commit:t2 → Committing"),
-                ("Asking", "Abort:t2 → Asking"),
-                ("Returning", "Abort:t2 → Returning"),
-                ("Losing", "Abort:t2 → Losing"),
-            ],
-        ),
-        (
-            "Prepared, another",
-            prepared(2),
-            &[
-                ("none", "Abort:t2 → none"),
-                ("Offering", "Commit:t2 → Committing"),
                 ("Committing", "Abort:t2 → Committing"),
                 ("Asking", "Abort:t2 → Asking"),
                 ("Returning", "Abort:t2 → Returning"),
@@ -210,6 +214,7 @@ fn the_table_holds() {
             "Void",
             void(LEDGER),
             &[
+                ("Awaiting", "Aborted:t1 → Returning"),
                 ("Offering", "Aborted:t1 → Returning"),
                 ("Committing", "Aborted:t1 → Returning"),
                 ("Asking", "Aborted:t1 → Returning"),
@@ -219,6 +224,7 @@ fn the_table_holds() {
             "Void out of another ledger",
             void(Ledger(1)),
             &[
+                ("Awaiting", "Aborted:t1 → Returning"),
                 ("Offering", "Aborted:t1 → Returning"),
                 ("Committing", "Lost:t1 → Losing"),
                 ("Asking", "Lost:t1 → Losing"),
@@ -251,15 +257,18 @@ fn the_table_holds() {
         (
             "session with target down",
             down("t2"),
-            &[("Awaiting", "Aborted:t1 → Returning"), ("Offering", "Abort:t2 Aborted:t1 → Returning")],
+            &[
+                ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
+                ("Offering", "Abort:t2 Aborted:t1 → Returning"),
+            ],
         ),
-        ("session with source down", down("t1"), &[("Awaiting", "Aborted:t1 → Returning")]),
+        ("session with source down", down("t1"), &[("Awaiting", "Abort:t2 Aborted:t1 → Returning")]),
         (
             "session with source up",
             Event::SessionUp(stack("t1")),
             &[
                 ("Offering", "Offer:t2 Part:t2 → Offering"),
-                ("Committing", "Commit:t2 → Committing"),
+                ("Committing", "Offer:t2 Part:t2 Commit:t2 → Committing"),
                 ("Asking", "Abort:t2 → Asking"),
                 ("Releasing", "Released:t1 → Releasing"),
                 ("Returning", "Aborted:t1 → Returning"),
@@ -279,7 +288,7 @@ fn the_table_holds() {
 #[test]
 fn the_end_of_patience_in_each_phase() {
     for (phase, expected) in [
-        ("Awaiting", "Aborted:t1 → Returning"),
+        ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
         ("Offering", "Abort:t2 Aborted:t1 → Returning"),
         ("Committing", "Abort:t2 → Asking"),
         ("Asking", "End → none"),
@@ -295,7 +304,65 @@ fn the_end_of_patience_in_each_phase() {
 }
 
 #[test]
-fn an_injected_connection_is_handed_over_without_commit_and_held_again_before_the_target_is_asked() {
+fn who_agrees_early_or_is_not_asked_is_permitted_with_the_parts() {
+    let mut bench = Bench::at("Awaiting", Reach::ControlSocket);
+    assert_eq!(bench.words(agreed()), [""; 0], "there is nothing to permit yet");
+    assert_eq!(bench.words(last_part()), ["Part:t2", "Commit:t2"]);
+    let mut bench = Bench::new(Reach::ControlSocket);
+    let Event::Received { from: t1, message: TransferMessage::Prepare(prepare) } = prepare(1) else {
+        panic!()
+    };
+    let prepare = TransferMessage::Prepare(Prepare { consent: Consent::Presumed, ..prepare });
+    bench.tell(Event::Received { from: t1, message: prepare });
+    assert_eq!(bench.words(last_part()), ["Part:t2", "Commit:t2"]);
+}
+
+#[test]
+fn the_table_holds_for_an_injected_connection() {
+    let table: [Row<'_>; 7] = [
+        ("Agreed", agreed(), &[]),
+        (
+            "Prepared, the first",
+            prepared(1),
+            &[("Offering", "HandOver → Committing"), ("Committing", "HandOver → Committing")],
+        ),
+        (
+            "Prepared, another",
+            prepared(2),
+            &[("Offering", "HandOver → Committing"), ("Committing", "Abort:t2 → Committing")],
+        ),
+        (
+            "Abandon",
+            abandon(),
+            &[("Offering", "Abort:t2 Aborted:t1 → Returning"), ("Committing", "Freeze Abort:t2 → Asking")],
+        ),
+        (
+            "Void out of another ledger",
+            void(Ledger(1)),
+            &[("Offering", "Aborted:t1 → Returning"), ("Committing", "Lost:t1 → Losing")],
+        ),
+        (
+            "session with target down",
+            Event::SessionDown(stack("t2")),
+            &[("Offering", "Abort:t2 Aborted:t1 → Returning")],
+        ),
+        (
+            "session with target up",
+            Event::SessionUp(stack("t2")),
+            &[("Offering", "Offer:t2 Part:t2 → Offering"), ("Committing", "HandOver → Committing")],
+        ),
+    ];
+    for (name, event, cells) in &table {
+        for phase in ["Offering", "Committing"] {
+            let expected = cells.iter().find(|(p, _)| *p == phase).map(|(_, cell)| (*cell).to_owned());
+            let got = Bench::at(phase, Reach::Listener).cell(event);
+            assert_eq!(got, expected.unwrap_or_else(|| format!("– → {phase}")), "{name} in {phase}");
+        }
+    }
+}
+
+#[test]
+fn an_injected_connection_is_held_again_before_the_target_is_asked() {
     let mut bench = Bench::at("Offering", Reach::Listener);
     assert_eq!(bench.words(prepared(1)), ["HandOver"]);
     assert_eq!(bench.words(abandon()), ["Freeze", "Abort:t2"]);
@@ -312,7 +379,7 @@ fn a_connection_that_cannot_be_handed_over_is_held_until_the_target_has_voided_i
     assert_eq!(bench.words(void(LEDGER)), ["Aborted:t1"]);
     assert_eq!(bench.words(done(OWN, Held::Here)), ["Thaw:t1"]);
     let mut restoring = Bench::at("Committing", Reach::ControlSocket);
-    assert_eq!(restoring.words(not), [""; 0], "Commit was sent already");
+    assert_eq!(restoring.words(not), [""; 0], "no packets carry this permission");
 }
 
 #[test]
@@ -338,7 +405,7 @@ fn a_target_that_cannot_take_it_is_refused_with_the_reason() {
     assert_eq!(refusal(&mut bench, prepare_to("t3", request(1), 0)), Reason::TargetLost);
     let mut bench = Bench::new(Reach::Listener);
     assert_eq!(refusal(&mut bench, prepare_to("t2", request(1), 5)), Reason::NeedsControlSocket);
-    let unable = Abilities { ledger: LEDGER, restores: false, injects: false };
+    let unable = Abilities { ledger: LEDGER, restores: false, injects: false, incarnation: RUN };
     for reach in [Reach::Listener, Reach::ControlSocket] {
         let mut bench = Bench::new(reach);
         bench.tell(from("t2", TransferMessage::Abilities(unable)));
@@ -376,7 +443,7 @@ fn who_loses_the_address_forgets_and_later_asks_the_target_about_its_own_transfe
 fn parts_that_do_not_fit_together_end_the_transfer() {
     let mut bench = Bench::at("Awaiting", Reach::ControlSocket);
     let bad = Part { of: 0, ..part(OWN) };
-    assert_eq!(bench.words(from("t1", TransferMessage::Part(bad))), ["Aborted:t1"]);
+    assert_eq!(bench.words(from("t1", TransferMessage::Part(bad))), ["Abort:t2", "Aborted:t1"]);
 }
 
 #[test]
@@ -388,6 +455,7 @@ fn strangers_change_nothing() {
             abandon(),
             doubt(OWN),
             done(OWN, Held::Gone),
+            agreed(),
             prepared(1),
             void(LEDGER),
             active(OWN),

@@ -3,6 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use model::transfer::Consent;
 use stateright::{Checker, Model, Property};
 
 use super::world::{Choice, World};
@@ -62,6 +63,11 @@ impl Model for Bounded {
         Some(next.into())
     }
 
+    /// A source that never hears why its request failed asks for ever: twice is often enough.
+    fn within_boundary(&self, State { world, .. }: &State) -> bool {
+        world.node.as_ref().is_none_or(|node| node.machine.begun() <= 2)
+    }
+
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(ONE_OWNER, |_, State { world, .. }: &State| world.wrong.is_none()),
@@ -82,6 +88,8 @@ fn bounds() -> Settings {
         packets: 0,
         asks: 1,
         copies: false,
+        consent: Consent::Asked,
+        state: true,
         gives_last: false,
         kills: 0,
         mortal: None,
@@ -129,6 +137,31 @@ fn a_transfer_ends_well_in_whatever_order_messages_arrive_or_are_lost() {
 }
 
 #[test]
+fn a_transfer_whose_application_is_asked_while_the_source_dumps_ends_well() {
+    every_order_ends_well(Settings { state: false, ..bounds() });
+}
+
+#[test]
+fn a_transfer_ends_well_when_the_target_agent_dies_while_its_application_is_asked_early() {
+    every_order_ends_well(Settings { kills: 1, mortal: Some(Some(1)), state: false, ..bounds() });
+}
+
+#[test]
+fn a_transfer_ends_well_when_the_routing_stack_dies_while_the_application_is_asked_early() {
+    every_order_ends_well(Settings { kills: 1, mortal: Some(None), state: false, ..bounds() });
+}
+
+#[test]
+fn a_transfer_whose_application_is_not_asked_ends_well_when_the_target_agent_dies() {
+    every_order_ends_well(Settings {
+        kills: 1,
+        mortal: Some(Some(1)),
+        consent: Consent::Presumed,
+        ..bounds()
+    });
+}
+
+#[test]
 fn an_injection_ends_well_in_whatever_order_messages_and_packets_arrive_or_are_lost() {
     every_order_ends_well(Settings { listener: Some(1), packets: 1, ..bounds() });
 }
@@ -157,6 +190,18 @@ fn a_transfer_ends_well_when_the_target_agent_dies_at_any_step() {
 fn bytes_that_a_target_does_not_pass_on_are_missed() {
     let wrong = visit(Settings { fault: Some(Fault::NothingGiven), ..injection() });
     assert!(wrong.is_err_and(|wrong| wrong.contains("does not settle: connection 0")));
+}
+
+#[test]
+fn a_permission_that_outlives_the_run_that_was_given_it_is_found() {
+    let wrong = visit(Settings {
+        fault: Some(Fault::RunsAlike),
+        kills: 1,
+        mortal: Some(Some(1)),
+        cancels: true,
+        ..bounds()
+    });
+    assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
 }
 
 #[test]

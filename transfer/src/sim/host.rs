@@ -82,7 +82,7 @@ pub(super) fn flow_of(connection: &model::Connection) -> usize {
 }
 
 impl Host {
-    pub(super) fn new(index: usize, flows: usize, listener: bool) -> Self {
+    pub(super) fn new(index: usize, flows: usize, listener: bool, fault: Option<Fault>) -> Self {
         let mut host = Self {
             name: stack(&format!("t{}", index + 1)),
             agent: None,
@@ -96,18 +96,24 @@ impl Host {
             unread: BTreeMap::new(),
             noted: BTreeMap::new(),
         };
-        host.start();
+        host.start(fault);
         host
     }
 
     /// The agent's process begins, and reads what its predecessor noted.
-    pub(super) fn start(&mut self) {
-        self.incarnation += 1;
-        let abilities =
-            Abilities { ledger: Ledger(self.ledger), restores: !self.listener, injects: self.listener };
+    pub(super) fn start(&mut self, fault: Option<Fault>) {
+        if fault != Some(Fault::RunsAlike) {
+            self.incarnation += 1;
+        }
+        let abilities = Abilities {
+            ledger: Ledger(self.ledger),
+            restores: !self.listener,
+            injects: self.listener,
+            incarnation: self.incarnation,
+        };
         let mut agent = Agent {
             source: Source::new(self.incarnation),
-            target: Target::new(self.incarnation, abilities),
+            target: Target::new(abilities),
             pending: VecDeque::new(),
             offers: BTreeMap::new(),
             coming: BTreeMap::new(),
@@ -310,7 +316,8 @@ impl Host {
                     return self.target(target::Event::NotPassed(transfer));
                 };
                 socket.by_application = true;
-                let answered = told.first().copied().unwrap_or(u8::MAX);
+                // Whose counterpart gave no state reads it off the connection.
+                let answered = told.first().copied().unwrap_or(socket.read);
                 self.applications[flow] = Some(Application { answered, waits: false });
                 self.target(target::Event::Passed(transfer));
             }

@@ -20,6 +20,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use fastrand::Rng;
+use model::transfer::Consent;
 use world::{Choice, World};
 
 /// Walks of the ordinary test run.
@@ -36,6 +37,8 @@ enum Fault {
     NothingShut,
     /// Targets do not note what they decide.
     NothingNoted,
+    /// Nobody can tell one run of an agent from the next.
+    RunsAlike,
     /// Targets do not give a connection what its client sent before.
     NothingGiven,
 }
@@ -55,6 +58,10 @@ struct Settings {
     /// Messages and packets that have arrived may arrive again, and timers fire while answers are under way. Otherwise
     /// each arrives once or is lost.
     copies: bool,
+    /// Whether target applications are asked.
+    consent: Consent,
+    /// Whether applications have state that moves along.
+    state: bool,
     /// Applications may give their last descriptor away.
     gives_last: bool,
     /// How many processes die.
@@ -93,6 +100,8 @@ fn settings(seed: u64, fault: Option<Fault>) -> Settings {
         packets: 4,
         asks: 1 + random.usize(..5),
         copies: true,
+        consent: [Consent::Asked, Consent::Presumed][usize::from(random.usize(..4) == 0)],
+        state: random.bool(),
         gives_last: true,
         kills: random.usize(..4),
         mortal: None,

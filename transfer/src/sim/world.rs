@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::transfer::{Consent, TransferId, TransferMessage};
+use model::transfer::{TransferId, TransferMessage};
 use model::{Connection, Epoch, StackName};
 
 use super::host::{Effects, Host, flow_of};
@@ -11,7 +11,7 @@ use super::node::{CrtEntry, Forwarded, Handoff, Node};
 use super::{Fault, Settings};
 use crate::Owner;
 use crate::fixture::{dvipa, numbered, stack};
-use crate::routing::{self, Reach, Routing, Targets};
+use crate::routing::{self, Reach, Routing, Step, Targets};
 use crate::source::{self, Ask};
 use crate::target::{self, Standing};
 use crate::timers::Timer;
@@ -130,7 +130,9 @@ impl World {
         let (flows, hosts) = (settings.flows, settings.hosts);
         let mut world = Self {
             settings,
-            hosts: (0..hosts).map(|i| Host::new(i, flows, settings.listener == Some(i))).collect(),
+            hosts: (0..hosts)
+                .map(|i| Host::new(i, flows, settings.listener == Some(i), settings.fault))
+                .collect(),
             node: None,
             epoch: Epoch(0),
             clients: vec![Client::default(); flows],
@@ -234,7 +236,7 @@ impl World {
                 self.sessions.fill(false);
             }
             Choice::CrashHost(host) => self.crash_host(host),
-            Choice::StartAgent(host) => self.hosts[host].start(),
+            Choice::StartAgent(host) => self.hosts[host].start(self.settings.fault),
             Choice::StartNode => self.start_node(),
             Choice::Session(host) => self.session(host),
             Choice::Break(host) => self.session_over(host),
@@ -410,12 +412,12 @@ impl World {
         application.waits = true;
         socket.by_agent = true;
         socket.by_application = !gives_last;
-        let state = if listener { Vec::new() } else { vec![application.answered] };
+        let state = if listener || !self.settings.state { Vec::new() } else { vec![application.answered] };
         let ask = Ask {
             connection: numbered(flow as u16),
             target,
             job: None,
-            consent: Consent::Asked,
+            consent: self.settings.consent,
             application: state,
         };
         if !host.source(source::Event::Asked(ask))
@@ -456,9 +458,10 @@ impl World {
         self.kills += 1;
         let name = self.hosts[host].name.clone();
         for flow in 0..self.clients.len() {
-            let permitted = self.mail.iter().any(|mail| {
-                matches!(&mail.message, TransferMessage::Commit(m)
-                    if mail.to == name && flow_of(&m.about.connection.0) == flow)
+            let permitted =
+                self.node.as_ref().and_then(|node| node.machine.under_way(&numbered(flow as u16)));
+            let permitted = permitted.is_some_and(|transfer| {
+                *transfer.target == name && matches!(transfer.step, Step::Committed | Step::InDoubt)
             });
             let noted = self.hosts[host].noted.values().any(|(note, standing)| {
                 let node = self.node.as_ref();
@@ -469,8 +472,9 @@ impl World {
             self.may_be_lost[flow] |= permitted || noted || has;
         }
         self.hosts[host].crash();
-        // It takes longer to come back than a packet lives.
+        // It takes longer to come back than a packet lives, or what was said before.
         self.packets.retain(|packet| packet.host != host);
+        self.mail.retain(|mail| mail.from != name);
         self.session_over(host);
     }
 
@@ -515,6 +519,9 @@ impl World {
 
     fn session_over(&mut self, host: usize) {
         if std::mem::take(&mut self.sessions[host]) {
+            // What an agent can do it says to a session.
+            let name = self.hosts[host].name.clone();
+            self.mail.retain(|m| m.from != name || !matches!(m.message, TransferMessage::Abilities(_)));
             self.node(routing::Event::SessionDown(self.hosts[host].name.clone()));
         }
     }

@@ -13,7 +13,7 @@
 //! | Dumped | – | – | parts; *InDoubt* | – |
 //! | NotDumped | – | – | thaw, Abandon, failed; *none* | – |
 //! | Released | Done | Done | Done | discard, moved, Done; *none* |
-//! | Aborted | Done | Done | thaw, failed, Done; *none* | thaw (discard if the socket is gone), failed, Done; *none* |
+//! | Aborted | Done | failed (if it is of this request), Done; *none* | thaw, failed, Done; *none* | thaw (discard if the socket is gone), failed, Done; *none* |
 //! | Lost | Done | Done | Done | discard, failed, Done; *none* |
 //! | new owner | – | Prepare | – | Doubt |
 //! | Repeat fires | – | Prepare | – | Doubt |
@@ -31,7 +31,7 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abandon, About, Done, Doubt, Freeze, Held, Parcel, Prepare, Reason, Refuse, Request, TransferId,
+    Abandon, Aborted, About, Done, Doubt, Freeze, Held, Parcel, Prepare, Reason, Refuse, Request, TransferId,
     TransferMessage, Why,
 };
 use model::{Connection, Dvipa, Epoch, StackName};
@@ -179,7 +179,7 @@ impl Source {
             TransferMessage::Refuse(m) => self.refused(m),
             TransferMessage::Freeze(m) => self.freeze(m),
             TransferMessage::Released(m) => self.ended(m.about, None),
-            TransferMessage::Aborted(m) => self.aborted(m.about, m.why),
+            TransferMessage::Aborted(m) => self.aborted(m),
             TransferMessage::Lost(m) => self.ended(m.about, Some(Reason::OutcomeLost)),
             TransferMessage::Abilities(_)
             | TransferMessage::Prepare(_)
@@ -187,8 +187,9 @@ impl Source {
             | TransferMessage::Abandon(_)
             | TransferMessage::Doubt(_)
             | TransferMessage::Offer(_)
-            | TransferMessage::Prepared(_)
+            | TransferMessage::Agreed(_)
             | TransferMessage::Commit(_)
+            | TransferMessage::Prepared(_)
             | TransferMessage::Abort(_)
             | TransferMessage::Void(_)
             | TransferMessage::Active(_)
@@ -266,8 +267,14 @@ impl Source {
     }
 
     /// The routing stack says that nobody else has it.
-    fn aborted(&mut self, about: About, why: Why) {
+    fn aborted(&mut self, Aborted { about, why, request }: Aborted) {
         let connection = about.connection.0;
+        if matches!(self.transfers.get(&connection), Some(Phase::Asking { request: ours, .. }) if Some(*ours) == request)
+        {
+            self.forget(connection);
+            self.fail(connection, why);
+            return self.tell(connection, |_| TransferMessage::Done(Done { about, held: Held::Here }));
+        }
         let held = match self.transfers.get(&connection) {
             Some(Phase::Dumping { note, .. }) if note.transfer == about.transfer => Held::Here,
             Some(Phase::InDoubt { note, alive, .. }) if note.transfer == about.transfer => {

@@ -81,7 +81,11 @@ fn refuse() -> Event {
 }
 
 fn aborted() -> Event {
-    received(TransferMessage::Aborted(Aborted { about: about(OWN), why: Reason::Rejected.into() }))
+    received(TransferMessage::Aborted(Aborted {
+        about: about(OWN),
+        why: Reason::Rejected.into(),
+        request: None,
+    }))
 }
 
 #[test]
@@ -160,9 +164,11 @@ fn a_clock_that_goes_backwards_only_delays() {
 fn words_of_another_epoch_or_of_another_stack_are_void() {
     let mut bench = Bench::at("InDoubt");
     let old = About { epoch: Epoch(EPOCH.0 - 1), ..about(OWN) };
-    let message = TransferMessage::Aborted(Aborted { about: old, why: Reason::TimedOut.into() });
+    let message =
+        TransferMessage::Aborted(Aborted { about: old, why: Reason::TimedOut.into(), request: None });
     assert!(bench.tell(received(message)).is_empty());
-    let message = TransferMessage::Aborted(Aborted { about: about(OWN), why: Reason::TimedOut.into() });
+    let message =
+        TransferMessage::Aborted(Aborted { about: about(OWN), why: Reason::TimedOut.into(), request: None });
     assert!(bench.tell(Event::Received { from: stack("rt2"), message }).is_empty());
     assert!(bench.machine.speaks_for(&connection()));
 }
@@ -202,4 +208,14 @@ fn too_much_state_is_refused_before_anything_happens() {
     assert_eq!(refused, Err(Reason::TooLarge));
     bench.tell(Event::Owner { dvipa: dvipa(), owner: None });
     assert_eq!(bench.machine.handle(Event::Asked(ask()), bench.now), Err(Reason::NoRoutingStack));
+}
+
+#[test]
+fn who_asked_and_did_not_hear_freeze_learns_that_it_is_over() {
+    let aborted = |request| {
+        let why = Reason::Rejected.into();
+        received(TransferMessage::Aborted(Aborted { about: about(OWN), why, request: Some(request) }))
+    };
+    assert_eq!(Bench::at("Asking").words(aborted(request(2))), ["Done"], "it was another request");
+    assert_eq!(Bench::at("Asking").words(aborted(request(1))), ["Failed", "Done"]);
 }

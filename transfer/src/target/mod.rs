@@ -6,14 +6,14 @@
 //!
 //! | event | none | Collecting | Asked | Preparing | Prepared | Passing | Activating | Active | Barring |
 //! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-//! | Offer | *Collecting*, or Void | – | – | – | Prepared | – | – | Active | – |
-//! | Part (the last) | – | ask; *Asked*, or *prepare* | – | – | – | – | – | – | – |
-//! | Accepted | – | – | *prepare* | – | – | – | – | – | – |
-//! | Rejected | – | – | *void* | – | – | – | – | – | – |
-//! | ApplicationGone | – | – | *void* | *void* | *void* | – | – | – | – |
-//! | Ready | – | – | – | Prepared; *Prepared* | – | – | – | – | – |
+//! | Offer | ask, if there is no state; *Collecting*, or Void | – | – | – | *again* | – | – | Active | – |
+//! | Part (the last) | – | ask, if that was not done; *Asked*, or *prepare* | – | – | – | – | – | – | – |
+//! | Accepted | – | Agreed | Agreed, *prepare* | – | – | – | – | – | – |
+//! | Rejected | – | *void* | *void* | – | – | – | – | – | – |
+//! | ApplicationGone | – | *void* | *void* | *void* | *void* | – | – | – | – |
+//! | Ready | – | – | – | *again*; *Prepared*, or pass; *Passing* if permitted | – | – | – | – | – |
 //! | NotReady | – | – | – | *void* | – | – | – | – | – |
-//! | Commit (this preparation) | Void | – | – | – | pass; *Passing* | – | – | Active | – |
+//! | Commit | Void | permitted | permitted | permitted | pass; *Passing* | – | – | Active | – |
 //! | Passed | – | – | – | – | – | activate; *Activating* | – | – | – |
 //! | NotPassed | – | – | – | – | – | *void* | – | – | – |
 //! | Activated | – | – | – | – | – | – | Active; *Active* | – | – |
@@ -21,11 +21,12 @@
 //! | Abort | Void | *void* | *void* | *void* | *void* | – | – | Active | – |
 //! | Barred | – | – | – | – | – | – | – | – | Active; *Active*, or *void* |
 //! | Settled | – | – | – | – | – | – | – | forget; *none* | – |
-//! | new owner | – | – | – | – | Prepared | – | – | Active | – |
-//! | Repeat fires | – | – | – | – | Prepared | – | – | Active | – |
+//! | new owner | – | – | – | – | *again* | – | – | Active | – |
+//! | Repeat fires | – | – | – | – | *again* | – | – | Active | – |
 //! | Patience fires | – | *void* | *void* | – | *void* | – | – | forget; *none* | – |
 //!
-//! *prepare*: restore, or admit; *Preparing*. *void*: discard, Void; *none*; where packets may make the connection: bar
+//! Commit, Passing and Activating are of connections that are restored, Made and Barring of injection. *again*: Agreed of the
+//! former, Prepared of the latter. *prepare*: restore, or admit; *Preparing*. *void*: discard, Void; *none*; where packets may make the connection: bar
 //! first; *Barring*. Preparing, Passing, Activating and Barring have no timer: whoever does these always answers.
 
 mod event;
@@ -38,8 +39,8 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abilities, About, Collector, Consent, Ledger, Parcel, Preparation, Reason, TransferId, TransferMessage,
-    Void, Way, Why,
+    Abilities, About, Collector, Ledger, Parcel, Preparation, Reason, TransferId, TransferMessage, Void, Way,
+    Why,
 };
 use model::{Connection, Dvipa, StackName};
 
@@ -54,13 +55,13 @@ use crate::timers::{Timer, Timers};
 /// How far a transfer is.
 #[derive(Clone, Debug, Hash)]
 enum Phase {
-    /// The parts come in.
+    /// The parts come in; the application may be thinking already.
     Collecting(Collector),
-    /// The application thinks about it.
+    /// The application thinks about it; all else is here.
     Asked { socket: Vec<u8> },
     /// The socket is being restored, or the packets admitted.
     Preparing(Preparation),
-    /// Ready: this preparation may be committed, once.
+    /// Ready: Commit has it activated, or a packet that names this preparation makes it.
     Prepared(Preparation),
     /// The application is given the silent socket.
     Passing,
@@ -72,11 +73,24 @@ enum Phase {
     Barring(Why),
 }
 
+/// What the application says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Agreement {
+    /// It will be asked, when its counterpart's state is here.
+    Wanted,
+    /// It is asked.
+    Asked,
+    /// It agrees, or is not asked.
+    Given,
+}
+
 /// A transfer to this host.
 #[derive(Clone, Debug, Hash)]
 struct Entry {
     note: Note,
-    consent: Consent,
+    agreement: Agreement,
+    /// Commit has come.
+    permitted: bool,
     job: Option<String>,
     /// What the application is told when it is passed a connection that it was not asked about.
     application: Vec<u8>,
@@ -86,7 +100,6 @@ struct Entry {
 /// The target's machine: all connections that come to this host.
 #[derive(Clone, Debug, Hash)]
 pub struct Target {
-    incarnation: u64,
     abilities: Abilities,
     prepared: u64,
     owners: Owners,
@@ -99,10 +112,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// A machine without transfers. `incarnation` differs each time the agent starts.
-    pub fn new(incarnation: u64, abilities: Abilities) -> Self {
+    /// A machine without transfers. The incarnation in its abilities differs each time the agent starts.
+    pub fn new(abilities: Abilities) -> Self {
         Self {
-            incarnation,
             abilities,
             prepared: 0,
             owners: Owners::default(),
@@ -158,10 +170,18 @@ impl Target {
         self.timers.next()
     }
 
-    /// The connection is on its way here and not active: this machine, not NEWCONN and TERMCONN, tells the routing stack
+    /// Something of the connection is here and not active: this machine, not NEWCONN and TERMCONN, tells the routing stack
     /// about it.
     pub fn speaks_for(&self, connection: &Connection) -> bool {
-        self.phase_of(connection).is_some_and(|phase| !matches!(phase, Phase::Active))
+        self.phase_of(connection).is_some_and(|phase| match phase {
+            // A late copy of an old offer may name a connection that is here for good.
+            Phase::Collecting(_) | Phase::Asked { .. } | Phase::Active => false,
+            Phase::Preparing(_)
+            | Phase::Prepared(_)
+            | Phase::Passing
+            | Phase::Activating
+            | Phase::Barring(_) => true,
+        })
     }
 
     /// The connection has come here, and not everybody knows yet: it can't move on before.
@@ -208,6 +228,7 @@ impl Target {
             | TransferMessage::Freeze(_)
             | TransferMessage::Abandon(_)
             | TransferMessage::Doubt(_)
+            | TransferMessage::Agreed(_)
             | TransferMessage::Prepared(_)
             | TransferMessage::Void(_)
             | TransferMessage::Active(_)
@@ -251,11 +272,11 @@ impl Target {
         Some(entry)
     }
 
-    /// The routing stack has the parts and the application, if it had to be asked, agrees.
+    /// The parts are here and the application, if it had to be asked, agrees.
     fn prepare(&mut self, transfer: TransferId, socket: Vec<u8>) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
         self.prepared += 1;
-        let preparation = Preparation { incarnation: self.incarnation, number: self.prepared };
+        let preparation = Preparation { incarnation: self.abilities.incarnation, number: self.prepared };
         entry.phase = Phase::Preparing(preparation);
         self.timers.clear(transfer);
         self.actions.push_back(match entry.note.way {
@@ -267,18 +288,25 @@ impl Target {
     /// All parts are here.
     fn collected(&mut self, transfer: TransferId, Parcel { socket, application }: Parcel, now: Instant) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
-        match entry.consent {
-            Consent::Asked => {
-                entry.phase = Phase::Asked { socket };
-                let (connection, job) = (entry.note.connection, entry.job.clone());
-                self.actions.push_back(Action::Ask { transfer, connection, job, application });
-                self.timers.clear(transfer);
-                self.timers.set(transfer, Timer::Patience, now + limits::CONSENT);
-            }
-            Consent::Presumed => {
+        match entry.agreement {
+            Agreement::Given => {
                 entry.application = application;
-                self.prepare(transfer, socket);
+                return self.prepare(transfer, socket);
+            }
+            Agreement::Asked => entry.phase = Phase::Asked { socket },
+            Agreement::Wanted => {
+                entry.phase = Phase::Asked { socket };
+                self.ask(transfer, application);
             }
         }
+        self.timers.clear(transfer);
+        self.timers.set(transfer, Timer::Patience, now + limits::CONSENT);
+    }
+
+    fn ask(&mut self, transfer: TransferId, application: Vec<u8>) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        entry.agreement = Agreement::Asked;
+        let (connection, job) = (entry.note.connection, entry.job.clone());
+        self.actions.push_back(Action::Ask { transfer, connection, job, application });
     }
 }

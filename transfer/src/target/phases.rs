@@ -3,17 +3,18 @@
 use std::time::Instant;
 
 use model::transfer::{
-    Abort, Active, Collector, Commit, Offer, Part, Prepared, Reason, TransferId, TransferMessage, Way, Why,
+    Abort, Active, Agreed, Collector, Commit, Consent, Offer, Part, Prepared, Reason, TransferId,
+    TransferMessage, Way, Why,
 };
 
 use super::event::{Action, Note, Standing};
-use super::{Entry, Phase, Target};
+use super::{Agreement, Entry, Phase, Target};
 use crate::limits;
 use crate::timers::Timer;
 
 impl Target {
     pub(super) fn offer(&mut self, offer: Offer, now: Instant) {
-        let Offer { about, source, way, consent, ledger, job } = offer;
+        let Offer { about, source, way, consent, ledger, job, application_bytes, incarnation } = offer;
         let (connection, transfer) = (about.connection.0, about.transfer);
         if self.entries.contains_key(&transfer) {
             return self.repeat(transfer, now);
@@ -22,6 +23,9 @@ impl Target {
             Some(Reason::Unknown)
         } else if ledger != self.ledger() {
             Some(Reason::OtherLedger)
+        } else if incarnation != self.abilities.incarnation {
+            // What a former run was offered, and may have been permitted, nobody may activate any more: this is Void's promise.
+            Some(Reason::TargetLost)
         } else if self.entries.len() >= limits::TRANSFERS {
             Some(Reason::TooMany)
         } else {
@@ -32,9 +36,14 @@ impl Target {
         }
         let note = Note { connection, transfer, source, way };
         let (application, phase) = (Vec::new(), Phase::Collecting(Collector::default()));
+        let agreement = if consent == Consent::Asked { Agreement::Wanted } else { Agreement::Given };
         self.by_connection.insert(connection, transfer);
-        self.entries.insert(transfer, Entry { note, consent, job, application, phase });
+        let permitted = false;
+        self.entries.insert(transfer, Entry { note, agreement, permitted, job, application, phase });
         self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
+        if agreement == Agreement::Wanted && application_bytes == 0 {
+            self.ask(transfer, Vec::new());
+        }
     }
 
     /// Voids a former transfer of the same connection: the routing stack has given it up.
@@ -57,29 +66,37 @@ impl Target {
     }
 
     pub(super) fn accepted(&mut self, transfer: TransferId) -> Result<(), Reason> {
-        let entry = self.entries.get_mut(&transfer).ok_or(Reason::Unknown)?;
-        let Phase::Asked { socket } = &mut entry.phase else { return Err(Reason::Unknown) };
-        let socket = std::mem::take(socket);
-        self.prepare(transfer, socket);
+        let entry = self.asked(transfer)?;
+        entry.agreement = Agreement::Given;
+        let (connection, phase) = (entry.note.connection, &mut entry.phase);
+        let socket = if let Phase::Asked { socket } = phase { Some(std::mem::take(socket)) } else { None };
+        self.tell(connection, transfer, |about| TransferMessage::Agreed(Agreed { about }));
+        if let Some(socket) = socket {
+            self.prepare(transfer, socket);
+        }
         Ok(())
     }
 
     pub(super) fn rejected(&mut self, transfer: TransferId, said: &str) -> Result<(), Reason> {
-        let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
-        let Phase::Asked { .. } = entry.phase else { return Err(Reason::Unknown) };
+        self.asked(transfer)?;
         self.void(transfer, Why::new(Reason::Rejected, said));
         Ok(())
+    }
+
+    /// A transfer whose application thinks about it.
+    fn asked(&mut self, transfer: TransferId) -> Result<&mut Entry, Reason> {
+        let entry = self.entries.get_mut(&transfer);
+        entry.filter(|entry| entry.agreement == Agreement::Asked).ok_or(Reason::Unknown)
     }
 
     pub(super) fn application_gone(&mut self, transfer: TransferId) -> Result<(), Reason> {
         let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
         match entry.phase {
-            Phase::Asked { .. } | Phase::Preparing(_) | Phase::Prepared(_) => {
+            Phase::Collecting(_) | Phase::Asked { .. } | Phase::Preparing(_) | Phase::Prepared(_) => {
                 self.void(transfer, Reason::ApplicationGone.into());
             }
             // Passing answers for itself; an active connection ends as that of any server that dies.
-            Phase::Collecting(_) | Phase::Passing | Phase::Activating | Phase::Active | Phase::Barring(_) => {
-            }
+            Phase::Passing | Phase::Activating | Phase::Active | Phase::Barring(_) => {}
         }
         Ok(())
     }
@@ -87,10 +104,41 @@ impl Target {
     pub(super) fn ready(&mut self, transfer: TransferId, now: Instant) -> Result<(), Reason> {
         let entry = self.entries.get_mut(&transfer).ok_or(Reason::Unknown)?;
         let Phase::Preparing(preparation) = entry.phase else { return Err(Reason::Unknown) };
+        if entry.permitted {
+            self.pass(transfer);
+            return Ok(());
+        }
         entry.phase = Phase::Prepared(preparation);
         self.repeat(transfer, now);
         self.timers.set(transfer, Timer::Patience, now + limits::PREPARED);
         Ok(())
+    }
+
+    pub(super) fn commit(&mut self, Commit { about }: Commit, now: Instant) {
+        let (connection, transfer) = (about.connection.0, about.transfer);
+        let Some(entry) = self.entries.get_mut(&transfer) else {
+            return self.say_void(connection, transfer, Reason::Unknown.into());
+        };
+        entry.permitted |= entry.note.way == Way::Restore;
+        match entry.phase {
+            Phase::Prepared(_) if entry.permitted => self.pass(transfer),
+            Phase::Active => self.repeat(transfer, now),
+            Phase::Collecting(_)
+            | Phase::Asked { .. }
+            | Phase::Preparing(_)
+            | Phase::Prepared(_)
+            | Phase::Passing
+            | Phase::Activating
+            | Phase::Barring(_) => {}
+        }
+    }
+
+    fn pass(&mut self, transfer: TransferId) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        entry.phase = Phase::Passing;
+        let (job, application) = (entry.job.clone(), std::mem::take(&mut entry.application));
+        self.timers.clear(transfer);
+        self.actions.push_back(Action::Pass { transfer, job, application });
     }
 
     pub(super) fn not_ready(&mut self, transfer: TransferId, why: Why) -> Result<(), Reason> {
@@ -98,30 +146,6 @@ impl Target {
         let Phase::Preparing(_) = entry.phase else { return Err(Reason::Unknown) };
         self.discard(transfer, why);
         Ok(())
-    }
-
-    pub(super) fn commit(&mut self, Commit { about, preparation }: Commit, now: Instant) {
-        let (connection, transfer) = (about.connection.0, about.transfer);
-        let Some(entry) = self.entries.get_mut(&transfer) else {
-            return self.say_void(connection, transfer, Reason::Unknown.into());
-        };
-        match entry.phase {
-            Phase::Prepared(present) if present == preparation && entry.note.way == Way::Restore => {
-                entry.phase = Phase::Passing;
-                self.timers.clear(transfer);
-                let (job, application) = (entry.job.clone(), std::mem::take(&mut entry.application));
-                self.actions.push_back(Action::Pass { transfer, job, application });
-            }
-            Phase::Active => self.repeat(transfer, now),
-            // A permission for a former preparation; this one was never permitted.
-            Phase::Prepared(_)
-            | Phase::Collecting(_)
-            | Phase::Asked { .. }
-            | Phase::Preparing(_)
-            | Phase::Passing
-            | Phase::Activating
-            | Phase::Barring(_) => {}
-        }
     }
 
     pub(super) fn passed(&mut self, transfer: TransferId) -> Result<(), Reason> {
@@ -211,8 +235,8 @@ impl Target {
         };
         let active = matches!(phase, Phase::Active);
         self.by_connection.insert(note.connection, transfer);
-        let (consent, job, application) = (model::transfer::Consent::Presumed, None, Vec::new());
-        self.entries.insert(transfer, Entry { note, consent, job, application, phase });
+        let (agreement, permitted, job, application) = (Agreement::Given, true, None, Vec::new());
+        self.entries.insert(transfer, Entry { note, agreement, permitted, job, application, phase });
         if active {
             self.is_active(transfer, now);
         }
@@ -267,8 +291,9 @@ impl Target {
         let Some(Entry { note, phase, .. }) = self.entries.get(&transfer) else { return };
         let (connection, source, way) = (note.connection, note.source.clone(), note.way);
         match *phase {
-            Phase::Prepared(preparation) => self.tell(connection, transfer, |about| {
-                TransferMessage::Prepared(Prepared { about, preparation })
+            Phase::Prepared(preparation) => self.tell(connection, transfer, |about| match way {
+                Way::Restore => TransferMessage::Agreed(Agreed { about }),
+                Way::Inject => TransferMessage::Prepared(Prepared { about, preparation }),
             }),
             Phase::Active => self
                 .tell(connection, transfer, |about| TransferMessage::Active(Active { about, source, way })),

@@ -1,4 +1,4 @@
-use model::transfer::{Abort, Commit, Offer, Settled};
+use model::transfer::{Abort, Commit, Consent, Offer, Settled};
 
 use super::*;
 use crate::fixture::*;
@@ -9,12 +9,12 @@ struct Bench {
 }
 
 fn able() -> Abilities {
-    Abilities { ledger: LEDGER, restores: true, injects: true }
+    Abilities { ledger: LEDGER, restores: true, injects: true, incarnation: RUN }
 }
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self { machine: Target::new(200, able()), now: Instant::now() };
+        let mut bench = Self { machine: Target::new(able()), now: Instant::now() };
         bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
         bench
     }
@@ -43,19 +43,15 @@ impl Bench {
             ("Asked", _) => &[offer(way, Consent::Asked), last_part()],
             ("Preparing", _) => &[offer(way, Consent::Presumed), last_part()],
             ("Prepared", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN)],
-            ("Passing", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), commit(1)],
-            ("Activating", _) => &[
-                offer(way, Consent::Presumed),
-                last_part(),
-                Event::Ready(OWN),
-                commit(1),
-                Event::Passed(OWN),
-            ],
+            ("Passing", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), commit()],
+            ("Activating", _) => {
+                &[offer(way, Consent::Presumed), last_part(), commit(), Event::Ready(OWN), Event::Passed(OWN)]
+            }
             ("Active", Way::Restore) => &[
                 offer(way, Consent::Presumed),
                 last_part(),
+                commit(),
                 Event::Ready(OWN),
-                commit(1),
                 Event::Passed(OWN),
                 Event::Activated(OWN),
             ],
@@ -81,17 +77,34 @@ fn received(message: TransferMessage) -> Event {
     Event::Received { from: stack("rt1"), message }
 }
 
+/// An offer that comes with state.
 fn offer(way: Way, consent: Consent) -> Event {
-    let (source, ledger, job) = (stack("t1"), LEDGER, None);
-    received(TransferMessage::Offer(Offer { about: about(OWN), source, way, consent, ledger, job }))
+    offered(Offer { way, consent, ..an_offer() })
+}
+
+fn offered(offer: Offer) -> Event {
+    received(TransferMessage::Offer(offer))
+}
+
+fn an_offer() -> Offer {
+    Offer {
+        about: about(OWN),
+        source: stack("t1"),
+        way: Way::Restore,
+        consent: Consent::Asked,
+        ledger: LEDGER,
+        job: None,
+        application_bytes: 5,
+        incarnation: RUN,
+    }
 }
 
 fn last_part() -> Event {
     received(TransferMessage::Part(part(OWN)))
 }
 
-fn commit(number: u64) -> Event {
-    received(TransferMessage::Commit(Commit { about: about(OWN), preparation: preparation(number) }))
+fn commit() -> Event {
+    received(TransferMessage::Commit(Commit { about: about(OWN) }))
 }
 
 fn abort() -> Event {
@@ -128,33 +141,28 @@ fn the_table_holds_for_a_restored_connection() {
                 offer(Way::Restore, Consent::Asked),
                 &[
                     ("none", "– → Collecting"),
-                    ("Prepared", "Prepared → Prepared"),
+                    ("Prepared", "Agreed → Prepared"),
                     ("Active", "Active → Active"),
                 ],
             ),
             ("Part", last_part(), &[("Collecting", "Ask → Asked")]),
-            ("Accepted", Event::Accepted(OWN), &[("Asked", "Restore → Preparing")]),
+            ("Accepted", Event::Accepted(OWN), &[("Asked", "Agreed Restore → Preparing")]),
+            (
+                "Commit",
+                commit(),
+                &[("none", "Void → none"), ("Prepared", "Pass → Passing"), ("Active", "Active → Active")],
+            ),
             ("Rejected", Event::Rejected { transfer: OWN, said: "full".into() }, &[("Asked", gone)]),
             (
                 "ApplicationGone",
                 Event::ApplicationGone(OWN),
-                &[("Asked", gone), ("Preparing", gone), ("Prepared", gone)],
+                &[("Collecting", gone), ("Asked", gone), ("Preparing", gone), ("Prepared", gone)],
             ),
-            ("Ready", Event::Ready(OWN), &[("Preparing", "Prepared → Prepared")]),
+            ("Ready", Event::Ready(OWN), &[("Preparing", "Agreed → Prepared")]),
             (
                 "NotReady",
                 Event::NotReady { transfer: OWN, why: Reason::NotRestored.into() },
                 &[("Preparing", gone)],
-            ),
-            (
-                "Commit",
-                commit(1),
-                &[("none", "Void → none"), ("Prepared", "Pass → Passing"), ("Active", "Active → Active")],
-            ),
-            (
-                "Commit of another preparation",
-                commit(2),
-                &[("none", "Void → none"), ("Active", "Active → Active")],
             ),
             ("Passed", Event::Passed(OWN), &[("Passing", "Activate → Activating")]),
             ("NotPassed", Event::NotPassed(OWN), &[("Passing", gone)]),
@@ -182,7 +190,7 @@ fn the_table_holds_for_a_restored_connection() {
                     ("Collecting", "Abilities → Collecting"),
                     ("Asked", "Abilities → Asked"),
                     ("Preparing", "Abilities → Preparing"),
-                    ("Prepared", "Abilities Prepared → Prepared"),
+                    ("Prepared", "Abilities Agreed → Prepared"),
                     ("Passing", "Abilities → Passing"),
                     ("Activating", "Abilities → Activating"),
                     ("Active", "Abilities Active → Active"),
@@ -198,7 +206,22 @@ fn the_table_holds_for_an_injected_connection() {
         Way::Inject,
         &["Preparing", "Prepared", "Active", "Barring"],
         &[
-            ("Commit", commit(1), &[("Active", "Active → Active")]),
+            (
+                "Offer",
+                offer(Way::Inject, Consent::Presumed),
+                &[("Prepared", "Prepared → Prepared"), ("Active", "Active → Active")],
+            ),
+            ("Ready", Event::Ready(OWN), &[("Preparing", "Prepared → Prepared")]),
+            (
+                "new owner",
+                Event::Owner { dvipa: dvipa(), owner: owner() },
+                &[
+                    ("Preparing", "Abilities → Preparing"),
+                    ("Prepared", "Abilities Prepared → Prepared"),
+                    ("Active", "Abilities Active → Active"),
+                    ("Barring", "Abilities → Barring"),
+                ],
+            ),
             (
                 "Made",
                 Event::Made(OWN),
@@ -254,7 +277,37 @@ fn what_was_voided_is_not_revived_by_a_late_offer() {
     let mut bench = Bench::at("Prepared", Way::Restore);
     assert_eq!(bench.words(abort()), ["Discard", "Void"]);
     assert_eq!(bench.words(offer(Way::Restore, Consent::Asked)), ["Void"]);
-    assert_eq!(bench.words(commit(1)), ["Void"]);
+    assert_eq!(bench.words(commit()), ["Void"]);
+}
+
+#[test]
+fn an_offer_that_a_former_run_was_permitted_is_void() {
+    let mut bench = Bench::new();
+    let late = offered(Offer { incarnation: RUN - 1, ..an_offer() });
+    assert_eq!(bench.words(late), ["Void"]);
+    assert_eq!(bench.words(last_part()), [""; 0]);
+}
+
+#[test]
+fn an_application_without_state_to_read_is_asked_while_the_source_dumps() {
+    let early = || offered(Offer { application_bytes: 0, ..an_offer() });
+    let accepted = Event::Accepted(OWN);
+    let mut bench = Bench::new();
+    assert_eq!(bench.words(early()), ["Ask"]);
+    assert_eq!(bench.words(accepted.clone()), ["Agreed"], "the parts are not here");
+    assert_eq!(bench.words(last_part()), ["Restore"]);
+    assert_eq!(bench.words(commit()), [""; 0], "it is not ready");
+    assert_eq!(bench.words(Event::Ready(OWN)), ["Pass"]);
+    let mut bench = Bench::new();
+    bench.tell(early());
+    assert_eq!(bench.words(last_part()), [""; 0], "it thinks still");
+    assert_eq!(bench.words(accepted.clone()), ["Agreed", "Restore"]);
+    assert_eq!(bench.words(accepted), [""; 0], "once is enough");
+    for no in [Event::Rejected { transfer: OWN, said: "full".into() }, Event::ApplicationGone(OWN)] {
+        let mut bench = Bench::new();
+        bench.tell(early());
+        assert_eq!(bench.words(no), ["Discard", "Void"]);
+    }
 }
 
 #[test]
@@ -267,12 +320,8 @@ fn an_offer_for_another_ledger_is_void() {
 #[test]
 fn a_former_transfer_of_the_same_connection_makes_way_unless_it_is_decided() {
     let second = TransferId { number: OWN.number + 1, ..OWN };
-    let offer = |transfer| {
-        let (source, way, consent) = (stack("t1"), Way::Restore, Consent::Asked);
-        let (ledger, job) = (LEDGER, None);
-        received(TransferMessage::Offer(Offer { about: about(transfer), source, way, consent, ledger, job }))
-    };
-    let mut bench = Bench::at("Prepared", Way::Restore);
+    let offer = |transfer| offered(Offer { about: about(transfer), ..an_offer() });
+    let mut bench = Bench::at("Preparing", Way::Restore);
     assert_eq!(bench.words(offer(second)), ["Discard", "Void"]);
     assert_eq!(bench.machine.by_connection.get(&connection()), Some(&second));
     let mut bench = Bench::at("Active", Way::Restore);
@@ -288,7 +337,8 @@ fn a_restarted_agent_says_what_its_predecessor_decided() {
         (Way::Inject, Standing::Admitted, vec!["Bar"], vec!["Abilities"]),
         (Way::Inject, Standing::Barred, vec![], vec!["Abilities"]),
     ] {
-        let mut bench = Bench { machine: Target::new(201, able()), now: Instant::now() };
+        let mut bench =
+            Bench { machine: Target::new(Abilities { incarnation: RUN + 1, ..able() }), now: Instant::now() };
         let note = Note { connection: connection(), transfer: OWN, source: stack("t1"), way };
         assert_eq!(bench.words(Event::Inherited { note, standing }), before, "{way:?} {standing:?}");
         assert_eq!(

@@ -18,7 +18,7 @@ fn web(connections: u16) -> (Bench, Vec<Connection>) {
     let mut bench = Bench::new(WEB);
     for stack in ["t1", "t2", "t3"] {
         bench.up(stack);
-        let able = Abilities { ledger: Ledger(1), restores: true, injects: true };
+        let able = Abilities { ledger: Ledger(1), restores: true, injects: true, incarnation: 1 };
         bench.message(stack, Message::Transfer(TransferMessage::Abilities(able))).unwrap();
         bench.listens(stack, tcp("198.18.9.1", 80));
     }

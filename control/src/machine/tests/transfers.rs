@@ -5,8 +5,8 @@ use model::connection_state::{ConnectionState, Phase, SocketFamily};
 use model::control_socket::request::Role;
 use model::message::{Message, Targets};
 use model::transfer::{
-    Abandon, Abilities, About, Active, Consent, Done, Held, Ledger, Parcel, Preparation, Prepare, Prepared,
-    Reason, Request, TransferMessage, Void, Way,
+    Abandon, Abilities, About, Active, Agreed, Consent, Done, Held, Ledger, Parcel, Preparation, Prepare,
+    Prepared, Reason, Request, TransferMessage, Void, Way,
 };
 use model::{Connection, Service, StackIndex};
 use transfer::limits;
@@ -50,7 +50,7 @@ fn cluster() -> Bench {
 }
 
 fn able(bench: &mut Bench, stack: &str) {
-    let abilities = Abilities { ledger: Ledger(9), restores: true, injects: true };
+    let abilities = Abilities { ledger: Ledger(9), restores: true, injects: true, incarnation: 1 };
     say(bench, stack, TransferMessage::Abilities(abilities)).unwrap();
 }
 
@@ -114,15 +114,30 @@ fn begun(actions: &[Action]) -> About {
     about.unwrap_or_else(|| panic!("no Freeze: {actions:?}"))
 }
 
-/// Up to the target's Prepared, all agents doing what they should.
-fn prepared(bench: &mut Bench, target: &str) -> About {
+/// Until the target has the parts.
+fn offered(bench: &mut Bench, target: &str) -> About {
     say(bench, "rt1", prepare(target, None, 0)).unwrap();
-    let about = begun(&bench.actions());
+    let actions = bench.actions();
+    let about = begun(&actions);
+    assert!(words(&actions).contains(&format!("Offer:{target}")));
     let parcel = Parcel { socket: state().encode(), application: Vec::new() };
     for part in parcel.parts(about).unwrap() {
         say(bench, "rt1", TransferMessage::Part(part)).unwrap();
     }
-    assert_eq!(words(&bench.actions()), [format!("Offer:{target}"), format!("Part:{target}")]);
+    assert_eq!(words(&bench.actions()), [format!("Part:{target}")]);
+    about
+}
+
+/// Until the target's application has agreed.
+fn agreed(bench: &mut Bench, target: &str) -> About {
+    let about = offered(bench, target);
+    say(bench, target, TransferMessage::Agreed(Agreed { about })).unwrap();
+    about
+}
+
+/// Until the target is ready for packets.
+fn prepared(bench: &mut Bench, target: &str) -> About {
+    let about = offered(bench, target);
     let preparation = Preparation { incarnation: 6, number: 1 };
     say(bench, target, TransferMessage::Prepared(Prepared { about, preparation })).unwrap();
     about
@@ -155,7 +170,7 @@ fn index(bench: &Bench, stack: &str) -> StackIndex {
 #[test]
 fn a_connection_moves_to_an_application_with_a_control_socket() {
     let mut bench = cluster();
-    let about = prepared(&mut bench, "t1");
+    let about = agreed(&mut bench, "t1");
     assert_eq!(words(&bench.actions()), ["Commit:t1"]);
     assert_eq!(bench.stack.under_way(&here()).unwrap().step.word(), "committed");
     let to = index(&bench, "t1").0;
@@ -174,7 +189,8 @@ fn the_entry_is_frozen_where_it_is_before_the_source_is_told() {
     let mut bench = cluster();
     say(&mut bench, "rt1", prepare("t1", Some("images"), 10)).unwrap();
     let source = index(&bench, "rt1").0;
-    assert_eq!(words(&bench.actions()), [format!("freeze at {source}"), "Freeze:rt1".into()]);
+    let expected = [format!("freeze at {source}"), "Freeze:rt1".into(), "Offer:t1".into()];
+    assert_eq!(words(&bench.actions()), expected);
 }
 
 #[test]
@@ -224,7 +240,7 @@ fn who_is_no_target_is_refused_with_the_reason() {
 #[test]
 fn what_other_messages_say_of_a_connection_that_moves_does_not_count() {
     let mut bench = cluster();
-    let about = prepared(&mut bench, "t1");
+    let about = agreed(&mut bench, "t1");
     bench.actions();
     bench.message("rt1", termconn(&[here()])).unwrap();
     bench.message("t1", newconn(false, false, &[here()])).unwrap();
@@ -344,7 +360,7 @@ fn an_operators_order_goes_to_the_stack_that_has_the_connection() {
     bench.handle(order("t2")).unwrap();
     assert_eq!(words(&bench.actions()), ["Move:rt1"]);
     assert_eq!(why(&mut bench, "t2"), Reason::Busy, "that order is not over");
-    prepared(&mut bench, "t1");
+    agreed(&mut bench, "t1");
     assert_eq!(why(&mut bench, "t1"), Reason::Busy);
 }
 
@@ -364,7 +380,7 @@ fn patience_has_an_end() {
 #[test]
 fn an_address_that_is_given_up_thaws_its_connections() {
     let mut bench = cluster();
-    prepared(&mut bench, "t1");
+    agreed(&mut bench, "t1");
     bench.actions();
     let config = super::super::fixture::config("");
     bench.handle(Event::Configure(Box::new(config))).unwrap();

@@ -5,7 +5,7 @@ use model::control_socket::JobName;
 use model::control_socket::request::Role;
 use model::message::{Application, Applications, OrderId, Stays, Targets};
 use model::transfer::{
-    Abilities, Active, Consent, Done, Freeze, Held, Ledger, Parcel, Preparation, Prepare, Prepared, Request,
+    Abilities, Active, Agreed, Consent, Done, Freeze, Held, Ledger, Parcel, Prepare, Request,
     TransferMessage, Void, Way, Why,
 };
 
@@ -39,6 +39,7 @@ impl Agent {
             ledger: Ledger(9),
             restores: true,
             injects: false,
+            incarnation: 8,
         }));
         agent.register(&[(role, job)]);
         agent
@@ -123,12 +124,13 @@ async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, 
     let crt = node.get("/v1/crt?state=frozen").await;
     let transfer = &crt["connections"][0]["transfer"];
     assert_eq!((&transfer["way"], &transfer["step"]), (&json!("restore"), &json!("dumping")));
+    let TransferMessage::Offer(offer) = target.hears_of_transfer().await else { panic!() };
+    assert_eq!((offer.way, offer.ledger, offer.incarnation), (Way::Restore, Ledger(9), 8));
+    assert_eq!(offer.application_bytes, 5);
     let parcel = Parcel { socket: b"a socket".to_vec(), application: b"state".to_vec() };
     for part in parcel.parts(freeze.about).unwrap() {
         source.transfer(TransferMessage::Part(part));
     }
-    let TransferMessage::Offer(offer) = target.hears_of_transfer().await else { panic!() };
-    assert_eq!((offer.way, offer.ledger), (Way::Restore, Ledger(9)));
     let TransferMessage::Part(part) = target.hears_of_transfer().await else { panic!() };
     assert_eq!(part.bytes, b"a socketstate");
     freeze
@@ -136,10 +138,8 @@ async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, 
 
 async fn moves(node: &Node, source: &mut Agent, target: &mut Agent, from: &str, to: &str, number: u64) {
     let Freeze { about, .. } = offered(node, source, target, to, number).await;
-    let preparation = Preparation { incarnation: 8, number };
-    target.transfer(TransferMessage::Prepared(Prepared { about, preparation }));
-    let TransferMessage::Commit(commit) = target.hears_of_transfer().await else { panic!() };
-    assert_eq!(commit.preparation, preparation);
+    target.transfer(TransferMessage::Agreed(Agreed { about }));
+    let TransferMessage::Commit(_) = target.hears_of_transfer().await else { panic!() };
     target.transfer(TransferMessage::Active(Active { about, source: name(from), way: Way::Restore }));
     let TransferMessage::Released(_) = source.hears_of_transfer().await else { panic!() };
     let crt = node.get(&format!("/v1/crt?stack={to}&state=established")).await;

@@ -14,7 +14,7 @@ fn one_of_each() -> Vec<TransferMessage> {
     let (ledger, way) = (Ledger(9), Way::Inject);
     let preparation = Preparation { incarnation: 1, number: 2 };
     vec![
-        TransferMessage::Abilities(Abilities { ledger, restores: true, injects: false }),
+        TransferMessage::Abilities(Abilities { ledger, restores: true, injects: false, incarnation: 4 }),
         TransferMessage::Prepare(Prepare {
             connection,
             epoch,
@@ -36,13 +36,16 @@ fn one_of_each() -> Vec<TransferMessage> {
             consent: Consent::Asked,
             ledger,
             job: None,
+            application_bytes: 17,
+            incarnation: 4,
         }),
+        TransferMessage::Agreed(Agreed { about }),
         TransferMessage::Prepared(Prepared { about, preparation }),
-        TransferMessage::Commit(Commit { about, preparation }),
+        TransferMessage::Commit(Commit { about }),
         TransferMessage::Abort(Abort { about, why: why.clone() }),
         TransferMessage::Void(Void { about, ledger, why: why.clone() }),
         TransferMessage::Active(Active { about, source: stack, way }),
-        TransferMessage::Aborted(Aborted { about, why }),
+        TransferMessage::Aborted(Aborted { about, why, request: Some(request) }),
         TransferMessage::Released(Released { about }),
         TransferMessage::Lost(Lost { about }),
         TransferMessage::Done(Done { about, held: Held::Gone }),
