@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::dial::{self, Dial};
 use crate::event::{DownReason, Events, Internal};
 use crate::identity::Identity;
 use crate::outbox::{Lane, Outbox};
+use crate::socket::Socket;
 use crate::{session, tls};
 
 /// Events that may wait for the endpoint's owner.
@@ -165,7 +166,8 @@ impl Endpoint {
         settings.lost_after = settings.lost_after.max(settings.heartbeat * 3);
         let (client, server) = tls_configs(identity, &settings)?;
         let quinn = match listen {
-            Listen::At(address) => quinn::Endpoint::server(server, address)
+            Listen::At(address) => UdpSocket::bind(address)
+                .and_then(|socket| endpoint(socket, Some(server)))
                 .map_err(|cause| BindError::Socket { address, cause })?,
             Listen::DialOnly => dial_only()?,
         };
@@ -286,9 +288,22 @@ fn tls_configs(
 fn dial_only() -> Result<quinn::Endpoint, BindError> {
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    quinn::Endpoint::client(v6)
-        .or_else(|_| quinn::Endpoint::client(v4))
+    dual_stack(v6)
+        .or_else(|_| UdpSocket::bind(v4))
+        .and_then(|socket| endpoint(socket, None))
         .map_err(|cause| BindError::Socket { address: v4, cause })
+}
+
+fn dual_stack(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None)?;
+    socket.set_only_v6(false)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn endpoint(socket: UdpSocket, server: Option<quinn::ServerConfig>) -> io::Result<quinn::Endpoint> {
+    let (socket, runtime) = (Arc::new(Socket::new(socket)?), Arc::new(quinn::TokioRuntime));
+    quinn::Endpoint::new_with_abstract_socket(quinn::EndpointConfig::default(), server, socket, runtime)
 }
 
 /// Accepts connections, a bounded number of handshakes at a time. Under pressure a peer first has to prove its

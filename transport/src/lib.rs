@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`endpoint`] (what others use), [`event`], [`counters`], [`identity`] (who we are and whom
 //! we believe), `dial` (dial, and dial again), `session` (one peer, from the handshake to the last word),
-//! `refusal` (why there is none), `talk` (readers and writers), `outbox` (what waits to be sent), `frames`
+//! `refusal` (why there is none), `socket` (what wakes an endpoint), `talk` (readers and writers), `outbox` (what waits to be sent), `frames`
 //! (messages on a QUIC stream), `tls` (what rustls and quinn are told), [`pki`] (making the cluster's
 //! certificates).
 
@@ -20,6 +20,7 @@ mod outbox;
 pub mod pki;
 mod refusal;
 mod session;
+mod socket;
 mod talk;
 mod tls;
 
