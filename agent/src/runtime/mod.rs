@@ -17,7 +17,7 @@ use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents};
 use crate::config::Config;
 use crate::counters::EVENTS_LOST;
 use crate::machine::{Event, Machine, Timer};
-use crate::system::diag::Ends;
+use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::Interface;
 use crate::system::load::{Meter, Use};

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control_socket::{self, Applications};
 use crate::counters::EVENTS_LOST;
 use crate::machine::{Machine, Own};
-use crate::system::diag::Ends;
+use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::{self, Interface, InterfaceError};
 use crate::system::load::{Meter, Use};

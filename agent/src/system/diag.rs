@@ -1,4 +1,4 @@
-//! sock_diag(7): all sockets at once, and the end of each.
+//! sock_diag(7): all sockets at once, or what is told of one.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,26 +10,20 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{
-    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TCP_CLOSE, TCP_LISTEN,
-};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TCP_LISTEN};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{
     ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, Timer,
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
+use netlink_sys::{Socket, SocketAddr};
 
-use crate::machine::{Bound, Cookie, Event, Ifindex, Listener, Picture, Scope};
+use crate::machine::{Bound, Cookie, Ifindex, Listener, Picture, Scope};
 
 /// The kernel writes at most 32 kB of a dump at a time.
 const REPLY_BYTES: usize = 64 << 10;
 /// `INET_DIAG_MD5SIG` of linux/inet_diag.h: present if there are keys; told to root only.
 const MD5_KEYS: u16 = 18;
-/// `1 << (SKNLGRP_INET_TCP_DESTROY - 1)` and so on for UDP and IPv6 (linux/sock_diag.h).
-const DESTROY_GROUPS: u32 = 0b1111;
-/// Room for ends that were not read yet, in bytes.
-const DESTROY_BUFFER: usize = 4 << 20;
 
 /// All sockets of the scope; of connections those with one of these local addresses.
 ///
@@ -255,46 +249,6 @@ fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<S
         rest = rest.get(bytes.next_multiple_of(4)..).unwrap_or_default();
         Some(message.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)))
     })
-}
-
-/// Tells of the end of every TCP and UDP socket of this network namespace, also of those that were opened before the
-/// agent's programs were attached.
-pub struct Ends {
-    socket: TokioSocket,
-}
-
-impl Ends {
-    /// Subscribes.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn subscribe() -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_SOCK_DIAG)?;
-        socket.socket_mut().set_rx_buf_sz(DESTROY_BUFFER)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, DESTROY_GROUPS))?;
-        Ok(Self { socket })
-    }
-
-    /// Waits for the next ends. Cancel-safe.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub async fn next(&mut self) -> io::Result<Vec<Event>> {
-        match self.socket.recv_from_full().await {
-            Ok((datagram, _)) => Ok(messages(&datagram).filter_map(ended).collect()),
-            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(vec![Event::EventsLost]),
-            Err(e) => Err(e),
-        }
-    }
-}
-
-fn ended(message: io::Result<NetlinkMessage<SockDiagMessage>>) -> Option<Event> {
-    let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket)) = message.ok()?.payload else {
-        return None;
-    };
-    // Of sockets that never had a port nobody was told.
-    let id = &socket.header.socket_id;
-    (id.source_port != 0 || socket.header.state == TCP_CLOSE).then(|| Event::Ended(cookie(id)))
 }
 
 #[cfg(test)]
