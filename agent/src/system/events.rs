@@ -1,8 +1,7 @@
 //! What the socket programs tell, out of their ring buffer.
 
-use std::cell::RefCell;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libbpf_rs::RingBufferBuilder;
 use model::{Connection, Protocol};
@@ -24,7 +23,8 @@ const UDP_BOUND: u8 = 5;
 /// The reader of the ring buffer.
 pub struct Events {
     ring: AsyncFd<Ring>,
-    read: Rc<RefCell<Vec<Event>>>,
+    /// Filled and emptied by [`Events::take`] alone.
+    read: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Events {
@@ -33,11 +33,11 @@ impl Events {
     /// # Errors
     /// What the system says.
     pub fn open(maps: &Maps) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let read = Rc::new(RefCell::new(Vec::new()));
+        let read = Arc::new(Mutex::new(Vec::new()));
         let mut builder = RingBufferBuilder::new();
-        let into = Rc::clone(&read);
+        let into = Arc::clone(&read);
         builder.add(&maps.events, move |bytes| {
-            into.borrow_mut().extend(parse(bytes));
+            into.lock().unwrap_or_else(PoisonError::into_inner).extend(parse(bytes));
             0
         })?;
         Ok(Self { ring: kernel::register(builder.build()?)?, read })
@@ -47,9 +47,9 @@ impl Events {
     ///
     /// # Errors
     /// What the system says.
-    pub async fn next(&self) -> std::io::Result<Vec<Event>> {
+    pub async fn next(&mut self) -> std::io::Result<Vec<Event>> {
         loop {
-            let mut ready = self.ring.readable().await?;
+            let mut ready = self.ring.readable_mut().await?;
             ready.clear_ready();
             let events = self.take();
             if !events.is_empty() {
@@ -62,7 +62,7 @@ impl Events {
     pub fn take(&self) -> Vec<Event> {
         // It only fails if what is called for an event does.
         let _ = self.ring.get_ref().0.consume();
-        self.read.take()
+        std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -70,18 +70,18 @@ async fn run(config: Config) -> Result<(), Failure> {
     let answers = tokio::spawn(admin::serve(socket, agent.questions()));
     sd_notify::notify(&[NotifyState::Ready])?;
 
-    agent
-        .run(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("ending; addresses and programs stay in force");
-            if let Err(cause) = sd_notify::notify(&[NotifyState::Stopping]) {
-                tracing::warn!(%cause, "the service manager can't be told");
-            }
-        })
-        .await;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending; addresses and programs stay in force");
+        if let Err(cause) = sd_notify::notify(&[NotifyState::Stopping]) {
+            tracing::warn!(%cause, "the service manager can't be told");
+        }
+    };
+    // A task like those that it works with: before it goes on with what `block_on` waits for, tokio looks for events (epoll(7)).
+    tokio::spawn(agent.run(stop)).await?;
     answers.abort();
     // Whoever comes next replaces it anyway.
     let _ = std::fs::remove_file(path);
