@@ -4,7 +4,6 @@
 //! in CBOR (RFC 8949) with numbered fields. A reader skips a frame whose version or kind it does not know, and fields
 //! that it does not know, so that old and new stacks talk (row W2).
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use minicbor::decode::Error as CborError;
@@ -21,6 +20,8 @@ use crate::{Connection, Protocol, StackName};
 pub const VERSION: u8 = 1;
 /// The bytes before the body.
 pub const HEADER_BYTES: usize = 8;
+/// Memory for a frame to begin with: most fit.
+const USUAL_BYTES: usize = 256;
 /// The longest body that is read or written. A longer list is sent in parts.
 pub const MAX_BODY_BYTES: usize = 4 << 20;
 
@@ -122,37 +123,41 @@ pub fn decode_body(header: Header, body: &[u8]) -> Result<Received, CodecError> 
 /// # Errors
 /// [`CodecError::Length`] if the body would be longer than [`MAX_BODY_BYTES`].
 pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
-    fn body_of<T: Encode<()>>(
-        kind: u16,
-        body: &T,
-    ) -> (u16, Result<Vec<u8>, minicbor::encode::Error<Infallible>>) {
-        (kind, minicbor::to_vec(body))
-    }
-    let (kind, body) = match message {
-        Message::Hello(m) => body_of(1, m),
-        Message::VipaList(m) => body_of(2, m),
-        Message::Srvstat(m) => body_of(3, m),
-        Message::Newconn(m) => body_of(4, m),
-        Message::Termconn(m) => body_of(5, m),
-        Message::Load(m) => body_of(6, m),
-        Message::Heartbeat(m) => body_of(7, m),
-        Message::Applications(m) => body_of(8, m),
-        Message::Targets(m) => body_of(9, m),
-        Message::Move(m) => body_of(10, m),
-        Message::Stays(m) => body_of(11, m),
-        Message::Transfer(m) => m.encode(),
+    let mut frame = Vec::with_capacity(USUAL_BYTES);
+    frame.extend_from_slice(&[0; HEADER_BYTES]);
+    let kind = match message {
+        Message::Hello(m) => body_of(1, m, &mut frame),
+        Message::VipaList(m) => body_of(2, m, &mut frame),
+        Message::Srvstat(m) => body_of(3, m, &mut frame),
+        Message::Newconn(m) => body_of(4, m, &mut frame),
+        Message::Termconn(m) => body_of(5, m, &mut frame),
+        Message::Load(m) => body_of(6, m, &mut frame),
+        Message::Heartbeat(m) => body_of(7, m, &mut frame),
+        Message::Applications(m) => body_of(8, m, &mut frame),
+        Message::Targets(m) => body_of(9, m, &mut frame),
+        Message::Move(m) => body_of(10, m, &mut frame),
+        Message::Stays(m) => body_of(11, m, &mut frame),
+        Message::Transfer(m) => m.encode(&mut frame),
     };
-    let body = body.unwrap_or_default();
-    let rest = u32::try_from(body.len().saturating_add(4)).unwrap_or(u32::MAX);
-    if body.len() > MAX_BODY_BYTES {
+    let body_bytes = frame.len().saturating_sub(HEADER_BYTES);
+    let rest = u32::try_from(body_bytes.saturating_add(4)).unwrap_or(u32::MAX);
+    if body_bytes > MAX_BODY_BYTES {
         return Err(CodecError::Length(rest));
     }
-    let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
-    frame.extend_from_slice(&rest.to_be_bytes());
-    frame.extend_from_slice(&[VERSION, 0]);
-    frame.extend_from_slice(&kind.to_be_bytes());
-    frame.extend_from_slice(&body);
+    let ([l0, l1, l2, l3], [k0, k1]) = (rest.to_be_bytes(), kind.to_be_bytes());
+    if let Some(header) = frame.first_chunk_mut() {
+        *header = [l0, l1, l2, l3, VERSION, 0, k0, k1];
+    }
     Ok(frame)
+}
+
+/// Writes a body behind the header; its kind is given back. Memory takes everything, so that no body of ours fails; one that did
+/// would stay empty, which no reader takes.
+pub(crate) fn body_of<T: Encode<()>>(kind: u16, body: &T, frame: &mut Vec<u8>) -> u16 {
+    if minicbor::encode(body, &mut *frame).is_err() {
+        frame.truncate(HEADER_BYTES);
+    }
+    kind
 }
 
 /// An IP address on the wire: a byte string of 4 or 16 bytes.

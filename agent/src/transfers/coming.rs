@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use channel::Sealed;
 use model::control_socket::request::Consent;
 use model::control_socket::{JobName, OfferId, Refusal};
-use model::transfer::{Reason, TransferId, Why};
+use model::transfer::{Reason, TransferId, Way, Why};
 use model::{Connection, ConnectionState};
 use transfer::target::{Action, Event, Note};
 use transfer::{halt, limits};
@@ -22,6 +22,7 @@ const FROZEN: Duration = limits::PREPARE.saturating_add(Duration::from_secs(50))
 #[derive(Debug)]
 pub(super) struct Coming {
     connection: Connection,
+    way: Way,
     /// The application that it was offered to, and how.
     pub(super) to: Option<(ApplicationId, OfferId)>,
     restored: Option<Restored>,
@@ -34,8 +35,16 @@ pub(super) struct Coming {
 }
 
 impl Coming {
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, to: None, restored: None, is_passing: false, is_admitted: false, unread: None }
+    pub(super) fn new(connection: Connection, way: Way) -> Self {
+        Self {
+            connection,
+            way,
+            to: None,
+            restored: None,
+            is_passing: false,
+            is_admitted: false,
+            unread: None,
+        }
     }
 }
 
@@ -45,7 +54,7 @@ impl Transfers {
         match action {
             Action::Send { to, message } => self.send(to, message),
             Action::Ask { transfer, connection, job, application } => {
-                self.coming.insert(transfer, Coming::new(connection));
+                self.coming.insert(transfer, Coming::new(connection, Way::Restore));
                 if self.offer(transfer, job.as_deref(), Consent::Asked, &application).is_none() {
                     self.tell_target(Event::ApplicationGone(transfer), now);
                 }
@@ -69,7 +78,7 @@ impl Transfers {
                 self.notes.forgets(transfer);
                 if let Some(coming) = self.forget(transfer) {
                     self.touched.insert(coming.connection, true);
-                    self.no_longer_admitted(&coming.connection, kernel);
+                    self.no_longer_admitted(&coming, kernel);
                 }
             }
         }
@@ -111,7 +120,7 @@ impl Transfers {
         }
         self.touched.insert(connection, true);
         self.disconnect_orphan(&connection);
-        let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection));
+        let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection, Way::Restore));
         self.notes.prepares(note).map_err(|e| e.to_string())?;
         kernel.freezes.keep_away(&connection, Standing::Frozen, FROZEN).map_err(|e| e.to_string())?;
         match repair::restore(state) {
@@ -181,7 +190,8 @@ impl Transfers {
         let event = match self.admitted(note, socket, kernel) {
             Ok(unread) => {
                 self.disconnect_orphan(&connection);
-                let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection));
+                let coming =
+                    self.coming.entry(transfer).or_insert_with(|| Coming::new(connection, Way::Inject));
                 (coming.is_admitted, coming.unread) = (true, unread);
                 self.let_flow(&connection, kernel);
                 Event::Ready(transfer)
@@ -255,7 +265,7 @@ impl Transfers {
         self.notes.forgets(transfer);
         let Some(coming) = self.forget(transfer) else { return };
         self.touched.insert(coming.connection, false);
-        self.no_longer_admitted(&coming.connection, kernel);
+        self.no_longer_admitted(&coming, kernel);
         if coming.unread.is_some() {
             self.dumps.forget(transfer);
         }
@@ -271,7 +281,10 @@ impl Transfers {
         }
     }
 
-    fn no_longer_admitted(&self, connection: &Connection, kernel: Kernel<'_>) {
+    fn no_longer_admitted(&self, Coming { connection, way, .. }: &Coming, kernel: Kernel<'_>) {
+        if *way == Way::Restore {
+            return;
+        }
         if let Err(cause) = kernel.admissions.forget(connection) {
             tracing::error!(%connection, %cause, "its admission can't be taken out of the map");
         }

@@ -30,7 +30,7 @@ impl Transfers {
             tracing::info!(connection = %note.connection, ?standing, "was on its way here");
             if standing != Noted::Barred {
                 self.touched.insert(note.connection, true);
-                self.coming.insert(note.transfer, Coming::new(note.connection));
+                self.coming.insert(note.transfer, Coming::new(note.connection, note.way));
             }
             self.tell_target(target::Event::Inherited { note, standing }, now);
         }

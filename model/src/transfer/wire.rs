@@ -1,18 +1,16 @@
 //! The kinds of transfer messages in a frame.
 
-use std::convert::Infallible;
-
-use minicbor::encode::Error as EncodeError;
 use minicbor::{Decode, decode};
 
 use super::TransferMessage;
+use crate::codec::body_of;
 
 macro_rules! kinds {
     ($($number:literal $variant:ident,)+) => {
         impl TransferMessage {
-            /// The kind in the frame's header and the encoded body.
-            pub(crate) fn encode(&self) -> (u16, Result<Vec<u8>, EncodeError<Infallible>>) {
-                match self { $(Self::$variant(m) => ($number, minicbor::to_vec(m)),)+ }
+            /// Writes the body behind the frame's header, and says the kind.
+            pub(crate) fn encode(&self, frame: &mut Vec<u8>) -> u16 {
+                match self { $(Self::$variant(m) => body_of($number, m, frame),)+ }
             }
 
             /// The message with this kind; `None` if the kind is none of these.
