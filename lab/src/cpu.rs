@@ -1,14 +1,13 @@
 //! What processor time the lab's programs have had.
 
 use std::fs;
-use std::io;
 use std::time::{Duration, Instant};
 
 use crate::error::{LabError, Result, WithPath};
 use crate::lab::Lab;
 
 /// How the poll-mode workers' threads are named.
-const WORKER: &str = "rte-worker";
+pub const WORKER: &str = "rte-worker";
 
 /// What some programs of the lab had used at a moment.
 #[derive(Clone, Debug)]
@@ -56,11 +55,6 @@ impl Used {
         let of = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() / wall;
         Rest { others: of(self.others, before.others), worker: of(self.worker.ran, before.worker.ran) }
     }
-
-    /// With the time of threads that are not the lab's.
-    pub fn and(self, others: Duration) -> Self {
-        Self { others: self.others + others, ..self }
-    }
 }
 
 impl Lab {
@@ -104,21 +98,6 @@ fn of_threads(pid: u32, name: &str) -> Result<Duration> {
         if fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name)) {
             // A thread may end meanwhile.
             all += ran(&fs::read_to_string(task.join("schedstat")).unwrap_or_default());
-        }
-    }
-    Ok(all)
-}
-
-/// The processor time of all softirqs that did not run in another thread's place, of this and of other labs.
-///
-/// # Errors
-/// What the system says.
-pub fn of_softirqs() -> io::Result<Duration> {
-    let mut all = Duration::ZERO;
-    for process in fs::read_dir("/proc")?.flatten() {
-        let process = process.path();
-        if fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.starts_with("ksoftirqd/")) {
-            all += ran(&fs::read_to_string(process.join("schedstat")).unwrap_or_default());
         }
     }
     Ok(all)

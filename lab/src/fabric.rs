@@ -88,6 +88,11 @@ impl Fabric {
         self.host(name).sh(&format!("ip link set eth0 mtu {mtu}")).map(drop)
     }
 
+    /// Where the segment is: a bridge, with a port for each host that has the host's name.
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
     /// A host's namespace.
     ///
     /// # Panics

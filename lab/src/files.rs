@@ -19,7 +19,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
          [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
-         [forwarder]\nworkers = [{core}]\nidle = \"backoff\"\n\
+         [forwarder]\nworkers = [{core}]\nidle = \"{idle}\"\n\
          eal = [\"--no-huge\", \"-m\", \"256\", \"--no-pci\"]\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
          connections_v4 = 200000\nconnections_v6 = 50000\nhalf_open = 16384\n\n\
@@ -28,6 +28,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String
         certificates = certificates(name),
         socket = run.join(format!("{name}.sock")).display(),
         encapsulation = spec.encapsulation,
+        idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
         nic = if spec.nic == Nic::AfXdp { "net_af_xdp0" } else { "net_af_packet0" },
     );

@@ -98,6 +98,11 @@ impl Lab {
         self.fabric.host("client")
     }
 
+    /// Where the segment is, as [`Fabric::switch`].
+    pub fn switch(&self) -> &Namespace {
+        self.fabric.switch()
+    }
+
     /// A host's namespace: `client`, `rt1`, `t1`, …
     ///
     /// # Panics

@@ -122,6 +122,8 @@ pub struct Spec {
     pub second: Option<String>,
     /// There is a host [`PROXY`].
     pub proxy: bool,
+    /// The routing nodes' workers never sleep.
+    pub tireless: bool,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
 }
@@ -140,6 +142,7 @@ impl Default for Spec {
             routing_agent: false,
             second: None,
             proxy: false,
+            tireless: false,
             fabric_mtu: 1500,
         }
     }

@@ -66,38 +66,27 @@ async fn read_head(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> io::Result<Op
     }
 }
 
-/// How clients use connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connections {
-    /// One for each request.
-    Fresh,
-    /// One for all requests of a client.
-    Kept,
-}
-
 /// What is requested.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
     pub(super) to: SocketAddr,
-    pub(super) connections: Connections,
     /// The length of a body.
     pub(super) bytes: usize,
     /// Clients at the same time.
     pub(super) clients: usize,
 }
 
-/// Requests bodies of both jobs in turn as fast as the clients can, for so long. How many there were.
+/// Requests bodies of both jobs in turn, over a connection each, as fast as the clients can, for so long. How many there were.
 pub(super) fn run(load: Load, time: Duration) -> Result<u32, Failure> {
     inhabitant::run(async {
         let end = Instant::now() + time;
         let mut all = JoinSet::new();
         for n in 0..load.clients {
             all.spawn_local(async move {
-                let (mut requests, mut kept) = (0, None);
+                let mut requests = 0;
                 while Instant::now() < end {
                     let job = if (n + requests as usize).is_multiple_of(2) { "a" } else { "b" };
-                    let got = get(load, kept.take(), job);
-                    kept = timeout(PATIENCE, got).await.map_err(|_| bad("no answer"))??;
+                    timeout(PATIENCE, get(load, job)).await.map_err(|_| bad("no answer"))??;
                     requests += 1;
                 }
                 Ok::<u32, io::Error>(requests)
@@ -111,14 +100,10 @@ pub(super) fn run(load: Load, time: Duration) -> Result<u32, Failure> {
     })
 }
 
-/// Requests one body, over the connection that was kept or another one, and gives back what is to be kept.
-async fn get(load: Load, kept: Option<TcpStream>, job: &str) -> io::Result<Option<TcpStream>> {
-    let mut stream = match kept {
-        Some(stream) => stream,
-        None => TcpStream::connect(load.to).await?,
-    };
-    let close = if load.connections == Connections::Fresh { "Connection: close\r\n" } else { "" };
-    let request = format!("GET /{job}/{} HTTP/1.1\r\nHost: lab\r\n{close}\r\n", load.bytes);
+/// Requests one body.
+async fn get(load: Load, job: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(load.to).await?;
+    let request = format!("GET /{job}/{} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n", load.bytes);
     stream.write_all(request.as_bytes()).await?;
     let mut ahead = Vec::with_capacity(256 << 10);
     let head = read_head(&mut stream, &mut ahead).await?.ok_or_else(|| bad("no answer"))?;
@@ -133,5 +118,5 @@ async fn get(load: Load, kept: Option<TcpStream>, job: &str) -> io::Result<Optio
             more => got += more,
         }
     }
-    Ok((load.connections == Connections::Kept).then_some(stream))
+    Ok(())
 }

@@ -14,7 +14,6 @@ use agent::system::interfaces;
 use agent::system::netns_cookie;
 use agent::system::programs::{Programs, Settings};
 use lab::fabric::Fabric;
-use lab::namespace::output_of;
 use lab::process::Process;
 use lab::registry::Record;
 use lab::spec::{self, CLIENT, DVIPA, Spec};
@@ -24,6 +23,7 @@ use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 
+use super::apart;
 use super::samples::median;
 use super::segment::{ACK, MSS, PSH, RST, SYN, Segment};
 use super::{Failure, Size};
@@ -105,8 +105,8 @@ impl Bed {
         ))?;
         client.sh(&format!("ip route add {}/32 via {}", DVIPA.0, own.0))?;
         let (ours, its) = (0, std::thread::available_parallelism()?.get() - 1);
-        work_on(client, ours)?;
-        work_on(target, its)?;
+        apart::receive_on(ours, client, "eth0")?;
+        apart::receive_on(its, target, "eth0")?;
         let pins = record.directory().join("bpf");
         record.note("mount", &pins.display().to_string())?;
         let programs = target.enter(|| in_force(own, pins.join("pins")))?;
@@ -134,14 +134,6 @@ impl Bed {
         admitted.iter().try_for_each(|connection| admissions.forget(connection))?;
         Ok((f64::from(answered) / took, used.as_secs_f64() / took))
     }
-}
-
-/// Has a host's kernel handle what arrives on this core (RPS).
-fn work_on(host: &Namespace, core: usize) -> Result<(), Failure> {
-    let mut command = std::process::Command::new("ip");
-    let script = format!("printf %x {} >/sys/class/net/eth0/queues/rx-0/rps_cpus", 1u64 << core);
-    command.args(["netns", "exec", host.name(), "sh", "-c", &script]);
-    Ok(output_of(&mut command, &script).map(drop)?)
 }
 
 fn in_force(own: (Ipv4Addr, std::net::Ipv6Addr), pin: std::path::PathBuf) -> Result<Programs, Failure> {

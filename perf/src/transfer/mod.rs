@@ -1,6 +1,7 @@
 //! The rows of connections that move, and of content-routed requests: measured in a cluster of network namespaces, with the
 //! real programs.
 
+mod apart;
 mod http;
 mod inhabitant;
 mod inject;

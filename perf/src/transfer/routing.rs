@@ -1,31 +1,32 @@
 //! What a content-routed request costs the routing node, beside HAProxy and nginx in its place.
 //!
-//! One connection a request, routed by its path to one of two targets. Everything runs on this machine, and a veth pair has
-//! its receiver's kernel work on the sender's account; so no single process can be asked. Instead the processor time of
-//! *all* that takes part is added up, clients, targets and softirqs included, and the same without anybody in between is
-//! subtracted: what is left is what the routing node adds. Counted for baton: `batond` with its workers' busy cycles, the
-//! agent beside it, the router, and all kernel work that they cause; not counted: the targets' agents, idle polls, and what
-//! the programs use at rest. Each
-//! round measures all four in turn.
+//! One connection a request, routed by its path to one of two targets. The routing node's programs (`batond`, the agent
+//! beside it, the router) and the proxies share a core with the kernel work of their hosts and nothing else: what arrives
+//! there is received on that core, and what is sent from there is taken up by the wire on another, which clients, targets,
+//! their agents and the wire itself share (RPS).
+//!
+//! The worker of `batond` has what nobody else wants of the first core, and polls without a pause. So the time that a
+//! request takes there, in whatever program, softirq or interrupt, is the time in which the worker could not poll in vain:
+//! the turns that it made fewer than in the same time without anybody in between.
 //!
 //! Hosts segment and coalesce in software (GSO, GRO), as they do beside a NIC that can't; the wire has packets of 1500 bytes.
-//! What the wire itself costs, a bridge, is on the account of whoever has packets cross it twice.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use app::Registration;
 use app::asynchronous::TargetApplication;
 use lab::Lab;
-use lab::cpu::{self, Rest, Used};
+use lab::cpu;
 use lab::spec::{self, DVIPA, Spec};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
 
-use super::http::{self, Connections, Load};
+use super::apart::{Cores, give_way, receive_on, run_on, stay_on};
+use super::http::{self, Load};
 use super::inhabitant::Inhabitant;
 use super::samples::median;
 use super::{Failure, Size, proxies};
@@ -39,40 +40,23 @@ const DIRECT: u16 = 8080;
 /// Sizes of bodies, bytes; how many clients at once.
 const SIZES: [(&str, usize, usize); 3] = [("1k", 1_000, 32), ("100k", 100_000, 16), ("10m", 10_000_000, 4)];
 const ROUNDS: usize = 5;
-/// How long programs are looked at when nobody wants anything of them: as long as they are measured, because to ask for
-/// counters costs `batond` something each time.
-const REST: Duration = Duration::from_secs(1);
 
 /// Who is between the client and the targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Between {
-    /// One connection a request.
-    Nobody,
-    /// One connection for all requests.
-    NobodyAndKept,
     Baton,
     Haproxy,
     Nginx,
 }
 
 impl Between {
-    const ALL: [Self; 5] = [Self::Nobody, Self::NobodyAndKept, Self::Baton, Self::Haproxy, Self::Nginx];
+    const ALL: [Self; 3] = [Self::Baton, Self::Haproxy, Self::Nginx];
 
     fn address(self) -> SocketAddr {
         match self {
-            Self::Nobody | Self::NobodyAndKept => (spec::host(spec::target(1)).0, DIRECT).into(),
             Self::Baton => (DVIPA.0, ROUTED).into(),
             Self::Haproxy => (spec::PROXY_ADDRESS.0, proxies::HAPROXY).into(),
             Self::Nginx => (spec::PROXY_ADDRESS.0, proxies::NGINX).into(),
-        }
-    }
-
-    fn programs(self) -> &'static [&'static str] {
-        match self {
-            Self::Nobody | Self::NobodyAndKept => &[],
-            Self::Baton => &["batond", "agent-rt1", "router"],
-            Self::Haproxy => &["haproxy"],
-            Self::Nginx => &["nginx"],
         }
     }
 }
@@ -87,7 +71,13 @@ pub(super) fn rows() -> Vec<String> {
     SIZES.iter().flat_map(|(size, ..)| rows_of(size)).collect()
 }
 
+/// On a thread of its own, which stays on one core with all that it starts.
 pub(super) fn measure(rows: &mut Rows, size: Size) -> Result<(), Failure> {
+    let measured = std::thread::scope(|scope| scope.spawn(|| measure_apart(rows, size)).join());
+    measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn measure_apart(rows: &mut Rows, size: Size) -> Result<(), Failure> {
     let bed = Bed::start()?;
     let rounds = if size == Size::Tiny { 1 } else { ROUNDS };
     for (word, bytes, clients) in SIZES {
@@ -95,19 +85,16 @@ pub(super) fn measure(rows: &mut Rows, size: Size) -> Result<(), Failure> {
         if !rows.wants(&names.each_ref().map(String::as_str)) {
             continue;
         }
-        let mut costs: [Vec<f64>; 5] = Default::default();
+        let mut costs: [Vec<f64>; 3] = Default::default();
         for _ in 0..rounds {
+            let at = |address| Load { to: address, bytes, clients };
+            let rest = bed.run(at((spec::host(spec::target(1)).0, DIRECT).into()), size.seconds(1))?;
             for (between, costs) in Between::ALL.into_iter().zip(&mut costs) {
-                costs.push(bed.cost_of(between, bytes, clients, size.seconds(1))?);
+                costs.push(bed.run(at(between.address()), size.seconds(1))?.cost(&rest));
             }
         }
-        let [nobody, kept, baton, haproxy, nginx] = costs.map(|costs| median(costs) * 1e6);
-        let baton = baton - nobody;
-        // The target's half of what a connection costs its two ends is not spent where connections to targets are kept.
-        let [haproxy, nginx] = [haproxy, nginx].map(|cost| cost - (nobody + kept) / 2.0);
-        let note = format!(
-            "µs a request: baton {baton:.0}, haproxy {haproxy:.0}, nginx {nginx:.0}; without {nobody:.0}, {kept:.0} if connections are kept"
-        );
+        let [baton, haproxy, nginx] = costs.map(|costs| median(costs) * 1e6);
+        let note = format!("µs a request: baton {baton:.0}, haproxy {haproxy:.0}, nginx {nginx:.0}");
         for (name, proxy) in names.iter().zip([haproxy, nginx]) {
             rows.add(name, "x", baton / proxy, note.as_str());
         }
@@ -120,16 +107,32 @@ struct Bed {
     // Dropped before the lab.
     _targets: Vec<Inhabitant>,
     lab: Lab,
-    /// What each one's programs use at rest.
-    rest: [Rest; 5],
+}
+
+/// What came of some time with a load.
+struct Run {
+    time: Duration,
+    requests: u32,
+    /// Turns of the worker, nearly all in vain.
+    turns: f64,
+}
+
+impl Run {
+    /// Processor seconds of the measured core that a request costs beyond what is used at `rest`.
+    fn cost(&self, rest: &Self) -> f64 {
+        let in_vain = rest.time.as_secs_f64() * self.turns / rest.turns;
+        (self.time.as_secs_f64() - in_vain) / f64::from(self.requests.max(1))
+    }
 }
 
 impl Bed {
     fn start() -> Result<Self, Failure> {
+        let cores = Cores::find()?;
         let port = format!("ports = [{ROUTED}]\ndestip = \"all\"\ncontent_routed = true");
-        let spec = Spec { targets: 2, proxy: true, ..Spec::content_routed() };
+        let spec = Spec { targets: 2, proxy: true, tireless: true, ..Spec::content_routed() };
         let lab = Lab::start(spec.vipadynamic(spec::ipv4_only(&[port.as_str()])))?;
         segment_as_hosts_do(&lab)?;
+        stay_on(cores.others)?;
         let mut targets = Vec::new();
         for (stack, job) in [("t1", "a"), ("t2", "b")] {
             let (ready, registered) = mpsc::channel();
@@ -141,45 +144,43 @@ impl Bed {
         lab.start_application("rt1", "router", &["http", "router", &port, &dvipa, "--", "b=path:/b/", "a"])?;
         lab.wait_for_targets(ROUTED, &["rt1"])?;
         proxies::start(&lab, spec::PROXY, [1, 2].map(|n| (spec::host(spec::target(n)).0, DIRECT).into()))?;
-        let mut bed = Self { _targets: targets, lab, rest: Default::default() };
+        set_apart(&lab, cores)?;
+        let bed = Self { _targets: targets, lab };
         for between in Between::ALL {
             // Whatever is opened once is opened.
-            bed.cost_of(between, 1000, 4, Duration::from_millis(200))?;
-            let rest = bed.at_rest(between)?;
-            bed.rest.iter_mut().skip(between as usize).take(1).for_each(|of| *of = rest);
+            bed.run(Load { to: between.address(), bytes: 1000, clients: 4 }, Duration::from_millis(200))?;
         }
         Ok(bed)
     }
 
-    /// Processor seconds that a request costs all that take part, less what they use at rest.
-    fn cost_of(
-        &self,
-        between: Between,
-        bytes: usize,
-        clients: usize,
-        time: Duration,
-    ) -> Result<f64, Failure> {
-        let connections =
-            if between == Between::NobodyAndKept { Connections::Kept } else { Connections::Fresh };
-        let load = Load { to: between.address(), connections, bytes, clients };
-        let before = self.used(between)?;
+    fn run(&self, load: Load, time: Duration) -> Result<Run, Failure> {
+        let turns = || Ok::<_, Failure>(*self.lab.counters()?.get("worker_turns").ok_or("no worker_turns")?);
+        let before = turns()?;
+        let begun = Instant::now();
         let requests = self.lab.client().enter(|| http::run(load, time))?;
-        let after = self.used(between)?;
-        let rest = self.rest.get(between as usize).copied().unwrap_or_default();
-        Ok(after.since(&before, rest).as_secs_f64() / f64::from(requests.max(1)))
+        let after = turns()?;
+        Ok(Run { time: begun.elapsed(), requests, turns: (after - before) as f64 })
     }
+}
 
-    fn at_rest(&self, between: Between) -> Result<Rest, Failure> {
-        let before = self.lab.used(between.programs())?;
-        std::thread::sleep(REST);
-        Ok(self.lab.used(between.programs())?.at_rest_since(&before))
+/// Gives the routing node's and the proxies' programs a core, and whatever else takes part another one.
+fn set_apart(lab: &Lab, cores: Cores) -> Result<(), Failure> {
+    for program in ["batond", "agent-rt1", "router", "haproxy", "nginx"] {
+        run_on(cores.measured, id_of(lab, program)?)?;
     }
+    for program in ["agent-t1", "agent-t2"] {
+        run_on(cores.others, id_of(lab, program)?)?;
+    }
+    give_way(id_of(lab, "batond")?, cpu::WORKER)?;
+    for host in ["rt1", spec::PROXY] {
+        receive_on(cores.measured, lab.host(host), "eth0")?;
+        receive_on(cores.others, lab.switch(), host)?;
+    }
+    Ok(())
+}
 
-    /// Clients and targets are this process.
-    fn used(&self, between: Between) -> Result<Used, Failure> {
-        let used = self.lab.used(between.programs())?;
-        Ok(used.and(cpu::of_process(std::process::id())?).and(cpu::of_softirqs()?))
-    }
+fn id_of(lab: &Lab, program: &str) -> Result<u32, Failure> {
+    Ok(lab.id_of(program).ok_or_else(|| format!("no {program}"))?)
 }
 
 /// As Linux does by itself with a NIC that can neither: the stack sends and takes long segments, and the wire has packets of
