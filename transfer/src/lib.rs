@@ -17,24 +17,23 @@
 //!   │ Done ────────────►│ Settled ─────────────────►│ forgets its note
 //! ```
 //!
-//! While the source dumps, the application thinks; one that is to read its counterpart's state is asked when the parts are there,
-//! and Commit follows when it has agreed. So nothing is permitted while an application thinks, however long.
+//! While the source dumps, the application thinks; one that is to read its counterpart's state is asked when the parts are
+//! there, and Commit follows when it has agreed. So nothing is permitted while an application thinks, however long.
 //!
-//! With [injection](model::transfer::Way::Inject) the target answers the parts with Prepared, and the permission are packets: the
-//! routing stack points the CRT entry at the target with the handoff option on, which names this preparation, and the target
-//! decides when its kernel makes the connection from such a packet. What
-//! the client had sent before, the target's agent gives to its kernel afterwards: that is noted before the connection can be
-//! made, and no part of the decision.
+//! With [injection](model::transfer::Way::Inject) the target answers the parts with Prepared, and packets are the
+//! permission: the routing stack points the CRT entry at the target with the handoff option on, which names this preparation,
+//! and the target decides when its kernel makes the connection from such a packet. What the client had sent before, the
+//! target's agent gives to its kernel afterwards: that is noted before the connection can be made, and no part of the decision.
 //!
 //! # When the source may thaw
 //! A frozen source never thaws because time has passed. It thaws
 //!
 //! 1. alone, if nothing of the connection has left its host: then nobody else can have it;
 //! 2. on Aborted, which a routing stack says only if it gave this transfer itself and has not sent Commit (nor the handoff
-//!    option) and never will, or if the target said Void out of the very ledger that was named in
-//!    Freeze. A target says Void only of a transfer that its ledger does not hold, and afterwards takes no Offer of it: the run
-//!    that says so remembers, and later ones were not meant. Of an injection the routing stack permits only the
-//!    first preparation that it was told.
+//!    option) and never will, or if the target said Void out of the very ledger that was named in Freeze. A target says
+//!    Void only of a transfer that its ledger does not hold, and afterwards takes no Offer of it: the run that says so
+//!    remembers, and later ones were not meant. Of an injection the routing stack permits only the first preparation that it
+//!    was told.
 //!
 //! A routing stack that did not give the transfer itself (restarted, or a backup that took over) always asks the target:
 //! *ACTIVE wins over FROZEN*. What of a target that does not answer any more? If its host lives, its agent comes back and

@@ -221,7 +221,7 @@ impl Routing {
             consent,
             job,
             application_bytes,
-            agreed: false,
+            agreed: consent == Consent::Presumed,
             handed_over,
             phase,
         });

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use model::transfer::{
-    Abandon, Abort, Aborted, About, Agreed, Commit, Consent, Done, Held, Lost, Parcel, Part, Prepared,
-    Reason, Released, Settled, TransferId, TransferMessage, Void, Way, Why,
+    Abandon, Abort, Aborted, About, Agreed, Commit, Done, Held, Lost, Parcel, Part, Prepared, Reason,
+    Released, Settled, TransferId, TransferMessage, Void, Way, Why,
 };
 use model::{Connection, StackName};
 
@@ -35,7 +35,7 @@ impl Routing {
     fn collected(&mut self, transfer: TransferId, parcel: Parcel, now: Instant) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
         let (target, about) = (entry.target.clone(), entry.about);
-        let agreed = entry.way == Way::Restore && (entry.agreed || entry.consent == Consent::Presumed);
+        let agreed = entry.way == Way::Restore && entry.agreed;
         let parts = parts(&parcel, about);
         entry.phase = Phase::Offering(parcel);
         parts.into_iter().for_each(|part| self.send(&target, part));
