@@ -34,11 +34,9 @@ impl Routing {
     /// What the source has sent goes to the target, with the permission if its application agrees already.
     fn collected(&mut self, transfer: TransferId, parcel: Parcel, now: Instant) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
-        let (target, about) = (entry.target.clone(), entry.about);
         let agreed = entry.way == Way::Restore && entry.agreed;
-        let parts = parts(&parcel, about);
         entry.phase = Phase::Offering(parcel);
-        parts.into_iter().for_each(|part| self.send(&target, part));
+        self.send_parts(transfer);
         self.timers.set(transfer, Timer::Repeat, now + limits::REPEAT);
         self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
         if agreed {
@@ -49,7 +47,7 @@ impl Routing {
     pub(super) fn agreed(&mut self, from: &StackName, agreed: Agreed, now: Instant) -> Result<(), Reason> {
         let about = agreed.about;
         let Some(entry) = self.entries.get_mut(&about.transfer) else {
-            self.abort_at(from, about, Reason::Unknown.into());
+            self.too_late(from, about);
             return Ok(());
         };
         if entry.target != *from || entry.way != Way::Restore {
@@ -58,14 +56,30 @@ impl Routing {
         match &entry.phase {
             Phase::Awaiting(_) => entry.agreed = true,
             Phase::Offering(_) | Phase::Committing(..) => self.commit(about.transfer, now),
-            Phase::Asking(why) | Phase::Returning(why) => {
-                let why = why.clone();
-                self.abort_at(from, about, why);
-            }
-            Phase::Losing => self.abort_at(from, about, Reason::OtherLedger.into()),
+            Phase::Asking(_) | Phase::Returning(_) | Phase::Losing => self.too_late(from, about),
             Phase::Releasing => return Err(Reason::Unknown),
         }
         Ok(())
+    }
+
+    /// A target is ready for what is no longer permitted.
+    fn too_late(&mut self, target: &StackName, about: About) {
+        let why = match self.entries.get(&about.transfer).map(|entry| &entry.phase) {
+            Some(Phase::Asking(why) | Phase::Returning(why)) => why.clone(),
+            Some(Phase::Losing) => Reason::OtherLedger.into(),
+            Some(Phase::Awaiting(_) | Phase::Offering(_) | Phase::Committing(..) | Phase::Releasing)
+            | None => Reason::Unknown.into(),
+        };
+        self.abort_at(target, about, why);
+    }
+
+    /// What moves goes to the target.
+    fn send_parts(&mut self, transfer: TransferId) {
+        let Some(Entry { about, target, phase, .. }) = self.entries.get(&transfer) else { return };
+        let (Phase::Offering(parcel) | Phase::Committing(_, parcel)) = phase else { return };
+        // Its size was checked when it came in.
+        let (target, parts) = (target.clone(), parcel.parts(*about).unwrap_or_default());
+        parts.into_iter().for_each(|part| self.send(&target, TransferMessage::Part(part)));
     }
 
     /// The target may activate. From here on only the target knows the outcome.
@@ -98,7 +112,7 @@ impl Routing {
     ) -> Result<(), Reason> {
         let Prepared { about, preparation } = prepared;
         let Some(entry) = self.entries.get_mut(&about.transfer) else {
-            self.abort_at(from, about, Reason::Unknown.into());
+            self.too_late(from, about);
             return Ok(());
         };
         if entry.target != *from {
@@ -111,11 +125,7 @@ impl Routing {
             }
             // Only one preparation of a transfer is ever permitted, so that Void means what it says.
             Phase::Committing(..) => self.abort_at(from, about, Reason::TargetLost.into()),
-            Phase::Asking(why) | Phase::Returning(why) => {
-                let why = why.clone();
-                self.abort_at(from, about, why);
-            }
-            Phase::Losing => self.abort_at(from, about, Reason::OtherLedger.into()),
+            Phase::Asking(_) | Phase::Returning(_) | Phase::Losing => self.too_late(from, about),
             Phase::Awaiting(_) | Phase::Offering(_) | Phase::Releasing => return Err(Reason::Unknown),
         }
         Ok(())
@@ -281,14 +291,14 @@ impl Routing {
         match &entry.phase {
             // Its source asks again.
             Phase::Awaiting(_) => return,
-            Phase::Offering(parcel) | Phase::Committing(Permission::Commit, parcel) => {
-                let parts = parts(parcel, about);
-                let is_permitted = matches!(entry.phase, Phase::Committing(..));
+            Phase::Offering(_) => {
                 self.offer(transfer);
-                parts.into_iter().for_each(|part| self.send(&target, part));
-                if is_permitted {
-                    self.send(&target, TransferMessage::Commit(Commit { about }));
-                }
+                self.send_parts(transfer);
+            }
+            Phase::Committing(Permission::Commit, _) => {
+                self.offer(transfer);
+                self.send_parts(transfer);
+                self.commit(transfer, now);
             }
             Phase::Committing(Permission::Packets(preparation), parcel) => {
                 let (connection, preparation, parcel) = (about.connection.0, *preparation, parcel.clone());
@@ -325,9 +335,4 @@ fn bytes(entry: &Entry) -> usize {
         }
         Phase::Asking(_) | Phase::Releasing | Phase::Returning(_) | Phase::Losing => 0,
     }
-}
-
-/// What moves, as messages. Its size was checked when it came in.
-fn parts(parcel: &Parcel, about: About) -> Vec<TransferMessage> {
-    parcel.parts(about).unwrap_or_default().into_iter().map(TransferMessage::Part).collect()
 }
