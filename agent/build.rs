@@ -7,12 +7,13 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 4] = ["decapsulate", "egress", "handoff", "sockets"];
+const PROGRAMS: [&str; 5] = ["conversations", "decapsulate", "egress", "handoff", "sockets"];
 /// What they include.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "address.h",
     "admissions.h",
     "connection.h",
+    "conversations.h",
     "counters.h",
     "dvipas.h",
     "freezes.h",

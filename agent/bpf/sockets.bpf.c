@@ -3,11 +3,13 @@
  * Tells of listens and connections as they happen (cgroup: sock_ops and post_bind).
  *
  * Attached to the root of cgroup v2, the programs see the sockets of all network namespaces; only those of the agent's own
- * are told of. Listens of all addresses are told, connections only if their local address is a DVIPA of this host. If the
+ * are told of. Listens of all addresses are told, connections only if their local address is a DVIPA of this host; for those
+ * a note of what is said on them begins. If the
  * ring buffer is full, the event is counted as lost, and the agent looks at all sockets again (sock_diag).
  */
 #include "address.h"
 #include "admissions.h"
+#include "conversations.h"
 #include "counters.h"
 #include "dvipas.h"
 #include "freezes.h"
@@ -122,6 +124,22 @@ static __always_inline void note_admitted(const struct connection *connection)
 		*made = MADE;
 }
 
+/* A client has connected to a DVIPA: what it and its server say is noted from now on (conversations.bpf.c). */
+static __always_inline void begin_conversation(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *socket = ops->sk;
+	struct conversation *of;
+
+	if (!socket)
+		return;
+	of = bpf_sk_storage_get(&conversations, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!of)
+		return;
+	of->sent_end = ops->snd_nxt;
+	of->received_end = of->answered_end = ops->rcv_nxt;
+	of->flags = SENT_KNOWN | RECEIVED_KNOWN;
+}
+
 static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind kind)
 {
 	struct event event = { .local = local_address(ops), .kind = kind };
@@ -142,6 +160,8 @@ static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind 
 	};
 	if (kind == ESTABLISHED)
 		note_admitted(&connection);
+	if (ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		begin_conversation(ops);
 	/* What befalls a connection that moves is the agent's own doing: it looks for itself, and need not be woken. */
 	tell(&event, bpf_map_lookup_elem(&freezes, &connection) ? BPF_RB_NO_WAKEUP : 0);
 }

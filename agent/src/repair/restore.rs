@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use libc::IPPROTO_TCP;
@@ -65,6 +65,12 @@ pub struct Restored {
     socket: OwnedFd,
     state: ConnectionState,
     not_taken: Vec<SocketOption>,
+}
+
+impl AsFd for Restored {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 /// Makes a socket with this state in this process's network namespace. It is in repair mode, and the connection's packets

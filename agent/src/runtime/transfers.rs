@@ -100,5 +100,10 @@ impl Agent {
 /// What of the kernel the transfers need.
 pub(super) fn kernel<'a>(programs: &'a Programs, dvipas: &'a HashSet<IpAddr>) -> Kernel<'a> {
     let maps = &programs.maps;
-    Kernel { freezes: &maps.freezes, admissions: &maps.admissions, dvipas }
+    Kernel {
+        freezes: &maps.freezes,
+        admissions: &maps.admissions,
+        conversations: &maps.conversations,
+        dvipas,
+    }
 }

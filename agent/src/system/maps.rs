@@ -7,6 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use model::Dvipa;
 
 use super::admissions::Admissions;
+use super::conversations::Conversations;
 use super::freezes::Freezes;
 use crate::counters::COUNTERS;
 use crate::machine::{Inherited, Origin};
@@ -22,6 +23,8 @@ pub struct Maps {
     pub freezes: Freezes,
     /// Connections that may be put into listeners.
     pub admissions: Admissions,
+    /// What is said on connections.
+    pub conversations: Conversations,
 }
 
 /// `struct address` of bpf/address.h.

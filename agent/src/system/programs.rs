@@ -19,12 +19,15 @@ use model::{ClusterAddress, Dvipa};
 
 use super::abilities::{Abilities, Inability};
 use super::admissions::Admissions;
+use super::conversations::Conversations;
 use super::freezes::Freezes;
 use super::injection::Injection;
 use super::interfaces::Interface;
 use super::kernel;
 use super::maps::Maps;
-use super::skeletons::{DecapsulateSkelBuilder, EgressSkelBuilder, SocketsSkelBuilder};
+use super::skeletons::{
+    ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder, SocketsSkelBuilder,
+};
 use crate::machine::Inherited;
 
 /// The place of the filters among others of an interface: before most.
@@ -159,6 +162,7 @@ impl Programs {
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.events, "events")?;
         pin(&mut open.maps.admitted, "admitted")?;
+        pin(&mut open.maps.conversations, "conversations")?;
         pin(&mut open.maps.freezes, "freezes")?;
         let skeleton = open.load().map_err(bpf("load sockets"))?;
         let events = handle(&skeleton.maps.events)?;
@@ -172,7 +176,17 @@ impl Programs {
         {
             link(program, &cgroup, &settings.pin)?;
         }
-        let maps = Maps { forwarders, dvipas, counters, events, freezes, admissions };
+
+        let mut storage = MaybeUninit::<OpenObject>::uninit();
+        let mut open =
+            ConversationsSkelBuilder::default().open(&mut storage).map_err(bpf("open conversations"))?;
+        pin(&mut open.maps.conversations, "conversations")?;
+        let skeleton = open.load().map_err(bpf("load conversations"))?;
+        let conversations = Conversations::new(handle(&skeleton.maps.conversations)?);
+        for program in [&skeleton.progs.baton_server_says, &skeleton.progs.baton_client_says] {
+            link(program, &cgroup, &settings.pin)?;
+        }
+        let maps = Maps { forwarders, dvipas, counters, events, freezes, admissions, conversations };
         let injection = Injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
             tracing::info!(%cause, "connections can't be put into listeners of this host");
@@ -246,6 +260,7 @@ fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
         events: map("events")?,
         freezes: Freezes::new(map("freezes")?),
         admissions: Admissions::new(map("admitted")?),
+        conversations: Conversations::new(map("conversations")?),
     })
 }
 

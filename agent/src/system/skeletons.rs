@@ -1,6 +1,10 @@
 //! The loaders that build.rs has written, one a file of `bpf/`.
 
 #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod conversations {
+    include!(concat!(env!("OUT_DIR"), "/conversations.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod decapsulate {
     include!(concat!(env!("OUT_DIR"), "/decapsulate.skel.rs"));
 }
@@ -17,6 +21,7 @@ mod sockets {
     include!(concat!(env!("OUT_DIR"), "/sockets.skel.rs"));
 }
 
+pub(super) use conversations::ConversationsSkelBuilder;
 pub(super) use decapsulate::DecapsulateSkelBuilder;
 pub(super) use egress::EgressSkelBuilder;
 pub(super) use handoff::HandoffSkelBuilder;

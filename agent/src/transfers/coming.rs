@@ -1,5 +1,6 @@
 //! Connections that come to this host: what the target's machine wants done.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use channel::Sealed;
@@ -125,6 +126,9 @@ impl Transfers {
         kernel.freezes.keep_away(&connection, Standing::Frozen, FROZEN).map_err(|e| e.to_string())?;
         match repair::restore(state) {
             Ok(restored) => {
+                if let Err(cause) = kernel.conversations.begin(restored.as_fd()) {
+                    tracing::debug!(%connection, %cause, "what is said on it is not noted");
+                }
                 coming.restored = Some(restored);
                 Ok(())
             }

@@ -22,7 +22,8 @@
 //! their descriptors.
 //!
 //! In reading order: [`notes`] and [`dumps`] (what a restart remembers), `directory` (applications), `requests` (what they
-//! ask), `leaving` and `coming` (what is done to sockets), `settling` (does an unmodified server owe an answer?), `giving`
+//! ask), `leaving` and `coming` (what is done to sockets), `settling` (does an unmodified server owe an
+//! answer?), `giving`
 //! (unread bytes), `inherited` (after a restart), `refusal` (why not).
 
 mod coming;
@@ -50,6 +51,7 @@ use transfer::{Owner, Source, Target, source, target};
 use crate::control_socket::{self, ApplicationId, Applications, Command, Registration};
 use crate::runtime::status::TransfersStatus;
 use crate::system::admissions::Admissions;
+use crate::system::conversations::Conversations;
 use crate::system::freezes::Freezes;
 use coming::Coming;
 use directory::Directory;
@@ -69,6 +71,8 @@ pub struct Kernel<'a> {
     pub freezes: &'a Freezes,
     /// Who may be put into a listener.
     pub admissions: &'a Admissions,
+    /// What is said on connections.
+    pub conversations: &'a Conversations,
     /// The DVIPAs of this host.
     pub dvipas: &'a HashSet<IpAddr>,
 }
@@ -190,7 +194,7 @@ impl Transfers {
     pub fn hear(&mut self, news: News, kernel: Kernel<'_>, now: Instant) {
         match news {
             News::Application(application, event) => self.application(application, event, kernel, now),
-            News::Found(found) => self.found(*found, now),
+            News::Found(found) => self.found(*found, kernel, now),
         }
     }
 

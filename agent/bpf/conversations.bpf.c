@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Notes what client and server of a connection say (cgroup: skb ingress and egress), of those that have a note: baton_sockets
+ * begins one when a connection to a DVIPA is established. No packet is changed or dropped.
+ *
+ * An answer begins with the first byte that the server sends after new bytes of its client. What of it is noted, the agent
+ * reads with an HTTP library: here only its first bytes are looked at.
+ */
+#include "conversations.h"
+
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <bpf/bpf_endian.h>
+
+#define PASS 1
+#define TLS_RECORDS_FIRST 20 /* change_cipher_spec (RFC 8446 5.1) */
+#define TLS_RECORDS_LAST 24
+#define TLS_MAJOR 3
+
+/* The bytes of one packet. */
+struct said {
+	__u32 begin; /* sequence number */
+	__u32 bytes;
+	__u32 at; /* offset in the packet */
+};
+
+/* Returns 1 if the packet carries bytes of a TCP connection. */
+static __always_inline int read_said(struct __sk_buff *skb, struct said *said)
+{
+	__u8 version;
+	__u32 tcp_at;
+	struct tcphdr tcp;
+
+	if (bpf_skb_load_bytes(skb, 0, &version, 1))
+		return 0;
+	if (version >> 4 == 4) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.protocol != IPPROTO_TCP || ip.ihl < 5)
+			return 0;
+		tcp_at = ip.ihl * 4;
+	} else {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.nexthdr != IPPROTO_TCP)
+			return 0;
+		tcp_at = sizeof(ip);
+	}
+	if (bpf_skb_load_bytes(skb, tcp_at, &tcp, sizeof(tcp)) || tcp.doff < 5)
+		return 0;
+	said->at = tcp_at + tcp.doff * 4;
+	said->begin = bpf_ntohl(tcp.seq);
+	if (skb->len <= said->at)
+		return 0;
+	said->bytes = skb->len - said->at;
+	return 1;
+}
+
+static __always_inline struct conversation *conversation_of(struct __sk_buff *skb, struct bpf_sock **socket)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != IPPROTO_TCP)
+		return 0;
+	*socket = sk;
+	return bpf_sk_storage_get(&conversations, sk, 0, 0);
+}
+
+static __always_inline int is_after(__u32 a, __u32 b)
+{
+	return (__s32)(a - b) > 0;
+}
+
+/* Copies the beginning of what was said; returns how much. */
+static __always_inline __u16 note(struct __sk_buff *skb, const struct said *said, void *to, __u32 most)
+{
+	__u32 bytes = said->bytes;
+
+	if (bytes > most)
+		bytes = most;
+	/* The verifier wants to see that it is not 0. */
+	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at, to, bytes))
+		return 0;
+	return bytes;
+}
+
+static __always_inline int is_http(const __u8 *head)
+{
+	return head[0] == 'H' && head[1] == 'T' && head[2] == 'T' && head[3] == 'P' && head[4] == '/' &&
+	       head[5] == '1' && head[6] == '.';
+}
+
+static __always_inline int is_tls(const __u8 *head)
+{
+	return head[0] >= TLS_RECORDS_FIRST && head[0] <= TLS_RECORDS_LAST && head[1] == TLS_MAJOR;
+}
+
+/* An informational answer (1xx) is followed by another one, without new bytes of the client (RFC 9110 15.2). */
+static __always_inline int is_interim(const struct conversation *of)
+{
+	return of->response_bytes > 9 && of->response[9] == '1';
+}
+
+/* The server may begin an answer here. */
+static __always_inline void begin_answer(struct __sk_buff *skb, const struct said *said, struct conversation *of)
+{
+	__u8 head[8] = {};
+	__u32 bytes = said->bytes < sizeof(head) ? said->bytes : sizeof(head);
+
+	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at, head, bytes))
+		return;
+	of->response_bytes = 0;
+	of->answered_end = of->received_end;
+	of->flags &= ~REQUEST_BEGUN;
+	if (is_http(head)) {
+		of->protocol = HTTP_1;
+		of->response_begin = said->begin;
+		of->response_bytes = note(skb, said, of->response, RESPONSE_BYTES);
+	} else if (of->protocol == NOTHING_SAID && is_tls(head)) {
+		of->protocol = TLS;
+	} else if (of->protocol == NOTHING_SAID && !(of->flags & SEEN_LATE)) {
+		of->protocol = ANOTHER;
+	}
+}
+
+/* Servers write heads in pieces: what follows at once belongs to the note, as long as it is short. */
+static __always_inline void go_on(struct __sk_buff *skb, const struct said *said, struct conversation *of)
+{
+	__u32 noted = of->response_bytes, bytes = said->bytes;
+
+	if (noted == 0 || noted >= RESPONSE_BYTES / 2 || said->begin != of->response_begin + noted)
+		return;
+	if (bytes > RESPONSE_BYTES / 2)
+		bytes = RESPONSE_BYTES / 2;
+	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at, of->response + noted, bytes))
+		return;
+	of->response_bytes = noted + bytes;
+}
+
+static __always_inline void note_tail(struct __sk_buff *skb, const struct said *said, struct conversation *of)
+{
+	__u8 last[TAIL_BYTES] = {};
+	__u32 bytes = said->bytes;
+
+	if (bytes > TAIL_BYTES)
+		bytes = TAIL_BYTES;
+	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at + said->bytes - bytes, last, bytes))
+		return;
+	for (__u32 i = 0; i < TAIL_BYTES; i++) {
+		if (i < bytes)
+			of->tail = of->tail << 8 | last[i];
+	}
+}
+
+SEC("cgroup_skb/egress")
+int baton_server_says(struct __sk_buff *skb)
+{
+	struct bpf_sock *socket;
+	struct conversation *of = conversation_of(skb, &socket);
+	struct bpf_tcp_sock *tcp;
+	struct said said;
+	int is_first, is_interim_over;
+
+	if (!of || of->protocol == TLS || of->protocol == ANOTHER || !read_said(skb, &said))
+		return PASS;
+	if (of->flags & SENT_KNOWN) {
+		/* Sent again. */
+		if (!is_after(said.begin + said.bytes, of->sent_end))
+			return PASS;
+		/* Partly: then it is no beginning of anything that matters. */
+		if (said.begin != of->sent_end) {
+			of->sent_end = said.begin + said.bytes;
+			of->response_bytes = 0;
+			return PASS;
+		}
+	}
+	is_first = of->protocol == NOTHING_SAID;
+	of->flags |= SENT_KNOWN;
+	of->sent_end = said.begin + said.bytes;
+	/* Bytes in the packet that has completed the handshake passed the listener, and not this program. */
+	tcp = bpf_tcp_sock(socket);
+	if (tcp && (!(of->flags & RECEIVED_KNOWN) || is_after(tcp->rcv_nxt, of->received_end))) {
+		of->received_end = tcp->rcv_nxt;
+		of->flags |= RECEIVED_KNOWN;
+	}
+	is_interim_over = is_interim(of);
+	if (is_first || is_interim_over || of->received_end != of->answered_end)
+		begin_answer(skb, &said, of);
+	else
+		go_on(skb, &said, of);
+	note_tail(skb, &said, of);
+	return PASS;
+}
+
+SEC("cgroup_skb/ingress")
+int baton_client_says(struct __sk_buff *skb)
+{
+	struct bpf_sock *socket;
+	struct conversation *of = conversation_of(skb, &socket);
+	struct said said;
+	int is_next;
+
+	if (!of || of->protocol == TLS || of->protocol == ANOTHER || !read_said(skb, &said))
+		return PASS;
+	if (of->flags & RECEIVED_KNOWN && !is_after(said.begin + said.bytes, of->received_end))
+		return PASS;
+	is_next = !(of->flags & RECEIVED_KNOWN) || said.begin == of->received_end;
+	if (!(of->flags & REQUEST_BEGUN)) {
+		of->flags |= REQUEST_BEGUN;
+		of->request_begin = said.begin;
+		of->request_bytes = is_next ? note(skb, &said, of->request, REQUEST_BYTES) : 0;
+	}
+	of->flags |= RECEIVED_KNOWN;
+	of->received_end = said.begin + said.bytes;
+	return PASS;
+}
+
+char LICENSE[] SEC("license") = "GPL";
