@@ -48,8 +48,8 @@ pub(super) struct Terms {
 pub(super) struct Order {
     /// What its answer names; routing stacks without answers give none.
     pub(super) id: Option<OrderId>,
-    /// For so long neither side must have said anything.
-    pub(super) quiet: Duration,
+    /// For so long neither side must have said anything; `None`: the server must be seen to be between two answers.
+    pub(super) quiet: Option<Duration>,
 }
 
 /// A connection that is to leave.

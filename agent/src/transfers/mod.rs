@@ -22,10 +22,11 @@
 //! their descriptors.
 //!
 //! In reading order: [`notes`] and [`dumps`] (what a restart remembers), `directory` (applications), `requests` (what they
-//! ask), `leaving` and `coming` (what is done to sockets), `settling` (does an unmodified server owe an
+//! ask), `leaving` and `coming` (what is done to sockets), `settling` and `answers` (does an unmodified server owe an
 //! answer?), `giving`
 //! (unread bytes), `inherited` (after a restart), `refusal` (why not).
 
+mod answers;
 mod coming;
 mod directory;
 pub mod dumps;

@@ -9,10 +9,12 @@ pub(super) fn refusal(why: &Why) -> (Refusal, Option<String>) {
         Reason::Ended | Reason::OutcomeLost => Refusal::Ended,
         Reason::SameStack => Refusal::SameStack,
         Reason::NotATarget | Reason::NeedsControlSocket => Refusal::UnknownTarget,
-        Reason::NotIdle => Refusal::Unacknowledged,
+        Reason::NotIdle | Reason::Unseen => Refusal::Unacknowledged,
         Reason::Busy => Refusal::AlreadyMoving,
         Reason::GivenBack => Refusal::GivenBack,
-        Reason::NotDumped | Reason::TooLarge => Refusal::Immovable,
+        Reason::NotDumped | Reason::TooLarge | Reason::Encrypted | Reason::AnotherProtocol => {
+            Refusal::Immovable
+        }
         Reason::Rejected => Refusal::Rejected,
         Reason::OfferTimedOut | Reason::ApplicationGone | Reason::NotPassed => Refusal::NoAnswer,
         Reason::NoRoutingStack => Refusal::NoRoutingStack,

@@ -15,7 +15,6 @@ use transfer::target;
 
 use super::leaving::{Asker, Leaving, Order, Terms, disconnect};
 use super::refusal::refusal;
-use super::settling::QUIET;
 use super::{Kernel, Transfers};
 use crate::control_socket::event::Event;
 use crate::control_socket::{Answer, ApplicationId, Command, Held, Moving};
@@ -92,7 +91,7 @@ impl Transfers {
     pub fn ordered(&mut self, order: Move) {
         let Move { connection, target, job, order, quiet_ms, .. } = order;
         let connection = connection.0;
-        let quiet = quiet_ms.map_or(QUIET, |ms| Duration::from_millis(ms.into()));
+        let quiet = quiet_ms.map(|ms| Duration::from_millis(ms.into()));
         let order = Order { id: order, quiet };
         let likely = self.servers.get(&connection.dvipa.port()).copied();
         self.searches.spawn_blocking(move || Found {
@@ -104,7 +103,7 @@ impl Transfers {
         });
     }
 
-    pub(super) fn found(&mut self, found: Found, now: Instant) {
+    pub(super) fn found(&mut self, found: Found, kernel: Kernel<'_>, now: Instant) {
         let Found { connection, target, job, order, socket } = found;
         let asker = Asker::Operator(order);
         let socket = match socket {
@@ -123,6 +122,9 @@ impl Transfers {
         let job = job.map(|job| job.as_str().to_owned());
         let ask = Ask { connection, target, job, consent: Consent::Asked, application: Vec::new() };
         let leaving = Leaving::new(socket, asker, Terms { carry: false, idle: true });
+        if let Some(why) = leaving.flows(kernel) {
+            return self.stays(asker, connection, &why);
+        }
         self.wait(ask, leaving, None, now);
     }
 

@@ -1,69 +1,129 @@
-//! Whether a server that is not asked owes its client an answer: looked at while the client's packets are held at the routing
-//! stack, and before anything is done to the socket.
+//! Whether a server that is not asked owes its client an answer: looked at once before anything is held for it, then again while
+//! the client's packets are held at the routing stack, and before anything is done to the socket.
 //!
-//! Nothing new arrives meanwhile, and what the server says still leaves. So its queues come to rest, and what the kernel
-//! knows of their last changes says who spoke last. Not after the freeze: an answer would be lost and sent again much
-//! later, and a server that finds its socket in repair mode takes the connection for broken.
+//! Nothing new arrives meanwhile, and what the server says still leaves. So its queues come to rest. Not after the freeze: an
+//! answer would be lost and sent again much later, and a server that finds its socket in repair mode takes the connection for
+//! broken.
 //!
-//! What can't be seen is a pause in the middle of an answer, as of a server that streams: an order says how long both must have
-//! been quiet.
+//! That the queues are at rest is no proof that a server is idle: it may wait for room in its send buffer, for a disk, for a
+//! database, or for a rate limit. So it must also be seen to be between two answers ([`super::answers`]). Where that can't be
+//! seen, the connection stays, unless the order says for how long both must have been silent: then whoever gave the order
+//! knows that these servers make no longer pauses.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use model::Connection;
 use model::transfer::{Reason, Way, Why};
 use transfer::source::{Event, Note};
 
-use super::leaving::Asker;
+use super::answers::{Stand, stand};
+use super::leaving::{Asker, Leaving};
 use super::{Kernel, Transfers};
 use crate::repair::{self, Activity};
 
-/// For so long both must have been quiet, unless the order says otherwise.
-pub(super) const QUIET: Duration = Duration::from_millis(10);
+/// A server that is between two answers has been quiet for so long: it may still be at work on the socket.
+const QUIET: Duration = Duration::from_millis(10);
 /// The client's packets are held for so long at most.
 const HELD: Duration = Duration::from_millis(100);
 /// How often the kernel is asked.
 const LOOK: Duration = Duration::from_millis(2);
-/// The kernel's clock for what was said last ticks so often at least (`CONFIG_HZ=100`): if the client spoke in the same tick as
-/// the server, who was the last is seen from a longer quiet only.
+/// The kernel's clock for what was said last ticks so often at least (`CONFIG_HZ=100`).
 const TICK: Duration = Duration::from_millis(10);
-/// So much longer.
-const TICKS: u32 = 5;
 
 /// A connection that is looked at.
 #[derive(Debug)]
 pub(super) struct Settling {
     note: Note,
-    quiet: Duration,
+    quiet: Option<Duration>,
     until: Instant,
     next: Instant,
 }
 
-/// Why the server may owe something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Busy {
-    said: &'static str,
-    /// It does so for this time at least.
-    at_least: Duration,
+/// What a look has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The server owes nothing.
+    Idle,
+    /// It may soon be idle if nothing new arrives: after this time at least.
+    Soon(&'static str, Duration),
+    /// It is not idle, and will not be so by holding its client's packets.
+    Flows(&'static str),
+    /// It does not move.
+    Stays(Reason),
 }
 
-fn judge(activity: Activity, quiet: Duration) -> Result<(), Busy> {
-    let Activity { unread, unsent, since_sent, since_received } = activity;
-    let busy = |said, at_least| Err(Busy { said, at_least });
-    // Unless the server clearly spoke after the client.
-    let quiet = if since_received > since_sent + TICK { quiet } else { quiet.max(TICK * TICKS) };
-    let left = quiet.saturating_sub(since_sent.min(since_received));
+/// Whether a server owes its client something. `quiet` is for how long both must have been silent, if the order says that.
+fn judge(activity: Activity, stand: Stand, quiet: Option<Duration>) -> Verdict {
+    let Activity { unread, unsent, since_sent, since_received, since_acknowledged, is_writable } = activity;
+    let silent = since_sent.min(since_received);
+    match stand {
+        Stand::Encrypted => return Verdict::Stays(Reason::Encrypted),
+        Stand::Another if quiet.is_none() => return Verdict::Stays(Reason::AnotherProtocol),
+        Stand::Unseen if quiet.is_none() => return Verdict::Stays(Reason::Unseen),
+        Stand::Asking => return Verdict::Flows("the client is in the middle of a request"),
+        Stand::Answering => return Verdict::Flows("the server is in the middle of an answer"),
+        Stand::Closing => return Verdict::Flows("the server closes the connection after its answer"),
+        Stand::Fresh | Stand::Between | Stand::Asked | Stand::Another | Stand::Unseen => {}
+    }
+    if unsent > 0 {
+        return Verdict::Flows("the client does not take what the server says");
+    }
+    if !is_writable {
+        return Verdict::Flows("the server waits for room in its send buffer");
+    }
     if unread > 0 {
-        busy("the server has not read what its client said", LOOK)
-    } else if unsent > 0 {
-        busy("the client does not take what the server says", LOOK)
-    } else if since_received + TICK < since_sent {
-        busy("the server has not answered", LOOK)
-    } else if !left.is_zero() {
-        busy("they have just spoken", left)
+        return Verdict::Soon("the server has not read what its client said", LOOK);
+    }
+    let (is_asked, wanted, silent) = match stand {
+        Stand::Asked => (true, QUIET, silent),
+        // Who spoke last, and whether the server was told of room in its buffer of late, is only seen by the time.
+        Stand::Another | Stand::Unseen => {
+            (since_received + TICK < since_sent, quiet.unwrap_or(QUIET), silent.min(since_acknowledged))
+        }
+        _ => (false, quiet.unwrap_or(QUIET), silent),
+    };
+    if is_asked {
+        Verdict::Soon("the server has not answered", LOOK)
+    } else if silent < wanted {
+        Verdict::Soon("they have just spoken", wanted.saturating_sub(silent))
     } else {
-        Ok(())
+        Verdict::Idle
+    }
+}
+
+fn look_at(socket: BorrowedFd<'_>, quiet: Option<Duration>, kernel: Kernel<'_>) -> Result<Verdict, Why> {
+    let activity = repair::activity(socket).map_err(|e| Why::new(Reason::NotDumped, &e.to_string()))?;
+    let noted = kernel.conversations.of(socket).and_then(|noted| {
+        // From now on what is said is noted.
+        if noted.is_none() {
+            kernel.conversations.begin(socket)?;
+        }
+        Ok(noted)
+    });
+    let stand = match noted {
+        Ok(noted) => noted.map_or(Stand::Unseen, |noted| stand(&noted)),
+        Err(cause) => {
+            tracing::debug!(%cause, "what is said on a connection can't be read");
+            Stand::Unseen
+        }
+    };
+    Ok(judge(activity, stand, quiet))
+}
+
+impl Leaving {
+    fn quiet(&self) -> Option<Duration> {
+        if let Asker::Operator(order) = self.asker { order.quiet } else { None }
+    }
+
+    /// Why it is pointless to hold its client's packets, if it is.
+    pub(super) fn flows(&self, kernel: Kernel<'_>) -> Option<Why> {
+        match look_at(self.socket.as_fd(), self.quiet(), kernel) {
+            Ok(Verdict::Idle | Verdict::Soon(..)) => None,
+            Ok(Verdict::Flows(said)) => Some(Why::new(Reason::NotIdle, said)),
+            Ok(Verdict::Stays(reason)) => Some(reason.into()),
+            Err(why) => Some(why),
+        }
     }
 }
 
@@ -73,7 +133,7 @@ impl Transfers {
         let Some(leaving) = self.leaving.get_mut(&note.connection).filter(|l| l.terms.idle) else {
             return false;
         };
-        let quiet = if let Asker::Operator(order) = leaving.asker { order.quiet } else { QUIET };
+        let quiet = leaving.quiet();
         leaving.settling = Some(Settling { note: note.clone(), quiet, until: now + HELD, next: now });
         // From now on the transfer alone speaks for it.
         self.touched.insert(note.connection, true);
@@ -103,16 +163,17 @@ impl Transfers {
         let Some(leaving) = self.leaving.get_mut(&connection) else { return };
         let Some(settling) = &mut leaving.settling else { return };
         let way = settling.note.way;
-        let why = match repair::activity(leaving.socket.as_fd()).map(|a| judge(a, settling.quiet)) {
-            Ok(Ok(())) => match prompted(leaving.socket.as_fd(), way) {
+        let why = match look_at(leaving.socket.as_fd(), settling.quiet, kernel) {
+            Ok(Verdict::Idle) => match prompted(leaving.socket.as_fd(), way) {
                 Ok(()) => None,
                 Err(cause) => Some(Why::new(Reason::NotDumped, &cause.to_string())),
             },
-            Ok(Err(Busy { at_least, .. })) if now + at_least < settling.until => {
+            Ok(Verdict::Soon(_, at_least)) if now + at_least < settling.until => {
                 return settling.next = now + at_least;
             }
-            Ok(Err(Busy { said, .. })) => Some(Why::new(Reason::NotIdle, said)),
-            Err(cause) => Some(Why::new(Reason::NotDumped, &cause.to_string())),
+            Ok(Verdict::Soon(said, _) | Verdict::Flows(said)) => Some(Why::new(Reason::NotIdle, said)),
+            Ok(Verdict::Stays(reason)) => Some(reason.into()),
+            Err(why) => Some(why),
         };
         let Some(Settling { note, .. }) = leaving.settling.take() else { return };
         match why {
@@ -127,7 +188,7 @@ impl Transfers {
 
 /// Nothing but a packet of the client makes the connection at a server without a control socket. A silent client is made to
 /// send one; the routing stack holds it with the others.
-fn prompted(socket: std::os::fd::BorrowedFd<'_>, way: Way) -> std::io::Result<()> {
+fn prompted(socket: BorrowedFd<'_>, way: Way) -> std::io::Result<()> {
     match way {
         Way::Inject => repair::prompt(socket),
         Way::Restore => Ok(()),
@@ -138,27 +199,68 @@ fn prompted(socket: std::os::fd::BorrowedFd<'_>, way: Way) -> std::io::Result<()
 mod tests {
     use super::*;
 
-    /// How long it must be waited at least; nothing if it is idle.
-    fn wait(unread: u32, unsent: u32, sent_ms: u64, received_ms: u64) -> Option<Duration> {
-        let since = Duration::from_millis;
-        let (since_sent, since_received) = (since(sent_ms), since(received_ms));
-        judge(Activity { unread, unsent, since_sent, since_received }, QUIET).err().map(|busy| busy.at_least)
-    }
+    const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    #[test]
-    fn a_server_is_idle_that_has_read_everything_and_spoke_last() {
-        assert_eq!(wait(0, 0, 12, 500), None);
-        assert_eq!(wait(0, 0, 4000, 4000), None);
-        for owes in [wait(9, 0, 12, 500), wait(0, 9, 12, 500), wait(0, 0, 500, 12)] {
-            assert_eq!(owes, Some(LOOK));
+    /// At rest for so long.
+    fn at_rest(ms: u64) -> Activity {
+        Activity {
+            unread: 0,
+            unsent: 0,
+            since_sent: MS(ms),
+            since_received: MS(ms),
+            since_acknowledged: MS(ms),
+            is_writable: true,
         }
-        assert_eq!(wait(0, 0, 4, 500), Some(Duration::from_millis(6)));
+    }
+
+    fn is_idle(activity: Activity, stand: Stand, quiet_ms: Option<u64>) -> bool {
+        judge(activity, stand, quiet_ms.map(MS)) == Verdict::Idle
     }
 
     #[test]
-    fn who_spoke_last_within_a_tick_is_seen_from_a_longer_quiet() {
-        assert_eq!(wait(0, 0, 12, 12), Some(Duration::from_millis(38)));
-        assert_eq!(wait(0, 0, 49, 45), Some(Duration::from_millis(5)));
-        assert_eq!(wait(0, 0, 52, 56), None);
+    fn a_server_is_idle_between_two_answers_once_it_is_at_rest() {
+        for stand in [Stand::Fresh, Stand::Between] {
+            assert!(is_idle(at_rest(10), stand, None));
+            assert_eq!(judge(at_rest(4), stand, None), Verdict::Soon("they have just spoken", MS(6)));
+            assert!(!is_idle(at_rest(10), stand, Some(11)), "the order asks for more");
+        }
+    }
+
+    #[test]
+    fn silence_is_no_proof_that_a_server_owes_nothing() {
+        for stand in [Stand::Asked, Stand::Asking, Stand::Answering, Stand::Closing] {
+            assert!(!is_idle(at_rest(3_600_000), stand, None), "{stand:?}");
+            assert!(!is_idle(at_rest(3_600_000), stand, Some(1)), "{stand:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_waits_for_room_is_not_idle_however_silent() {
+        let blocked = Activity { is_writable: false, ..at_rest(3_600_000) };
+        let slow = Activity { unsent: 1, ..at_rest(3_600_000) };
+        for stand in [Stand::Between, Stand::Another, Stand::Unseen] {
+            assert!(matches!(judge(blocked, stand, Some(MS(1))), Verdict::Flows(_)));
+            assert!(matches!(judge(slow, stand, Some(MS(1))), Verdict::Flows(_)));
+        }
+        assert!(matches!(
+            judge(Activity { unread: 1, ..at_rest(9) }, Stand::Between, None),
+            Verdict::Soon(..)
+        ));
+    }
+
+    #[test]
+    fn what_can_not_be_seen_stays_unless_the_order_says_how_long_a_silence_proves_it() {
+        let stays = |stand, quiet_ms: Option<u64>| judge(at_rest(3_600_000), stand, quiet_ms.map(MS));
+        assert_eq!(stays(Stand::Another, None), Verdict::Stays(Reason::AnotherProtocol));
+        assert_eq!(stays(Stand::Unseen, None), Verdict::Stays(Reason::Unseen));
+        assert_eq!(stays(Stand::Encrypted, Some(1)), Verdict::Stays(Reason::Encrypted));
+        for stand in [Stand::Another, Stand::Unseen] {
+            assert!(is_idle(at_rest(100), stand, Some(100)));
+            let said = |activity| judge(activity, stand, Some(MS(100)));
+            let lately = Activity { since_acknowledged: MS(3), ..at_rest(100) };
+            assert_eq!(said(lately), Verdict::Soon("they have just spoken", MS(97)));
+            let asked = Activity { since_sent: MS(200), ..at_rest(100) };
+            assert_eq!(said(asked), Verdict::Soon("the server has not answered", LOOK));
+        }
     }
 }

@@ -248,12 +248,28 @@ impl Evacuation {
 
 /// It is tried again for as long as the evacuation lasts: the connection is busy, or stacks come back.
 fn is_no_failure(why: Reason) -> bool {
-    matches!(why, Reason::NotIdle | Reason::Busy | Reason::NotATarget | Reason::SourceLost | Reason::TooMany)
+    matches!(
+        why,
+        Reason::NotIdle
+            | Reason::Unseen
+            | Reason::Busy
+            | Reason::NotATarget
+            | Reason::SourceLost
+            | Reason::TooMany
+    )
 }
 
 /// Whatever is tried: the connection, or the target's kernel, is not made for it.
 fn can_never_move(why: Reason) -> bool {
-    matches!(why, Reason::NotDumped | Reason::NoWay | Reason::TooLarge | Reason::NeedsControlSocket)
+    matches!(
+        why,
+        Reason::NotDumped
+            | Reason::Encrypted
+            | Reason::AnotherProtocol
+            | Reason::NoWay
+            | Reason::TooLarge
+            | Reason::NeedsControlSocket
+    )
 }
 
 fn count<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, u64> {

@@ -53,6 +53,9 @@ reasons! {
         NeedsControlSocket 4 "needs_control_socket" "Application state or consent needs a target application with a control socket.",
         NoWay 5 "no_way" "The target's kernel can neither restore a socket nor create one from a packet.",
         Busy 6 "busy" "This connection is moving already.",
+        Encrypted 44 "encrypted" "The connection is encrypted (TLS), and no other server has its keys: it ends where it is.",
+        AnotherProtocol 45 "another_protocol" "The server does not speak HTTP/1.x, so that it can't be seen whether it owes an answer: the connection stays, unless --quiet says after which silence it does not.",
+        Unseen 46 "unseen" "The last answer was not seen from its beginning, so that it can't be seen whether it is whole: the connection moves after its next one, or with --quiet.",
         NoSocket 41 "no_socket" "No process on its stack has the connection's socket: it waits to be accepted, or has ended.",
         TooLarge 7 "too_large" "The application state or the socket's queues are larger than a transfer carries.",
     }

@@ -121,9 +121,11 @@ pub(crate) enum Follow {
 With --move, connections leave as they become idle: batond moves them, whether this command runs or not, until the stack has
 none, the time is over, or Ctrl-C. Ctrl-C and --stop-moving end only the moving; `baton resume` ends the drain.
 
-A server that knows nothing of baton is taken for idle when it has read everything and spoke last. One whose answers have
-pauses (limit_rate, server-sent events) needs a --quiet longer than those. Connections that have state in a server, TLS for one,
-must not be moved away from it.
+A connection is idle when nobody has said anything on it yet, or its server has sent the whole answer to the last HTTP/1.x request
+and waits for the next one. Downloads, uploads and answers that pause stay until they are whole. Encrypted connections stay: no
+other server has their keys. Servers that do not speak HTTP/1.x keep their connections too, because nobody can see whether they
+owe an answer; --quiet says after how many milliseconds of silence they do not. Do not say that of servers that make longer pauses
+in the middle of an answer, or that keep something about a connection, as databases do with sessions.
 
 Exit code 0: the stack is empty; 1: connections remain, with the reasons.
 
@@ -135,6 +137,8 @@ Examples:
     Drain(DrainArguments),
     /// Transfer a live TCP connection to another stack, and say what became of it.
     #[command(after_help = "\
+It moves if it is idle, as `baton drain --help` explains.
+
 Exit code 0: it has moved; 1: it stays where it is, with the reason.
 
 Examples:
@@ -161,7 +165,7 @@ pub(crate) struct MovingArguments {
     /// With --move: for so many seconds at most.
     #[arg(long = "for", requires = "moves", value_name = "SECONDS")]
     pub(crate) seconds: Option<u64>,
-    /// With --move: for how many milliseconds neither side of a connection must have said anything [10].
+    /// With --move: connections of servers that do not speak HTTP/1.x move too, when both sides have been silent for so long.
     #[arg(long, requires = "moves", value_name = "MILLISECONDS")]
     pub(crate) quiet: Option<u32>,
     /// With --move: how many connections move at once, 1 to 256 [32].
@@ -232,7 +236,7 @@ pub(crate) struct MoveArguments {
     /// The stack, or the application on it: STACK or JOB@STACK.
     #[arg(value_parser = target, value_name = "TARGET")]
     pub(crate) target: MoveTarget,
-    /// For how many milliseconds neither side must have said anything [10]; only where a server is not asked.
+    /// The connection is idle when both sides have been silent for so long, also if its server does not speak HTTP/1.x.
     #[arg(long, value_name = "MILLISECONDS")]
     pub(crate) quiet: Option<u32>,
     /// How many seconds to wait for the outcome.
