@@ -83,8 +83,9 @@ fn certificates(name: &str) -> String {
     format!("ca = \"pki/ca.pem\"\ncertificate = \"pki/{name}.pem\"\nkey = \"pki/{name}.key\"\n")
 }
 
-/// The configuration of a target's nginx. It answers every request with its stack's name, `/big` with 8 MiB, and
-/// `/slow` with the same at 256 kB/s.
+/// The configuration of a target's nginx. It answers every request with its stack's name and has 8 MiB: `/big` as it is, `/sent`
+/// with sendfile(2), `/slow` at 256 kB/s, `/text` in chunks and compressed if the client takes that. What is in its `www` is under
+/// `/files/`; what is PUT under `/put/` it keeps.
 pub fn nginx(web: &Web, files: &Path) -> String {
     let name = &web.stack;
     let own = files.join(format!("nginx-{name}"));
@@ -96,13 +97,17 @@ pub fn nginx(web: &Web, files: &Path) -> String {
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\npid {own}/pid;\nerror_log {own}/error.log;\n\
          events {{ worker_connections 4096; }}\n\
-         http {{\n    access_log off;\n    keepalive_timeout 75;\n    keepalive_requests 1000000;\n    client_max_body_size 0;\n    large_client_header_buffers 4 32k;\n{temporary}\
+         http {{\n    access_log off;\n    keepalive_timeout 75;\n    keepalive_requests 1000000;\n    client_max_body_size 0;\n    large_client_header_buffers 4 32k;\n    ssl_certificate {files}/pki/{name}.pem;\n    ssl_certificate_key {files}/pki/{name}.key;\n{temporary}\
          \x20   server {{\n{listen}        root {own}/www;\n        add_header X-Target {name};\n\
          \x20       location / {{ return 200 \"{name}\\n\"; }}\n\
          \x20       location = /big {{ }}\n\
          \x20       location = /slow {{ alias {own}/www/big; limit_rate 256k; }}\n\
+         \x20       location /files/ {{ alias {own}/www/; }}\n\
+         \x20       location = /sent {{ alias {own}/www/big; sendfile on; tcp_nopush on; }}\n\
+         \x20       location = /text {{ alias {own}/www/big; types {{ }} default_type text/css; gzip on; gzip_types text/css; gzip_comp_level 1; }}\n\
          \x20       location /put/ {{ root {own}; dav_methods PUT; create_full_put_path on; }}\n\
          \x20   }}\n}}\n",
         own = own.display(),
+        files = files.display(),
     )
 }

@@ -47,6 +47,13 @@ impl Web {
     pub fn wildcard(stack: &str) -> Self {
         Self { stack: stack.to_owned(), listen: vec!["80".into(), "[::]:80 ipv6only=on".into()] }
     }
+
+    /// The same server listens on port 443 too, with the stack's certificate.
+    #[must_use]
+    pub fn and_tls(mut self) -> Self {
+        self.listen.extend(["443 ssl".into(), "[::]:443 ssl ipv6only=on".into()]);
+        self
+    }
 }
 
 /// How the routing node's DPDK is attached to its end of the veth pair.

@@ -12,6 +12,7 @@ mod databases;
 mod definition;
 mod documentation;
 mod drain;
+mod evacuation;
 mod failures;
 mod fixture;
 mod forwarding;

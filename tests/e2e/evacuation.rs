@@ -1,0 +1,174 @@
+//! `baton drain --move` while clients of every kind download, upload and wait: none of them may notice.
+//!
+//! `BATON_SOAK` goes on until ten thousand connections have been tried to be moved, `BATON_SEED` repeats which clients there were.
+
+mod clients;
+
+use std::collections::BTreeMap;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use lab::spec::{DVIPA, Web, both_families};
+use lab::{Lab, Spec};
+
+use crate::fixture::{SOON, connect, established, lab, web4, web6};
+use crate::soak::seed;
+use clients::{Crowd, Kind};
+
+/// curls of the first test, and the length of what each gets: many times what all buffers on its way hold together.
+const DOWNLOADS: usize = 6;
+const DOWNLOAD_BYTES: u64 = 200 << 20;
+/// The drained stacks of one round without `BATON_SOAK`, one after the other.
+const ROUNDS: [&str; 3] = ["t1", "t2", "t3"];
+/// A drain lasts so many seconds.
+const DRAINS_FOR: &str = "3";
+
+fn tls() -> Spec {
+    let web = ["t1", "t2", "t3"].map(|stack| Web::wildcard(stack).and_tls());
+    let tables = both_families("ports = [80, 443]\ndestip = \"all\"\nmethod = \"round-robin\"");
+    Spec::default().web(web).vipadynamic(tables)
+}
+
+/// `baton drain STACK --move`, what it says and whether the stack is empty.
+fn drain(lab: &Lab, stack: &str) -> (bool, String) {
+    match lab.baton(&["drain", stack, "--move", "--for", DRAINS_FOR]) {
+        Ok(said) => (true, said),
+        Err(e) => (false, e.to_string()),
+    }
+}
+
+/// B1: downloads of clients that are slower than their server, whose send buffers are full, are whole after their servers were
+/// drained one after the other.
+#[test]
+#[ignore = "needs root"]
+fn a_drain_cuts_no_download_of_a_client_that_is_slower_than_its_server() {
+    let lab = lab(Spec::default());
+    for stack in ROUNDS {
+        let huge = std::fs::File::create(lab.files().join(format!("nginx-{stack}/www/huge")));
+        huge.and_then(|huge| huge.set_len(DOWNLOAD_BYTES)).expect("the file is made");
+    }
+    let url = format!("http://{}/files/huge", web4());
+    let download = |_| -> Child {
+        let mut curl = lab.client().command("curl");
+        curl.args(["-sS", "--limit-rate", "40M", "-o", "/dev/null", "-w", "%{size_download}", &url]);
+        curl.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("curl starts")
+    };
+    let curls: Vec<_> = (0..DOWNLOADS).map(download).collect();
+    thread::sleep(Duration::from_secs(1));
+    for stack in ROUNDS {
+        drain(&lab, stack);
+        lab.baton(&["resume", stack]).expect("it takes connections again");
+    }
+    for curl in curls {
+        let output = curl.wait_with_output().expect("curl ends");
+        let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said == DOWNLOAD_BYTES.to_string(), "{said} bytes: {why}");
+    }
+}
+
+/// B1: what the summary says of connections that stay: those of a server that is in the middle of an answer, and encrypted ones.
+/// Connections whose server waits for the next request move.
+#[test]
+#[ignore = "needs root"]
+fn connections_that_must_stay_are_told_with_the_reason_and_the_others_move() {
+    let lab = lab(tls());
+    let mut idle: Vec<_> = (0..12).map(|n| connect(&lab, if n % 2 == 0 { web4() } else { web6() })).collect();
+    idle.iter().for_each(|(connection, _)| drop(established(&lab, connection)));
+    let mut crowd = Crowd::begin(&lab, seed());
+    for kind in [Kind::RateLimited, Kind::Encrypted] {
+        // On each target one.
+        (0..3).for_each(|_| crowd.add_to(kind, web4()));
+    }
+    crowd.wait_until_all_are_connected(idle.len());
+    let (empty, said) = drain(&lab, "t1");
+    assert!(
+        !empty
+            && said.contains("middle of an answer") | said.contains("A request or an answer was under way"),
+        "{said}"
+    );
+    assert!(said.contains("encrypted (TLS)"), "{said}");
+    assert!(said.contains("2 connections remain at t1"), "{said}");
+    for (connection, before) in &mut idle {
+        let answers = connection.target().unwrap_or_else(|e| panic!("was at {before}: {e}"));
+        assert!(answers != "t1" && (before == "t1" || answers == *before), "{before} → {answers}");
+    }
+    assert_eq!(crowd.end(), Vec::<String>::new(), "no client notices");
+}
+
+/// B1: a server that does not speak HTTP keeps its connections, because nobody can see whether it owes an answer; if the operator
+/// knows that a silence proves it, they move.
+#[test]
+#[ignore = "needs root"]
+fn a_server_that_does_not_speak_http_keeps_its_connections_unless_the_operator_knows_better() {
+    let echo = r#"import socketserver, sys, socket
+class H(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile: self.wfile.write(sys.argv[1].encode() + b" " + line)
+class S(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+S(("0.0.0.0", 80), H).serve_forever()"#;
+    let lab = lab(Spec { targets: 2, ..Spec::default().web([]) });
+    for stack in ["t1", "t2"] {
+        lab.start_on(stack, &format!("lines-{stack}"), &["python3", "-c", echo, stack]).expect("it starts");
+    }
+    lab.wait_for("both servers", SOON, || {
+        let rows = lab.dpt().map_err(|e| e.to_string())?;
+        let served = rows.iter().any(|row| row.selectable() == ["t1", "t2"]);
+        if served { Ok(()) } else { Err(format!("{rows:#?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    let mut lines: Vec<_> = (0..4).map(|_| clients::Lines::open(&lab, (DVIPA.0, 80).into())).collect();
+    let at = lines.iter_mut().map(|lines| lines.ask("first")).collect::<Vec<_>>();
+    thread::sleep(Duration::from_secs(1));
+    let (empty, said) = drain(&lab, "t1");
+    assert!(
+        !empty && said.contains("2 connections remain at t1") && said.contains("does not speak HTTP/1.x"),
+        "{said}"
+    );
+    let still: Vec<_> = lines.iter_mut().map(|lines| lines.ask("first")).collect();
+    assert_eq!(at, still);
+    let said = lab
+        .baton(&["drain", "t1", "--move", "--for", "10", "--quiet", "200"])
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert!(said.contains("t1 is empty"), "{said}");
+    for lines in &mut lines {
+        assert_eq!(lines.ask("second"), "t2 second");
+    }
+}
+
+/// B1, C11: clients of every kind, fast, slow and stalling, go on without noticing while stack after stack is drained with
+/// `--move` and takes connections again.
+#[test]
+#[ignore = "needs root"]
+fn a_crowd_of_clients_notices_no_drain() {
+    let (lab, seed) = (lab(tls()), seed());
+    let wanted = if std::env::var("BATON_SOAK").is_ok() { 10_000 } else { 0 };
+    let mut crowd = Crowd::begin(&lab, seed);
+    Kind::ALL.into_iter().for_each(|kind| (0..kind.clients()).for_each(|_| crowd.add(kind)));
+    crowd.wait_until_all_are_connected(0);
+    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut tried, mut rounds) = (0, 0);
+    while rounds < ROUNDS.len() || tried < wanted {
+        let stack = ROUNDS[rounds % ROUNDS.len()];
+        let before =
+            lab.crt(&["--stack", stack, "--state", "established", "--limit", "10000"]).expect("baton crt");
+        let (_, said) = drain(&lab, stack);
+        for line in said.lines().filter(|line| line.contains(" of them: ")) {
+            *reasons.entry(line.trim().to_owned()).or_default() += 1;
+        }
+        lab.baton(&["resume", stack]).expect("it takes connections again");
+        (tried, rounds) = (tried + before.len(), rounds + 1);
+        println!(
+            "round {rounds}: {} of {stack} tried, {tried} in all; {} transactions",
+            before.len(),
+            crowd.transactions()
+        );
+        assert_eq!(crowd.broken(), Vec::<String>::new(), "BATON_SEED={seed}: {said}");
+    }
+    let moved = lab.transfers().expect("baton stats answers")["injected"];
+    println!("{moved} connections moved; {reasons:#?}");
+    assert!(moved > 20, "{moved} connections moved: {reasons:#?}");
+    assert_eq!(crowd.end(), Vec::<String>::new(), "BATON_SEED={seed}");
+}
