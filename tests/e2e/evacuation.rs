@@ -96,6 +96,76 @@ fn connections_that_must_stay_are_told_with_the_reason_and_the_others_move() {
     assert_eq!(crowd.end(), Vec::<String>::new(), "no client notices");
 }
 
+/// An HTTP server that writes heads in pieces and pauses in the middle of bodies: `/length` says how long they are, `/chunks` does not.
+const PAUSING: &str = r#"import socketserver, sys, time
+class H(socketserver.StreamRequestHandler):
+    def say(self, *pieces):
+        for piece in pieces:
+            self.wfile.write(piece.replace("NAME", sys.argv[1]).encode())
+            self.wfile.flush()
+            time.sleep(0.01)
+    def handle(self):
+        while request := self.rfile.readline().decode():
+            while self.rfile.readline().strip(): pass
+            self.say("HTTP/1.1 200 OK\r\n", "Server: pausing\r\n")
+            if "/chunks" in request:
+                self.say("Transfer-Encoding: chunked\r\n\r\n", "3\r\nNAM\r\n".replace("NAM", sys.argv[1] + " "))
+                time.sleep(4)
+                self.say("5\r\nwhole\r\n", "0\r\n\r\n")
+            else:
+                self.say("Content-Length: 8\r\n", "\r\n", "NAME ")
+                time.sleep(4)
+                self.say("whole")
+class S(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+S(("0.0.0.0", 80), H).serve_forever()"#;
+
+/// B1: a connection stays while its server pauses in the middle of an answer, however long nothing is said, and moves after it.
+#[test]
+#[ignore = "needs root"]
+fn a_server_that_pauses_in_the_middle_of_an_answer_keeps_the_connection_until_it_is_whole() {
+    let lab = lab_of_two("pausing", PAUSING);
+    for path in ["/length", "/chunks"] {
+        let mut clients: Vec<_> = (0..4).map(|_| clients::Lines::open(&lab, web4())).collect();
+        clients
+            .iter_mut()
+            .for_each(|client| client.say(&format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n")));
+        thread::sleep(Duration::from_secs(1));
+        // Ends in the middle of the pause.
+        let (empty, said) = drain(&lab, "t1");
+        assert!(!empty && said.contains("2 connections remain at t1"), "{path}: {said}");
+        let mut answers: Vec<_> = clients.iter_mut().map(|client| client.hear_until("whole")).collect();
+        answers.sort();
+        assert_eq!(answers.iter().filter(|answer| answer.ends_with("whole")).count(), 4, "{answers:#?}");
+        let said =
+            lab.baton(&["drain", "t1", "--move", "--for", "10"]).unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert!(said.contains("t1 is empty: 2 connections moved"), "{path}: {said}");
+        lab.baton(&["resume", "t1"]).expect("it takes connections again");
+        wait_for_both(&lab);
+    }
+}
+
+fn wait_for_both(lab: &Lab) {
+    lab.wait_for("both servers", SOON, || {
+        let rows = lab.dpt().map_err(|e| e.to_string())?;
+        let served = rows.iter().any(|row| row.selectable() == ["t1", "t2"]);
+        if served { Ok(()) } else { Err(format!("{rows:#?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// A lab with this Python program, which serves IPv4, on two targets.
+fn lab_of_two(name: &str, program: &str) -> Lab {
+    let lab = lab(Spec { targets: 2, ..Spec::default().web([]) });
+    for stack in ["t1", "t2"] {
+        lab.start_on(stack, &format!("{name}-{stack}"), &["python3", "-c", program, stack])
+            .expect("it starts");
+    }
+    wait_for_both(&lab);
+    lab
+}
+
 /// B1: a server that does not speak HTTP keeps its connections, because nobody can see whether it owes an answer; if the operator
 /// knows that a silence proves it, they move.
 #[test]
@@ -109,16 +179,7 @@ class S(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 S(("0.0.0.0", 80), H).serve_forever()"#;
-    let lab = lab(Spec { targets: 2, ..Spec::default().web([]) });
-    for stack in ["t1", "t2"] {
-        lab.start_on(stack, &format!("lines-{stack}"), &["python3", "-c", echo, stack]).expect("it starts");
-    }
-    lab.wait_for("both servers", SOON, || {
-        let rows = lab.dpt().map_err(|e| e.to_string())?;
-        let served = rows.iter().any(|row| row.selectable() == ["t1", "t2"]);
-        if served { Ok(()) } else { Err(format!("{rows:#?}")) }
-    })
-    .unwrap_or_else(|e| panic!("{e}"));
+    let lab = lab_of_two("lines", echo);
     let mut lines: Vec<_> = (0..4).map(|_| clients::Lines::open(&lab, (DVIPA.0, 80).into())).collect();
     let at = lines.iter_mut().map(|lines| lines.ask("first")).collect::<Vec<_>>();
     thread::sleep(Duration::from_secs(1));

@@ -339,9 +339,28 @@ impl Lines {
 
     /// The answer to a line.
     pub(crate) fn ask(&mut self, line: &str) -> String {
-        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).expect("it is sent");
+        self.say(&format!("{line}\n"));
         let mut answer = String::new();
         self.0.read_line(&mut answer).expect("it is answered");
         answer.trim_end().to_owned()
+    }
+
+    pub(crate) fn say(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).expect("it is sent");
+    }
+
+    /// What is said up to the first of these words, and what of it came in one piece.
+    pub(crate) fn hear_until(&mut self, word: &str) -> String {
+        let mut heard = String::new();
+        while !heard.contains(word) {
+            let piece = self.0.fill_buf().expect("it is answered");
+            assert!(!piece.is_empty(), "the connection ended after `{heard}`");
+            let bytes = piece.len();
+            heard += &String::from_utf8_lossy(piece);
+            self.0.consume(bytes);
+        }
+        // The end of a body in chunks.
+        heard.truncate(heard.find(word).map_or(0, |at| at + word.len()));
+        heard
     }
 }
