@@ -94,7 +94,7 @@ fn every_end_to_end_test_is_in_the_table_of_its_rows() {
             let full = format!("`e2e::{module}::{name}`");
             for row in doc.split(':').next().unwrap_or_default().split(", ") {
                 assert!(
-                    row.len() <= 3 && row.starts_with(['W', 'U', 'C', 'T', 'F', 'B']),
+                    row.len() <= 3 && row.starts_with(['W', 'U', 'C', 'T', 'F', 'R', 'S', 'B']),
                     "{full}: begin its doc comment with the requirement rows that it meets, as `W1, F6: …`"
                 );
                 let line = table.lines().find(|l| l.starts_with(&format!("| {row} |")));
