@@ -13,7 +13,7 @@ use lab::spec::{DVIPA, Web, both_families};
 use lab::{Lab, Spec};
 
 use crate::fixture::{SOON, connect, established, lab, web4, web6};
-use crate::soak::seed;
+use crate::soak::{be_impatient, seed};
 use clients::{Crowd, Kind};
 
 /// curls of the first test, and the length of what each gets: many times what all buffers on its way hold together.
@@ -205,6 +205,7 @@ S(("0.0.0.0", 80), H).serve_forever()"#;
 #[ignore = "needs root"]
 fn a_crowd_of_clients_notices_no_drain() {
     let (lab, seed) = (lab(tls()), seed());
+    be_impatient(&lab);
     let wanted = if std::env::var("BATON_SOAK").is_ok() { 10_000 } else { 0 };
     let mut crowd = Crowd::begin(&lab, seed);
     Kind::ALL.into_iter().for_each(|kind| (0..kind.clients()).for_each(|_| crowd.add(kind)));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use lab::{Impairment, Spec};
 
 pub(crate) use condition::Condition;
-pub(crate) use field::{Field, seed};
+pub(crate) use field::{Field, be_impatient, seed};
 
 /// So much larger a program may be after a soak, MiB: what its allocator keeps of the largest transfers at a time.
 const MOST_GROWN_MIB: u64 = 24;

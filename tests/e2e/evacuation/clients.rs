@@ -252,8 +252,9 @@ impl<'a> Crowd<'a> {
         let (ns, shared) = (self.lab.client().clone(), Arc::clone(&self.shared));
         self.clients.push(thread::spawn(move || {
             while !shared.ends.load(Ordering::Relaxed) {
-                let mut done = 0;
+                let (mut done, mut own) = (0, None);
                 let outcome = Http::open(&ns, to).and_then(|mut http| {
+                    own = Some(http.stream.get_ref().local_addr()?);
                     for _ in 0..rng.usize(2..40) {
                         kind.transact(&mut http, &mut rng)?;
                         done += 1;
@@ -265,7 +266,7 @@ impl<'a> Crowd<'a> {
                     Ok(())
                 });
                 if let Err(e) = outcome {
-                    let what = format!("{kind:?} to {to} in transaction {}: {e}", done + 1);
+                    let what = format!("{kind:?} from {own:?} to {to} in transaction {}: {e}", done + 1);
                     return shared.broken.lock().unwrap_or_else(PoisonError::into_inner).push(what);
                 }
             }

@@ -27,6 +27,13 @@ const SENDS_FOR: Duration = Duration::from_millis(1000);
 const IMPATIENT: &str = "f=/proc/sys/net/ipv4/tcp_rto_max_ms; [ ! -e $f ] || echo 1000 >$f
     echo 200 >/proc/sys/net/ipv4/tcp_retries2";
 
+/// No host waits long before it sends again, so that what is stuck is told apart from what was lost often.
+pub(crate) fn be_impatient(lab: &Lab) {
+    for host in ["client", "t1", "t2", "t3"] {
+        lab.host(host).sh(IMPATIENT).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
 pub(crate) struct Field {
     pub(crate) lab: Lab,
     seed: u64,
@@ -51,9 +58,7 @@ pub(crate) fn seed() -> u64 {
 impl Field {
     pub(crate) fn begin(spec: Spec) -> Self {
         let lab = lab(spec);
-        for host in ["client", "t1", "t2", "t3"] {
-            lab.host(host).sh(IMPATIENT).unwrap_or_else(|e| panic!("{e}"));
-        }
+        be_impatient(&lab);
         let (v4, v6) = (DVIPA.0.to_string(), DVIPA.1.to_string());
         let router = ["echo", "router", "80", &v4, &v6];
         lab.start_application("rt1", "router", &router).expect("the router starts");
