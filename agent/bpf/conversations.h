@@ -39,7 +39,8 @@ struct conversation {
 	__u16 response_bytes; /* how much of the answer is noted */
 	__u8 protocol;
 	__u8 flags;
-	__u8 padding[6];
+	__u8 padding[2];
+	__u32 received_begin; /* the sequence number of the client's first byte */
 	__u64 tail; /* the server's last bytes, the last one in the lowest byte */
 	__u8 request[REQUEST_BYTES];
 	__u8 response[RESPONSE_BYTES];

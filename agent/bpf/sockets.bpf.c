@@ -137,6 +137,7 @@ static __always_inline void begin_conversation(struct bpf_sock_ops *ops)
 		return;
 	of->sent_end = ops->snd_nxt;
 	of->received_end = of->answered_end = ops->rcv_nxt;
+	of->received_begin = ops->rcv_nxt - ops->bytes_received;
 	of->flags = SENT_KNOWN | RECEIVED_KNOWN;
 }
 

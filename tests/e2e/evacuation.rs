@@ -155,6 +155,34 @@ fn wait_for_both(lab: &Lab) {
     .unwrap_or_else(|e| panic!("{e}"));
 }
 
+/// B1: a request whose first packet has also completed the handshake, because the client's acknowledgment of that was lost, is
+/// under way like any other.
+#[test]
+#[ignore = "needs root"]
+fn an_upload_that_began_with_the_end_of_the_handshake_stays_until_it_is_whole() {
+    let lab = lab(Spec { targets: 2, ..Spec::default().web(["t1", "t2"].map(Web::wildcard)) });
+    // A packet of 52 bytes has no data behind IP, TCP and a timestamp.
+    let lossy = "nft add table inet lossy
+        nft 'add chain inet lossy out { type filter hook output priority 0; }'
+        nft add rule inet lossy out ip length 52 tcp dport 80 drop";
+    lab.client().sh(lossy).unwrap_or_else(|e| panic!("{e}"));
+    let mut clients: Vec<_> = (0..4).map(|_| clients::Lines::open(&lab, web4())).collect();
+    let head = "PUT /put/late HTTP/1.1\r\nHost: lab\r\nContent-Length: 8\r\n\r\n";
+    clients.iter_mut().for_each(|client| client.say(head));
+    lab.client().sh("nft delete table inet lossy").unwrap_or_else(|e| panic!("{e}"));
+    lab.wait_for("the connections", SOON, || {
+        let rows = lab.crt(&["--state", "established"]).map_err(|e| e.to_string())?;
+        if rows.len() == 4 { Ok(()) } else { Err(format!("{rows:#?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    let (empty, said) = drain(&lab, "t1");
+    assert!(!empty && said.contains("2 connections remain at t1"), "{said}");
+    for client in &mut clients {
+        client.say("8 bytes.");
+        assert!(client.hear_until("\r\n").starts_with("HTTP/1.1 20"), "the upload is whole");
+    }
+}
+
 /// A lab with this Python program, which serves IPv4, on two targets.
 fn lab_of_two(name: &str, program: &str) -> Lab {
     let lab = lab(Spec { targets: 2, ..Spec::default().web([]) });

@@ -8,6 +8,7 @@ use std::time::Duration;
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 
 use super::calls::{self, Count};
+use super::inspect;
 use super::refused::{Refused, system};
 
 /// Where `struct tcp_info` of linux/tcp.h has the milliseconds since bytes were sent and received, in words.
@@ -36,6 +37,8 @@ pub struct Activity {
     pub since_received: Duration,
     /// Since the client last acknowledged something, or since the begin.
     pub since_acknowledged: Duration,
+    /// Bytes that the socket has taken of the client, those that were not read included.
+    pub received: u64,
     /// A server that was short of room in the send buffer has been told that there is some again.
     pub is_writable: bool,
 }
@@ -58,6 +61,7 @@ pub fn activity(socket: BorrowedFd<'_>) -> Result<Activity, Refused> {
         since_sent: since(SINCE_SENT),
         since_received: since(SINCE_RECEIVED),
         since_acknowledged: since(SINCE_ACKNOWLEDGED),
+        received: inspect::received(socket).map_err(system("count received bytes"))?,
         is_writable: has_room(of_memory(SEND_BUFFER), of_memory(SEND_QUEUED)),
     })
 }

@@ -37,6 +37,8 @@ pub struct Conversation {
     pub sent_end: u32,
     /// After the client's last byte; `None`: it has said nothing since the note began, and that was not at the beginning.
     pub received_end: Option<u32>,
+    /// Where the client's first byte is; `None`: the note does not begin with the connection.
+    pub received_begin: Option<u32>,
     /// After the client's last byte when the server's last answer began.
     pub answered_end: u32,
     /// Where the noted request begins.
@@ -45,8 +47,6 @@ pub struct Conversation {
     pub response_begin: u32,
     /// What the server's answers look like.
     pub answers: Answers,
-    /// The note began after the connection.
-    pub is_late: bool,
     /// The last eight bytes that the server said, zeros before the first one.
     pub tail: [u8; 8],
     /// The beginning of the last request, at most 160 bytes; empty if it was not seen.
@@ -105,6 +105,7 @@ fn read(bytes: &[u8]) -> Option<Conversation> {
     Some(Conversation {
         sent_end: word(0)?,
         received_end: (flags & RECEIVED_KNOWN != 0).then_some(word(4)?),
+        received_begin: (flags & SEEN_LATE == 0).then_some(word(28)?),
         answered_end: word(8)?,
         request_begin: word(12)?,
         response_begin: word(16)?,
@@ -114,7 +115,6 @@ fn read(bytes: &[u8]) -> Option<Conversation> {
             2 => Answers::Tls,
             _ => Answers::Another,
         },
-        is_late: flags & SEEN_LATE != 0,
         tail: tail.to_be_bytes(),
         request: noted(REQUEST_AT, half(20)?.min(REQUEST_BYTES))?,
         response: noted(RESPONSE_AT, half(22)?.min(RESPONSE_BYTES))?,
@@ -134,12 +134,13 @@ mod tests {
         bytes[20..22].copy_from_slice(&3u16.to_ne_bytes());
         bytes[22..24].copy_from_slice(&4u16.to_ne_bytes());
         bytes[24..26].copy_from_slice(&[1, 4]);
+        bytes[28..32].copy_from_slice(&6u32.to_ne_bytes());
         bytes[32..40].copy_from_slice(&u64::from(b'!').to_ne_bytes());
         bytes[40..43].copy_from_slice(b"GET");
         bytes[200..204].copy_from_slice(b"HTTP");
         let read = read(&bytes).unwrap();
         assert_eq!((read.sent_end, read.received_end, read.answered_end), (1, Some(2), 3));
-        assert_eq!((read.request_begin, read.response_begin, read.is_late), (4, 5, false));
+        assert_eq!((read.request_begin, read.response_begin, read.received_begin), (4, 5, Some(6)));
         assert_eq!((read.answers, read.tail), (Answers::Http, *b"\0\0\0\0\0\0\0!"));
         assert_eq!((read.request.as_slice(), read.response.as_slice()), (&b"GET"[..], &b"HTTP"[..]));
     }
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn a_late_note_knows_nothing_yet() {
         let read = read(&late()).unwrap();
-        assert!(read.is_late && read.received_end.is_none() && read.answers == Answers::None);
+        assert_eq!((read.received_begin, read.received_end, read.answers), (None, None, Answers::None));
     }
 
     #[test]

@@ -33,13 +33,15 @@ pub(super) enum Stand {
     Unseen,
 }
 
-/// Where they stand.
-pub(super) fn stand(of: &Conversation) -> Stand {
-    let is_answered = of.received_end.is_none_or(|end| end == of.answered_end);
+/// Where they stand. `received`: how many bytes the socket has taken, which counts those of the packet that has completed the
+/// handshake: that one passes the listener, and is not noted.
+pub(super) fn stand(of: &Conversation, received: u64) -> Stand {
+    let taken = of.received_begin.map(|begin| begin.wrapping_add(received as u32));
+    let is_answered = [of.received_end, taken].into_iter().flatten().all(|end| end == of.answered_end);
     match of.answers {
         Answers::Tls => Stand::Encrypted,
         Answers::Another => Stand::Another,
-        Answers::None if of.is_late => Stand::Unseen,
+        Answers::None if of.received_begin.is_none() => Stand::Unseen,
         Answers::None if is_answered => Stand::Fresh,
         Answers::None => asked(of),
         Answers::Http => match answer(of) {
@@ -173,7 +175,7 @@ mod tests {
             request_begin: client,
             response_begin: server,
             answers: if answer.is_empty() { Answers::None } else { Answers::Http },
-            is_late: false,
+            received_begin: Some(client),
             tail,
             request: requests.bytes().take(160).collect(),
             response: answer.bytes().take(768).collect(),
@@ -182,8 +184,22 @@ mod tests {
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
+    /// Where they stand when the socket has taken what is noted.
+    fn stand(of: &Conversation) -> Stand {
+        let taken = of.received_end.zip(of.received_begin).map_or(0, |(end, begin)| end.wrapping_sub(begin));
+        super::stand(of, taken.into())
+    }
+
     fn after(request: &str, answer: &str) -> Stand {
         stand(&said(request, answer, 0))
+    }
+
+    #[test]
+    fn a_request_that_came_with_the_end_of_the_handshake_was_not_noted_and_is_owed_an_answer() {
+        let fresh = said("", "", 0);
+        assert_eq!(super::stand(&fresh, 0), Stand::Fresh);
+        assert_eq!(super::stand(&fresh, 60), Stand::Asked);
+        assert_eq!(super::stand(&fresh, (1 << 32) + 60), Stand::Asked);
     }
 
     #[test]
@@ -246,7 +262,7 @@ mod tests {
     fn what_is_not_http_is_told_apart_from_what_was_not_seen() {
         let fresh = said("", "", 0);
         assert_eq!(stand(&fresh), Stand::Fresh);
-        assert_eq!(stand(&Conversation { is_late: true, ..fresh.clone() }), Stand::Unseen);
+        assert_eq!(stand(&Conversation { received_begin: None, ..fresh.clone() }), Stand::Unseen);
         for (answers, expected) in [(Answers::Tls, Stand::Encrypted), (Answers::Another, Stand::Another)] {
             assert_eq!(stand(&Conversation { answers, ..fresh.clone() }), expected);
         }

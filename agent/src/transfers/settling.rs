@@ -55,7 +55,8 @@ enum Verdict {
 
 /// Whether a server owes its client something. `quiet` is for how long both must have been silent, if the order says that.
 fn judge(activity: Activity, stand: Stand, quiet: Option<Duration>) -> Verdict {
-    let Activity { unread, unsent, since_sent, since_received, since_acknowledged, is_writable } = activity;
+    let Activity { unread, unsent, since_sent, since_received, since_acknowledged, is_writable, .. } =
+        activity;
     let silent = since_sent.min(since_received);
     match stand {
         Stand::Encrypted => return Verdict::Stays(Reason::Encrypted),
@@ -102,7 +103,7 @@ fn look_at(socket: BorrowedFd<'_>, quiet: Option<Duration>, kernel: Kernel<'_>) 
         Ok(noted)
     });
     let stand = match noted {
-        Ok(noted) => noted.map_or(Stand::Unseen, |noted| stand(&noted)),
+        Ok(noted) => noted.map_or(Stand::Unseen, |noted| stand(&noted, activity.received)),
         Err(cause) => {
             tracing::debug!(%cause, "what is said on a connection can't be read");
             Stand::Unseen
@@ -209,6 +210,7 @@ mod tests {
             since_sent: MS(ms),
             since_received: MS(ms),
             since_acknowledged: MS(ms),
+            received: 0,
             is_writable: true,
         }
     }
