@@ -77,6 +77,8 @@ pub enum Event {
         /// Its socket is still there: an application holds it.
         alive: bool,
     },
+    /// The socket of a connection that was inherited as not alive is there after all: an application has shown it.
+    SocketFound(Connection),
     /// The deadline has come.
     TimePassed,
 }

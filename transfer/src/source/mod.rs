@@ -15,6 +15,7 @@
 //! | Released | Done | Done | Done | discard, moved, Done; *none* |
 //! | Aborted | Done | failed (if it is of this request), Done; *none* | thaw, failed, Done; *none* | thaw (discard if the socket is gone), failed, Done; *none* |
 //! | Lost | Done | Done | Done | discard, failed, Done; *none* |
+//! | SocketFound | – | – | – | the socket is not gone |
 //! | new owner | – | Prepare | – | Doubt |
 //! | Repeat fires | – | Prepare | – | Doubt |
 //! | Patience fires | – | failed; *none* | – | discard, failed, Done; *none* |
@@ -94,6 +95,11 @@ impl Source {
                 let connection = note.connection;
                 self.transfers.insert(connection, Phase::InDoubt { note, parcel: None, alive });
                 self.wait(connection, now, limits::IN_DOUBT);
+            }
+            Event::SocketFound(connection) => {
+                if let Some(Phase::InDoubt { alive, .. }) = self.transfers.get_mut(&connection) {
+                    *alive = true;
+                }
             }
             Event::TimePassed => {
                 while let Some((connection, timer)) = self.timers.pop(now) {

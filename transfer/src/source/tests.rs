@@ -70,6 +70,11 @@ fn freeze(request: Request, transfer: TransferId) -> Event {
     received(TransferMessage::Freeze(freeze))
 }
 
+fn note() -> Note {
+    let (target, way) = (stack("t2"), Way::Restore);
+    Note { connection: connection(), transfer: OWN, target, ledger: LEDGER, way }
+}
+
 fn dumped() -> Event {
     Event::Dumped { connection: connection(), socket: b"socket".to_vec() }
 }
@@ -95,7 +100,7 @@ fn the_table_holds() {
     let lost = received(TransferMessage::Lost(Lost { about: about(OWN) }));
     let owner = Event::Owner { dvipa: dvipa(), owner: owner() };
     let phases = ["none", "Asking", "Dumping", "InDoubt"];
-    let table: [(&str, Event, [&str; 4]); 11] = [
+    let table: [(&str, Event, [&str; 4]); 12] = [
         ("Asked", Event::Asked(ask()), ["Prepare → Asking", "– → Asking", "– → Dumping", "– → InDoubt"]),
         (
             "Cancelled",
@@ -126,6 +131,11 @@ fn the_table_holds() {
             ["Done → none", "Done → Asking", "Thaw Failed Done → none", "Thaw Failed Done → none"],
         ),
         ("Lost", lost, ["Done → none", "Done → Asking", "Done → Dumping", "Discard Failed Done → none"]),
+        (
+            "SocketFound",
+            Event::SocketFound(connection()),
+            ["– → none", "– → Asking", "– → Dumping", "– → InDoubt"],
+        ),
         ("new owner", owner, ["– → none", "Prepare → Asking", "– → Dumping", "Doubt → InDoubt"]),
     ];
     for (name, event, cells) in &table {
@@ -185,19 +195,21 @@ fn what_was_sent_to_nobody_thaws_when_the_routing_stack_is_another() {
 fn an_inherited_connection_asks_for_its_outcome_and_thaws_only_if_its_socket_lives() {
     for (alive, expected) in [(true, ["Thaw", "Failed", "Done"]), (false, ["Discard", "Failed", "Done"])] {
         let mut bench = Bench { machine: Source::new(101), now: Instant::now() };
-        let note = Note {
-            connection: connection(),
-            transfer: OWN,
-            target: stack("t2"),
-            ledger: LEDGER,
-            way: Way::Restore,
-        };
-        assert!(bench.words(Event::Inherited { note, alive }).is_empty());
+        assert!(bench.words(Event::Inherited { note: note(), alive }).is_empty());
         assert_eq!(bench.words(Event::Owner { dvipa: dvipa(), owner: owner() }), ["Doubt"]);
         // The dump died with the former run: the routing stack learns that it need not wait.
         assert_eq!(bench.words(freeze(request(1), OWN)), ["Abandon"]);
         assert_eq!(bench.words(aborted()), expected);
     }
+}
+
+#[test]
+fn an_inherited_connection_whose_socket_was_found_late_thaws() {
+    let mut bench = Bench { machine: Source::new(101), now: Instant::now() };
+    bench.tell(Event::Inherited { note: note(), alive: false });
+    bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
+    assert!(bench.words(Event::SocketFound(connection())).is_empty());
+    assert_eq!(bench.words(aborted()), ["Thaw", "Failed", "Done"]);
 }
 
 #[test]
