@@ -261,8 +261,15 @@ impl Transfers {
 
     /// Does all that is to be done.
     pub fn act(&mut self, kernel: Kernel<'_>, now: Instant) {
+        // A transfer that has ended is ended for its socket and its asker before the next one of the connection begins.
+        self.do_what_is_wanted(kernel, now);
         self.look_again(now);
         self.look_at_settling(kernel, now);
+        self.do_what_is_wanted(kernel, now);
+        self.give(now);
+    }
+
+    fn do_what_is_wanted(&mut self, kernel: Kernel<'_>, now: Instant) {
         loop {
             if let Some(action) = self.source.poll() {
                 self.source_deed(action, kernel, now);
@@ -272,7 +279,6 @@ impl Transfers {
                 break;
             }
         }
-        self.give(now);
     }
 
     /// What the deed of [`Transfers::next_deadline`] is.
