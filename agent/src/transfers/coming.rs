@@ -123,6 +123,7 @@ impl Transfers {
         self.disconnect_orphan(&connection);
         let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection, Way::Restore));
         self.notes.prepares(note).map_err(|e| e.to_string())?;
+        let before = kernel.freezes.standing(&connection).map_err(|e| e.to_string())?;
         kernel.freezes.keep_away(&connection, Standing::Frozen, FROZEN).map_err(|e| e.to_string())?;
         match repair::restore(state) {
             Ok(restored) => {
@@ -134,8 +135,8 @@ impl Transfers {
             }
             Err(cause) => {
                 if matches!(cause, RestoreError::AlreadyHere(_)) {
-                    // Whoever has it here goes on.
-                    self.let_flow(&connection, kernel);
+                    // Whoever has it here goes on, unless it is frozen here.
+                    self.stands_again(&connection, before, kernel);
                 }
                 Err(cause.to_string())
             }

@@ -1,9 +1,10 @@
 //! What a former run of the agent has left in the middle of transfers.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use model::Connection;
 use transfer::target::Standing as Noted;
 use transfer::{source, target};
 
@@ -12,11 +13,14 @@ use super::dumps;
 use super::leaving::{Asker, FROZEN, Leaving, Terms};
 use super::notes::Left;
 use super::{Kernel, Transfers};
-use crate::repair;
+use crate::machine::{Picture, Scope};
+use crate::repair::{self, Refused};
+use crate::system::diag;
 use crate::system::freezes::Standing;
 
 impl Transfers {
-    /// Takes over what was noted, before any routing stack is heard; what is frozen and not noted goes on here.
+    /// Takes over what was noted, before any routing stack is heard; what is frozen and not noted is here for good, or
+    /// elsewhere; what has departed and has a socket is an [orphan](super::leaving::Orphan).
     pub(super) fn inherit(&mut self, left: Left, dumps: dumps::Left, kernel: Kernel<'_>, now: Instant) {
         let leaving = left.leaving.iter().map(|note| note.connection);
         let noted: HashSet<_> = leaving.chain(left.coming.iter().map(|(n, _)| n.connection)).collect();
@@ -40,37 +44,75 @@ impl Transfers {
                 self.begin_to_give(transfer, now);
             }
         }
-        let frozen = kernel.freezes.all().unwrap_or_else(|cause| {
-            tracing::error!(%cause, "what is frozen can't be read");
+        let kept_away = kernel.freezes.all().unwrap_or_else(|cause| {
+            tracing::error!(%cause, "what is kept away can't be read");
             Vec::new()
         });
-        for (connection, standing) in frozen {
-            if standing == Standing::Frozen && !noted.contains(&connection) {
-                let rescued = repair::rescue(&connection);
-                tracing::info!(%connection, ?rescued, "was frozen by a former run");
+        let here = diag::look(Scope::All, kernel.dvipas).unwrap_or_else(|cause| {
+            tracing::error!(%cause, "the kernel does not show its sockets");
+            Picture::default()
+        });
+        let here: HashSet<_> = here.connections.into_iter().map(|(_, connection)| connection).collect();
+        for (connection, standing) in kept_away {
+            match standing {
+                Standing::Frozen if noted.contains(&connection) => {}
+                Standing::Frozen => self.inherit_frozen(connection, kernel),
+                Standing::Departed if here.contains(&connection) => self.inherit_departed(connection, now),
+                Standing::Departed => {}
+            }
+        }
+    }
+
+    /// Frozen by a run that was killed before it could restore the socket, or with it: the connection is elsewhere, and may have
+    /// been here before. If there is a socket, the connection is here for good, and an offer of it was void.
+    fn inherit_frozen(&mut self, connection: Connection, kernel: Kernel<'_>) {
+        match repair::find(&connection, None) {
+            Err(Refused::NotThere { .. }) => self.departs(&connection, kernel),
+            Err(cause) => {
+                tracing::error!(%connection, %cause, "whether it is here can't be seen");
+                self.let_flow(&connection, kernel);
+            }
+            Ok(socket) => {
+                let woken = repair::wake(socket.as_fd());
+                tracing::info!(%connection, ?woken, "was frozen by a former run");
                 self.let_flow(&connection, kernel);
             }
         }
     }
 
+    /// It has moved for a former run, and its application has not asked that one what became of it.
+    fn inherit_departed(&mut self, connection: Connection, now: Instant) {
+        if let Ok(socket) = repair::find(&connection, None) {
+            tracing::info!(%connection, "has left");
+            self.orphan(connection, socket, now);
+        }
+    }
+
     /// The former run may have died between the note and repair mode: that is finished first.
     fn inherit_leaving(&mut self, note: source::Note, kernel: Kernel<'_>, now: Instant) {
-        let (connection, transfer) = (note.connection, note.transfer);
+        let connection = note.connection;
         self.touched.insert(connection, true);
         if let Err(cause) = kernel.freezes.keep_away(&connection, Standing::Frozen, FROZEN) {
             tracing::error!(%connection, %cause, "can't be kept frozen");
         }
-        let socket = repair::find(&connection, None).ok();
-        let alive = socket.is_some();
+        let found = repair::find(&connection, None);
+        let alive = found.is_ok();
         tracing::info!(%connection, alive, "was leaving");
-        if let Some(socket) = socket {
-            if let Err(cause) = repair::silence(socket.as_fd()) {
-                tracing::error!(%connection, %cause, "can't be kept silent");
-            }
-            let mut leaving = Leaving::new(socket, Asker::Nobody, Terms { carry: true, idle: false });
-            leaving.transfer = Some(transfer);
-            self.leaving.insert(connection, leaving);
+        match found {
+            Ok(socket) => self.keep_silent(connection, socket, Asker::Nobody),
+            Err(Refused::NotThere { .. }) => {}
+            Err(cause) => tracing::error!(%connection, %cause, "its socket can't be found"),
         }
         self.tell_source(source::Event::Inherited { note, alive }, now);
+    }
+
+    /// A former run has frozen it, and its fate is in doubt.
+    pub(super) fn keep_silent(&mut self, connection: Connection, socket: OwnedFd, asker: Asker) {
+        if let Err(cause) = repair::silence(socket.as_fd()) {
+            tracing::error!(%connection, %cause, "can't be kept silent");
+        }
+        let mut leaving = Leaving::new(socket, asker, Terms { carry: true, idle: false });
+        leaving.is_frozen = true;
+        self.leaving.insert(connection, leaving);
     }
 }

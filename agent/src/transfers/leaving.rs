@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use model::connection_state::Phase;
 use model::control_socket::RequestId;
 use model::message::OrderId;
-use model::transfer::{Reason, TransferId, Way, Why};
+use model::transfer::{Reason, Way, Why};
 use model::{Connection, ConnectionState};
 use transfer::source::{Action, Event, Note};
 use transfer::{halt, limits};
@@ -58,8 +58,8 @@ pub(super) struct Leaving {
     pub(super) socket: OwnedFd,
     pub(super) asker: Asker,
     pub(super) terms: Terms,
-    /// Since it is frozen.
-    pub(super) transfer: Option<TransferId>,
+    /// It is noted and kept away.
+    pub(super) is_frozen: bool,
     /// What the application has read and whoever gets the connection is to read first.
     pub(super) given_back: Vec<u8>,
     /// Its state without the bytes, once it is in repair mode.
@@ -85,7 +85,7 @@ impl Leaving {
             socket,
             asker,
             terms,
-            transfer: None,
+            is_frozen: false,
             given_back: Vec::new(),
             state: None,
             settling: None,
@@ -149,22 +149,7 @@ impl Transfers {
             Action::Dump { connection, way } => self.dump(connection, way, now),
             Action::Thaw(connection) => self.thaw(connection, kernel),
             Action::Discard(connection) => self.discard_left(connection, kernel),
-            Action::Moved(connection) => {
-                let Some(leaving) = self.leaving.remove(&connection) else { return };
-                tracing::debug!(%connection, "has moved");
-                match leaving.asker {
-                    Asker::Application(application, request) => {
-                        disconnect(&connection, leaving.socket);
-                        self.tell(application, Command::Transferred(request));
-                    }
-                    Asker::Operator(_) => disconnect(&connection, leaving.socket),
-                    Asker::Nobody => {
-                        let until = now + ASKED_WITHIN;
-                        self.orphans.insert(connection, Orphan { socket: leaving.socket, until });
-                    }
-                }
-                self.erase(leaving.transfer);
-            }
+            Action::Moved(connection) => self.moved(connection, now),
             Action::Failed { connection, why } => self.failed(connection, &why),
         }
     }
@@ -179,11 +164,11 @@ impl Transfers {
             kept.map_err(|e| e.to_string())
         };
         match noted.and_then(kept) {
-            Ok(()) => leaving.transfer = Some(note.transfer),
+            Ok(()) => leaving.is_frozen = true,
             // Without it nothing is dumped, and the connection stays.
             Err(cause) => {
                 tracing::error!(%connection, cause, "can't be frozen");
-                self.notes.stays_or_left(note.transfer);
+                self.notes.stays_or_left(&connection);
             }
         }
     }
@@ -199,7 +184,7 @@ impl Transfers {
     fn dumped(&mut self, connection: Connection, way: Way) -> Result<Vec<u8>, Why> {
         let refused = |said: &str| Why::new(Reason::NotDumped, said);
         let leaving = self.leaving.get_mut(&connection).ok_or_else(|| refused("its socket is gone"))?;
-        if leaving.transfer.is_none() {
+        if !leaving.is_frozen {
             return Err(refused("it could not be frozen"));
         }
         let mut state = repair::dump(leaving.socket.as_fd()).map_err(|e| refused(&e.to_string()))?;
@@ -224,15 +209,7 @@ impl Transfers {
         if let Err(cause) = woken {
             tracing::error!(%connection, %cause, "a connection that stays can't leave repair mode");
         }
-        let transfer = leaving.transfer;
-        self.erase(transfer);
-    }
-
-    /// After the socket, because a restarted agent finds by the note what is to be done to it; before the routing stack forgets.
-    fn erase(&mut self, transfer: Option<TransferId>) {
-        if let Some(transfer) = transfer {
-            self.notes.stays_or_left(transfer);
-        }
+        self.notes.stays_or_left(&connection);
     }
 
     /// The connection is elsewhere, or nowhere. Its socket is disconnected when whoever asked is told.
@@ -243,21 +220,48 @@ impl Transfers {
         leaving.is_discarded = true;
     }
 
+    /// Another has it. Its note is erased after its socket is disconnected, because a restarted agent finds by the note what is to
+    /// be done to the socket, before the routing stack forgets, and also if there is no socket: a former run has disconnected
+    /// it and was killed before it could erase the note, or its application has ended ([`super::notes`]).
+    fn moved(&mut self, connection: Connection, now: Instant) {
+        if let Some(Leaving { socket, asker, .. }) = self.leaving.remove(&connection) {
+            tracing::debug!(%connection, "has moved");
+            match asker {
+                Asker::Application(application, request) => {
+                    disconnect(&connection, socket);
+                    self.tell(application, Command::Transferred(request));
+                }
+                Asker::Operator(_) => disconnect(&connection, socket),
+                Asker::Nobody => self.orphan(connection, socket, now),
+            }
+        }
+        self.notes.stays_or_left(&connection);
+    }
+
+    /// It has moved, and its application does not know that yet. Until then its socket is no news to routing stacks.
+    pub(super) fn orphan(&mut self, connection: Connection, socket: OwnedFd, now: Instant) {
+        self.touched.insert(connection, false);
+        self.orphans.insert(connection, Orphan { socket, until: now + ASKED_WITHIN });
+    }
+
     /// What is left of a connection that has moved for a former run goes.
     pub(super) fn disconnect_orphan(&mut self, connection: &Connection) {
         if let Some(orphan) = self.orphans.remove(connection) {
+            self.touched.entry(*connection).or_insert(false);
             disconnect(connection, orphan.socket);
         }
     }
 
     fn failed(&mut self, connection: Connection, why: &Why) {
-        let Some(leaving) = self.leaving.remove(&connection) else { return };
+        let Some(leaving) = self.leaving.remove(&connection) else {
+            return self.notes.stays_or_left(&connection);
+        };
         tracing::debug!(%connection, %why, "has not moved");
-        let Leaving { asker, transfer, socket, is_discarded, .. } = leaving;
+        let Leaving { asker, socket, is_discarded, .. } = leaving;
         if is_discarded {
             disconnect(&connection, socket);
-            self.erase(transfer);
         }
+        self.notes.stays_or_left(&connection);
         let ended = Why { reason: Reason::Ended, said: why.said.clone() };
         self.stays(asker, connection, if is_discarded { &ended } else { why });
     }
@@ -265,6 +269,19 @@ impl Transfers {
     pub(super) fn let_flow(&self, connection: &Connection, kernel: Kernel<'_>) {
         if let Err(cause) = kernel.freezes.let_flow(connection) {
             tracing::error!(%connection, %cause, "its packets can't be let in again");
+        }
+    }
+
+    /// It is kept away as it was before.
+    pub(super) fn stands_again(&self, connection: &Connection, before: Option<Standing>, kernel: Kernel<'_>) {
+        match before {
+            None => self.let_flow(connection, kernel),
+            Some(Standing::Departed) => self.departs(connection, kernel),
+            Some(Standing::Frozen) => {
+                if let Err(cause) = kernel.freezes.keep_away(connection, Standing::Frozen, FROZEN) {
+                    tracing::error!(%connection, %cause, "can't be kept frozen");
+                }
+            }
         }
     }
 

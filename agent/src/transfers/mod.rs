@@ -331,10 +331,12 @@ impl Transfers {
     }
 
     /// Connections whose standing has changed. One that has come here moves until the routing stack has settled that: until
-    /// then it hears nothing else about it.
+    /// then it hears nothing else about it. So does one that has left, as long as a socket of it is here.
     pub fn take_touched(&mut self) -> Vec<(Connection, Standing)> {
         let standing = |(connection, ours): (Connection, bool)| {
-            let moves = self.source.speaks_for(&connection) || self.target.unsettled(&connection);
+            let moves = self.source.speaks_for(&connection)
+                || self.target.unsettled(&connection)
+                || self.orphans.contains_key(&connection);
             let rests = if ours { Standing::Ours } else { Standing::Elsewhere };
             (connection, if moves { Standing::Moves } else { rests })
         };

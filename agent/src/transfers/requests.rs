@@ -81,7 +81,7 @@ impl Transfers {
             Event::Transfer(request, moving) => {
                 self.asked(Asker::Application(application, request), moving, now)
             }
-            Event::Resume(request, held) => self.resumed(application, request, held, kernel),
+            Event::Resume(request, held) => self.resumed(application, request, held, kernel, now),
             Event::Answer(offer, answer) => self.answered(offer, answer, now),
             Event::Ended => self.ended(application, now),
         }
@@ -131,6 +131,7 @@ impl Transfers {
     fn asked(&mut self, asker: Asker, moving: Moving, now: Instant) {
         let Moving { held, to, consent, unacknowledged, state, given_back } = moving;
         let connection = held.connection;
+        let Some(held) = self.ask_again(asker, held, now) else { return };
         let to = match to {
             Some(Target { stack, job }) => Some((stack, Some(job.as_str().to_owned()))),
             // The routing application is on the stack that owns the DVIPA.
@@ -204,19 +205,29 @@ impl Transfers {
         let connection = ask.connection;
         tracing::debug!(%connection, target = %ask.target, "a transfer is asked for");
         match self.source.handle(source::Event::Asked(ask), now) {
-            Ok(()) => drop(self.leaving.insert(connection, leaving)),
+            Ok(()) => {
+                let former = self.leaving.insert(connection, leaving);
+                debug_assert!(former.is_none(), "a connection leaves in one transfer at a time");
+            }
             Err(reason) => {
                 self.stays(leaving.asker, connection, &reason.into());
             }
         }
     }
 
-    /// An application asks what became of a transfer that a former run did not answer.
-    fn resumed(&mut self, application: ApplicationId, request: RequestId, held: Held, kernel: Kernel<'_>) {
+    /// An application asks what became of a transfer that a former run did not answer. As long as the machine is in doubt nobody
+    /// is told that the connection goes on here: who asks is told the outcome, once it is known.
+    fn resumed(
+        &mut self,
+        application: ApplicationId,
+        request: RequestId,
+        held: Held,
+        kernel: Kernel<'_>,
+        now: Instant,
+    ) {
         let (asker, connection) = (Asker::Application(application, request), held.connection);
-        if let Some(leaving) = self.leaving.get_mut(&connection) {
-            leaving.asker = asker;
-        } else if kernel.freezes.standing(&connection).is_ok_and(|s| s == Some(Standing::Departed)) {
+        let Some(held) = self.ask_again(asker, held, now) else { return };
+        if kernel.freezes.standing(&connection).is_ok_and(|s| s == Some(Standing::Departed)) {
             self.disconnect_orphan(&connection);
             disconnect(&connection, held.socket);
             self.tell(application, Command::Transferred(request));
@@ -224,6 +235,24 @@ impl Transfers {
             // It is connected and nothing moves it.
             self.refuse(asker, Refusal::Aborted, Some(Reason::SourceLost.sentence().to_owned()));
         }
+    }
+
+    /// A connection that is moving and whose asker is gone, in whichever words it is asked about: whoever asks becomes its
+    /// asker. Gives the socket back if no transfer of it is under way.
+    fn ask_again(&mut self, asker: Asker, held: Held, now: Instant) -> Option<Held> {
+        let connection = held.connection;
+        match self.leaving.get_mut(&connection) {
+            Some(leaving) if leaving.asker == Asker::Nobody => leaving.asker = asker,
+            Some(_) => self.refuse(asker, Refusal::AlreadyMoving, None),
+            // A former run froze it, and this one did not find its socket.
+            None if self.source.speaks_for(&connection) => {
+                tracing::info!(%connection, "its application has its socket");
+                self.keep_silent(connection, held.socket, asker);
+                self.tell_source(source::Event::SocketFound(connection), now);
+            }
+            None => return Some(held),
+        }
+        None
     }
 
     fn answered(&mut self, offer: model::control_socket::OfferId, answer: Answer, now: Instant) {

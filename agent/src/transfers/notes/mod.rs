@@ -15,6 +15,16 @@
 //!
 //! Behind it: when that was (seconds since 1970, eight bytes), the length of the rest (two bytes), the rest in CBOR; numbers
 //! are little-endian.
+//!
+//! # One note of leaving a connection
+//! A connection leaves this host in one transfer at a time, and so there is one note of that, which the next transfer replaces
+//! in the same write. If there could be two, the following would happen. The agent is killed after the socket of a
+//! connection that has moved (transfer 1) was disconnected and before its note is erased. The next run inherits a note without
+//! a socket. If it does not erase it, the note is there when the connection has come back here and leaves again (transfer 2)
+//! and the agent is killed once more. The run after that inherits two notes of one connection, and asks about transfer 1, the
+//! answer to which is that it is over and that the source may thaw: while transfer 2 is decided at its target. Two hosts then
+//! have the connection. Therefore a note is erased whether or not its socket is found, and never stands beside a later one;
+//! should a file have two of a connection nevertheless, because one could not be erased, the later one counts.
 
 mod records;
 
@@ -25,9 +35,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minicbor::{Decode, Encode};
-use model::StackName;
 use model::codec::WireConnection;
 use model::transfer::{Ledger, TransferId, Way};
+use model::{Connection, StackName};
 use transfer::target::Standing;
 use transfer::{source, target};
 
@@ -64,11 +74,13 @@ impl Kind {
     }
 }
 
-/// A transfer from this host, or one to it.
+/// What a note is of: there is one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Side {
-    Source,
-    Target,
+enum Subject {
+    /// A connection that leaves.
+    Leaving(Connection),
+    /// A transfer to this host.
+    Coming(TransferId),
 }
 
 /// Where a note is, and what it says.
@@ -83,7 +95,7 @@ struct Noted {
 #[derive(Debug)]
 pub struct Notes {
     records: Records,
-    noted: HashMap<(TransferId, Side), Noted>,
+    noted: HashMap<Subject, Noted>,
     ledger: Ledger,
 }
 
@@ -125,26 +137,38 @@ impl Notes {
             Some(ledger) => ledger,
             None => begin_ledger(directory)?,
         };
-        let (mut left, mut noted, mut void) = (Left::default(), HashMap::new(), Vec::new());
-        let records = Records::open(&directory.join(NOTES), |place, record| match read(record) {
-            Some((kind, since, written)) => {
-                // Their sockets are gone with the process that had them.
-                if kind == Kind::Prepared {
-                    void.push(place);
-                }
-                noted.insert((written.transfer, kind.side()), Noted { place, kind, since });
-                left.take_in(kind, written);
-                true
-            }
-            None => false,
+        let mut found = Vec::new();
+        let records = Records::open(&directory.join(NOTES), |place, record| {
+            let read = read(record);
+            let is_taken = read.is_some();
+            found.extend(read.map(|(kind, since, written)| (Noted { place, kind, since }, written)));
+            is_taken
         })?;
-        noted.retain(|_, noted| noted.kind != Kind::Prepared);
-        let mut notes = Self { records, noted, ledger };
-        for place in void {
-            notes.records.write(place, &[0])?;
-            notes.records.give_back(place);
-        }
+        let mut notes = Self { records, noted: HashMap::new(), ledger };
+        let left = notes.take_over(found)?;
         Ok((notes, left))
+    }
+
+    /// Erases what is void of a former run's notes, and says what the others are.
+    fn take_over(&mut self, mut found: Vec<(Noted, Written)>) -> io::Result<Left> {
+        let (mut left, mut void) = (Left::default(), Vec::new());
+        found.sort_by_key(|(noted, written)| (noted.since, written.transfer));
+        // The latest first: it counts.
+        for (noted, written) in found.into_iter().rev() {
+            let subject = noted.kind.subject(&written);
+            // The sockets of what was prepared are gone with the process that had them.
+            if noted.kind == Kind::Prepared || self.noted.contains_key(&subject) {
+                void.push(noted.place);
+            } else {
+                self.noted.insert(subject, noted);
+                left.take_in(noted.kind, written);
+            }
+        }
+        for place in void {
+            self.records.write(place, &[0])?;
+            self.records.give_back(place);
+        }
+        Ok(left)
     }
 
     /// Which ledger this is.
@@ -152,7 +176,7 @@ impl Notes {
         self.ledger
     }
 
-    /// The connection is about to be frozen here.
+    /// The connection is about to be frozen here. What was noted of it in a former transfer from here is replaced.
     ///
     /// # Errors
     /// What the system says.
@@ -163,8 +187,8 @@ impl Notes {
     }
 
     /// It no longer is.
-    pub fn stays_or_left(&mut self, transfer: TransferId) {
-        self.remove(transfer, Side::Source);
+    pub fn stays_or_left(&mut self, connection: &Connection) {
+        self.remove(Subject::Leaving(*connection));
     }
 
     /// A socket is about to be restored. From here on [`Notes::activates`] needs nothing that could be lacking.
@@ -209,9 +233,9 @@ impl Notes {
 
     /// Nothing has to be known of a transfer to this host any more; what is barred stays so.
     pub fn forgets(&mut self, transfer: TransferId) {
-        let noted = self.noted.get(&(transfer, Side::Target));
-        if noted.is_some_and(|noted| noted.kind != Kind::Barred) {
-            self.remove(transfer, Side::Target);
+        let subject = Subject::Coming(transfer);
+        if self.noted.get(&subject).is_some_and(|noted| noted.kind != Kind::Barred) {
+            self.remove(subject);
         }
     }
 
@@ -221,12 +245,12 @@ impl Notes {
         let old =
             |noted: &Noted| noted.kind == Kind::Barred && now.saturating_sub(noted.since) > BARRED.as_secs();
         let old: Vec<_> = self.noted.iter().filter(|(_, noted)| old(noted)).map(|(of, _)| *of).collect();
-        old.into_iter().for_each(|(transfer, side)| self.remove(transfer, side));
+        old.into_iter().for_each(|subject| self.remove(subject));
     }
 
-    /// Replaces what was noted of the transfer before.
+    /// Replaces what was noted of the same before, in one write.
     fn write(&mut self, kind: Kind, written: &Written) -> io::Result<()> {
-        let of = (written.transfer, kind.side());
+        let of = kind.subject(written);
         let rest = minicbor::to_vec(written).map_err(io::Error::other)?;
         let length = u16::try_from(rest.len()).map_err(io::Error::other)?;
         let since = seconds();
@@ -246,7 +270,7 @@ impl Notes {
     }
 
     fn turn(&mut self, transfer: TransferId, from: Kind, to: Kind) -> io::Result<()> {
-        let noted = self.noted.get_mut(&(transfer, to.side())).ok_or(io::ErrorKind::NotFound)?;
+        let noted = self.noted.get_mut(&Subject::Coming(transfer)).ok_or(io::ErrorKind::NotFound)?;
         // It was done before.
         if noted.kind == to {
             return Ok(());
@@ -261,18 +285,27 @@ impl Notes {
         Ok(())
     }
 
-    fn remove(&mut self, transfer: TransferId, side: Side) {
-        let Some(noted) = self.noted.remove(&(transfer, side)) else { return };
+    /// What can't be erased is kept, so that the next note of the same replaces it.
+    fn remove(&mut self, subject: Subject) {
+        let Some(noted) = self.noted.get(&subject) else { return };
         match self.records.write(noted.place, &[0]) {
-            Ok(()) => self.records.give_back(noted.place),
-            Err(cause) => tracing::error!(?transfer, %cause, "a note can't be removed"),
+            Ok(()) => {
+                self.records.give_back(noted.place);
+                self.noted.remove(&subject);
+            }
+            Err(cause) => tracing::error!(?subject, %cause, "a note can't be removed"),
         }
     }
 }
 
 impl Kind {
-    fn side(self) -> Side {
-        if self == Self::Leaving { Side::Source } else { Side::Target }
+    fn subject(self, written: &Written) -> Subject {
+        match self {
+            Self::Leaving => Subject::Leaving(written.connection.0),
+            Self::Prepared | Self::Admitted | Self::Active | Self::Barred => {
+                Subject::Coming(written.transfer)
+            }
+        }
     }
 }
 

@@ -45,7 +45,7 @@ fn the_next_run_finds_what_was_noted_in_the_same_ledger() {
         [(restored.clone(), Standing::Active), (made, Standing::Active), (barred, Standing::Barred)]
     );
 
-    again.stays_or_left(leaving.transfer);
+    again.stays_or_left(&leaving.connection);
     again.forgets(restored.transfer);
     let (_, left) = Notes::open(directory.path()).unwrap();
     assert_eq!((left.leaving.len(), left.coming.len()), (0, 2));
@@ -105,4 +105,52 @@ fn a_ledger_of_another_start_of_the_host_is_given_up_whole() {
     let (again, left) = Notes::open(directory.path()).unwrap();
     assert_ne!(again.ledger(), notes.ledger());
     assert_eq!(left, Left::default());
+}
+
+fn leaving(number: u64) -> source::Note {
+    source::Note {
+        connection: connection(),
+        transfer: TransferId { incarnation: 7, number },
+        target: "t2".parse().unwrap(),
+        ledger: Ledger(9),
+        way: Way::Restore,
+    }
+}
+
+/// Else a restarted agent could ask about the former transfer, be told that it is over, and thaw what the later one has moved.
+#[test]
+fn a_connection_that_leaves_again_has_one_note() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut notes, _) = Notes::open(directory.path()).unwrap();
+    notes.leaves(&leaving(1)).unwrap();
+    notes.leaves(&leaving(2)).unwrap();
+    assert_eq!(count(directory.path()).unwrap(), 1);
+    let (mut again, left) = Notes::open(directory.path()).unwrap();
+    assert_eq!(left.leaving, [leaving(2)]);
+    again.leaves(&leaving(3)).unwrap();
+    assert_eq!(count(directory.path()).unwrap(), 1);
+    again.stays_or_left(&connection());
+    assert_eq!(count(directory.path()).unwrap(), 0);
+}
+
+/// In whichever places they are.
+#[test]
+fn of_two_notes_of_a_connection_that_leaves_the_later_one_counts() {
+    for order in [[1, 2], [2, 1]] {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Notes::open(directory.path()).unwrap());
+        let mut records = Records::open(&directory.path().join(NOTES), |_, _| false).unwrap();
+        for number in order {
+            let source::Note { connection, transfer, target, ledger, way } = leaving(number);
+            let (connection, ledger) = (WireConnection(connection), Some(ledger));
+            let written = Written { connection, transfer, peer: target, way, ledger };
+            let rest = minicbor::to_vec(written).unwrap();
+            let head = [&[Kind::Leaving as u8][..], &5u64.to_le_bytes(), &(rest.len() as u16).to_le_bytes()];
+            let place = records.take().unwrap();
+            records.write(place, &[&head.concat()[..], &rest].concat()).unwrap();
+        }
+        let (_, left) = Notes::open(directory.path()).unwrap();
+        assert_eq!(left.leaving, [leaving(2)]);
+        assert_eq!(count(directory.path()).unwrap(), 1, "the former one is erased");
+    }
 }
