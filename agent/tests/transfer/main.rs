@@ -14,6 +14,7 @@ mod injection;
 mod moves;
 mod orders;
 mod refusals;
+mod restarts;
 mod routing_stack;
 mod state;
 mod stream;
