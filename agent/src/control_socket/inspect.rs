@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use channel::{Received, Sealed, Unfit};
 use model::control_socket::{MAX_STATE_BYTES, Refusal};
 use model::{Connection, Protocol};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto, sockopt};
 
 use super::event::Held;
@@ -25,9 +26,10 @@ pub(super) fn inspect(received: Received, home: Namespace) -> Result<Enclosed, R
         return Err(Refusal::AgentFull);
     }
     let mut descriptors = received.descriptors.into_iter();
-    let connection = descriptors.next().map(|socket| held(socket, home)).transpose()?;
+    let socket = descriptors.next().map(|socket| held(socket, home)).transpose()?;
+    let was_taken_away = matches!(socket, Some(None));
     let state = descriptors.next().map(state).transpose()?;
-    Ok(Enclosed { connection, state })
+    Ok(Enclosed { connection: socket.flatten(), was_taken_away, state })
 }
 
 fn state(memory: OwnedFd) -> Result<Sealed, Refusal> {
@@ -38,16 +40,20 @@ fn state(memory: OwnedFd) -> Result<Sealed, Refusal> {
 }
 
 /// A connection that the application holds: a TCP socket of the agent's own network namespace. In another one anybody who
-/// may make namespaces could have a socket with any address.
-fn held(socket: OwnedFd, home: Namespace) -> Result<Held, Refusal> {
+/// may make namespaces could have a socket with any address. `None` if an agent has taken its connection away.
+fn held(socket: OwnedFd, home: Namespace) -> Result<Option<Held>, Refusal> {
     let is_tcp = is_tcp(socket.as_fd()).unwrap_or(false);
     let is_here = netns_cookie_of(socket.as_fd()).is_ok_and(|cookie| Namespace(cookie) == home);
     if !is_tcp || !is_here || sockopt::socket_acceptconn(&socket).unwrap_or(true) {
         return Err(Refusal::NoConnection);
     }
-    let [client, own] = ends(socket.as_fd()).ok_or(Refusal::Ended)?;
+    let Some([client, own]) = ends(socket.as_fd()) else {
+        // What `repair::discard` leaves behind, and no client can bring about.
+        let is_aborted = matches!(sockopt::socket_error(&socket), Ok(Err(Errno::CONNABORTED)));
+        return if is_aborted { Ok(None) } else { Err(Refusal::Ended) };
+    };
     let connection = Connection::new(Protocol::Tcp, client, own).ok_or(Refusal::NoConnection)?;
-    Ok(Held { socket, connection })
+    Ok(Some(Held { socket, connection }))
 }
 
 fn is_tcp(socket: BorrowedFd<'_>) -> rustix::io::Result<bool> {

@@ -315,3 +315,26 @@ fn a_connection_survives_the_agents() {
     });
     talk(&mut client, &mut server);
 }
+
+/// The agent has taken the connection away from its socket, and is killed before it can say why.
+#[test]
+#[ignore = "needs root"]
+fn an_application_hears_from_the_next_agent_that_its_connection_has_moved() {
+    let mut cluster = Cluster::new();
+    let applications = cluster.hosts.each_ref().map(|host| host.application("counter"));
+    cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
+    let (mut client, server, _) = cluster.connect(DVIPA.0.into());
+    let to = target(&cluster.hosts[1], "counter");
+    cluster.hosts[0].halt_at("source.Done");
+    let (applications, to) = (&applications, &to);
+    let mut server = thread::scope(|scope| {
+        let asking = scope.spawn(move || applications[0].transfer(server, to, &carry()));
+        let arrived = accept(&applications[1]);
+        cluster.hosts[0].wait_for_halt();
+        cluster.kill_agent(0);
+        cluster.start_agent(0);
+        asking.join().unwrap().unwrap();
+        arrived.stream
+    });
+    talk(&mut client, &mut server);
+}

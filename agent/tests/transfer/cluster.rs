@@ -4,6 +4,8 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use app::{Registration, TargetApplication};
 use baton_agent::Config;
@@ -15,6 +17,7 @@ use lab::fabric::Fabric;
 use lab::registry::Record;
 use lab::spec::{self, CLIENT, DVIPA, Spec};
 use model::{Connection, StackName};
+use transfer::halt;
 use transport::pki;
 
 use crate::bench::connection_of;
@@ -120,7 +123,11 @@ impl Host {
     fn start(&mut self) {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--ignored", "--exact", "--nocapture", "cluster::agent_process"]);
-        command.env(CONFIG, &self.config).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .env(CONFIG, &self.config)
+            .env(halt::FILE, self.halt())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         let log =
             fs::File::options().create(true).append(true).open(self.config.with_extension("log")).unwrap();
         command.stderr(log);
@@ -135,6 +142,24 @@ impl Host {
     pub(crate) fn registration(&self, job: &str) -> Registration {
         let socket = self.run.join("applications.sock");
         Registration::new(job, DVIPA.0.into(), &[PORT]).unwrap().socket(socket)
+    }
+
+    fn halt(&self) -> PathBuf {
+        self.run.join("halt")
+    }
+
+    /// Has the agent stand still before the next such step of a transfer.
+    pub(crate) fn halt_at(&self, step: &str) {
+        fs::write(self.halt(), step).unwrap();
+    }
+
+    /// Waits until it does.
+    pub(crate) fn wait_for_halt(&self) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !self.halt().with_extension("reached").exists() {
+            assert!(Instant::now() < until, "{} does not come to the step", self.name);
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// How many notes of transfers there are.

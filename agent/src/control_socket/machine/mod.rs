@@ -54,6 +54,8 @@ pub enum Event {
 pub struct Enclosed {
     /// A connection.
     pub connection: Option<Held>,
+    /// A socket whose connection an agent has taken away.
+    pub was_taken_away: bool,
     /// Application state.
     pub state: Option<Sealed>,
 }

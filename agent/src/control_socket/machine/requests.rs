@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use channel::Sealed;
-use model::control_socket::notification::{Failed, Targets};
-use model::control_socket::request::{Register, Subscribe, Transfer};
+use model::control_socket::notification::{Failed, Targets, Transferred};
+use model::control_socket::request::{Register, Resume, Subscribe, Transfer};
 use model::control_socket::{
     MAX_GIVEN_BACK_BYTES, MAX_PORTS, Refusal, Request, RequestId, TARGETS_A_MESSAGE, Target,
 };
@@ -31,11 +31,7 @@ impl Machine {
             Request::Register(register) => self.register(register),
             Request::Subscribe(subscribe) => self.subscribe(subscribe),
             Request::Transfer(transfer) => self.transfer(transfer, enclosed),
-            Request::Resume(resume) => {
-                if let Some((held, _)) = self.moving(resume.request, enclosed) {
-                    self.report(Event::Resume(resume.request, held));
-                }
-            }
+            Request::Resume(Resume { request }) => self.resume(request, enclosed),
             Request::Take(take) => self.actions.extend(self.offers.take(take.request)),
             Request::Accept(accept) => self.actions.extend(self.offers.accept(accept.offer)),
             Request::Reject(reject) => self.actions.extend(self.offers.reject(reject.offer, reject.reason)),
@@ -93,6 +89,18 @@ impl Machine {
         }
     }
 
+    fn resume(&mut self, request: RequestId, enclosed: Result<Enclosed, Refusal>) {
+        match enclosed {
+            // The former run has done that because the connection had moved, and was killed before it could say so.
+            Ok(Enclosed { was_taken_away: true, .. }) => self.tell(Transferred { request }),
+            enclosed => {
+                if let Some((held, _)) = self.moving(request, enclosed) {
+                    self.report(Event::Resume(request, held));
+                }
+            }
+        }
+    }
+
     /// What is enclosed, if the application may have it moved; otherwise it is told why not.
     fn moving(
         &mut self,
@@ -112,8 +120,9 @@ impl Machine {
     }
 
     fn check(&self, enclosed: Result<Enclosed, Refusal>) -> Result<(Held, Option<Sealed>), Refusal> {
-        let Enclosed { connection, state } = enclosed?;
-        let held = connection.ok_or(Refusal::NoConnection)?;
+        let Enclosed { connection, was_taken_away, state } = enclosed?;
+        let none = if was_taken_away { Refusal::Ended } else { Refusal::NoConnection };
+        let held = connection.ok_or(none)?;
         if !self.may_use(held.connection.service()) {
             Err(Refusal::NotRegistered)
         } else if self.transfers.len() >= MAX_TRANSFERS {

@@ -54,7 +54,7 @@ impl Bench {
 
     fn transfer(&mut self, request: u32, client_port: u16, port: u16) {
         let held = Held { socket: socket(), connection: connection(client_port, port) };
-        let enclosed = Enclosed { connection: Some(held), state: None };
+        let enclosed = Enclosed { connection: Some(held), ..Enclosed::default() };
         self.handle(Event::Received(transfer(request).into(), Ok(enclosed)));
     }
 
