@@ -29,8 +29,8 @@ const IMPATIENT: &str = "f=/proc/sys/net/ipv4/tcp_rto_max_ms; [ ! -e $f ] || ech
 
 /// No host waits long before it sends again, so that what is stuck is told apart from what was lost often.
 pub(crate) fn be_impatient(lab: &Lab) {
-    for host in ["client", "t1", "t2", "t3"] {
-        lab.host(host).sh(IMPATIENT).unwrap_or_else(|e| panic!("{e}"));
+    for (_, host) in lab.hosts() {
+        host.sh(IMPATIENT).unwrap_or_else(|e| panic!("{e}"));
     }
 }
 
