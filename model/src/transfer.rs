@@ -170,6 +170,18 @@ pub struct Refuse {
     pub why: Why,
 }
 
+/// Routing stack → source: the target's application is being asked; send the [`State`](TransferMessage::State), if there is any,
+/// and let the connection go on until [`Freeze`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Consult {
+    /// Which transfer.
+    #[n(0)]
+    pub about: About,
+    /// What it answers.
+    #[n(1)]
+    pub request: Request,
+}
+
 /// Routing stack → source: the client's packets are held; freeze, dump, and send the [`Part`]s (again, if they were sent).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Freeze {
@@ -187,7 +199,9 @@ pub struct Freeze {
     pub ledger: Ledger,
 }
 
-/// Source → routing stack → target: a part of what moves (the documents' TRANSFER). See [`Parcel`].
+/// Source → routing stack → target: a part of what moves (the documents' TRANSFER). See [`Parcel`]. What an application that is
+/// asked is to read of its counterpart comes before, as a parcel without socket in parts of the same form
+/// ([`TransferMessage::State`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Part {
     /// Which transfer.
@@ -235,8 +249,8 @@ pub struct Doubt {
     pub way: Way,
 }
 
-/// Routing stack → target: will you take this connection? The [`Part`]s follow when the source has sent them, and none of them
-/// permits anything.
+/// Routing stack → target: will you take this connection? If the application is asked, the state follows, and after
+/// [`Agreed`] the [`Part`]s; otherwise the [`Part`]s. None of these permits anything.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Offer {
     /// Which transfer.
@@ -257,7 +271,7 @@ pub struct Offer {
     /// The target application's job name, if one is meant.
     #[n(5)]
     pub job: Option<String>,
-    /// How much application state comes along: without any the application can be asked before the parts are here.
+    /// How much application state comes along: without any the application can be asked at once.
     #[n(6)]
     pub application_bytes: u32,
     /// The run of the target's agent that is meant, and no other.
@@ -265,7 +279,7 @@ pub struct Offer {
     pub incarnation: u64,
 }
 
-/// Target → routing stack: the application agrees ([`Way::Restore`]).
+/// Target → routing stack: the application agrees ([`Way::Restore`]); the connection can be taken out of its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Agreed {
     /// Which transfer.
@@ -382,11 +396,13 @@ pub struct Settled {
 
 /// Any message of a transfer. Each is a kind of its own in the frame ([`crate::codec`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each variant holds the message of its name")]
+#[expect(missing_docs, reason = "each variant holds the message of its name, State a part of it")]
 pub enum TransferMessage {
     Abilities(Abilities),
     Prepare(Prepare),
     Refuse(Refuse),
+    Consult(Consult),
+    State(Part),
     Freeze(Freeze),
     Part(Part),
     Abandon(Abandon),
@@ -435,6 +451,8 @@ impl TransferMessage {
             Self::Abilities(_) => return None,
             Self::Prepare(m) => return Some((m.connection.0, m.epoch)),
             Self::Refuse(m) => return Some((m.connection.0, m.epoch)),
+            Self::Consult(m) => &m.about,
+            Self::State(m) => &m.about,
             Self::Freeze(m) => &m.about,
             Self::Part(m) => &m.about,
             Self::Abandon(m) => &m.about,

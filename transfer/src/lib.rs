@@ -8,17 +8,22 @@
 //! ```text
 //! source            routing stack                target
 //!   │ Prepare ─────────►│ checks the target         │
-//!   │◄───────── Freeze  │ holds the client's packets│
-//!   │ freezes, dumps    │ Offer ───────────────────►│ asks its application
+//!   │◄──────── Consult  │ Offer ───────────────────►│
+//!   │ State… ──────────►│ State… ──────────────────►│ asks its application
 //!   │                   │◄────────────────── Agreed │
+//!   │◄───────── Freeze  │ holds the client's packets│
+//!   │ freezes, dumps    │                           │
 //!   │ Part… ───────────►│ Part…, Commit ───────────►│ restores silently, passes, notes, activates   ← the decision
 //!   │                   │◄────────────────── Active │
 //!   │◄─────── Released  │ switches the CRT entry    │
 //!   │ Done ────────────►│ Settled ─────────────────►│ forgets its note
 //! ```
 //!
-//! While the source dumps, the application thinks; one that is to read its counterpart's state is asked when the parts are
-//! there, and Commit follows when it has agreed. So nothing is permitted while an application thinks, however long.
+//! While the target's application thinks, nothing is held, frozen or noted: the connection goes on at the source, and NEWCONN and
+//! TERMCONN tell of it. What the application is to read of its counterpart, the state, is sent ahead. If the connection ends
+//! meanwhile, or anybody of the three is lost, the offer is withdrawn and that is all. An agreement holds for a bounded time
+//! ([`limits::PREPARE`]). An application that is not asked has nothing to think about: Freeze follows Prepare at once, the Offer
+//! goes out while the source dumps, and the state moves with the socket.
 //!
 //! With [injection](model::transfer::Way::Inject) the target answers the parts with Prepared, and packets are the
 //! permission: the routing stack points the CRT entry at the target with the handoff option on, which names this preparation,
@@ -45,6 +50,7 @@
 //! # What a kill costs
 //! | killed | when | cost |
 //! | --- | --- | --- |
+//! | anybody but the source's application | while the target's application is asked | the transfer: the connection goes on at the source |
 //! | routing stack | any time | a pause until it is back and both agents have reported |
 //! | target's agent | before it activates | the transfer: the connection stays at the source |
 //! | target's agent | later | nothing |
@@ -57,7 +63,8 @@
 //! | target's host and routing stack | in one transfer | the connection: nobody knows any more whether Commit was said |
 //!
 //! A last descriptor that dies with the agent before it is frozen is closed as any other, with FIN. Apart from that no
-//! client sees FIN or RST from a socket that moves, and in no case has a connection two owners. `sim` checks it: random
+//! client sees FIN or RST from a socket that moves, and in no case has a connection two owners, or stands still because an
+//! application thinks. `sim` checks it: random
 //! walks with losses, late copies, early timers and several deaths; and every order of one transfer, with losses and one
 //! death of each role. In a cluster each of them is killed before each step of a real one (`tests/e2e/kills.rs`).
 //!

@@ -7,11 +7,18 @@ pub const REPEAT: Duration = Duration::from_secs(2);
 /// A hand-over is said again this often, because the packet that makes the connection may get lost: as soon as TCP itself
 /// would send again (the least of Linux, `TCP_RTO_MIN`).
 pub const HAND_OVER: Duration = Duration::from_millis(200);
-/// The source waits this long for Freeze or Refuse, and the routing stack for the parts.
+/// The source waits this long for Consult, Freeze or Refuse, the routing stack for the parts of a frozen connection, and the
+/// target for the state that its application is to read.
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// A target application may think this long about an offer.
 pub const CONSENT: Duration = Duration::from_secs(5);
-/// The routing stack waits this long for Agreed or Prepared: the application's time and the parts' way.
+/// The routing stack waits this long for Agreed: longer than the state's way and the application's time together.
+pub const CONSULT: Duration = Duration::from_secs(12);
+/// The source waits this long for Freeze since it heard last that the application is being asked: longer than the routing
+/// stack.
+pub const CONSULTED: Duration = Duration::from_secs(15);
+/// The routing stack waits this long for Prepared, and the target for the parts of a connection: its application's agreement
+/// holds no longer.
 pub const PREPARE: Duration = Duration::from_secs(10);
 /// A target waits this long for Commit, or for the packet that makes a connection, then voids it.
 pub const PREPARED: Duration = Duration::from_secs(30);

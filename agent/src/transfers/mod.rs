@@ -204,6 +204,7 @@ impl Transfers {
         let word = message.word();
         let followed = match message {
             TransferMessage::Refuse(_)
+            | TransferMessage::Consult(_)
             | TransferMessage::Freeze(_)
             | TransferMessage::Released(_)
             | TransferMessage::Aborted(_)

@@ -35,8 +35,8 @@ impl RoutingStack {
             (Some(Session::Greeted(_)), Message::Stays(stays)) => self.stays(from, stays, now),
             (Some(Session::Greeted(_)), Message::Applications(said)) => self.applications(from, said),
             (Some(Session::Greeted(_)), Message::Srvstat(srvstat)) => self.srvstat(from, srvstat),
-            (Some(Session::Greeted(_)), Message::Newconn(newconn)) => self.newconn(from, newconn),
-            (Some(Session::Greeted(_)), Message::Termconn(termconn)) => self.termconn(from, termconn),
+            (Some(Session::Greeted(_)), Message::Newconn(newconn)) => self.newconn(from, newconn, now),
+            (Some(Session::Greeted(_)), Message::Termconn(termconn)) => self.termconn(from, termconn, now),
             (Some(Session::Greeted(_)), Message::Load(load)) => {
                 if let Some(said) = self.stacks.said_mut(from) {
                     said.report_load(load);
@@ -114,7 +114,7 @@ impl RoutingStack {
         Ok((dvipa, ours))
     }
 
-    fn newconn(&mut self, from: &StackName, newconn: Newconn) -> Result<(), Refusal> {
+    fn newconn(&mut self, from: &StackName, newconn: Newconn, now: Instant) -> Result<(), Refusal> {
         let Newconn { first, last, connections } = newconn;
         self.transfers.said_open(from, connections.iter().map(|connection| &connection.0));
         let (owner, connections, ignored) = self.of_ours(from, connections)?;
@@ -124,7 +124,9 @@ impl RoutingStack {
         said.in_account &= !last;
         if first || ends || !connections.is_empty() {
             let moving = if ends { self.transfers.routing.connections().collect() } else { Vec::new() };
+            let elsewhere = self.asked_about(&connections, |source| source != from);
             self.actions.push_back(Action::Newconn { owner, first, last: ends, connections, moving });
+            self.no_longer_asked(elsewhere, now);
         }
         if last && !ends {
             return Err(Refusal::AccountWithoutFirst { from: from.clone() });
@@ -132,12 +134,14 @@ impl RoutingStack {
         if ignored > 0 { Err(Refusal::ForeignConnections { from: from.clone(), ignored }) } else { Ok(()) }
     }
 
-    fn termconn(&mut self, from: &StackName, termconn: Termconn) -> Result<(), Refusal> {
+    fn termconn(&mut self, from: &StackName, termconn: Termconn, now: Instant) -> Result<(), Refusal> {
         self.transfers.said_ended(from, termconn.connections.iter().map(|connection| &connection.0));
         let (owner, connections, ignored) = self.of_ours(from, termconn.connections)?;
         connections.iter().for_each(|connection| self.transfers.departed.ended(connection));
         if !connections.is_empty() {
+            let ended = self.asked_about(&connections, |source| source == from);
             self.actions.push_back(Action::Termconn { owner, connections });
+            self.no_longer_asked(ended, now);
         }
         if ignored > 0 { Err(Refusal::ForeignConnections { from: from.clone(), ignored }) } else { Ok(()) }
     }

@@ -47,7 +47,7 @@ impl RoutingStack {
         self.known(&target)?;
         let reason = if source == target {
             Some(Reason::SameStack)
-        } else if self.transfers.routing.speaks_for(&connection) || self.orders.open(&connection).is_some() {
+        } else if self.under_way(&connection).is_some() || self.orders.open(&connection).is_some() {
             Some(Reason::Busy)
         } else if self.stacks.get(&source).and_then(|stack| stack.said).is_none() {
             Some(Reason::SourceLost)

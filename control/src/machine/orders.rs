@@ -3,7 +3,8 @@
 //! | event | none | told | moving | over |
 //! | --- | --- | --- | --- | --- |
 //! | an order | Move; *told* | refused: busy | refused: busy | Move; *told* |
-//! | its connection is frozen, for its target | – | *moving* | – | – |
+//! | its target is asked, or its connection frozen for it | – | *moving* | – | – |
+//! | its connection is frozen | – | – | the pause begins | – |
 //! | its connection is thawed or handed over | – | – | the pause ends | – |
 //! | Stays, or its PREPARE is refused | – | *over* | – | – |
 //! | its transfer ends | – | – | *over* | – |
@@ -53,8 +54,8 @@ pub enum Progress {
     Moving {
         /// Which way in.
         way: Way,
-        /// When its client's packets were first held.
-        since: Instant,
+        /// When its client's packets were first held, if they were.
+        since: Option<Instant>,
         /// For how long they were.
         pause: Option<Duration>,
     },
@@ -121,18 +122,27 @@ impl Orders {
     }
 
     /// A transfer of the connection to this stack begins.
-    pub(super) fn begins(&mut self, connection: &Connection, target: &StackName, way: Way, now: Instant) {
+    pub(super) fn begins(&mut self, connection: &Connection, target: &StackName, way: Way) {
         if let Some(order) = self.of(connection)
             && order.progress == Progress::Told
             && order.target == *target
         {
-            order.progress = Progress::Moving { way, since: now, pause: None };
+            order.progress = Progress::Moving { way, since: None, pause: None };
+        }
+    }
+
+    /// The client's packets are held.
+    pub(super) fn holds(&mut self, connection: &Connection, now: Instant) {
+        if let Some(Order { progress: Progress::Moving { since, .. }, .. }) = self.of(connection) {
+            since.get_or_insert(now);
         }
     }
 
     /// The client's packets flow again, if only to the target that may take the connection with them.
     pub(super) fn flows(&mut self, connection: &Connection, now: Instant) {
-        if let Some(Order { progress: Progress::Moving { since, pause, .. }, .. }) = self.of(connection) {
+        if let Some(Order { progress: Progress::Moving { since: Some(since), pause, .. }, .. }) =
+            self.of(connection)
+        {
             pause.get_or_insert(now.saturating_duration_since(*since));
         }
     }
@@ -242,9 +252,12 @@ mod tests {
     fn an_order_that_is_followed_knows_the_way_and_the_pause() {
         let (mut orders, one, id, now) = told();
         let ms = |ms| now + Duration::from_millis(ms);
-        orders.begins(&one, &name("t3"), Way::Inject, ms(1));
+        orders.begins(&one, &name("t3"), Way::Inject);
+        orders.holds(&one, ms(1));
         assert_eq!(orders.get(id).map(|o| &o.progress), Some(&Progress::Told), "that is another's transfer");
-        orders.begins(&one, &name("t2"), Way::Inject, ms(5));
+        orders.begins(&one, &name("t2"), Way::Inject);
+        orders.flows(&one, ms(3));
+        orders.holds(&one, ms(5));
         orders.flows(&one, ms(7));
         orders.flows(&one, ms(9));
         assert!(orders.stays(&one, Reason::NotIdle.into(), ms(9)).is_none(), "its transfer decides");

@@ -10,7 +10,7 @@ use model::message::Message;
 use model::transfer::{Parcel, Reason, TransferMessage, Way};
 use model::{Connection, Dvipa, Epoch, StackName, message};
 use transfer::Routing;
-use transfer::routing::{Action as Step, Event as News, Outcome, Reach, Targets, UnderWay};
+use transfer::routing::{Action as Step, Event as News, Outcome, Reach, Step as HowFar, Targets, UnderWay};
 
 use super::departed::Departed;
 use super::picture::Picture;
@@ -129,6 +129,24 @@ impl RoutingStack {
         self.transfers.routing.under_way(connection)
     }
 
+    /// Those of these connections that an application is being asked about, and whose source is such a stack. They go on meanwhile.
+    pub(super) fn asked_about(
+        &self,
+        connections: &[Connection],
+        is_such: impl Fn(&StackName) -> bool,
+    ) -> Vec<Connection> {
+        let such = |transfer: UnderWay<'_>| transfer.step == HowFar::Consulting && is_such(transfer.source);
+        let asked = |connection: &&Connection| self.under_way(connection).is_some_and(such);
+        connections.iter().filter(asked).copied().collect()
+    }
+
+    /// Connections that an application was asked about are not at their sources any more.
+    pub(super) fn no_longer_asked(&mut self, connections: Vec<Connection>, now: Instant) {
+        for connection in connections {
+            self.transfer_news(News::Ended(connection), now);
+        }
+    }
+
     /// What became of transfers since the start.
     pub fn transfer_counts(&self) -> TransferCounts {
         TransferCounts { begun: self.transfers.routing.begun(), ..self.transfers.counts.clone() }
@@ -191,13 +209,14 @@ impl RoutingStack {
                         let over = self.orders.stays(&refuse.connection.0, refuse.why.clone(), now);
                         self.orders_over(over, now);
                     }
+                    if let TransferMessage::Consult(consult) = &message {
+                        self.begin_order(&consult.about.connection.0);
+                    }
                     self.actions.push_back(Action::Send { to, message: Message::Transfer(message) });
                 }
                 Step::Freeze { connection, owner } => {
-                    if let Some(UnderWay { target, way, .. }) = self.transfers.routing.under_way(&connection)
-                    {
-                        self.orders.begins(&connection, target, way, now);
-                    }
+                    self.begin_order(&connection);
+                    self.orders.holds(&connection, now);
                     // Who asks has greeted, and has a number.
                     if let Some(owner) = self.stack_index(&owner) {
                         self.actions.push_back(Action::Freeze { connection, owner });
@@ -231,6 +250,13 @@ impl RoutingStack {
                     self.orders_over(over, now);
                 }
             }
+        }
+    }
+
+    /// A transfer of the connection has begun, perhaps on an operator's order.
+    fn begin_order(&mut self, connection: &Connection) {
+        if let Some(UnderWay { target, way, .. }) = self.transfers.routing.under_way(connection) {
+            self.orders.begins(connection, target, way);
         }
     }
 

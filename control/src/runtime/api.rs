@@ -144,7 +144,7 @@ pub struct TransferRow {
     pub target: StackName,
     /// `restore` or `inject`.
     pub way: String,
-    /// `dumping`, `offered`, `committed`, `in-doubt`, `moved`, `returning`, `lost`.
+    /// `consulting`, `dumping`, `offered`, `committed`, `in-doubt`, `moved`, `returning`, `lost`.
     pub step: String,
 }
 

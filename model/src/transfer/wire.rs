@@ -52,6 +52,8 @@ kinds! {
     32 Done,
     33 Settled,
     34 Agreed,
+    35 Consult,
+    36 State,
 }
 
 #[cfg(test)]

@@ -6,10 +6,13 @@ use model::transfer::{About, Collector, Consent, Ledger, Parcel, Preparation, Re
 /// How far a transfer is.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Phase {
+    /// The target's application is being asked, and nothing is held. The state that it is to read comes in; `None`: it is
+    /// sent on, or there is none.
+    Consulting(Option<Collector>),
     /// The client's packets are held; the parts come in. The target has the offer and nothing of the connection, so that
     /// this machine may abort alone.
     Awaiting(Collector),
-    /// The target has everything but the permission: this machine may still abort alone.
+    /// The target has everything but the permission, and prepares: this machine may still abort alone.
     Offering(Parcel),
     /// The target may activate: only it knows whether it has. The parcel is kept because what was sent may get lost.
     Committing(Permission, Parcel),
@@ -48,8 +51,6 @@ pub(super) struct Entry {
     pub(super) consent: Consent,
     pub(super) job: Option<String>,
     pub(super) application_bytes: u32,
-    /// The target's application agrees, or is not asked.
-    pub(super) agreed: bool,
     /// The CRT entry points at the target with the handoff option on, or did.
     pub(super) handed_over: bool,
     pub(super) phase: Phase,

@@ -44,6 +44,8 @@ pub enum Event {
         /// What.
         message: TransferMessage,
     },
+    /// Other messages than those of its transfer say that the connection is at the transfer's source no longer.
+    Ended(Connection),
     /// [`Action::HandOver`] can't be done.
     NotHandedOver {
         /// Which connection.

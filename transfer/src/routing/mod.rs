@@ -1,33 +1,36 @@
-//! The routing stack's part: hold the client's packets, relay, permit, and point the CRT entry at whoever has the
-//! connection.
+//! The routing stack's part: have the target asked, hold the client's packets, relay, permit, and point the CRT entry at
+//! whoever has the connection.
 //!
 //! Pure: [`Routing::handle`] takes an event and the time, [`Routing::poll`] gives what is to be done,
 //! [`Routing::next_deadline`] says when [`Event::TimePassed`] is due. Nothing here is on disk: who owns a connection is
 //! known to the agents, and they say it to whichever routing stack there is.
 //!
-//! | event | none | Awaiting | Offering | Committing | Asking | Releasing | Returning | Losing |
-//! | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-//! | Prepare (same request) | freeze, Freeze, Offer; *Awaiting*, or Refuse | Freeze | – | – | – | – | as none | – |
-//! | Prepare (another) | as above | Refuse | Refuse | Refuse | Refuse | Refuse | as none | Refuse |
-//! | Part (the last) | – | parts; *Offering*, or Commit, too; *Committing* | – | – | – | – | – | – |
-//! | Abandon | – | *abort* | *abort* | Abort; *Asking* | – | – | – | – |
-//! | Doubt | its own: Aborted; foreign: freeze, Abort; *Asking* | Freeze | – | – | – | Released | Aborted | Lost |
-//! | Agreed | Abort | – | Commit; *Committing* | Commit | Abort | – | Abort | Abort |
-//! | Prepared | Abort | – | hand over; *Committing* | the first: hand over; else Abort | Abort | – | Abort | Abort |
-//! | Void | – | *return* | *return* | *return*, or *lose* | *return*, or *lose* | – | – | – |
-//! | Active | its own: Settled; foreign: *release* | – | – | *release* | *release* | – | – | – |
-//! | Done | – | – | – | – | – | Settled; *none* | thaw (end if gone); *none* | end; *none* |
-//! | session with target down | – | *abort* | *abort* | – | – | – | – | – |
-//! | session with source down | – | *abort* | – | – | – | – | – | – |
-//! | session up | – | – | again | again | again | again | again | again |
-//! | NotHandedOver | – | – | – | Abort; *Asking* (injection) | – | – | – | – |
-//! | Repeat fires | – | – | Offer, parts | Offer, parts, Commit, or hand over | Abort | Released | Aborted | Lost |
-//! | Patience fires | – | *abort* | *abort* | Abort; *Asking* | end; *none* | *none* | thaw; *none* | end; *none* |
+//! | event | none | Consulting | Awaiting | Offering | Committing | Asking | Releasing | Returning | Losing |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | Prepare (same request) | *consult* or *hold*, or Refuse | Consult, Offer | Freeze | – | – | – | – | as none | – |
+//! | Prepare (another) | as above | Refuse | Refuse | Refuse | Refuse | Refuse | Refuse | as none | Refuse |
+//! | State (the last) | – | state | – | – | – | – | – | – | – |
+//! | Part (the last) | – | – | parts; *Offering*, or Commit, too; *Committing* | – | – | – | – | – | – |
+//! | Abandon | – | *drop* | *abort* | *abort* | Abort; *Asking* | – | – | – | – |
+//! | Doubt | its own: Aborted; foreign: freeze, Abort; *Asking* | – | Freeze | – | – | – | Released | Aborted | Lost |
+//! | Agreed | Abort | freeze, Freeze; *Awaiting* | – | – | Commit | Abort | – | Abort | Abort |
+//! | Prepared | Abort | – | – | hand over; *Committing* | the first: hand over; else Abort | Abort | – | Abort | Abort |
+//! | Void | – | *drop* | *return* | *return* | *return*, or *lose* | *return*, or *lose* | – | – | – |
+//! | Active | its own: Settled; foreign: *release* | – | – | – | *release* | *release* | – | – | – |
+//! | Done | – | – | – | – | – | – | Settled; *none* | thaw (end if gone); *none* | end; *none* |
+//! | Ended | – | *drop* | – | – | – | – | – | – | – |
+//! | session with target down | – | *drop* | *abort* | *abort* | – | – | – | – | – |
+//! | session with source down | – | *drop* | *abort* | – | – | – | – | – | – |
+//! | session up | – | – | – | again | again | again | again | again | again |
+//! | NotHandedOver | – | – | – | – | Abort; *Asking* (injection) | – | – | – | – |
+//! | Repeat fires | – | – | – | Offer, parts | Offer, parts, Commit, or hand over | Abort | Released | Aborted | Lost |
+//! | Patience fires | – | *drop* | *abort* | *abort* | Abort; *Asking* | end; *none* | *none* | thaw; *none* | end; *none* |
 //!
-//! Agreed and Commit are of connections that are restored, Prepared and handing over of injection. An application that is not
-//! asked agrees from the beginning. *abort*: Aborted to the source, Abort to the target; *Returning*. *release*: thaw to the target, Released;
-//! *Releasing*. *return*: Aborted; *Returning*. *lose*: Lost; *Losing*. Void ends in *lose* when it comes out of another
-//! ledger than the one that Freeze named.
+//! Consulting, Agreed and Commit are of connections that are restored, Offering, Prepared and handing over of injection.
+//! *consult*, if an application is to be asked: Consult, Offer; *Consulting*: nothing is held, and NEWCONN and TERMCONN tell of
+//! the connection. *hold*: freeze, Freeze, Offer; *Awaiting*. *drop*: Abort to the target (unless it said Void), Aborted to the
+//! source; *none*. *abort*: the same; *Returning*. *release*: thaw to the target, Released; *Releasing*. *return*: Aborted;
+//! *Returning*. *lose*: Lost; *Losing*. Void ends in *lose* when it comes out of another ledger than the one that Freeze named.
 
 mod entry;
 mod event;
@@ -42,8 +45,8 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abilities, Abort, About, Consent, Freeze, Offer, Prepare, Reason, Refuse, TransferId, TransferMessage,
-    Way, Why,
+    Abilities, Abort, About, Collector, Consent, Consult, Freeze, Offer, Prepare, Reason, Refuse, TransferId,
+    TransferMessage, Way, Why,
 };
 use model::{Connection, Dvipa, Epoch, StackName};
 
@@ -111,6 +114,7 @@ impl Routing {
             }
             Event::SessionDown(stack) => self.session_down(&stack, now),
             Event::Received { from, message } => return self.received(from, message, targets, now),
+            Event::Ended(connection) => self.ended(&connection, now),
             Event::NotHandedOver { connection, why } => self.not_handed_over(&connection, why, now),
             Event::TimePassed => {
                 while let Some((transfer, timer)) = self.timers.pop(now) {
@@ -131,9 +135,11 @@ impl Routing {
         self.timers.next()
     }
 
-    /// A transfer of this connection is under way: its CRT entry is frozen, or handed over, or just switched.
+    /// A transfer of this connection is under way and its CRT entry frozen, or handed over, or just switched. While the
+    /// target's application is asked, nothing of that is so.
     pub fn speaks_for(&self, connection: &Connection) -> bool {
-        self.by_connection.contains_key(connection)
+        let transfer = self.by_connection.get(connection);
+        transfer.and_then(|t| self.entries.get(t)).is_some_and(Entry::holds)
     }
 
     /// The timers that may fire at any time without loss; forgetting is not among them.
@@ -162,6 +168,7 @@ impl Routing {
         match message {
             TransferMessage::Abilities(abilities) => drop(self.abilities.insert(from, abilities)),
             TransferMessage::Prepare(m) => self.prepare(from, m, targets, now),
+            TransferMessage::State(m) => return self.state(&from, m, now),
             TransferMessage::Part(m) => return self.part(&from, m, now),
             TransferMessage::Abandon(m) => return self.abandon(&from, m, now),
             TransferMessage::Doubt(m) => return self.doubt(from, m, now),
@@ -171,6 +178,7 @@ impl Routing {
             TransferMessage::Active(m) => return self.active(from, m, now),
             TransferMessage::Done(m) => return self.done(&from, m),
             TransferMessage::Refuse(_)
+            | TransferMessage::Consult(_)
             | TransferMessage::Freeze(_)
             | TransferMessage::Offer(_)
             | TransferMessage::Commit(_)
@@ -192,7 +200,10 @@ impl Routing {
             match phase {
                 // Who asks anew has thawed: a source has one transfer a connection.
                 Phase::Returning { .. } if same => self.returned(transfer, false),
-                _ if same && entry.request == Some(request) => return self.freeze_again(transfer),
+                Phase::Consulting(_) if same && entry.request == Some(request) => {
+                    return self.consult(transfer);
+                }
+                _ if same && entry.request == Some(request) => return self.tell_again(transfer),
                 _ => return self.refuse(source, &prepare, Reason::Busy),
             }
         }
@@ -204,12 +215,15 @@ impl Routing {
         self.given += 1;
         let transfer = TransferId { incarnation: self.incarnation, number: self.given };
         let about = About { connection: wire, transfer, epoch };
-        self.actions.push_back(Action::Freeze { connection: wire.0, owner: source.clone() });
-        self.send(&source, TransferMessage::Freeze(Freeze { about, request, way, ledger }));
         let Prepare { target, consent, job, application_bytes, .. } = prepare;
-        let phase = Phase::Awaiting(Default::default());
-        let request = Some(request);
-        let handed_over = false;
+        // Of others there is nothing to ask, and nothing to wait for.
+        let asks = way == Way::Restore && consent == Consent::Asked;
+        let phase = if asks {
+            Phase::Consulting((application_bytes > 0).then(Collector::default))
+        } else {
+            Phase::Awaiting(Collector::default())
+        };
+        let (request, handed_over) = (Some(request), false);
         self.insert(Entry {
             about,
             source,
@@ -221,12 +235,32 @@ impl Routing {
             consent,
             job,
             application_bytes,
-            agreed: consent == Consent::Presumed,
             handed_over,
             phase,
         });
-        // While the source dumps, the target's application can be asked.
+        if asks {
+            self.timers.set(transfer, Timer::Patience, now + limits::CONSULT);
+            self.consult(transfer);
+        } else {
+            self.hold(transfer, now);
+            self.offer(transfer);
+        }
+    }
+
+    /// The target's application is asked, and the source sends what that is to read. Said again when the source asks again.
+    fn consult(&mut self, transfer: TransferId) {
+        self.tell_again(transfer);
         self.offer(transfer);
+    }
+
+    /// The client's packets are held, and the source is told to freeze.
+    fn hold(&mut self, transfer: TransferId, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        entry.phase = Phase::Awaiting(Collector::default());
+        let (connection, owner) = (entry.about.connection.0, entry.source.clone());
+        self.actions.push_back(Action::Freeze { connection, owner });
+        self.tell_again(transfer);
+        self.timers.clear(transfer);
         self.timers.set(transfer, Timer::Patience, now + limits::ANSWER);
     }
 
@@ -270,38 +304,49 @@ impl Routing {
         );
     }
 
-    fn freeze_again(&mut self, transfer: TransferId) {
-        if let Some(Entry {
-            about,
-            request: Some(request),
-            way,
-            ledger,
-            source,
-            phase: Phase::Awaiting(_),
-            ..
-        }) = self.entries.get(&transfer)
-        {
-            let freeze = Freeze { about: *about, request: *request, way: *way, ledger: *ledger };
-            let source = source.clone();
-            self.send(&source, TransferMessage::Freeze(freeze));
-        }
+    /// Tells a source that asks how far its transfer is what it has to do.
+    fn tell_again(&mut self, transfer: TransferId) {
+        let Some(entry) = self.entries.get(&transfer) else { return };
+        let Entry { about, request: Some(request), way, ledger, ref source, .. } = *entry else { return };
+        let message = match entry.phase {
+            Phase::Consulting(_) => TransferMessage::Consult(Consult { about, request }),
+            Phase::Awaiting(_) => TransferMessage::Freeze(Freeze { about, request, way, ledger }),
+            Phase::Offering(_)
+            | Phase::Committing(..)
+            | Phase::Asking(_)
+            | Phase::Releasing
+            | Phase::Returning(_)
+            | Phase::Losing => return,
+        };
+        let source = source.clone();
+        self.send(&source, message);
     }
 
     fn session_down(&mut self, stack: &StackName, now: Instant) {
         self.abilities.remove(stack);
-        let phase =
-            |e: &Entry| (matches!(e.phase, Phase::Awaiting(_)), matches!(e.phase, Phase::Offering(_)));
-        for transfer in self.those(|e| e.target == *stack && (phase(e).0 || phase(e).1)) {
+        let needs_target =
+            |e: &Entry| matches!(e.phase, Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Offering(_));
+        let needs_source = |e: &Entry| matches!(e.phase, Phase::Consulting(_) | Phase::Awaiting(_));
+        for transfer in self.those(|e| e.target == *stack && needs_target(e)) {
             self.abort(transfer, Reason::TargetLost.into(), now);
         }
-        for transfer in self.those(|e| e.source == *stack && phase(e).0) {
+        for transfer in self.those(|e| e.source == *stack && needs_source(e)) {
             self.abort(transfer, Reason::SourceLost.into(), now);
+        }
+    }
+
+    /// The source says that the connection has ended, or another stack that it has it. A transfer that holds it decides itself.
+    fn ended(&mut self, connection: &Connection, now: Instant) {
+        if let Some(transfer) = self.by_connection.get(connection).copied()
+            && self.entries.get(&transfer).is_some_and(|entry| !entry.holds())
+        {
+            self.abort(transfer, Reason::Ended.into(), now);
         }
     }
 
     fn yields(&mut self, dvipa: Dvipa) {
         for transfer in self.those(|e| e.about.dvipa() == dvipa) {
-            if let Some(entry) = self.remove(transfer) {
+            if let Some(entry) = self.remove(transfer).filter(Entry::holds) {
                 self.actions.push_back(Action::Thaw { connection: entry.about.connection.0, owner: None });
             }
         }
@@ -335,8 +380,13 @@ impl Routing {
     }
 }
 
-/// Who is asked before a connection is put there; a server without a control socket can't be.
 impl Entry {
+    /// The client's packets are held, or were and go to the target already.
+    fn holds(&self) -> bool {
+        !matches!(self.phase, Phase::Consulting(_))
+    }
+
+    /// Who is asked before a connection is put there; a server without a control socket can't be.
     fn asks(&self) -> Consent {
         match self.way {
             Way::Restore => self.consent,

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use model::transfer::{
-    Abandon, Abort, Aborted, About, Agreed, Commit, Done, Held, Lost, Parcel, Part, Prepared, Reason,
-    Released, Settled, TransferId, TransferMessage, Void, Way, Why,
+    Abandon, Abort, Aborted, About, Agreed, Collector, Commit, Done, Held, Lost, Parcel, Part, Prepared,
+    Reason, Released, Settled, TransferId, TransferMessage, Void, Way, Why,
 };
 use model::{Connection, StackName};
 
@@ -14,9 +14,33 @@ use crate::limits;
 use crate::timers::Timer;
 
 impl Routing {
+    /// What the target's application is to read goes there as soon as it is whole, and is not kept.
+    pub(super) fn state(&mut self, from: &StackName, part: Part, now: Instant) -> Result<(), Reason> {
+        let (about, transfer) = (part.about, part.about.transfer);
+        let held = self.bytes();
+        let entry = self.entries.get_mut(&transfer).filter(|e| e.source == *from).ok_or(Reason::Unknown)?;
+        let Phase::Consulting(Some(collector)) = &mut entry.phase else { return Ok(()) };
+        if held.saturating_add(part.bytes.len()) > limits::BYTES {
+            self.abort(transfer, Reason::TooMany.into(), now);
+            return Ok(());
+        }
+        match collector.take(part) {
+            Ok(None) => {}
+            Ok(Some(parcel)) => {
+                entry.phase = Phase::Consulting(None);
+                let target = entry.target.clone();
+                for part in parcel.parts(about).unwrap_or_default() {
+                    self.send(&target, TransferMessage::State(part));
+                }
+            }
+            Err(error) => self.abort(transfer, Why::new(Reason::Malformed, &error.to_string()), now),
+        }
+        Ok(())
+    }
+
     pub(super) fn part(&mut self, from: &StackName, part: Part, now: Instant) -> Result<(), Reason> {
         let transfer = part.about.transfer;
-        let held: usize = self.entries.values().map(bytes).sum();
+        let held = self.bytes();
         let entry = self.entries.get_mut(&transfer).filter(|e| e.source == *from).ok_or(Reason::Unknown)?;
         let Phase::Awaiting(collector) = &mut entry.phase else { return Ok(()) };
         if held.saturating_add(part.bytes.len()) > limits::BYTES {
@@ -31,15 +55,21 @@ impl Routing {
         Ok(())
     }
 
-    /// What the source has sent goes to the target, with the permission if its application agrees already.
+    /// The bytes of connections and states that are held now.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.values().map(bytes).sum()
+    }
+
+    /// What the source has sent goes to the target; to one that restores it, with the permission.
     fn collected(&mut self, transfer: TransferId, parcel: Parcel, now: Instant) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
-        let agreed = entry.way == Way::Restore && entry.agreed;
+        let way = entry.way;
         entry.phase = Phase::Offering(parcel);
         self.send_parts(transfer);
         self.timers.set(transfer, Timer::Repeat, now + limits::REPEAT);
         self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
-        if agreed {
+        // Its application has agreed, or is not asked.
+        if way == Way::Restore {
             self.commit(transfer, now);
         }
     }
@@ -54,8 +84,9 @@ impl Routing {
             return Err(Reason::Unknown);
         }
         match &entry.phase {
-            Phase::Awaiting(_) => entry.agreed = true,
-            Phase::Offering(_) | Phase::Committing(..) => self.commit(about.transfer, now),
+            Phase::Consulting(_) => self.hold(about.transfer, now),
+            Phase::Awaiting(_) | Phase::Offering(_) => {}
+            Phase::Committing(..) => self.commit(about.transfer, now),
             Phase::Asking(_) | Phase::Returning(_) | Phase::Losing => self.too_late(from, about),
             Phase::Releasing => return Err(Reason::Unknown),
         }
@@ -67,7 +98,13 @@ impl Routing {
         let why = match self.entries.get(&about.transfer).map(|entry| &entry.phase) {
             Some(Phase::Asking(why) | Phase::Returning(why)) => why.clone(),
             Some(Phase::Losing) => Reason::OtherLedger.into(),
-            Some(Phase::Awaiting(_) | Phase::Offering(_) | Phase::Committing(..) | Phase::Releasing)
+            Some(
+                Phase::Consulting(_)
+                | Phase::Awaiting(_)
+                | Phase::Offering(_)
+                | Phase::Committing(..)
+                | Phase::Releasing,
+            )
             | None => Reason::Unknown.into(),
         };
         self.abort_at(target, about, why);
@@ -97,7 +134,9 @@ impl Routing {
         let transfer = abandon.about.transfer;
         let entry = self.entries.get_mut(&transfer).filter(|e| e.source == *from).ok_or(Reason::Unknown)?;
         match entry.phase {
-            Phase::Awaiting(_) | Phase::Offering(_) => self.abort(transfer, abandon.why, now),
+            Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Offering(_) => {
+                self.abort(transfer, abandon.why, now)
+            }
             Phase::Committing(..) => self.ask(transfer, abandon.why, now),
             Phase::Asking(_) | Phase::Releasing | Phase::Returning(_) | Phase::Losing => {}
         }
@@ -126,7 +165,9 @@ impl Routing {
             // Only one preparation of a transfer is ever permitted, so that Void means what it says.
             Phase::Committing(..) => self.abort_at(from, about, Reason::TargetLost.into()),
             Phase::Asking(_) | Phase::Returning(_) | Phase::Losing => self.too_late(from, about),
-            Phase::Awaiting(_) | Phase::Offering(_) | Phase::Releasing => return Err(Reason::Unknown),
+            Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Offering(_) | Phase::Releasing => {
+                return Err(Reason::Unknown);
+            }
         }
         Ok(())
     }
@@ -157,7 +198,9 @@ impl Routing {
         let same_ledger = entry.ledger == void.ledger;
         match &entry.phase {
             // Nothing was permitted: whatever the ledger, nothing was activated.
-            Phase::Awaiting(_) | Phase::Offering(_) => self.give_back(transfer, void.why, now),
+            Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Offering(_) => {
+                self.give_back(transfer, void.why, now)
+            }
             Phase::Committing(..) if same_ledger => self.give_back(transfer, void.why, now),
             Phase::Asking(why) if same_ledger => {
                 let why = why.clone();
@@ -185,6 +228,10 @@ impl Routing {
 
     pub(super) fn done(&mut self, from: &StackName, done: Done) -> Result<(), Reason> {
         let transfer = done.about.transfer;
+        if !self.entries.contains_key(&transfer) && self.remembers(transfer) {
+            // Of one that was dropped when nothing was held.
+            return Ok(());
+        }
         let entry = self.entries.get(&transfer).filter(|e| e.source == *from).ok_or(Reason::Unknown)?;
         match entry.phase {
             Phase::Releasing => {
@@ -196,7 +243,11 @@ impl Routing {
             Phase::Returning(_) => self.returned(transfer, done.held == Held::Here),
             Phase::Losing => self.lose(transfer),
             // A source that gave up says so; what the target says later still counts.
-            Phase::Awaiting(_) | Phase::Offering(_) | Phase::Committing(..) | Phase::Asking(_) => {}
+            Phase::Consulting(_)
+            | Phase::Awaiting(_)
+            | Phase::Offering(_)
+            | Phase::Committing(..)
+            | Phase::Asking(_) => {}
         }
         Ok(())
     }
@@ -209,9 +260,20 @@ impl Routing {
         self.give_back(transfer, why, now);
     }
 
+    /// The target has nothing any more of a transfer in which nothing was held: the source is told, and that is all.
+    fn drop(&mut self, transfer: TransferId, why: Why) {
+        let Some(Entry { about, source, request, .. }) = self.entries.get(&transfer) else { return };
+        let (source, about, request) = (source.clone(), *about, *request);
+        self.send(&source, TransferMessage::Aborted(Aborted { about, why: why.clone(), request }));
+        self.close(transfer, Outcome::Stayed(why));
+    }
+
     /// Nobody but the source has the connection, nor will.
     fn give_back(&mut self, transfer: TransferId, why: Why, now: Instant) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        if !entry.holds() {
+            return self.drop(transfer, why);
+        }
         entry.phase = Phase::Returning(why);
         self.repeat(transfer, now);
         self.timers.set(transfer, Timer::Patience, now + limits::THAW);
@@ -269,7 +331,9 @@ impl Routing {
             return self.repeat(transfer, now);
         }
         match &entry.phase {
-            Phase::Awaiting(_) | Phase::Offering(_) => self.abort(transfer, Reason::TimedOut.into(), now),
+            Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Offering(_) => {
+                self.abort(transfer, Reason::TimedOut.into(), now)
+            }
             Phase::Committing(..) => self.ask(transfer, Reason::TimedOut.into(), now),
             Phase::Returning(_) => self.returned(transfer, false),
             Phase::Losing => self.lose(transfer),
@@ -290,7 +354,7 @@ impl Routing {
         let request = entry.request;
         match &entry.phase {
             // Its source asks again.
-            Phase::Awaiting(_) => return,
+            Phase::Consulting(_) | Phase::Awaiting(_) => return,
             Phase::Offering(_) => {
                 self.offer(transfer);
                 self.send_parts(transfer);
@@ -329,6 +393,7 @@ impl Routing {
 /// The bytes of connections that an entry holds.
 fn bytes(entry: &Entry) -> usize {
     match &entry.phase {
+        Phase::Consulting(collector) => collector.as_ref().map_or(0, Collector::bytes),
         Phase::Awaiting(collector) => collector.bytes(),
         Phase::Offering(parcel) | Phase::Committing(_, parcel) => {
             parcel.socket.len().saturating_add(parcel.application.len())

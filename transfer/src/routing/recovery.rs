@@ -26,8 +26,8 @@ impl Routing {
                 return Err(Reason::Unknown);
             }
             match &entry.phase {
-                Phase::Awaiting(_) => self.freeze_again(transfer),
-                Phase::Offering(_) | Phase::Committing(..) | Phase::Asking(_) => {}
+                Phase::Awaiting(_) => self.tell_again(transfer),
+                Phase::Consulting(_) | Phase::Offering(_) | Phase::Committing(..) | Phase::Asking(_) => {}
                 Phase::Releasing => self.send(&from, TransferMessage::Released(Released { about })),
                 Phase::Returning(why) => {
                     let (why, request) = (why.clone(), entry.request);
@@ -64,7 +64,6 @@ impl Routing {
             consent: Consent::Presumed,
             job: None,
             application_bytes: 0,
-            agreed: false,
             handed_over: false,
             phase,
         });
@@ -84,9 +83,11 @@ impl Routing {
             match entry.phase {
                 Phase::Committing(..) | Phase::Asking(_) => self.release(transfer, now),
                 Phase::Releasing => {}
-                Phase::Awaiting(_) | Phase::Offering(_) | Phase::Returning(_) | Phase::Losing => {
-                    return Err(Reason::Unknown);
-                }
+                Phase::Consulting(_)
+                | Phase::Awaiting(_)
+                | Phase::Offering(_)
+                | Phase::Returning(_)
+                | Phase::Losing => return Err(Reason::Unknown),
             }
             return Ok(());
         }
@@ -112,7 +113,6 @@ impl Routing {
             consent: Consent::Presumed,
             job: None,
             application_bytes: 0,
-            agreed: false,
             handed_over: false,
             phase,
         });

@@ -54,14 +54,16 @@ impl Bench {
         let mut bench = Self::new(reach);
         let way: &[Event] = match phase {
             "none" => &[],
-            "Awaiting" => &[prepare(1)],
+            "Consulting" => &[prepare(1)],
+            "Awaiting" if reach == Reach::Listener => &[prepare(1)],
+            "Awaiting" => &[prepare(1), agreed()],
             "Offering" => &[prepare(1), last_part()],
             "Committing" if reach == Reach::Listener => &[prepare(1), last_part(), prepared(1)],
             "Committing" => &[prepare(1), agreed(), last_part()],
-            "Asking" => &[prepare(1), last_part(), agreed(), abandon()],
-            "Releasing" => &[prepare(1), last_part(), agreed(), active(OWN)],
-            "Returning" => &[prepare(1), abandon()],
-            "Losing" => &[prepare(1), last_part(), agreed(), void(Ledger(1))],
+            "Asking" => &[prepare(1), agreed(), last_part(), abandon()],
+            "Releasing" => &[prepare(1), agreed(), last_part(), active(OWN)],
+            "Returning" => &[prepare(1), agreed(), abandon()],
+            "Losing" => &[prepare(1), agreed(), last_part(), void(Ledger(1))],
             other => panic!("{other}"),
         };
         for event in way {
@@ -81,14 +83,24 @@ fn from(name: &str, message: TransferMessage) -> Event {
 }
 
 fn prepare(number: u64) -> Event {
-    prepare_to("t2", request(number), 0)
+    prepare_to("t2", request(number), 0, Consent::Asked)
 }
 
-fn prepare_to(target: &str, request: Request, application_bytes: u32) -> Event {
+fn prepare_to(target: &str, request: Request, application_bytes: u32, consent: Consent) -> Event {
     let connection = WireConnection(connection());
-    let (target, consent, job) = (stack(target), Consent::Asked, None);
+    let (target, job) = (stack(target), None);
     let prepare = Prepare { connection, epoch: EPOCH, request, target, consent, application_bytes, job };
     from("t1", TransferMessage::Prepare(prepare))
+}
+
+/// A transfer of which the target's application is not asked.
+fn prepare_presumed() -> Event {
+    prepare_to("t2", request(1), 0, Consent::Presumed)
+}
+
+/// The only part of what the target's application is to read.
+fn last_of_state() -> Event {
+    from("t1", TransferMessage::State(part(OWN)))
 }
 
 fn last_part() -> Event {
@@ -130,8 +142,11 @@ fn done(transfer: TransferId, held: Held) -> Event {
     from("t1", TransferMessage::Done(Done { about: about(transfer), held }))
 }
 
+/// Of a connection that is restored.
 const PHASES: [&str; 8] =
-    ["none", "Awaiting", "Offering", "Committing", "Asking", "Releasing", "Returning", "Losing"];
+    ["none", "Consulting", "Awaiting", "Committing", "Asking", "Releasing", "Returning", "Losing"];
+/// Of one that is injected, as far as they differ.
+const INJECTION: [&str; 3] = ["Awaiting", "Offering", "Committing"];
 
 /// An event, and what it does in which phase.
 type Row<'a> = (&'a str, Event, &'a [(&'a str, &'a str)]);
@@ -141,37 +156,39 @@ fn the_table_holds() {
     let down = |name: &str| Event::SessionDown(stack(name));
     let nothing = |phase: &str| format!("– → {phase}");
     // What is not named does nothing.
-    let table: [Row<'_>; 16] = [
+    let table: [Row<'_>; 18] = [
         (
             "Prepare, the same",
             prepare(1),
             &[
-                ("none", "Freeze Freeze:t1 Offer:t2 → Awaiting"),
+                ("none", "Consult:t1 Offer:t2 → Consulting"),
+                ("Consulting", "Consult:t1 Offer:t2 → Consulting"),
                 ("Awaiting", "Freeze:t1 → Awaiting"),
-                ("Returning", "Thaw Freeze Freeze:t1 Offer:t2 → Awaiting"),
+                ("Returning", "Thaw Consult:t1 Offer:t2 → Consulting"),
             ],
         ),
         (
             "Prepare, another",
             prepare(2),
             &[
-                ("none", "Freeze Freeze:t1 Offer:t2 → Awaiting"),
+                ("none", "Consult:t1 Offer:t2 → Consulting"),
+                ("Consulting", "Refuse:t1 → Consulting"),
                 ("Awaiting", "Refuse:t1 → Awaiting"),
-                ("Offering", "Refuse:t1 → Offering"),
                 ("Committing", "Refuse:t1 → Committing"),
                 ("Asking", "Refuse:t1 → Asking"),
                 ("Releasing", "Refuse:t1 → Releasing"),
-                ("Returning", "Thaw Freeze Freeze:t1 Offer:t2 → Awaiting"),
+                ("Returning", "Thaw Consult:t1 Offer:t2 → Consulting"),
                 ("Losing", "Refuse:t1 → Losing"),
             ],
         ),
-        ("Part", last_part(), &[("Awaiting", "Part:t2 → Offering")]),
+        ("State where there is none", last_of_state(), &[]),
+        ("Part", last_part(), &[("Awaiting", "Part:t2 Commit:t2 → Committing")]),
         (
             "Agreed",
             agreed(),
             &[
                 ("none", "Abort:t2 → none"),
-                ("Offering", "Commit:t2 → Committing"),
+                ("Consulting", "Freeze Freeze:t1 → Awaiting"),
                 ("Committing", "Commit:t2 → Committing"),
                 ("Asking", "Abort:t2 → Asking"),
                 ("Returning", "Abort:t2 → Returning"),
@@ -182,8 +199,8 @@ fn the_table_holds() {
             "Abandon",
             abandon(),
             &[
+                ("Consulting", "Abort:t2 Aborted:t1 → none"),
                 ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
-                ("Offering", "Abort:t2 Aborted:t1 → Returning"),
                 ("Committing", "Abort:t2 → Asking"),
             ],
         ),
@@ -214,8 +231,8 @@ fn the_table_holds() {
             "Void",
             void(LEDGER),
             &[
+                ("Consulting", "Aborted:t1 → none"),
                 ("Awaiting", "Aborted:t1 → Returning"),
-                ("Offering", "Aborted:t1 → Returning"),
                 ("Committing", "Aborted:t1 → Returning"),
                 ("Asking", "Aborted:t1 → Returning"),
             ],
@@ -224,8 +241,8 @@ fn the_table_holds() {
             "Void out of another ledger",
             void(Ledger(1)),
             &[
+                ("Consulting", "Aborted:t1 → none"),
                 ("Awaiting", "Aborted:t1 → Returning"),
-                ("Offering", "Aborted:t1 → Returning"),
                 ("Committing", "Lost:t1 → Losing"),
                 ("Asking", "Lost:t1 → Losing"),
             ],
@@ -257,17 +274,18 @@ fn the_table_holds() {
         (
             "session with target down",
             down("t2"),
-            &[
-                ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
-                ("Offering", "Abort:t2 Aborted:t1 → Returning"),
-            ],
+            &[("Consulting", "Abort:t2 Aborted:t1 → none"), ("Awaiting", "Abort:t2 Aborted:t1 → Returning")],
         ),
-        ("session with source down", down("t1"), &[("Awaiting", "Abort:t2 Aborted:t1 → Returning")]),
+        (
+            "session with source down",
+            down("t1"),
+            &[("Consulting", "Abort:t2 Aborted:t1 → none"), ("Awaiting", "Abort:t2 Aborted:t1 → Returning")],
+        ),
+        ("Ended", Event::Ended(connection()), &[("Consulting", "Abort:t2 Aborted:t1 → none")]),
         (
             "session with source up",
             Event::SessionUp(stack("t1")),
             &[
-                ("Offering", "Offer:t2 Part:t2 → Offering"),
                 ("Committing", "Offer:t2 Part:t2 Commit:t2 → Committing"),
                 ("Asking", "Abort:t2 → Asking"),
                 ("Releasing", "Released:t1 → Releasing"),
@@ -288,8 +306,8 @@ fn the_table_holds() {
 #[test]
 fn the_end_of_patience_in_each_phase() {
     for (phase, expected) in [
+        ("Consulting", "Abort:t2 Aborted:t1 → none"),
         ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
-        ("Offering", "Abort:t2 Aborted:t1 → Returning"),
         ("Committing", "Abort:t2 → Asking"),
         ("Asking", "End → none"),
         ("Releasing", "– → none"),
@@ -304,23 +322,58 @@ fn the_end_of_patience_in_each_phase() {
 }
 
 #[test]
-fn who_agrees_early_or_is_not_asked_is_permitted_with_the_parts() {
-    let mut bench = Bench::at("Awaiting", Reach::ControlSocket);
-    assert_eq!(bench.words(agreed()), [""; 0], "there is nothing to permit yet");
-    assert_eq!(bench.words(last_part()), ["Part:t2", "Commit:t2"]);
+fn while_an_application_thinks_nothing_is_held_and_others_tell_of_the_connection() {
     let mut bench = Bench::new(Reach::ControlSocket);
-    let Event::Received { from: t1, message: TransferMessage::Prepare(prepare) } = prepare(1) else {
-        panic!()
-    };
-    let prepare = TransferMessage::Prepare(Prepare { consent: Consent::Presumed, ..prepare });
-    bench.tell(Event::Received { from: t1, message: prepare });
+    assert_eq!(bench.words(prepare(1)), ["Consult:t1", "Offer:t2"]);
+    assert!(!bench.machine.speaks_for(&connection()));
+    assert_eq!(bench.machine.connections().count(), 0);
+    assert_eq!(bench.words(Event::Yields(dvipa())), [""; 0], "there is nothing to thaw");
+    let mut bench = Bench::at("Awaiting", Reach::ControlSocket);
+    assert!(bench.machine.speaks_for(&connection()));
+    assert_eq!(bench.words(agreed()), [""; 0], "once is enough");
+}
+
+#[test]
+fn who_is_not_asked_is_not_waited_for() {
+    let mut bench = Bench::new(Reach::ControlSocket);
+    assert_eq!(bench.words(prepare_presumed()), ["Freeze", "Freeze:t1", "Offer:t2"]);
     assert_eq!(bench.words(last_part()), ["Part:t2", "Commit:t2"]);
+    let mut bench = Bench::new(Reach::Listener);
+    assert_eq!(bench.words(prepare(1)), ["Freeze", "Freeze:t1", "Offer:t2"]);
+}
+
+#[test]
+fn state_is_sent_on_once_it_is_whole_and_not_kept() {
+    let mut bench = Bench::new(Reach::ControlSocket);
+    bench.tell(prepare_to("t2", request(1), 5, Consent::Asked));
+    let bad = Part { of: 0, ..part(OWN) };
+    let mut bad_bench = Bench { machine: bench.machine.clone(), ..Bench::new(Reach::ControlSocket) };
+    let refused = bad_bench.words(from("t1", TransferMessage::State(bad)));
+    assert_eq!(refused, ["Abort:t2", "Aborted:t1"]);
+    let first = Part { of: 2, bytes: vec![0; model::transfer::PART_BYTES], ..part(OWN) };
+    let last = Part { index: 1, ..Part { of: 2, ..part(OWN) } };
+    assert_eq!(bench.words(from("t1", TransferMessage::State(first))), [""; 0]);
+    assert_eq!(bench.machine.bytes(), model::transfer::PART_BYTES);
+    assert_eq!(bench.words(from("t1", TransferMessage::State(last))), ["State:t2", "State:t2"]);
+    assert_eq!(bench.machine.bytes(), 0);
+    assert_eq!(bench.words(last_of_state()), [""; 0], "a late copy");
+    assert_eq!(bench.words(agreed()), ["Freeze", "Freeze:t1"]);
+}
+
+#[test]
+fn an_agreement_to_what_was_given_up_is_answered_with_abort() {
+    let mut bench = Bench::at("Consulting", Reach::ControlSocket);
+    assert_eq!(bench.words(Event::Ended(connection())), ["Abort:t2", "Aborted:t1"]);
+    assert_eq!(bench.words(agreed()), ["Abort:t2"]);
+    assert_eq!(bench.words(done(OWN, Held::Here)), [""; 0]);
+    assert_eq!(bench.words(doubt(OWN)), ["Aborted:t1"]);
 }
 
 #[test]
 fn the_table_holds_for_an_injected_connection() {
-    let table: [Row<'_>; 7] = [
+    let table: [Row<'_>; 8] = [
         ("Agreed", agreed(), &[]),
+        ("Part", last_part(), &[("Awaiting", "Part:t2 → Offering")]),
         (
             "Prepared, the first",
             prepared(1),
@@ -334,17 +387,28 @@ fn the_table_holds_for_an_injected_connection() {
         (
             "Abandon",
             abandon(),
-            &[("Offering", "Abort:t2 Aborted:t1 → Returning"), ("Committing", "Freeze Abort:t2 → Asking")],
+            &[
+                ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
+                ("Offering", "Abort:t2 Aborted:t1 → Returning"),
+                ("Committing", "Freeze Abort:t2 → Asking"),
+            ],
         ),
         (
             "Void out of another ledger",
             void(Ledger(1)),
-            &[("Offering", "Aborted:t1 → Returning"), ("Committing", "Lost:t1 → Losing")],
+            &[
+                ("Awaiting", "Aborted:t1 → Returning"),
+                ("Offering", "Aborted:t1 → Returning"),
+                ("Committing", "Lost:t1 → Losing"),
+            ],
         ),
         (
             "session with target down",
             Event::SessionDown(stack("t2")),
-            &[("Offering", "Abort:t2 Aborted:t1 → Returning")],
+            &[
+                ("Awaiting", "Abort:t2 Aborted:t1 → Returning"),
+                ("Offering", "Abort:t2 Aborted:t1 → Returning"),
+            ],
         ),
         (
             "session with target up",
@@ -353,7 +417,7 @@ fn the_table_holds_for_an_injected_connection() {
         ),
     ];
     for (name, event, cells) in &table {
-        for phase in ["Offering", "Committing"] {
+        for phase in INJECTION {
             let expected = cells.iter().find(|(p, _)| *p == phase).map(|(_, cell)| (*cell).to_owned());
             let got = Bench::at(phase, Reach::Listener).cell(event);
             assert_eq!(got, expected.unwrap_or_else(|| format!("– → {phase}")), "{name} in {phase}");
@@ -384,13 +448,16 @@ fn a_connection_that_cannot_be_handed_over_is_held_until_the_target_has_voided_i
 
 #[test]
 fn what_is_under_way_can_be_seen() {
-    let steps = ["dumping", "offered", "committed", "in-doubt", "moved", "returning", "lost"];
+    let steps = ["consulting", "dumping", "committed", "in-doubt", "moved", "returning", "lost"];
     for (phase, word) in PHASES.into_iter().skip(1).zip(steps) {
         let bench = Bench::at(phase, Reach::ControlSocket);
         let seen = bench.machine.under_way(&connection()).expect("a transfer");
         assert_eq!((seen.step.word(), seen.source, seen.target), (word, &stack("t1"), &stack("t2")));
-        assert_eq!((bench.machine.begun(), bench.machine.connections().count()), (1, 1));
+        let held = usize::from(phase != "Consulting");
+        assert_eq!((bench.machine.begun(), bench.machine.connections().count()), (1, held));
     }
+    let bench = Bench::at("Offering", Reach::Listener);
+    assert_eq!(bench.machine.under_way(&connection()).map(|seen| seen.step.word()), Some("offered"));
 }
 
 #[test]
@@ -400,11 +467,14 @@ fn a_target_that_cannot_take_it_is_refused_with_the_reason() {
         other => panic!("{other:?}"),
     };
     let mut bench = Bench::new(Reach::ControlSocket);
-    assert_eq!(refusal(&mut bench, prepare_to("t9", request(1), 0)), Reason::NotATarget);
-    assert_eq!(refusal(&mut bench, prepare_to("t1", request(1), 0)), Reason::SameStack);
-    assert_eq!(refusal(&mut bench, prepare_to("t3", request(1), 0)), Reason::TargetLost);
+    assert_eq!(refusal(&mut bench, prepare_to("t9", request(1), 0, Consent::Asked)), Reason::NotATarget);
+    assert_eq!(refusal(&mut bench, prepare_to("t1", request(1), 0, Consent::Asked)), Reason::SameStack);
+    assert_eq!(refusal(&mut bench, prepare_to("t3", request(1), 0, Consent::Asked)), Reason::TargetLost);
     let mut bench = Bench::new(Reach::Listener);
-    assert_eq!(refusal(&mut bench, prepare_to("t2", request(1), 5)), Reason::NeedsControlSocket);
+    assert_eq!(
+        refusal(&mut bench, prepare_to("t2", request(1), 5, Consent::Asked)),
+        Reason::NeedsControlSocket
+    );
     let unable = Abilities { ledger: LEDGER, restores: false, injects: false, incarnation: RUN };
     for reach in [Reach::Listener, Reach::ControlSocket] {
         let mut bench = Bench::new(reach);

@@ -26,9 +26,11 @@ pub struct UnderWay<'a> {
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
+    /// The target's application is asked; the connection goes on at the source.
+    Consulting,
     /// The source freezes and sends the connection.
     Dumping,
-    /// The target prepares.
+    /// A target without control socket prepares.
     Offered,
     /// The target may activate.
     Committed,
@@ -46,6 +48,7 @@ impl Step {
     /// The word in displays.
     pub fn word(self) -> &'static str {
         match self {
+            Step::Consulting => "consulting",
             Step::Dumping => "dumping",
             Step::Offered => "offered",
             Step::Committed => "committed",
@@ -66,7 +69,7 @@ impl Routing {
 
     /// The connections for which [`Routing::speaks_for`] holds.
     pub fn connections(&self) -> impl Iterator<Item = Connection> {
-        self.by_connection.keys().copied()
+        self.entries.values().filter(|entry| entry.holds()).map(|entry| entry.about.connection.0)
     }
 
     /// How many transfers this machine has begun.
@@ -82,6 +85,7 @@ impl Routing {
 
 fn view(entry: &Entry) -> UnderWay<'_> {
     let step = match entry.phase {
+        Phase::Consulting(_) => Step::Consulting,
         Phase::Awaiting(_) => Step::Dumping,
         Phase::Offering(_) => Step::Offered,
         Phase::Committing(..) => Step::Committed,

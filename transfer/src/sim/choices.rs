@@ -33,8 +33,9 @@ impl World {
             None => self.node.is_some(),
         };
         let mail = self.mail.iter().filter(|mail| heard(&mail.to)).map(|mail| Choice::Deliver(mail.clone()));
-        let once = !self.settings.copies;
-        let lose = self.mail.iter().filter(|_| once).map(|mail| Choice::Lose(mail.clone()));
+        // Where somebody dies, it is what was under way then, or comes later, that is lost.
+        let lost = !self.settings.copies && self.kills == self.settings.kills;
+        let lose = self.mail.iter().filter(|_| lost).map(|mail| Choice::Lose(mail.clone()));
         let arrive = self.packets.iter().map(|packet: &Forwarded| Choice::Arrive(*packet));
         let miss = self.packets.iter().map(|packet| Choice::Miss(*packet));
         mail.chain(lose).chain(arrive).chain(miss).collect()
@@ -63,7 +64,10 @@ impl World {
         let mut choices = Vec::new();
         for (host, state) in self.hosts.iter().enumerate() {
             for transfer in state.offers() {
-                choices.extend([true, false].map(|accept| Choice::Answer { host, transfer, accept }));
+                if self.settings.answers {
+                    choices.extend([true, false].map(|accept| Choice::Answer { host, transfer, accept }));
+                }
+                choices.extend(self.settings.quits.then_some(Choice::Quit { host, transfer }));
             }
             for (flow, application) in state.applications.iter().enumerate() {
                 let (Some(application), Some(agent)) = (application, &state.agent) else { continue };

@@ -427,6 +427,14 @@ impl Host {
         });
     }
 
+    /// The application ends while it thinks about an offer.
+    pub(super) fn quit(&mut self, transfer: TransferId) {
+        if let Some(agent) = &mut self.agent {
+            agent.offers.remove(&transfer);
+        }
+        self.target(target::Event::ApplicationGone(transfer));
+    }
+
     /// Nothing of a transfer is left here. What was barred or shut stays for as long as a packet may live.
     pub(super) fn is_quiet(&self) -> bool {
         let noted = |(_, standing): &(target::Note, Standing)| *standing != Standing::Barred;

@@ -4,7 +4,8 @@
 //! than once or never; packets too; timers fire however early; any process dies between any two of its deeds, hosts die.
 //! Two ways to go through it: along random walks, far (here), and everywhere, but near ([`exhaustive`]).
 //!
-//! After each step there is at most one owner and nothing is broken that a client could notice. At any moment, if the
+//! After each step there is at most one owner and nothing is broken that a client could notice, and no connection stands still
+//! because an application thinks about it. At any moment, if the
 //! faults ended here, everything would [settle](World::settle): one owner, the CRT points at it, both streams are whole,
 //! nothing is left behind.
 
@@ -62,6 +63,10 @@ struct Settings {
     consent: Consent,
     /// Whether applications have state that moves along.
     state: bool,
+    /// Target applications answer offers, sooner or later; otherwise they think for ever.
+    answers: bool,
+    /// They may end instead.
+    quits: bool,
     /// Applications may give their last descriptor away.
     gives_last: bool,
     /// How many processes die.
@@ -102,6 +107,8 @@ fn settings(seed: u64, fault: Option<Fault>) -> Settings {
         copies: true,
         consent: [Consent::Asked, Consent::Presumed][usize::from(random.usize(..4) == 0)],
         state: random.bool(),
+        answers: true,
+        quits: random.bool(),
         gives_last: true,
         kills: random.usize(..4),
         mortal: None,
@@ -125,7 +132,7 @@ fn pick(choices: &[Choice], random: &mut Rng) -> Choice {
         Choice::StartAgent(_) | Choice::StartNode | Choice::Session(_) => 15,
         Choice::Lose(_) | Choice::Miss(_) => 4,
         Choice::SourceTimer(..) | Choice::TargetTimer(..) | Choice::NodeTimer(..) => 4,
-        Choice::Cancel { .. } | Choice::Break(_) => 2,
+        Choice::Cancel { .. } | Choice::Break(_) | Choice::Quit { .. } => 2,
         Choice::KillAgent(_) | Choice::KillNode | Choice::CrashHost(_) => 2,
     };
     let total: usize = choices.iter().map(kind).sum();

@@ -41,7 +41,8 @@ impl World {
             self.run_deeds();
         }
         for host in 0..self.hosts.len() {
-            for transfer in self.hosts[host].offers() {
+            let answers = self.settings.answers;
+            for transfer in self.hosts[host].offers().into_iter().filter(|_| answers) {
                 self.apply(&Choice::Answer { host, transfer, accept: true });
                 self.run_deeds();
             }

@@ -62,6 +62,8 @@ pub(super) enum Choice {
     Cancel { flow: usize, host: usize },
     /// A target application answers an offer.
     Answer { host: usize, transfer: TransferId, accept: bool },
+    /// It ends while it thinks about one.
+    Quit { host: usize, transfer: TransferId },
     /// A timer fires, however early.
     SourceTimer(usize, Connection, Timer),
     /// A timer fires, however early.
@@ -216,6 +218,7 @@ impl World {
                 self.hosts[host].source(source::Event::Cancelled(numbered(flow as u16)));
             }
             Choice::Answer { host, transfer, accept } => self.hosts[host].answer(transfer, accept),
+            Choice::Quit { host, transfer } => self.hosts[host].quit(transfer),
             Choice::SourceTimer(host, connection, timer) => self.source_timer(host, connection, timer),
             Choice::TargetTimer(host, transfer, timer) => {
                 if let Some(agent) = &mut self.hosts[host].agent {
@@ -234,6 +237,7 @@ impl World {
                 self.kills += 1;
                 self.node = None;
                 self.sessions.fill(false);
+                self.under_way_is_lost(&router());
             }
             Choice::CrashHost(host) => self.crash_host(host),
             Choice::StartAgent(host) => self.hosts[host].start(self.settings.fault),
@@ -260,6 +264,25 @@ impl World {
                 self.wrong = Some(format!("connection {flow} is at {}", owners.join(" and at ")));
             }
         }
+        let thinking = self.hosts.iter().flat_map(Host::offers);
+        let stands = thinking.filter_map(|transfer| Some((transfer, self.stands_still(transfer)?))).next();
+        if let Some((transfer, place)) = stands {
+            self.wrong.get_or_insert(format!("an application thinks about {transfer}, frozen at {place}"));
+        }
+    }
+
+    /// Where a transfer keeps its connection from going on.
+    fn stands_still(&self, transfer: TransferId) -> Option<&str> {
+        let at = |host: &&Host| host.leaving.values().any(|note| note.transfer == transfer);
+        if let Some(source) = self.hosts.iter().find(at) {
+            return Some(source.name.as_str());
+        }
+        let node = self.node.as_ref()?;
+        let of_it = |(flow, entry): (usize, &Option<CrtEntry>)| {
+            let under_way = node.machine.under_way(&numbered(flow as u16))?;
+            (under_way.transfer == transfer && entry.as_ref()?.frozen).then_some("the routing stack")
+        };
+        node.crt.iter().enumerate().find_map(of_it)
     }
 
     fn node(&mut self, event: routing::Event) {
@@ -339,6 +362,7 @@ impl World {
         let host = self.index(&mail.to);
         match message {
             TransferMessage::Refuse(_)
+            | TransferMessage::Consult(_)
             | TransferMessage::Freeze(_)
             | TransferMessage::Released(_)
             | TransferMessage::Aborted(_)
@@ -451,6 +475,7 @@ impl World {
                 self.wrong.get_or_insert(format!("connection {flow}: FIN by a dying agent"));
             }
         }
+        self.under_way_is_lost(&self.hosts[host].name.clone());
         self.session_over(host);
     }
 
@@ -514,6 +539,14 @@ impl World {
             if here && !silent && !node.machine.speaks_for(&connection) {
                 *entry = Some(CrtEntry::of(host));
             }
+        }
+    }
+
+    /// What is under way from and to a process that dies is lost with its sessions; as if it was lost or had arrived before, unless
+    /// copies are late.
+    fn under_way_is_lost(&mut self, process: &StackName) {
+        if !self.settings.copies {
+            self.mail.retain(|mail| mail.from != *process && mail.to != *process);
         }
     }
 

@@ -3,25 +3,27 @@
 //! Pure: [`Source::handle`] takes an event and the time, [`Source::poll`] gives what is to be done,
 //! [`Source::next_deadline`] says when [`Event::TimePassed`] is due. One transfer a connection:
 //!
-//! | event | none | Asking | Dumping | InDoubt |
-//! | --- | --- | --- | --- | --- |
-//! | Asked | Prepare; *Asking* | refused: busy | refused: busy | refused: busy |
-//! | Cancelled | – | failed; *none* | thaw, Abandon, failed; *none* | Abandon |
-//! | Refuse | – | failed; *none* | – | – |
-//! | Freeze (its own) | Abandon | freeze, dump; *Dumping* | – | parts again, or Abandon if they are gone |
-//! | Freeze (another's) | Abandon | Abandon | Abandon | Abandon |
-//! | Dumped | – | – | parts; *InDoubt* | – |
-//! | NotDumped | – | – | thaw, Abandon, failed; *none* | – |
-//! | Released | Done | Done | Done | discard, moved, Done; *none* |
-//! | Aborted | Done | failed (if it is of this request), Done; *none* | thaw, failed, Done; *none* | thaw (discard if the socket is gone), failed, Done; *none* |
-//! | Lost | Done | Done | Done | discard, failed, Done; *none* |
-//! | SocketFound | – | – | – | the socket is not gone |
-//! | new owner | – | Prepare | – | Doubt |
-//! | Repeat fires | – | Prepare | – | Doubt |
-//! | Patience fires | – | failed; *none* | – | discard, failed, Done; *none* |
+//! | event | none | Asking | Consulted | Dumping | InDoubt |
+//! | --- | --- | --- | --- | --- | --- |
+//! | Asked | Prepare; *Asking* | refused: busy | refused: busy | refused: busy | refused: busy |
+//! | Cancelled | – | failed; *none* | Abandon, failed; *none* | thaw, Abandon, failed; *none* | Abandon |
+//! | Refuse | – | failed; *none* | failed; *none* | – | – |
+//! | Consult (its own) | Abandon | state; *Consulted* | state | – | – |
+//! | Consult (another's) | Abandon | Abandon | Abandon | Abandon | Abandon |
+//! | Freeze (its own) | Abandon | freeze, dump; *Dumping* | freeze, dump; *Dumping* | – | parts again, or Abandon if they are gone |
+//! | Freeze (another's) | Abandon | Abandon | Abandon | Abandon | Abandon |
+//! | Dumped | – | – | – | parts; *InDoubt* | – |
+//! | NotDumped | – | – | – | thaw, Abandon, failed; *none* | – |
+//! | Released | Done | Done | Done | Done | discard, moved, Done; *none* |
+//! | Aborted | Done | failed (if it is of this request), Done; *none* | as Asking | thaw, failed, Done; *none* | thaw (discard if the socket is gone), failed, Done; *none* |
+//! | Lost | Done | Done | Done | Done | discard, failed, Done; *none* |
+//! | SocketFound | – | – | – | – | the socket is not gone |
+//! | new owner | – | Prepare | Prepare | – | Doubt |
+//! | Repeat fires | – | Prepare | Prepare | – | Doubt |
+//! | Patience fires | – | failed; *none* | Abandon, failed; *none* | – | discard, failed, Done; *none* |
 //!
-//! Dumping has no timer: whoever dumps always answers. Its parts are sent only to the owner that said Freeze; if there is
-//! another meanwhile it thaws, since nothing has left the host.
+//! Until Freeze nothing is done to the connection. Dumping has no timer: whoever dumps always answers. Its parts are sent only
+//! to the owner that said Freeze; if there is another meanwhile it thaws, since nothing has left the host.
 
 mod event;
 #[cfg(test)]
@@ -32,8 +34,8 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abandon, Aborted, About, Done, Doubt, Freeze, Held, Parcel, Prepare, Reason, Refuse, Request, TransferId,
-    TransferMessage, Why,
+    Abandon, Aborted, About, Consent, Consult, Done, Doubt, Freeze, Held, Parcel, Prepare, Reason, Refuse,
+    Request, TransferId, TransferMessage, Why,
 };
 use model::{Connection, Dvipa, Epoch, StackName};
 
@@ -49,6 +51,8 @@ use crate::timers::{Timer, Timers};
 enum Phase {
     /// Prepare is sent; nothing is frozen.
     Asking { request: Request, ask: Ask },
+    /// The target's application is being asked, in this transfer; nothing is frozen.
+    Consulted { request: Request, ask: Ask, transfer: TransferId },
     /// The socket is frozen and being dumped; nothing has left this host.
     Dumping { note: Note, epoch: Epoch, application: Vec<u8> },
     /// The connection was sent. `parcel` is gone if a former run of this agent sent it.
@@ -88,7 +92,7 @@ impl Source {
             Event::Owner { dvipa, owner } => self.owner(dvipa, owner, now),
             Event::Asked(ask) => return self.asked(ask, now),
             Event::Cancelled(connection) => self.cancelled(connection),
-            Event::Received { from, message } => return self.received(&from, message),
+            Event::Received { from, message } => return self.received(&from, message, now),
             Event::Dumped { connection, socket } => self.dumped(connection, socket, now)?,
             Event::NotDumped { connection, why } => self.thaw_alone(connection, why)?,
             Event::Inherited { note, alive } => {
@@ -168,6 +172,10 @@ impl Source {
                 self.forget(connection);
                 self.fail(connection, Reason::Cancelled.into());
             }
+            Some(Phase::Consulted { transfer, .. }) => {
+                let transfer = *transfer;
+                self.give_up(connection, transfer, Reason::Cancelled.into());
+            }
             Some(Phase::Dumping { .. }) => drop(self.thaw_alone(connection, Reason::Cancelled.into())),
             Some(Phase::InDoubt { note, .. }) => {
                 let transfer = note.transfer;
@@ -177,18 +185,20 @@ impl Source {
         }
     }
 
-    fn received(&mut self, from: &StackName, message: TransferMessage) -> Result<(), Reason> {
+    fn received(&mut self, from: &StackName, message: TransferMessage, now: Instant) -> Result<(), Reason> {
         if !self.owners.is_present(from, &message) {
             return Err(Reason::NotOurs);
         }
         match message {
             TransferMessage::Refuse(m) => self.refused(m),
+            TransferMessage::Consult(m) => self.consulted(m, now),
             TransferMessage::Freeze(m) => self.freeze(m),
             TransferMessage::Released(m) => self.ended(m.about, None),
             TransferMessage::Aborted(m) => self.aborted(m),
             TransferMessage::Lost(m) => self.ended(m.about, Some(Reason::OutcomeLost)),
             TransferMessage::Abilities(_)
             | TransferMessage::Prepare(_)
+            | TransferMessage::State(_)
             | TransferMessage::Part(_)
             | TransferMessage::Abandon(_)
             | TransferMessage::Doubt(_)
@@ -207,19 +217,53 @@ impl Source {
 
     fn refused(&mut self, Refuse { connection, request, why, .. }: Refuse) {
         let connection = connection.0;
-        if matches!(self.transfers.get(&connection), Some(Phase::Asking { request: ours, .. }) if *ours == request)
-        {
+        if self.wants(&connection, request) {
             self.forget(connection);
             self.fail(connection, why);
+        }
+    }
+
+    /// This is what is asked for, and it is not frozen.
+    fn wants(&self, connection: &Connection, request: Request) -> bool {
+        match self.transfers.get(connection) {
+            Some(Phase::Asking { request: ours, .. } | Phase::Consulted { request: ours, .. }) => {
+                *ours == request
+            }
+            Some(Phase::Dumping { .. } | Phase::InDoubt { .. }) | None => false,
+        }
+    }
+
+    /// The target's application is being asked: what it is to read is sent ahead, and the connection goes on.
+    fn consulted(&mut self, Consult { about, request }: Consult, now: Instant) {
+        let (connection, transfer) = (about.connection.0, about.transfer);
+        if self.wants(&connection, request)
+            && let Some(Phase::Asking { ask, .. } | Phase::Consulted { ask, .. }) =
+                self.transfers.remove(&connection)
+        {
+            // Of another transfer than before, if the routing stack was restarted.
+            self.transfers.insert(connection, Phase::Consulted { request, ask, transfer });
+            self.wait(connection, now, limits::CONSULTED);
+            return self.send_state(about);
+        }
+        let is_late = matches!(self.transfers.get(&connection),
+            Some(Phase::Dumping { note, .. } | Phase::InDoubt { note, .. }) if note.transfer == transfer);
+        if !is_late {
+            self.abandon(connection, transfer, Reason::Unknown.into());
         }
     }
 
     fn freeze(&mut self, Freeze { about, request, way, ledger }: Freeze) {
         let (connection, transfer) = (about.connection.0, about.transfer);
         match self.transfers.get_mut(&connection) {
-            Some(Phase::Asking { request: ours, ask }) if *ours == request => {
+            Some(Phase::Asking { request: ours, ask } | Phase::Consulted { request: ours, ask, .. })
+                if *ours == request =>
+            {
                 let note = Note { connection, transfer, target: ask.target.clone(), ledger, way };
-                let application = std::mem::take(&mut ask.application);
+                // Who was asked has read it.
+                let application = match ask.consent {
+                    Consent::Asked => Vec::new(),
+                    Consent::Presumed => std::mem::take(&mut ask.application),
+                };
                 self.timers.clear(connection);
                 self.actions.push_back(Action::Freeze(note.clone()));
                 self.actions.push_back(Action::Dump { connection, way });
@@ -234,9 +278,13 @@ impl Source {
             Some(Phase::InDoubt { note, .. }) if note.transfer == transfer => {
                 self.abandon(connection, transfer, Reason::SourceLost.into());
             }
-            Some(Phase::Asking { .. } | Phase::Dumping { .. } | Phase::InDoubt { .. }) | None => {
-                self.abandon(connection, transfer, Reason::Unknown.into());
-            }
+            Some(
+                Phase::Asking { .. }
+                | Phase::Consulted { .. }
+                | Phase::Dumping { .. }
+                | Phase::InDoubt { .. },
+            )
+            | None => self.abandon(connection, transfer, Reason::Unknown.into()),
         }
     }
 
@@ -265,18 +313,22 @@ impl Source {
             return Err(Reason::Unknown);
         };
         let transfer = note.transfer;
-        self.forget(connection);
         self.actions.push_back(Action::Thaw(connection));
+        self.give_up(connection, transfer, why);
+        Ok(())
+    }
+
+    /// Nothing has left this host, and nothing is frozen.
+    fn give_up(&mut self, connection: Connection, transfer: TransferId, why: Why) {
+        self.forget(connection);
         self.abandon(connection, transfer, why.clone());
         self.fail(connection, why);
-        Ok(())
     }
 
     /// The routing stack says that nobody else has it.
     fn aborted(&mut self, Aborted { about, why, request }: Aborted) {
         let connection = about.connection.0;
-        if matches!(self.transfers.get(&connection), Some(Phase::Asking { request: ours, .. }) if Some(*ours) == request)
-        {
+        if request.is_some_and(|request| self.wants(&connection, request)) {
             self.forget(connection);
             self.fail(connection, why);
             return self.tell(connection, |_| TransferMessage::Done(Done { about, held: Held::Here }));
@@ -290,9 +342,13 @@ impl Source {
                     Held::Gone
                 }
             }
-            Some(Phase::Asking { .. } | Phase::Dumping { .. } | Phase::InDoubt { .. }) | None => {
-                Held::Unknown
-            }
+            Some(
+                Phase::Asking { .. }
+                | Phase::Consulted { .. }
+                | Phase::Dumping { .. }
+                | Phase::InDoubt { .. },
+            )
+            | None => Held::Unknown,
         };
         if held != Held::Unknown {
             self.forget(connection);
@@ -328,6 +384,10 @@ impl Source {
                 self.forget(connection);
                 self.fail(connection, Reason::TimedOut.into());
             }
+            (Timer::Patience, Some(Phase::Consulted { transfer, .. })) => {
+                let transfer = *transfer;
+                self.give_up(connection, transfer, Reason::TimedOut.into());
+            }
             (Timer::Patience, Some(Phase::InDoubt { note, .. })) => {
                 let transfer = note.transfer;
                 self.forget(connection);
@@ -348,15 +408,17 @@ impl Source {
         let Some(owner) = self.owners.of(connection.service().dvipa) else { return };
         let (wire, epoch) = (WireConnection(connection), owner.epoch);
         let message = match phase {
-            Some(Phase::Asking { request, ask }) => TransferMessage::Prepare(Prepare {
-                connection: wire,
-                epoch,
-                request: *request,
-                target: ask.target.clone(),
-                consent: ask.consent,
-                application_bytes: u32::try_from(ask.application.len()).unwrap_or(u32::MAX),
-                job: ask.job.clone(),
-            }),
+            Some(Phase::Asking { request, ask } | Phase::Consulted { request, ask, .. }) => {
+                TransferMessage::Prepare(Prepare {
+                    connection: wire,
+                    epoch,
+                    request: *request,
+                    target: ask.target.clone(),
+                    consent: ask.consent,
+                    application_bytes: u32::try_from(ask.application.len()).unwrap_or(u32::MAX),
+                    job: ask.job.clone(),
+                })
+            }
             Some(Phase::InDoubt { note, .. }) => TransferMessage::Doubt(Doubt {
                 about: About { connection: wire, transfer: note.transfer, epoch },
                 target: note.target.clone(),
@@ -367,6 +429,22 @@ impl Source {
         };
         self.timers.set(connection, Timer::Repeat, now + limits::REPEAT);
         self.actions.push_back(Action::Send { to: owner.stack.clone(), message });
+    }
+
+    /// What the target's application is to read goes to whoever said Consult.
+    fn send_state(&mut self, about: About) {
+        let connection = about.connection.0;
+        let Some(Phase::Consulted { ask, .. }) = self.transfers.get(&connection) else { return };
+        if ask.application.is_empty() {
+            return;
+        }
+        let Some(owner) = self.owners.of(connection.service().dvipa) else { return };
+        let parcel = Parcel { socket: Vec::new(), application: ask.application.clone() };
+        // Its size was checked when it was asked for.
+        for part in parcel.parts(about).unwrap_or_default() {
+            let (to, message) = (owner.stack.clone(), TransferMessage::State(part));
+            self.actions.push_back(Action::Send { to, message });
+        }
     }
 
     fn send_parts(&mut self, connection: Connection) {

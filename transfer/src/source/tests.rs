@@ -3,6 +3,8 @@ use model::transfer::{Aborted, Consent, Lost, Released, Way};
 use super::*;
 use crate::fixture::*;
 
+const PHASES: [&str; 5] = ["none", "Asking", "Consulted", "Dumping", "InDoubt"];
+
 struct Bench {
     machine: Source,
     now: Instant,
@@ -33,14 +35,13 @@ impl Bench {
     /// A machine with one transfer in this phase.
     fn at(phase: &str) -> Self {
         let mut bench = Self::new();
-        let events = [Event::Asked(ask()), freeze(request(1), OWN), dumped()];
-        let steps = ["none", "Asking", "Dumping", "InDoubt"].iter().position(|p| *p == phase);
+        let events = [Event::Asked(ask()), consult(request(1), OWN), freeze(request(1), OWN), dumped()];
+        let steps = PHASES.iter().position(|p| *p == phase);
         for event in events.into_iter().take(steps.expect("a phase")) {
             bench.tell(event);
         }
-        if phase == "InDoubt" {
-            assert!(bench.machine.speaks_for(&connection()));
-        }
+        let frozen = matches!(phase, "Dumping" | "InDoubt");
+        assert_eq!(bench.machine.speaks_for(&connection()), frozen);
         bench
     }
 
@@ -63,6 +64,10 @@ fn ask() -> Ask {
 
 fn received(message: TransferMessage) -> Event {
     Event::Received { from: stack("rt1"), message }
+}
+
+fn consult(request: Request, transfer: TransferId) -> Event {
+    received(TransferMessage::Consult(Consult { about: about(transfer), request }))
 }
 
 fn freeze(request: Request, transfer: TransferId) -> Event {
@@ -99,47 +104,114 @@ fn the_table_holds() {
     let released = received(TransferMessage::Released(Released { about: about(OWN) }));
     let lost = received(TransferMessage::Lost(Lost { about: about(OWN) }));
     let owner = Event::Owner { dvipa: dvipa(), owner: owner() };
-    let phases = ["none", "Asking", "Dumping", "InDoubt"];
-    let table: [(&str, Event, [&str; 4]); 12] = [
-        ("Asked", Event::Asked(ask()), ["Prepare → Asking", "– → Asking", "– → Dumping", "– → InDoubt"]),
+    let table: [(&str, Event, [&str; 5]); 14] = [
+        (
+            "Asked",
+            Event::Asked(ask()),
+            ["Prepare → Asking", "– → Asking", "– → Consulted", "– → Dumping", "– → InDoubt"],
+        ),
         (
             "Cancelled",
             Event::Cancelled(connection()),
-            ["– → none", "Failed → none", "Thaw Abandon Failed → none", "Abandon → InDoubt"],
+            [
+                "– → none",
+                "Failed → none",
+                "Abandon Failed → none",
+                "Thaw Abandon Failed → none",
+                "Abandon → InDoubt",
+            ],
         ),
-        ("Refuse", refuse(), ["– → none", "Failed → none", "– → Dumping", "– → InDoubt"]),
+        ("Refuse", refuse(), ["– → none", "Failed → none", "Failed → none", "– → Dumping", "– → InDoubt"]),
+        (
+            "Consult of its own",
+            consult(request(1), OWN),
+            ["Abandon → none", "State → Consulted", "State → Consulted", "– → Dumping", "– → InDoubt"],
+        ),
+        (
+            "Consult of another",
+            consult(request(9), FOREIGN),
+            [
+                "Abandon → none",
+                "Abandon → Asking",
+                "Abandon → Consulted",
+                "Abandon → Dumping",
+                "Abandon → InDoubt",
+            ],
+        ),
         (
             "Freeze of its own",
             freeze(request(1), OWN),
-            ["Abandon → none", "Freeze Dump → Dumping", "– → Dumping", "Part → InDoubt"],
+            [
+                "Abandon → none",
+                "Freeze Dump → Dumping",
+                "Freeze Dump → Dumping",
+                "– → Dumping",
+                "Part → InDoubt",
+            ],
         ),
         (
             "Freeze of another",
             freeze(request(9), FOREIGN),
-            ["Abandon → none", "Abandon → Asking", "Abandon → Dumping", "Abandon → InDoubt"],
+            [
+                "Abandon → none",
+                "Abandon → Asking",
+                "Abandon → Consulted",
+                "Abandon → Dumping",
+                "Abandon → InDoubt",
+            ],
         ),
-        ("Dumped", dumped(), ["– → none", "– → Asking", "Part → InDoubt", "– → InDoubt"]),
-        ("NotDumped", not_dumped, ["– → none", "– → Asking", "Thaw Abandon Failed → none", "– → InDoubt"]),
+        ("Dumped", dumped(), ["– → none", "– → Asking", "– → Consulted", "Part → InDoubt", "– → InDoubt"]),
+        (
+            "NotDumped",
+            not_dumped,
+            ["– → none", "– → Asking", "– → Consulted", "Thaw Abandon Failed → none", "– → InDoubt"],
+        ),
         (
             "Released",
             released,
-            ["Done → none", "Done → Asking", "Done → Dumping", "Discard Moved Done → none"],
+            [
+                "Done → none",
+                "Done → Asking",
+                "Done → Consulted",
+                "Done → Dumping",
+                "Discard Moved Done → none",
+            ],
         ),
         (
             "Aborted",
             aborted(),
-            ["Done → none", "Done → Asking", "Thaw Failed Done → none", "Thaw Failed Done → none"],
+            [
+                "Done → none",
+                "Done → Asking",
+                "Done → Consulted",
+                "Thaw Failed Done → none",
+                "Thaw Failed Done → none",
+            ],
         ),
-        ("Lost", lost, ["Done → none", "Done → Asking", "Done → Dumping", "Discard Failed Done → none"]),
+        (
+            "Lost",
+            lost,
+            [
+                "Done → none",
+                "Done → Asking",
+                "Done → Consulted",
+                "Done → Dumping",
+                "Discard Failed Done → none",
+            ],
+        ),
+        (
+            "new owner",
+            owner,
+            ["– → none", "Prepare → Asking", "Prepare → Consulted", "– → Dumping", "Doubt → InDoubt"],
+        ),
         (
             "SocketFound",
             Event::SocketFound(connection()),
-            ["– → none", "– → Asking", "– → Dumping", "– → InDoubt"],
+            ["– → none", "– → Asking", "– → Consulted", "– → Dumping", "– → InDoubt"],
         ),
-        ("new owner", owner, ["– → none", "Prepare → Asking", "– → Dumping", "Doubt → InDoubt"]),
     ];
     for (name, event, cells) in &table {
-        for (phase, expected) in phases.iter().zip(cells) {
+        for (phase, expected) in PHASES.iter().zip(cells) {
             assert_eq!(Bench::cell(phase, event), *expected, "{name} in {phase}");
         }
     }
@@ -153,6 +225,13 @@ fn timers_say_it_again_and_end_the_patience() {
     asking.now += limits::ANSWER;
     assert_eq!(asking.words(Event::TimePassed), ["Prepare", "Failed"]);
     assert_eq!(asking.machine.next_deadline(), None);
+
+    let mut consulted = Bench::at("Consulted");
+    consulted.now += limits::REPEAT;
+    assert_eq!(consulted.words(Event::TimePassed), ["Prepare"]);
+    consulted.now += limits::CONSULTED;
+    assert_eq!(consulted.words(Event::TimePassed), ["Prepare", "Abandon", "Failed"]);
+    assert_eq!(consulted.machine.next_deadline(), None);
 
     let mut in_doubt = Bench::at("InDoubt");
     in_doubt.now += limits::REPEAT;
@@ -228,6 +307,49 @@ fn who_asked_and_did_not_hear_freeze_learns_that_it_is_over() {
         let why = Reason::Rejected.into();
         received(TransferMessage::Aborted(Aborted { about: about(OWN), why, request: Some(request) }))
     };
-    assert_eq!(Bench::at("Asking").words(aborted(request(2))), ["Done"], "it was another request");
-    assert_eq!(Bench::at("Asking").words(aborted(request(1))), ["Failed", "Done"]);
+    for phase in ["Asking", "Consulted"] {
+        assert_eq!(Bench::at(phase).words(aborted(request(2))), ["Done"], "it was another request");
+        assert_eq!(Bench::at(phase).words(aborted(request(1))), ["Failed", "Done"]);
+    }
+}
+
+/// The bytes of state and of socket that are sent from here on.
+fn sent(told: &[Action]) -> (Vec<u8>, Vec<u8>) {
+    let (mut ahead, mut parts) = (Vec::new(), Vec::new());
+    for action in told {
+        match action {
+            Action::Send { message: TransferMessage::State(part), .. } => ahead.extend(&part.bytes),
+            Action::Send { message: TransferMessage::Part(part), .. } => parts.extend(&part.bytes),
+            _ => {}
+        }
+    }
+    (ahead, parts)
+}
+
+#[test]
+fn state_goes_ahead_to_an_application_that_is_asked_and_with_the_socket_to_another() {
+    let mut bench = Bench::at("Asking");
+    assert_eq!(sent(&bench.tell(consult(request(1), OWN))).0, b"state");
+    bench.tell(freeze(request(1), OWN));
+    assert_eq!(sent(&bench.tell(dumped())).1, b"socket");
+    let mut bench = Bench::new();
+    bench.tell(Event::Asked(Ask { consent: Consent::Presumed, ..ask() }));
+    bench.tell(freeze(request(1), OWN));
+    assert_eq!(sent(&bench.tell(dumped())).1, b"socketstate");
+    let mut bench = Bench::new();
+    bench.tell(Event::Asked(Ask { application: Vec::new(), ..ask() }));
+    assert_eq!(bench.words(consult(request(1), OWN)), [""; 0], "there is no state");
+}
+
+#[test]
+fn the_application_is_asked_again_by_a_routing_stack_that_was_restarted() {
+    let mut bench = Bench::at("Consulted");
+    let again = TransferId { incarnation: OWN.incarnation + 1, ..OWN };
+    assert_eq!(bench.words(consult(request(1), again)), ["State"]);
+    let abandoned = bench.tell(Event::Cancelled(connection()));
+    let named = abandoned.iter().find_map(|action| match action {
+        Action::Send { message: TransferMessage::Abandon(abandon), .. } => Some(abandon.about.transfer),
+        _ => None,
+    });
+    assert_eq!(named, Some(again));
 }

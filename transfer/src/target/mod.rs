@@ -4,30 +4,33 @@
 //! [`Target::next_deadline`] says when [`Event::TimePassed`] is due. Until it activates it may void a transfer at any
 //! time; afterwards it says Active until everybody knows.
 //!
-//! | event | none | Collecting | Asked | Preparing | Prepared | Passing | Activating | Active | Barring |
-//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-//! | Offer | ask, if there is no state; *Collecting*, or Void | – | – | – | *again* | – | – | Active | – |
-//! | Part (the last) | – | ask, if that was not done; *Asked*, or *prepare* | – | – | – | – | – | – | – |
-//! | Accepted | – | Agreed | Agreed, *prepare* | – | – | – | – | – | – |
-//! | Rejected | – | *void* | *void* | – | – | – | – | – | – |
-//! | ApplicationGone | – | *void* | *void* | *void* | *void* | – | – | – | – |
-//! | Ready | – | – | – | *again*; *Prepared*, or pass; *Passing* if permitted | – | – | – | – | – |
-//! | NotReady | – | – | – | *void* | – | – | – | – | – |
-//! | Commit | Void | permitted | permitted | permitted | pass; *Passing* | – | – | Active | – |
-//! | Passed | – | – | – | – | – | activate; *Activating* | – | – | – |
-//! | NotPassed | – | – | – | – | – | *void* | – | – | – |
-//! | Activated | – | – | – | – | – | – | Active; *Active* | – | – |
-//! | Made | – | – | – | Active; *Active* | Active; *Active* | – | – | – | Active; *Active* |
-//! | Abort | Void | *void* | *void* | *void* | *void* | – | – | Active | – |
-//! | Barred | – | – | – | – | – | – | – | – | Active; *Active*, or *void* |
-//! | Settled | – | – | – | – | – | – | – | forget; *none* | – |
-//! | new owner | – | – | – | – | *again* | – | – | Active | – |
-//! | Repeat fires | – | – | – | – | *again* | – | – | Active | – |
-//! | Patience fires | – | *void* | *void* | – | *void* | – | – | forget; *none* | – |
+//! | event | none | Hearing | Thinking | Collecting | Preparing | Prepared | Passing | Activating | Active | Barring |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | Offer | *Hearing*; ask, if there is no state; *Thinking*; *Collecting*, if nobody is asked; or Void | – | – | *again* | – | *again* | – | – | Active | – |
+//! | State (the last) | – | ask; *Thinking* | – | – | – | – | – | – | – | – |
+//! | Accepted | – | – | Agreed; *Collecting* | – | – | – | – | – | – | – |
+//! | Rejected | – | – | *void* | – | – | – | – | – | – | – |
+//! | ApplicationGone | – | *void* | *void* | *void* | *void* | *void* | – | – | – | – |
+//! | Part (the last) | – | – | – | *prepare* | – | – | – | – | – | – |
+//! | Ready | – | – | – | – | *again*; *Prepared*, or pass; *Passing* if permitted | – | – | – | – | – |
+//! | NotReady | – | – | – | – | *void* | – | – | – | – | – |
+//! | Commit | Void | – | – | permitted | permitted | pass; *Passing* | – | – | Active | – |
+//! | Passed | – | – | – | – | – | – | activate; *Activating* | – | – | – |
+//! | NotPassed | – | – | – | – | – | – | *void* | – | – | – |
+//! | Activated | – | – | – | – | – | – | – | Active; *Active* | – | – |
+//! | Made | – | – | – | – | Active; *Active* | Active; *Active* | – | – | – | Active; *Active* |
+//! | Abort | Void | *void* | *void* | *void* | *void* | *void* | – | – | Active | – |
+//! | Barred | – | – | – | – | – | – | – | – | – | Active; *Active*, or *void* |
+//! | Settled | – | – | – | – | – | – | – | – | forget; *none* | – |
+//! | new owner | – | – | – | *again* | – | *again* | – | – | Active | – |
+//! | Repeat fires | – | – | – | *again* | – | *again* | – | – | Active | – |
+//! | Patience fires | – | *void* | *void* | *void* | – | *void* | – | – | forget; *none* | – |
 //!
-//! Commit, Passing and Activating are of connections that are restored, Made and Barring of injection. *again*: Agreed of the
-//! former, Prepared of the latter. *prepare*: restore, or admit; *Preparing*. *void*: discard, Void; *none*; where packets may make the connection: bar
-//! first; *Barring*. Preparing, Passing, Activating and Barring have no timer: whoever does these always answers.
+//! Hearing and Thinking are of connections whose application is asked: nothing of the connection is here, and it goes on at the
+//! source. Commit, Passing and Activating are of connections that are restored, Made and Barring of injection. *again*: Agreed of
+//! the former (while it is Collecting only if its application was asked), Prepared of the latter. *prepare*: restore, or admit;
+//! *Preparing*. *void*: discard, Void; *none*; where packets may make the connection: bar first; *Barring*. Preparing, Passing,
+//! Activating and Barring have no timer: whoever does these always answers.
 
 mod event;
 mod phases;
@@ -39,8 +42,8 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abilities, About, Collector, Ledger, Parcel, Preparation, Reason, TransferId, TransferMessage, Void, Way,
-    Why,
+    Abilities, About, Collector, Consent, Ledger, Parcel, Preparation, Reason, TransferId, TransferMessage,
+    Void, Way, Why,
 };
 use model::{Connection, Dvipa, StackName};
 
@@ -55,10 +58,12 @@ use crate::timers::{Timer, Timers};
 /// How far a transfer is.
 #[derive(Clone, Debug, Hash)]
 enum Phase {
-    /// The parts come in; the application may be thinking already.
+    /// The state that the application is to read comes in.
+    Hearing(Collector),
+    /// The application thinks about the offer.
+    Thinking,
+    /// The application agrees, or is not asked; the parts come in.
     Collecting(Collector),
-    /// The application thinks about it; all else is here.
-    Asked { socket: Vec<u8> },
     /// The socket is being restored, or the packets admitted.
     Preparing(Preparation),
     /// Ready: Commit has it activated, or a packet that names this preparation makes it.
@@ -73,22 +78,11 @@ enum Phase {
     Barring(Why),
 }
 
-/// What the application says of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Agreement {
-    /// It will be asked, when its counterpart's state is here.
-    Wanted,
-    /// It is asked.
-    Asked,
-    /// It agrees, or is not asked.
-    Given,
-}
-
 /// A transfer to this host.
 #[derive(Clone, Debug, Hash)]
 struct Entry {
     note: Note,
-    agreement: Agreement,
+    consent: Consent,
     /// Commit has come.
     permitted: bool,
     job: Option<String>,
@@ -137,7 +131,7 @@ impl Target {
                 Ok(())
             }
             Event::Received { from, message } => self.received(&from, message, now),
-            Event::Accepted(transfer) => self.accepted(transfer),
+            Event::Accepted(transfer) => self.accepted(transfer, now),
             Event::Rejected { transfer, said } => self.rejected(transfer, &said),
             Event::ApplicationGone(transfer) => self.application_gone(transfer),
             Event::Ready(transfer) => self.ready(transfer, now),
@@ -175,7 +169,7 @@ impl Target {
     pub fn speaks_for(&self, connection: &Connection) -> bool {
         self.phase_of(connection).is_some_and(|phase| match phase {
             // A late copy of an old offer may name a connection that is here for good.
-            Phase::Collecting(_) | Phase::Asked { .. } | Phase::Active => false,
+            Phase::Hearing(_) | Phase::Thinking | Phase::Collecting(_) | Phase::Active => false,
             Phase::Preparing(_)
             | Phase::Prepared(_)
             | Phase::Passing
@@ -186,7 +180,7 @@ impl Target {
 
     /// The connection has come here, and not everybody knows yet: it can't move on before.
     pub fn unsettled(&self, connection: &Connection) -> bool {
-        self.phase_of(connection).is_some()
+        self.phase_of(connection).is_some_and(|phase| !matches!(phase, Phase::Hearing(_) | Phase::Thinking))
     }
 
     /// The timers that may fire at any time without loss; forgetting is not among them.
@@ -218,13 +212,15 @@ impl Target {
         }
         match message {
             TransferMessage::Offer(offer) => self.offer(offer, now),
-            TransferMessage::Part(part) => return self.part(part, now),
+            TransferMessage::State(part) => return self.state(part, now),
+            TransferMessage::Part(part) => return self.part(part),
             TransferMessage::Commit(commit) => self.commit(commit, now),
             TransferMessage::Abort(abort) => self.abort(abort, now),
             TransferMessage::Settled(settled) => self.settled(settled.about.transfer),
             TransferMessage::Abilities(_)
             | TransferMessage::Prepare(_)
             | TransferMessage::Refuse(_)
+            | TransferMessage::Consult(_)
             | TransferMessage::Freeze(_)
             | TransferMessage::Abandon(_)
             | TransferMessage::Doubt(_)
@@ -272,11 +268,12 @@ impl Target {
         Some(entry)
     }
 
-    /// The parts are here and the application, if it had to be asked, agrees.
-    fn prepare(&mut self, transfer: TransferId, socket: Vec<u8>) {
+    /// The parts are here, and the application agrees or is not asked.
+    fn prepare(&mut self, transfer: TransferId, Parcel { socket, application }: Parcel) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
         self.prepared += 1;
         let preparation = Preparation { incarnation: self.abilities.incarnation, number: self.prepared };
+        entry.application = application;
         entry.phase = Phase::Preparing(preparation);
         self.timers.clear(transfer);
         self.actions.push_back(match entry.note.way {
@@ -285,28 +282,12 @@ impl Target {
         });
     }
 
-    /// All parts are here.
-    fn collected(&mut self, transfer: TransferId, Parcel { socket, application }: Parcel, now: Instant) {
+    /// All that the application is to read is here.
+    fn ask(&mut self, transfer: TransferId, application: Vec<u8>, now: Instant) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
-        match entry.agreement {
-            Agreement::Given => {
-                entry.application = application;
-                return self.prepare(transfer, socket);
-            }
-            Agreement::Asked => entry.phase = Phase::Asked { socket },
-            Agreement::Wanted => {
-                entry.phase = Phase::Asked { socket };
-                self.ask(transfer, application);
-            }
-        }
-        self.timers.clear(transfer);
-        self.timers.set(transfer, Timer::Patience, now + limits::CONSENT);
-    }
-
-    fn ask(&mut self, transfer: TransferId, application: Vec<u8>) {
-        let Some(entry) = self.entries.get_mut(&transfer) else { return };
-        entry.agreement = Agreement::Asked;
+        entry.phase = Phase::Thinking;
         let (connection, job) = (entry.note.connection, entry.job.clone());
+        self.timers.set(transfer, Timer::Patience, now + limits::CONSENT);
         self.actions.push_back(Action::Ask { transfer, connection, job, application });
     }
 }

@@ -8,7 +8,7 @@ use model::transfer::{
 };
 
 use super::event::{Action, Note, Standing};
-use super::{Agreement, Entry, Phase, Target};
+use super::{Entry, Phase, Target};
 use crate::limits;
 use crate::timers::Timer;
 
@@ -35,14 +35,16 @@ impl Target {
             return self.say_void(connection, transfer, reason.into());
         }
         let note = Note { connection, transfer, source, way };
-        let (application, phase) = (Vec::new(), Phase::Collecting(Collector::default()));
-        let agreement = if consent == Consent::Asked { Agreement::Wanted } else { Agreement::Given };
+        let (phase, patience) = match consent {
+            Consent::Asked => (Phase::Hearing(Collector::default()), limits::ANSWER),
+            Consent::Presumed => (Phase::Collecting(Collector::default()), limits::PREPARE),
+        };
+        let (permitted, application) = (false, Vec::new());
         self.by_connection.insert(connection, transfer);
-        let permitted = false;
-        self.entries.insert(transfer, Entry { note, agreement, permitted, job, application, phase });
-        self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
-        if agreement == Agreement::Wanted && application_bytes == 0 {
-            self.ask(transfer, Vec::new());
+        self.entries.insert(transfer, Entry { note, consent, permitted, job, application, phase });
+        self.timers.set(transfer, Timer::Patience, now + patience);
+        if consent == Consent::Asked && application_bytes == 0 {
+            self.ask(transfer, Vec::new(), now);
         }
     }
 
@@ -53,48 +55,59 @@ impl Target {
         self.by_connection.contains_key(&connection).then_some(Reason::Busy)
     }
 
-    pub(super) fn part(&mut self, part: Part, now: Instant) -> Result<(), Reason> {
+    pub(super) fn state(&mut self, part: Part, now: Instant) -> Result<(), Reason> {
         let transfer = part.about.transfer;
         let entry = self.entries.get_mut(&transfer).ok_or(Reason::Unknown)?;
-        let Phase::Collecting(collector) = &mut entry.phase else { return Ok(()) };
+        let Phase::Hearing(collector) = &mut entry.phase else { return Ok(()) };
         match collector.take(part) {
             Ok(None) => {}
-            Ok(Some(parcel)) => self.collected(transfer, parcel, now),
+            Ok(Some(parcel)) => self.ask(transfer, parcel.application, now),
             Err(error) => self.void(transfer, Why::new(Reason::Malformed, &error.to_string())),
         }
         Ok(())
     }
 
-    pub(super) fn accepted(&mut self, transfer: TransferId) -> Result<(), Reason> {
-        let entry = self.asked(transfer)?;
-        entry.agreement = Agreement::Given;
-        let (connection, phase) = (entry.note.connection, &mut entry.phase);
-        let socket = if let Phase::Asked { socket } = phase { Some(std::mem::take(socket)) } else { None };
-        self.tell(connection, transfer, |about| TransferMessage::Agreed(Agreed { about }));
-        if let Some(socket) = socket {
-            self.prepare(transfer, socket);
+    pub(super) fn part(&mut self, part: Part) -> Result<(), Reason> {
+        let transfer = part.about.transfer;
+        let entry = self.entries.get_mut(&transfer).ok_or(Reason::Unknown)?;
+        let Phase::Collecting(collector) = &mut entry.phase else { return Ok(()) };
+        match collector.take(part) {
+            Ok(None) => {}
+            Ok(Some(parcel)) => self.prepare(transfer, parcel),
+            Err(error) => self.void(transfer, Why::new(Reason::Malformed, &error.to_string())),
         }
         Ok(())
     }
 
+    /// From here on the connection is taken out of its kernel.
+    pub(super) fn accepted(&mut self, transfer: TransferId, now: Instant) -> Result<(), Reason> {
+        let entry = self.thinking(transfer)?;
+        entry.phase = Phase::Collecting(Collector::default());
+        self.repeat(transfer, now);
+        self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
+        Ok(())
+    }
+
     pub(super) fn rejected(&mut self, transfer: TransferId, said: &str) -> Result<(), Reason> {
-        self.asked(transfer)?;
+        self.thinking(transfer)?;
         self.void(transfer, Why::new(Reason::Rejected, said));
         Ok(())
     }
 
     /// A transfer whose application thinks about it.
-    fn asked(&mut self, transfer: TransferId) -> Result<&mut Entry, Reason> {
+    fn thinking(&mut self, transfer: TransferId) -> Result<&mut Entry, Reason> {
         let entry = self.entries.get_mut(&transfer);
-        entry.filter(|entry| entry.agreement == Agreement::Asked).ok_or(Reason::Unknown)
+        entry.filter(|entry| matches!(entry.phase, Phase::Thinking)).ok_or(Reason::Unknown)
     }
 
     pub(super) fn application_gone(&mut self, transfer: TransferId) -> Result<(), Reason> {
         let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
         match entry.phase {
-            Phase::Collecting(_) | Phase::Asked { .. } | Phase::Preparing(_) | Phase::Prepared(_) => {
-                self.void(transfer, Reason::ApplicationGone.into());
-            }
+            Phase::Hearing(_)
+            | Phase::Thinking
+            | Phase::Collecting(_)
+            | Phase::Preparing(_)
+            | Phase::Prepared(_) => self.void(transfer, Reason::ApplicationGone.into()),
             // Passing answers for itself; an active connection ends as that of any server that dies.
             Phase::Passing | Phase::Activating | Phase::Active | Phase::Barring(_) => {}
         }
@@ -119,17 +132,15 @@ impl Target {
         let Some(entry) = self.entries.get_mut(&transfer) else {
             return self.say_void(connection, transfer, Reason::Unknown.into());
         };
-        entry.permitted |= entry.note.way == Way::Restore;
-        match entry.phase {
-            Phase::Prepared(_) if entry.permitted => self.pass(transfer),
-            Phase::Active => self.repeat(transfer, now),
-            Phase::Collecting(_)
-            | Phase::Asked { .. }
-            | Phase::Preparing(_)
-            | Phase::Prepared(_)
-            | Phase::Passing
-            | Phase::Activating
-            | Phase::Barring(_) => {}
+        match (entry.note.way, &entry.phase) {
+            (Way::Restore, Phase::Prepared(_)) => self.pass(transfer),
+            (Way::Restore, Phase::Collecting(_) | Phase::Preparing(_)) => entry.permitted = true,
+            (_, Phase::Active) => self.repeat(transfer, now),
+            (Way::Inject, Phase::Collecting(_) | Phase::Preparing(_) | Phase::Prepared(_)) => {}
+            (
+                _,
+                Phase::Hearing(_) | Phase::Thinking | Phase::Passing | Phase::Activating | Phase::Barring(_),
+            ) => {}
         }
     }
 
@@ -191,8 +202,9 @@ impl Target {
                 self.discard(transfer, why);
             }
             Phase::Active => {}
-            Phase::Collecting(_)
-            | Phase::Asked { .. }
+            Phase::Hearing(_)
+            | Phase::Thinking
+            | Phase::Collecting(_)
             | Phase::Preparing(_)
             | Phase::Prepared(_)
             | Phase::Passing
@@ -235,8 +247,8 @@ impl Target {
         };
         let active = matches!(phase, Phase::Active);
         self.by_connection.insert(note.connection, transfer);
-        let (agreement, permitted, job, application) = (Agreement::Given, true, None, Vec::new());
-        self.entries.insert(transfer, Entry { note, agreement, permitted, job, application, phase });
+        let (consent, permitted, job, application) = (Consent::Presumed, true, None, Vec::new());
+        self.entries.insert(transfer, Entry { note, consent, permitted, job, application, phase });
         if active {
             self.is_active(transfer, now);
         }
@@ -260,9 +272,14 @@ impl Target {
                 self.timers.clear(transfer);
                 self.actions.push_back(Action::Bar(transfer));
             }
-            (_, Phase::Collecting(_) | Phase::Asked { .. } | Phase::Preparing(_) | Phase::Prepared(_)) => {
-                self.discard(transfer, why)
-            }
+            (
+                _,
+                Phase::Hearing(_)
+                | Phase::Thinking
+                | Phase::Collecting(_)
+                | Phase::Preparing(_)
+                | Phase::Prepared(_),
+            ) => self.discard(transfer, why),
             (_, Phase::Passing | Phase::Activating | Phase::Active | Phase::Barring(_)) => {}
         }
     }
@@ -280,7 +297,7 @@ impl Target {
         let Some(entry) = self.entries.get(&transfer) else { return };
         match (timer, &entry.phase) {
             (Timer::Repeat, _) => self.repeat(transfer, now),
-            (Timer::Patience, Phase::Asked { .. }) => self.void(transfer, Reason::OfferTimedOut.into()),
+            (Timer::Patience, Phase::Thinking) => self.void(transfer, Reason::OfferTimedOut.into()),
             (Timer::Patience, Phase::Active) => self.settled(transfer),
             (Timer::Patience, _) => self.void(transfer, Reason::TimedOut.into()),
         }
@@ -288,17 +305,21 @@ impl Target {
 
     /// Says again what was not answered.
     pub(super) fn repeat(&mut self, transfer: TransferId, now: Instant) {
-        let Some(Entry { note, phase, .. }) = self.entries.get(&transfer) else { return };
+        let Some(Entry { note, consent, phase, .. }) = self.entries.get(&transfer) else { return };
         let (connection, source, way) = (note.connection, note.source.clone(), note.way);
         match *phase {
+            Phase::Collecting(_) if *consent == Consent::Asked => {
+                self.tell(connection, transfer, |about| TransferMessage::Agreed(Agreed { about }));
+            }
             Phase::Prepared(preparation) => self.tell(connection, transfer, |about| match way {
                 Way::Restore => TransferMessage::Agreed(Agreed { about }),
                 Way::Inject => TransferMessage::Prepared(Prepared { about, preparation }),
             }),
             Phase::Active => self
                 .tell(connection, transfer, |about| TransferMessage::Active(Active { about, source, way })),
-            Phase::Collecting(_)
-            | Phase::Asked { .. }
+            Phase::Hearing(_)
+            | Phase::Thinking
+            | Phase::Collecting(_)
             | Phase::Preparing(_)
             | Phase::Passing
             | Phase::Activating

@@ -39,8 +39,12 @@ impl Bench {
         let mut bench = Self::new();
         let events: &[Event] = match (phase, way) {
             ("none", _) => &[],
-            ("Collecting", _) => &[offer(way, Consent::Asked)],
-            ("Asked", _) => &[offer(way, Consent::Asked), last_part()],
+            ("Hearing", _) => &[offer(way, Consent::Asked)],
+            ("Thinking", _) => &[offer(way, Consent::Asked), last_of_state()],
+            ("Collecting", Way::Restore) => {
+                &[offer(way, Consent::Asked), last_of_state(), Event::Accepted(OWN)]
+            }
+            ("Collecting", Way::Inject) => &[offer(way, Consent::Presumed)],
             ("Preparing", _) => &[offer(way, Consent::Presumed), last_part()],
             ("Prepared", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN)],
             ("Passing", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), commit()],
@@ -99,6 +103,12 @@ fn an_offer() -> Offer {
     }
 }
 
+/// The only part of what the application is to read.
+fn last_of_state() -> Event {
+    let parcel = model::transfer::Parcel { socket: Vec::new(), application: b"state".to_vec() };
+    received(TransferMessage::State(parcel.parts(about(OWN)).expect("it is small").remove(0)))
+}
+
 fn last_part() -> Event {
     received(TransferMessage::Part(part(OWN)))
 }
@@ -130,7 +140,17 @@ fn walk(way: Way, phases: &[&str], table: &[Row<'_>]) {
 
 #[test]
 fn the_table_holds_for_a_restored_connection() {
-    let phases = ["none", "Collecting", "Asked", "Preparing", "Prepared", "Passing", "Activating", "Active"];
+    let phases = [
+        "none",
+        "Hearing",
+        "Thinking",
+        "Collecting",
+        "Preparing",
+        "Prepared",
+        "Passing",
+        "Activating",
+        "Active",
+    ];
     let gone = "Discard Void → none";
     walk(
         Way::Restore,
@@ -140,23 +160,41 @@ fn the_table_holds_for_a_restored_connection() {
                 "Offer",
                 offer(Way::Restore, Consent::Asked),
                 &[
-                    ("none", "– → Collecting"),
+                    ("none", "– → Hearing"),
+                    ("Collecting", "Agreed → Collecting"),
                     ("Prepared", "Agreed → Prepared"),
                     ("Active", "Active → Active"),
                 ],
             ),
-            ("Part", last_part(), &[("Collecting", "Ask → Asked")]),
-            ("Accepted", Event::Accepted(OWN), &[("Asked", "Agreed Restore → Preparing")]),
+            (
+                "Offer to an application that is not asked",
+                offer(Way::Restore, Consent::Presumed),
+                &[
+                    ("none", "– → Collecting"),
+                    ("Collecting", "Agreed → Collecting"),
+                    ("Prepared", "Agreed → Prepared"),
+                    ("Active", "Active → Active"),
+                ],
+            ),
+            ("State", last_of_state(), &[("Hearing", "Ask → Thinking")]),
+            ("Accepted", Event::Accepted(OWN), &[("Thinking", "Agreed → Collecting")]),
+            ("Part", last_part(), &[("Collecting", "Restore → Preparing")]),
             (
                 "Commit",
                 commit(),
                 &[("none", "Void → none"), ("Prepared", "Pass → Passing"), ("Active", "Active → Active")],
             ),
-            ("Rejected", Event::Rejected { transfer: OWN, said: "full".into() }, &[("Asked", gone)]),
+            ("Rejected", Event::Rejected { transfer: OWN, said: "full".into() }, &[("Thinking", gone)]),
             (
                 "ApplicationGone",
                 Event::ApplicationGone(OWN),
-                &[("Collecting", gone), ("Asked", gone), ("Preparing", gone), ("Prepared", gone)],
+                &[
+                    ("Hearing", gone),
+                    ("Thinking", gone),
+                    ("Collecting", gone),
+                    ("Preparing", gone),
+                    ("Prepared", gone),
+                ],
             ),
             ("Ready", Event::Ready(OWN), &[("Preparing", "Agreed → Prepared")]),
             (
@@ -173,8 +211,9 @@ fn the_table_holds_for_a_restored_connection() {
                 abort(),
                 &[
                     ("none", "Void → none"),
+                    ("Hearing", gone),
+                    ("Thinking", gone),
                     ("Collecting", gone),
-                    ("Asked", gone),
                     ("Preparing", gone),
                     ("Prepared", gone),
                     ("Active", "Active → Active"),
@@ -187,8 +226,9 @@ fn the_table_holds_for_a_restored_connection() {
                 Event::Owner { dvipa: dvipa(), owner: owner() },
                 &[
                     ("none", "Abilities → none"),
-                    ("Collecting", "Abilities → Collecting"),
-                    ("Asked", "Abilities → Asked"),
+                    ("Hearing", "Abilities → Hearing"),
+                    ("Thinking", "Abilities → Thinking"),
+                    ("Collecting", "Abilities Agreed → Collecting"),
                     ("Preparing", "Abilities → Preparing"),
                     ("Prepared", "Abilities Agreed → Prepared"),
                     ("Passing", "Abilities → Passing"),
@@ -204,8 +244,10 @@ fn the_table_holds_for_a_restored_connection() {
 fn the_table_holds_for_an_injected_connection() {
     walk(
         Way::Inject,
-        &["Preparing", "Prepared", "Active", "Barring"],
+        &["Collecting", "Preparing", "Prepared", "Active", "Barring"],
         &[
+            ("Part", last_part(), &[("Collecting", "Admit → Preparing")]),
+            ("Commit", commit(), &[("Active", "Active → Active")]),
             (
                 "Offer",
                 offer(Way::Inject, Consent::Presumed),
@@ -216,6 +258,7 @@ fn the_table_holds_for_an_injected_connection() {
                 "new owner",
                 Event::Owner { dvipa: dvipa(), owner: owner() },
                 &[
+                    ("Collecting", "Abilities → Collecting"),
                     ("Preparing", "Abilities → Preparing"),
                     ("Prepared", "Abilities Prepared → Prepared"),
                     ("Active", "Abilities Active → Active"),
@@ -235,6 +278,7 @@ fn the_table_holds_for_an_injected_connection() {
                 "Abort",
                 abort(),
                 &[
+                    ("Collecting", "Discard Void → none"),
                     ("Preparing", "Bar → Barring"),
                     ("Prepared", "Bar → Barring"),
                     ("Active", "Active → Active"),
@@ -258,7 +302,8 @@ fn the_table_holds_for_an_injected_connection() {
 fn the_end_of_patience_in_each_phase() {
     for (phase, way, expected) in [
         ("Collecting", Way::Restore, "Discard Void → none"),
-        ("Asked", Way::Restore, "Discard Void → none"),
+        ("Hearing", Way::Restore, "Discard Void → none"),
+        ("Thinking", Way::Restore, "Discard Void → none"),
         ("Prepared", Way::Restore, "Discard Void → none"),
         ("Prepared", Way::Inject, "Bar → Barring"),
         ("Active", Way::Restore, "Forget → none"),
@@ -289,25 +334,37 @@ fn an_offer_that_a_former_run_was_permitted_is_void() {
 }
 
 #[test]
-fn an_application_without_state_to_read_is_asked_while_the_source_dumps() {
-    let early = || offered(Offer { application_bytes: 0, ..an_offer() });
-    let accepted = Event::Accepted(OWN);
+fn an_application_without_state_to_read_is_asked_at_once() {
     let mut bench = Bench::new();
-    assert_eq!(bench.words(early()), ["Ask"]);
-    assert_eq!(bench.words(accepted.clone()), ["Agreed"], "the parts are not here");
+    assert_eq!(bench.words(offered(Offer { application_bytes: 0, ..an_offer() })), ["Ask"]);
+    assert_eq!(bench.words(last_part()), [""; 0], "it thinks still: this is of another order");
+    assert_eq!(bench.words(Event::Accepted(OWN)), ["Agreed"], "the parts are not here");
+    assert_eq!(bench.words(Event::Accepted(OWN)), [""; 0], "once is enough");
     assert_eq!(bench.words(last_part()), ["Restore"]);
     assert_eq!(bench.words(commit()), [""; 0], "it is not ready");
     assert_eq!(bench.words(Event::Ready(OWN)), ["Pass"]);
-    let mut bench = Bench::new();
-    bench.tell(early());
-    assert_eq!(bench.words(last_part()), [""; 0], "it thinks still");
-    assert_eq!(bench.words(accepted.clone()), ["Agreed", "Restore"]);
-    assert_eq!(bench.words(accepted), [""; 0], "once is enough");
     for no in [Event::Rejected { transfer: OWN, said: "full".into() }, Event::ApplicationGone(OWN)] {
-        let mut bench = Bench::new();
-        bench.tell(early());
-        assert_eq!(bench.words(no), ["Discard", "Void"]);
+        assert_eq!(Bench::at("Thinking", Way::Restore).words(no), ["Discard", "Void"]);
     }
+}
+
+#[test]
+fn while_an_application_thinks_nothing_of_the_connection_is_here() {
+    for phase in ["Hearing", "Thinking"] {
+        let machine = Bench::at(phase, Way::Restore).machine;
+        assert!(!machine.speaks_for(&connection()) && !machine.unsettled(&connection()), "{phase}");
+    }
+    assert!(Bench::at("Collecting", Way::Restore).machine.unsettled(&connection()));
+}
+
+#[test]
+fn an_agreement_is_said_again_until_the_parts_come_and_does_not_hold_for_ever() {
+    let mut bench = Bench::at("Collecting", Way::Restore);
+    bench.now += limits::REPEAT;
+    assert_eq!(bench.words(Event::TimePassed), ["Agreed"]);
+    bench.now += limits::PREPARE;
+    assert_eq!(bench.words(Event::TimePassed), ["Agreed", "Discard", "Void"]);
+    assert_eq!(bench.machine.next_deadline(), None);
 }
 
 #[test]

@@ -109,23 +109,29 @@ fn begun(actions: &[Action]) -> About {
         Action::Send { message: Message::Transfer(TransferMessage::Freeze(freeze)), .. } => {
             Some(freeze.about)
         }
+        Action::Send { message: Message::Transfer(TransferMessage::Consult(consult)), .. } => {
+            Some(consult.about)
+        }
         _ => None,
     });
-    about.unwrap_or_else(|| panic!("no Freeze: {actions:?}"))
+    about.unwrap_or_else(|| panic!("no transfer begins: {actions:?}"))
 }
 
-/// Until the target has the parts.
+/// Until the target is offered the connection.
 fn offered(bench: &mut Bench, target: &str) -> About {
     say(bench, "rt1", prepare(target, None, 0)).unwrap();
     let actions = bench.actions();
-    let about = begun(&actions);
     assert!(words(&actions).contains(&format!("Offer:{target}")));
+    begun(&actions)
+}
+
+/// The source's agent sends the parts.
+fn parts(bench: &mut Bench, about: About) -> Vec<String> {
     let parcel = Parcel { socket: state().encode(), application: Vec::new() };
     for part in parcel.parts(about).unwrap() {
         say(bench, "rt1", TransferMessage::Part(part)).unwrap();
     }
-    assert_eq!(words(&bench.actions()), [format!("Part:{target}")]);
-    about
+    words(&bench.actions())
 }
 
 /// Until the target's application has agreed.
@@ -138,6 +144,7 @@ fn agreed(bench: &mut Bench, target: &str) -> About {
 /// Until the target is ready for packets.
 fn prepared(bench: &mut Bench, target: &str) -> About {
     let about = offered(bench, target);
+    assert_eq!(parts(bench, about), [format!("Part:{target}")]);
     let preparation = Preparation { incarnation: 6, number: 1 };
     say(bench, target, TransferMessage::Prepared(Prepared { about, preparation })).unwrap();
     about
@@ -171,7 +178,8 @@ fn index(bench: &Bench, stack: &str) -> StackIndex {
 fn a_connection_moves_to_an_application_with_a_control_socket() {
     let mut bench = cluster();
     let about = agreed(&mut bench, "t1");
-    assert_eq!(words(&bench.actions()), ["Commit:t1"]);
+    bench.actions();
+    assert_eq!(parts(&mut bench, about), ["Part:t1", "Commit:t1"]);
     assert_eq!(bench.stack.under_way(&here()).unwrap().step.word(), "committed");
     let to = index(&bench, "t1").0;
     assert_eq!(
@@ -188,9 +196,34 @@ fn a_connection_moves_to_an_application_with_a_control_socket() {
 fn the_entry_is_frozen_where_it_is_before_the_source_is_told() {
     let mut bench = cluster();
     say(&mut bench, "rt1", prepare("t1", Some("images"), 10)).unwrap();
+    let actions = bench.actions();
+    assert_eq!(words(&actions), ["Consult:rt1", "Offer:t1"], "the application has yet to agree");
+    let about = begun(&actions);
+    say(&mut bench, "t1", TransferMessage::Agreed(Agreed { about })).unwrap();
     let source = index(&bench, "rt1").0;
-    let expected = [format!("freeze at {source}"), "Freeze:rt1".into(), "Offer:t1".into()];
-    assert_eq!(words(&bench.actions()), expected);
+    assert_eq!(words(&bench.actions()), [format!("freeze at {source}"), "Freeze:rt1".into()]);
+}
+
+#[test]
+fn a_connection_that_ends_or_is_elsewhere_while_an_application_thinks_is_offered_no_longer() {
+    for (stack, message, gone) in [
+        ("rt1", termconn(&[here()]), true),
+        ("t2", termconn(&[here()]), false),
+        ("t2", newconn(false, false, &[here()]), true),
+        ("rt1", newconn(true, true, &[here()]), false),
+    ] {
+        let mut bench = cluster();
+        let about = offered(&mut bench, "t1");
+        bench.message(stack, message).unwrap();
+        let words = words(&bench.actions());
+        assert!(words[0].starts_with("Termconn") || words[0].starts_with("Newconn"), "it counts: {words:?}");
+        assert_eq!(words.iter().any(|word| word == "Abort:t1"), gone, "{words:?}");
+        assert_eq!(bench.stack.under_way(&here()).is_none(), gone);
+        assert_eq!(bench.stack.transfer_counts().stayed.get(&Reason::Ended), gone.then_some(&1));
+        say(&mut bench, "t1", TransferMessage::Agreed(Agreed { about })).unwrap();
+        let froze = bench.actions().iter().any(|action| matches!(action, Action::Freeze { .. }));
+        assert_eq!(froze, !gone, "a late agreement is harmless");
+    }
 }
 
 #[test]
@@ -242,6 +275,7 @@ fn what_other_messages_say_of_a_connection_that_moves_does_not_count() {
     let mut bench = cluster();
     let about = agreed(&mut bench, "t1");
     bench.actions();
+    parts(&mut bench, about);
     bench.message("rt1", termconn(&[here()])).unwrap();
     bench.message("t1", newconn(false, false, &[here()])).unwrap();
     assert_eq!(bench.actions(), []);
@@ -264,8 +298,8 @@ fn what_other_messages_say_of_a_connection_that_moves_does_not_count() {
 fn an_end_that_is_told_before_its_transfer_is_given_up_counts_afterwards() {
     let give_up = |words_before: &[Message]| {
         let mut bench = cluster();
-        say(&mut bench, "rt1", prepare("t1", None, 0)).unwrap();
-        let about = begun(&bench.actions());
+        let about = agreed(&mut bench, "t1");
+        bench.actions();
         for message in words_before {
             bench.message("rt1", message.clone()).unwrap();
         }
@@ -367,7 +401,7 @@ fn an_operators_order_goes_to_the_stack_that_has_the_connection() {
 #[test]
 fn patience_has_an_end() {
     let mut bench = cluster();
-    say(&mut bench, "rt1", prepare("t1", None, 0)).unwrap();
+    agreed(&mut bench, "t1");
     bench.actions();
     let deadline = bench.stack.next_deadline().expect("a patience");
     assert!(deadline <= bench.now + limits::ANSWER);

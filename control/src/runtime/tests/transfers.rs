@@ -5,8 +5,8 @@ use model::control_socket::JobName;
 use model::control_socket::request::Role;
 use model::message::{Application, Applications, OrderId, Stays, Targets};
 use model::transfer::{
-    Abilities, Active, Agreed, Consent, Done, Freeze, Held, Ledger, Parcel, Prepare, Request,
-    TransferMessage, Void, Way, Why,
+    Abilities, About, Active, Agreed, Consent, Done, Held, Ledger, Parcel, Prepare, Request, TransferMessage,
+    Void, Way, Why,
 };
 
 use super::super::CrtState;
@@ -107,8 +107,8 @@ async fn cluster() -> (Node, [Agent; 3]) {
     (node, [router, t1, t2])
 }
 
-/// A source's agent moves the connection there, as far as the target's agent has it whole: the transfer's Freeze.
-async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, number: u64) -> Freeze {
+/// A source's agent moves the connection there, as far as the target's application thinks about it: which transfer that is.
+async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, number: u64) -> About {
     let connection = connections(1000..1001)[0];
     source.transfer(TransferMessage::Prepare(Prepare {
         connection,
@@ -119,27 +119,43 @@ async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, 
         application_bytes: 5,
         job: None,
     }));
-    let TransferMessage::Freeze(freeze) = source.hears_of_transfer().await else { panic!() };
-    assert_eq!(state(node), CrtState::Frozen, "before the source is told");
-    let crt = node.get("/v1/crt?state=frozen").await;
-    let transfer = &crt["connections"][0]["transfer"];
-    assert_eq!((&transfer["way"], &transfer["step"]), (&json!("restore"), &json!("dumping")));
+    let TransferMessage::Consult(consult) = source.hears_of_transfer().await else { panic!() };
     let TransferMessage::Offer(offer) = target.hears_of_transfer().await else { panic!() };
     assert_eq!((offer.way, offer.ledger, offer.incarnation), (Way::Restore, Ledger(9), 8));
     assert_eq!(offer.application_bytes, 5);
-    let parcel = Parcel { socket: b"a socket".to_vec(), application: b"state".to_vec() };
-    for part in parcel.parts(freeze.about).unwrap() {
+    let ahead = Parcel { socket: Vec::new(), application: b"state".to_vec() };
+    for part in ahead.parts(consult.about).unwrap() {
+        source.transfer(TransferMessage::State(part));
+    }
+    let TransferMessage::State(part) = target.hears_of_transfer().await else { panic!() };
+    assert_eq!(part.bytes, b"state");
+    assert_eq!(state(node), CrtState::Established, "while the application thinks");
+    let crt = node.get("/v1/crt?state=established").await;
+    let transfer = &crt["connections"][0]["transfer"];
+    assert_eq!((&transfer["way"], &transfer["step"]), (&json!("restore"), &json!("consulting")));
+    consult.about
+}
+
+/// As far as the target's agent has it whole: its application has agreed.
+async fn agreed(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, number: u64) -> About {
+    let about = offered(node, source, target, to, number).await;
+    target.transfer(TransferMessage::Agreed(Agreed { about }));
+    let TransferMessage::Freeze(freeze) = source.hears_of_transfer().await else { panic!() };
+    assert_eq!((state(node), freeze.about), (CrtState::Frozen, about), "before the source is told");
+    let crt = node.get("/v1/crt?state=frozen").await;
+    assert_eq!(crt["connections"][0]["transfer"]["step"], json!("dumping"));
+    let parcel = Parcel { socket: b"a socket".to_vec(), application: Vec::new() };
+    for part in parcel.parts(about).unwrap() {
         source.transfer(TransferMessage::Part(part));
     }
     let TransferMessage::Part(part) = target.hears_of_transfer().await else { panic!() };
-    assert_eq!(part.bytes, b"a socketstate");
-    freeze
+    assert_eq!(part.bytes, b"a socket");
+    let TransferMessage::Commit(_) = target.hears_of_transfer().await else { panic!() };
+    about
 }
 
 async fn moves(node: &Node, source: &mut Agent, target: &mut Agent, from: &str, to: &str, number: u64) {
-    let Freeze { about, .. } = offered(node, source, target, to, number).await;
-    target.transfer(TransferMessage::Agreed(Agreed { about }));
-    let TransferMessage::Commit(_) = target.hears_of_transfer().await else { panic!() };
+    let about = agreed(node, source, target, to, number).await;
     target.transfer(TransferMessage::Active(Active { about, source: name(from), way: Way::Restore }));
     let TransferMessage::Released(_) = source.hears_of_transfer().await else { panic!() };
     let crt = node.get(&format!("/v1/crt?stack={to}&state=established")).await;
@@ -170,10 +186,23 @@ async fn a_connection_moves_to_a_target_to_the_next_and_back() {
 }
 
 #[tokio::test]
-async fn a_rejected_connection_thaws_where_it_was() {
+async fn a_rejected_connection_was_never_held() {
     let (node, [mut router, mut t1, _t2]) = cluster().await;
-    let Freeze { about, .. } = offered(&node, &mut router, &mut t1, "t1", 1).await;
+    let about = offered(&node, &mut router, &mut t1, "t1", 1).await;
     let why = Why::new(model::transfer::Reason::Rejected, "not mine");
+    t1.transfer(TransferMessage::Void(Void { about, ledger: Ledger(9), why: why.clone() }));
+    let TransferMessage::Aborted(aborted) = router.hears_of_transfer().await else { panic!() };
+    assert_eq!((aborted.why, state(&node)), (why, CrtState::Established));
+    let crt = node.get("/v1/crt?stack=rt1").await;
+    assert!(crt["connections"][0]["transfer"].is_null());
+    assert_eq!(counter(&node, "rejected").await, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_restored_thaws_where_it_was() {
+    let (node, [mut router, mut t1, _t2]) = cluster().await;
+    let about = agreed(&node, &mut router, &mut t1, "t1", 1).await;
+    let why = Why::new(model::transfer::Reason::NotRestored, "no room");
     t1.transfer(TransferMessage::Void(Void { about, ledger: Ledger(9), why: why.clone() }));
     let TransferMessage::Aborted(aborted) = router.hears_of_transfer().await else { panic!() };
     assert_eq!(aborted.why, why);
@@ -184,13 +213,13 @@ async fn a_rejected_connection_thaws_where_it_was() {
         rows.len() == 1 && rows[0]["transfer"].is_null()
     })
     .await;
-    assert_eq!(counter(&node, "rejected").await, 1);
+    assert_eq!(counter(&node, "not_restored").await, 1);
 }
 
 #[tokio::test]
 async fn an_account_in_the_middle_of_a_transfer_ends_nothing() {
     let (node, [mut router, mut t1, _t2]) = cluster().await;
-    offered(&node, &mut router, &mut t1, "t1", 1).await;
+    agreed(&node, &mut router, &mut t1, "t1", 1).await;
     router.target.say(Message::Newconn(Newconn {
         first: true,
         last: true,

@@ -25,6 +25,8 @@ fn one_of_each() -> Vec<TransferMessage> {
             job: Some("imap".into()),
         }),
         TransferMessage::Refuse(Refuse { connection, epoch, request, why: why.clone() }),
+        TransferMessage::Consult(Consult { about, request }),
+        TransferMessage::State(Part { about, index: 1, of: 2, socket_bytes: 0, bytes: vec![4, 5] }),
         TransferMessage::Freeze(Freeze { about, request, way, ledger }),
         TransferMessage::Part(Part { about, index: 0, of: 1, socket_bytes: 2, bytes: vec![1, 2, 3] }),
         TransferMessage::Abandon(Abandon { about, why: Reason::NotDumped.into() }),
