@@ -14,17 +14,20 @@ use crate::soak::{Condition, Field, seed};
 use stage::{Outcome, Stage, Victim};
 
 /// Steps of a transfer from t1 to t2, by who stands still before them.
-const STEPS: [(&str, &str); 22] = [
+const STEPS: [(&str, &str); 25] = [
     ("agent-t1", "source.Prepare"),
+    ("batond", "routing.Consult"),
+    ("batond", "routing.Offer"),
+    ("agent-t1", "source.State"),
+    ("batond", "routing.State"),
+    ("agent-t2", "target.ask"),
+    ("agent-t2", "target.Agreed"),
     ("batond", "routing.freeze"),
     ("batond", "routing.Freeze"),
-    ("batond", "routing.Offer"),
-    ("agent-t2", "target.ask"),
     ("agent-t1", "source.freeze"),
     ("agent-t1", "source.dump"),
     ("agent-t1", "source.Part"),
     ("batond", "routing.Part"),
-    ("agent-t2", "target.Agreed"),
     ("agent-t2", "target.restore"),
     ("batond", "routing.Commit"),
     ("agent-t2", "target.pass"),

@@ -28,4 +28,5 @@ mod pktgen;
 mod ring;
 mod selection;
 mod soak;
+mod thinking;
 mod transfer;
