@@ -149,13 +149,13 @@ fn a_transfer_without_state_ends_well() {
 }
 
 #[test]
-fn an_application_that_agrees_late_or_dies_thinking_costs_nothing() {
-    every_order_ends_well(Settings { quits: true, impatient: true, state: false, ..bounds() });
+fn an_application_that_ends_while_it_thinks_costs_nothing() {
+    every_order_ends_well(Settings { quits: true, state: false, ..bounds() });
 }
 
 #[test]
 fn an_application_that_thinks_for_ever_stalls_nothing() {
-    let thinks = Settings { answers: false, impatient: true, state: false, ..bounds() };
+    let thinks = Settings { answers: false, cancels: true, state: false, ..bounds() };
     match visit(thinks) {
         Err(wrong) => assert_eq!(wrong, NOTHING_MOVES),
         Ok(_) => panic!("it moves without an answer"),
