@@ -4,33 +4,29 @@ use std::net::TcpStream;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use channel::Sealed;
-use model::StackName;
 use model::control_socket::request::{Consent, Milliseconds, Role, Unacknowledged};
-use model::control_socket::{MAX_GIVEN_BACK_BYTES, MAX_STATE_BYTES, Refusal, Target};
+use model::control_socket::{MAX_GIVEN_BACK_BYTES, MAX_STATE_BYTES, Refusal, RequestId, Target};
+use model::{Service, StackName};
 
 use crate::error::{Error, TransferError};
-use crate::machine::Machine;
+use crate::link::Link;
+use crate::machine::{Machine, Outcome};
 use crate::offer::{Connection, Offer};
 use crate::registration::Registration;
-use crate::session::Session;
-use crate::sessions::Sessions;
 
-/// An agent that ended in the middle of a transfer is waited for so long.
-pub(crate) const RESUME_WITHIN: Duration = Duration::from_secs(30);
-/// How often it is looked for.
-pub(crate) const RESUME_AGAIN: Duration = Duration::from_millis(50);
-
-/// An application that its stack's agent knows. Dropping it ends the registration; connections that it has are its own.
+/// An application that its stack's agent knows. Dropping it ends the registration, unless there are offers that were not
+/// answered; connections that it has are its own.
 ///
-/// When the agent ends, calls that wait fail with [`Error::Closed`], and the next call connects and registers again. A
-/// transfer that was under way is asked about at the next agent, so that it is known what became of it.
+/// When the agent ends and comes back, the application is registered again without a call. Calls that wait go on waiting: those
+/// that need an answer for half a minute without an agent ([`Error::Connect`]), the others for as long as they were to. A
+/// transfer that was under way is asked about at the next agent, so that it is known what became of it. If the next agent does
+/// not want the application, calls fail with its reason ([`Error::Refused`]), and the call after such a one registers again.
 #[derive(Debug)]
 pub struct Application {
-    sessions: Sessions,
+    link: Arc<Link>,
     registration: Registration,
 }
 
@@ -137,27 +133,25 @@ impl Deref for TargetApplication {
 
 impl Application {
     fn register(role: Role, registration: &Registration) -> Result<Self, Error> {
-        Ok(Self { sessions: Sessions::open(role, registration)?, registration: registration.clone() })
+        Ok(Self { link: Arc::new(Link::open(role, registration)?), registration: registration.clone() })
     }
 
     /// The stack that it runs on.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Refused`].
     pub fn stack(&self) -> Result<StackName, Error> {
-        self.sessions.current()?.wait(None, |machine| machine.stack())?.ok_or(Error::Closed { why: None })
+        answer(self.link.wait(None, true, |machine| machine.stack()))
     }
 
     /// The targets of one of its ports now, sorted.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a port that it did not register for.
+    /// [`Error::Refused`] for a port that it did not register for; [`Error::Connect`].
     pub fn targets(&self, port: u16) -> Result<Vec<Target>, Error> {
-        let session = self.subscribed(port)?;
-        session.read_what_is_there()?;
+        self.subscribe(port)?;
         let service = self.registration.service(port);
-        let targets = session.wait(None, |machine| machine.targets_of(service))?;
-        targets.ok_or(Error::Closed { why: None })?
+        answer(self.link.wait(None, true, |machine| machine.targets_of(service)))?
     }
 
     /// The targets of one of its ports, once they are not `known` any longer; `known` itself if that takes longer than
@@ -171,21 +165,16 @@ impl Application {
         known: &[Target],
         timeout: Option<Duration>,
     ) -> Result<Vec<Target>, Error> {
-        let session = self.subscribed(port)?;
+        self.subscribe(port)?;
         let service = self.registration.service(port);
-        let changed = session.wait(deadline(timeout), |machine| match machine.targets_of(service)? {
-            Ok(targets) if targets == known => None,
-            targets => Some(targets),
-        })?;
+        let changed = self.link.wait(deadline(timeout), false, |machine| beyond(machine, service, known))?;
         changed.unwrap_or_else(|| Ok(known.to_vec()))
     }
 
-    fn subscribed(&self, port: u16) -> Result<Arc<Session>, Error> {
-        let (session, service) = (self.sessions.current()?, self.registration.service(port));
-        if let Some(request) = session.with(|machine| machine.subscribe(service)) {
-            session.send(&request, &[])?;
-        }
-        Ok(session)
+    /// Once for all agents: the link asks each next one by itself.
+    fn subscribe(&self, port: u16) -> Result<(), Error> {
+        let service = self.registration.service(port);
+        self.link.tell(|machine| machine.subscribe_once(service)).map(drop)
     }
 
     /// Moves a connection to a target that accepts it. Waits until it has moved; then its socket is closed here and
@@ -246,64 +235,88 @@ impl Application {
         terms: &Terms<'_>,
     ) -> Result<(), Error> {
         let state = terms.seal()?;
-        let session = self.sessions.current()?;
-        let (request, message) = session.with(|machine| machine.transfer(to.cloned(), consent, terms));
-        let beside: Vec<BorrowedFd<'_>> =
+        let all: Vec<BorrowedFd<'_>> =
             std::iter::once(socket).chain(state.as_ref().map(AsFd::as_fd)).collect();
-        session.send(&message, &beside)?;
-        match session.wait(None, |machine| machine.outcome(request)) {
-            Err(Error::Closed { .. }) => self.resume(socket),
-            outcome => outcome?.unwrap_or(Err(Error::Closed { why: None })),
+        let transfer = |machine: &mut Machine| machine.transfer(to.cloned(), consent, terms);
+        loop {
+            match self.outcome(self.link.ask(&all, transfer, Machine::unasked)?)? {
+                Outcome::Answered(result) => return result,
+                Outcome::Lost => {}
+            }
+            // The agent has ended in the middle: the next one is asked what became of it.
+            match self.resumed(socket) {
+                // It goes on here, because the agent has ended.
+                Err(Error::Refused { why: Refusal::Aborted, .. }) => {}
+                other => return other,
+            }
         }
     }
 
-    /// The agent has ended in the middle of a transfer: asks the next one what became of it.
-    fn resume(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
-        let deadline = Instant::now() + RESUME_WITHIN;
-        while Instant::now() < deadline {
-            let Ok(session) = self.sessions.current() else {
-                thread::sleep(RESUME_AGAIN);
-                continue;
-            };
-            let (request, message) = session.with(Machine::resume);
-            let sent = session.send(&message, &[socket]);
-            match sent.and_then(|()| session.wait(Some(deadline), |machine| machine.outcome(request))) {
-                // The next one has ended too.
-                Err(Error::Closed { .. }) => {}
-                outcome => return outcome?.unwrap_or(Err(Error::InDoubt)),
+    fn resumed(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        loop {
+            let asked = self.link.ask(&[socket], Machine::resume, Machine::unasked);
+            match self.outcome(asked.map_err(|_| Error::InDoubt)?)? {
+                Outcome::Answered(result) => return result,
+                Outcome::Lost => {}
             }
         }
-        Err(Error::InDoubt)
+    }
+
+    fn outcome(&self, request: RequestId) -> Result<Outcome, Error> {
+        answer(self.link.wait(None, false, |machine| machine.outcome(request)))
     }
 
     /// The next connection that is offered; `None` if there is none within `timeout`.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Refused`] if the agent does not want this application.
     pub fn next_offer(&self, timeout: Option<Duration>) -> Result<Option<Offer>, Error> {
-        let session = self.sessions.current()?;
-        let offered = session.wait(deadline(timeout), |machine| machine.next_offer())?;
-        offered.map(|offered| Offer::new(session, offered)).transpose()
+        self.take_offers();
+        let offered = self.link.wait(deadline(timeout), false, |machine| machine.next_offer())?;
+        offered.map(|offered| Offer::new(Arc::clone(&self.link), offered)).transpose()
     }
 
     /// The next connection that was given to this application (takeconnection); `None` if there is none within
-    /// `timeout`.
+    /// `timeout`. One that is not taken within a minute is closed.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Refused`] if the agent does not want this application.
     pub fn take_connection(&self, timeout: Option<Duration>) -> Result<Option<Connection>, Error> {
-        let session = self.sessions.current()?;
-        let take = session.with(|machine| machine.begin_take());
-        let sent = take.map_or(Ok(()), |take| session.send(&take, &[]));
-        let taken = sent.and_then(|()| session.wait(deadline(timeout), |machine| machine.taken()));
-        session.with(|machine| machine.end_take());
-        taken?.transpose()?.map(Connection::new).transpose()
+        self.take_offers();
+        let taken = self.link.wait(deadline(timeout), false, |machine| machine.take())?;
+        let Some((arrived, taken)) = taken else { return Ok(None) };
+        self.link.tell(|machine| machine.is_taken(taken))?;
+        Connection::new(arrived).map(Some)
     }
 
-    /// For an event loop: readable when [`Application::next_offer`] and the other calls may find something with a timeout
-    /// of zero. It stays the same when the agent ends and comes back.
+    /// For an event loop: readable exactly while [`Application::next_offer`] or [`Application::take_connection`] would return with
+    /// a timeout of zero. It stays the same when the agent ends and comes back.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.sessions.descriptor()
+        self.take_offers();
+        self.link.descriptor()
+    }
+
+    /// A routing application is offered connections from the first time on that somebody looks for some.
+    fn take_offers(&self) {
+        // An agent that has ended meanwhile is not told: the next one is, with the registration.
+        let _ = self.link.tell(Machine::takes_offers);
+    }
+}
+
+/// What was waited for without a deadline.
+fn answer<T>(waited: Result<Option<T>, Error>) -> Result<T, Error> {
+    waited?.ok_or(Error::InDoubt)
+}
+
+/// The targets, if they are others than those that are known.
+pub(crate) fn beyond(
+    machine: &mut Machine,
+    service: Service,
+    known: &[Target],
+) -> Option<Result<Vec<Target>, Error>> {
+    match machine.targets_of(service)? {
+        Ok(targets) if targets == known => None,
+        targets => Some(targets),
     }
 }
 

@@ -3,33 +3,30 @@
 //! Every call may be given up by dropping its future. A transfer goes on then, and its outcome is not known: await it to
 //! the end.
 
+mod link;
 mod offer;
-mod session;
 
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use model::StackName;
-use model::control_socket::Target;
 use model::control_socket::request::{Consent, Role};
+use model::control_socket::{Refusal, RequestId, Target};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::application::{RESUME_AGAIN, RESUME_WITHIN, Terms};
+use crate::application::{Terms, beyond};
 use crate::error::{Error, TransferError};
-use crate::machine::Machine;
+use crate::machine::{Machine, Outcome};
 use crate::offer::Connection;
 use crate::registration::Registration;
+use link::Link;
 pub use offer::Offer;
-use session::Session;
 
 /// As [`crate::Application`].
 #[derive(Debug)]
 pub struct Application {
-    present: Mutex<Arc<Session>>,
-    role: Role,
+    link: Arc<Link>,
     registration: Registration,
 }
 
@@ -77,36 +74,26 @@ impl Deref for TargetApplication {
 
 impl Application {
     async fn register(role: Role, registration: &Registration) -> Result<Self, Error> {
-        let session = Session::open(role, registration, Machine::outcome).await?;
-        Ok(Self { present: Mutex::new(Arc::new(session)), role, registration: registration.clone() })
-    }
-
-    /// The present control socket, or another one if it is closed.
-    async fn session(&self) -> Result<Arc<Session>, Error> {
-        let mut present = self.present.lock().await;
-        if !present.is_open() {
-            let session = Session::open(self.role, &self.registration, Machine::is_known).await?;
-            *present = Arc::new(session);
-        }
-        Ok(Arc::clone(&present))
+        let link = Arc::new(Link::open(role, registration).await?);
+        Ok(Self { link, registration: registration.clone() })
     }
 
     /// As [`crate::Application::stack`].
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Refused`].
     pub async fn stack(&self) -> Result<StackName, Error> {
-        self.session().await?.wait(|machine| machine.stack()).await
+        self.link.wait(true, |machine| machine.stack()).await
     }
 
     /// As [`crate::Application::targets`].
     ///
     /// # Errors
-    /// [`Error::Refused`] for a port that it did not register for.
+    /// [`Error::Refused`] for a port that it did not register for; [`Error::Connect`].
     pub async fn targets(&self, port: u16) -> Result<Vec<Target>, Error> {
-        let session = self.subscribed(port).await?;
+        self.subscribe(port).await?;
         let service = self.registration.service(port);
-        session.wait(|machine| machine.targets_of(service)).await?
+        self.link.wait(true, |machine| machine.targets_of(service)).await?
     }
 
     /// As [`crate::Application::targets_beyond`], without a time-out.
@@ -114,22 +101,14 @@ impl Application {
     /// # Errors
     /// [`Error::Refused`] for a port that it did not register for.
     pub async fn targets_beyond(&self, port: u16, known: &[Target]) -> Result<Vec<Target>, Error> {
-        let session = self.subscribed(port).await?;
+        self.subscribe(port).await?;
         let service = self.registration.service(port);
-        let changed = session.wait(|machine| match machine.targets_of(service)? {
-            Ok(targets) if targets == known => None,
-            targets => Some(targets),
-        });
-        changed.await?
+        self.link.wait(false, |machine| beyond(machine, service, known)).await?
     }
 
-    async fn subscribed(&self, port: u16) -> Result<Arc<Session>, Error> {
-        let (session, service) = (self.session().await?, self.registration.service(port));
-        if let Some(request) = session.with(|machine| machine.subscribe(service)) {
-            session.send(&request, &[]).await?;
-        }
-        session.read_what_is_there()?;
-        Ok(session)
+    async fn subscribe(&self, port: u16) -> Result<(), Error> {
+        let service = self.registration.service(port);
+        self.link.tell(|machine| machine.subscribe_once(service)).await.map(drop)
     }
 
     /// As [`crate::Application::transfer`].
@@ -191,70 +170,67 @@ impl Application {
         terms: &Terms<'_>,
     ) -> Result<(), Error> {
         let state = terms.seal()?;
-        let session = self.session().await?;
-        let (request, message) = session.with(|machine| machine.transfer(to.cloned(), consent, terms));
-        let beside: Vec<BorrowedFd<'_>> =
+        let all: Vec<BorrowedFd<'_>> =
             std::iter::once(socket).chain(state.as_ref().map(AsFd::as_fd)).collect();
-        session.send(&message, &beside).await?;
-        match session.wait(|machine| machine.outcome(request)).await {
-            Err(Error::Closed { .. }) => self.resume(socket).await,
-            outcome => outcome?,
+        let transfer = |machine: &mut Machine| machine.transfer(to.cloned(), consent, terms);
+        loop {
+            match self.outcome(self.link.ask(&all, transfer, Machine::unasked).await?).await? {
+                Outcome::Answered(result) => return result,
+                Outcome::Lost => {}
+            }
+            // The agent has ended in the middle: the next one is asked what became of it.
+            match self.resumed(socket).await {
+                // It goes on here, because the agent has ended.
+                Err(Error::Refused { why: Refusal::Aborted, .. }) => {}
+                other => return other,
+            }
         }
     }
 
-    /// The agent has ended in the middle of a transfer: asks the next one what became of it.
-    async fn resume(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
-        let asked = async {
-            loop {
-                let Ok(session) = self.session().await else {
-                    sleep(RESUME_AGAIN).await;
-                    continue;
-                };
-                let (request, message) = session.with(Machine::resume);
-                let outcome = match session.send(&message, &[socket]).await {
-                    Ok(()) => session.wait(|machine| machine.outcome(request)).await,
-                    Err(error) => Err(error),
-                };
-                // The next one may have ended too.
-                if !matches!(outcome, Err(Error::Closed { .. })) {
-                    return outcome?;
-                }
+    async fn resumed(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        loop {
+            let asked = self.link.ask(&[socket], Machine::resume, Machine::unasked).await;
+            match self.outcome(asked.map_err(|_| Error::InDoubt)?).await? {
+                Outcome::Answered(result) => return result,
+                Outcome::Lost => {}
             }
-        };
-        timeout_at(Instant::now() + RESUME_WITHIN, asked).await.unwrap_or(Err(Error::InDoubt))
+        }
+    }
+
+    async fn outcome(&self, request: RequestId) -> Result<Outcome, Error> {
+        self.link.wait(false, |machine| machine.outcome(request)).await
     }
 
     /// As [`crate::Application::next_offer`], without a time-out.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Refused`] if the agent does not want this application.
     pub async fn next_offer(&self) -> Result<Offer, Error> {
-        let session = self.session().await?;
-        let offered = session.wait(|machine| machine.next_offer()).await?;
-        Offer::new(session, offered)
+        self.take_offers().await;
+        let offered = self.link.wait(false, |machine| machine.next_offer()).await?;
+        Offer::new(Arc::clone(&self.link), offered)
     }
 
     /// As [`crate::Application::take_connection`], without a time-out.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Refused`] if the agent does not want this application.
     pub async fn take_connection(&self) -> Result<Connection<TcpStream>, Error> {
-        let session = self.session().await?;
-        let taking = Taking(&session);
-        if let Some(take) = session.with(|machine| machine.begin_take()) {
-            session.send(&take, &[]).await?;
-        }
-        let taken = session.wait(|machine| machine.taken()).await?;
-        drop(taking);
-        Connection::new(taken?)?.on_tokio()
+        self.take_offers().await;
+        let (arrived, taken) = self.link.wait(false, |machine| machine.take()).await?;
+        let connection = Connection::new(arrived)?.on_tokio()?;
+        self.link.tell_now(|machine| machine.is_taken(taken));
+        Ok(connection)
     }
-}
 
-/// Somebody waits for a given connection; or no longer, when this is dropped.
-struct Taking<'a>(&'a Session);
+    /// As [`crate::Application::descriptor`].
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.link.tell_now(Machine::takes_offers);
+        self.link.descriptor()
+    }
 
-impl Drop for Taking<'_> {
-    fn drop(&mut self) {
-        self.0.with(|machine| machine.end_take());
+    async fn take_offers(&self) {
+        // An agent that has ended meanwhile is not told: the next one is, with the registration.
+        let _ = self.link.tell(Machine::takes_offers).await;
     }
 }

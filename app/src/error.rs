@@ -9,7 +9,8 @@ use model::control_socket::Refusal;
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no agent, or this user may not use its control socket.
+    /// There is no agent, or this user may not use its control socket; or an agent has ended and did not come back within half a
+    /// minute. A connection that was to be moved goes on here.
     #[error(
         "cannot connect to the agent at {}: {cause}: is baton-agent running, and may this user write to the socket?",
         path.display()
@@ -28,15 +29,14 @@ pub enum Error {
         /// What the target application or the kernel said.
         detail: Option<String>,
     },
-    /// The agent has closed the control socket: it has ended, or the application did something that it must not. The next
-    /// call connects and registers again. A connection that was to be moved goes on here.
-    #[error("the agent has closed the control socket{}: call again to register again", why.map(|w| format!(" ({})", w.sentence())).unwrap_or_default())]
-    Closed {
-        /// Why, if it said so.
-        why: Option<Refusal>,
-    },
-    /// The agent has ended while it moved a connection, and did not come back in time. The connection has moved or not:
-    /// closing it sends nothing to the client if it was frozen.
+    /// The agent that made an offer has ended before the connection came. Nothing was decided: the connection goes on where it
+    /// was.
+    #[error(
+        "the agent that made this offer has ended: the connection goes on where it was, wait for the next offer"
+    )]
+    Closed,
+    /// The agent has ended while a connection moved, and did not come back in time. It has moved or not: closing it sends nothing
+    /// to the client if it was frozen. One that was to come here is closed already.
     #[error("the agent ended in the middle of a transfer and did not come back: close the connection")]
     InDoubt,
     /// The system does not let us.
@@ -49,8 +49,7 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Error::Refused { why, .. } => Some(*why),
-            Error::Closed { why } => *why,
-            Error::Connect { .. } | Error::InDoubt | Error::System(_) => None,
+            Error::Closed | Error::Connect { .. } | Error::InDoubt | Error::System(_) => None,
         }
     }
 }

@@ -19,22 +19,23 @@
 //! }
 //! ```
 //!
-//! All calls may be made from several threads at once. There is no thread behind them: whoever waits reads for all.
-//! Programs on tokio have the same calls in `asynchronous` (feature `tokio`). C has `app/c`, Python `app/python`.
+//! All calls may be made from several threads at once. A thread behind them reads what the agent says, and registers again when
+//! the agent has ended and come back; so a program that forks does so before it registers. Programs on tokio have the same
+//! calls in `asynchronous` (feature `tokio`), with a task instead. C has `app/c`, Python `app/python`.
 //!
 //! In reading order: [`registration`], [`application`] (the calls), [`offer`] (what is offered, and what has come),
-//! [`error`], `machine` (what was said so far: pure), `session` (who reads and who waits), `sessions` (when an agent ends
-//! and comes back).
+//! [`error`], `machine` (what was said so far: pure), `said` (what who reads and who waits share), `link` (the thread, and how
+//! calls wait).
 
 pub mod application;
 #[cfg(feature = "tokio")]
 pub mod asynchronous;
 pub mod error;
+mod link;
 mod machine;
 pub mod offer;
 pub mod registration;
-mod session;
-mod sessions;
+mod said;
 
 pub use application::{Application, RoutingApplication, TargetApplication, Terms, wait};
 pub use error::{Error, TransferError};

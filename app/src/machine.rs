@@ -1,15 +1,31 @@
-//! What was asked and said on one control socket so far.
+//! What was asked and said on an application's control sockets so far, one after the other.
 //!
-//! Pure: requests are numbered here and sent by whoever asks; [`Machine::handle`] takes what the agent says; the other
-//! calls look whether something that was waited for is there. Once the agent has closed, every wait ends.
+//! Pure: calls number requests here and send them; [`Machine::handle`] takes what the agent says; the other calls look whether
+//! something that was waited for is there. Whoever reads the control socket says when one is open and when it is closed, and
+//! sends what [`Machine::next_unsent`] gives.
+//!
+//! | standing | connected | Registered, Waiting | refused (Failed, Goodbye) | closed |
+//! | --- | --- | --- | --- | --- |
+//! | Away | register; *Registering* | – | – | *Away* |
+//! | Registering | – | subscribe, claim; *Known* | *Refused* | *Away* |
+//! | Known | – | *Known* | – | *Away* |
+//! | Refused | – | – | – | *Refused*, until a call wants it tried again |
+//!
+//! When a control socket closes, an offer that was not answered is void. A connection that has arrived outlives it
+//! ([`arrivals`]), and a transfer that was not answered is asked about at the next one.
+
+pub(crate) mod arrivals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use channel::Sealed;
 use model::codec::Address;
 use model::control_socket::notification::{By, Targets};
-use model::control_socket::request::{Accept, Consent, Resume, Role, Subscribe, Take, Transfer};
+use model::control_socket::request::{
+    Accept, Consent, Reject, Resume, Role, Subscribe, Taken, TakesOffers, Transfer,
+};
 use model::control_socket::{
     JobName, MAX_STATE_BYTES, Notification, OfferId, Refusal, Request, RequestId, Target,
 };
@@ -18,27 +34,52 @@ use model::{Connection, Service, StackName};
 use crate::application::Terms;
 use crate::error::Error;
 use crate::registration::Registration;
+use arrivals::Arrivals;
+pub(crate) use arrivals::{Arrived, IsTaken};
+
+/// The number of a control socket: they have different ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionId(u64);
+
+/// An offer, and the control socket that it was made on: agents may give different offers the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OfferKey {
+    pub(crate) session: SessionId,
+    pub(crate) offer: OfferId,
+}
 
 /// What is offered.
 #[derive(Debug)]
 pub(crate) struct Offered {
-    pub(crate) offer: OfferId,
+    pub(crate) key: OfferKey,
     pub(crate) connection: Connection,
     pub(crate) job: JobName,
     pub(crate) state: Option<Sealed>,
 }
 
-/// A connection that has come.
+/// What became of a transfer.
 #[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) connection: Connection,
-    pub(crate) socket: OwnedFd,
-    pub(crate) state: Option<Sealed>,
+pub(crate) enum Outcome {
+    /// The agent has answered.
+    Answered(Result<(), Error>),
+    /// The agent has ended before that.
+    Lost,
 }
 
 /// Why not, and in whose words.
-type Why = (Refusal, Option<String>);
-type Outcome = Result<(), Why>;
+pub(crate) type Why = (Refusal, Option<String>);
+
+#[derive(Debug)]
+enum Standing {
+    /// There is no agent.
+    Away { since: Instant },
+    /// The agent has not answered the registration.
+    Registering { request: RequestId, away_since: Instant },
+    /// The agent knows it.
+    Known { request: RequestId, in_force: bool },
+    /// The agent does not want it; some call was told so.
+    Refused { why: Why, is_told: bool },
+}
 
 /// The targets of a service.
 #[derive(Debug, Default)]
@@ -49,93 +90,170 @@ struct Subscription {
     next: BTreeSet<Target>,
 }
 
-#[derive(Debug, Default)]
+/// The subscription of a service that the present agent was not asked about.
+const NOT_ASKED: RequestId = RequestId(0);
+
+/// What to send besides what calls send themselves.
+pub(crate) type Unsent = (Request, Option<OwnedFd>);
+
+#[derive(Debug)]
 pub(crate) struct Machine {
+    role: Role,
+    registration: Registration,
+    takes_offers: bool,
+    standing: Standing,
+    session: SessionId,
     last_request: u32,
     stack: Option<StackName>,
-    /// Registrations and transfers; `None`: not answered.
-    asked: BTreeMap<RequestId, Option<Outcome>>,
-    /// Registrations that wait until the stack owns the DVIPA.
-    waiting: BTreeSet<RequestId>,
+    /// Transfers.
+    asked: BTreeMap<RequestId, Option<Result<(), Option<Why>>>>,
     subscribed: BTreeMap<Service, RequestId>,
     subscriptions: BTreeMap<RequestId, Subscription>,
     offered: VecDeque<Offered>,
-    /// `None`: accepted and not here.
-    accepted: BTreeMap<OfferId, Option<Result<Arrived, Refusal>>>,
-    /// Callers that wait for a given connection.
-    takers: usize,
-    /// Takes that are not answered. One that its caller gave up serves the next caller.
-    takes: BTreeSet<RequestId>,
-    taken: VecDeque<Result<Arrived, Why>>,
-    closed: Option<Option<Refusal>>,
+    arrivals: Arrivals,
+    unsent: VecDeque<Unsent>,
 }
 
 impl Machine {
+    /// An application that no agent knows yet. A routing application gets offers once somebody has looked for them.
+    pub(crate) fn new(role: Role, registration: Registration, now: Instant) -> Self {
+        Self {
+            takes_offers: role == Role::Target,
+            role,
+            registration,
+            standing: Standing::Away { since: now },
+            session: SessionId::default(),
+            last_request: 0,
+            stack: None,
+            asked: BTreeMap::new(),
+            subscribed: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            offered: VecDeque::new(),
+            arrivals: Arrivals::default(),
+            unsent: VecDeque::new(),
+        }
+    }
+
+    /// A control socket is open: what to send first.
+    pub(crate) fn connected(&mut self, now: Instant) -> Request {
+        let request = self.number();
+        self.session = SessionId(self.session.0 + 1);
+        let away_since = self.away_since().unwrap_or(now);
+        self.standing = Standing::Registering { request, away_since };
+        self.registration.message(request, self.role, self.takes_offers).into()
+    }
+
+    /// The control socket is closed, and everything that came on it was handled.
+    pub(crate) fn closed(&mut self, now: Instant) {
+        self.standing = match std::mem::replace(&mut self.standing, Standing::Away { since: now }) {
+            Standing::Away { since } | Standing::Registering { away_since: since, .. } => {
+                Standing::Away { since }
+            }
+            Standing::Known { .. } => Standing::Away { since: now },
+            refused @ Standing::Refused { .. } => refused,
+        };
+        self.unsent.clear();
+        self.offered.clear();
+        self.subscribed.values_mut().for_each(|request| *request = NOT_ASKED);
+        self.subscriptions.clear();
+        for answer in self.asked.values_mut().filter(|answer| answer.is_none()) {
+            *answer = Some(Err(None));
+        }
+        self.arrivals.closed();
+    }
+
     /// Takes what the agent says.
     pub(crate) fn handle(&mut self, notification: Notification, descriptors: Vec<OwnedFd>) {
         let mut descriptors = descriptors.into_iter();
         match notification {
             Notification::Welcome(welcome) => self.stack = Some(welcome.stack),
-            Notification::Registered(m) => self.answer(m.request, Ok(())),
+            Notification::Registered(m) => self.known(m.request, true),
             // Whoever registers goes on waiting; who was registered goes on with the connections that it has.
-            Notification::Waiting(m) => {
-                self.waiting.insert(m.request);
-            }
+            Notification::Waiting(m) => self.known(m.request, false),
             Notification::Targets(targets) => self.targets(targets),
             Notification::Offer(m) => self.offered.push_back(Offered {
-                offer: m.offer,
+                key: OfferKey { session: self.session, offer: m.offer },
                 connection: m.connection.0,
                 job: m.job,
                 state: descriptors.next().and_then(state),
             }),
             Notification::Withdrawn(m) => {
-                self.offered.retain(|offered| offered.offer != m.offer);
-                if let Some(accepted) = self.accepted.get_mut(&m.offer) {
-                    *accepted = Some(Err(m.why));
+                self.offered.retain(|offered| offered.key.offer != m.offer);
+                self.arrivals.withdrawn(OfferKey { session: self.session, offer: m.offer }, m.why);
+            }
+            Notification::Arriving(m) => {
+                if let Some(arrived) = arrived(m.connection.0, descriptors) {
+                    self.arrivals.arriving(self.session, m.by, arrived);
                 }
             }
             Notification::Connection(m) => {
-                let Some(socket) = descriptors.next() else { return };
-                let state = descriptors.next().and_then(state);
-                let arrived = Arrived { connection: m.connection.0, socket, state };
-                match m.by {
-                    By::Offer(offer) => {
-                        if let Some(accepted) = self.accepted.get_mut(&offer) {
-                            *accepted = Some(Ok(arrived));
-                        }
-                    }
-                    By::Take(request) => {
-                        self.takes.remove(&request);
-                        self.taken.push_back(Ok(arrived));
-                    }
+                if let Some(arrived) = arrived(m.connection.0, descriptors) {
+                    self.arrivals.here(self.session, m.by, arrived);
                 }
             }
             Notification::Transferred(m) => self.answer(m.request, Ok(())),
-            Notification::Failed(m) => {
-                let why = (m.why, m.detail);
-                if self.takes.remove(&m.request) {
-                    self.taken.push_back(Err(why));
-                } else if let Some(subscription) = self.subscriptions.get_mut(&m.request) {
-                    subscription.whole = Some(Err(why));
-                } else {
-                    self.answer(m.request, Err(why));
-                }
-            }
-            Notification::Goodbye(m) => self.close(Some(m.why)),
+            Notification::Claimed(m) => self.arrivals.claimed(self.session, m.request),
+            Notification::Failed(m) => self.failed(m.request, (m.why, m.detail)),
+            Notification::Goodbye(m) => self.goodbye(m.why),
         }
     }
 
-    /// The agent has closed, for this reason if it gave one.
-    pub(crate) fn close(&mut self, why: Option<Refusal>) {
-        self.closed.get_or_insert(why);
+    fn known(&mut self, of: RequestId, in_force: bool) {
+        match &mut self.standing {
+            Standing::Registering { request, .. } if *request == of => {
+                self.standing = Standing::Known { request: of, in_force };
+                self.begin();
+            }
+            Standing::Known { request, in_force: now } if *request == of => *now = in_force,
+            Standing::Away { .. }
+            | Standing::Registering { .. }
+            | Standing::Known { .. }
+            | Standing::Refused { .. } => {}
+        }
     }
 
-    /// Why nothing more will come.
-    pub(crate) fn closed(&self) -> Option<Error> {
-        self.closed.map(|why| Error::Closed { why })
+    /// The agent knows the application: it is asked again what its predecessor was asked.
+    fn begin(&mut self) {
+        let services: Vec<Service> = self.subscribed.keys().copied().collect();
+        for service in services {
+            let request = self.subscribe(service);
+            self.unsent.push_back((request, None));
+        }
+        let (arrivals, last_request) = (&mut self.arrivals, &mut self.last_request);
+        let claims = arrivals.claims(|| {
+            *last_request += 1;
+            RequestId(*last_request)
+        });
+        self.unsent.extend(claims.into_iter().map(|(claim, socket)| (claim.into(), Some(socket))));
     }
 
-    fn answer(&mut self, request: RequestId, outcome: Outcome) {
+    fn failed(&mut self, request: RequestId, why: Why) {
+        if let Standing::Registering { request: registration, .. }
+        | Standing::Known { request: registration, .. } = self.standing
+            && registration == request
+        {
+            self.standing = Standing::Refused { why, is_told: false };
+        } else if let Some(subscription) = self.subscriptions.get_mut(&request) {
+            subscription.whole = Some(Err(why));
+        } else if !self.arrivals.not_ours(self.session, request, &why) {
+            self.answer(request, Err(Some(why)));
+        }
+    }
+
+    fn goodbye(&mut self, why: Refusal) {
+        match self.standing {
+            // It lets nobody in, or not this application.
+            Standing::Registering { .. } if why != Refusal::Ending => {
+                self.standing = Standing::Refused { why: (why, None), is_told: false };
+            }
+            Standing::Away { .. }
+            | Standing::Registering { .. }
+            | Standing::Known { .. }
+            | Standing::Refused { .. } => {}
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, outcome: Result<(), Option<Why>>) {
         if let Some(answer) = self.asked.get_mut(&request) {
             *answer = Some(outcome);
         }
@@ -160,15 +278,62 @@ impl Machine {
         RequestId(self.last_request)
     }
 
+    /// What else is to be sent on the present control socket.
+    pub(crate) fn next_unsent(&mut self) -> Option<Unsent> {
+        self.unsent.pop_front()
+    }
+
+    /// The control socket that is open, or was open last.
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The agent knows the application, so that requests can be made.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(self.standing, Standing::Known { .. })
+    }
+
+    /// The registration is in force.
+    pub(crate) fn is_in_force(&self) -> bool {
+        matches!(self.standing, Standing::Known { in_force: true, .. })
+    }
+
+    /// Since when no agent has known the application; `None`: one knows it, or does not want it.
+    pub(crate) fn away_since(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Away { since } | Standing::Registering { away_since: since, .. } => Some(since),
+            Standing::Known { .. } | Standing::Refused { .. } => None,
+        }
+    }
+
+    /// The agent does not want the application.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.standing, Standing::Refused { .. })
+    }
+
+    /// Why the agent does not want the application, for a call that this ends.
+    pub(crate) fn refused(&mut self) -> Option<Error> {
+        match &mut self.standing {
+            Standing::Refused { why, is_told } => {
+                *is_told = true;
+                Some(refused(why.clone()))
+            }
+            Standing::Away { .. } | Standing::Registering { .. } | Standing::Known { .. } => None,
+        }
+    }
+
+    /// A call begins: if an earlier one was told that the agent does not want the application, it is tried again.
+    pub(crate) fn try_again(&mut self, now: Instant) -> bool {
+        let tries = matches!(self.standing, Standing::Refused { is_told: true, .. });
+        if tries {
+            self.standing = Standing::Away { since: now };
+        }
+        tries
+    }
+
     /// The name of the stack.
     pub(crate) fn stack(&self) -> Option<StackName> {
         self.stack.clone()
-    }
-
-    pub(crate) fn register(&mut self, role: Role, registration: &Registration) -> (RequestId, Request) {
-        let request = self.number();
-        self.asked.insert(request, None);
-        (request, registration.message(request, role).into())
     }
 
     pub(crate) fn transfer(
@@ -190,26 +355,38 @@ impl Machine {
         (request, Resume { request }.into())
     }
 
-    /// The agent knows of a registration, in force or not.
-    pub(crate) fn is_known(&mut self, request: RequestId) -> Option<Result<(), Error>> {
-        if self.waiting.remove(&request) { Some(Ok(())) } else { self.outcome(request) }
-    }
-
-    /// The answer to a registration or a transfer.
-    pub(crate) fn outcome(&mut self, request: RequestId) -> Option<Result<(), Error>> {
+    /// What became of a transfer, once that is known.
+    pub(crate) fn outcome(&mut self, request: RequestId) -> Option<Outcome> {
         self.asked.get(&request)?.as_ref()?;
-        Some(self.asked.remove(&request)??.map_err(refused))
+        Some(match self.asked.remove(&request)?? {
+            Ok(()) => Outcome::Answered(Ok(())),
+            Err(Some(why)) => Outcome::Answered(Err(refused(why))),
+            Err(None) => Outcome::Lost,
+        })
     }
 
-    /// A subscription, if there is none yet.
-    pub(crate) fn subscribe(&mut self, service: Service) -> Option<Request> {
+    /// A transfer was not asked for after all.
+    pub(crate) fn unasked(&mut self, request: RequestId) {
+        self.asked.remove(&request);
+    }
+
+    /// A subscription, if there is none yet. An agent that does not know the application yet is asked when it does.
+    pub(crate) fn subscribe_once(&mut self, service: Service) -> Option<Request> {
         if self.subscribed.contains_key(&service) {
             return None;
         }
+        if self.is_known() {
+            return Some(self.subscribe(service));
+        }
+        self.subscribed.insert(service, NOT_ASKED);
+        None
+    }
+
+    fn subscribe(&mut self, service: Service) -> Request {
         let request = self.number();
         self.subscribed.insert(service, request);
         self.subscriptions.insert(request, Subscription::default());
-        Some(Subscribe { request, dvipa: Address(service.dvipa.address()), port: service.port }.into())
+        Subscribe { request, dvipa: Address(service.dvipa.address()), port: service.port }.into()
     }
 
     /// The targets of a service, sorted, once they are known.
@@ -226,56 +403,92 @@ impl Machine {
         }
     }
 
+    /// Somebody looks at offers from now on: what tells the agent, if it does not know.
+    pub(crate) fn takes_offers(&mut self) -> Option<Request> {
+        if std::mem::replace(&mut self.takes_offers, true) {
+            return None;
+        }
+        match self.standing {
+            Standing::Known { request, .. } => Some(TakesOffers { request }.into()),
+            // Behind the registration.
+            Standing::Registering { request, .. } => {
+                self.unsent.push_back((TakesOffers { request }.into(), None));
+                None
+            }
+            Standing::Away { .. } | Standing::Refused { .. } => None,
+        }
+    }
+
+    /// Something is there that a call would find without waiting.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.offered.is_empty() || self.arrivals.has_given() || self.is_refused()
+    }
+
     pub(crate) fn next_offer(&mut self) -> Option<Offered> {
         self.offered.pop_front()
     }
 
-    pub(crate) fn accept(&mut self, offer: OfferId) -> Request {
-        self.accepted.insert(offer, None);
-        Accept { offer }.into()
+    /// Takes an offer: the request to send. `None`: its agent has ended, and the offer is void, as [`Self::accepted`] says.
+    pub(crate) fn accept(&mut self, key: OfferKey) -> Option<Request> {
+        self.arrivals.accept(key);
+        if !self.is_open(key) {
+            self.arrivals.void(key);
+            return None;
+        }
+        Some(Accept { offer: key.offer }.into())
     }
 
-    /// The connection of an accepted offer.
-    pub(crate) fn accepted(&mut self, offer: OfferId) -> Option<Result<Arrived, Error>> {
-        self.accepted.get(&offer)?.as_ref()?;
-        Some(self.accepted.remove(&offer)??.map_err(|why| refused((why, None))))
+    /// Does not take an offer: the request to send, as above.
+    pub(crate) fn reject(&self, key: OfferKey, reason: &str) -> Option<Request> {
+        self.is_open(key).then(|| Reject { offer: key.offer, reason: reason.to_owned() }.into())
+    }
+
+    /// Its agent has not ended.
+    fn is_open(&self, key: OfferKey) -> bool {
+        key.session == self.session && self.is_known()
+    }
+
+    /// The connection of an accepted offer, once it is the application's or never will be.
+    pub(crate) fn accepted(&mut self, key: OfferKey) -> Option<Result<Arrived, Error>> {
+        self.arrivals.accepted(key)
     }
 
     /// Nobody waits for the connection of an accepted offer any longer: it is closed when it comes.
-    #[cfg(any(test, feature = "tokio"))]
-    pub(crate) fn forget(&mut self, offer: OfferId) {
-        self.accepted.remove(&offer);
+    pub(crate) fn forget(&mut self, key: OfferKey) {
+        self.arrivals.forget(key);
     }
 
-    /// Somebody begins to wait for a given connection: the request to send, unless enough are under way.
-    pub(crate) fn begin_take(&mut self) -> Option<Request> {
-        self.takers += 1;
-        if self.takes.len() + self.taken.len() >= self.takers {
-            return None;
-        }
-        let request = self.number();
-        self.takes.insert(request);
-        Some(Take { request }.into())
+    /// A connection that was given, and what its agent is to be told.
+    pub(crate) fn take(&mut self) -> Option<(Arrived, IsTaken)> {
+        self.arrivals.take()
     }
 
-    /// Somebody waits no longer.
-    pub(crate) fn end_take(&mut self) {
-        self.takers -= 1;
-    }
-
-    /// A connection that was given.
-    pub(crate) fn taken(&mut self) -> Option<Result<Arrived, Error>> {
-        self.taken.pop_front().map(|taken| taken.map_err(refused))
+    /// Tells the agent that a connection was taken. Another agent knows nothing of it.
+    pub(crate) fn is_taken(&self, IsTaken { session, by }: IsTaken) -> Option<Request> {
+        (self.session == session && self.is_known()).then(|| Taken { by }.into())
     }
 }
 
-fn refused((why, detail): Why) -> Error {
+pub(crate) fn refused((why, detail): Why) -> Error {
     Error::Refused { why, detail }
+}
+
+fn arrived(connection: Connection, mut descriptors: std::vec::IntoIter<OwnedFd>) -> Option<Arrived> {
+    let socket = descriptors.next()?;
+    Some(Arrived { connection, socket, state: descriptors.next().and_then(state) })
 }
 
 /// The agent sends nothing else; what is no state would be none.
 fn state(memory: OwnedFd) -> Option<Sealed> {
     Sealed::check(memory, MAX_STATE_BYTES).ok()
+}
+
+/// What brought a connection is for nobody but [`Arrivals`].
+fn key(session: SessionId, by: By) -> Option<OfferKey> {
+    match by {
+        By::Offer(offer) | By::Given(offer) => Some(OfferKey { session, offer }),
+        By::Claim(_) => None,
+    }
 }
 
 #[cfg(test)]

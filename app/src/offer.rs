@@ -4,17 +4,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use model::control_socket::request::Reject;
-use model::control_socket::{JobName, OfferId, Request};
+use model::control_socket::JobName;
 
 use crate::error::Error;
-use crate::machine::{Arrived, Offered};
-use crate::session::Session;
+use crate::link::Link;
+use crate::machine::{Arrived, OfferKey, Offered};
 
 /// A connection that is about to come here. It goes on where it is until it is accepted; one that is dropped is rejected.
 #[derive(Debug)]
 pub struct Offer {
-    session: Arc<Session>,
+    link: Arc<Link>,
     content: Content,
     is_answered: bool,
 }
@@ -22,7 +21,7 @@ pub struct Offer {
 /// What is offered.
 #[derive(Debug)]
 pub struct Content {
-    pub(crate) offer: OfferId,
+    pub(crate) key: OfferKey,
     client: SocketAddr,
     dvipa: SocketAddr,
     job: JobName,
@@ -51,14 +50,9 @@ impl Content {
     }
 
     pub(crate) fn read(offered: Offered) -> Result<Self, Error> {
-        let Offered { offer, connection, job, state } = offered;
+        let Offered { key, connection, job, state } = offered;
         let state = state.map(|state| state.read()).transpose()?;
-        Ok(Self { offer, client: connection.client, dvipa: connection.dvipa, job, state })
-    }
-
-    /// The offer is not taken.
-    pub(crate) fn rejection(&self, reason: &str) -> Request {
-        Reject { offer: self.offer, reason: reason.to_owned() }.into()
+        Ok(Self { key, client: connection.client, dvipa: connection.dvipa, job, state })
     }
 
     /// It has come: what was offered with it belongs to it.
@@ -92,21 +86,27 @@ impl Deref for Offer {
 }
 
 impl Offer {
-    pub(crate) fn new(session: Arc<Session>, offered: Offered) -> Result<Self, Error> {
-        Ok(Self { session, content: Content::read(offered)?, is_answered: false })
+    pub(crate) fn new(link: Arc<Link>, offered: Offered) -> Result<Self, Error> {
+        Ok(Self { link, content: Content::read(offered)?, is_answered: false })
     }
 
-    /// Takes the connection. Waits until it is here.
+    /// Takes the connection. Waits until it is here, also while the agent ends and comes back.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the transfer has failed meanwhile: the connection goes on where it was.
+    /// [`Error::Refused`] if the transfer has failed meanwhile, and [`Error::Closed`] if the agent has ended before anything was
+    /// decided: the connection goes on where it was. [`Error::InDoubt`] if no agent comes back.
     pub fn accept(mut self) -> Result<Connection, Error> {
         self.is_answered = true;
-        let offer = self.content.offer;
-        let accept = self.session.with(|machine| machine.accept(offer));
-        self.session.send(&accept, &[])?;
-        let arrived = self.session.wait(None, |machine| machine.accepted(offer))?;
-        self.content.arrived(arrived.ok_or(Error::Closed { why: None })??)
+        let key = self.content.key;
+        // If the agent has ended, that is what the wait finds.
+        self.link.tell(|machine| machine.accept(key))?;
+        match self.link.wait(None, true, |machine| machine.accepted(key)) {
+            Ok(arrived) => self.content.arrived(arrived.ok_or(Error::InDoubt)??),
+            Err(error) => {
+                self.link.with(|machine| machine.forget(key));
+                Err(if let Error::Connect { .. } = error { Error::InDoubt } else { error })
+            }
+        }
     }
 
     /// Does not take the connection; `reason` reaches the application that has it.
@@ -115,7 +115,8 @@ impl Offer {
     /// [`Error::Closed`] if the agent is gone: then it is not taken either.
     pub fn reject(mut self, reason: &str) -> Result<(), Error> {
         self.is_answered = true;
-        self.session.send(&self.content.rejection(reason), &[])
+        let key = self.content.key;
+        if self.link.tell(|machine| machine.reject(key, reason))? { Ok(()) } else { Err(Error::Closed) }
     }
 }
 
@@ -123,7 +124,7 @@ impl Drop for Offer {
     fn drop(&mut self) {
         if !self.is_answered {
             // If the agent is gone, the offer is too.
-            let _ = self.session.send(&self.content.rejection(UNANSWERED), &[]);
+            let _ = self.link.tell(|machine| machine.reject(self.content.key, UNANSWERED));
         }
     }
 }

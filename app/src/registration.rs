@@ -62,7 +62,7 @@ impl Registration {
         Service { dvipa: self.dvipa, port, protocol: Protocol::Tcp }
     }
 
-    pub(crate) fn message(&self, request: RequestId, role: Role) -> Register {
+    pub(crate) fn message(&self, request: RequestId, role: Role, takes_offers: bool) -> Register {
         Register {
             request,
             role,
@@ -70,6 +70,7 @@ impl Registration {
             dvipa: Address(self.dvipa.address()),
             ports: self.ports.clone(),
             hold_accepts: self.hold_accepts,
+            takes_offers: Some(takes_offers),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use baton_app::asynchronous::{RoutingApplication, TargetApplication};
-use baton_app::{Refusal, Terms};
+use baton_app::{Error, Refusal, Terms};
 use fixture::{Client, Host, target};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -109,23 +109,56 @@ fn an_offer_that_is_dropped_is_rejected() {
     });
 }
 
-/// A transfer whose agent ends is asked about at the next one.
+/// A transfer whose agent ends is asked about at the next one; here it has not moved, so that it is begun anew.
 #[test]
 fn a_transfer_survives_the_end_of_its_agent() {
     let mut host = Host::start();
     on_tokio(async {
         let (router, counter) = (router(&host).await, counter(&host).await);
         let (mut client, stream) = connect(&host);
-        let (to, terms) = (target("counter"), Terms::new());
-        let restart = async {
-            let _never_answered = counter.next_offer().await.expect("offered");
+        let (to, terms, port) = (target("counter"), Terms::new(), host.port());
+        let serve = async {
+            let void = counter.next_offer().await.expect("offered");
             host.restart(|| {});
+            assert!(matches!(void.accept().await, Err(Error::Closed)), "it goes on where it was");
+            counter.next_offer().await.expect("offered again").accept().await.expect("accepted")
         };
-        let (failed, ()) = tokio::join!(router.transfer(stream, &to, &terms), restart);
-        let mut failed = failed.expect_err("not moved");
-        assert_eq!(failed.error.refusal(), Some(Refusal::Aborted), "{failed}");
-        failed.stream.write_all(b"still here\n").await.expect("said");
+        let moves = async {
+            match router.transfer(stream, &to, &terms).await {
+                Ok(()) => {}
+                // The target had not registered again when the transfer was begun anew.
+                Err(failed) => {
+                    assert_eq!(failed.error.refusal(), Some(Refusal::UnknownTarget), "{failed}");
+                    router.targets_beyond(port, &[]).await.expect("told");
+                    router.transfer(failed.stream, &to, &terms).await.expect("moved");
+                }
+            }
+        };
+        let (mut connection, ()) = tokio::join!(serve, moves);
+        connection.stream.write_all(b"still here\n").await.expect("said");
         assert_eq!(client.hear(), "still here");
+    });
+}
+
+#[test]
+fn applications_register_again_without_a_call() {
+    let mut host = Host::start();
+    on_tokio(async {
+        let (router, counter) = (router(&host).await, counter(&host).await);
+        for _ in 0..3 {
+            host.restart(|| {});
+            let (_client, stream) = connect(&host);
+            let port = host.port();
+            let moved = async {
+                assert_eq!(router.targets_beyond(port, &[]).await.expect("told"), [target("counter")]);
+                router.transfer(stream, &target("counter"), &Terms::new()).await.expect("moved");
+            };
+            let serve =
+                async { counter.next_offer().await.expect("offered").accept().await.expect("accepted") };
+            let ((), connection) = tokio::join!(moved, serve);
+            drop(connection);
+            assert_eq!(router.stack().await.expect("known").as_str(), "here");
+        }
     });
 }
 

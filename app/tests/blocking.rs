@@ -3,12 +3,14 @@
 mod fixture;
 
 use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_app::{Application, Error, Offer, Refusal, RoutingApplication, TargetApplication, Terms};
 use fixture::{Host, LONG, target};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 fn offer(application: &Application) -> Offer {
     application.next_offer(LONG).expect("no error").expect("an offer")
@@ -165,6 +167,7 @@ fn a_connection_moves_on_and_comes_back() {
             (&connection.stream).write_all(b"second\n").expect("said");
             second.complete(connection.stream, &Terms::new().state(b"done")).expect("complete");
         });
+        assert!(router.next_offer(Some(Duration::ZERO)).expect("no error").is_none());
         router.transfer(stream, &target("first"), &Terms::new()).expect("moved");
         let back = offer(&router);
         assert_eq!(back.state(), Some(&b"done"[..]));
@@ -278,47 +281,155 @@ fn without_an_agent_the_error_says_what_to_do() {
     assert!(error.to_string().contains("is baton-agent running"), "{error}");
 }
 
+/// Whether a descriptor is readable.
+fn is_readable(descriptor: BorrowedFd<'_>, within: Option<Duration>) -> bool {
+    let within = within.map_or(Timespec { tv_sec: 0, tv_nsec: 0 }, |t| t.try_into().expect("short"));
+    poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)], Some(&within)).expect("polled") > 0
+}
+
+/// Several were given before the event loop looks: each is found, and the descriptor is readable until the last was.
 #[test]
-fn an_agent_that_ends_says_so_and_is_found_again() {
+fn an_event_loop_hears_of_every_given_connection_and_of_nothing_else() {
+    let host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    let descriptor = counter.descriptor();
+    assert_eq!(counter.targets(host.port()).expect("known"), [target("counter")]);
+    assert!(!is_readable(descriptor, None), "an answer is nothing for an event loop");
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let (client, stream) = host.connect();
+        router.give_connection(stream, &target("counter"), &Terms::new()).expect("given");
+        clients.push(client);
+    }
+    // Other calls and threads may have read the messages meanwhile.
+    counter.targets(host.port()).expect("known");
+    let mut taken = Vec::new();
+    while taken.len() < 5 {
+        assert!(is_readable(descriptor, LONG), "{} were taken", taken.len());
+        taken.push(counter.take_connection(Some(Duration::ZERO)).expect("no error").expect("one"));
+    }
+    assert!(!is_readable(descriptor, None));
+    assert!(counter.take_connection(Some(Duration::ZERO)).expect("no error").is_none());
+}
+
+#[test]
+fn an_event_loop_hears_of_offers_of_the_next_agent_too() {
+    let mut host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    let descriptor = counter.descriptor();
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        host.restart(|| {});
+        // No call was made meanwhile.
+        let (client, stream) = host.connect();
+        thread::scope(|scope| {
+            let transfer = scope.spawn(|| {
+                let known = router.targets_beyond(host.port(), &[], LONG).expect("told");
+                assert_eq!(known, [target("counter")]);
+                router.transfer(stream, &target("counter"), &Terms::new()).expect("moved");
+            });
+            assert!(is_readable(descriptor, LONG));
+            let offered = counter.next_offer(Some(Duration::ZERO)).expect("no error").expect("an offer");
+            assert!(!is_readable(descriptor, None));
+            clients.push((client, offered.accept().expect("accepted")));
+            transfer.join().expect("no panic");
+        });
+    }
+}
+
+/// What waits goes on waiting, and what is asked is asked of the next agent.
+#[test]
+fn calls_go_on_through_the_end_of_their_agent() {
     let mut host = Host::start();
     let (router, counter, port) = (host.router(), host.target("counter"), host.port());
-    thread::scope(|scope| {
-        let waiting = scope.spawn(|| router.next_offer(None));
-        // It is in no hurry to wait; if it comes too late, it finds nobody.
-        thread::sleep(Duration::from_millis(50));
-        host.restart(|| {
-            let error = waiting.join().expect("no panic").expect_err("closed");
-            let is_told = error.refusal() == Some(Refusal::Ending);
-            assert!(is_told || matches!(error, Error::Connect { .. }), "{error}");
-            let error = router.targets(port).expect_err("nobody there");
-            assert!(matches!(error, Error::Connect { .. }), "{error}");
-        });
-    });
-    assert!(counter.next_offer(Some(Duration::ZERO)).expect("registered again").is_none());
-    assert_eq!(router.targets(host.port()).expect("registered again"), [target("counter")]);
     let (_client, stream) = host.connect();
     thread::scope(|scope| {
-        scope.spawn(|| offer(&counter).accept().expect("accepted"));
+        let served = scope.spawn(|| offer(&counter).accept().expect("accepted"));
+        let asked = host.restart(|| {
+            assert!(router.next_offer(Some(Duration::from_millis(1))).expect("no error").is_none());
+            let (router, stack) = (&router, "here");
+            scope.spawn(move || {
+                assert_eq!(router.stack().expect("known").as_str(), stack);
+                router.targets_beyond(port, &[], LONG).expect("told")
+            })
+        });
+        assert_eq!(asked.join().expect("no panic"), [target("counter")]);
         router.transfer(stream, &target("counter"), &Terms::new()).expect("moved");
+        served.join().expect("no panic");
     });
 }
 
-/// A transfer whose agent ends is asked about at the next one; here it has not moved, and goes on.
+/// An application that another one has replaced while there was no agent is told so, and registers again when it calls again.
+#[test]
+fn an_application_that_the_next_agent_refuses_is_told_why() {
+    let mut host = Host::start();
+    let router = host.router();
+    let (descriptor, registration) = (router.descriptor(), host.registration("other"));
+    // Whoever is first has the service.
+    let other = loop {
+        host.restart(|| {});
+        if let Ok(other) = RoutingApplication::register(&registration) {
+            break other;
+        }
+    };
+    assert!(is_readable(descriptor, LONG), "an event loop is to call, and to be told");
+    let refused = router.next_offer(Some(Duration::ZERO)).expect_err("refused");
+    assert_eq!(refused.refusal(), Some(Refusal::Taken));
+    drop(other);
+    let deadline = Instant::now() + LONG.expect("a time");
+    while let Err(refused) = router.targets(host.port()) {
+        assert!(refused.refusal() == Some(Refusal::Taken) && Instant::now() < deadline, "{refused}");
+    }
+}
+
+#[test]
+fn a_routing_application_that_never_looks_for_offers_gets_none() {
+    let host = Host::start();
+    let (router, counter) = (host.router(), host.target("counter"));
+    let (_client, stream) = host.connect();
+    let failed = counter.complete(stream, &Terms::new()).expect_err("refused");
+    assert_eq!(failed.error.refusal(), Some(Refusal::TakesNoOffers));
+    assert!(router.next_offer(Some(Duration::ZERO)).expect("no error").is_none());
+    // The agent hears it in its own time.
+    thread::scope(|scope| {
+        let back = scope.spawn(|| offer(&router).accept().expect("accepted"));
+        let mut stream = failed.stream;
+        let deadline = Instant::now() + LONG.expect("a time");
+        while let Err(failed) = counter.complete(stream, &Terms::new()) {
+            assert!(Instant::now() < deadline, "{failed}");
+            stream = failed.stream;
+        }
+        back.join().expect("no panic");
+    });
+}
+
+/// A transfer whose agent ends is asked about at the next one; here it has not moved, so that it is begun anew.
 #[test]
 fn a_transfer_survives_the_end_of_its_agent() {
     let mut host = Host::start();
     let (router, counter) = (host.router(), host.target("counter"));
     let (mut client, stream) = host.connect();
-    let port = host.port();
     thread::scope(|scope| {
         let transfer = scope.spawn(|| router.transfer(stream, &target("counter"), &Terms::new()));
-        let never_answered = offer(&counter);
+        let void = offer(&counter);
         host.restart(|| {});
-        let failed = transfer.join().expect("no panic").expect_err("not moved");
-        assert_eq!(failed.error.refusal(), Some(Refusal::Aborted), "{failed}");
-        (&failed.stream).write_all(b"still here\n").expect("said");
-        assert!(never_answered.accept().is_err());
+        assert!(matches!(void.accept(), Err(Error::Closed)), "the connection goes on where it was");
+        // The target may not have registered again when the transfer is begun anew.
+        let again = scope.spawn(|| {
+            let offered = counter.next_offer(LONG).expect("no error")?;
+            Some(offered.accept().expect("accepted"))
+        });
+        let moved = match transfer.join().expect("no panic") {
+            Ok(()) => Ok(()),
+            Err(failed) => {
+                assert_eq!(failed.error.refusal(), Some(Refusal::UnknownTarget), "{failed}");
+                router.targets_beyond(host.port(), &[], LONG).expect("told");
+                router.transfer(failed.stream, &target("counter"), &Terms::new())
+            }
+        };
+        moved.expect("moved");
+        let connection = again.join().expect("no panic").expect("offered");
+        (&connection.stream).write_all(b"still here\n").expect("said");
     });
     assert_eq!(client.hear(), "still here");
-    assert_eq!(host.port(), port);
 }

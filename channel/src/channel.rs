@@ -20,7 +20,7 @@ pub const MAX_DESCRIPTORS: usize = 2;
 pub type Descriptors = Vec<OwnedFd>;
 
 /// One end of a control socket: a Unix socket of type SEQPACKET. Nothing here waits but [`Channel::wait_to_receive`] and
-/// [`Channel::wait_to_send_or_receive`].
+/// [`Channel::wait_to_send`].
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
@@ -52,9 +52,9 @@ impl Channel {
     /// Connects to a control socket.
     ///
     /// # Errors
-    /// What the system says.
+    /// `WouldBlock` if too many wait to be accepted; otherwise what the system says.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        let socket = seqpacket(SocketFlags::empty())?;
+        let socket = seqpacket(SocketFlags::NONBLOCK)?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Self(socket))
     }
@@ -132,13 +132,13 @@ impl Channel {
         self.wait(PollFlags::IN, deadline)
     }
 
-    /// Waits until there is room to send, or something to receive: who waits for room without receiving may wait for
-    /// somebody who waits for him. `false` if the deadline came first.
+    /// Waits until there is room to send, or the other end has closed; `false` if the deadline came first. Somebody must
+    /// receive meanwhile: the other end may wait for that.
     ///
     /// # Errors
     /// What the system says.
-    pub fn wait_to_send_or_receive(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        self.wait(PollFlags::IN | PollFlags::OUT, deadline)
+    pub fn wait_to_send(&self, deadline: Option<Instant>) -> io::Result<bool> {
+        self.wait(PollFlags::OUT, deadline)
     }
 
     fn wait(&self, what: PollFlags, deadline: Option<Instant>) -> io::Result<bool> {

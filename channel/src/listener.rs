@@ -37,7 +37,7 @@ impl Listener {
     /// # Errors
     /// `AddrInUse` if somebody serves this path; otherwise what the system says.
     pub fn bind(path: &Path, access: Access) -> io::Result<Self> {
-        if Channel::connect(path).is_ok() {
+        if is_served(path) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         if let Some(directory) = path.parent() {
@@ -88,6 +88,14 @@ impl AsFd for Listener {
 impl AsRawFd for Listener {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+/// Somebody accepts here, or has too many to accept.
+fn is_served(path: &Path) -> bool {
+    match Channel::connect(path) {
+        Ok(_) => true,
+        Err(e) => e.kind() == io::ErrorKind::WouldBlock,
     }
 }
 

@@ -53,7 +53,7 @@
 //! | anybody but the source's application | while the target's application is asked | the transfer: the connection goes on at the source |
 //! | routing stack | any time | a pause until it is back and both agents have reported |
 //! | target's agent | before it activates | the transfer: the connection stays at the source |
-//! | target's agent | later | nothing |
+//! | target's agent | later | nothing: its application, or the kernel for it, has the descriptor before |
 //! | target's agent | after its kernel made the connection from a packet | a pause until it is back: it has yet to give the kernel what the client had sent |
 //! | target's application | while it is given the descriptor, or later | the connection, as with any server |
 //! | source's application | any time | nothing, if the target takes the connection: its agent has a descriptor too; else the connection, as with any server |

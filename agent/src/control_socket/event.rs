@@ -24,8 +24,18 @@ pub enum Event {
     /// It asked a former run of this agent to move this connection and was not answered. To be answered by `Transferred`
     /// if the connection has moved, or by `Failed` once it goes on here.
     Resume(RequestId, Held),
-    /// It answers an offer. To be answered by `Connection` or `Withdraw` if it accepts.
+    /// It says that a connection arrived from a former run of this agent, or of another control socket. To be answered by
+    /// `Claimed` if it is the application's, otherwise by `Failed`.
+    Claim(RequestId, Held),
+    /// It answers an offer. To be answered by `Pass` or `Withdraw` if it accepts.
     Answer(OfferId, Answer),
+    /// The kernel has a connection of `Pass` or `Give` in the application's socket, so that it outlives this agent. To be
+    /// answered by `Connection` or `Withdraw`.
+    Passed(OfferId),
+    /// It did not take a connection that it was given in time, and has it no longer.
+    NotTaken(Held),
+    /// Somebody looks at the offers of this registration from now on.
+    TakesOffers(RequestId),
     /// It is gone, and with it its registrations, subscriptions and offers.
     Ended,
 }
@@ -33,7 +43,7 @@ pub enum Event {
 impl Event {
     /// Who is registered for what may be another afterwards.
     pub fn is_of_registrations(&self) -> bool {
-        matches!(self, Self::Register(..) | Self::Subscribe(..) | Self::Ended)
+        matches!(self, Self::Register(..) | Self::Subscribe(..) | Self::TakesOffers(_) | Self::Ended)
     }
 }
 
@@ -52,6 +62,8 @@ pub struct Registration {
     pub ports: Vec<u16>,
     /// Its listener gets no new connections, only transferred ones.
     pub hold_accepts: bool,
+    /// Somebody looks at offers and given connections.
+    pub takes_offers: bool,
 }
 
 impl Registration {
@@ -119,15 +131,26 @@ pub enum Command {
         connection: Connection,
         /// The job that it is for.
         job: JobName,
-        /// Whether the application is asked; presumed consent is answered at once.
-        consent: Consent,
+        /// What comes with it.
+        state: Option<Sealed>,
+    },
+    /// The silent connection of an accepted offer: it is to be in the application's hands before it is decided that it moves.
+    Pass(OfferId, OwnedFd),
+    /// The same of a connection that the application was not asked about.
+    Give {
+        /// Its number.
+        offer: OfferId,
+        /// The silent connection.
+        held: Held,
         /// What comes with it.
         state: Option<Sealed>,
     },
     /// An offer is void.
     Withdraw(OfferId, Refusal),
-    /// The connection of an accepted offer.
+    /// The connection of `Pass` or `Give` is the application's.
     Connection(OfferId, OwnedFd),
+    /// A connection that was claimed is the application's.
+    Claimed(RequestId, OwnedFd),
     /// A connection has moved.
     Transferred(RequestId),
     /// A request is not done.

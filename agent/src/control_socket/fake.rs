@@ -9,12 +9,13 @@ use std::thread::{self, JoinHandle};
 
 use channel::listener::Access;
 use model::Service;
-use model::control_socket::request::Role;
+use model::control_socket::request::{Consent, Role};
 use model::control_socket::{OfferId, Refusal, RequestId, Target};
 use model::{Connection, StackName};
 use tokio::sync::mpsc;
 
-use super::{Answer, ApplicationId, Applications, Command, Event, Moving, Registration, Settings};
+use super::{Answer, ApplicationId, Applications, Command, Event, Held, Moving, Registration, Settings};
+use crate::repair;
 
 /// A running stack; it ends when this is dropped.
 #[derive(Debug)]
@@ -133,7 +134,16 @@ impl Backend {
             Event::Transfer(request, moving) => self.transfer(application, request, moving),
             // What a former run did not finish has not moved: here the sockets of its transfers ended with it.
             Event::Resume(request, _) => self.fail(application, request, Refusal::Aborted, None),
+            // And what it had decided stays so.
+            Event::Claim(request, held) => self.tell(application, Command::Claimed(request, held.socket)),
             Event::Answer(offer, answer) => self.answer(offer, answer),
+            Event::Passed(offer) => self.passed(offer),
+            Event::NotTaken(held) => drop(repair::reset(held.socket)),
+            Event::TakesOffers(request) => {
+                if let Some(registration) = self.registrations.get_mut(&(application, request)) {
+                    registration.takes_offers = true;
+                }
+            }
             Event::Ended => self.ended(application),
         }
     }
@@ -174,11 +184,30 @@ impl Backend {
         let Some(((to, _), registration)) = self.find(to.as_ref(), &held.connection) else {
             return self.fail(from, request, Refusal::UnknownTarget, None);
         };
-        let job = registration.job.clone();
+        if !registration.takes_offers {
+            return self.fail(from, request, Refusal::TakesNoOffers, None);
+        }
+        let (connection, job) = (held.connection, registration.job.clone());
         self.last_offer += 1;
         let offer = OfferId(self.last_offer);
+        let command = match (consent, held.socket.try_clone()) {
+            (Consent::Asked, _) => Command::Offer { offer, connection, job, state },
+            (Consent::Presumed, Ok(socket)) => {
+                Command::Give { offer, held: Held { socket, connection }, state }
+            }
+            (Consent::Presumed, Err(_)) => return self.fail(from, request, Refusal::AgentFull, None),
+        };
         self.transfers.insert(offer, Transfer { from, request, to, socket: held.socket });
-        self.tell(to, Command::Offer { offer, connection: held.connection, job, consent, state });
+        self.tell(to, command);
+    }
+
+    /// The target has the connection, whatever becomes of this stack.
+    fn passed(&mut self, offer: OfferId) {
+        let Some(Transfer { from, request, to, socket }) = self.transfers.remove(&offer) else { return };
+        match self.applications.tell(to, Command::Connection(offer, socket)) {
+            Ok(()) => self.tell(from, Command::Transferred(request)),
+            Err(_) => self.fail(from, request, Refusal::NoAnswer, None),
+        }
     }
 
     fn find(
@@ -197,14 +226,21 @@ impl Backend {
     }
 
     fn answer(&mut self, offer: OfferId, answer: Answer) {
-        let Some(Transfer { from, request, to, socket }) = self.transfers.remove(&offer) else { return };
-        match answer {
-            Answer::Accepted => match self.applications.tell(to, Command::Connection(offer, socket)) {
-                Ok(()) => self.tell(from, Command::Transferred(request)),
-                Err(_) => self.fail(from, request, Refusal::NoAnswer, None),
-            },
-            Answer::Rejected { why, detail } => self.fail(from, request, why, detail),
-        }
+        let Some(transfer) = self.transfers.get(&offer) else { return };
+        let (from, request, to, same) =
+            (transfer.from, transfer.request, transfer.to, transfer.socket.try_clone());
+        let refused = match (answer, same) {
+            (Answer::Accepted, Ok(socket)) => {
+                match self.applications.tell(to, Command::Pass(offer, socket)) {
+                    Ok(()) => return,
+                    Err(_) => (Refusal::NoAnswer, None),
+                }
+            }
+            (Answer::Accepted, Err(_)) => (Refusal::AgentFull, None),
+            (Answer::Rejected { why, detail }, _) => (why, detail),
+        };
+        self.transfers.remove(&offer);
+        self.fail(from, request, refused.0, refused.1);
     }
 
     fn ended(&mut self, application: ApplicationId) {

@@ -15,9 +15,8 @@ pub const MAX_REGISTRATIONS: usize = 64;
 pub const MAX_SUBSCRIPTIONS: usize = 64;
 /// Transfers of one socket that are not answered.
 pub const MAX_TRANSFERS: usize = 512;
-/// Takes of one socket that are not answered.
-pub const MAX_TAKES: usize = 64;
-/// Offers to one socket that it has not answered, or whose connection it does not have yet.
+/// Offers to one socket that it has not answered, or whose connection it does not have yet, and connections that it was given and
+/// has not taken.
 pub const MAX_OFFERS: usize = 512;
 /// Messages to an application that it has not read, beyond the socket's own buffer. No request is read meanwhile.
 pub const UNSENT_PAUSE: usize = 64;
@@ -27,5 +26,12 @@ pub const MAX_UNSENT: usize = 2048;
 pub const COMMANDS: usize = 1024;
 /// Events that wait for the agent.
 pub const EVENTS: usize = 256;
+/// A connection is in the application's socket within this time: it has room, or its application does not read.
+pub const PASS_WITHIN: Duration = Duration::from_secs(5);
+/// A connection that was given is taken within this time, or closed, so that its client is told.
+pub const TAKE_WITHIN: Duration = Duration::from_secs(60);
+/// A connection whose agent was killed while it passed it on is claimed within this time: as long as `baton-app` waits for the
+/// next agent.
+pub const CLAIM_WITHIN: Duration = Duration::from_secs(30);
 /// An application that has connected registers within this time.
 pub const REGISTER_WITHIN: Duration = Duration::from_secs(10);

@@ -136,13 +136,6 @@ impl Applications {
         while self.notes.recv().await.is_some() {}
     }
 
-    /// Whether an application is there, as far as is known.
-    pub fn has(&self, application: ApplicationId) -> bool {
-        self.sockets
-            .get(&application)
-            .is_some_and(|commands| !commands.is_closed() && commands.capacity() > 0)
-    }
-
     /// Tells an application. Does not wait: one that does not keep up is closed.
     ///
     /// # Errors

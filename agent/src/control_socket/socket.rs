@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use channel::AsyncChannel;
-use model::control_socket::{MAX_MESSAGE_BYTES, Message, Request};
+use model::control_socket::{MAX_MESSAGE_BYTES, Message, OfferId, Request};
 use tokio::sync::{mpsc, watch};
 
 use super::event::{ApplicationId, Command};
@@ -46,8 +46,8 @@ impl Socket {
                 self.machine.handle(Event::Overflow, Instant::now());
             }
         }
-        // The last words, if there is room for them.
-        for (datagram, beside) in unsent {
+        // The last words, if there is room for them. A connection that was not passed is not passed any more.
+        for (datagram, beside) in unsent.into_iter().filter(|(_, b)| !matches!(b, Beside::Arriving(..))) {
             if self.channel.get_ref().send(&datagram, &descriptors(&beside)).is_err() {
                 break;
             }
@@ -83,7 +83,10 @@ impl Socket {
             // Answers before questions: who asks without reading waits for himself.
             biased;
             _ = self.stop.wait_for(|stop| *stop) => Some(Event::Stop),
-            sent = send(&self.channel, unsent), if !unsent.is_empty() => sent.err().map(|_| Event::Closed),
+            sent = send(&self.channel, unsent), if !unsent.is_empty() => match sent {
+                Ok(sent) => sent.map(Event::Sent),
+                Err(_) => Some(Event::Closed),
+            },
             command = self.commands.recv() => Some(command.map_or(Event::Overflow, Event::Command)),
             () = time => Some(Event::TimePassed),
             received = receive(&self.channel, buffer, self.home), if unsent.len() < UNSENT_PAUSE => {
@@ -103,20 +106,22 @@ async fn receive(channel: &AsyncChannel, buffer: &mut [u8], home: Namespace) -> 
     })
 }
 
-/// Sends the oldest message.
-async fn send(channel: &AsyncChannel, unsent: &mut Unsent) -> io::Result<()> {
+/// Sends the oldest message: the offer whose connection went with it.
+async fn send(channel: &AsyncChannel, unsent: &mut Unsent) -> io::Result<Option<OfferId>> {
     if let Some((datagram, beside)) = unsent.front() {
         channel.send(datagram, &descriptors(beside)).await?;
-        unsent.pop_front();
     }
-    Ok(())
+    Ok(match unsent.pop_front() {
+        Some((_, Beside::Arriving(offer, ..))) => Some(offer),
+        Some(_) | None => None,
+    })
 }
 
 fn descriptors(beside: &Beside) -> Vec<BorrowedFd<'_>> {
     match beside {
         Beside::Nothing => Vec::new(),
         Beside::State(state) => vec![state.as_fd()],
-        Beside::Connection(socket, None) => vec![socket.as_fd()],
-        Beside::Connection(socket, Some(state)) => vec![socket.as_fd(), state.as_fd()],
+        Beside::Connection(socket) | Beside::Arriving(_, socket, None) => vec![socket.as_fd()],
+        Beside::Arriving(_, socket, Some(state)) => vec![socket.as_fd(), state.as_fd()],
     }
 }

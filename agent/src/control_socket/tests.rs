@@ -69,6 +69,7 @@ impl Host {
             dvipa: Address("127.0.0.1".parse().expect("an address")),
             ports: vec![self.port()],
             hold_accepts: false,
+            takes_offers: None,
         }
         .into()
     }
@@ -93,6 +94,7 @@ impl Bystanders<'_> {
         self.from.say_with(&transfer(self.requests, "to"), &[stream.as_fd()]);
         let Some(Notification::Offer(offer)) = self.to.hear() else { panic!("nothing is offered") };
         self.to.say(&model::control_socket::request::Accept { offer: offer.offer }.into());
+        assert!(matches!(self.to.hear(), Some(Notification::Arriving(_))));
         assert!(matches!(self.to.hear(), Some(Notification::Connection(_))));
         assert!(matches!(self.from.hear(), Some(Notification::Transferred(_))));
     }

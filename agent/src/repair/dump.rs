@@ -70,6 +70,14 @@ pub fn thaw(socket: BorrowedFd<'_>, state: &ConnectionState) -> io::Result<()> {
     Ok(())
 }
 
+/// Nobody wants the connection: its client is told (RST), and whoever has a descriptor of it. Nothing if it is over already.
+///
+/// # Errors
+/// What the system says.
+pub fn reset(socket: OwnedFd) -> io::Result<()> {
+    Ok(rustix::net::connect_unspec(&socket)?)
+}
+
 /// The connection is elsewhere: this socket is disconnected without a packet. An application that has a descriptor of it
 /// reads `ECONNABORTED` from it once, and may close it.
 ///

@@ -109,6 +109,20 @@ pub fn prompt(socket: BorrowedFd<'_>) -> io::Result<()> {
     wake(socket).map(drop)
 }
 
+/// Whether a socket is in repair mode.
+///
+/// # Errors
+/// What the system says.
+pub fn is_silent(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    mode::is_on(socket)
+}
+
+/// Whether a connection's socket is here and some process has no descriptor of it yet but will: it is on the way through a Unix
+/// socket. To be asked when [`find`] has found none.
+pub fn is_in_flight(connection: &Connection) -> bool {
+    diag::ask(connection).is_ok_and(|told| told.is_some_and(|told| told.inode != 0))
+}
+
 /// Puts a socket into repair mode, if it is not in that, without reading its state.
 ///
 /// # Errors

@@ -35,12 +35,12 @@ mod segment;
 mod unread;
 
 pub use activity::{Activity, activity};
-pub use dump::{discard, dump, thaw};
-pub use find::{find, find_near, prompt, rescue, silence, unacknowledged, wake};
+pub use dump::{discard, dump, reset, thaw};
+pub use find::{find, find_near, is_in_flight, is_silent, prompt, rescue, silence, unacknowledged, wake};
 pub use inspect::received;
 pub use pull::pull;
 pub use refused::Refused;
-pub use restore::{RestoreError, Restored, restore};
+pub use restore::{RestoreError, Restored, activate_again, restore};
 pub use unread::{MAX_UNREAD_BYTES, Unread};
 
 /// Whether this process may put sockets into repair mode on this kernel.

@@ -19,6 +19,7 @@ use super::layout::{RepairOption, RepairWindow, option_kind};
 use super::mode::{self, Leave, Queue};
 use super::options;
 use super::segment::{Flags, Segment};
+use crate::system::diag;
 
 /// Bytes that are given to a queue at a time: what the kernel finds memory for in one piece.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -101,6 +102,14 @@ pub fn restore(state: ConnectionState) -> Result<Restored, RestoreError> {
 }
 
 impl Restored {
+    /// Another descriptor of it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
     /// The state that it was made from.
     pub fn state(&self) -> &ConnectionState {
         &self.state
@@ -120,16 +129,7 @@ impl Restored {
         let Self { socket, state, .. } = self;
         send_again(&socket, &state);
         mode::leave(&socket, Leave::Probing)?;
-        let (_, unsent) = state.send.split();
-        write_all(&socket, unsent, PATIENCE)?;
-        if state.phase.fin_queued() && !unsent.is_empty() {
-            rustix::net::shutdown(&socket, Shutdown::Write)?;
-        }
-        for option in LAST {
-            if let Some(value) = state.option(option) {
-                options::write(&socket, option, value);
-            }
-        }
+        finish(&socket, &state, 0)?;
         Ok(socket)
     }
 
@@ -291,6 +291,40 @@ impl Restored {
             _ => address,
         }
     }
+}
+
+/// Activates a socket that another process has restored from this state, or goes on with that where the other process ended.
+/// Nobody has used the socket meanwhile.
+///
+/// # Errors
+/// What the system says.
+pub fn activate_again(socket: BorrowedFd<'_>, state: &ConnectionState) -> io::Result<()> {
+    if mode::is_on(socket)? {
+        send_again(socket, state);
+        mode::leave(socket, Leave::Probing)?;
+        return finish(socket, state, 0);
+    }
+    let told = diag::ask(&state.connection)?.and_then(|told| told.carried);
+    let acknowledged = told.map_or(0, |carried| carried.acknowledged);
+    let given = acknowledged.saturating_add(calls::count(socket, calls::Count::Unacknowledged)?.into());
+    let (sent, _) = state.send.split();
+    let written = usize::try_from(given.saturating_sub(sent.len() as u64)).unwrap_or(usize::MAX);
+    finish(socket, state, written)
+}
+
+/// What has to wait until a socket has left repair mode; so many of the unsent bytes were written before.
+fn finish(socket: impl AsFd, state: &ConnectionState, written: usize) -> io::Result<()> {
+    let (_, unsent) = state.send.split();
+    write_all(&socket, unsent.get(written..).unwrap_or_default(), PATIENCE)?;
+    if state.phase.fin_queued() && !unsent.is_empty() {
+        rustix::net::shutdown(&socket, Shutdown::Write)?;
+    }
+    for option in LAST {
+        if let Some(value) = state.option(option) {
+            options::write(&socket, option, value);
+        }
+    }
+    Ok(())
 }
 
 /// A buffer that takes these bytes in any pieces.

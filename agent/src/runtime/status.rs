@@ -52,6 +52,10 @@ pub struct TransfersStatus {
     pub coming: usize,
     /// Whose application does not know yet that they have left; their silent sockets are kept for it, for half a minute.
     pub orphans: usize,
+    /// That a former run of this agent had activated, and that their applications have still to ask for.
+    pub awaited: usize,
+    /// That were given to applications here, were not taken in time and were closed, since the agent has started.
+    pub not_taken: u64,
     /// Whose packets are kept away from this host's kernel while they move.
     pub frozen: usize,
     /// Whose late packets are kept away, for as long as a packet may live.

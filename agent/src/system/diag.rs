@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use model::{Connection, Protocol};
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    Nla as _,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TCP_LISTEN};
@@ -24,6 +25,8 @@ use crate::machine::{Bound, Cookie, Ifindex, Listener, Picture, Scope};
 const REPLY_BYTES: usize = 64 << 10;
 /// `INET_DIAG_MD5SIG` of linux/inet_diag.h: present if there are keys; told to root only.
 const MD5_KEYS: u16 = 18;
+/// linux/sock_diag.h.
+const SOCK_DESTROY: u16 = 21;
 
 /// All sockets of the scope; of connections those with one of these local addresses.
 ///
@@ -105,17 +108,8 @@ impl Carried {
 /// # Errors
 /// What the system says.
 pub fn ask(connection: &Connection) -> io::Result<Option<Told>> {
-    let Connection { client, dvipa, .. } = connection;
-    let family = if client.is_ipv4() { AF_INET } else { AF_INET6 };
-    let mut socket_id = if client.is_ipv4() { SocketId::new_v4() } else { SocketId::new_v6() };
-    (socket_id.source_address, socket_id.source_port) = (dvipa.ip(), dvipa.port());
-    (socket_id.destination_address, socket_id.destination_port) = (client.ip(), client.port());
-    // `INET_DIAG_NOCOOKIE`: whichever it is.
-    socket_id.cookie = [0xff; 8];
     // The keys are told with `struct tcp_info` only.
-    let extensions = ExtensionFlags::INFO;
-    let request =
-        InetRequest { family, protocol: IPPROTO_TCP, extensions, states: StateFlags::all(), socket_id };
+    let request = about(connection, ExtensionFlags::INFO);
     let mut told = None;
     let result: io::Result<()> = ASKER.with_borrow_mut(|asker| {
         let mut opened = match asker.take() {
@@ -141,6 +135,34 @@ pub fn ask(connection: &Connection) -> io::Result<Option<Told>> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(|()| told),
+    }
+}
+
+/// A question about one connection.
+fn about(connection: &Connection, extensions: ExtensionFlags) -> InetRequest {
+    let Connection { client, dvipa, .. } = connection;
+    let family = if client.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut socket_id = if client.is_ipv4() { SocketId::new_v4() } else { SocketId::new_v6() };
+    (socket_id.source_address, socket_id.source_port) = (dvipa.ip(), dvipa.port());
+    (socket_id.destination_address, socket_id.destination_port) = (client.ip(), client.port());
+    // `INET_DIAG_NOCOOKIE`: whichever it is.
+    socket_id.cookie = [0xff; 8];
+    InetRequest { family, protocol: IPPROTO_TCP, extensions, states: StateFlags::all(), socket_id }
+}
+
+/// Ends a connection of this host: its client is told (RST), and whoever has its socket.
+///
+/// # Errors
+/// What the system says; that it is not here is none.
+pub fn destroy(connection: &Connection) -> io::Result<()> {
+    let mut request = written(about(connection, ExtensionFlags::empty()), NLM_F_REQUEST | NLM_F_ACK);
+    // Such a request is one of another type (linux/sock_diag.h), behind the length (linux/netlink.h).
+    if let Some(kind) = request.get_mut(4..6) {
+        kind.copy_from_slice(&SOCK_DESTROY.to_ne_bytes());
+    }
+    match Asker::open()?.exchange(&request, |_| {}) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 
@@ -215,6 +237,7 @@ impl Asker {
                 let message = message?;
                 match message.payload {
                     NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(e) if e.code.is_none() => return Ok(()),
                     NetlinkPayload::Error(e) => return Err(e.to_io()),
                     NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(&response),
                     _ => {}

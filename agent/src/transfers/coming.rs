@@ -4,15 +4,15 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use channel::Sealed;
-use model::control_socket::request::Consent;
 use model::control_socket::{JobName, OfferId, Refusal};
 use model::transfer::{Reason, TransferId, Way, Why};
 use model::{Connection, ConnectionState};
 use transfer::target::{Action, Event, Note};
 use transfer::{halt, limits};
 
+use super::dumps::Kept;
 use super::{Kernel, Transfers};
-use crate::control_socket::{ApplicationId, Command};
+use crate::control_socket::{ApplicationId, Command, Held};
 use crate::repair::{self, MAX_UNREAD_BYTES, RestoreError, Restored, Unread};
 use crate::system::freezes::Standing;
 
@@ -27,6 +27,8 @@ pub(super) struct Coming {
     /// The application that it was offered to, and how.
     pub(super) to: Option<(ApplicationId, OfferId)>,
     restored: Option<Restored>,
+    /// Its state, of a former run's, if bytes were never sent.
+    pub(super) unsent: Option<ConnectionState>,
     /// The application is given it, and its answer is awaited.
     pub(super) is_passing: bool,
     /// A packet may make it.
@@ -42,6 +44,7 @@ impl Coming {
             way,
             to: None,
             restored: None,
+            unsent: None,
             is_passing: false,
             is_admitted: false,
             unread: None,
@@ -56,8 +59,8 @@ impl Transfers {
             Action::Send { to, message } => self.send(to, message),
             Action::Ask { transfer, connection, job, application } => {
                 self.coming.insert(transfer, Coming::new(connection, Way::Restore));
-                if self.offer(transfer, job.as_deref(), Consent::Asked, &application).is_none() {
-                    self.tell_target(Event::ApplicationGone(transfer), now);
+                if let Err(why) = self.offer(transfer, job.as_deref(), &application) {
+                    self.tell_target(Event::Refused { transfer, why: why.into() }, now);
                 }
             }
             Action::Restore { note, socket } => {
@@ -76,7 +79,9 @@ impl Transfers {
             Action::Bar(transfer) => self.bar(transfer, kernel, now),
             Action::Discard(transfer) => self.discard_coming(transfer, kernel),
             Action::Forget(transfer) => {
-                self.notes.forgets(transfer);
+                if !self.is_awaited(transfer) {
+                    self.notes.forgets(transfer);
+                }
                 if let Some(coming) = self.forget(transfer) {
                     self.touched.insert(coming.connection, true);
                     self.no_longer_admitted(&coming, kernel);
@@ -85,29 +90,32 @@ impl Transfers {
         }
     }
 
-    /// Offers a connection to the application that it is for, if there is one.
-    fn offer(
+    /// Offers a connection to the application that it is for.
+    fn offer(&mut self, transfer: TransferId, job: Option<&str>, state: &[u8]) -> Result<(), Reason> {
+        let (application, offer, connection, job) = self.addressee(transfer, job)?;
+        let state = sealed(state).ok_or(Reason::ApplicationGone)?;
+        let command = Command::Offer { offer, connection, job, state };
+        self.applications.tell(application, command).map_err(|_| Reason::ApplicationGone)
+    }
+
+    /// The application that a connection is for, and the number that its offer has from now on.
+    fn addressee(
         &mut self,
         transfer: TransferId,
         job: Option<&str>,
-        consent: Consent,
-        state: &[u8],
-    ) -> Option<(ApplicationId, OfferId)> {
-        let coming = self.coming.get_mut(&transfer)?;
+    ) -> Result<(ApplicationId, OfferId, Connection, JobName), Reason> {
+        let coming = self.coming.get_mut(&transfer).ok_or(Reason::ApplicationGone)?;
         let connection = coming.connection;
-        let (application, registration) = self.directory.find(&connection, job)?;
-        let job: JobName = registration.job.clone();
-        let state = match state {
-            [] => None,
-            state => Some(Sealed::new(state).inspect_err(|cause| tracing::error!(%cause, "no memory")).ok()?),
-        };
+        let found = self.directory.find(&connection, job);
+        let (application, registration) = found.ok_or(Reason::ApplicationGone)?;
+        if !registration.takes_offers {
+            return Err(Reason::TakesNoOffers);
+        }
         self.last_offer += 1;
         let offer = OfferId(self.last_offer);
         coming.to = Some((application, offer));
         self.offers.insert(offer, transfer);
-        let command = Command::Offer { offer, connection, job, consent, state };
-        self.applications.tell(application, command).ok()?;
-        Some((application, offer))
+        Ok((application, offer, connection, registration.job.clone()))
     }
 
     fn restore(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>) -> Result<(), String> {
@@ -123,6 +131,9 @@ impl Transfers {
         self.disconnect_orphan(&connection);
         let coming = self.coming.entry(transfer).or_insert_with(|| Coming::new(connection, Way::Restore));
         self.notes.prepares(note).map_err(|e| e.to_string())?;
+        if has_unsent(&state) {
+            self.dumps.keep(transfer, Kept::Unsent, socket).map_err(|e| e.to_string())?;
+        }
         let before = kernel.freezes.standing(&connection).map_err(|e| e.to_string())?;
         kernel.freezes.keep_away(&connection, Standing::Frozen, FROZEN).map_err(|e| e.to_string())?;
         match repair::restore(state) {
@@ -143,22 +154,34 @@ impl Transfers {
         }
     }
 
-    /// The descriptor itself goes when the connection is active. Both happen before the application's task can run, so that it
-    /// never has a socket in repair mode.
+    /// Puts the silent descriptor into the application's control socket. [`Event::Passed`] follows when the kernel has it there.
     fn pass(&mut self, transfer: TransferId, job: Option<&str>, state: &[u8], now: Instant) {
-        let asked = self.coming.get(&transfer).and_then(|coming| coming.to);
-        let event = match asked {
-            Some((application, _)) if self.applications.has(application) => Event::Passed(transfer),
-            Some(_) => Event::NotPassed(transfer),
-            None if self.offer(transfer, job, Consent::Presumed, state).is_some() => {
+        match self.passed(transfer, job, state) {
+            Ok(()) => {
                 if let Some(coming) = self.coming.get_mut(&transfer) {
                     coming.is_passing = true;
                 }
-                return;
             }
-            None => Event::NotPassed(transfer),
+            Err(why) => self.tell_target(Event::Refused { transfer, why: why.into() }, now),
+        }
+    }
+
+    fn passed(&mut self, transfer: TransferId, job: Option<&str>, state: &[u8]) -> Result<(), Reason> {
+        let coming = self.coming.get(&transfer).ok_or(Reason::NotPassed)?;
+        let restored = coming.restored.as_ref().ok_or(Reason::NotPassed)?;
+        let socket = restored.share().map_err(|cause| {
+            tracing::error!(connection = %coming.connection, %cause, "can't be passed to its application");
+            Reason::NotPassed
+        })?;
+        let (application, command) = match coming.to {
+            Some((application, offer)) => (application, Command::Pass(offer, socket)),
+            None => {
+                let (application, offer, connection, _) = self.addressee(transfer, job)?;
+                let state = sealed(state).ok_or(Reason::NotPassed)?;
+                (application, Command::Give { offer, held: Held { socket, connection }, state })
+            }
         };
-        self.tell_target(event, now);
+        self.applications.tell(application, command).map_err(|_| Reason::NotPassed)
     }
 
     fn activate(&mut self, note: &Note, kernel: Kernel<'_>, now: Instant) {
@@ -167,26 +190,38 @@ impl Transfers {
         if let Err(cause) = self.notes.activates(transfer) {
             tracing::error!(%connection, %cause, "a restarted agent will not know that it is here");
         }
-        self.let_flow(&connection, kernel);
         let coming = self.coming.get_mut(&transfer);
-        match coming.map(|coming| (coming.restored.take(), coming.to.take())) {
-            Some((Some(restored), to)) => match (restored.activate(), to) {
-                (Ok(socket), Some((application, offer))) => {
-                    self.offers.remove(&offer);
-                    self.tell(application, Command::Connection(offer, socket));
-                }
-                (Ok(_), None) => tracing::error!(%connection, "is lost: it is for no application"),
-                (Err(cause), _) => {
-                    tracing::error!(%connection, %cause, "is lost: it can't leave repair mode")
-                }
-            },
-            // Of a former run: the application has the descriptor.
-            Some((None, _)) | None => match repair::rescue(&connection) {
-                Ok(woken) => tracing::info!(%connection, woken, "came here before the agent was restarted"),
-                Err(cause) => tracing::error!(%connection, %cause, "can't leave repair mode"),
-            },
+        match coming.map(|coming| (coming.restored.take(), coming.to.take(), coming.unsent.take())) {
+            Some((Some(restored), to, _)) => {
+                self.let_flow(&connection, kernel);
+                self.wake(&connection, transfer, restored, to);
+            }
+            Some((None, _, unsent)) => self.activate_inherited(note, unsent, kernel, now),
+            None => self.activate_inherited(note, None, kernel, now),
         }
         self.tell_target(Event::Activated(transfer), now);
+    }
+
+    fn wake(
+        &mut self,
+        connection: &Connection,
+        transfer: TransferId,
+        restored: Restored,
+        to: Option<(ApplicationId, OfferId)>,
+    ) {
+        let has_unsent = has_unsent(restored.state());
+        let active = restored.activate();
+        if has_unsent {
+            self.dumps.forget(transfer, Kept::Unsent);
+        }
+        match (active, to) {
+            (Ok(socket), Some((application, offer))) => {
+                self.offers.remove(&offer);
+                self.tell(application, Command::Connection(offer, socket));
+            }
+            (Ok(_), None) => tracing::error!(%connection, "is lost: it is for no application"),
+            (Err(cause), _) => tracing::error!(%connection, %cause, "is lost: it can't leave repair mode"),
+        }
     }
 
     fn admit(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>, now: Instant) {
@@ -213,7 +248,7 @@ impl Transfers {
             if self.bytes_to_give().saturating_add(unread.bytes()) > limits::BYTES {
                 return Err("too many bytes wait for servers that do not read".to_owned());
             }
-            self.dumps.keep(note.transfer, socket).map_err(|e| e.to_string())?;
+            self.dumps.keep(note.transfer, Kept::Unread, socket).map_err(|e| e.to_string())?;
         }
         self.notes.admits(note).map_err(|e| e.to_string())?;
         kernel.admissions.admit(&note.connection).map_err(|e| e.to_string())?;
@@ -272,9 +307,12 @@ impl Transfers {
         self.touched.insert(coming.connection, false);
         self.no_longer_admitted(&coming, kernel);
         if coming.unread.is_some() {
-            self.dumps.forget(transfer);
+            self.dumps.forget(transfer, Kept::Unread);
         }
         if let Some(restored) = coming.restored {
+            if has_unsent(restored.state()) {
+                self.dumps.forget(transfer, Kept::Unsent);
+            }
             // It may have been here before.
             self.departs(&coming.connection, kernel);
             if let Err(cause) = restored.discard() {
@@ -302,6 +340,21 @@ impl Transfers {
         }
         Some(coming)
     }
+}
+
+/// Application state for an offer; `None` if there is no memory for it.
+fn sealed(state: &[u8]) -> Option<Option<Sealed>> {
+    match state {
+        [] => Some(None),
+        state => {
+            Some(Some(Sealed::new(state).inspect_err(|cause| tracing::error!(%cause, "no memory")).ok()?))
+        }
+    }
+}
+
+/// Whether bytes are to be given to the kernel that it can't be given before the connection is active.
+fn has_unsent(state: &ConnectionState) -> bool {
+    !state.send.split().1.is_empty()
 }
 
 /// What the client has sent of a connection that is to be admitted.

@@ -82,6 +82,13 @@ impl Directory {
         targets.map(|targets| Command::Targets(request, targets.clone()))
     }
 
+    /// Somebody looks at the offers of a registration from now on.
+    pub(super) fn takes_offers(&mut self, application: ApplicationId, request: RequestId) {
+        if let Some(registration) = self.registrations.get_mut(&(application, request)) {
+            registration.takes_offers = true;
+        }
+    }
+
     /// An application is gone.
     pub(super) fn ended(&mut self, application: ApplicationId) {
         self.registrations.retain(|(who, _), _| *who != application);
@@ -174,7 +181,7 @@ impl Directory {
     }
 
     /// The application that a connection is for: with this job name, or, if none is meant, the routing application that
-    /// is in force, and after that any.
+    /// is in force, and after that any; one that takes no offers only if no other is meant.
     pub(super) fn find(
         &self,
         connection: &Connection,
@@ -185,8 +192,9 @@ impl Directory {
             Some(job) => r.job.as_str() == job,
             None => r.role == Role::Target || self.is_in_force(r),
         });
-        let routes_first = |(_, r): &(&Key, &Registration)| (r.role == Role::Routing) == job.is_none();
-        let ((application, _), registration) = fits.max_by_key(routes_first)?;
+        let first =
+            |(_, r): &(&Key, &Registration)| (r.takes_offers, (r.role == Role::Routing) == job.is_none());
+        let ((application, _), registration) = fits.max_by_key(first)?;
         Some((*application, registration))
     }
 

@@ -1,5 +1,6 @@
-//! The dumps of connections that may be put into a listener here and whose kernel is then to be given bytes of the client: they
-//! have to outlive the agent, because nobody else has these bytes any more.
+//! The dumps of connections that come here and whose kernel is to be given bytes once the connection is here: bytes of the client,
+//! of one that is put into a listener, and bytes for the client that were never sent, of one that is restored. They have to
+//! outlive the agent, because nobody else has these bytes any more.
 //!
 //! A file each, in a file system in memory, in a directory that is named after the ledger: those of another start of the
 //! host are void.
@@ -12,13 +13,24 @@ use model::transfer::{Ledger, TransferId};
 
 /// What is being written.
 const UNFINISHED: &str = "unfinished";
+/// How the names of dumps with unsent bytes end.
+const UNSENT: &str = "-unsent";
 
 /// The dumps of this host.
 #[derive(Debug)]
 pub struct Dumps(PathBuf);
 
+/// Which bytes are still to be given to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Those that the client has sent.
+    Unread,
+    /// Those that it is to be sent.
+    Unsent,
+}
+
 /// What a former run of the agent has left.
-pub type Left = Vec<(TransferId, Vec<u8>)>;
+pub type Left = Vec<(TransferId, Kept, Vec<u8>)>;
 
 impl Dumps {
     /// Opens the dumps in this directory, and says what a former run has left there.
@@ -38,7 +50,7 @@ impl Dumps {
         for entry in fs::read_dir(&own)? {
             let entry = entry?;
             match entry.file_name().to_str().and_then(transfer) {
-                Some(transfer) => left.push((transfer, fs::read(entry.path())?)),
+                Some((transfer, kept)) => left.push((transfer, kept, fs::read(entry.path())?)),
                 None => fs::remove_file(entry.path())?,
             }
         }
@@ -49,15 +61,15 @@ impl Dumps {
     ///
     /// # Errors
     /// What the system says.
-    pub fn keep(&self, transfer: TransferId, socket: &[u8]) -> io::Result<()> {
+    pub fn keep(&self, transfer: TransferId, kept: Kept, socket: &[u8]) -> io::Result<()> {
         let unfinished = self.0.join(UNFINISHED);
         fs::write(&unfinished, socket)?;
-        fs::rename(unfinished, self.path(transfer))
+        fs::rename(unfinished, self.path(transfer, kept))
     }
 
     /// Its bytes are in the kernel, or never will be.
-    pub fn forget(&self, transfer: TransferId) {
-        let path = self.path(transfer);
+    pub fn forget(&self, transfer: TransferId, kept: Kept) {
+        let path = self.path(transfer, kept);
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 tracing::error!(path = %path.display(), %cause, "a dump can't be removed");
@@ -66,16 +78,21 @@ impl Dumps {
         }
     }
 
-    fn path(&self, transfer: TransferId) -> PathBuf {
-        self.0.join(format!("{:016x}-{:016x}", transfer.incarnation, transfer.number))
+    fn path(&self, transfer: TransferId, kept: Kept) -> PathBuf {
+        let end = if kept == Kept::Unsent { UNSENT } else { "" };
+        self.0.join(format!("{:016x}-{:016x}{end}", transfer.incarnation, transfer.number))
     }
 }
 
-/// The transfer that a file's name says.
-fn transfer(name: &str) -> Option<TransferId> {
+/// The transfer that a file's name says, and which bytes.
+fn transfer(name: &str) -> Option<(TransferId, Kept)> {
+    let (name, kept) = match name.strip_suffix(UNSENT) {
+        Some(name) => (name, Kept::Unsent),
+        None => (name, Kept::Unread),
+    };
     let (incarnation, number) = name.split_once('-')?;
     let read = |digits| u64::from_str_radix(digits, 16).ok();
-    Some(TransferId { incarnation: read(incarnation)?, number: read(number)? })
+    Some((TransferId { incarnation: read(incarnation)?, number: read(number)? }, kept))
 }
 
 #[cfg(test)]
@@ -88,13 +105,14 @@ mod tests {
         let [kept, given] = [1, 2].map(|number| TransferId { incarnation: u64::MAX, number });
         let (dumps, left) = Dumps::open(directory.path(), Ledger(7)).unwrap();
         assert_eq!(left, []);
-        dumps.keep(kept, b"a socket").unwrap();
-        dumps.keep(given, b"another").unwrap();
-        dumps.forget(given);
-        dumps.forget(given);
+        dumps.keep(kept, Kept::Unsent, b"a socket").unwrap();
+        dumps.keep(given, Kept::Unread, b"another").unwrap();
+        dumps.forget(given, Kept::Unread);
+        dumps.forget(given, Kept::Unread);
+        dumps.forget(kept, Kept::Unread);
         fs::write(dumps.0.join(UNFINISHED), b"a so").unwrap();
         let (again, left) = Dumps::open(directory.path(), Ledger(7)).unwrap();
-        assert_eq!(left, [(kept, b"a socket".to_vec())]);
+        assert_eq!(left, [(kept, Kept::Unsent, b"a socket".to_vec())]);
         assert_eq!(fs::read_dir(&again.0).unwrap().count(), 1);
         let (_, left) = Dumps::open(directory.path(), Ledger(8)).unwrap();
         assert_eq!(left, [], "those of another start of the host are void");

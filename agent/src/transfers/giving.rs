@@ -8,6 +8,7 @@ use model::transfer::TransferId;
 
 use super::Transfers;
 use super::coming::Coming;
+use super::dumps::Kept;
 use crate::repair::Unread;
 
 /// A kernel that does not take all, because the server does not read, is asked again after the first of these, then after
@@ -64,7 +65,7 @@ impl Transfers {
         giving.retain(|_, giving| {
             let given = giving.next <= now && giving.go_on(now);
             if given {
-                dumps.forget(giving.transfer);
+                dumps.forget(giving.transfer, Kept::Unread);
             }
             !given
         });
@@ -85,7 +86,7 @@ impl Transfers {
             (Some(unread), None) => {
                 self.giving.insert(unread.connection(), Giving::begin(transfer, unread, now));
             }
-            (None, _) => self.dumps.forget(transfer),
+            (None, _) => self.dumps.forget(transfer, Kept::Unread),
         }
     }
 }

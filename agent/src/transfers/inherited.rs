@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use model::Connection;
+use model::{Connection, ConnectionState};
 use transfer::target::Standing as Noted;
 use transfer::{source, target};
 
 use super::coming::Coming;
-use super::dumps;
+use super::dumps::{self, Kept};
 use super::leaving::{Asker, FROZEN, Leaving, Terms};
 use super::notes::Left;
 use super::{Kernel, Transfers};
@@ -24,21 +24,33 @@ impl Transfers {
     pub(super) fn inherit(&mut self, left: Left, dumps: dumps::Left, kernel: Kernel<'_>, now: Instant) {
         let leaving = left.leaving.iter().map(|note| note.connection);
         let noted: HashSet<_> = leaving.chain(left.coming.iter().map(|(n, _)| n.connection)).collect();
+        let void: HashSet<_> = left.void.iter().map(|note| note.connection).collect();
         for note in left.leaving {
             self.inherit_leaving(note, kernel, now);
         }
         let active =
             |(note, standing): &(target::Note, Noted)| (*standing == Noted::Active).then_some(note.transfer);
         let active: HashSet<_> = left.coming.iter().filter_map(active).collect();
+        for note in left.void.iter().filter(|note| !noted.contains(&note.connection)) {
+            self.discard_void(&note.connection, kernel);
+        }
+        let (unsent, unread): (Vec<_>, Vec<_>) =
+            dumps.into_iter().partition(|(_, kept, _)| *kept == Kept::Unsent);
         for (note, standing) in left.coming {
             tracing::info!(connection = %note.connection, ?standing, "was on its way here");
             if standing != Noted::Barred {
                 self.touched.insert(note.connection, true);
-                self.coming.insert(note.transfer, Coming::new(note.connection, note.way));
+                let mut coming = Coming::new(note.connection, note.way);
+                let state = unsent.iter().find(|(transfer, ..)| *transfer == note.transfer);
+                coming.unsent = state.and_then(|(.., socket)| ConnectionState::decode(socket).ok());
+                self.coming.insert(note.transfer, coming);
             }
             self.tell_target(target::Event::Inherited { note, standing }, now);
         }
-        for (transfer, socket) in dumps {
+        for (transfer, kept, _) in unsent.iter().filter(|(transfer, ..)| !active.contains(transfer)) {
+            self.dumps.forget(*transfer, *kept);
+        }
+        for (transfer, _, socket) in unread {
             self.inherit_unread(transfer, &socket, now);
             if active.contains(&transfer) {
                 self.begin_to_give(transfer, now);
@@ -55,7 +67,7 @@ impl Transfers {
         let here: HashSet<_> = here.connections.into_iter().map(|(_, connection)| connection).collect();
         for (connection, standing) in kept_away {
             match standing {
-                Standing::Frozen if noted.contains(&connection) => {}
+                Standing::Frozen if noted.contains(&connection) || void.contains(&connection) => {}
                 Standing::Frozen => self.inherit_frozen(connection, kernel),
                 Standing::Departed if here.contains(&connection) => self.inherit_departed(connection, now),
                 Standing::Departed => {}

@@ -17,16 +17,15 @@
 //! A connection that is put into a listener here begins with what its client has sent before: the bytes are kept in memory that
 //! outlives the agent, and given to the kernel once a packet has made the connection.
 //!
-//! What a kill of this agent costs beyond the protocol's own table: a connection that was activated and whose descriptor was
-//! not sent yet, a matter of microseconds, and one that was given to an application and not taken yet: no other process has
-//! their descriptors.
+//! A connection is in its application's control socket before it is noted as active, so that a kill of this agent costs none:
+//! the kernel, and then the application, has the silent descriptor, and asks the next agent whether it is its own (`claims`).
 //!
 //! In reading order: [`notes`] and [`dumps`] (what a restart remembers), `directory` (applications), `requests` (what they
 //! ask), `leaving` and `coming` (what is done to sockets), `settling` and `answers` (does an unmodified server owe an
-//! answer?), `giving`
-//! (unread bytes), `inherited` (after a restart), `refusal` (why not).
+//! answer?), `giving` (unread bytes), `inherited` and `claims` (after a restart), `refusal` (why not).
 
 mod answers;
+mod claims;
 mod coming;
 mod directory;
 pub mod dumps;
@@ -54,6 +53,7 @@ use crate::runtime::status::TransfersStatus;
 use crate::system::admissions::Admissions;
 use crate::system::conversations::Conversations;
 use crate::system::freezes::Freezes;
+use claims::Awaited;
 use coming::Coming;
 use directory::Directory;
 use dumps::Dumps;
@@ -112,6 +112,10 @@ pub struct Transfers {
     coming: HashMap<TransferId, Coming>,
     /// Connections that were put into a listener and are still to be given bytes of their clients.
     giving: HashMap<Connection, Giving>,
+    /// Connections that a former run has activated and whose descriptors are on their way to applications.
+    awaited: HashMap<Connection, Awaited>,
+    /// Connections that were given to applications and closed, because they did not take them.
+    not_taken: u64,
     offers: HashMap<OfferId, TransferId>,
     last_offer: u64,
     /// Moved for a former run of this agent: whoever asked that one may still ask what became of it.
@@ -159,6 +163,8 @@ impl Transfers {
             leaving: HashMap::new(),
             coming: HashMap::new(),
             giving: HashMap::new(),
+            awaited: HashMap::new(),
+            not_taken: 0,
             offers: HashMap::new(),
             last_offer: 0,
             orphans: HashMap::new(),
@@ -289,6 +295,7 @@ impl Transfers {
             self.target.handle(target::Event::TimePassed, now).map(drop),
         ];
         debug_assert!(followed.iter().all(Result::is_ok), "the time is always heard");
+        self.give_up_awaited(kernel, now);
         let commands = self.directory.time_passed(now);
         self.tell_all(commands);
         if now >= self.next_sweep {
@@ -311,6 +318,7 @@ impl Transfers {
             self.directory.next_deadline(),
             self.waiting.iter().map(|waiting| waiting.next(now)).min(),
             self.giving.values().map(|giving| giving.next).min(),
+            self.awaited.values().map(|awaited| awaited.until).min(),
             self.next_look(),
         ];
         deadlines.into_iter().flatten().fold(self.next_sweep, Instant::min)
@@ -322,6 +330,8 @@ impl Transfers {
             leaving: self.leaving.len() + self.waiting.len(),
             coming: self.coming.len(),
             orphans: self.orphans.len(),
+            awaited: self.awaited.len(),
+            not_taken: self.not_taken,
             ..TransfersStatus::default()
         }
     }

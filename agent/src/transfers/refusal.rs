@@ -16,6 +16,7 @@ pub(super) fn refusal(why: &Why) -> (Refusal, Option<String>) {
             Refusal::Immovable
         }
         Reason::Rejected => Refusal::Rejected,
+        Reason::TakesNoOffers => Refusal::TakesNoOffers,
         Reason::OfferTimedOut | Reason::ApplicationGone | Reason::NotPassed => Refusal::NoAnswer,
         Reason::NoRoutingStack => Refusal::NoRoutingStack,
         Reason::NoWay

@@ -82,7 +82,15 @@ impl Transfers {
                 self.asked(Asker::Application(application, request), moving, now)
             }
             Event::Resume(request, held) => self.resumed(application, request, held, kernel, now),
+            Event::Claim(request, held) => self.claimed(application, request, held, kernel),
             Event::Answer(offer, answer) => self.answered(offer, answer, now),
+            Event::Passed(offer) => {
+                if let Some(transfer) = self.offers.get(&offer).copied() {
+                    self.tell_target(target::Event::Passed(transfer), now);
+                }
+            }
+            Event::NotTaken(held) => self.not_taken(held),
+            Event::TakesOffers(request) => self.directory.takes_offers(application, request),
             Event::Ended => self.ended(application, now),
         }
     }
@@ -259,8 +267,7 @@ impl Transfers {
         let Some(transfer) = self.offers.get(&offer).copied() else { return };
         let is_passing = self.coming.get(&transfer).is_some_and(|coming| coming.is_passing);
         let event = match (answer, is_passing) {
-            (Answer::Accepted, false) => target::Event::Accepted(transfer),
-            (Answer::Accepted, true) => target::Event::Passed(transfer),
+            (Answer::Accepted, _) => target::Event::Accepted(transfer),
             (Answer::Rejected { .. }, true) => target::Event::NotPassed(transfer),
             (Answer::Rejected { why, detail }, false) => {
                 let said = detail.unwrap_or_else(|| why.sentence().to_owned());

@@ -1,6 +1,8 @@
 /* baton-app for C: give live TCP connections away, and be given others.
  *
- * Link with -lbaton_c. All calls may be made from several threads at once; there is no thread behind them.
+ * Link with -lbaton_c. All calls may be made from several threads at once. A thread behind each application reads what the
+ * agent says, and registers again when the agent has ended and come back; it takes no signals. A program that forks does so
+ * before it registers.
  *
  * Calls that return int return BATON_OK (0), a positive number of enum baton_refusal (the agent does not do it), or a
  * negative one of enum baton_error. baton_error_text() then says what happened and what to do next. A connection whose
@@ -21,8 +23,8 @@ extern "C" {
 /* What went wrong on this side of the control socket. */
 enum baton_error {
     BATON_NOTHING = -1,      /* nothing came within the time */
-    BATON_NO_AGENT = -2,     /* the control socket can't be connected to */
-    BATON_CLOSED = -3,       /* the agent has closed the control socket; the next call connects again */
+    BATON_NO_AGENT = -2,     /* the control socket can't be connected to, or there was no agent for half a minute */
+    BATON_CLOSED = -3,       /* the agent that made an offer has ended: the connection goes on where it was */
     BATON_SYSTEM = -4,       /* a system call failed */
     BATON_BAD_ARGUMENT = -5, /* a pointer that must not be NULL, or a text that is none */
     BATON_IN_DOUBT = -6      /* the agent ended in the middle of a transfer and did not come back: close the fd */
@@ -49,6 +51,8 @@ enum baton_refusal {
     BATON_NO_ANSWER = 22,
     BATON_ENDED = 23,
     BATON_TARGET_BUSY = 24,
+    BATON_TAKES_NO_OFFERS = 25,
+    BATON_NOT_TAKEN = 26,
     BATON_NOT_CONTENT_ROUTED = 30,
     BATON_NOT_ALLOWED = 31,
     BATON_AGENT_FULL = 32,
@@ -115,8 +119,8 @@ int baton_register(const struct baton_registration *registration, baton_applicat
 /* Ends the registration. Connections that the application has are its own. NULL is allowed. */
 void baton_unregister(baton_application *application);
 
-/* For an event loop: readable when the calls below may find something with a time of zero. It stays the same when the
- * agent ends and comes back. */
+/* For an event loop: readable exactly while baton_next_offer() or baton_take_connection() would return with a time of zero. It
+ * stays the same when the agent ends and comes back. */
 int baton_descriptor(const baton_application *application);
 
 /* The targets of a port now, sorted: writes at most `room`, and how many there are to `count`. */
@@ -135,8 +139,9 @@ int baton_give_connection(const baton_application *application, int fd, const ch
 /* The client's transaction is complete: moves the connection to the routing application of its DVIPA and port. */
 int baton_complete(const baton_application *application, int fd, const struct baton_terms *terms);
 
-/* The next connection that is offered. timeout_ms < 0: waits as long as it takes. An offer is answered once, by
- * baton_accept() or baton_reject(), which free it. */
+/* The next connection that is offered. timeout_ms < 0: waits as long as it takes, also for the next agent. An offer is
+ * answered once, by baton_accept() or baton_reject(), which free it. A routing application is offered connections once it has
+ * called this, baton_take_connection() or baton_descriptor(). */
 int baton_next_offer(const baton_application *application, int timeout_ms, baton_offer **offer);
 
 /* What is offered. The texts and the state live as long as the offer. */
@@ -145,14 +150,15 @@ const char *baton_offer_dvipa(const baton_offer *offer);
 const char *baton_offer_job(const baton_offer *offer);
 const void *baton_offer_state(const baton_offer *offer, size_t *state_bytes);
 
-/* Takes an offered connection, and waits until it is here. A positive number: it could not move after all, and goes on
- * where it was; wait for the next offer. */
+/* Takes an offered connection, and waits until it is here. A positive number or BATON_CLOSED: it could not move after all, and
+ * goes on where it was; wait for the next offer. BATON_IN_DOUBT: the agent ended when it had come, and no other came. */
 int baton_accept(baton_offer *offer, struct baton_connection *connection);
 
 /* Does not take it; the reason reaches the application that has it. */
 int baton_reject(baton_offer *offer, const char *reason);
 
-/* The next connection that was given to this application without asking it. timeout_ms < 0: as long as it takes. */
+/* The next connection that was given to this application without asking it. timeout_ms < 0: as long as it takes. One that
+ * nobody takes within a minute is closed. */
 int baton_take_connection(const baton_application *application, int timeout_ms,
                           struct baton_connection *connection);
 

@@ -48,7 +48,7 @@ impl Failure {
         match self {
             Failure::Library(Error::Refused { why, .. }) => why.number().into(),
             Failure::Library(Error::Connect { .. }) => Number::NoAgent as c_int,
-            Failure::Library(Error::Closed { .. }) => Number::Closed as c_int,
+            Failure::Library(Error::Closed) => Number::Closed as c_int,
             Failure::Library(Error::InDoubt) => Number::InDoubt as c_int,
             Failure::Library(Error::System(_)) => Number::System as c_int,
             Failure::Nothing => Number::Nothing as c_int,

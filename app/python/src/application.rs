@@ -16,13 +16,15 @@ use crate::offer::{Arrived, Offer, arrived};
 /// How long a call waits before it looks whether a signal has come.
 const SIGNALS: Duration = Duration::from_millis(100);
 
-/// An application that the agent knows. Iterating over it gives offers, for ever.
+/// An application that the agent knows. Iterating over it gives offers, for ever. When the agent ends and comes back, it is
+/// registered again without a call.
 #[pyclass(subclass, frozen)]
 pub struct Application(Box<dyn Deref<Target = app::Application> + Send + Sync>);
 
 /// RoutingApplication(job, dvipa, ports, *, socket=None): talks to clients first and decides where each connection goes.
 ///
-/// On a stack that does not own the DVIPA this waits until it does. `socket` is the agent's control socket.
+/// On a stack that does not own the DVIPA this waits until it does. `socket` is the agent's control socket. It is offered
+/// connections once it has called next_offer(), take_connection() or fileno(), or was iterated over.
 #[pyclass(extends = Application, frozen)]
 pub struct RoutingApplication;
 
@@ -158,15 +160,15 @@ impl Application {
     }
 
     /// take_connection(timeout=None) -> (socket, state): the next connection that was given to this application without
-    /// asking it, or None when `timeout` seconds are over.
+    /// asking it, or None when `timeout` seconds are over. One that nobody takes within a minute is closed.
     #[pyo3(signature = (timeout = None))]
     fn take_connection<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Arrived<'py>>> {
         let taken = patiently(py, timeout, |step| self.0.take_connection(Some(step)))?;
         taken.map(|connection| arrived(py, connection)).transpose()
     }
 
-    /// fileno() -> int: for select and the like: readable when next_offer() and the other calls may find something with a
-    /// timeout of 0.
+    /// fileno() -> int: for select and the like: readable exactly while next_offer() or take_connection() would return with a
+    /// timeout of 0. It stays the same when the agent ends and comes back.
     fn fileno(&self) -> RawFd {
         std::os::fd::AsRawFd::as_raw_fd(&self.0.descriptor())
     }

@@ -16,7 +16,7 @@ create_exception!(
     baton,
     Closed,
     BatonError,
-    "The agent has closed the control socket; the next call connects again."
+    "The agent that made an offer has ended. Nothing was decided: the connection goes on where it was."
 );
 
 /// The exception for an error.
@@ -24,7 +24,7 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let text = error.to_string();
     let made = match error {
         Error::Refused { .. } => Refused::new_err(text),
-        Error::Closed { .. } => Closed::new_err(text),
+        Error::Closed => Closed::new_err(text),
         Error::Connect { .. } | Error::InDoubt | Error::System(_) => BatonError::new_err(text),
     };
     // What can't be set on an exception is told by its text.

@@ -54,7 +54,8 @@ impl Offer {
         self.state.as_deref()
     }
 
-    /// accept() -> socket.socket: takes the connection, and waits until it is here.
+    /// accept() -> socket.socket: takes the connection, and waits until it is here. Raises Refused or Closed if it could not
+    /// move after all: it goes on where it was.
     fn accept<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let offer = self.take()?;
         let connection = py.detach(|| offer.accept()).map_err(|e| exception(py, &e))?;

@@ -3,18 +3,17 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use model::control_socket::OfferId;
 use tokio::net::TcpStream;
 
-use super::session::Session;
+use super::link::Link;
 use crate::error::Error;
-use crate::machine::Offered;
+use crate::machine::{OfferKey, Offered};
 use crate::offer::{Connection, Content, UNANSWERED};
 
 /// As [`crate::Offer`].
 #[derive(Debug)]
 pub struct Offer {
-    session: Arc<Session>,
+    link: Arc<Link>,
     content: Content,
     is_answered: bool,
 }
@@ -27,20 +26,24 @@ impl Deref for Offer {
 }
 
 impl Offer {
-    pub(super) fn new(session: Arc<Session>, offered: Offered) -> Result<Self, Error> {
-        Ok(Self { session, content: Content::read(offered)?, is_answered: false })
+    pub(super) fn new(link: Arc<Link>, offered: Offered) -> Result<Self, Error> {
+        Ok(Self { link, content: Content::read(offered)?, is_answered: false })
     }
 
-    /// Takes the connection. Waits until it is here. Given up half-way, a connection that comes nevertheless is closed.
+    /// As [`crate::Offer::accept`]. Given up half-way, a connection that comes nevertheless is closed.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the transfer has failed meanwhile: the connection goes on where it was.
+    /// As [`crate::Offer::accept`].
     pub async fn accept(mut self) -> Result<Connection<TcpStream>, Error> {
-        let accept = self.session.with(|machine| machine.accept(self.content.offer));
-        let waiting = Waiting(Arc::clone(&self.session), self.content.offer);
-        self.session.send(&accept, &[]).await?;
+        let key = self.content.key;
+        let waiting = Waiting(Arc::clone(&self.link), key);
+        // If the agent has ended, that is what the wait finds.
+        self.link.tell(|machine| machine.accept(key)).await?;
         self.is_answered = true;
-        let arrived = self.session.wait(|machine| machine.accepted(waiting.1)).await??;
+        let arrived = match self.link.wait(true, |machine| machine.accepted(waiting.1)).await {
+            Err(Error::Connect { .. }) => return Err(Error::InDoubt),
+            arrived => arrived??,
+        };
         self.content.arrived(arrived)?.on_tokio()
     }
 
@@ -49,14 +52,15 @@ impl Offer {
     /// # Errors
     /// [`Error::Closed`] if the agent is gone: then it is not taken either.
     pub async fn reject(mut self, reason: &str) -> Result<(), Error> {
-        self.session.send(&self.content.rejection(reason), &[]).await?;
+        let key = self.content.key;
+        let told = self.link.tell(|machine| machine.reject(key, reason)).await?;
         self.is_answered = true;
-        Ok(())
+        if told { Ok(()) } else { Err(Error::Closed) }
     }
 }
 
 /// Somebody waits for the connection of an offer; or no longer, when this is dropped.
-struct Waiting(Arc<Session>, OfferId);
+struct Waiting(Arc<Link>, OfferKey);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -67,7 +71,7 @@ impl Drop for Waiting {
 impl Drop for Offer {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.session.send_now(&self.content.rejection(UNANSWERED));
+            self.link.tell_now(|machine| machine.reject(self.content.key, UNANSWERED));
         }
     }
 }

@@ -259,7 +259,7 @@ fn is_no_failure(why: Reason) -> bool {
     )
 }
 
-/// Whatever is tried: the connection, or the target's kernel, is not made for it.
+/// Whatever is tried: the connection, the target's kernel or its application is not made for it.
 fn can_never_move(why: Reason) -> bool {
     matches!(
         why,
@@ -269,6 +269,7 @@ fn can_never_move(why: Reason) -> bool {
             | Reason::NoWay
             | Reason::TooLarge
             | Reason::NeedsControlSocket
+            | Reason::TakesNoOffers
     )
 }
 

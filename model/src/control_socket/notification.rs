@@ -22,7 +22,7 @@ messages! {
         5 => Offer,
         /// An offer is void.
         6 => Withdrawn,
-        /// With the connection and, if it was not offered before, its application state.
+        /// With the connection and, if none came with `Arriving`, its application state.
         7 => Connection,
         /// Answers `Transfer`: the connection has moved.
         8 => Transferred,
@@ -30,6 +30,11 @@ messages! {
         9 => Failed,
         /// The agent closes the control socket after this.
         10 => Goodbye,
+        /// With the silent connection and, if it was not offered before, its application state. Followed by `Connection`, or
+        /// `Withdrawn` if the transfer has failed after all.
+        11 => Arriving,
+        /// Answers `Claim`: the connection is the application's.
+        12 => Claimed,
     }
 }
 
@@ -94,7 +99,7 @@ pub struct Offer {
     pub job: JobName,
 }
 
-/// An offer is void: the transfer has failed or was given up.
+/// An offer is void: the transfer has failed or was given up, or a given connection was not taken in time.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Withdrawn {
     /// Which.
@@ -105,7 +110,19 @@ pub struct Withdrawn {
     pub why: Refusal,
 }
 
-/// A connection is here.
+/// A connection has come, but whether it stays is not decided yet: nothing may be done with it. It is passed now, so that the
+/// application has it whatever becomes of the agent: one whose agent ends meanwhile asks the next one with `Claim`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Arriving {
+    /// What brings it.
+    #[n(0)]
+    pub by: By,
+    /// The connection: client, DVIPA, port.
+    #[n(1)]
+    pub connection: WireConnection,
+}
+
+/// A connection is the application's from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Connection {
     /// What brought it.
@@ -116,15 +133,26 @@ pub struct Connection {
     pub connection: WireConnection,
 }
 
-/// What brought a connection to an application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// What brought a connection to an application. Number 1 was the answer to a `Take`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum By {
     /// It accepted this offer.
     #[n(0)]
     Offer(#[n(0)] OfferId),
-    /// It takes what is given.
-    #[n(1)]
-    Take(#[n(0)] RequestId),
+    /// It was given this without being asked.
+    #[n(2)]
+    Given(#[n(0)] OfferId),
+    /// It has claimed this as given to it, of a former run of the agent.
+    #[n(3)]
+    Claim(#[n(0)] RequestId),
+}
+
+/// A claimed connection is the application's.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Claimed {
+    /// Which request.
+    #[n(0)]
+    pub request: RequestId,
 }
 
 /// A connection has moved: the application closes its descriptor, which sends nothing to the client.

@@ -105,6 +105,10 @@ refusals! {
     23 Ended "ended" Peer "The connection ended before it was moved: close it.";
     /// The application has too many offers that it did not answer.
     24 TargetBusy "target_busy" Peer "The target has too many connections offered that it has not taken yet: try the next target, or later.";
+    /// The application does not look at offers.
+    25 TakesNoOffers "takes_no_offers" Peer "The application takes no offers, and the connection goes on where it is: have it wait for offers, or choose another target.";
+    /// A given connection was not taken.
+    26 NotTaken "not_taken" Application "A connection that was given to this application was not taken in time, and was closed: take connections as they come.";
     /// The DVIPA is not content-routed.
     30 NotContentRouted "not_content_routed" Operator "No stack distributes this DVIPA and port by content: set content_routed = true, or register for one that is.";
     /// The user may not use the control socket.

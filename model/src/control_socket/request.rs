@@ -2,11 +2,12 @@
 
 use minicbor::{Decode, Encode};
 
+use super::notification::By;
 use super::{JobName, OfferId, RequestId, Target, messages};
 use crate::codec::Address;
 
 messages! {
-    /// A message from an application.
+    /// A message from an application. Number 4 was `Take`: given connections are passed without being asked for now.
     Request {
         /// Answered by `Registered`, `Waiting` (and `Registered` later), or `Failed`.
         1 => Register,
@@ -14,14 +15,18 @@ messages! {
         2 => Subscribe,
         /// With the connection and, if there is one, its application state. Answered by `Transferred` or `Failed`.
         3 => Transfer,
-        /// Answered by `Connection` once there is one, or `Failed`.
-        4 => Take,
-        /// Answered by `Connection`, or `Withdrawn` if the transfer has failed meanwhile.
+        /// Answered by `Arriving` and `Connection`, or `Withdrawn` if the transfer has failed meanwhile.
         5 => Accept,
         /// Not answered.
         6 => Reject,
         /// With the connection. Answered as `Transfer`.
         7 => Resume,
+        /// With the connection. Answered by `Claimed` or `Failed`.
+        8 => Claim,
+        /// Not answered.
+        9 => Taken,
+        /// Not answered.
+        10 => TakesOffers,
     }
 }
 
@@ -58,6 +63,10 @@ pub struct Register {
     /// A target only: its listener gets no new connections, it serves only those that are transferred to it.
     #[n(5)]
     pub hold_accepts: bool,
+    /// Somebody will look at offers and given connections. If not, there are none until `TakesOffers`; applications of versions
+    /// that do not say it take them.
+    #[n(6)]
+    pub takes_offers: Option<bool>,
 }
 
 /// Asks which targets there are for a service that the application has registered for.
@@ -129,10 +138,30 @@ pub enum Unacknowledged {
 #[cbor(transparent)]
 pub struct Milliseconds(#[n(0)] pub u32);
 
-/// Asks for the next connection that was given to this application without asking it.
+/// Asks whether a connection is the application's, whose agent ended after `Arriving`: or says, of one that it was given and has
+/// not taken, that it waits here. If it is not the application's, its socket is dead.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Take {
+pub struct Claim {
     /// The answer names it.
+    #[n(0)]
+    pub request: RequestId,
+    /// It was given without asking, and is still to be taken.
+    #[n(1)]
+    pub given: bool,
+}
+
+/// A given connection was taken: from now on it does not expire.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Taken {
+    /// Which.
+    #[n(0)]
+    pub by: By,
+}
+
+/// From now on somebody looks at offers and given connections.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TakesOffers {
+    /// The registration.
     #[n(0)]
     pub request: RequestId,
 }

@@ -26,6 +26,7 @@ fn messages_come_back_as_they_were_sent() {
         dvipa: Address("2001:db8:9::1".parse().expect("an address")),
         ports: vec![80, 443],
         hold_accepts: true,
+        takes_offers: Some(false),
     };
     let transfer = |to, unacknowledged| {
         Request::Transfer(Transfer {
@@ -62,12 +63,18 @@ fn messages_come_back_as_they_were_sent() {
 fn unknown_versions_kinds_and_fields_are_ignored() {
     assert_eq!(Request::decode(&[VERSION + 1, 0, 0, 1, 0x80]).expect("ignored"), None);
     assert_eq!(Request::decode(&[VERSION, 0, 0xff, 0xff, 0x80]).expect("ignored"), None);
-    // Take { request: 7 } with a second field that no version has yet.
-    let newer = [VERSION, 0, 0, 4, 0x82, 0x07, 0x63, b'n', b'e', b'w'];
+    // Resume { request: 7 } with a second field that no version has yet.
+    let newer = [VERSION, 0, 0, 7, 0x82, 0x07, 0x63, b'n', b'e', b'w'];
     assert_eq!(
         Request::decode(&newer).expect("a message"),
-        Some(Request::Take(request::Take { request: RequestId(7) }))
+        Some(Request::Resume(request::Resume { request: RequestId(7) }))
     );
+    // Register as versions before `takes_offers` wrote it.
+    let dvipa = [0x44, 198, 18, 9, 1];
+    let older =
+        [&[VERSION, 0, 0, 1, 0x86, 0x01, 0x00, 0x61, b'a'][..], &dvipa, &[0x81, 0x18, 80, 0xf4]].concat();
+    let Ok(Some(Request::Register(older))) = Request::decode(&older) else { panic!("not read") };
+    assert_eq!((older.ports, older.takes_offers), (vec![80], None));
     assert_eq!(Refusal::from_number(999), Refusal::Other(999));
 }
 

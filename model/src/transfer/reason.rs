@@ -61,6 +61,7 @@ reasons! {
     }
     "peer" => {
         Rejected 8 "rejected" "The target application rejected the connection.",
+        TakesNoOffers 47 "takes_no_offers" "The application takes no offers; have it wait for offers, or choose another target.",
         OfferTimedOut 9 "offer_timed_out" "The target application did not answer the offer in time.",
         ApplicationGone 10 "application_gone" "The target application closed its control socket.",
         NotRestored 11 "not_restored" "The target's kernel could not restore the connection.",

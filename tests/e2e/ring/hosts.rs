@@ -120,7 +120,7 @@ where
                     let state = connection.state.unwrap_or_default();
                     serve(round, application, host, connection.stream, client, state).await;
                 }
-                Err(Error::Closed { .. }) => round.trails.note(client, Step::Closed(HOSTS[host])),
+                Err(Error::Closed) => round.trails.note(client, Step::Closed(HOSTS[host])),
                 Err(e) => round.trails.note(client, Step::Withdrawn(HOSTS[host], e.to_string())),
             }
         });

@@ -55,6 +55,13 @@ pub enum Event {
         /// Why, in its own words.
         said: String,
     },
+    /// It is not asked, or given nothing, for this reason.
+    Refused {
+        /// Which.
+        transfer: TransferId,
+        /// Why.
+        why: Why,
+    },
     /// It has closed its control socket.
     ApplicationGone(TransferId),
     /// [`Action::Restore`] or [`Action::Admit`] is done.

@@ -10,6 +10,7 @@
 //! | State (the last) | – | ask; *Thinking* | – | – | – | – | – | – | – | – |
 //! | Accepted | – | – | Agreed; *Collecting* | – | – | – | – | – | – | – |
 //! | Rejected | – | – | *void* | – | – | – | – | – | – | – |
+//! | Refused | – | *void* | *void* | *void* | – | – | *void* | – | – | – |
 //! | ApplicationGone | – | *void* | *void* | *void* | *void* | *void* | – | – | – | – |
 //! | Part (the last) | – | – | – | *prepare* | – | – | – | – | – | – |
 //! | Ready | – | – | – | – | *again*; *Prepared*, or pass; *Passing* if permitted | – | – | – | – | – |
@@ -133,6 +134,7 @@ impl Target {
             Event::Received { from, message } => self.received(&from, message, now),
             Event::Accepted(transfer) => self.accepted(transfer, now),
             Event::Rejected { transfer, said } => self.rejected(transfer, &said),
+            Event::Refused { transfer, why } => self.refused(transfer, why),
             Event::ApplicationGone(transfer) => self.application_gone(transfer),
             Event::Ready(transfer) => self.ready(transfer, now),
             Event::NotReady { transfer, why } => self.not_ready(transfer, why),

@@ -94,6 +94,20 @@ impl Target {
         Ok(())
     }
 
+    pub(super) fn refused(&mut self, transfer: TransferId, why: Why) -> Result<(), Reason> {
+        let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
+        match entry.phase {
+            Phase::Hearing(_) | Phase::Thinking | Phase::Collecting(_) => self.void(transfer, why),
+            Phase::Passing => self.discard(transfer, why),
+            Phase::Preparing(_)
+            | Phase::Prepared(_)
+            | Phase::Activating
+            | Phase::Active
+            | Phase::Barring(_) => return Err(Reason::Unknown),
+        }
+        Ok(())
+    }
+
     /// A transfer whose application thinks about it.
     fn thinking(&mut self, transfer: TransferId) -> Result<&mut Entry, Reason> {
         let entry = self.entries.get_mut(&transfer);

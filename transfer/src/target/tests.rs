@@ -177,6 +177,11 @@ fn the_table_holds_for_a_restored_connection() {
                 ],
             ),
             ("State", last_of_state(), &[("Hearing", "Ask → Thinking")]),
+            (
+                "Refused",
+                Event::Refused { transfer: OWN, why: Reason::TakesNoOffers.into() },
+                &[("Hearing", gone), ("Thinking", gone), ("Collecting", gone), ("Passing", gone)],
+            ),
             ("Accepted", Event::Accepted(OWN), &[("Thinking", "Agreed → Collecting")]),
             ("Part", last_part(), &[("Collecting", "Restore → Preparing")]),
             (

@@ -11,8 +11,8 @@
 //!
 //! What an application may do depends on its registrations: it subscribes and transfers for services that one covers, and
 //! is offered connections by the agent. A request is open from its message to its answer; a registration and a
-//! subscription stay until the socket closes. An offer goes Asked → Accepted → (its connection is told) or is withdrawn.
-//! Presumed consent is answered here, and the connection waits for a `Take`.
+//! subscription stay until the socket closes. An offer goes Asked → Accepted → Passing → Passed → (its connection is the
+//! application's), or is withdrawn; a given connection begins with Passing, and has to be taken in time.
 
 mod offers;
 mod requests;
@@ -22,8 +22,10 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use channel::{Peer, Sealed};
-use model::control_socket::notification::{Failed, Goodbye, Registered, Transferred, Waiting, Welcome};
-use model::control_socket::{Notification, Refusal, Request, RequestId, Target};
+use model::control_socket::notification::{
+    By, Claimed, Failed, Goodbye, Registered, Transferred, Waiting, Welcome,
+};
+use model::control_socket::{Notification, OfferId, Refusal, Request, RequestId, Target};
 use model::{Connection, Service, StackName};
 
 use super::event::{self, Command, Held, Registration};
@@ -41,6 +43,8 @@ pub enum Event {
     Command(Command),
     /// The application has closed, or was killed.
     Closed,
+    /// The connection of an offer has been sent: the kernel has it for the application.
+    Sent(OfferId),
     /// More waits to be sent than may.
     Overflow,
     /// The agent is ending.
@@ -58,6 +62,14 @@ pub struct Enclosed {
     pub was_taken_away: bool,
     /// Application state.
     pub state: Option<Sealed>,
+}
+
+impl Enclosed {
+    /// The connection, and what came with it.
+    fn into_held(self) -> Result<(Held, Option<Sealed>), Refusal> {
+        let none = if self.was_taken_away { Refusal::Ended } else { Refusal::NoConnection };
+        Ok((self.connection.ok_or(none)?, self.state))
+    }
 }
 
 /// What is to be done, in this order.
@@ -78,8 +90,11 @@ pub enum Beside {
     Nothing,
     /// The application state of an offer.
     State(Sealed),
-    /// A connection, and state if it was not offered before.
-    Connection(OwnedFd, Option<Sealed>),
+    /// A connection that is the application's.
+    Connection(OwnedFd),
+    /// A silent one, and state if it was not offered before. That it was sent is to be said with [`Event::Sent`], and once the
+    /// socket is over it is not sent any more.
+    Arriving(OfferId, OwnedFd, Option<Sealed>),
 }
 
 /// What the machine does by the clock.
@@ -87,6 +102,10 @@ pub enum Beside {
 pub enum Timer {
     /// The application has not registered for anything, and its socket is closed.
     Register,
+    /// There is no room in its socket for a connection, and it is closed.
+    Pass,
+    /// It has not taken a connection that it was given, and does not get it any more.
+    Take,
 }
 
 #[derive(Debug)]
@@ -112,6 +131,8 @@ pub struct Machine {
     /// The targets that were told.
     subscriptions: BTreeMap<RequestId, Option<BTreeSet<Target>>>,
     transfers: BTreeMap<RequestId, Connection>,
+    /// Whether they were given.
+    claims: BTreeMap<RequestId, (Connection, bool)>,
     offers: Offers,
     actions: VecDeque<Action>,
 }
@@ -127,6 +148,7 @@ impl Machine {
             registrations: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            claims: BTreeMap::new(),
             offers: Offers::default(),
             actions: VecDeque::from([welcome]),
         }
@@ -139,7 +161,8 @@ impl Machine {
             (Standing::Silent { .. } | Standing::Known, event) => match event {
                 Event::Received(request, enclosed) => self.request(request, enclosed),
                 Event::Malformed => self.end(Refusal::Invalid),
-                Event::Command(command) => self.command(command),
+                Event::Command(command) => self.command(command, now),
+                Event::Sent(offer) => self.actions.extend(self.offers.sent(offer)),
                 Event::Closed => self.over(),
                 Event::Overflow => self.end(Refusal::Stuck),
                 Event::Stop => self.end(Refusal::Ending),
@@ -157,19 +180,26 @@ impl Machine {
     pub fn next_deadline(&self) -> Option<(Instant, Timer)> {
         match self.standing {
             Standing::Silent { until } => Some((until, Timer::Register)),
-            Standing::Known | Standing::Over => None,
+            Standing::Known => self.offers.next_deadline(),
+            Standing::Over => None,
         }
     }
 
     fn time_passed(&mut self, now: Instant) {
         match self.standing {
             Standing::Silent { until } if until <= now => self.end(Refusal::Silent),
-            Standing::Silent { .. } | Standing::Known | Standing::Over => {}
+            Standing::Known => {
+                self.actions.extend(self.offers.not_taken(now));
+                if self.offers.is_stuck(now) {
+                    self.end(Refusal::Stuck);
+                }
+            }
+            Standing::Silent { .. } | Standing::Over => {}
         }
     }
 
     /// What the agent says. It may have been overtaken: then there is nothing that it belongs to.
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Registered(request) => {
                 if let Some(registered) = self.registrations.get_mut(&request) {
@@ -184,11 +214,25 @@ impl Machine {
                 }
             }
             Command::Targets(request, targets) => self.targets(request, targets),
-            Command::Offer { offer, connection, job, consent, state } => {
-                self.actions.extend(self.offers.offer(offer, connection, job, consent, state));
+            Command::Offer { offer, connection, job, state } => {
+                self.actions.push_back(self.offers.offer(offer, connection, job, state));
+            }
+            Command::Pass(offer, socket) => self.actions.extend(self.offers.pass(offer, socket, now)),
+            Command::Give { offer, held, state } => {
+                self.actions.push_back(self.offers.give(offer, held, state, now));
             }
             Command::Withdraw(offer, why) => self.actions.extend(self.offers.withdraw(offer, why)),
-            Command::Connection(offer, socket) => self.actions.extend(self.offers.connection(offer, socket)),
+            Command::Connection(offer, socket) => {
+                self.actions.extend(self.offers.connection(offer, socket, now));
+            }
+            Command::Claimed(request, socket) => {
+                if let Some((connection, given)) = self.claims.remove(&request) {
+                    if given {
+                        self.offers.is_given(By::Claim(request), Held { socket, connection }, now);
+                    }
+                    self.tell(Claimed { request });
+                }
+            }
             Command::Transferred(request) => {
                 if self.transfers.remove(&request).is_some() {
                     self.tell(Transferred { request });
@@ -196,6 +240,7 @@ impl Machine {
             }
             Command::Failed { request, why, detail } => {
                 let known = self.transfers.remove(&request).is_some()
+                    || self.claims.remove(&request).is_some()
                     || self.subscriptions.remove(&request).is_some()
                     || self.registrations.remove(&request).is_some();
                 if known {

@@ -1,18 +1,18 @@
-//! Connections that are about to come to one application.
+//! Connections that are about to come to one application, and those that it was given and has not taken.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use channel::Sealed;
 use model::Connection;
 use model::codec::WireConnection;
-use model::control_socket::notification::{self, By, Failed, Offer, Withdrawn};
-use model::control_socket::request::Consent;
+use model::control_socket::notification::{self, Arriving, By, Failed, Offer, Withdrawn};
 use model::control_socket::{JobName, MAX_TEXT_BYTES, OfferId, Refusal, RequestId};
 
-use super::{Action, Beside};
-use crate::control_socket::event::{Answer, Event};
-use crate::control_socket::limits::{MAX_OFFERS, MAX_TAKES};
+use super::{Action, Beside, Timer};
+use crate::control_socket::event::{Answer, Event, Held};
+use crate::control_socket::limits::{MAX_OFFERS, PASS_WITHIN, TAKE_WITHIN};
 
 #[derive(Debug)]
 enum Standing {
@@ -20,51 +20,46 @@ enum Standing {
     Asked,
     /// The application has accepted.
     Accepted,
-    /// The application is not asked; its state waits here until it takes the connection.
-    Given(Option<Sealed>),
+    /// Its descriptor waits for room in the application's socket.
+    Passing { by: By, until: Instant },
+    /// Its descriptor is in the application's socket.
+    Passed { by: By },
 }
 
-/// A connection that is here and waits to be taken.
+/// A connection that the application was given. This descriptor goes when it is taken.
 #[derive(Debug)]
 struct Given {
-    connection: Connection,
-    socket: OwnedFd,
-    state: Option<Sealed>,
+    held: Held,
+    until: Instant,
 }
 
-/// The offers of one application, and its takes.
+/// The offers of one application.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     open: BTreeMap<OfferId, (Connection, Standing)>,
-    given: VecDeque<Given>,
-    takes: VecDeque<RequestId>,
+    given: BTreeMap<By, Given>,
 }
 
 impl Offers {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open.len() + self.given.len()
+    }
+
     /// The agent offers a connection.
     pub(super) fn offer(
         &mut self,
         offer: OfferId,
         connection: Connection,
         job: JobName,
-        consent: Consent,
         state: Option<Sealed>,
-    ) -> Vec<Action> {
-        if self.open.len() + self.given.len() >= MAX_OFFERS {
-            return vec![answer(offer, Answer::Rejected { why: Refusal::TargetBusy, detail: None })];
+    ) -> Action {
+        if self.len() >= MAX_OFFERS {
+            return busy(offer);
         }
-        match consent {
-            Consent::Asked => {
-                self.open.insert(offer, (connection, Standing::Asked));
-                let beside = state.map_or(Beside::Nothing, Beside::State);
-                let told = Offer { offer, connection: WireConnection(connection), job };
-                vec![Action::Tell(told.into(), beside)]
-            }
-            Consent::Presumed => {
-                self.open.insert(offer, (connection, Standing::Given(state)));
-                vec![answer(offer, Answer::Accepted)]
-            }
-        }
+        self.open.insert(offer, (connection, Standing::Asked));
+        let told = Offer { offer, connection: WireConnection(connection), job };
+        Action::Tell(told.into(), state.map_or(Beside::Nothing, Beside::State))
     }
 
     /// The application accepts. One that was withdrawn meanwhile is no mistake: the two messages have crossed, and it is
@@ -75,7 +70,7 @@ impl Offers {
                 *standing = Standing::Accepted;
                 Some(answer(offer, Answer::Accepted))
             }
-            Some((_, Standing::Accepted | Standing::Given(_))) => None,
+            Some((_, Standing::Accepted | Standing::Passing { .. } | Standing::Passed { .. })) => None,
             None => Some(withdrawn(offer, Refusal::Aborted)),
         }
     }
@@ -88,56 +83,110 @@ impl Offers {
                 let detail = Some(cut(reason)).filter(|reason| !reason.is_empty());
                 Some(answer(offer, Answer::Rejected { why: Refusal::Rejected, detail }))
             }
-            Some((_, Standing::Accepted | Standing::Given(_))) | None => None,
+            Some((_, Standing::Accepted | Standing::Passing { .. } | Standing::Passed { .. })) | None => None,
         }
+    }
+
+    /// The connection of an accepted offer, silent.
+    pub(super) fn pass(&mut self, offer: OfferId, socket: OwnedFd, now: Instant) -> Option<Action> {
+        let (connection, standing @ Standing::Accepted) = self.open.get_mut(&offer)? else { return None };
+        let by = By::Offer(offer);
+        *standing = Standing::Passing { by, until: now + PASS_WITHIN };
+        Some(arriving(offer, by, *connection, socket, None))
+    }
+
+    /// A connection that the application is not asked about, silent.
+    pub(super) fn give(
+        &mut self,
+        offer: OfferId,
+        Held { socket, connection }: Held,
+        state: Option<Sealed>,
+        now: Instant,
+    ) -> Action {
+        if self.len() >= MAX_OFFERS {
+            return busy(offer);
+        }
+        let by = By::Given(offer);
+        self.open.insert(offer, (connection, Standing::Passing { by, until: now + PASS_WITHIN }));
+        arriving(offer, by, connection, socket, state)
+    }
+
+    /// The connection is in the application's socket.
+    pub(super) fn sent(&mut self, offer: OfferId) -> Option<Action> {
+        let (_, standing) = self.open.get_mut(&offer)?;
+        let Standing::Passing { by, .. } = *standing else { return None };
+        *standing = Standing::Passed { by };
+        Some(Action::Report(Event::Passed(offer)))
     }
 
     /// The agent withdraws an offer.
     pub(super) fn withdraw(&mut self, offer: OfferId, why: Refusal) -> Option<Action> {
-        match self.open.remove(&offer)? {
-            (_, Standing::Asked | Standing::Accepted) => Some(withdrawn(offer, why)),
-            (_, Standing::Given(_)) => None,
-        }
+        self.open.remove(&offer).map(|_| withdrawn(offer, why))
     }
 
-    /// The connection of an offer is here. One that nobody accepted is closed.
-    pub(super) fn connection(&mut self, offer: OfferId, socket: OwnedFd) -> Option<Action> {
-        match self.open.remove(&offer)? {
-            (_, Standing::Asked) => None,
-            (connection, Standing::Accepted) => {
-                let told =
-                    notification::Connection { by: By::Offer(offer), connection: WireConnection(connection) };
-                Some(Action::Tell(told.into(), Beside::Connection(socket, None)))
-            }
-            (connection, Standing::Given(state)) => {
-                self.given.push_back(Given { connection, socket, state });
-                self.hand_over()
-            }
+    /// The connection of an offer is the application's, if it has it.
+    pub(super) fn connection(&mut self, offer: OfferId, socket: OwnedFd, now: Instant) -> Option<Action> {
+        let (connection, standing) = self.open.remove(&offer)?;
+        let by = match standing {
+            Standing::Asked | Standing::Accepted => return None,
+            Standing::Passing { by, .. } | Standing::Passed { by } => by,
+        };
+        if let By::Given(_) = by
+            && let Ok(kept) = socket.as_fd().try_clone_to_owned()
+        {
+            self.is_given(by, Held { socket: kept, connection }, now);
         }
+        let told = notification::Connection { by, connection: WireConnection(connection) };
+        Some(Action::Tell(told.into(), Beside::Connection(socket)))
     }
 
-    /// The application takes a connection, now or when there is one.
-    pub(super) fn take(&mut self, request: RequestId) -> Option<Action> {
-        if self.takes.len() >= MAX_TAKES {
-            let failed = Failed { request, why: Refusal::TooMany, detail: None };
-            return Some(Action::Tell(failed.into(), Beside::Nothing));
-        }
-        self.takes.push_back(request);
-        self.hand_over()
+    /// The application has this connection, and is to take it.
+    pub(super) fn is_given(&mut self, by: By, held: Held, now: Instant) {
+        self.given.insert(by, Given { held, until: now + TAKE_WITHIN });
     }
 
-    pub(super) fn is_taking(&self, request: RequestId) -> bool {
-        self.takes.contains(&request)
+    /// The application has taken it.
+    pub(super) fn taken(&mut self, by: By) {
+        self.given.remove(&by);
     }
 
-    fn hand_over(&mut self) -> Option<Action> {
-        if self.takes.is_empty() {
-            return None;
+    /// A request's number that stands for a connection which is to be taken.
+    pub(super) fn has_claimed(&self, request: RequestId) -> bool {
+        self.given.contains_key(&By::Claim(request))
+    }
+
+    /// When something is due, and what.
+    pub(super) fn next_deadline(&self) -> Option<(Instant, Timer)> {
+        let passing = self.open.values().filter_map(|(_, standing)| match standing {
+            Standing::Passing { until, .. } => Some((*until, Timer::Pass)),
+            Standing::Asked | Standing::Accepted | Standing::Passed { .. } => None,
+        });
+        let given = self.given.values().map(|given| (given.until, Timer::Take));
+        passing.chain(given).min_by_key(|(at, _)| *at)
+    }
+
+    /// There was no room for a connection for too long.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        let late = |standing: &Standing| matches!(standing, Standing::Passing { until, .. } if *until <= now);
+        self.open.values().any(|(_, standing)| late(standing))
+    }
+
+    /// Takes back what was not taken in time.
+    pub(super) fn not_taken(&mut self, now: Instant) -> Vec<Action> {
+        let late = self.given.iter().filter(|(_, given)| given.until <= now).map(|(by, _)| *by);
+        let mut actions = Vec::new();
+        for by in late.collect::<Vec<_>>() {
+            actions.extend(match by {
+                By::Given(offer) | By::Offer(offer) => Some(withdrawn(offer, Refusal::NotTaken)),
+                By::Claim(request) => {
+                    let failed = Failed { request, why: Refusal::NotTaken, detail: None };
+                    Some(Action::Tell(failed.into(), Beside::Nothing))
+                }
+            });
+            let given = self.given.remove(&by);
+            actions.extend(given.map(|given| Action::Report(Event::NotTaken(given.held))));
         }
-        let Given { connection, socket, state } = self.given.pop_front()?;
-        let request = self.takes.pop_front()?;
-        let told = notification::Connection { by: By::Take(request), connection: WireConnection(connection) };
-        Some(Action::Tell(told.into(), Beside::Connection(socket, state)))
+        actions
     }
 }
 
@@ -145,8 +194,23 @@ fn answer(offer: OfferId, answer: Answer) -> Action {
     Action::Report(Event::Answer(offer, answer))
 }
 
+fn busy(offer: OfferId) -> Action {
+    answer(offer, Answer::Rejected { why: Refusal::TargetBusy, detail: None })
+}
+
 fn withdrawn(offer: OfferId, why: Refusal) -> Action {
     Action::Tell(Withdrawn { offer, why }.into(), Beside::Nothing)
+}
+
+fn arriving(
+    offer: OfferId,
+    by: By,
+    connection: Connection,
+    socket: OwnedFd,
+    state: Option<Sealed>,
+) -> Action {
+    let told = Arriving { by, connection: WireConnection(connection) };
+    Action::Tell(told.into(), Beside::Arriving(offer, socket, state))
 }
 
 /// A text that is not too long to be passed on.

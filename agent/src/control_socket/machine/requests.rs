@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use channel::Sealed;
 use model::control_socket::notification::{Failed, Targets, Transferred};
-use model::control_socket::request::{Register, Resume, Subscribe, Transfer};
+use model::control_socket::request::{Claim, Register, Resume, Subscribe, Transfer};
 use model::control_socket::{
     MAX_GIVEN_BACK_BYTES, MAX_PORTS, Refusal, Request, RequestId, TARGETS_A_MESSAGE, Target,
 };
@@ -12,7 +12,7 @@ use model::{Dvipa, Protocol, Service};
 
 use super::{Enclosed, Entry, Machine, Standing};
 use crate::control_socket::event::{Event, Held, Moving, Registration};
-use crate::control_socket::limits::{MAX_REGISTRATIONS, MAX_SUBSCRIPTIONS, MAX_TRANSFERS};
+use crate::control_socket::limits::{MAX_OFFERS, MAX_REGISTRATIONS, MAX_SUBSCRIPTIONS, MAX_TRANSFERS};
 
 impl Machine {
     pub(super) fn request(&mut self, request: Request, enclosed: Result<Enclosed, Refusal>) {
@@ -20,9 +20,9 @@ impl Machine {
             Request::Register(r) => Some(r.request),
             Request::Subscribe(r) => Some(r.request),
             Request::Transfer(r) => Some(r.request),
-            Request::Take(r) => Some(r.request),
             Request::Resume(r) => Some(r.request),
-            Request::Accept(_) | Request::Reject(_) => None,
+            Request::Claim(r) => Some(r.request),
+            Request::Accept(_) | Request::Reject(_) | Request::Taken(_) | Request::TakesOffers(_) => None,
         };
         if number.is_some_and(|number| self.is_open(number)) {
             return self.end(Refusal::Invalid);
@@ -32,7 +32,13 @@ impl Machine {
             Request::Subscribe(subscribe) => self.subscribe(subscribe),
             Request::Transfer(transfer) => self.transfer(transfer, enclosed),
             Request::Resume(Resume { request }) => self.resume(request, enclosed),
-            Request::Take(take) => self.actions.extend(self.offers.take(take.request)),
+            Request::Claim(claim) => self.claim(claim, enclosed),
+            Request::Taken(taken) => self.offers.taken(taken.by),
+            Request::TakesOffers(takes) => {
+                if self.registrations.contains_key(&takes.request) {
+                    self.report(Event::TakesOffers(takes.request));
+                }
+            }
             Request::Accept(accept) => self.actions.extend(self.offers.accept(accept.offer)),
             Request::Reject(reject) => self.actions.extend(self.offers.reject(reject.offer, reject.reason)),
         }
@@ -42,7 +48,8 @@ impl Machine {
         self.registrations.contains_key(&number)
             || self.subscriptions.contains_key(&number)
             || self.transfers.contains_key(&number)
-            || self.offers.is_taking(number)
+            || self.claims.contains_key(&number)
+            || self.offers.has_claimed(number)
     }
 
     fn refuse(&mut self, request: RequestId, why: Refusal) {
@@ -50,7 +57,8 @@ impl Machine {
     }
 
     fn register(&mut self, register: Register) {
-        let Register { request, role, job, dvipa, ports, hold_accepts } = register;
+        let Register { request, role, job, dvipa, ports, hold_accepts, takes_offers } = register;
+        let takes_offers = takes_offers.unwrap_or(true);
         if ports.is_empty() || ports.len() > MAX_PORTS || ports.contains(&0) {
             return self.refuse(request, Refusal::Invalid);
         }
@@ -59,7 +67,8 @@ impl Machine {
         }
         self.standing = Standing::Known;
         let dvipa = Dvipa::new(dvipa.0);
-        let registration = Registration { peer: self.peer, role, job, dvipa, ports, hold_accepts };
+        let registration =
+            Registration { peer: self.peer, role, job, dvipa, ports, hold_accepts, takes_offers };
         self.registrations.insert(request, Entry { registration: registration.clone(), known: false });
         self.report(Event::Register(request, registration));
     }
@@ -101,6 +110,24 @@ impl Machine {
         }
     }
 
+    fn claim(&mut self, Claim { request, given }: Claim, enclosed: Result<Enclosed, Refusal>) {
+        match enclosed.and_then(Enclosed::into_held).map(|(held, _)| held) {
+            // It was disconnected, because the transfer is void.
+            Err(Refusal::Ended) if !given => self.refuse(request, Refusal::Aborted),
+            Err(why) => self.refuse(request, why),
+            Ok(held) if !self.may_use(held.connection.service()) => {
+                self.refuse(request, Refusal::NotRegistered);
+            }
+            Ok(_) if self.claims.len() + self.offers.len() >= MAX_OFFERS => {
+                self.refuse(request, Refusal::TooMany);
+            }
+            Ok(held) => {
+                self.claims.insert(request, (held.connection, given));
+                self.report(Event::Claim(request, held));
+            }
+        }
+    }
+
     /// What is enclosed, if the application may have it moved; otherwise it is told why not.
     fn moving(
         &mut self,
@@ -120,9 +147,7 @@ impl Machine {
     }
 
     fn check(&self, enclosed: Result<Enclosed, Refusal>) -> Result<(Held, Option<Sealed>), Refusal> {
-        let Enclosed { connection, was_taken_away, state } = enclosed?;
-        let none = if was_taken_away { Refusal::Ended } else { Refusal::NoConnection };
-        let held = connection.ok_or(none)?;
+        let (held, state) = enclosed?.into_held()?;
         if !self.may_use(held.connection.service()) {
             Err(Refusal::NotRegistered)
         } else if self.transfers.len() >= MAX_TRANSFERS {

@@ -3,16 +3,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::codec::{Address, WireConnection};
-use model::control_socket::notification::{self, By};
+use model::control_socket::notification::{self, By, Claimed};
 use model::control_socket::request::{
-    Accept, Consent, Register, Reject, Role, Subscribe, Take, Transfer, Unacknowledged,
+    Accept, Claim, Consent, Register, Reject, Role, Subscribe, Taken, TakesOffers, Transfer, Unacknowledged,
 };
 use model::control_socket::{JobName, MAX_PORTS, OfferId};
 use model::{Dvipa, Protocol};
 
 use super::*;
 use crate::control_socket::event::Answer;
-use crate::control_socket::limits::{MAX_OFFERS, MAX_REGISTRATIONS, MAX_TAKES, MAX_TRANSFERS};
+use crate::control_socket::limits::{MAX_OFFERS, MAX_REGISTRATIONS, MAX_TRANSFERS, PASS_WITHIN, TAKE_WITHIN};
 
 const PEER: Peer = Peer { pid: 7, uid: 1000, gid: 1000 };
 
@@ -58,9 +58,38 @@ impl Bench {
         self.handle(Event::Received(transfer(request).into(), Ok(enclosed)));
     }
 
-    fn offer(&mut self, offer: u64, consent: Consent) {
+    fn offer(&mut self, offer: u64) {
         let (connection, job) = (connection(40_000, 80), job());
-        self.command(Command::Offer { offer: OfferId(offer), connection, job, consent, state: None });
+        self.command(Command::Offer { offer: OfferId(offer), connection, job, state: None });
+    }
+
+    /// A connection that the application is not asked about.
+    fn give(&mut self, offer: u64) {
+        let held = Held { socket: socket(), connection: connection(40_000, 80) };
+        self.command(Command::Give { offer: OfferId(offer), held, state: None });
+    }
+
+    fn claim(&mut self, request: u32, given: bool) {
+        let held = Held { socket: socket(), connection: connection(40_000, 80) };
+        let enclosed = Enclosed { connection: Some(held), ..Enclosed::default() };
+        let claim = Claim { request: RequestId(request), given };
+        self.handle(Event::Received(claim.into(), Ok(enclosed)));
+    }
+
+    /// A silent connection is on its way, and then it is there.
+    fn passes(&mut self, by: By) {
+        let offer = match by {
+            By::Offer(offer) | By::Given(offer) => offer,
+            By::Claim(_) => panic!("not passed"),
+        };
+        match &self.actions()[..] {
+            [Action::Tell(Notification::Arriving(told), Beside::Arriving(of, ..))] => {
+                assert_eq!((told.by, *of), (by, offer));
+            }
+            other => panic!("not passed: {other:?}"),
+        }
+        self.handle(Event::Sent(offer));
+        assert!(matches!(self.reported()[..], [event::Event::Passed(of)] if of == offer));
     }
 
     fn actions(&mut self) -> Vec<Action> {
@@ -136,6 +165,7 @@ fn register(request: u32) -> Register {
         dvipa: Address(dvipa()),
         ports: vec![80, 81],
         hold_accepts: false,
+        takes_offers: None,
     }
 }
 
@@ -248,9 +278,16 @@ fn a_number_that_is_open_ends_the_socket() {
     bench.ask(register(1));
     assert_eq!(bench.over(), Some(Refusal::Invalid));
     let mut bench = Bench::registered();
-    bench.ask(Take { request: RequestId(2) });
     bench.transfer(2, 40_000, 80);
+    bench.actions();
+    bench.claim(2, false);
     assert_eq!(bench.over(), Some(Refusal::Invalid));
+    let mut bench = Bench::registered();
+    bench.claim(3, true);
+    bench.command(Command::Claimed(RequestId(3), socket()));
+    bench.actions();
+    bench.claim(3, true);
+    assert_eq!(bench.over(), Some(Refusal::Invalid), "a connection that waits has this number");
 }
 
 #[test]
@@ -313,18 +350,23 @@ fn targets_are_told_whole_once_and_then_what_changes() {
 #[test]
 fn an_offer_is_answered_and_its_connection_told_once() {
     let mut bench = Bench::registered();
-    bench.offer(5, Consent::Asked);
+    bench.offer(5);
     assert!(matches!(bench.told()[..], [Notification::Offer(_)]));
     bench.command(Command::Connection(OfferId(5), socket()));
     assert!(bench.actions().is_empty(), "not accepted, so there is nothing to hand over");
 
-    bench.offer(6, Consent::Asked);
+    bench.offer(6);
     bench.actions();
     bench.ask(Accept { offer: OfferId(6) });
     assert!(matches!(bench.reported()[..], [event::Event::Answer(OfferId(6), Answer::Accepted)]));
     bench.ask(Accept { offer: OfferId(6) });
     bench.ask(Reject { offer: OfferId(6), reason: "too late".into() });
     assert!(bench.actions().is_empty(), "it is answered");
+    bench.command(Command::Pass(OfferId(6), socket()));
+    bench.passes(By::Offer(OfferId(6)));
+    bench.handle(Event::Sent(OfferId(6)));
+    bench.command(Command::Pass(OfferId(6), socket()));
+    assert!(bench.actions().is_empty(), "once");
     bench.command(Command::Connection(OfferId(6), socket()));
     let connection = WireConnection(connection(40_000, 80));
     let told = notification::Connection { by: By::Offer(OfferId(6)), connection };
@@ -336,7 +378,7 @@ fn an_offer_is_answered_and_its_connection_told_once() {
 #[test]
 fn a_rejection_has_the_applications_words_cut_to_a_bearable_length() {
     let mut bench = Bench::registered();
-    bench.offer(5, Consent::Asked);
+    bench.offer(5);
     bench.actions();
     bench.ask(Reject { offer: OfferId(5), reason: "é".repeat(1000) });
     match &bench.reported()[..] {
@@ -356,7 +398,7 @@ fn a_rejection_has_the_applications_words_cut_to_a_bearable_length() {
 fn a_withdrawn_offer_is_void() {
     let mut bench = Bench::registered();
     for accepted in [false, true] {
-        bench.offer(5, Consent::Asked);
+        bench.offer(5);
         if accepted {
             bench.ask(Accept { offer: OfferId(5) });
         }
@@ -372,24 +414,130 @@ fn a_withdrawn_offer_is_void() {
 }
 
 #[test]
-fn given_connections_wait_for_takes_and_takes_for_connections() {
+fn a_connection_is_passed_only_if_its_offer_was_accepted_and_not_withdrawn() {
     let mut bench = Bench::registered();
-    for (offer, takes_first) in [(5, false), (6, true)] {
-        let take = Take { request: RequestId(10 + u32::try_from(offer).expect("small")) };
-        if takes_first {
-            bench.ask(take.clone());
-        }
-        bench.offer(offer, Consent::Presumed);
-        assert!(matches!(bench.reported()[..], [event::Event::Answer(_, Answer::Accepted)]));
+    bench.offer(5);
+    bench.actions();
+    bench.command(Command::Pass(OfferId(5), socket()));
+    assert!(bench.actions().is_empty(), "not accepted");
+    bench.ask(Accept { offer: OfferId(5) });
+    bench.actions();
+    bench.command(Command::Withdraw(OfferId(5), Refusal::Aborted));
+    bench.actions();
+    bench.command(Command::Pass(OfferId(5), socket()));
+    assert!(bench.actions().is_empty(), "withdrawn");
+}
+
+#[test]
+fn an_application_without_room_for_a_connection_is_closed_in_time() {
+    let mut bench = Bench::registered();
+    bench.give(5);
+    bench.actions();
+    let (at, timer) = bench.machine.next_deadline().expect("a deadline");
+    assert_eq!((at, timer), (bench.now + PASS_WITHIN, Timer::Pass));
+    bench.handle(Event::TimePassed);
+    assert!(bench.actions().is_empty());
+    bench.now = at;
+    bench.handle(Event::TimePassed);
+    assert_eq!(bench.over(), Some(Refusal::Stuck));
+}
+
+#[test]
+fn given_connections_are_passed_at_once_and_are_the_applications_when_they_are_active() {
+    let mut bench = Bench::registered();
+    for offer in [5, 6] {
+        let by = By::Given(OfferId(offer));
+        bench.give(offer);
+        bench.passes(by);
         bench.command(Command::Connection(OfferId(offer), socket()));
-        if !takes_first {
-            assert!(bench.actions().is_empty());
-            bench.ask(take.clone());
-        }
         let connection = WireConnection(connection(40_000, 80));
-        let told = notification::Connection { by: By::Take(take.request), connection };
-        assert_eq!(bench.told(), [told.into()]);
+        assert_eq!(bench.told(), [notification::Connection { by, connection }.into()]);
     }
+    bench.give(7);
+    bench.passes(By::Given(OfferId(7)));
+    bench.command(Command::Withdraw(OfferId(7), Refusal::Aborted));
+    assert!(matches!(bench.told()[..], [Notification::Withdrawn(_)]), "it holds a descriptor");
+}
+
+#[test]
+fn a_given_connection_that_is_not_taken_expires() {
+    let mut bench = Bench::registered();
+    for offer in [5, 6] {
+        bench.give(offer);
+        bench.passes(By::Given(OfferId(offer)));
+        bench.command(Command::Connection(OfferId(offer), socket()));
+        bench.actions();
+    }
+    bench.ask(Taken { by: By::Given(OfferId(5)) });
+    let (at, timer) = bench.machine.next_deadline().expect("a deadline");
+    assert_eq!((at, timer), (bench.now + TAKE_WITHIN, Timer::Take));
+    bench.handle(Event::TimePassed);
+    assert!(bench.actions().is_empty());
+    bench.now = at;
+    bench.handle(Event::TimePassed);
+    match &bench.actions()[..] {
+        [
+            Action::Tell(Notification::Withdrawn(withdrawn), _),
+            Action::Report(event::Event::NotTaken(held)),
+        ] => {
+            assert_eq!((withdrawn.offer, withdrawn.why), (OfferId(6), Refusal::NotTaken));
+            assert_eq!(held.connection, connection(40_000, 80));
+        }
+        other => panic!("not closed: {other:?}"),
+    }
+    assert!(bench.machine.next_deadline().is_none());
+}
+
+#[test]
+fn a_claim_is_answered_once_and_one_of_a_given_connection_expires_too() {
+    let mut bench = Bench::registered();
+    for given in [false, true] {
+        let request = if given { 3 } else { 2 };
+        bench.claim(request, given);
+        assert!(matches!(bench.reported()[..], [event::Event::Claim(RequestId(of), _)] if of == request));
+        for _ in 0..2 {
+            bench.command(Command::Claimed(RequestId(request), socket()));
+        }
+        assert_eq!(bench.told(), [Claimed { request: RequestId(request) }.into()]);
+    }
+    let (at, _) = bench.machine.next_deadline().expect("a deadline");
+    bench.now = at;
+    bench.handle(Event::TimePassed);
+    match &bench.actions()[..] {
+        [Action::Tell(Notification::Failed(failed), _), Action::Report(event::Event::NotTaken(_))] => {
+            assert_eq!((failed.request, failed.why), (RequestId(3), Refusal::NotTaken));
+        }
+        other => panic!("not closed: {other:?}"),
+    }
+    bench.claim(4, false);
+    bench.actions();
+    bench.command(Command::Failed { request: RequestId(4), why: Refusal::Aborted, detail: None });
+    assert_eq!(bench.refused(), (RequestId(4), Refusal::Aborted));
+}
+
+#[test]
+fn a_claim_needs_a_connection_of_a_registered_service() {
+    let mut bench = Bench::registered();
+    bench.ask(Claim { request: RequestId(2), given: false });
+    assert_eq!(bench.refused(), (RequestId(2), Refusal::NoConnection));
+    let held = Held { socket: socket(), connection: connection(40_000, 82) };
+    let enclosed = Enclosed { connection: Some(held), ..Enclosed::default() };
+    bench.handle(Event::Received(Claim { request: RequestId(3), given: false }.into(), Ok(enclosed)));
+    assert_eq!(bench.refused(), (RequestId(3), Refusal::NotRegistered));
+}
+
+#[test]
+fn an_application_says_of_its_own_registration_that_it_takes_offers() {
+    let mut bench = Bench::silent();
+    bench.ask(Register { takes_offers: Some(false), ..register(1) });
+    match &bench.reported()[..] {
+        [event::Event::Register(_, registration)] => assert!(!registration.takes_offers),
+        other => panic!("not registered: {other:?}"),
+    }
+    bench.ask(TakesOffers { request: RequestId(2) });
+    assert!(bench.actions().is_empty(), "no registration");
+    bench.ask(TakesOffers { request: RequestId(1) });
+    assert!(matches!(bench.reported()[..], [event::Event::TakesOffers(RequestId(1))]));
 }
 
 #[test]
@@ -410,26 +558,23 @@ fn what_an_application_can_make_the_agent_hold_is_bounded() {
     bench.transfer(4000, 9_999, 80);
     assert_eq!(bench.refused(), (RequestId(4000), Refusal::TooMany));
 
-    for i in 0..many(MAX_TAKES) {
-        bench.ask(Take { request: RequestId(5000 + i) });
-    }
-    assert!(bench.actions().is_empty());
-    bench.ask(Take { request: RequestId(6000) });
-    assert_eq!(bench.refused(), (RequestId(6000), Refusal::TooMany));
-
     for i in 0..MAX_OFFERS {
-        bench.offer(i as u64, Consent::Asked);
+        bench.offer(i as u64);
     }
     assert_eq!(bench.told().len(), MAX_OFFERS);
-    bench.offer(7000, Consent::Asked);
-    let reported = bench.reported();
-    assert!(
-        matches!(
-            reported[..],
-            [event::Event::Answer(OfferId(7000), Answer::Rejected { why: Refusal::TargetBusy, .. })]
-        ),
-        "{reported:?}"
-    );
+    bench.claim(6000, true);
+    assert_eq!(bench.refused(), (RequestId(6000), Refusal::TooMany));
+    for one_more in [Bench::offer, Bench::give] {
+        one_more(&mut bench, 7000);
+        let reported = bench.reported();
+        assert!(
+            matches!(
+                reported[..],
+                [event::Event::Answer(OfferId(7000), Answer::Rejected { why: Refusal::TargetBusy, .. })]
+            ),
+            "{reported:?}"
+        );
+    }
 }
 
 #[test]

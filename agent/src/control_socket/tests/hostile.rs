@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use channel::Sealed;
-use model::control_socket::request::{Subscribe, Take};
+use model::control_socket::request::Subscribe;
 use model::control_socket::{MAX_STATE_BYTES, VERSION};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
@@ -190,9 +190,9 @@ fn a_target_that_does_not_answer_is_offered_only_so_many() {
 fn a_number_twice_closes_the_socket() {
     let host = Host::start();
     let mut hostile = host.registered("hostile");
-    for _ in 0..2 {
-        hostile.say(&Take { request: RequestId(2) }.into());
-    }
+    hostile.say(&host.register(2, "hostile"));
+    assert!(matches!(hostile.hear(), Some(Notification::Registered(_))));
+    hostile.say(&host.register(2, "hostile"));
     assert_eq!(hostile.is_closed(), Refusal::Invalid);
 }
 

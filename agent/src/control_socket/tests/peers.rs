@@ -43,6 +43,7 @@ fn the_agent_knows_who_registers() {
             dvipa: Address("127.0.0.1".parse().expect("an address")),
             ports: vec![80],
             hold_accepts: false,
+            takes_offers: None,
         };
         channel.send(&Request::from(register).encode().expect("short"), &[]).expect("sent");
         let (_, event) = applications.next().await;

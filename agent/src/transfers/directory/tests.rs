@@ -18,7 +18,7 @@ fn stack(name: &str) -> StackName {
 fn registration(role: Role, job: &str) -> Registration {
     let peer = Peer { pid: 1, uid: 0, gid: 0 };
     let job = JobName::new(job).unwrap();
-    Registration { peer, role, job, dvipa: dvipa(), ports: vec![80], hold_accepts: false }
+    Registration { peer, role, job, dvipa: dvipa(), ports: vec![80], hold_accepts: false, takes_offers: true }
 }
 
 fn service() -> Service {
@@ -114,4 +114,21 @@ fn ports_whose_accepts_are_held_are_those_of_targets_that_say_so() {
     let holding = Registration { hold_accepts: true, ..registration(Role::Target, "holding") };
     directory.register(SECOND, REQUEST, holding);
     assert_eq!(directory.held(), [(dvipa(), 80)].into());
+}
+
+#[test]
+fn a_connection_is_for_an_application_that_takes_offers_if_there_is_one() {
+    let mut directory = Directory::new(stack("rt1"));
+    directory.owned(owned_by("rt1"));
+    let silent = Registration { takes_offers: false, ..registration(Role::Routing, "router") };
+    directory.register(FIRST, REQUEST, silent);
+    let takes = |directory: &Directory| {
+        let (application, registration) = directory.find(&connection(), None).expect("one");
+        (application, registration.takes_offers)
+    };
+    assert_eq!(takes(&directory), (FIRST, false), "so that whoever asks is told why not");
+    directory.register(SECOND, REQUEST, registration(Role::Target, "pages"));
+    assert_eq!(takes(&directory), (SECOND, true));
+    directory.takes_offers(FIRST, REQUEST);
+    assert_eq!(takes(&directory), (FIRST, true));
 }

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | 0 | | the place is free |
 //! | 1, leaving | the source | the connection is frozen here |
-//! | 2, prepared | the target | its socket is restored; void once the process is gone |
+//! | 2, prepared | the target | its socket is restored; void once the agent is gone, though an application may have the socket |
 //! | 3, admitted | the target | a packet may make the connection |
 //! | 4, active | the target | the connection is here |
 //! | 5, barred | the target | no packet may make it any more |
@@ -29,6 +29,7 @@
 mod records;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,8 @@ pub struct Left {
     pub leaving: Vec<source::Note>,
     /// Transfers to this host.
     pub coming: Vec<(target::Note, Standing)>,
+    /// Transfers to this host that are void: silent sockets of them may be left.
+    pub void: Vec<target::Note>,
 }
 
 /// A note in its file.
@@ -156,12 +159,16 @@ impl Notes {
         // The latest first: it counts.
         for (noted, written) in found.into_iter().rev() {
             let subject = noted.kind.subject(&written);
-            // The sockets of what was prepared are gone with the process that had them.
-            if noted.kind == Kind::Prepared || self.noted.contains_key(&subject) {
-                void.push(noted.place);
-            } else {
-                self.noted.insert(subject, noted);
-                left.take_in(noted.kind, written);
+            match self.noted.entry(subject) {
+                _ if noted.kind == Kind::Prepared => {
+                    void.push(noted.place);
+                    left.take_in(noted.kind, written);
+                }
+                Entry::Occupied(_) => void.push(noted.place),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(noted);
+                    left.take_in(noted.kind, written);
+                }
             }
         }
         for place in void {
@@ -313,7 +320,7 @@ impl Left {
     fn take_in(&mut self, kind: Kind, written: Written) {
         match kind {
             Kind::Leaving => self.leaving.extend(written.of_source()),
-            Kind::Prepared => {}
+            Kind::Prepared => self.void.push(written.of_target()),
             Kind::Admitted => self.coming.push((written.of_target(), Standing::Admitted)),
             Kind::Active => self.coming.push((written.of_target(), Standing::Active)),
             Kind::Barred => self.coming.push((written.of_target(), Standing::Barred)),

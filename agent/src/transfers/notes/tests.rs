@@ -45,6 +45,8 @@ fn the_next_run_finds_what_was_noted_in_the_same_ledger() {
         [(restored.clone(), Standing::Active), (made, Standing::Active), (barred, Standing::Barred)]
     );
 
+    assert_eq!(left.void, [prepared], "whoever has its socket must not keep it");
+
     again.stays_or_left(&leaving.connection);
     again.forgets(restored.transfer);
     let (_, left) = Notes::open(directory.path()).unwrap();

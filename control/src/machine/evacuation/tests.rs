@@ -57,17 +57,20 @@ fn a_busy_connection_is_tried_again_and_again_and_ever_less_often() {
 
 #[test]
 fn what_cannot_move_is_not_tried_for_ever() {
-    let (mut evacuation, mut now) = listed(1..3);
-    let one = evacuation.next(now).expect("its turn");
-    evacuation.over(&one, &stays(Reason::NotDumped), now);
+    let (mut evacuation, mut now) = listed(1..4);
+    for why in [Reason::NotDumped, Reason::TakesNoOffers] {
+        let one = evacuation.next(now).expect("its turn");
+        evacuation.over(&one, &stays(why), now);
+    }
     for _ in 0..TRIES {
         let other = evacuation.next(now).expect("its turn");
         evacuation.over(&other, &stays(Reason::TargetLost), now);
         now += AGAIN.1;
     }
     assert_eq!(evacuation.next(now), None);
-    assert_eq!(evacuation.refused(), BTreeMap::from([(Reason::NotDumped, 1), (Reason::TargetLost, 1)]));
-    evacuation.list(there(1..3), 0, now);
+    let refused = [Reason::NotDumped, Reason::TakesNoOffers, Reason::TargetLost].map(|why| (why, 1));
+    assert_eq!(evacuation.refused(), BTreeMap::from(refused));
+    evacuation.list(there(1..4), 0, now);
     assert_eq!(evacuation.next(now), None, "they are still there");
     evacuation.list(Vec::new(), 0, now);
     assert!(evacuation.refused().is_empty() && evacuation.is_empty());
