@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep};
 use stream::Stream;
 
 const JOB: &str = "echo";
-/// How long until the next attempt after the agent has ended, or when there is no target.
+/// How long until the next attempt when there is no target.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// The kernel takes no more than this from a target that the client is not sent at once, bytes.
@@ -42,11 +42,11 @@ struct Turns {
 }
 
 impl Turns {
-    /// All targets that there are, but for this stack's, beginning with whose turn it is. Without an agent there are none,
-    /// and clients stay where they are.
+    /// All targets that there are, but for this stack's, beginning with whose turn it is. If there is no agent for long there are
+    /// none, and clients stay where they are.
     async fn next(&self, application: &Application) -> Result<Vec<Target>, Error> {
         let mut targets = match self.others(application).await {
-            Err(Error::Closed { .. } | Error::Connect { .. }) => Vec::new(),
+            Err(Error::Connect { .. }) => Vec::new(),
             targets => targets?,
         };
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % targets.len().max(1);
@@ -117,18 +117,9 @@ async fn target(dvipa: IpAddr, port: u16, every: Duration) -> Result<()> {
     let target = Arc::new(TargetApplication::register(&Registration::new(JOB, dvipa, &[port])?).await?);
     let turns = Arc::new(Turns { port, turn: AtomicUsize::new(0) });
     loop {
-        match target.next_offer().await {
-            Ok(offer) => {
-                let (target, turns) = (Arc::clone(&target), Arc::clone(&turns));
-                spawn(async move { serve(target, turns, offer.accept().await?, every).await });
-            }
-            // The agent has ended: the next call registers at the next one.
-            Err(e @ (Error::Closed { .. } | Error::Connect { .. })) => {
-                eprintln!("{e}");
-                sleep(AGAIN).await;
-            }
-            Err(e) => return Err(e.into()),
-        }
+        let offer = target.next_offer().await?;
+        let (target, turns) = (Arc::clone(&target), Arc::clone(&turns));
+        spawn(async move { serve(target, turns, offer.accept().await?, every).await });
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use app::{Error, JobName, Registration, RoutingApplication, StackName, Target, Terms};
+use app::{JobName, Registration, RoutingApplication, StackName, Target, Terms};
 
 use crate::request::{self, Head};
 use crate::{Failure, each};
@@ -115,8 +115,7 @@ impl Router {
             match offer.accept() {
                 Ok(connection) => self.begin(connection.stream),
                 // It goes on where it was.
-                Err(e @ Error::Refused { .. }) => eprintln!("{e}"),
-                Err(e) => return Err(e.into()),
+                Err(e) => eprintln!("{e}"),
             }
         }
         Ok(())

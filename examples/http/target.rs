@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use app::{Connection, Error, Offer, Registration, TargetApplication, Terms, TransferError, Unacknowledged};
 
@@ -15,9 +14,6 @@ use crate::{Failure, each, request};
 const REJECT: &str = "reject";
 /// The job that is not asked: connections are given to it, and it takes them (giveconnection, takeconnection).
 const TAKEN: &str = "taken";
-
-/// How long until the next attempt to register again.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// A target application of one DVIPA.
 struct Server {
@@ -124,15 +120,8 @@ fn serve(job: &str, port: u16, dvipa: IpAddr, hold_accepts: bool) -> Result<(), 
     let name = format!("{job}@{}", application.stack()?);
     let server = Arc::new(Server { application, job: job.to_owned(), name });
     loop {
-        match Arc::clone(&server).next() {
-            Ok(Some(work)) => drop(thread::spawn(move || work().inspect_err(|e| eprintln!("{e}")))),
-            Ok(None) => {}
-            // The agent has ended: the next call registers at the next one.
-            Err(e @ (Error::Closed { .. } | Error::Connect { .. })) => {
-                eprintln!("{e}");
-                thread::sleep(AGAIN);
-            }
-            Err(e) => return Err(e.into()),
+        if let Some(work) = Arc::clone(&server).next()? {
+            thread::spawn(move || work().inspect_err(|e| eprintln!("{e}")));
         }
     }
 }
