@@ -9,9 +9,9 @@ use lab::{Lab, Spec};
 use crate::fixture::{SOON, lab};
 
 /// Debian's own Python.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
-/// C1, C2, C3, C8: 25 lines of Python route clients to programs on other hosts that know nothing of it.
+/// C1, C2, C3, C8: some 40 lines of Python route clients to programs on other hosts that know nothing of it.
 #[test]
 #[ignore = "needs root"]
 fn the_router_of_the_documentation_routes_in_a_cluster() {
@@ -43,7 +43,7 @@ fn the_router_of_the_documentation_routes_in_a_cluster() {
 }
 
 /// The program of the page that begins with `# FILE`, as a file.
-fn program(lab: &Lab, file: &str) -> String {
+pub(crate) fn program(lab: &Lab, file: &str) -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/applications.md");
     let page = fs::read_to_string(page).expect("the page");
     let begin = format!("```python\n# {file}\n");
@@ -54,7 +54,7 @@ fn program(lab: &Lab, file: &str) -> String {
 }
 
 /// Where Python finds the module, as app/python/install makes it.
-fn module(lab: &Lab) -> String {
+pub(crate) fn module(lab: &Lab) -> String {
     let test = std::env::current_exe().expect("this test has a path");
     let library = test.with_file_name("libbaton_python.so");
     let directory = lab.files().join("python");

@@ -3,7 +3,7 @@
 //! `BATON_SOAK` has all victims killed at all steps; without it some, which depends on the seed (`BATON_SEED`). `BATON_STEP` has
 //! all victims killed at one step.
 
-mod stage;
+pub(crate) mod stage;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,9 +49,7 @@ const SOME: usize = 8;
 fn may_be_lost(step: usize, victim: Victim) -> bool {
     let at = |name: &str| STEPS.iter().position(|(_, step)| *step == name).expect("there is such a step");
     match victim {
-        Victim::RoutingStack | Victim::SourceAgent | Victim::SourceApplication => false,
-        // Activated, and the descriptor not passed on yet.
-        Victim::TargetAgent => step == at("target.Active"),
+        Victim::RoutingStack | Victim::SourceAgent | Victim::TargetAgent | Victim::SourceApplication => false,
         // It has the connection, or dies while it is given it.
         Victim::TargetApplication => step >= at("target.pass"),
     }

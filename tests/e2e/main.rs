@@ -25,6 +25,7 @@ mod messages;
 mod moving_state;
 mod oversize;
 mod pktgen;
+mod restarts;
 mod ring;
 mod selection;
 mod soak;
