@@ -82,6 +82,8 @@ fn a_complete_connection_comes_back() {
         let (mut client, stream) = connect(&host);
         let to = target("counter");
         let terms = Terms::new();
+        // From now on it takes offers.
+        router.descriptor();
         let serve = async {
             let connection = counter.next_offer().await.expect("offered").accept().await.expect("accepted");
             counter.complete(connection.stream, &terms).await.expect("complete");

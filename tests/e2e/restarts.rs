@@ -34,6 +34,14 @@ fn a_receiving_agent_that_is_killed_while_it_passes_a_connection_costs_none() {
     }
 }
 
+/// C5, C8: an agent that is started again waits for an application that has not read its control socket yet, and has the connection
+/// in there.
+#[test]
+#[ignore = "needs root"]
+fn a_connection_on_its_way_to_its_application_outlives_the_agent() {
+    assert_eq!(Stage::set().play_in_flight(), Outcome::Moved);
+}
+
 /// A lab with a content-routed port of the IPv4 DVIPA, and how Python programs are started in it.
 fn python() -> (Lab, String) {
     let tables = lab::spec::ipv4_only(&["ports = [80]\ndestip = \"all\"\ncontent_routed = true"]);

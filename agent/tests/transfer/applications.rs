@@ -258,6 +258,8 @@ fn a_routing_application_begins_when_its_stack_owns_the_dvipa() {
 fn a_completed_transaction_goes_back_to_the_routing_application() {
     let cluster = Cluster::routed_by("t1");
     let router = RoutingApplication::register(&cluster.hosts[0].registration("router")).unwrap();
+    // From now on it takes offers.
+    router.descriptor();
     let worker = cluster.hosts[1].application("worker");
     cluster.routing_stack.wait("both applications", |seen| is_known(seen, &cluster.hosts));
     let (mut client, server, _) = cluster.connect(DVIPA.0.into());

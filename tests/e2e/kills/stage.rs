@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use lab::client::HttpConnection;
 use lab::spec::DVIPA;
 use lab::{Lab, Spec};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::fixture::{self, SOON, established, web4, web6};
 use crate::transfer::{start_target, wait_for_state};
@@ -149,6 +151,40 @@ impl Stage {
         self.wait_until_all_are_back();
         self.assert_bystanders_stand();
         outcome
+    }
+
+    /// Has a connection be on its way to its application, in a Unix socket, while the agent that sent it is killed and started
+    /// again.
+    pub(crate) fn play_in_flight(&self) -> Outcome {
+        let (lab, agent, application) = (&self.lab, "agent-t2", "files@t2");
+        let (download, client) = self.halt(web4(), agent, "target.pass");
+        self.signal(application, Signal::SIGSTOP);
+        lab.halt_at(agent, "target.Active").expect("it can be told");
+        // Not `go_on`, which would take the next step back too.
+        std::fs::remove_file(lab.files().join(format!("halt-{agent}.reached"))).expect("it stands still");
+        let is_halted = || if lab.is_halted(agent) { Ok(()) } else { Err("it goes on".to_owned()) };
+        lab.wait_for("the agent to stand still again", SOON, is_halted).unwrap_or_else(|e| panic!("{e}"));
+        lab.kill(agent).expect("it is killed");
+        lab.go_on(agent);
+        lab.start_agent("t2").expect("it starts");
+        lab.wait_for("the agent to await the application", SOON, || {
+            let status = lab.agent("t2").map_err(|e| e.to_string())?;
+            if status["transfers"]["awaited"] == 1 { Ok(()) } else { Err(status["transfers"].to_string()) }
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+        self.signal(application, Signal::SIGCONT);
+        let (stream, got) = download.join().expect("the download does not panic");
+        let outcome = match got {
+            Ok(()) => self.whereabouts(&client, Victim::TargetAgent),
+            Err(e) => Outcome::Lost(e.to_string()),
+        };
+        drop(stream);
+        outcome
+    }
+
+    fn signal(&self, program: &str, signal: Signal) {
+        let id = self.lab.id_of(program).expect("it runs");
+        kill(Pid::from_raw(id.try_into().expect("a process")), signal).expect("it is signalled");
     }
 
     /// Until everybody knows of everybody who lives, and how the last transfer ended.

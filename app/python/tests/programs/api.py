@@ -77,6 +77,7 @@ class Calls(unittest.TestCase):
         connection.close()
 
     def test_a_complete_connection_comes_back(self):
+        self.router.fileno()  # from now on it takes offers
         self.later(lambda: self.target.complete(self.target.next_offer(20).accept(), state=b"done"))
         self.router.transfer(self.stream, "counter@here")
         offer = self.router.next_offer(20)
