@@ -216,8 +216,7 @@ fn a_drain_to_a_router_that_takes_no_offers_is_refused_with_that_reason() {
     start(&lab, &modules, "rt1", "deaf", &["-c", DEAF, &dvipa]);
     start(&lab, &modules, "t1", "pages", &[&target, "pages", &dvipa, "80"]);
     let mut client = client_of_pages(&lab);
-    let said =
-        lab.baton(&["drain", "t1", "--move", "--for", "5"]).map_or_else(|e| e.to_string(), |said| said);
+    let said = lab.baton(&["drain", "t1", "--move", "--for", "5"]).unwrap_or_else(|e| e.to_string());
     assert!(said.contains("takes no offers"), "{said}");
     assert_eq!(client.get("/c").expect("still there"), b"pages has /c\n");
 }

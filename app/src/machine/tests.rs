@@ -301,7 +301,7 @@ fn a_connection_that_has_arrived_is_claimed_at_the_next_agent() {
         // The second agent ends before it has answered.
         close(&mut machine);
         connect(&mut machine);
-        assert_eq!(claim(&mut machine).1, false);
+        assert!(!claim(&mut machine).1);
         close(&mut machine);
         connect(&mut machine);
         let (request, _) = claim(&mut machine);
