@@ -93,19 +93,28 @@ impl Leaving {
         }
     }
 
+    /// Why the application can't give back what it does, before anybody is asked about the connection.
+    pub(super) fn gives_too_much_back(&self) -> Option<Why> {
+        let activity = repair::activity(self.socket.as_fd()).ok()?;
+        gives_too_much_back(&self.given_back, activity.received.saturating_sub(activity.unread.into()))
+    }
+
     /// Puts what the application gives back before what it has not read.
     fn give_back(&mut self, state: &mut ConnectionState) -> Result<(), Why> {
         let bytes = std::mem::take(&mut self.given_back);
         let received = repair::received(self.socket.as_fd()).unwrap_or(0);
         let not_read = (state.receive.bytes.len() as u64).saturating_add(state.phase.fin_received().into());
-        let read = received.saturating_sub(not_read);
-        if bytes.len() as u64 > read {
-            let said = format!("{} bytes, and {read} were read", bytes.len());
-            return Err(Why::new(Reason::GivenBack, &said));
+        if let Some(why) = gives_too_much_back(&bytes, received.saturating_sub(not_read)) {
+            return Err(why);
         }
         state.receive.give_back(&bytes);
         state.check().map_err(|cause| Why::new(Reason::NotDumped, &cause.to_string()))
     }
+}
+
+fn gives_too_much_back(bytes: &[u8], read: u64) -> Option<Why> {
+    let said = || format!("{} bytes, and {read} were read", bytes.len());
+    (bytes.len() as u64 > read).then(|| Why::new(Reason::GivenBack, &said()))
 }
 
 /// Why a connection that could be dumped does not move after all.

@@ -165,6 +165,9 @@ impl Transfers {
         };
         let mut leaving = Leaving::new(held.socket, asker, terms);
         leaving.given_back = given_back;
+        if let Some(why) = leaving.gives_too_much_back() {
+            return self.stays(asker, connection, &why);
+        }
         self.wait(ask, leaving, wait, now);
     }
 

@@ -300,18 +300,21 @@ fn a_connection_survives_the_agents() {
     assert_eq!(refusal, Some(Refusal::Aborted));
     talk(&mut client, &mut server);
     cluster.start_agent(1);
-    let again = cluster.hosts[1].application("counter");
+    // It registers again by itself.
     cluster.routing_stack.wait("the application again", |seen| is_known(seen, &cluster.hosts));
-    // The source's agent dies while the target's application thinks; the application asks the next agent. State comes along, so
-    // that whoever is asked has the connection's parts.
+    // The source's agent dies while the target's application thinks: the offer is void, and the application asks the next agent,
+    // which offers it again.
     let (applications, to) = (&applications, &to);
+    let again = &applications[1];
     let mut server = thread::scope(|scope| {
         let terms = carry().state(b"so far");
         let asking = scope.spawn(move || applications[0].transfer(server, to, &terms));
         let offer = again.next_offer(PATIENCE).unwrap().expect("an offer");
         cluster.kill_agent(0);
         cluster.start_agent(0);
-        let arrived = offer.accept().unwrap();
+        let refusal = offer.accept().unwrap_err().refusal();
+        assert_eq!(refusal, Some(Refusal::Aborted));
+        let arrived = again.next_offer(PATIENCE).unwrap().expect("another offer").accept().unwrap();
         asking.join().unwrap().unwrap();
         arrived.stream
     });

@@ -203,7 +203,10 @@ impl Player {
                 self.list(&peer);
             }
             SessionEvent::Down { peer, .. } => {
-                self.seen.0.lock().unwrap().accounts.remove(&peer);
+                let mut seen = self.seen.0.lock().unwrap();
+                seen.accounts.remove(&peer);
+                seen.applications.remove(&peer);
+                drop(seen);
                 self.tell(Event::SessionDown(peer));
             }
             SessionEvent::Message { peer, message: Message::Transfer(message) } => {
