@@ -1,5 +1,6 @@
 //! Everything that can happen next.
 
+use super::Settings;
 use super::node::Forwarded;
 use super::world::{Choice, World};
 use crate::fixture::numbered;
@@ -33,8 +34,9 @@ impl World {
             None => self.node.is_some(),
         };
         let mail = self.mail.iter().filter(|mail| heard(&mail.to)).map(|mail| Choice::Deliver(mail.clone()));
-        // Where somebody dies, it is what was under way then, or comes later, that is lost.
-        let lost = !self.settings.copies && self.kills == self.settings.kills;
+        // Where somebody dies, only what was under way then, or comes later, is lost, which leaves fewer orders.
+        let Settings { copies, outlives, kills, .. } = self.settings;
+        let lost = !copies && (outlives || self.kills == kills);
         let lose = self.mail.iter().filter(|_| lost).map(|mail| Choice::Lose(mail.clone()));
         let arrive = self.packets.iter().map(|packet: &Forwarded| Choice::Arrive(*packet));
         let miss = self.packets.iter().map(|packet| Choice::Miss(*packet));

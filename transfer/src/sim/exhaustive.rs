@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use model::transfer::Consent;
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use super::world::{Choice, World};
 use super::{Fault, Settings};
@@ -100,6 +100,7 @@ fn bounds() -> Settings {
         gives_last: false,
         kills: 0,
         mortal: None,
+        outlives: false,
         hosts_crash: false,
         breaks: false,
         cancels: false,
@@ -110,15 +111,34 @@ fn bounds() -> Settings {
     }
 }
 
+/// The target's agent dies, and what was said to it reaches its next run. Nobody is asked, which leaves fewer orders.
+fn late_words() -> Settings {
+    let (kills, mortal) = (1, Some(Some(1)));
+    Settings {
+        kills,
+        mortal,
+        outlives: true,
+        cancels: true,
+        consent: Consent::Presumed,
+        state: false,
+        ..bounds()
+    }
+}
+
 /// The target has no control socket, and the client is silent: it has sent all that it will.
 fn injection() -> Settings {
     Settings { listener: Some(1), unread: true, ..bounds() }
 }
 
-/// Visits everything. What is wrong, if anything: the shortest way there.
+/// Visits everything, or until something is wrong. What is wrong, if anything: the shortest way there.
 fn visit(settings: Settings) -> Result<usize, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let checker = Bounded(settings).checker().threads(threads).spawn_bfs().join();
+    let checker = Bounded(settings)
+        .checker()
+        .threads(threads)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
     for promise in [ONE_OWNER, SETTLES] {
         if let Some(path) = checker.discovery(promise) {
             let end = &path.last_state().world;
@@ -209,15 +229,31 @@ fn bytes_that_a_target_does_not_pass_on_are_missed() {
 }
 
 #[test]
+fn words_that_outlive_the_run_that_they_were_meant_for_permit_nothing() {
+    every_order_ends_well(late_words());
+}
+
+#[test]
 fn a_permission_that_outlives_the_run_that_was_given_it_is_found() {
-    let wrong = visit(Settings {
-        fault: Some(Fault::RunsAlike),
-        kills: 1,
-        mortal: Some(Some(1)),
-        cancels: true,
-        ..bounds()
-    });
+    let wrong = visit(Settings { fault: Some(Fault::RunsAlike), ..late_words() });
     assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
+}
+
+#[test]
+fn an_offer_that_outlives_the_run_that_it_was_made_to_is_found() {
+    let asked = Settings { consent: Consent::Asked, ..late_words() };
+    let wrong = visit(Settings { fault: Some(Fault::RunsAlike), ..asked });
+    assert!(wrong.is_err_and(|wrong| wrong.contains("an application thinks about 501-1, frozen at")));
+}
+
+#[test]
+fn a_connection_that_stands_still_because_an_application_thinks_is_found() {
+    let frozen = [(Fault::HeldWhileAsked, "the routing stack"), (Fault::FrozenWhileAsked, "t1")];
+    for (fault, place) in frozen {
+        let wrong = visit(Settings { fault: Some(fault), ..bounds() });
+        let said = format!("an application thinks about 501-1, frozen at {place}");
+        assert!(wrong.is_err_and(|wrong| wrong.contains(&said)), "{fault:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::StackName;
-use model::transfer::{Abilities, Ledger, Preparation, TransferId, TransferMessage};
+use model::transfer::{Abilities, About, Ledger, Preparation, TransferId, TransferMessage, Way};
 
 use super::Fault;
 use super::kernel::{Slot, Socket};
@@ -453,8 +453,16 @@ impl Host {
     }
 }
 
+/// Faults for the tests of the tests.
 impl Host {
-    /// A fault for the tests of the tests: the source thaws because time has passed.
+    /// The source freezes what its application asks for.
+    pub(super) fn source_freezes(&mut self, About { connection, transfer, .. }: About) {
+        let (connection, target, ledger) = (connection.0, self.name.clone(), Ledger(self.ledger));
+        let note = source::Note { connection, transfer, target, ledger, way: Way::Restore };
+        self.leaving.insert(flow_of(&connection), note);
+    }
+
+    /// The source thaws because time has passed.
     pub(super) fn source_thaws(&mut self, connection: model::Connection) {
         if let Some(agent) = &mut self.agent {
             agent.pending.push_back(Deed::Source(source::Action::Thaw(connection)));

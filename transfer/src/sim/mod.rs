@@ -42,6 +42,10 @@ enum Fault {
     RunsAlike,
     /// Targets do not give a connection what its client sent before.
     NothingGiven,
+    /// The routing stack holds the client's packets while the target's application is asked.
+    HeldWhileAsked,
+    /// The source freezes the connection while the target's application is asked.
+    FrozenWhileAsked,
 }
 
 /// How large the world is, and what may go wrong in it.
@@ -75,6 +79,9 @@ struct Settings {
     mortal: Option<Option<usize>>,
     /// Hosts may die as a whole.
     hosts_crash: bool,
+    /// What is under way to a process that dies may reach its next run, or was lost before. Otherwise it is lost with the sessions,
+    /// unless there are copies, and nothing else before.
+    outlives: bool,
     /// Sessions may break without a death.
     breaks: bool,
     /// Applications may take requests back.
@@ -112,6 +119,7 @@ fn settings(seed: u64, fault: Option<Fault>) -> Settings {
         gives_last: true,
         kills: random.usize(..4),
         mortal: None,
+        outlives: true,
         hosts_crash: random.usize(..4) == 0,
         breaks: random.usize(..2) == 0,
         cancels: random.usize(..3) == 0,
@@ -253,7 +261,14 @@ fn a_connection_has_one_owner_whatever_fails() {
 
 #[test]
 fn faults_that_are_built_in_are_found() {
-    for fault in [Fault::ThawOnTimeOut, Fault::NothingShut, Fault::NothingNoted, Fault::NothingGiven] {
+    for fault in [
+        Fault::ThawOnTimeOut,
+        Fault::NothingShut,
+        Fault::NothingNoted,
+        Fault::NothingGiven,
+        Fault::HeldWhileAsked,
+        Fault::FrozenWhileAsked,
+    ] {
         let found = (0..SEEDS).find(|seed| walk(*seed, Some(fault)).1.is_err());
         assert!(found.is_some(), "{fault:?} was not found");
     }

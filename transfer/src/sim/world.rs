@@ -309,6 +309,13 @@ impl World {
         let owner_of = |owner: &StackName| self.index(owner);
         match action {
             routing::Action::Send { to, message } => {
+                let (owner, fault) = (owner_of(&to), self.settings.fault);
+                if let (TransferMessage::Consult(m), Some(node)) = (&message, &mut self.node)
+                    && fault == Some(Fault::HeldWhileAsked)
+                {
+                    let flow = flow_of(&m.about.connection.0);
+                    node.crt[flow].get_or_insert(CrtEntry::of(owner)).frozen = true;
+                }
                 self.mail.insert(Mail { from: router(), to, message });
             }
             routing::Action::Freeze { connection, owner } => {
@@ -360,6 +367,10 @@ impl World {
             return self.node(routing::Event::Received { from, message });
         }
         let host = self.index(&mail.to);
+        if let (TransferMessage::Consult(m), Some(Fault::FrozenWhileAsked)) = (&message, self.settings.fault)
+        {
+            self.hosts[host].source_freezes(m.about);
+        }
         match message {
             TransferMessage::Refuse(_)
             | TransferMessage::Consult(_)
@@ -542,11 +553,12 @@ impl World {
         }
     }
 
-    /// What is under way from and to a process that dies is lost with its sessions; as if it was lost or had arrived before, unless
-    /// copies are late.
+    /// What is under way from and to a process that dies is lost with its sessions, as if it was lost or had arrived before.
+    /// Unless copies are late, or words outlive the run that they were meant for: a sender knows its name and not its run.
     fn under_way_is_lost(&mut self, process: &StackName) {
-        if !self.settings.copies {
-            self.mail.retain(|mail| mail.from != *process && mail.to != *process);
+        let Settings { copies, outlives, .. } = self.settings;
+        if !copies {
+            self.mail.retain(|mail| mail.from != *process && (outlives || mail.to != *process));
         }
     }
 
