@@ -26,21 +26,39 @@ pub fn find(connection: &Connection, pid: Option<u32>) -> Result<OwnedFd, Refuse
         Some(pid) => in_process(pid, &link, connection),
         None => processes()?.into_iter().find_map(|pid| in_process(pid, &link, connection)),
     };
-    found.ok_or(Refused::NotThere { connection: *connection, pid })
+    found.map(|(socket, _)| socket).ok_or(Refused::NotThere { connection: *connection, pid })
 }
 
-/// A descriptor of a connection's socket, and the process that has it: looked for in a likely one first.
+/// Where a connection's socket was found. Unlike a descriptor it does not keep the socket open when its process closes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The process that has it.
+    pub process: u32,
+    descriptor: i32,
+}
+
+/// A descriptor of a connection's socket, and where it was found: looked for in a likely process first.
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_near(connection: &Connection, likely: Option<u32>) -> Result<(OwnedFd, u32), Refused> {
+pub fn find_near(connection: &Connection, likely: Option<u32>) -> Result<(OwnedFd, Place), Refused> {
     let link = link(connection, None)?;
-    let of = |pid| in_process(pid, &link, connection).map(|socket| (socket, pid));
+    let of = |pid| in_process(pid, &link, connection);
     if let Some(found) = likely.and_then(of) {
         return Ok(found);
     }
     let found = processes()?.into_iter().find_map(of);
     found.ok_or(Refused::NotThere { connection: *connection, pid: None })
+}
+
+/// A descriptor of a connection's socket that was found there before: a matter of microseconds.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_at(connection: &Connection, place: Place) -> Result<OwnedFd, Refused> {
+    let link = link(connection, Some(place.process))?;
+    let found = at(place, &link, connection);
+    found.ok_or(Refused::NotThere { connection: *connection, pid: Some(place.process) })
 }
 
 /// What a process's descriptor of the connection's socket points to.
@@ -58,18 +76,23 @@ fn processes() -> Result<Vec<u32>, Refused> {
 }
 
 /// A process that ends meanwhile, or closes the socket, has none.
-fn in_process(pid: u32, link: &str, connection: &Connection) -> Option<OwnedFd> {
+fn in_process(pid: u32, link: &str, connection: &Connection) -> Option<(OwnedFd, Place)> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    for entry in entries.flatten() {
-        if fs::read_link(entry.path()).is_ok_and(|to| to == Path::new(link)) {
-            let number = entry.file_name().to_str()?.parse().ok()?;
-            let process = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
-            let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?;
-            // The number may be another descriptor's by now.
-            return inspect::identify(&socket).is_ok_and(|(found, _)| found == *connection).then_some(socket);
-        }
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut places = numbers.map(|descriptor| Place { process: pid, descriptor });
+    places.find_map(|place| Some((at(place, link, connection)?, place)))
+}
+
+/// The socket at this place, if it is that connection's.
+fn at(Place { process, descriptor }: Place, link: &str, connection: &Connection) -> Option<OwnedFd> {
+    let to = fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()?;
+    if to != Path::new(link) {
+        return None;
     }
-    None
+    let process = pidfd_open(Pid::from_raw(i32::try_from(process).ok()?)?, PidfdFlags::empty()).ok()?;
+    let socket = pidfd_getfd(&process, descriptor, PidfdGetfdFlags::empty()).ok()?;
+    // The number may be another descriptor's by now.
+    inspect::identify(&socket).is_ok_and(|(found, _)| found == *connection).then_some(socket)
 }
 
 /// Lets a connection go on whose agent died while it was frozen: its socket leaves repair mode, if a process has it and it

@@ -36,7 +36,9 @@ mod unread;
 
 pub use activity::{Activity, activity};
 pub use dump::{discard, dump, reset, thaw};
-pub use find::{find, find_near, is_in_flight, is_silent, prompt, rescue, silence, unacknowledged, wake};
+pub use find::{
+    Place, find, find_at, find_near, is_in_flight, is_silent, prompt, rescue, silence, unacknowledged, wake,
+};
 pub use inspect::received;
 pub use pull::pull;
 pub use refused::Refused;

@@ -14,7 +14,7 @@ use transfer::{halt, limits};
 use super::settling::Settling;
 use super::{Kernel, Transfers};
 use crate::control_socket::{ApplicationId, Command};
-use crate::repair::{self, MAX_UNREAD_BYTES};
+use crate::repair::{self, MAX_UNREAD_BYTES, Place};
 use crate::system::freezes::{DEPARTED, Standing};
 
 /// A frozen connection's packets are kept away for longer than its fate can be in doubt.
@@ -50,6 +50,14 @@ pub(super) struct Order {
     pub(super) id: Option<OrderId>,
     /// For so long neither side must have said anything; `None`: the server must be seen to be between two answers.
     pub(super) quiet: Option<Duration>,
+}
+
+/// A connection that an operator wants moved, as long as nothing is done to it. No descriptor of it is kept here: with a second one
+/// open its server's close(2) would not reach the client, and the target's application may think for seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ordered {
+    pub(super) order: Order,
+    pub(super) place: Place,
 }
 
 /// A connection that is to leave.
@@ -192,6 +200,9 @@ impl Transfers {
 
     fn dumped(&mut self, connection: Connection, way: Way) -> Result<Vec<u8>, Why> {
         let refused = |said: &str| Why::new(Reason::NotDumped, said);
+        if self.ordered.contains_key(&connection) {
+            return Err(Reason::NoSocket.into());
+        }
         let leaving = self.leaving.get_mut(&connection).ok_or_else(|| refused("its socket is gone"))?;
         if !leaving.is_frozen {
             return Err(refused("it could not be frozen"));
@@ -262,6 +273,10 @@ impl Transfers {
     }
 
     fn failed(&mut self, connection: Connection, why: &Why) {
+        if let Some(Ordered { order, .. }) = self.ordered.remove(&connection) {
+            tracing::debug!(%connection, %why, "an order is not followed");
+            return self.stays(Asker::Operator(order), connection, why);
+        }
         let Some(leaving) = self.leaving.remove(&connection) else {
             return self.notes.stays_or_left(&connection);
         };

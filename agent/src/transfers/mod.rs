@@ -58,7 +58,7 @@ use coming::Coming;
 use directory::Directory;
 use dumps::Dumps;
 use giving::Giving;
-use leaving::{Leaving, Orphan};
+use leaving::{Leaving, Ordered, Orphan};
 use notes::Notes;
 use requests::{Found, Waiting};
 
@@ -109,6 +109,8 @@ pub struct Transfers {
     directory: Directory,
     owners: BTreeMap<Dvipa, (StackName, Epoch)>,
     leaving: HashMap<Connection, Leaving>,
+    /// Those that operators want moved and that nothing is done to yet.
+    ordered: HashMap<Connection, Ordered>,
     coming: HashMap<TransferId, Coming>,
     /// Connections that were put into a listener and are still to be given bytes of their clients.
     giving: HashMap<Connection, Giving>,
@@ -161,6 +163,7 @@ impl Transfers {
             applications,
             owners: BTreeMap::new(),
             leaving: HashMap::new(),
+            ordered: HashMap::new(),
             coming: HashMap::new(),
             giving: HashMap::new(),
             awaited: HashMap::new(),
@@ -327,7 +330,7 @@ impl Transfers {
     /// How many move; what is only in the kernel is 0.
     pub fn status(&self) -> TransfersStatus {
         TransfersStatus {
-            leaving: self.leaving.len() + self.waiting.len(),
+            leaving: self.leaving.len() + self.ordered.len() + self.waiting.len(),
             coming: self.coming.len(),
             orphans: self.orphans.len(),
             awaited: self.awaited.len(),

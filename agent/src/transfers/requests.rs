@@ -13,12 +13,13 @@ use model::{Connection, StackName};
 use transfer::source::{self, Ask};
 use transfer::target;
 
-use super::leaving::{Asker, Leaving, Order, Terms, disconnect};
+use super::leaving::{Asker, Leaving, Order, Ordered, Terms, disconnect};
 use super::refusal::refusal;
+use super::settling::flows;
 use super::{Kernel, Transfers};
 use crate::control_socket::event::Event;
 use crate::control_socket::{Answer, ApplicationId, Command, Held, Moving};
-use crate::repair::{self, Refused};
+use crate::repair::{self, Place, Refused};
 use crate::system::freezes::Standing;
 
 /// A connection that has just come can move on once everybody knows that it is here: a matter of a round trip.
@@ -35,15 +36,41 @@ pub struct Found {
     target: StackName,
     job: Option<JobName>,
     order: Order,
-    /// And the process that has it.
-    socket: Result<(OwnedFd, u32), Refused>,
+    /// And where it is.
+    socket: Result<(OwnedFd, Place), Refused>,
+}
+
+/// A connection that somebody wants moved and that no transfer has begun of.
+#[derive(Debug)]
+enum Wish {
+    /// An application, which has passed its descriptor.
+    Passed(Box<Leaving>),
+    /// An operator.
+    Ordered(Ordered),
+}
+
+impl Wish {
+    fn asker(&self) -> Asker {
+        match self {
+            Self::Passed(leaving) => leaving.asker,
+            Self::Ordered(ordered) => Asker::Operator(ordered.order),
+        }
+    }
+
+    /// Whether the client has not acknowledged all that it was sent. Of an order that is looked at when it is frozen.
+    fn is_unacknowledged(&self) -> bool {
+        match self {
+            Self::Passed(leaving) => repair::unacknowledged(leaving.socket.as_fd()).unwrap_or(0) > 0,
+            Self::Ordered(_) => false,
+        }
+    }
 }
 
 /// A request for a transfer that waits until the connection can move.
 #[derive(Debug)]
 pub(super) struct Waiting {
     ask: Ask,
-    leaving: Leaving,
+    wish: Wish,
     /// Until everything sent is acknowledged, at most so long.
     acknowledged_by: Option<Instant>,
     settled_by: Instant,
@@ -114,10 +141,10 @@ impl Transfers {
     pub(super) fn found(&mut self, found: Found, kernel: Kernel<'_>, now: Instant) {
         let Found { connection, target, job, order, socket } = found;
         let asker = Asker::Operator(order);
-        let socket = match socket {
-            Ok((socket, process)) => {
-                self.servers.insert(connection.dvipa.port(), process);
-                socket
+        let (socket, place) = match socket {
+            Ok((socket, place)) => {
+                self.servers.insert(connection.dvipa.port(), place.process);
+                (socket, place)
             }
             Err(Refused::NotThere { .. }) => {
                 return self.stays(asker, connection, &Reason::NoSocket.into());
@@ -129,11 +156,11 @@ impl Transfers {
         };
         let job = job.map(|job| job.as_str().to_owned());
         let ask = Ask { connection, target, job, consent: Consent::Asked, application: Vec::new() };
-        let leaving = Leaving::new(socket, asker, Terms { carry: false, idle: true });
-        if let Some(why) = leaving.flows(kernel) {
+        if let Some(why) = flows(socket.as_fd(), order.quiet, kernel) {
             return self.stays(asker, connection, &why);
         }
-        self.wait(ask, leaving, None, now);
+        drop(socket);
+        self.wait(ask, Wish::Ordered(Ordered { order, place }), None, now);
     }
 
     fn asked(&mut self, asker: Asker, moving: Moving, now: Instant) {
@@ -168,15 +195,15 @@ impl Transfers {
         if let Some(why) = leaving.gives_too_much_back() {
             return self.stays(asker, connection, &why);
         }
-        self.wait(ask, leaving, wait, now);
+        self.wait(ask, Wish::Passed(Box::new(leaving)), wait, now);
     }
 
-    fn wait(&mut self, ask: Ask, leaving: Leaving, acknowledged_by: Option<Instant>, now: Instant) {
+    fn wait(&mut self, ask: Ask, wish: Wish, acknowledged_by: Option<Instant>, now: Instant) {
         let settled_by = now + SETTLED_WITHIN;
         // Its client was prompted when it came, and answers that only so often.
-        let came = self.made.get(&ask.connection).filter(|_| leaving.terms.idle);
+        let came = self.made.get(&ask.connection).filter(|_| matches!(wish, Wish::Ordered(_)));
         let not_before = came.map_or(now, |came| *came + PROMPTED_AGAIN);
-        self.waiting.push(Waiting { ask, leaving, acknowledged_by, settled_by, not_before });
+        self.waiting.push(Waiting { ask, wish, acknowledged_by, settled_by, not_before });
     }
 
     /// Follows the requests that can be followed now, and refuses those that have waited in vain.
@@ -186,12 +213,10 @@ impl Transfers {
                 self.waiting.push(waiting);
                 continue;
             }
-            let unacknowledged =
-                |w: &Waiting| repair::unacknowledged(w.leaving.socket.as_fd()).unwrap_or(0) > 0;
             if let Some(until) = waiting.acknowledged_by {
-                match (unacknowledged(&waiting), until <= now) {
+                match (waiting.wish.is_unacknowledged(), until <= now) {
                     (true, true) => {
-                        self.stays(waiting.leaving.asker, waiting.ask.connection, &Reason::NotIdle.into());
+                        self.stays(waiting.wish.asker(), waiting.ask.connection, &Reason::NotIdle.into());
                         continue;
                     }
                     (true, false) => {
@@ -203,26 +228,27 @@ impl Transfers {
             }
             let connection = &waiting.ask.connection;
             if !self.target.unsettled(connection) && !self.giving.contains_key(connection) {
-                self.begin(waiting.ask, waiting.leaving, now);
+                self.begin(waiting.ask, waiting.wish, now);
             } else if waiting.settled_by <= now {
-                self.stays(waiting.leaving.asker, waiting.ask.connection, &Reason::Busy.into());
+                self.stays(waiting.wish.asker(), waiting.ask.connection, &Reason::Busy.into());
             } else {
                 self.waiting.push(waiting);
             }
         }
     }
 
-    fn begin(&mut self, ask: Ask, leaving: Leaving, now: Instant) {
+    fn begin(&mut self, ask: Ask, wish: Wish, now: Instant) {
         let connection = ask.connection;
         tracing::debug!(%connection, target = %ask.target, "a transfer is asked for");
         match self.source.handle(source::Event::Asked(ask), now) {
             Ok(()) => {
-                let former = self.leaving.insert(connection, leaving);
-                debug_assert!(former.is_none(), "a connection leaves in one transfer at a time");
+                let is_first = match wish {
+                    Wish::Passed(leaving) => self.leaving.insert(connection, *leaving).is_none(),
+                    Wish::Ordered(ordered) => self.ordered.insert(connection, ordered).is_none(),
+                };
+                debug_assert!(is_first, "a connection leaves in one transfer at a time");
             }
-            Err(reason) => {
-                self.stays(leaving.asker, connection, &reason.into());
-            }
+            Err(reason) => self.stays(wish.asker(), connection, &reason.into()),
         }
     }
 
@@ -255,6 +281,9 @@ impl Transfers {
         match self.leaving.get_mut(&connection) {
             Some(leaving) if leaving.asker == Asker::Nobody => leaving.asker = asker,
             Some(_) => self.refuse(asker, Refusal::AlreadyMoving, None),
+            None if self.ordered.contains_key(&connection) => {
+                self.refuse(asker, Refusal::AlreadyMoving, None);
+            }
             // A former run froze it, and this one did not find its socket.
             None if self.source.speaks_for(&connection) => {
                 tracing::info!(%connection, "its application has its socket");
@@ -283,7 +312,7 @@ impl Transfers {
     fn ended(&mut self, application: ApplicationId, now: Instant) {
         self.directory.ended(application);
         let is_its = |asker: Asker| matches!(asker, Asker::Application(who, _) if who == application);
-        self.waiting.retain(|waiting| !is_its(waiting.leaving.asker));
+        self.waiting.retain(|waiting| !is_its(waiting.wish.asker()));
         for leaving in self.leaving.values_mut().filter(|leaving| is_its(leaving.asker)) {
             leaving.asker = Asker::Nobody;
         }

@@ -18,7 +18,7 @@ use model::transfer::{Reason, Way, Why};
 use transfer::source::{Event, Note};
 
 use super::answers::{Stand, stand};
-use super::leaving::{Asker, Leaving};
+use super::leaving::{Asker, Leaving, Ordered, Terms};
 use super::{Kernel, Transfers};
 use crate::repair::{self, Activity};
 
@@ -112,32 +112,35 @@ fn look_at(socket: BorrowedFd<'_>, quiet: Option<Duration>, kernel: Kernel<'_>) 
     Ok(judge(activity, stand, quiet))
 }
 
-impl Leaving {
-    fn quiet(&self) -> Option<Duration> {
-        if let Asker::Operator(order) = self.asker { order.quiet } else { None }
-    }
-
-    /// Why it is pointless to hold its client's packets, if it is.
-    pub(super) fn flows(&self, kernel: Kernel<'_>) -> Option<Why> {
-        match look_at(self.socket.as_fd(), self.quiet(), kernel) {
-            Ok(Verdict::Idle | Verdict::Soon(..)) => None,
-            Ok(Verdict::Flows(said)) => Some(Why::new(Reason::NotIdle, said)),
-            Ok(Verdict::Stays(reason)) => Some(reason.into()),
-            Err(why) => Some(why),
-        }
+/// Why it is pointless to hold the packets of this socket's client, if it is.
+pub(super) fn flows(socket: BorrowedFd<'_>, quiet: Option<Duration>, kernel: Kernel<'_>) -> Option<Why> {
+    match look_at(socket, quiet, kernel) {
+        Ok(Verdict::Idle | Verdict::Soon(..)) => None,
+        Ok(Verdict::Flows(said)) => Some(Why::new(Reason::NotIdle, said)),
+        Ok(Verdict::Stays(reason)) => Some(reason.into()),
+        Err(why) => Some(why),
     }
 }
 
 impl Transfers {
-    /// Whether it is looked at first, instead of being frozen.
+    /// Whether it is looked at first, instead of being frozen. Its socket is taken where it was found; a server that has closed it
+    /// meanwhile has nothing to be looked at.
     pub(super) fn settles_first(&mut self, note: &Note, now: Instant) -> bool {
-        let Some(leaving) = self.leaving.get_mut(&note.connection).filter(|l| l.terms.idle) else {
-            return false;
-        };
-        let quiet = leaving.quiet();
-        leaving.settling = Some(Settling { note: note.clone(), quiet, until: now + HELD, next: now });
+        let connection = note.connection;
+        let Some(Ordered { order, place }) = self.ordered.get(&connection).copied() else { return false };
         // From now on the transfer alone speaks for it.
-        self.touched.insert(note.connection, true);
+        self.touched.insert(connection, true);
+        match repair::find_at(&connection, place) {
+            Ok(socket) => {
+                let terms = Terms { carry: false, idle: true };
+                let mut leaving = Leaving::new(socket, Asker::Operator(order), terms);
+                let (note, quiet, until) = (note.clone(), order.quiet, now + HELD);
+                leaving.settling = Some(Settling { note, quiet, until, next: now });
+                self.ordered.remove(&connection);
+                self.leaving.insert(connection, leaving);
+            }
+            Err(cause) => tracing::debug!(%connection, %cause, "its server has it no longer"),
+        }
         true
     }
 

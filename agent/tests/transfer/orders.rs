@@ -6,6 +6,7 @@ use lab::Capture;
 use lab::client::HttpConnection;
 use lab::process::Process;
 use lab::spec::DVIPA;
+use model::transfer::Reason;
 use model::{Connection, Protocol};
 use transfer::routing::Outcome;
 
@@ -151,4 +152,48 @@ fn an_order_moves_a_connection_from_a_server_to_an_application() {
     });
     assert_eq!(http.target().unwrap(), "my word");
     assert!(answering.join().unwrap() > 0);
+}
+
+/// Row C9: nothing of a connection is held while a target application thinks about an order. Were its server's FIN held back until
+/// the application's time is over, there would be nothing left to reject.
+#[test]
+#[ignore = "needs root"]
+fn a_server_can_close_a_connection_while_an_application_thinks_about_an_order() {
+    let cluster = Cluster::new();
+    let ([server, _other], http, connection) = web(&cluster);
+    let application = cluster.hosts[1].application("web");
+    cluster.routing_stack.wait("the application", |seen| !seen.applications.is_empty());
+    cluster.routing_stack.order(connection, "t2");
+    let patience = Some(std::time::Duration::from_secs(10));
+    let offer = application.next_offer(patience).unwrap().expect("an offer");
+    drop(server);
+    let mut stream = http.into_stream();
+    stream.set_read_timeout(patience).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the server has closed it");
+    let rejected = offer.reject("too late");
+    let seen = cluster.routing_stack.wait("the outcome", |seen| !seen.outcomes.is_empty());
+    let rejects =
+        |outcome: &Outcome| matches!(outcome, Outcome::Stayed(why) if why.reason == Reason::Rejected);
+    assert!(rejects(&seen.outcomes[0]), "{:?}, {rejected:?}", seen.outcomes);
+}
+
+/// Row C9: a server that closes its connection and goes on with others has nothing that could be taken out of its kernel.
+#[test]
+#[ignore = "needs root"]
+fn an_order_is_not_followed_for_a_connection_that_its_server_has_closed_meanwhile() {
+    let cluster = Cluster::new();
+    let ([server, _other], http, connection) = web(&cluster);
+    let application = cluster.hosts[1].application("web");
+    cluster.routing_stack.wait("the application", |seen| !seen.applications.is_empty());
+    cluster.routing_stack.order(connection, "t2");
+    let patience = Some(std::time::Duration::from_secs(10));
+    let offer = application.next_offer(patience).unwrap().expect("an offer");
+    drop(server);
+    let mut stream = http.into_stream();
+    stream.set_read_timeout(patience).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the server has closed it");
+    assert!(offer.accept().is_err(), "it ended before it could move");
+    let seen = cluster.routing_stack.wait("the outcome", |seen| !seen.outcomes.is_empty());
+    let gone = |outcome: &Outcome| matches!(outcome, Outcome::Stayed(why) if why.reason == Reason::NoSocket);
+    assert!(gone(&seen.outcomes[0]), "{:?}", seen.outcomes);
 }
