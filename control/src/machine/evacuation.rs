@@ -6,16 +6,20 @@
 //!
 //! | event | waiting | under way | refused |
 //! | --- | --- | --- | --- |
-//! | its turn, and there is room | order; *under way* | – | – |
+//! | its turn, and a target has room | order; *under way* | – | – |
 //! | the order ends: moved | – | counted; gone | – |
 //! | it ends: tried again later | – | *waiting*, each time for longer | – |
 //! | it ends: can't move, or too often | – | *refused* | – |
 //! | the list does not name it | gone | – | gone |
 //!
+//! Each target has room for as many as [`Terms::at_once`] says, so that one whose application thinks long about each offer keeps
+//! only its own share waiting.
+//!
 //! A busy connection is tried again for as long as the evacuation lasts, and so is one that nobody takes now; whatever else
 //! fails, [`TRIES`] times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use model::transfer::Reason;
@@ -33,7 +37,7 @@ const LOOKS: (Duration, Duration, Duration) =
 const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 /// A connection that could not move for another reason than being busy is tried so often.
 const TRIES: u32 = 5;
-/// The most orders that one evacuation has under way.
+/// The most orders that one evacuation has under way to one target.
 pub const MAX_AT_ONCE: usize = 256;
 
 /// How an evacuation is done.
@@ -41,7 +45,7 @@ pub const MAX_AT_ONCE: usize = 256;
 pub struct Terms {
     /// For how many milliseconds a connection and its server must have been quiet; `None`: as agents do by themselves.
     pub quiet_ms: Option<u32>,
-    /// How many connections move at once, at most [`MAX_AT_ONCE`].
+    /// How many connections move to each target at once, at most [`MAX_AT_ONCE`].
     pub at_once: usize,
     /// Then it ends, whatever is left.
     pub time: Option<Duration>,
@@ -59,12 +63,28 @@ pub(super) enum Phase {
 }
 
 /// A connection that waits for its turn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Waiting {
     at: Instant,
     tries: u32,
     failures: u32,
     why: Option<Reason>,
+    /// Where it could go when its turn came and none of these had room.
+    full: Vec<StackName>,
+}
+
+/// A connection that an order is given for.
+#[derive(Clone, Debug)]
+struct UnderWay {
+    waiting: Waiting,
+    target: StackName,
+}
+
+impl Waiting {
+    /// As far as is known.
+    fn has_room(&self, full: &BTreeSet<StackName>) -> bool {
+        self.full.is_empty() || self.full.iter().any(|target| !full.contains(target))
+    }
 }
 
 /// One evacuation.
@@ -83,7 +103,7 @@ pub(super) struct Evacuation {
     next_look: Instant,
     is_asked: bool,
     waiting: BTreeMap<Connection, Waiting>,
-    under_way: BTreeMap<Connection, Waiting>,
+    under_way: BTreeMap<Connection, UnderWay>,
     refused: BTreeMap<Connection, Reason>,
     /// How much each target is owed (smooth weighted round robin).
     credit: BTreeMap<(Service, StackName), i64>,
@@ -146,33 +166,63 @@ impl Evacuation {
             self.waiting.retain(|connection, _| there.contains(connection));
             self.refused.retain(|connection, _| there.contains(connection));
         }
+        // The targets may be others by now.
+        self.waiting.values_mut().for_each(|waiting| waiting.full.clear());
         if self.phase != Phase::Moving {
             return;
         }
         for connection in there {
             let known = self.under_way.contains_key(&connection) || self.refused.contains_key(&connection);
             if !known {
-                let new = Waiting { at: now, tries: 0, failures: 0, why: None };
+                let new = Waiting { at: now, tries: 0, failures: 0, why: None, full: Vec::new() };
                 self.waiting.entry(connection).or_insert(new);
             }
         }
     }
 
-    /// A connection whose turn it is. It is under way until [`Self::over`].
-    pub(super) fn next(&mut self, now: Instant) -> Option<Connection> {
-        if self.phase != Phase::Moving || self.under_way.len() >= self.terms.at_once.clamp(1, MAX_AT_ONCE) {
+    /// A connection whose turn it is, and the target that it goes to, out of those that a connection could go to, with their
+    /// weights. It is under way until [`Self::over`].
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        destinations: impl Fn(&Connection) -> Vec<(StackName, u16)>,
+    ) -> Option<(Connection, StackName)> {
+        if self.phase != Phase::Moving {
             return None;
         }
-        let due = self.waiting.iter().filter(|(_, waiting)| waiting.at <= now);
-        let (connection, waiting) = due.min_by_key(|(_, waiting)| waiting.at).map(|(c, w)| (*c, *w))?;
-        self.waiting.remove(&connection);
-        self.under_way.insert(connection, waiting);
-        Some(connection)
+        let full = self.full();
+        let due = self.waiting.iter().filter(|(_, waiting)| waiting.at <= now && waiting.has_room(&full));
+        let mut due: BinaryHeap<_> =
+            due.map(|(connection, waiting)| Reverse((waiting.at, *connection))).collect();
+        while let Some(Reverse((_, connection))) = due.pop() {
+            let Some(mut waiting) = self.waiting.remove(&connection) else { continue };
+            let destinations = destinations(&connection);
+            if destinations.is_empty() {
+                self.again(connection, waiting, Reason::NotATarget, now);
+                continue;
+            }
+            let with_room =
+                destinations.iter().filter(|(target, _)| !full.contains(target)).cloned().collect();
+            if let Some(target) = self.choose(connection.service(), with_room) {
+                self.under_way.insert(connection, UnderWay { waiting, target: target.clone() });
+                return Some((connection, target));
+            }
+            waiting.full = destinations.into_iter().map(|(target, _)| target).collect();
+            self.waiting.insert(connection, waiting);
+        }
+        None
+    }
+
+    /// The targets that have no room.
+    fn full(&self) -> BTreeSet<StackName> {
+        let to = count(self.under_way.values().map(|under_way| &under_way.target));
+        let at_once = self.terms.at_once.clamp(1, MAX_AT_ONCE) as u64;
+        to.into_iter().filter(|(_, n)| *n >= at_once).map(|(target, _)| target.clone()).collect()
     }
 
     /// What became of a connection that was under way.
     pub(super) fn over(&mut self, connection: &Connection, outcome: &Outcome, now: Instant) {
-        let Some(mut waiting) = self.under_way.remove(connection) else { return };
+        let Some(UnderWay { waiting, .. }) = self.under_way.remove(connection) else { return };
         match outcome {
             Outcome::Moved => {
                 self.moved = self.moved.saturating_add(1);
@@ -182,20 +232,24 @@ impl Evacuation {
                 }
             }
             Outcome::Lost => self.lost = self.lost.saturating_add(1),
-            Outcome::Stayed(why) => {
-                let fails = !is_no_failure(why.reason);
-                waiting.failures = waiting.failures.saturating_add(u32::from(fails));
-                if can_never_move(why.reason) || waiting.failures >= TRIES {
-                    self.refused.insert(*connection, why.reason);
-                } else {
-                    let pause = AGAIN.0.saturating_mul(1 << waiting.tries.min(10)).min(AGAIN.1);
-                    let pause = if fails { AGAIN.1 } else { pause };
-                    waiting.tries = waiting.tries.saturating_add(1);
-                    (waiting.at, waiting.why) = (now + pause, Some(why.reason));
-                    self.waiting.insert(*connection, waiting);
-                }
-            }
+            Outcome::Stayed(why) => self.again(*connection, waiting, why.reason, now),
         }
+    }
+
+    /// It did not move: it is tried again later, or not any more.
+    fn again(&mut self, connection: Connection, mut waiting: Waiting, why: Reason, now: Instant) {
+        let fails = !is_no_failure(why);
+        waiting.failures = waiting.failures.saturating_add(u32::from(fails));
+        if can_never_move(why) || waiting.failures >= TRIES {
+            self.refused.insert(connection, why);
+            return;
+        }
+        let pause = AGAIN.0.saturating_mul(1 << waiting.tries.min(10)).min(AGAIN.1);
+        let pause = if fails { AGAIN.1 } else { pause };
+        waiting.tries = waiting.tries.saturating_add(1);
+        (waiting.at, waiting.why) = (now + pause, Some(why));
+        waiting.full.clear();
+        self.waiting.insert(connection, waiting);
     }
 
     /// When there is something to do, if ever.
@@ -203,8 +257,9 @@ impl Evacuation {
         if self.phase != Phase::Moving {
             return None;
         }
-        let room = self.under_way.len() < self.terms.at_once.clamp(1, MAX_AT_ONCE);
-        let turn = self.waiting.values().filter(|_| room).map(|waiting| waiting.at).min();
+        let full = self.full();
+        let turn =
+            self.waiting.values().filter(|waiting| waiting.has_room(&full)).map(|waiting| waiting.at).min();
         let look = Some(self.next_look).filter(|_| !self.is_asked);
         let end = self.terms.time.map(|time| self.began + time);
         [turn, look, end].into_iter().flatten().min()
@@ -234,7 +289,7 @@ impl Evacuation {
     }
 
     /// Chooses who is next among these targets of a service by their weights.
-    pub(super) fn choose(&mut self, service: Service, targets: Vec<(StackName, u16)>) -> Option<StackName> {
+    fn choose(&mut self, service: Service, targets: Vec<(StackName, u16)>) -> Option<StackName> {
         let all: i64 = targets.iter().map(|(_, weight)| i64::from(*weight)).sum();
         for (stack, weight) in &targets {
             *self.credit.entry((service, stack.clone())).or_default() += i64::from(*weight);

@@ -137,38 +137,25 @@ impl RoutingStack {
 
     /// Does what the evacuations want done now.
     pub(super) fn evacuate(&mut self, now: Instant) {
-        let which: Vec<_> = self.evacuations.keys().cloned().collect();
-        for (stack, scope) in which {
-            let of = (stack.clone(), scope);
-            if let Some(evacuation) = self.evacuations.get_mut(&of)
-                && evacuation.time_passed(now)
+        let mut evacuations = std::mem::take(&mut self.evacuations);
+        for ((stack, scope), evacuation) in &mut evacuations {
+            if evacuation.time_passed(now) {
+                let (stack, limit) = (stack.clone(), evacuation.wanted());
+                self.actions.push_back(Action::List { stack, scope: *scope, limit });
+            }
+            let quiet_ms = evacuation.terms.quiet_ms;
+            while let Some((connection, target)) =
+                evacuation.next(now, |connection| self.picture().destinations(connection, stack))
             {
-                let limit = evacuation.wanted();
-                self.actions.push_back(Action::List { stack: stack.clone(), scope, limit });
-            }
-            while let Some(connection) = self.evacuations.get_mut(&of).and_then(|e| e.next(now)) {
-                if let Err(reason) = self.evacuate_one(&of, connection, now) {
-                    self.evacuated(&connection, &Outcome::Stayed(reason.into()), now);
-                }
+                let reason = match self.order_move(connection, stack.clone(), (target, None), quiet_ms, now) {
+                    Ok(()) => continue,
+                    Err(Refusal::NotMoved { reason, .. }) => reason,
+                    Err(_) => Reason::NotATarget,
+                };
+                evacuation.over(&connection, &Outcome::Stayed(reason.into()), now);
             }
         }
-    }
-
-    fn evacuate_one(
-        &mut self,
-        of: &(StackName, Scope),
-        connection: Connection,
-        now: Instant,
-    ) -> Result<(), Reason> {
-        let targets = self.picture().destinations(&connection, &of.0);
-        let evacuation = self.evacuations.get_mut(of).ok_or(Reason::Cancelled)?;
-        let target = evacuation.choose(connection.service(), targets).ok_or(Reason::NotATarget)?;
-        let quiet_ms = evacuation.terms.quiet_ms;
-        match self.order_move(connection, of.0.clone(), (target, None), quiet_ms, now) {
-            Ok(()) => Ok(()),
-            Err(Refusal::NotMoved { reason, .. }) => Err(reason),
-            Err(_) => Err(Reason::NotATarget),
-        }
+        self.evacuations = evacuations;
     }
 
     /// This stack does not own the DVIPA any more: nobody can say what becomes of its orders.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::forwarding::{CrtState, CrtStats};
 use crate::machine::{EvacuationTerms, EvacuationView, RefusedView, StatusView};
 
-/// How many connections of a drained stack move at once unless `at_once` says otherwise.
+/// How many connections of a drained stack move to each target at once unless `at_once` says otherwise.
 pub const AT_ONCE: usize = 32;
 /// Rows that `/v1/crt` answers unless `limit` says otherwise.
 pub const CRT_LIMIT: usize = 100;
@@ -228,7 +228,7 @@ pub struct DrainQuery {
     /// For how many milliseconds a connection must have been quiet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_ms: Option<u32>,
-    /// How many move at once ([`AT_ONCE`]).
+    /// How many move to each target at once ([`AT_ONCE`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<usize>,
 }

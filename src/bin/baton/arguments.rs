@@ -168,7 +168,7 @@ pub(crate) struct MovingArguments {
     /// With --move: connections of servers that do not speak HTTP/1.x move too, when both sides have been silent for so long.
     #[arg(long, requires = "moves", value_name = "MILLISECONDS")]
     pub(crate) quiet: Option<u32>,
-    /// With --move: how many connections move at once, 1 to 256 [32].
+    /// With --move: how many connections move to each target at once, 1 to 256 [32].
     #[arg(long, requires = "moves", value_name = "NUMBER", value_parser = at_once)]
     pub(crate) at_once: Option<usize>,
     /// Move no more connections; the stack goes on draining.

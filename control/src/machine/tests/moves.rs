@@ -90,7 +90,7 @@ fn an_order_that_is_not_answered_ends_with_its_session_or_its_time() {
 }
 
 fn evacuate(bench: &mut Bench) {
-    let terms = EvacuationTerms { quiet_ms: None, at_once: 4, time: None };
+    let terms = EvacuationTerms { quiet_ms: None, at_once: 2, time: None };
     bench.handle(Event::Evacuate { stack: name("t1"), scope: Scope::All, terms }).unwrap();
 }
 
