@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use app::{Registration, RoutingApplication, Target, TargetApplication, Terms, Unacknowledged};
-use lab::spec::DVIPA;
+use lab::spec::{DVIPA, ipv4_only};
 use lab::{Lab, Spec};
 
 use crate::fixture::{SOON, lab, web4};
@@ -47,7 +47,8 @@ fn standing(lab: &Lab, client: &TcpStream) -> String {
 #[test]
 #[ignore = "needs root"]
 fn a_client_does_not_notice_that_an_application_thinks() {
-    let lab = lab(Spec::content_routed());
+    let ports = "ports = [80]\ndestip = \"all\"\ncontent_routed = true";
+    let lab = lab(Spec::content_routed().vipadynamic(ipv4_only(&[ports])));
     let target =
         |job, stack| TargetApplication::register(&registration(&lab, job, stack)).expect("it is registered");
     let (slow, quick) = (target("slow", "t1"), target("quick", "t2"));
