@@ -32,8 +32,8 @@ const SOAK_KILLS: usize = 5000;
 /// After so many everything comes to rest and is looked at.
 const KILLS_A_PHASE: usize = 10;
 
-/// C5, C8, C11: whoever is killed whenever, as often as that may be, each connection has one owner, its client gets each answer once
-/// and in order, and nobody waits for ever.
+/// C5, C8, C11: however often agents and `batond` are killed, each connection has one owner, its client gets each answer once and in
+/// order, and no client waits for ever.
 #[test]
 #[ignore = "needs root"]
 fn agents_that_are_killed_again_and_again_leave_each_connection_one_owner() {

@@ -136,7 +136,7 @@ impl Transfers {
     pub(super) fn discard_void(&mut self, connection: &Connection, kernel: Kernel<'_>) {
         match repair::find(connection, None) {
             Ok(socket) if repair::is_silent(socket.as_fd()).unwrap_or(false) => {
-                tracing::info!(%connection, "was on its way here, in vain");
+                tracing::info!(%connection, "was on its way here; the transfer is void");
                 self.departs(connection, kernel);
                 disconnect(connection, socket);
             }

@@ -7,7 +7,7 @@
 //!
 //! That the queues are at rest is no proof that a server is idle: it may wait for room in its send buffer, for a disk, for a
 //! database, or for a rate limit. So it must also be seen to be between two answers ([`super::answers`]). Where that can't be
-//! seen, the connection stays, unless the order says for how long both must have been silent: then whoever gave the order
+//! seen, the connection stays, unless the order says for how long both must have been silent: then the operator
 //! knows that these servers make no longer pauses.
 
 use std::os::fd::{AsFd, BorrowedFd};
