@@ -131,18 +131,27 @@ impl Transfers {
         }
     }
 
-    /// A transfer to this host was void when the former run ended. Its silent socket may be in an application's hands: there it
-    /// would be in the way of the connection when it comes here again.
+    /// A transfer to this host was void when the former run ended, or was to be. Its silent socket may be in an application's hands,
+    /// where it would be in the way of the connection when it comes here again: it must not be woken, because another host has the
+    /// connection. A socket that is not silent was here before, and is.
     pub(super) fn discard_void(&mut self, connection: &Connection, kernel: Kernel<'_>) {
-        match repair::find(connection, None) {
-            Ok(socket) if repair::is_silent(socket.as_fd()).unwrap_or(false) => {
+        let found = repair::find(connection, None).map_err(|cause| cause.to_string());
+        let silent = found.and_then(|socket| match repair::is_silent(socket.as_fd()) {
+            Ok(silent) => Ok((socket, silent)),
+            Err(cause) => Err(cause.to_string()),
+        });
+        match silent {
+            Ok((socket, true)) => {
                 tracing::info!(%connection, "was on its way here; the transfer is void");
                 self.departs(connection, kernel);
                 disconnect(connection, socket);
             }
-            // It was here before, and is.
-            Ok(_) => self.let_flow(connection, kernel),
-            Err(_) => self.departs(connection, kernel),
+            Ok((_, false)) => self.let_flow(connection, kernel),
+            // On its way to its application, or nowhere.
+            Err(cause) => {
+                tracing::debug!(%connection, cause, "has no socket here");
+                self.departs(connection, kernel);
+            }
         }
     }
 

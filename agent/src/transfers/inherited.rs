@@ -31,8 +31,11 @@ impl Transfers {
         let active =
             |(note, standing): &(target::Note, Noted)| (*standing == Noted::Active).then_some(note.transfer);
         let active: HashSet<_> = left.coming.iter().filter_map(active).collect();
-        for note in left.void.iter().filter(|note| !noted.contains(&note.connection)) {
-            self.discard_void(&note.connection, kernel);
+        for note in &left.void {
+            if !noted.contains(&note.connection) {
+                self.discard_void(&note.connection, kernel);
+            }
+            self.notes.forgets(note.transfer);
         }
         let (unsent, unread): (Vec<_>, Vec<_>) =
             dumps.into_iter().partition(|(_, kept, _)| *kept == Kept::Unsent);
@@ -68,26 +71,10 @@ impl Transfers {
         for (connection, standing) in kept_away {
             match standing {
                 Standing::Frozen if noted.contains(&connection) || void.contains(&connection) => {}
-                Standing::Frozen => self.inherit_frozen(connection, kernel),
+                // Its note was erased, or not written yet, when the former run was killed.
+                Standing::Frozen => self.discard_void(&connection, kernel),
                 Standing::Departed if here.contains(&connection) => self.inherit_departed(connection, now),
                 Standing::Departed => {}
-            }
-        }
-    }
-
-    /// Frozen by a run that was killed before it could restore the socket, or with it: the connection is elsewhere, and may have
-    /// been here before. If there is a socket, the connection is here for good, and an offer of it was void.
-    fn inherit_frozen(&mut self, connection: Connection, kernel: Kernel<'_>) {
-        match repair::find(&connection, None) {
-            Err(Refused::NotThere { .. }) => self.departs(&connection, kernel),
-            Err(cause) => {
-                tracing::error!(%connection, %cause, "whether it is here can't be seen");
-                self.let_flow(&connection, kernel);
-            }
-            Ok(socket) => {
-                let woken = repair::wake(socket.as_fd());
-                tracing::info!(%connection, ?woken, "was frozen by a former run");
-                self.let_flow(&connection, kernel);
             }
         }
     }

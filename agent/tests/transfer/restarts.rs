@@ -36,6 +36,9 @@ use crate::bench::{Bench, connection_of};
 const EPOCH: Epoch = Epoch(7);
 const LEDGER: Ledger = Ledger(4);
 
+/// Longer than a test.
+const FOR_THE_TEST: std::time::Duration = std::time::Duration::from_secs(60);
+
 fn stack(name: &str) -> StackName {
     name.parse().unwrap()
 }
@@ -384,8 +387,23 @@ fn a_connection_that_was_about_to_come_back_has_departed_for_the_next_run() {
         let connection = about.connection.0;
         repair::discard(server).unwrap();
         // The former run was killed with the socket that it had restored.
-        kernel.freezes.keep_away(&connection, KeptAway::Frozen, std::time::Duration::from_secs(60)).unwrap();
+        kernel.freezes.keep_away(&connection, KeptAway::Frozen, FOR_THE_TEST).unwrap();
         agent.start_again();
+        assert_eq!(agent.kept_away(&about), Some(KeptAway::Departed));
+    });
+}
+
+/// A void transfer's silent socket is in its application's hands, and the run that was to see to it was killed too: another host has
+/// the connection.
+#[test]
+#[ignore = "needs root"]
+fn a_silent_socket_of_a_frozen_connection_without_a_note_is_never_woken() {
+    with_agent(async |agent, _client, server, about| {
+        let kernel = agent.kernel();
+        kernel.freezes.keep_away(&about.connection.0, KeptAway::Frozen, FOR_THE_TEST).unwrap();
+        repair::silence(server.as_fd()).unwrap();
+        agent.start_again();
+        assert!(!is_connected(&server), "it is disconnected without a packet");
         assert_eq!(agent.kept_away(&about), Some(KeptAway::Departed));
     });
 }

@@ -152,28 +152,23 @@ impl Notes {
         Ok((notes, left))
     }
 
-    /// Erases what is void of a former run's notes, and says what the others are.
+    /// Erases what a later note has replaced, and says what the others are. Those of void transfers stay until they are
+    /// [forgotten](Notes::forgets): this run may be killed too before it has found their sockets.
     fn take_over(&mut self, mut found: Vec<(Noted, Written)>) -> io::Result<Left> {
-        let (mut left, mut void) = (Left::default(), Vec::new());
+        let mut left = Left::default();
         found.sort_by_key(|(noted, written)| (noted.since, written.transfer));
         // The latest first: it counts.
         for (noted, written) in found.into_iter().rev() {
-            let subject = noted.kind.subject(&written);
-            match self.noted.entry(subject) {
-                _ if noted.kind == Kind::Prepared => {
-                    void.push(noted.place);
-                    left.take_in(noted.kind, written);
+            match self.noted.entry(noted.kind.subject(&written)) {
+                Entry::Occupied(_) => {
+                    self.records.write(noted.place, &[0])?;
+                    self.records.give_back(noted.place);
                 }
-                Entry::Occupied(_) => void.push(noted.place),
                 Entry::Vacant(vacant) => {
                     vacant.insert(noted);
                     left.take_in(noted.kind, written);
                 }
             }
-        }
-        for place in void {
-            self.records.write(place, &[0])?;
-            self.records.give_back(place);
         }
         Ok(left)
     }

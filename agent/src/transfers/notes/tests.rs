@@ -45,12 +45,14 @@ fn the_next_run_finds_what_was_noted_in_the_same_ledger() {
         [(restored.clone(), Standing::Active), (made, Standing::Active), (barred, Standing::Barred)]
     );
 
-    assert_eq!(left.void, [prepared], "whoever has its socket must not keep it");
+    assert_eq!(left.void, std::slice::from_ref(&prepared), "no application may keep its socket");
 
     again.stays_or_left(&leaving.connection);
     again.forgets(restored.transfer);
     let (_, left) = Notes::open(directory.path()).unwrap();
     assert_eq!((left.leaving.len(), left.coming.len()), (0, 2));
+    assert_eq!(left.void, std::slice::from_ref(&prepared), "a run that is killed soon has not seen to it");
+    again.forgets(prepared.transfer);
     assert_eq!(count(directory.path()).unwrap(), 2);
 }
 
