@@ -27,6 +27,8 @@ enum protocol {
 #define RECEIVED_KNOWN 4
 /* A request has begun that is not answered yet (a flag). */
 #define REQUEST_BEGUN 8
+/* The client has not waited for an answer before it went on: which answer belongs to what is not known any more (a flag). */
+#define INTERLEAVED 16
 
 /* Read by the agent's `system::conversations`, which makes one for a socket that it has restored. */
 struct conversation {

@@ -155,6 +155,65 @@ fn wait_for_both(lab: &Lab) {
     .unwrap_or_else(|e| panic!("{e}"));
 }
 
+/// An HTTP server that answers what has a body before it has read that, takes its time for `/slow`, and leaves HTTP for `/switch`.
+const EARLY: &str = r#"import re, socketserver, sys, time
+class H(socketserver.StreamRequestHandler):
+    def handle(self):
+        while request := self.rfile.readline().decode():
+            length = 0
+            while (line := self.rfile.readline().decode()).strip():
+                if found := re.match("content-length: ([0-9]+)", line.lower()): length = int(found[1])
+            if "/slow" in request: time.sleep(5)
+            name = sys.argv[1].encode()
+            if "/switch" in request:
+                self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: lines\r\n\r\n")
+                for line in self.rfile: self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + name + b"\n")
+            else:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + name + b"\n")
+            self.rfile.read(length)
+class S(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+S(("0.0.0.0", 80), H).serve_forever()"#;
+
+/// B1: clients that do not wait for an answer before they go on, or have left HTTP, keep their server.
+#[test]
+#[ignore = "needs root"]
+fn clients_that_go_on_before_their_answer_is_there_stay() {
+    let lab = lab_of_two("early", EARLY);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n");
+    let post = "POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: 30\r\n\r\n";
+    // What is said, how often that is answered before the drain, and what is said after it.
+    let cases = [
+        ("pipelining", vec![get("/") + &get("/slow")], String::new()),
+        ("pipelining in turns", vec![get("/"), get("/") + &get("/slow")], String::new()),
+        (
+            "a request that its answer has overtaken",
+            vec![post.to_owned()],
+            format!("{:30}{}", "GET / HTTP/1.1", get("/")),
+        ),
+        ("another protocol", vec![get("/switch"), "a line\n".to_owned()], "a line\n".to_owned()),
+    ];
+    for (what, before, after) in cases {
+        let mut clients: Vec<_> = (0..4).map(|_| clients::Lines::open(&lab, web4())).collect();
+        for client in &mut clients {
+            for said in &before {
+                client.say(said);
+                client.hear_until("\r\n\r\n");
+            }
+        }
+        let (empty, said) = drain(&lab, "t1");
+        assert!(!empty && said.contains("2 connections remain at t1"), "{what}: {said}");
+        for client in &mut clients {
+            client.say(&after);
+            client.hear_until("Content-Length: 3");
+        }
+        drop(clients);
+        lab.baton(&["resume", "t1"]).expect("it takes connections again");
+        wait_for_both(&lab);
+    }
+}
+
 /// B1: a request whose first packet has also completed the handshake, because the client's acknowledgment of that was lost, is
 /// under way like any other.
 #[test]

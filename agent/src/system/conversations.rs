@@ -14,6 +14,7 @@ const RESPONSE_AT: usize = REQUEST_AT + REQUEST_BYTES;
 /// `SEEN_LATE` and so on.
 const SEEN_LATE: u8 = 1;
 const RECEIVED_KNOWN: u8 = 4;
+const INTERLEAVED: u8 = 16;
 
 const _: () = assert!(RESPONSE_AT + RESPONSE_BYTES == BYTES);
 
@@ -47,6 +48,8 @@ pub struct Conversation {
     pub response_begin: u32,
     /// What the server's answers look like.
     pub answers: Answers,
+    /// The client has not waited for an answer before it went on: which answer belongs to what is not known any more.
+    pub is_interleaved: bool,
     /// The last eight bytes that the server said, zeros before the first one.
     pub tail: [u8; 8],
     /// The beginning of the last request, at most 160 bytes; empty if it was not seen.
@@ -115,6 +118,7 @@ fn read(bytes: &[u8]) -> Option<Conversation> {
             2 => Answers::Tls,
             _ => Answers::Another,
         },
+        is_interleaved: flags & INTERLEAVED != 0,
         tail: tail.to_be_bytes(),
         request: noted(REQUEST_AT, half(20)?.min(REQUEST_BYTES))?,
         response: noted(RESPONSE_AT, half(22)?.min(RESPONSE_BYTES))?,

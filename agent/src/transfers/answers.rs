@@ -3,11 +3,14 @@
 //! Only HTTP/1.x says where an answer ends (RFC 9112 6.3) and promises that the next request stands for itself (RFC 9110 3.3).
 //! Of anything else it can't be seen, and of TLS it is known that no other server has the keys.
 
+use std::cmp::Ordering;
+
 use crate::system::conversations::{Answers, Conversation};
 
 /// Headers of a request or an answer that are read at most.
 const MOST_HEADERS: usize = 64;
-/// How a body in chunks ends: the end of the last chunk, then one of length 0 (RFC 9112 7.1). Trailers are not recognised.
+/// How a body in chunks ends: the end of the last chunk, then one of length 0 (RFC 9112 7.1). Trailers are not recognised, and a
+/// server that pauses where the bytes within a chunk look like this is taken for one that has ended.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 /// Where a server and its client stand.
@@ -44,6 +47,7 @@ pub(super) fn stand(of: &Conversation, received: u64) -> Stand {
         Answers::None if of.received_begin.is_none() => Stand::Unseen,
         Answers::None if is_answered => Stand::Fresh,
         Answers::None => asked(of),
+        Answers::Http if of.is_interleaved => Stand::Unseen,
         Answers::Http => match answer(of) {
             Stand::Between if !is_answered => asked(of),
             stand => stand,
@@ -103,21 +107,35 @@ fn answer(of: &Conversation) -> Stand {
         // It ends with the connection.
         Framing::Unsaid => return Stand::Closing,
     };
-    match (is_whole, closes(response.version, response.headers)) {
+    match (is_whole, closes(response.version, response.headers) || wants_close(of)) {
         (false, _) => Stand::Answering,
         (true, true) => Stand::Closing,
-        (true, false) if has_more_requests(of) => Stand::Asked,
-        (true, false) => Stand::Between,
+        (true, false) => match asked_when_answered(of) {
+            Ordering::Less => Stand::Asking,
+            Ordering::Equal => Stand::Between,
+            Ordering::Greater => Stand::Asked,
+        },
     }
 }
 
-/// The client had sent more than one request when the answer began (pipelining).
-fn has_more_requests(of: &Conversation) -> bool {
+/// Whether the client had sent less than a request when the answer began (its body still comes), one, or more (pipelining). A
+/// request whose head is longer than the note counts as one.
+fn asked_when_answered(of: &Conversation) -> Ordering {
     let said = of.answered_end.wrapping_sub(of.request_begin);
-    request_bytes(of).is_some_and(|whole| u64::from(said) > whole)
+    request_bytes(of).map_or(Ordering::Equal, |whole| u64::from(said).cmp(&whole))
 }
 
-/// Whether the server closes the connection after the answer (RFC 9112 9.3).
+/// Whether the client has asked for the connection to be closed after the answer.
+fn wants_close(of: &Conversation) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    // Of a head that is longer than the note, what is noted counts.
+    let is_read = request.parse(&of.request).is_ok() && request.version.is_some();
+    let seen: Vec<_> = request.headers.iter().copied().take_while(|header| !header.name.is_empty()).collect();
+    is_read && closes(request.version, &seen)
+}
+
+/// Whether the connection is closed after the message with this version and these headers (RFC 9112 9.3).
 fn closes(version: Option<u8>, headers: &[httparse::Header<'_>]) -> bool {
     let has = |option: &str| {
         values(headers, "connection")
@@ -176,6 +194,7 @@ mod tests {
             response_begin: server,
             answers: if answer.is_empty() { Answers::None } else { Answers::Http },
             received_begin: Some(client),
+            is_interleaved: false,
             tail,
             request: requests.bytes().take(160).collect(),
             response: answer.bytes().take(768).collect(),
@@ -256,6 +275,29 @@ mod tests {
         assert_eq!(asking(&format!("{head}hell")), Stand::Asking);
         assert_eq!(asking(&format!("{head}hello")), Stand::Asked);
         assert_eq!(asking("GET / HT"), Stand::Asked);
+    }
+
+    #[test]
+    fn an_answer_before_the_request_is_whole_leaves_the_client_asking() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let put = "PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(after(&format!("{put}hell"), answer), Stand::Asking);
+        assert_eq!(after(&format!("{put}hello"), answer), Stand::Between);
+    }
+
+    #[test]
+    fn a_client_that_wants_the_connection_closed_is_not_moved() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(after("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", answer), Stand::Closing);
+        assert_eq!(after("GET / HTTP/1.0\r\n\r\n", answer), Stand::Closing);
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}\r\n\r\n", "c".repeat(200));
+        assert_eq!(after(&long, answer), Stand::Between);
+    }
+
+    #[test]
+    fn a_client_that_has_pipelined_is_not_understood_any_more() {
+        let of = said(GET, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0);
+        assert_eq!(stand(&Conversation { is_interleaved: true, ..of }), Stand::Unseen);
     }
 
     #[test]
