@@ -24,6 +24,9 @@ pub const PREPARE: Duration = Duration::from_secs(10);
 pub const PREPARED: Duration = Duration::from_secs(30);
 /// The routing stack waits this long for Active, then asks the target to void the transfer or say that it is active.
 pub const COMMIT: Duration = Duration::from_secs(10);
+/// The routing stack waits this long until a packet has made a connection, and asks likewise. A source that is frozen can't send
+/// again what its client has lost, and such a client sends no packet that makes the connection.
+pub const MADE: Duration = Duration::from_secs(2);
 /// After an abort the client's packets are held until the source has thawed, but no longer than this.
 pub const THAW: Duration = Duration::from_secs(1);
 /// A source that learns no outcome gives the silent connection up: Linux retransmits for 924.6 s at most

@@ -220,7 +220,8 @@ fn line(view: &EvacuationView) -> String {
 
 fn summary(view: &EvacuationView) -> String {
     let EvacuationView { stack, moved, elapsed_ms, .. } = view;
-    let left = view.connections.unwrap_or_default();
+    // The table does not list those that are moving.
+    let left = view.connections.unwrap_or_default().max(view.under_way);
     let seconds = format!("{}.{} s", elapsed_ms / 1000, elapsed_ms / 100 % 10);
     let end = match view.state {
         EvacuationState::Empty => format!("{stack} is empty: {moved} connections moved in {seconds}\n"),

@@ -180,7 +180,7 @@ impl Routing {
         entry.handed_over = true;
         entry.phase = Phase::Committing(Permission::Packets(preparation), parcel);
         self.repeat(about.transfer, now);
-        self.timers.set(about.transfer, Timer::Patience, now + limits::COMMIT);
+        self.timers.set(about.transfer, Timer::Patience, now + limits::MADE);
     }
 
     /// Packets can't carry the permission. The target has prepared, so it is asked to void that first.
