@@ -2,7 +2,7 @@
 //!
 //! One way to read a case, to compare what came out with what should have, and to show a difference to a person. Two
 //! harnesses use it: one without DPDK (`forwarder/tests/pcap_replay.rs`), one through DPDK's net_pcap
-//! (`tests/pcap_replay_dpdk.rs`). `generate.py` writes the cases; this crate never computes what a packet should become.
+//! (`forwarder/plane/tests/pcap_replay.rs`). `generate.py` writes the cases; this crate never computes what a packet should become.
 //!
 //! In reading order: [`case`] (the file), [`tables`] (what of it the forwarder is given), [`frames`] (pcap files),
 //! [`bench`] (the forwarder's tables and clock, for both harnesses), [`replay`] (steps, results, `BLESS=1`), [`decode`]

@@ -5,12 +5,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use baton::forwarding::Plane;
-use baton::next_hop::NextHops;
-use baton::node::Node;
 use clap::Parser;
 use control::config::{Config, ConfigError};
 use control::runtime::Runtime;
+use plane::forwarding::Plane;
+use plane::next_hop::NextHops;
+use plane::node::Node;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;

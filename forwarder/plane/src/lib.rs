@@ -1,13 +1,9 @@
-//! How the rooms of `batond` are joined.
+//! The routing node's data plane: packets between ports, and what the control thread asks of them.
 //!
 //! In reading order: [`packet`] (a DPDK packet as the forwarder sees it), [`worker`] (the poll loop), [`cores`] (who
 //! runs where), [`ports`] (NIC and local port), [`node`] (the workers of one routing node), [`next_hop`] (link-layer
 //! addresses from the node's kernel), [`kernel`] (what that kernel must allow), [`announce`] (a DVIPA is told to the
 //! segment), [`forwarding`] (what the control thread asks of all this).
-//!
-//! The feature `dpdk` (default) is needed for all of it; the other two programs build without.
-
-#![cfg(feature = "dpdk")]
 
 pub mod packet;
 pub mod worker;

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use baton::worker::Line;
-use baton::worker::gauges::Gauges;
-use baton::worker::output::Output;
-use baton::worker::replay::replay;
+use baton_plane::worker::Line;
+use baton_plane::worker::gauges::Gauges;
+use baton_plane::worker::output::Output;
+use baton_plane::worker::replay::replay;
 use ffi::eal::Arguments;
 use ffi::{Device, Eal, Mempool, RxQueue, Settings, TxQueue};
 use forwarder::{Limits, Now, Port};
@@ -45,7 +45,7 @@ impl Dpdk {
 
 /// The cores that this process may run on.
 fn cores() -> Vec<usize> {
-    baton::cores::available()
+    baton_plane::cores::available()
 }
 
 /// The worker's line between two net_pcap devices that are written to, and one at a time that is read from.
