@@ -118,8 +118,6 @@ reasons! {
         TableFull "table_full" "A new connection found no place in the CRT.",
         Frozen "frozen" "Its connection is being moved, and as many of its packets wait as may, or for as long; the client sends it again.",
         HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client sends it again.",
-        AnsweredHere "answered_here" "Its connection is one that this node answers, which this release does not do.",
-        Parked "parked" "Its connection is parked at this node, which this release does not do.",
         FragmentNoRoom "fragment_no_room" "An early fragment, and as many are held as may be.",
         NoHeadroom "no_headroom" "No room in the packet's buffer for the outer header.",
         NoBuffer "no_buffer" "No buffer to be had for a second fragment.",

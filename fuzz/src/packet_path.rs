@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use forwarder::crt::{Config, Crt, Entry, KeyV4, KeyV6, State};
+use forwarder::crt::{Config, Crt, CrtState, Entry, KeyV4, KeyV6};
 use forwarder::tables::Family;
 use forwarder::{
     Counters, Kind, Limits, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
@@ -96,7 +96,7 @@ impl Default for Bench {
 /// A connection in each state, from the client and port that the replay cases use.
 fn enter(crt: &Crt) {
     let start = Now { ms: 0 };
-    for (state, port) in State::ALL.into_iter().zip(40_000..) {
+    for (state, port) in CrtState::ALL.into_iter().zip(40_000..) {
         let owner = StackIndex(port % 4);
         let v4 = KeyV4::new(Ipv4Addr::new(198, 18, 0, 2), port, DvipaIndex(0), 80, Protocol::Tcp);
         let v6 = KeyV6::new(
@@ -106,7 +106,7 @@ fn enter(crt: &Crt) {
             80,
             Protocol::Tcp,
         );
-        let (established, entry) = (Entry { owner, state: State::Established }, Entry { owner, state });
+        let (established, entry) = (Entry { owner, state: CrtState::Established }, Entry { owner, state });
         crt.confirm(v4, owner, start).expect("there is room");
         crt.confirm(v6, owner, start).expect("there is room");
         crt.change(v4, established, entry, start).expect("it is as expected");

@@ -4,7 +4,7 @@
 //! workers see it, and the messages between stacks with their encoding. No I/O, no clock, no decisions.
 //!
 //! In reading order: [`address`] (DVIPA, protocol, service), [`stack`] (who is in the cluster), [`connection`],
-//! [`dpt`] (what the routing stack decided), [`message`] (what stacks tell each other), [`transfer`] (what they say while a
+//! [`crt`] (where a connection is in its life), [`dpt`] (what the routing stack decided), [`message`] (what stacks tell each other), [`transfer`] (what they say while a
 //! connection moves), [`codec`] (how it is written), [`control_socket`] (what an application and its agent tell each other).
 
 pub mod address;
@@ -12,6 +12,7 @@ pub mod codec;
 pub mod connection;
 pub mod connection_state;
 pub mod control_socket;
+pub mod crt;
 pub mod dpt;
 pub mod handoff;
 pub mod message;
@@ -21,5 +22,6 @@ pub mod transfer;
 pub use address::{Dvipa, DvipaIndex, Protocol, Service};
 pub use connection::Connection;
 pub use connection_state::ConnectionState;
+pub use crt::CrtState;
 pub use handoff::HandoffOption;
 pub use stack::{ClusterAddress, Epoch, Rank, StackIndex, StackName};

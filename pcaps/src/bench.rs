@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forwarder::crt::{Config, Crt, Entry, Key, KeyV4, KeyV6, State};
+use forwarder::crt::{Config, Crt, CrtState, Entry, Key, KeyV4, KeyV6};
 use forwarder::tables::Family;
 use forwarder::{Counters, Kind, Mac, Neighbours, Node, Now, Reason, Tables};
 use model::{ClusterAddress, Connection, DvipaIndex, StackIndex};
@@ -62,7 +62,7 @@ impl Bench {
             counted: [0; Reason::COUNT],
         };
         for (known, i) in case.known()?.into_iter().zip(0_usize..) {
-            let state = State::ALL.into_iter().find(|s| s.name() == known.state);
+            let state = CrtState::ALL.into_iter().find(|s| s.name() == known.state);
             let state = state
                 .ok_or_else(|| case.wrong(format!("connection[{i}].state"), "there is no such state"))?;
             let entry = Entry { owner: known.owner, state };
@@ -165,12 +165,12 @@ fn small_crt() -> Crt {
 /// Makes an entry, in the way in which entries come to be in its state.
 fn enter<K: Key>(crt: &Crt, key: K, entry: Entry) {
     let (start, owner) = (Now { ms: 0 }, entry.owner);
-    let established = Entry { owner, state: State::Established };
+    let established = Entry { owner, state: CrtState::Established };
     let made = match entry.state {
-        State::HalfOpen => crt.insert_half_open(key, owner, start).is_ok(),
-        State::Established => crt.confirm(key, owner, start).is_ok(),
-        State::Closing => crt.confirm(key, owner, start).is_ok() && crt.terminate(key, owner, start),
-        State::Frozen | State::AnsweredHere | State::Parked | State::HandingOver => {
+        CrtState::HalfOpen => crt.insert_half_open(key, owner, start).is_ok(),
+        CrtState::Established => crt.confirm(key, owner, start).is_ok(),
+        CrtState::Closing => crt.confirm(key, owner, start).is_ok() && crt.terminate(key, owner, start),
+        CrtState::Frozen | CrtState::HandingOver => {
             crt.confirm(key, owner, start).is_ok() && crt.change(key, established, entry, start).is_ok()
         }
     };

@@ -170,7 +170,7 @@ pub struct Known {
     pub connection: ConnectionText,
     /// Whose it is.
     pub owner: StackName,
-    /// In the CRT's words: `half-open`, `established`, `closing`, `frozen`, `answered-here`, `parked`.
+    /// In the CRT's words: `half-open`, `established`, `closing`, `frozen`, `handing-over`.
     pub state: String,
 }
 

@@ -12,7 +12,7 @@
 use std::hint::black_box;
 
 use forwarder::Now;
-use forwarder::crt::{BURST as KEYS, Burst, Crt, Entry, State};
+use forwarder::crt::{BURST as KEYS, Burst, Crt, CrtState, Entry};
 
 use crate::cluster::Traffic;
 use crate::frames::{Frames, Kind};
@@ -73,7 +73,7 @@ fn pass_ns(rig: &mut Rig, seed: u64, expected: u64) -> f64 {
 fn freeze(crt: &Crt, traffic: Traffic) {
     let (frames, owner) = (traffic.frames(), traffic.owner());
     for n in 0..traffic.flows {
-        let [old, new] = [State::Established, State::Frozen].map(|state| Entry { owner, state });
+        let [old, new] = [CrtState::Established, CrtState::Frozen].map(|state| Entry { owner, state });
         let done = crt.change(frames.key_v4(n), old, new, NOW);
         assert_eq!(done, Ok(()), "flow {n} freezes");
     }

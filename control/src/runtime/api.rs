@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use model::control_socket::JobName;
 use model::message::OrderId;
-use model::{Connection, Dvipa, Protocol, Service, StackName};
+use model::{Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
-use super::forwarding::{CrtState, CrtStats};
+use super::forwarding::CrtStats;
 use crate::machine::{EvacuationTerms, EvacuationView, RefusedView, StatusView};
 
 /// How many connections of a drained stack move to each target at once unless `at_once` says otherwise.

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use model::handoff::Handoff;
 use model::message::Message;
-use model::{Connection, StackIndex, StackName};
+use model::{Connection, CrtState, StackIndex, StackName};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use transport::{Endpoint, Events, SendError};
 
 use super::admin::Asked;
-use super::forwarding::{Account, CrtFilter, CrtPage, CrtState, Forwarding, TICK_MS};
+use super::forwarding::{Account, CrtFilter, CrtPage, Forwarding, TICK_MS};
 use super::reload;
 use crate::machine::{Action, Event, Refusal, RoutingStack, Scope};
 

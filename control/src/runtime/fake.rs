@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::dpt::Dpt;
 use model::handoff::Handoff;
-use model::{Connection, Dvipa, StackIndex, StackName};
+use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
 use transport::{IdentityFiles, pki};
 
 use super::forwarding::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding, NotHandedOver,
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver,
 };
 
 /// What a [`FakeForwarding`] was told, shared with the test.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use model::dpt::Dpt;
 use model::handoff::Handoff;
-use model::{Connection, Dvipa, StackIndex};
+use model::{Connection, CrtState, Dvipa, StackIndex};
 use serde::{Deserialize, Serialize};
 
 /// The forwarder as the control thread sees it. Every call is made on the control thread and returns within a few
@@ -145,26 +145,6 @@ pub struct CrtEntry {
     pub state: CrtState,
     /// Milliseconds since its last packet, as exact as aging needs it.
     pub idle_ms: u64,
-}
-
-/// The state of a CRT entry, in the words of displays and of the admin API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CrtState {
-    /// A first packet was forwarded; the target has not confirmed the connection yet.
-    HalfOpen,
-    /// The target has it.
-    Established,
-    /// It ended at the target; its last packets still pass.
-    Closing,
-    /// It is being moved: its packets wait.
-    Frozen,
-    /// This node answers its packets itself.
-    AnsweredHere,
-    /// Idle, held here as a few numbers.
-    Parked,
-    /// Its packets carry what makes it at the target.
-    HandingOver,
 }
 
 /// A bounded look into the CRT.

@@ -6,7 +6,7 @@
 
 use model::Protocol;
 
-use super::entry::State;
+use super::CrtState;
 use super::key::{Exact, protocol_of};
 use super::meta::{Meta, STAMP_BITS};
 use super::{Config, Now};
@@ -89,8 +89,8 @@ impl Ages {
         let udp = protocol_of(meta.service()) == Protocol::Udp;
         let life = match meta.entry().map(|entry| entry.state) {
             None => return false,
-            Some(State::HalfOpen) => self.half_open,
-            Some(State::Closing) => self.closing,
+            Some(CrtState::HalfOpen) => self.half_open,
+            Some(CrtState::Closing) => self.closing,
             Some(_) if udp => self.udp + self.refresh,
             Some(_) => self.tcp + self.refresh,
         };

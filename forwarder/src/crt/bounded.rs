@@ -15,13 +15,13 @@ use std::marker::PhantomData;
 use super::Now;
 use super::ages::Ages;
 use super::atomic::{AtomicU64, Ordering};
-use super::entry::{Entry, State};
 use super::hash::Hash;
 use super::hash::index;
 use super::key::Exact;
 use super::line::{Guard, Line, Slot};
 use super::memory::{Array, prefetch};
 use super::meta::Meta;
+use super::{CrtState, Entry};
 
 /// The bounded table.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl<K: Exact> Bounded<K> {
             return None;
         }
         let (slot, meta) = self.line(hash).find(key)?;
-        if self.ages.is_stale(meta, stamp) && !meta.is(State::Closing) {
+        if self.ages.is_stale(meta, stamp) && !meta.is(CrtState::Closing) {
             slot.touch(meta, stamp);
         }
         Some(meta)
@@ -158,7 +158,7 @@ impl<'a, K: Exact> Held<'a, K> {
             let meta = slot.meta();
             match meta.entry() {
                 None => u64::MAX,
-                Some(entry) if entry.state != State::Closing => ages.age(meta, stamp),
+                Some(entry) if entry.state != CrtState::Closing => ages.age(meta, stamp),
                 Some(_) => u64::MAX >> 1,
             }
         };

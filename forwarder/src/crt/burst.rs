@@ -2,7 +2,6 @@
 //! key, so that the burst waits for memory, and for a mispredicted branch, a few times instead of once a key. Its steps
 //! can be taken in turns with another burst's, so that it does not even wait those few times.
 
-use super::entry::{Entry, State};
 use super::family::Family;
 use super::hash::{Hash, Secret};
 use super::key::Exact;
@@ -11,6 +10,7 @@ use super::memory::prefetch;
 use super::meta::Meta;
 use super::scan::{Portable, Reader};
 use super::{BURST, Now};
+use super::{CrtState, Entry};
 
 /// How many keys before it is read a line is requested again: a processor drops requests that it has no buffer for (here 3
 /// to 8 of 32), each a full miss later. Bought 1.6 ns a key at 10 M entries with two bursts in turns, 6 ns with one.
@@ -39,7 +39,7 @@ impl Found {
     /// The owner of a connection that is simply established.
     #[inline(always)]
     pub fn established(self) -> Option<model::StackIndex> {
-        self.0.is(State::Established).then(|| self.0.owner())
+        self.0.is(CrtState::Established).then(|| self.0.owner())
     }
 }
 

@@ -14,13 +14,13 @@ use model::StackIndex;
 use super::ages::{Ages, key_of};
 use super::bounded::Bounded;
 use super::cuckoo::{Cuckoo, Insert, Place};
-use super::entry::{Entry, State};
 use super::hash::{Hash, Secret};
 use super::key::{Exact, SERVICE_BITS};
 use super::ledger::{Counter, Ledger};
 use super::line::{Class, Slot};
 use super::meta::Meta;
 use super::{Confirmed, Now, Refused};
+use super::{CrtState, Entry};
 
 /// Times that an insertion makes room and then finds that somebody else took it.
 const ATTEMPTS: u32 = 8;
@@ -58,7 +58,7 @@ impl<K: Exact> Family<K> {
     #[inline(always)]
     fn used(&self, found: Option<(Slot<'_, K>, Meta)>, stamp: u64) -> Option<Meta> {
         let (slot, meta) = found?;
-        if self.ages.is_stale(meta, stamp) && !meta.is(State::Closing) {
+        if self.ages.is_stale(meta, stamp) && !meta.is(CrtState::Closing) {
             slot.touch(meta, stamp);
         }
         Some(meta)
@@ -97,7 +97,7 @@ impl<K: Exact> Family<K> {
         owner: StackIndex,
         now: Now,
     ) -> Result<Entry, Refused> {
-        let new = Entry { owner, state: State::HalfOpen };
+        let new = Entry { owner, state: CrtState::HalfOpen };
         check(key, new)?;
         let hash = common.secret.hash(key);
         let place = self.main.place(hash);
@@ -105,7 +105,7 @@ impl<K: Exact> Family<K> {
         let _key = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
         if let Some((slot, meta)) = self.main.locate(place, key) {
             return match meta.entry() {
-                Some(old) if old.state != State::Closing => Ok(old),
+                Some(old) if old.state != CrtState::Closing => Ok(old),
                 old => {
                     slot.update(new, self.ages.stamp(now));
                     common.ledger.changed(old, Some(new));
@@ -117,7 +117,7 @@ impl<K: Exact> Family<K> {
         let stamp = self.half_open.ages().stamp(now);
         if let Some((slot, meta)) = line.find(key) {
             return match meta.entry() {
-                Some(old) if old.state != State::Closing => Ok(old),
+                Some(old) if old.state != CrtState::Closing => Ok(old),
                 old => {
                     slot.update(new, stamp);
                     common.ledger.changed(old, Some(new));
@@ -158,7 +158,7 @@ impl<K: Exact> Family<K> {
         owner: StackIndex,
         now: Now,
     ) -> Result<Confirmed, Refused> {
-        let new = Entry { owner, state: State::Established };
+        let new = Entry { owner, state: CrtState::Established };
         check(key, new)?;
         let place = self.main.place(hash);
         let stamp = self.ages.stamp(now);
@@ -272,7 +272,7 @@ impl<K: Exact> Family<K> {
 fn confirmed(old: Option<Entry>, owner: StackIndex) -> Confirmed {
     match old {
         None => Confirmed::New,
-        Some(old) if old.owner == owner && old.state == State::HalfOpen => Confirmed::Promoted,
+        Some(old) if old.owner == owner && old.state == CrtState::HalfOpen => Confirmed::Promoted,
         Some(old) => Confirmed::Replaced(old),
     }
 }

@@ -4,8 +4,8 @@ use model::StackIndex;
 
 use super::StackCount;
 use super::atomic::{AtomicU32, AtomicU64, Ordering};
-use super::entry::{Entry, State};
 use super::memory::Array;
+use super::{CrtState, Entry};
 
 /// What is counted for the whole table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Ledger {
 
     /// An entry has become another (`None`: there was, or is, none).
     pub(super) fn changed(&self, old: Option<Entry>, new: Option<Entry>) {
-        let is_frozen = |entry: Option<Entry>| entry.is_some_and(|entry| entry.state == State::Frozen);
+        let is_frozen = |entry: Option<Entry>| entry.is_some_and(|entry| entry.state == CrtState::Frozen);
         if is_frozen(old) && !is_frozen(new) {
             // After the entry's own change. Pairs with the acquire load in `thaws`: who sees the number sees the entry.
             self.counters.at(Counter::Thaws as usize).fetch_add(1, Ordering::Release);
@@ -112,6 +112,6 @@ impl Ledger {
 
 /// Where an entry is counted; a closing one is not.
 fn account(entry: Entry) -> Option<usize> {
-    let half_open = usize::from(entry.state == State::HalfOpen);
-    (entry.state != State::Closing).then_some(usize::from(entry.owner.0) * 2 + half_open)
+    let half_open = usize::from(entry.state == CrtState::HalfOpen);
+    (entry.state != CrtState::Closing).then_some(usize::from(entry.owner.0) * 2 + half_open)
 }

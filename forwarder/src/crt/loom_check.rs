@@ -11,13 +11,13 @@ use model::{DvipaIndex, Protocol, StackIndex};
 use super::ages::Ages;
 use super::bounded::Bounded;
 use super::cuckoo::{Cuckoo, Place};
-use super::entry::{Entry, State};
 use super::family::{Change, Common, Family};
 use super::hash::Secret;
 use super::key::{Exact, KeyV6};
 use super::ledger::{COUNTERS, Counter, Ledger, STACK_WORDS};
 use super::memory::{Array, Mapping};
 use super::{Burst, Config, Now, Refused};
+use super::{CrtState, Entry};
 
 const NOW: Now = Now { ms: 0 };
 const A: StackIndex = StackIndex(1);
@@ -103,7 +103,7 @@ impl Table {
 }
 
 fn established(owner: StackIndex) -> Option<Entry> {
-    Some(Entry { owner, state: State::Established })
+    Some(Entry { owner, state: CrtState::Established })
 }
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -221,7 +221,7 @@ fn loom_a_reader_sees_a_re_pointed_entry_at_its_old_or_new_owner_and_never_goes_
         let writer = {
             let table = table.clone();
             thread::spawn(move || {
-                table.modify(key, |_| Change::Set(Entry { owner: B, state: State::Established }));
+                table.modify(key, |_| Change::Set(Entry { owner: B, state: CrtState::Established }));
                 table.shift(0);
             })
         };
@@ -248,9 +248,9 @@ fn loom_a_stamp_undoes_nothing() {
                 }
             })
         };
-        table.modify(key, |_| Change::Set(Entry { owner: B, state: State::Frozen }));
+        table.modify(key, |_| Change::Set(Entry { owner: B, state: CrtState::Frozen }));
         reader.join().unwrap();
-        assert_eq!(table.look_up(key), Some(Entry { owner: B, state: State::Frozen }));
+        assert_eq!(table.look_up(key), Some(Entry { owner: B, state: CrtState::Frozen }));
     });
 }
 

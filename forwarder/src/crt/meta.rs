@@ -13,8 +13,8 @@
 
 use model::StackIndex;
 
-use super::entry::{Entry, State};
 use super::key::SERVICE_BITS;
+use super::{CrtState, Entry};
 
 const OWNER: u32 = SERVICE_BITS;
 const STATE: u32 = 27;
@@ -80,7 +80,7 @@ impl Meta {
 
     /// Whether it is of an entry in this state.
     #[inline(always)]
-    pub(super) fn is(self, state: State) -> bool {
+    pub(super) fn is(self, state: CrtState) -> bool {
         self.0 & STATE_MASK == (state as u64) << STATE
     }
 
@@ -94,13 +94,11 @@ impl Meta {
     #[inline(always)]
     pub(super) fn entry(self) -> Option<Entry> {
         let state = match (self.0 & STATE_MASK) >> STATE {
-            1 => Some(State::HalfOpen),
-            2 => Some(State::Established),
-            3 => Some(State::Closing),
-            4 => Some(State::Frozen),
-            5 => Some(State::AnsweredHere),
-            6 => Some(State::Parked),
-            7 => Some(State::HandingOver),
+            1 => Some(CrtState::HalfOpen),
+            2 => Some(CrtState::Established),
+            3 => Some(CrtState::Closing),
+            4 => Some(CrtState::Frozen),
+            5 => Some(CrtState::HandingOver),
             _ => None,
         };
         state.map(|state| Entry { owner: self.owner(), state })

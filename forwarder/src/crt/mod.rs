@@ -51,8 +51,9 @@ use ledger::Counter;
 
 pub use burst::{Burst, Found};
 pub use config::Config;
-pub use entry::{Entry, State};
+pub use entry::Entry;
 pub use key::{FragmentKeyV4, FragmentKeyV6, KeyParts, KeyV4, KeyV6};
+pub use model::CrtState;
 pub use stats::{Fill, StackCount, Stats};
 
 /// The most keys of one burst.
@@ -296,13 +297,13 @@ impl Crt {
         }
     }
 
-    /// The owner's connection has ended (TERMCONN): [`State::Closing`]. Does nothing, and returns `false`, if the
+    /// The owner's connection has ended (TERMCONN): [`CrtState::Closing`]. Does nothing, and returns `false`, if the
     /// connection is not `owner`'s. For the control thread: waits for as long as it takes.
     pub fn terminate<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> bool {
         let mut ours = false;
         self.modify(key, now, |old| {
             ours = old.owner == owner;
-            let closing = Entry { owner, state: State::Closing };
+            let closing = Entry { owner, state: CrtState::Closing };
             if ours && old != closing { Change::Set(closing) } else { Change::Keep }
         });
         ours
@@ -335,7 +336,7 @@ impl Crt {
         owner: StackIndex,
         now: Now,
     ) -> Result<(), Refused> {
-        let entry = Entry { owner, state: State::Established };
+        let entry = Entry { owner, state: CrtState::Established };
         check(key, entry)?;
         let (fragments, hash) = (K::fragments(self), self.common.secret.hash(key));
         let stamp = fragments.ages().stamp(now);

@@ -179,22 +179,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::crt::entry::{Entry, State};
     use crate::crt::hash::Hash;
     use crate::crt::line::Class;
+    use crate::crt::{CrtState, Entry};
     use crate::crt::{KeyV4, KeyV6};
 
     /// What is done to a line: a key is published, or the `n`th slot is cleared or used or moved on.
     #[derive(Clone, Copy, Debug)]
     enum Deed {
-        Publish(u8, State),
+        Publish(u8, CrtState),
         Clear(usize),
         Touch(usize, u64),
         Overflow(u32),
     }
 
     fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-        let state = (0..State::ALL.len()).prop_map(|i| State::ALL[i]);
+        let state = (0..CrtState::ALL.len()).prop_map(|i| CrtState::ALL[i]);
         let deed = prop_oneof![
             4 => (0..6u8, state).prop_map(|(key, state)| Deed::Publish(key, state)),
             2 => (0..4usize).prop_map(Deed::Clear),

@@ -35,5 +35,5 @@ fn v6(n: u32) -> KeyV6 {
 }
 
 fn established(owner: u16) -> Entry {
-    Entry { owner: StackIndex(owner), state: State::Established }
+    Entry { owner: StackIndex(owner), state: CrtState::Established }
 }

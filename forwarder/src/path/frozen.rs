@@ -4,7 +4,7 @@
 
 use super::Context;
 use super::ends::AnyKey;
-use crate::crt::{Crt, Entry, State};
+use crate::crt::{Crt, CrtState, Entry};
 use crate::{Limits, Now};
 
 /// A packet that waits.
@@ -78,9 +78,9 @@ impl<B> Frozen<B> {
         for number in 0..self.len {
             let Some(waiting) = self.places.get_mut(number).and_then(Option::take) else { continue };
             let waits = match waiting.key.get(cx).map(|Entry { state, .. }| state) {
-                Some(State::Frozen) => true,
+                Some(CrtState::Frozen) => true,
                 // The entry changed after this turn's options were taken. What waited may be all that its client ever says.
-                Some(State::HandingOver) if !cx.handoffs.knows(waiting.key) => {
+                Some(CrtState::HandingOver) if !cx.handoffs.knows(waiting.key) => {
                     lacks_option = true;
                     true
                 }

@@ -15,7 +15,7 @@ use crate::{PacketBuffer, Reason, Tables};
 /// Bytes of a handoff option.
 pub(crate) const OPTION_BYTES: usize = model::handoff::BYTES;
 
-/// The options of all connections in [`State::HandingOver`](crate::crt::State::HandingOver). An immutable snapshot: a change makes
+/// The options of all connections in [`CrtState::HandingOver`](crate::crt::CrtState::HandingOver). An immutable snapshot: a change makes
 /// another one. A worker that has not seen the newest drops a packet that it finds no option for; its client sends it again.
 #[derive(Clone, Debug, Default)]
 pub struct Handoffs(HashMap<AnyKey, [u8; OPTION_BYTES]>);

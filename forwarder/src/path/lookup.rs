@@ -1,7 +1,7 @@
 //! Second stage: who has the connection.
 
 use crate::Reason;
-use crate::crt::{Burst, Crt, Found, Key, Now, State};
+use crate::crt::{Burst, Crt, CrtState, Found, Key, Now};
 
 /// The keys of one family's plain packets in a burst, in order. Scratch space of a worker, used again for each burst.
 #[derive(Debug)]
@@ -84,16 +84,14 @@ pub(crate) enum Standing {
 
 /// Reads an entry's state.
 #[inline(always)]
-pub(crate) fn standing(state: State, opens: bool, udp: bool) -> Standing {
+pub(crate) fn standing(state: CrtState, opens: bool, udp: bool) -> Standing {
     match state {
-        State::Established => Standing::Owned,
-        State::HalfOpen if udp => Standing::Confirms,
-        State::HalfOpen => Standing::Owned,
-        State::Closing if opens => Standing::Reopens,
-        State::Closing => Standing::Owned,
-        State::Frozen => Standing::Detained(Reason::Frozen),
-        State::AnsweredHere => Standing::Detained(Reason::AnsweredHere),
-        State::Parked => Standing::Detained(Reason::Parked),
-        State::HandingOver => Standing::HandedOver,
+        CrtState::Established => Standing::Owned,
+        CrtState::HalfOpen if udp => Standing::Confirms,
+        CrtState::HalfOpen => Standing::Owned,
+        CrtState::Closing if opens => Standing::Reopens,
+        CrtState::Closing => Standing::Owned,
+        CrtState::Frozen => Standing::Detained(Reason::Frozen),
+        CrtState::HandingOver => Standing::HandedOver,
     }
 }

@@ -132,20 +132,6 @@ def frozen():
     return c
 
 
-def answered_here():
-    """States of a stage to come."""
-    c, _, t2 = two(
-        "answered-here",
-        "A packet of a connection that the node itself answers, or that is parked, is not forwarded and is counted.",
-        "requirement T1",
-    )
-    c.connection(4, t2, state="answered-here")
-    c.connection(6, t2, state="parked")
-    c.packet(from_client(ip(4) / tcp("A")), drop="answered_here")
-    c.packet(from_client(ip(6) / tcp("A")), drop="parked")
-    return c
-
-
 def udp_flow():
     """UDP."""
     c, t1, _ = two(
@@ -186,4 +172,4 @@ def cases():
         confirmed(),
         half_open_ages(),
     )
-    yield from (frozen(), answered_here(), udp_flow(), gone())
+    yield from (frozen(), udp_flow(), gone())

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use control::machine::MAX_AT_ONCE;
-use control::runtime::CrtState;
 use control::runtime::api::ClientFilter;
 use model::control_socket::name::BadTarget;
 use model::control_socket::{JobName, Target};
-use model::{Protocol, StackName};
+use model::{CrtState, Protocol, StackName};
 
 /// Shows and steers a routing node of a baton cluster.
 ///
@@ -204,10 +203,9 @@ pub(crate) struct CrtArguments {
     pub(crate) limit: usize,
 }
 
-/// The API's word for a state.
+/// A state by its word.
 fn state(word: &str) -> Result<CrtState, String> {
-    serde_json::from_value(word.into())
-        .map_err(|_| "one of half-open, established, closing, frozen, answered-here, parked".to_owned())
+    CrtState::named(word).ok_or_else(|| format!("one of {}", CrtState::ALL.map(CrtState::name).join(", ")))
 }
 
 /// Of what a stack drains.

@@ -7,8 +7,8 @@ use clap::{CommandFactory, Parser};
 use control::config::Config;
 use control::runtime::api::{CrtAnswer, CrtRow, TransferRow};
 use control::runtime::fake::{FakeForwarding, NodeDirectory};
-use control::runtime::{CrtEntry, CrtState, Runtime};
-use model::{Connection, Protocol, StackIndex, StackName};
+use control::runtime::{CrtEntry, Runtime};
+use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;

@@ -1,6 +1,7 @@
 //! A connection moves through a running control thread: sessions and admin API are real, the agents keep the protocol
 //! and have no kernel.
 
+use model::CrtState;
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
 use model::message::{Application, Applications, OrderId, Stays, Targets};
@@ -9,7 +10,6 @@ use model::transfer::{
     Void, Way, Why,
 };
 
-use super::super::CrtState;
 use super::*;
 
 const ROUTED: &str = r#"

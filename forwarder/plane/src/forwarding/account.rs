@@ -1,8 +1,8 @@
 //! A stack's complete account of its connections, which comes in parts.
 
-use control::runtime::{CrtEntry, CrtState};
+use control::runtime::CrtEntry;
 use hashbrown::HashSet;
-use model::{Connection, Protocol};
+use model::{Connection, CrtState, Protocol};
 
 /// The connections that were the stack's when the account began, without those that it has named since. What is left at
 /// the end has ended.

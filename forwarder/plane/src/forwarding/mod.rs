@@ -13,12 +13,8 @@ mod watch;
 
 use std::sync::Arc;
 
-use control::runtime::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtState, CrtStats, Forwarding, NotHandedOver,
-};
-use forwarder::crt::{
-    BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row, State, Stats,
-};
+use control::runtime::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver};
+use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row, Stats};
 use forwarder::{AnyKey, Handoffs, Neighbours, Now, Tables};
 use hashbrown::HashMap;
 use model::dpt::{Dpt, Reach};
@@ -158,7 +154,7 @@ impl Plane {
         Some(CrtEntry {
             connection: self.names.connection(&row.key)?,
             stack: row.entry.owner,
-            state: state(row.entry.state),
+            state: row.entry.state,
             idle_ms: u64::from(row.idle_s) * 1000,
         })
     }
@@ -331,16 +327,4 @@ fn aged_a_tick(stats: &Stats) -> usize {
     let fills = [stats.v4, stats.v6, stats.half_open_v4, stats.half_open_v6];
     let places: u64 = fills.iter().map(|fill| fill.capacity).sum();
     usize::try_from((places / TICKS_A_ROUND).max(LEAST_AGED)).unwrap_or(usize::MAX)
-}
-
-fn state(state: State) -> CrtState {
-    match state {
-        State::HalfOpen => CrtState::HalfOpen,
-        State::Established => CrtState::Established,
-        State::Closing => CrtState::Closing,
-        State::Frozen => CrtState::Frozen,
-        State::AnsweredHere => CrtState::AnsweredHere,
-        State::Parked => CrtState::Parked,
-        State::HandingOver => CrtState::HandingOver,
-    }
 }

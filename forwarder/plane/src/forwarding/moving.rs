@@ -5,7 +5,7 @@
 
 use control::runtime::{CrtEntry, NotHandedOver};
 use forwarder::AnyKey;
-use forwarder::crt::{Crt, Entry, Key, KeyParts, Now, Row, State};
+use forwarder::crt::{Crt, CrtState, Entry, Key, KeyParts, Now, Row};
 use model::dpt::Reach;
 use model::handoff::Handoff;
 use model::{Connection, StackIndex};
@@ -19,7 +19,7 @@ const TRIES: usize = 100;
 impl Plane {
     /// The entry becomes frozen at its owner; one that is not there, or not confirmed, or has ended, is made first.
     pub(super) fn hold(&mut self, connection: &Connection, owner: StackIndex) {
-        self.settle(connection, State::Frozen, |entry| entry.map_or(owner, |entry| entry.owner));
+        self.settle(connection, CrtState::Frozen, |entry| entry.map_or(owner, |entry| entry.owner));
         self.without_option(connection);
     }
 
@@ -28,7 +28,7 @@ impl Plane {
         let Some(owner) = owner.or_else(|| self.entry_of(connection).map(|entry| entry.stack)) else {
             return;
         };
-        self.settle(connection, State::Established, |_| owner);
+        self.settle(connection, CrtState::Established, |_| owner);
         self.without_option(connection);
     }
 
@@ -57,7 +57,7 @@ impl Plane {
         if !self.node.workers.first().is_some_and(|worker| worker.inbox.put(frame)) {
             tracing::warn!(%connection, "not handed over yet: too many packets wait for the worker");
         }
-        self.settle(connection, State::HandingOver, |_| to);
+        self.settle(connection, CrtState::HandingOver, |_| to);
         Ok(())
     }
 
@@ -88,7 +88,12 @@ impl Plane {
         self.entry(Row { key, entry, idle_s: 0 })
     }
 
-    fn settle(&mut self, connection: &Connection, state: State, owner: impl Fn(Option<Entry>) -> StackIndex) {
+    fn settle(
+        &mut self,
+        connection: &Connection,
+        state: CrtState,
+        owner: impl Fn(Option<Entry>) -> StackIndex,
+    ) {
         let (crt, now) = (self.crt(), self.now());
         let settled = match self.names.key(connection) {
             Some(AnyKey::V4(key)) => settle(crt, key, now, state, owner),
@@ -113,7 +118,7 @@ fn settle<K: Key>(
     crt: &Crt,
     key: K,
     now: Now,
-    state: State,
+    state: CrtState,
     owner: impl Fn(Option<Entry>) -> StackIndex,
 ) -> bool {
     for _ in 0..TRIES {
@@ -154,13 +159,13 @@ mod tests {
     }
 
     fn freeze(crt: &Crt, key: KeyV4) -> Option<Entry> {
-        assert!(settle(crt, key, NOW, State::Frozen, |entry| entry.map_or(HERE, |entry| entry.owner)));
+        assert!(settle(crt, key, NOW, CrtState::Frozen, |entry| entry.map_or(HERE, |entry| entry.owner)));
         crt.get(key, NOW)
     }
 
     #[test]
     fn an_entry_is_frozen_at_its_owner_whatever_it_was() {
-        let frozen = |owner| Some(Entry { owner, state: State::Frozen });
+        let frozen = |owner| Some(Entry { owner, state: CrtState::Frozen });
         let (crt, key) = table();
         assert_eq!(freeze(&crt, key), frozen(HERE), "there was none");
         assert_eq!(freeze(&crt, key), frozen(HERE), "it was frozen");
@@ -179,8 +184,8 @@ mod tests {
     fn a_frozen_entry_is_switched_and_thawed_in_one_step() {
         let (crt, key) = table();
         freeze(&crt, key);
-        assert!(settle(&crt, key, NOW, State::Established, |_| THERE));
-        assert_eq!(crt.get(key, NOW), Some(Entry { owner: THERE, state: State::Established }));
+        assert!(settle(&crt, key, NOW, CrtState::Established, |_| THERE));
+        assert_eq!(crt.get(key, NOW), Some(Entry { owner: THERE, state: CrtState::Established }));
         assert_eq!((crt.stack_count(HERE).connections, crt.stack_count(THERE).connections), (0, 1));
     }
 
@@ -189,6 +194,6 @@ mod tests {
         let (crt, key) = table();
         freeze(&crt, key);
         let _ = crt.confirm(key, HERE, NOW);
-        assert_eq!(crt.get(key, NOW).map(|entry| entry.state), Some(State::Frozen));
+        assert_eq!(crt.get(key, NOW).map(|entry| entry.state), Some(CrtState::Frozen));
     }
 }

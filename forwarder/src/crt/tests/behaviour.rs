@@ -15,14 +15,14 @@ fn a_connection_goes_from_half_open_to_established_to_closing_to_nothing() {
     let crt = Crt::new(&config()).unwrap();
     let key = v4(1);
     assert_eq!(crt.get(key, at(0)), None);
-    let half_open = Entry { owner: A, state: State::HalfOpen };
+    let half_open = Entry { owner: A, state: CrtState::HalfOpen };
     assert_eq!(crt.insert_half_open(key, A, at(0)), Ok(half_open));
     assert_eq!((crt.get(key, at(0)), count(&crt, A)), (Some(half_open), (0, 1)));
     assert_eq!(crt.confirm(key, A, at(1)), Ok(Confirmed::Promoted));
     assert_eq!((crt.get(key, at(1)), count(&crt, A)), (Some(established(1)), (1, 0)));
     assert_eq!(crt.confirm(key, A, at(1)), Ok(Confirmed::Unchanged));
     assert!(crt.terminate(key, A, at(2)));
-    assert_eq!(crt.get(key, at(2)), Some(Entry { owner: A, state: State::Closing }));
+    assert_eq!(crt.get(key, at(2)), Some(Entry { owner: A, state: CrtState::Closing }));
     assert_eq!(count(&crt, A), (0, 0));
     assert_eq!(crt.age(at(4), usize::MAX), 0);
     assert_eq!(crt.age(at(12), usize::MAX), 1);
@@ -36,7 +36,7 @@ fn a_syn_for_a_live_connection_changes_nothing_and_for_a_closing_one_chooses_ane
     crt.newconn(v6(1), A, at(0)).unwrap();
     assert_eq!(crt.insert_half_open(v6(1), B, at(1)), Ok(established(1)));
     crt.terminate(v6(1), A, at(2));
-    let anew = Entry { owner: B, state: State::HalfOpen };
+    let anew = Entry { owner: B, state: CrtState::HalfOpen };
     assert_eq!(crt.insert_half_open(v6(1), B, at(3)), Ok(anew));
     assert_eq!((count(&crt, A), count(&crt, B)), ((0, 0), (0, 1)));
     // A late report of the former owner does not end the new connection.
@@ -57,7 +57,7 @@ fn a_report_without_an_entry_makes_one_and_of_another_stack_moves_it() {
 #[test]
 fn a_change_needs_the_entry_to_be_as_expected() {
     let crt = Crt::new(&config()).unwrap();
-    let frozen = Entry { owner: A, state: State::Frozen };
+    let frozen = Entry { owner: A, state: CrtState::Frozen };
     assert_eq!(crt.change(v4(1), established(1), frozen, at(0)), Err(None));
     crt.newconn(v4(1), A, at(0)).unwrap();
     assert_eq!(crt.change(v4(1), established(1), frozen, at(0)), Ok(()));

@@ -72,7 +72,7 @@ fn check_history<K: Key + std::fmt::Debug + std::hash::Hash>(steps: Vec<Step>, k
                     let expected = match old {
                         None => Confirmed::New,
                         Some(old) if old == established(o) => Confirmed::Unchanged,
-                        Some(old) if old == entry(o, State::HalfOpen) => Confirmed::Promoted,
+                        Some(old) if old == entry(o, CrtState::HalfOpen) => Confirmed::Promoted,
                         Some(old) => Confirmed::Replaced(old),
                     };
                     assert_eq!(done, expected);
@@ -86,7 +86,7 @@ fn check_history<K: Key + std::fmt::Debug + std::hash::Hash>(steps: Vec<Step>, k
                 let ours = map.get_mut(&key(k)).filter(|e| e.owner.0 == o);
                 assert_eq!(crt.terminate(key(k), StackIndex(o), at(0)), ours.is_some());
                 if let Some(e) = ours {
-                    e.state = State::Closing;
+                    e.state = CrtState::Closing;
                 }
             }
             Step::Change(k, o, n) => {
@@ -102,9 +102,9 @@ fn check_history<K: Key + std::fmt::Debug + std::hash::Hash>(steps: Vec<Step>, k
             }
             Step::Remove(k) => assert_eq!(crt.remove(key(k)), map.remove(&key(k))),
             Step::Syn(k, o) => {
-                let now = map.entry(key(k)).or_insert(entry(o, State::HalfOpen));
-                if now.state == State::Closing {
-                    *now = entry(o, State::HalfOpen);
+                let now = map.entry(key(k)).or_insert(entry(o, CrtState::HalfOpen));
+                if now.state == CrtState::Closing {
+                    *now = entry(o, CrtState::HalfOpen);
                 }
                 assert_eq!(crt.insert_half_open(key(k), StackIndex(o), at(0)), Ok(*now));
             }
@@ -118,7 +118,9 @@ fn check_history<K: Key + std::fmt::Debug + std::hash::Hash>(steps: Vec<Step>, k
     for owner in 0..4 {
         let of = |half_open: bool| {
             let counted = |e: &&Entry| {
-                e.owner.0 == owner && e.state != State::Closing && (e.state == State::HalfOpen) == half_open
+                e.owner.0 == owner
+                    && e.state != CrtState::Closing
+                    && (e.state == CrtState::HalfOpen) == half_open
             };
             map.values().filter(counted).count() as u32
         };

@@ -136,7 +136,7 @@ fn a_full_table_is_counted_and_forwards_what_it_has() {
     let late = (fits..).find(|n| crt.get(v4(*n), at(1)).is_none()).unwrap();
     crt.insert_half_open(v4(late), StackIndex(2), at(1)).unwrap();
     assert_eq!(crt.newconn(v4(late), StackIndex(2), at(1)), Err(Refused::Full));
-    assert_eq!(crt.get(v4(late), at(1)), Some(Entry { owner: StackIndex(2), state: State::HalfOpen }));
+    assert_eq!(crt.get(v4(late), at(1)), Some(Entry { owner: StackIndex(2), state: CrtState::HalfOpen }));
 }
 
 #[test]

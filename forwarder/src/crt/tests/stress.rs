@@ -37,7 +37,7 @@ fn churn<K: Key>(key: fn(u32) -> K, stable: u32, crt: &Crt) {
                             let now = crt.get(key(n), at(0)).unwrap();
                             let next = Entry {
                                 owner: owner(n, (now.owner.0 % 8 + 1) % 8),
-                                state: State::Established,
+                                state: CrtState::Established,
                             };
                             crt.change(key(n), now, next, at(0)).unwrap();
                         } else {

@@ -3,7 +3,7 @@
 use model::Protocol;
 
 use super::bench::*;
-use crate::crt::{Entry, KeyV4, State};
+use crate::crt::KeyV4;
 use crate::tables::Family;
 use crate::{Port, Reason, Verdict};
 
@@ -54,19 +54,6 @@ fn a_syn_on_a_closing_entry_selects_anew_and_other_packets_still_pass() {
     assert!(bench.crt.terminate(key, IPIP, bench.now));
     assert_eq!(outer(&bench.sent(&ack(Family::V4, 1024, port_of(GUE)))).1, stack_v4(IPIP));
     assert_eq!(outer(&bench.sent(&syn(Family::V4, 1024, port_of(GUE)))).1, stack_v4(GUE));
-}
-
-#[test]
-fn packets_of_a_connection_that_is_detained_are_dropped_with_the_states_reason() {
-    let states = [(State::AnsweredHere, Reason::AnsweredHere), (State::Parked, Reason::Parked)];
-    for (state, reason) in states {
-        let mut bench = Bench::new();
-        bench.establish(1024, port_of(GUE), Protocol::Tcp, GUE);
-        let key = KeyV4::new(CLIENT, 1024, V4, port_of(GUE), Protocol::Tcp);
-        let (old, new) = (Entry { owner: GUE, state: State::Established }, Entry { owner: GUE, state });
-        bench.crt.change(key, old, new, bench.now).unwrap();
-        assert_eq!(bench.dropped(&ack(Family::V4, 1024, port_of(GUE))), reason);
-    }
 }
 
 #[test]

@@ -1,14 +1,14 @@
 use model::{Protocol, StackIndex};
 
 use super::bench::*;
-use crate::crt::{Entry, Key, KeyV4, KeyV6, State};
+use crate::crt::{CrtState, Entry, Key, KeyV4, KeyV6};
 use crate::tables::Family;
 use crate::{Port, Reason, Verdict};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const CLIENT_PORT: u16 = 1024;
 
-fn entry(owner: StackIndex, state: State) -> Entry {
+fn entry(owner: StackIndex, state: CrtState) -> Entry {
     Entry { owner, state }
 }
 
@@ -16,7 +16,7 @@ fn entry(owner: StackIndex, state: State) -> Entry {
 fn frozen(family: Family) -> (Bench, impl Fn(u32) -> Vec<u8>) {
     let bench = Bench::new();
     bench.establish(CLIENT_PORT, port_of(GUE), Protocol::Tcp, GUE);
-    change(&bench, family, entry(GUE, State::Established), entry(GUE, State::Frozen));
+    change(&bench, family, entry(GUE, CrtState::Established), entry(GUE, CrtState::Frozen));
     let packet =
         move |n: u32| frame!(to_dvipa(family).tcp(CLIENT_PORT, port_of(GUE), n, 65535).ack(9), b"some data");
     (bench, packet)
@@ -50,7 +50,7 @@ fn a_frozen_connection_holds_its_packets_in_order_and_releases_them_to_its_new_o
         assert!(bench.burst(&[packet(1), packet(2)], Port::Nic).is_empty());
         assert!(bench.burst(&[packet(3)], Port::Nic).is_empty());
         assert!(bench.turn(false).is_empty() && bench.turn(true).is_empty(), "still frozen");
-        change(&bench, family, entry(GUE, State::Frozen), entry(IPIP, State::Established));
+        change(&bench, family, entry(GUE, CrtState::Frozen), entry(IPIP, CrtState::Established));
         assert_eq!(numbers(&bench.turn(false), IPIP), [1, 2, 3]);
         assert!(bench.turn(false).is_empty(), "once");
         assert_eq!((bench.count(Reason::FrozenHeld), bench.count(Reason::Forwarded)), (3, 3));
@@ -62,7 +62,7 @@ fn packets_that_waited_leave_before_later_ones() {
     for family in FAMILIES {
         let (mut bench, packet) = frozen(family);
         assert!(bench.burst(&[packet(1), packet(2)], Port::Nic).is_empty());
-        change(&bench, family, entry(GUE, State::Frozen), entry(GUE, State::Established));
+        change(&bench, family, entry(GUE, CrtState::Frozen), entry(GUE, CrtState::Established));
         assert_eq!(numbers(&bench.burst(&[packet(3), packet(4)], Port::Nic), GUE), [1, 2, 3, 4]);
     }
 }
@@ -76,10 +76,10 @@ fn as_many_wait_as_may_and_the_others_are_dropped() {
     // Others have what is left of the room.
     let other =
         |n: u32| frame!(to_dvipa(Family::V6).tcp(CLIENT_PORT, port_of(GUE), n, 1).ack(9), b"some data");
-    change(&bench, Family::V6, entry(GUE, State::Established), entry(GUE, State::Frozen));
+    change(&bench, Family::V6, entry(GUE, CrtState::Established), entry(GUE, CrtState::Frozen));
     let out = bench.burst(&[other(1), other(2), other(3)], Port::Nic);
     assert_eq!(out.len(), 1, "six wait in all");
-    change(&bench, Family::V4, entry(GUE, State::Frozen), entry(IPIP, State::Established));
+    change(&bench, Family::V4, entry(GUE, CrtState::Frozen), entry(IPIP, CrtState::Established));
     assert_eq!(numbers(&bench.turn(false), IPIP), [1, 2, 3, 4]);
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use model::Protocol;
 
 use super::bench::*;
-use crate::crt::{Entry, Key, KeyV4, KeyV6, State};
+use crate::crt::{CrtState, Entry, Key, KeyV4, KeyV6};
 use crate::packet::Gue;
 use crate::path::{AnyKey, Handoffs};
 use crate::tables::Family;
@@ -17,7 +17,7 @@ const OPTION: [u8; 16] = [0xb1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1
 /// A frozen connection to GUE's port.
 fn frozen(family: Family) -> (Bench, AnyKey) {
     fn freeze<K: Key + Into<AnyKey>>(bench: &Bench, key: K) -> AnyKey {
-        let [old, new] = [State::Established, State::Frozen].map(|state| Entry { owner: LOCAL, state });
+        let [old, new] = [CrtState::Established, CrtState::Frozen].map(|state| Entry { owner: LOCAL, state });
         bench.crt.change(key, old, new, bench.now).unwrap();
         key.into()
     }
@@ -53,7 +53,7 @@ fn packets_of_a_connection_that_is_handed_over_carry_its_option_to_every_kind_of
             let packet = ack(family, CLIENT_PORT, port_of(GUE));
             assert!(bench.burst(&[&packet], Port::Nic).is_empty(), "it waits");
             bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
-            let [old, new] = [(LOCAL, State::Frozen), (stack, State::HandingOver)]
+            let [old, new] = [(LOCAL, CrtState::Frozen), (stack, CrtState::HandingOver)]
                 .map(|(owner, state)| Entry { owner, state });
             change(&bench, key, old, new);
             let mut out = bench.turn(false);
@@ -96,8 +96,9 @@ fn once_it_is_established_its_packets_go_without_the_option() {
     for family in FAMILIES {
         let (mut bench, key) = frozen(family);
         bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
-        let [a, b, c] = [(LOCAL, State::Frozen), (GUE, State::HandingOver), (GUE, State::Established)]
-            .map(|(owner, state)| Entry { owner, state });
+        let [a, b, c] =
+            [(LOCAL, CrtState::Frozen), (GUE, CrtState::HandingOver), (GUE, CrtState::Established)]
+                .map(|(owner, state)| Entry { owner, state });
         change(&bench, key, a, b);
         change(&bench, key, b, c);
         let packet = ack(family, CLIENT_PORT, port_of(GUE));
@@ -110,8 +111,8 @@ fn a_packet_that_waited_waits_for_the_option_too() {
     let (mut bench, key) = frozen(Family::V4);
     let packet = ack(Family::V4, CLIENT_PORT, port_of(GUE));
     assert!(bench.burst(&[&packet], Port::Nic).is_empty(), "it waits");
-    let [old, new] =
-        [(LOCAL, State::Frozen), (GUE, State::HandingOver)].map(|(owner, state)| Entry { owner, state });
+    let [old, new] = [(LOCAL, CrtState::Frozen), (GUE, CrtState::HandingOver)]
+        .map(|(owner, state)| Entry { owner, state });
     change(&bench, key, old, new);
     assert!(bench.turn(false).is_empty(), "this worker has not seen the option");
     bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
@@ -122,8 +123,8 @@ fn a_packet_that_waited_waits_for_the_option_too() {
 #[test]
 fn without_its_option_or_another_host_a_packet_is_dropped() {
     let (mut bench, key) = frozen(Family::V4);
-    let [old, new] =
-        [(LOCAL, State::Frozen), (GUE, State::HandingOver)].map(|(owner, state)| Entry { owner, state });
+    let [old, new] = [(LOCAL, CrtState::Frozen), (GUE, CrtState::HandingOver)]
+        .map(|(owner, state)| Entry { owner, state });
     change(&bench, key, old, new);
     let packet = ack(Family::V4, CLIENT_PORT, port_of(GUE));
     assert_eq!(bench.dropped(&packet), Reason::HandoffUnknown);

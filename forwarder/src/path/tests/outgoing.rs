@@ -4,7 +4,7 @@ use etherparse::PacketBuilder;
 use model::{Protocol, StackIndex};
 
 use super::bench::*;
-use crate::crt::{Entry, KeyV4, KeyV6, State};
+use crate::crt::{CrtState, Entry, KeyV4, KeyV6};
 use crate::tables::Family;
 use crate::{Port, Reason, Verdict};
 
@@ -50,7 +50,7 @@ fn the_first_syn_makes_the_entry_and_goes_on_decapsulated() {
             Family::V4 => bench.crt.get(KeyV4::new(CLIENT, 443, V4, 40000, Protocol::Tcp), bench.now),
             Family::V6 => bench.crt.get(KeyV6::new(CLIENT6, 443, V6, 40000, Protocol::Tcp), bench.now),
         };
-        assert_eq!(entry, Some(Entry { owner: GUE, state: State::HalfOpen }));
+        assert_eq!(entry, Some(Entry { owner: GUE, state: CrtState::HalfOpen }));
         assert_eq!(bench.count(Reason::Outgoing), 1);
     }
 }
