@@ -15,14 +15,16 @@ pub struct Used {
     at: Instant,
     /// By all threads but the workers.
     others: Duration,
-    worker: Worker,
+    workers: Workers,
 }
 
 /// What the poll-mode workers of `batond` had done at a moment.
 #[derive(Clone, Copy, Debug, Default)]
-struct Worker {
+struct Workers {
+    number: u32,
     ran: Duration,
-    /// Cycles of turns that had packets, and of all others, sleeps included: together they are the time that has passed.
+    /// Cycles of turns that had packets, and of all others, sleeps included: together they are the time that has passed, once
+    /// for each worker.
     busy: u64,
     idle: u64,
 }
@@ -32,7 +34,7 @@ struct Worker {
 pub struct Rest {
     others: f64,
     /// The workers, polling in vain and sleeping.
-    worker: f64,
+    workers: f64,
 }
 
 impl Used {
@@ -41,10 +43,12 @@ impl Used {
     /// their core in the middle of a busy turn.
     pub fn since(&self, before: &Self, rest: Rest) -> Duration {
         let wall = self.at - before.at;
-        let (busy, idle) = (self.worker.busy - before.worker.busy, self.worker.idle - before.worker.idle);
+        let (now, then) = (self.workers, before.workers);
+        let (busy, idle) = (now.busy - then.busy, now.idle - then.idle);
         let share = if busy == 0 { 0.0 } else { busy as f64 / (busy + idle) as f64 };
-        let in_vain = wall.mul_f64(rest.worker * (1.0 - share));
-        let worker = wall.mul_f64(share).min((self.worker.ran - before.worker.ran).saturating_sub(in_vain));
+        let in_vain = wall.mul_f64(rest.workers * (1.0 - share));
+        let took = wall.mul_f64(share * f64::from(now.number));
+        let worker = took.min((now.ran - then.ran).saturating_sub(in_vain));
         let others = self.others.saturating_sub(before.others);
         others.saturating_sub(wall.mul_f64(rest.others)) + worker
     }
@@ -53,7 +57,7 @@ impl Used {
     pub fn at_rest_since(&self, before: &Self) -> Rest {
         let wall = (self.at - before.at).as_secs_f64();
         let of = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() / wall;
-        Rest { others: of(self.others, before.others), worker: of(self.worker.ran, before.worker.ran) }
+        Rest { others: of(self.others, before.others), workers: of(self.workers.ran, before.workers.ran) }
     }
 }
 
@@ -63,17 +67,17 @@ impl Lab {
     /// # Errors
     /// [`LabError::File`] if one has ended, and as [`Lab::counters`] for `batond`.
     pub fn used(&self, programs: &[&str]) -> Result<Used> {
-        let mut used = Used { at: Instant::now(), others: Duration::ZERO, worker: Worker::default() };
+        let mut used = Used { at: Instant::now(), others: Duration::ZERO, workers: Workers::default() };
         for program in programs {
             let pid = self.id_of(program).ok_or_else(|| LabError::NoProgram((*program).to_owned()))?;
             used.others += of_process(pid)?;
             if *program == "batond" {
                 let counters = self.counters()?;
                 let of = |name| counters.get(name).copied().unwrap_or(0);
-                let (ran, busy, idle) =
-                    (of_threads(pid, WORKER)?, of("worker_busy_cycles"), of("worker_idle_cycles"));
+                let (busy, idle) = (of("worker_busy_cycles"), of("worker_idle_cycles"));
+                let (number, ran) = of_threads(pid, WORKER)?;
                 used.others = used.others.saturating_sub(ran);
-                used.worker = Worker { ran, busy, idle };
+                used.workers = Workers { number, ran, busy, idle };
                 used.at = Instant::now();
             }
         }
@@ -86,18 +90,19 @@ impl Lab {
 /// # Errors
 /// [`LabError::File`] if it has ended.
 pub fn of_process(pid: u32) -> Result<Duration> {
-    of_threads(pid, "")
+    of_threads(pid, "").map(|(_, ran)| ran)
 }
 
-/// The processor time of those threads of a process whose names begin so.
-fn of_threads(pid: u32, name: &str) -> Result<Duration> {
+/// Number and processor time of those threads of a process whose names begin so.
+fn of_threads(pid: u32, name: &str) -> Result<(u32, Duration)> {
     let path = format!("/proc/{pid}/task");
-    let mut all = Duration::ZERO;
+    let mut all = (0, Duration::ZERO);
     for task in fs::read_dir(&path).with_path("list", &path)?.flatten() {
         let task = task.path();
         if fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name)) {
             // A thread may end meanwhile.
-            all += ran(&fs::read_to_string(task.join("schedstat")).unwrap_or_default());
+            all.0 += 1;
+            all.1 += ran(&fs::read_to_string(task.join("schedstat")).unwrap_or_default());
         }
     }
     Ok(all)

@@ -29,14 +29,14 @@ impl Fabric {
              ip link set br0 up
              for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")?;
         let mut fabric = Self { id: record.id().to_owned(), switch, hosts: Vec::new() };
-        fabric.add_host(record, "client", 2, spec.fabric_mtu)?;
+        fabric.add_host(record, "client", 2, (spec.fabric_mtu, 1))?;
         fabric.set_addresses("client", "eth0", CLIENT)?;
         for node in spec.routing_nodes() {
-            fabric.add_host(record, node.name(), node.number(), spec.fabric_mtu)?;
+            fabric.add_host(record, node.name(), node.number(), (spec.fabric_mtu, spec.workers()))?;
             fabric.set_up_routing_node(*node, spec.fabric_mtu)?;
         }
         if spec.proxy {
-            fabric.add_host(record, spec::PROXY, spec::PROXY_NUMBER, spec.fabric_mtu)?;
+            fabric.add_host(record, spec::PROXY, spec::PROXY_NUMBER, (spec.fabric_mtu, 1))?;
             fabric.set_addresses(spec::PROXY, "eth0", spec::PROXY_ADDRESS)?;
         }
         for index in 1..=spec.targets {
@@ -51,7 +51,7 @@ impl Fabric {
     /// What the first failing command says.
     pub fn add_target(&mut self, record: &Record, index: u8, mtu: u16) -> Result<()> {
         let (name, number) = (format!("t{index}"), spec::target(index));
-        self.add_host(record, &name, number, mtu)?;
+        self.add_host(record, &name, number, (mtu, 1))?;
         self.set_addresses(&name, "eth0", spec::host(number))
     }
 
@@ -107,13 +107,20 @@ impl Fabric {
         self.hosts.iter().map(|(name, ns)| (name.as_str(), ns))
     }
 
-    fn add_host(&mut self, record: &Record, name: &str, number: u8, mtu: u16) -> Result<()> {
+    fn add_host(
+        &mut self,
+        record: &Record,
+        name: &str,
+        number: u8,
+        (mtu, queues): (u16, usize),
+    ) -> Result<()> {
         let ns = make_namespace(record, name)?;
         let script = format!(
-            "ip link add {name} type veth peer name eth0 netns {ns}
+            "ip link add {name} {queues} type veth peer name eth0 netns {ns} {queues}
              ip link set {name} mtu {mtu} master br0 up
              ethtool -K {name} tx off gso off tso off gro off >/dev/null",
             ns = ns.name(),
+            queues = format!("numtxqueues {queues} numrxqueues {queues}"),
         );
         self.switch.sh(&script)?;
         ns.sh(&format!(

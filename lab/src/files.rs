@@ -8,8 +8,9 @@ use crate::spec::{self, Nic, RoutingNode, Spec, Web};
 /// Milliseconds between heartbeats, and until a silent stack is lost.
 const TIMES: &str = "heartbeat_ms = 200\nlost_after_ms = 1500\n";
 
-/// `batond.toml` of a routing node. `run` is the directory of its socket, `core` its worker's.
-pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String {
+/// `batond.toml` of a routing node. `run` is the directory of its socket, `workers` are their cores.
+pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> String {
+    let queues = workers.len();
     let (name, (v4, v6)) = (node.name(), node.addresses());
     let tables = match (node, &spec.second) {
         (RoutingNode::Second, Some(tables)) => tables,
@@ -19,18 +20,21 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
          [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
-         [forwarder]\nworkers = [{core}]\nidle = \"{idle}\"\n\
+         [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\n\
          eal = [\"--no-huge\", \"-m\", \"256\", \"--no-pci\"]\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
          connections_v4 = 200000\nconnections_v6 = 50000\nhalf_open = 16384\n\n\
-         [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic},iface=eth0\"\n\n\
-         [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1\"\ninterface = \"loc0\"\n\n",
+         [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}={queues}\"\n\n\
+         [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1,qpairs={queues}\"\ninterface = \"loc0\"\n\n",
         certificates = certificates(name),
         socket = run.join(format!("{name}.sock")).display(),
         encapsulation = spec.encapsulation,
         idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
-        nic = if spec.nic == Nic::AfXdp { "net_af_xdp0" } else { "net_af_packet0" },
+        nic = match spec.nic {
+            Nic::AfXdp => "net_af_xdp0,iface=eth0,queue_count",
+            Nic::AfPacket => "net_af_packet0,iface=eth0,qpairs",
+        },
     );
     for (name, encapsulation) in &spec.encapsulation_of {
         let _ = write!(text, "[[stack]]\nname = \"{name}\"\nencapsulation = \"{encapsulation}\"\n\n");

@@ -316,11 +316,12 @@ impl Lab {
     }
 
     fn write_batond(&self, node: RoutingNode) -> Result<PathBuf> {
-        // Labs that run at the same time take different cores where there are some.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let seed = self.id().bytes().fold(0usize, |a, b| a.wrapping_mul(31).wrapping_add(b.into()));
-        let core = seed.wrapping_add(node.number().into()) % cores;
-        let text = files::batond(&self.spec, node, self.record.directory(), core);
+        // Labs that run at the same time take different cores where there are some.
+        let first = seed.wrapping_add(node.number().into());
+        let workers: Vec<usize> = (0..self.spec.workers().min(cores)).map(|n| (first + n) % cores).collect();
+        let text = files::batond(&self.spec, node, self.record.directory(), &workers);
         self.write(&format!("{}.toml", node.batond()), &text)
     }
 

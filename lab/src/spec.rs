@@ -174,6 +174,13 @@ impl Spec {
         Self { routing_agent: true, ..Self::default().vipadynamic(tables).web([]) }
     }
 
+    /// How many workers a routing node has where there are as many cores: two, between whose queues the kernel spreads packets.
+    /// Two that never sleep would leave the programs no core, and DPDK's XDP sockets have one queue on a veth, which names no
+    /// channels (ethtool(8)).
+    pub fn workers(&self) -> usize {
+        if self.tireless || self.nic == Nic::AfXdp { 1 } else { 2 }
+    }
+
     /// The same lab with a second routing node, `rt2`, that has these `[[vipadynamic]]` tables.
     pub fn second(mut self, tables: impl Into<String>) -> Self {
         self.second = Some(tables.into());
