@@ -15,6 +15,7 @@ use crate::process::{Process, tail};
 pub struct Capture {
     process: Process,
     file: PathBuf,
+    log: PathBuf,
 }
 
 impl Capture {
@@ -57,17 +58,26 @@ impl Capture {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(Self { process, file })
+        Ok(Self { process, file, log })
     }
 
     /// Ends the capture and returns its packets. Packets of the last tenth of a second are waited for.
     ///
     /// # Errors
-    /// [`LabError::Timeout`] if tcpdump does not end.
+    /// [`LabError::Timeout`] if tcpdump does not end, [`LabError::Answer`] if it lost packets: what is not in such a capture may
+    /// have been on the link.
     pub fn stop(self) -> Result<Captured> {
         std::thread::sleep(Duration::from_millis(100));
         self.process.stop(Signal::SIGINT)?;
-        Ok(Captured { file: self.file })
+        let last = tail(&self.log, 5);
+        let lost = last.lines().find_map(|line| line.strip_suffix(" packets dropped by kernel"));
+        match lost {
+            Some("0") => Ok(Captured { file: self.file }),
+            _ => Err(LabError::Answer {
+                command: "tcpdump".into(),
+                what: format!("not a whole capture: {last}"),
+            }),
+        }
     }
 }
 

@@ -82,15 +82,25 @@ fn a_target_opens_connections_with_the_dvipa_as_source() {
             let mut connection = HttpConnection::open_from(lab.host(target), from, to)
                 .unwrap_or_else(|e| panic!("{target} connects from {dvipa}: {e}"));
             assert_eq!(connection.target().expect("the outside answers"), "outside");
-            let row = lab.wait_for("its entry", SOON, || {
+            let row = lab.wait_for("its entry to be confirmed", SOON, || {
                 let rows = lab.crt(&[]).map_err(|e| e.to_string())?;
                 let own = connection.local().to_string();
                 let found = rows.iter().find(|r| r.dvipa == own && r.client == to.to_string());
-                found.cloned().ok_or(format!("{rows:#?}"))
+                found.filter(|r| r.state == "established").cloned().ok_or(format!("{rows:#?}"))
             });
             assert_eq!(row.unwrap_or_else(|e| panic!("{e}")).stack, target);
         }
     }
+    assert_eq!(
+        lab.counter("outgoing").expect("baton stats answers"),
+        6,
+        "each SYN passed the routing node once"
+    );
+    assert_eq!(
+        lab.counter("no_connection").expect("baton stats answers"),
+        0,
+        "no answer came before its entry"
+    );
 }
 
 /// W6: connections that exist when the VIPA list arrives enter the CRT through NEWCONN, and their packets find them.

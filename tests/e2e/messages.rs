@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
+use lab::client::ask_often;
 use lab::spec::RT1;
 use lab::{Lab, Spec};
 use model::codec::{self, Address};
@@ -13,7 +14,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::fixture::{SOON, connect, lab, web4};
+use crate::fixture::{SOON, lab, web4};
 
 /// W2: a stack that knows nothing of a message ignores it: unknown kinds, unknown versions and malformed bodies are
 /// counted, and the session that brought them goes on.
@@ -56,14 +57,21 @@ fn a_stranger_without_the_clusters_certificate_is_not_heard() {
     // It trusts our CA, so that only its own certificate is wrong.
     std::fs::copy(lab.files().join("pki/ca.pem"), other.join("pki/ca.pem")).expect("the CA is copied");
     let before = lab.counter("unauthenticated").expect("baton stats answers");
-    let _speaking = Stranger::speak_from(&lab, &other, "t1", b"");
+    // Were it heard, t1 would listen no more.
+    let news = Srvstat { dvipa: Address(web4().ip()), epoch: epoch(&lab), complete: true, listens: vec![] };
+    let news = codec::encode(&Message::Srvstat(news)).expect("it is short");
+    let _speaking = Stranger::speak_from(&lab, &other, "t1", &news);
     lab.wait_for("the stranger to be counted", SOON, || {
         let now = lab.counter("unauthenticated").map_err(|e| e.to_string())?;
         if now > before { Ok(()) } else { Err(format!("{now}")) }
     })
     .unwrap_or_else(|e| panic!("{e}"));
-    lab.wait_for_session("t1", "up").expect("the real t1 keeps its session");
-    connect(&lab, web4());
+    let targets = lab.dpt().expect("baton dpt answers");
+    assert!(targets.iter().all(|row| row.selectable() == ["t1", "t2", "t3"]), "{targets:#?}");
+    let sessions = lab.stacks().expect("baton status answers");
+    assert!(sessions.iter().any(|s| s.stack == "t1" && s.session == "up"), "{sessions:#?}");
+    let answers = ask_often(lab.client(), web4(), 6);
+    assert_eq!(answers.get("t1"), Some(&2), "{answers:?}");
 }
 
 fn frame(version: u8, kind: u16, body: &[u8]) -> Vec<u8> {

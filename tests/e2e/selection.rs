@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lab::Spec;
 use lab::client::{HttpConnection, ask_often};
 use lab::spec::{CLIENT, ipv4_only};
+use lab::{Lab, Spec};
 use serde_json::Value;
 
 use crate::fixture::{SOON, connect, established, lab, still_answered_by, web4};
@@ -112,6 +112,23 @@ fn a_busy_target_weighs_less() {
         if full && others { Ok(()) } else { Err(format!("{seen:?}")) }
     })
     .unwrap_or_else(|e| panic!("{e}"));
+    // A connection that t1 is given hangs, because its queue is full. The weights say how many: where the machine has nothing else
+    // to do next to none, where it is so busy that all weigh little a third.
+    let shares = [(); 2].map(|()| {
+        let before = share_of_t1(&lab);
+        let hanging = (0..15).filter(|_| lab.client().enter(|| try_connect(web4())).is_none()).count();
+        (before.max(share_of_t1(&lab)), hanging)
+    });
+    let wanted: f64 = shares.iter().map(|(share, _)| 15.0 * share).sum();
+    let hanging: usize = shares.iter().map(|(_, hanging)| hanging).sum();
+    assert!(hanging as f64 <= wanted + 4.0, "{hanging} of 30 went to t1, not {wanted:.0}: {shares:?}");
+}
+
+/// The first target's part of all weights.
+fn share_of_t1(lab: &Lab) -> f64 {
+    let row = lab.dpt().expect("baton dpt answers").remove(0);
+    let all: f64 = row.targets.iter().map(|target| f64::from(target.weight)).sum();
+    f64::from(row.targets[0].weight) / all
 }
 
 fn try_connect(to: SocketAddr) -> Option<std::net::TcpStream> {

@@ -245,6 +245,10 @@ fn a_rejected_connection_goes_on_at_the_router() {
     assert_eq!(curl(&lab, &[&url(DVIPA.0.into(), "/")]), "503\n");
     assert_one_calm_connection(&at_client.end());
     assert_eq!(said(&lab, "router", "rejects everything").len(), 1, "the router was told why");
+    let moved = lab.transfers().expect("baton stats answers");
+    assert_eq!((moved["rejected"], moved["restored"], moved["injected"]), (1, 0, 0), "{moved:?}");
+    let still = lab.crt(&["--stack", "t1"]).expect("baton crt answers");
+    assert_eq!(still.len(), 0, "the target has nothing of it: {still:#?}");
 }
 
 /// C4: a transfer to a target that there is not is refused, and the connection goes on where it is.
@@ -267,7 +271,15 @@ fn a_target_may_hold_accepts_back() {
     let words = ["http", "target", "--hold-accepts", "files", "80", &v4, &v6];
     lab.start_application("t2", "files", &words).expect("the target starts");
     lab.wait_for_targets(80, &["t1", "t3"]).unwrap_or_else(|e| panic!("{e}"));
-    assert!(!ask_often(lab.client(), web4(), 6).contains_key("t2"));
+    let answers = ask_often(lab.client(), web4(), 6).into_iter().collect::<Vec<_>>();
+    assert_eq!(answers, [("t1".into(), 3), ("t3".into(), 3)]);
+    // What is transferred to it, it takes.
+    let (mut connection, first) = crate::fixture::connect(&lab, web4());
+    crate::fixture::established(&lab, &connection);
+    let (client, dvipa) = (connection.local().to_string(), web4().to_string());
+    lab.baton(&["move", &client, &dvipa, "files@t2"]).unwrap_or_else(|e| panic!("from {first}: {e}"));
+    connection.get("/").unwrap_or_else(|e| panic!("the target answers: {e}"));
+    assert_eq!(crate::fixture::established(&lab, &connection).stack, "t2");
     lab.kill("files").expect("it is killed");
     lab.wait_for_targets(80, &["t1", "t2", "t3"]).unwrap_or_else(|e| panic!("{e}"));
 }
