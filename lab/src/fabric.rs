@@ -5,6 +5,7 @@
 //! veth peer `loc1` is the forwarder's local port.
 
 use crate::error::Result;
+use crate::flood;
 use crate::impair::{Impairment, Link};
 use crate::namespace::{Namespace, output_of};
 use crate::registry::Record;
@@ -41,6 +42,14 @@ impl Fabric {
         }
         for index in 1..=spec.targets {
             fabric.add_target(record, index, spec.fabric_mtu)?;
+        }
+        if spec.flooder {
+            let (v4, v6) = flood::SOURCES;
+            for (_, host) in &fabric.hosts {
+                host.sh(&format!("ip route add blackhole {v4}; ip -6 route add blackhole {v6}"))?;
+            }
+            fabric.add_host(record, spec::FLOODER, 3, (spec.fabric_mtu, 1))?;
+            fabric.set_addresses(spec::FLOODER, "eth0", spec::host(3))?;
         }
         Ok(fabric)
     }

@@ -27,12 +27,19 @@ pub struct Impairment {
     pub reorder_permille: u16,
     /// They are held back for one to so many milliseconds.
     pub reorder_ms: u16,
+    /// Every frame takes so many milliseconds.
+    pub delay_ms: u16,
 }
 
 impl Impairment {
     /// Loses so many frames of a thousand.
     pub fn loss(permille: u16) -> Self {
         Self { loss_permille: permille, ..Self::default() }
+    }
+
+    /// Delays every frame by so many milliseconds.
+    pub fn delay(ms: u16) -> Self {
+        Self { delay_ms: ms, ..Self::default() }
     }
 
     /// Also lets so many of a thousand arrive twice.
@@ -48,10 +55,10 @@ impl Impairment {
 
 impl fmt::Display for Impairment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { loss_permille, duplicate_permille, reorder_permille, reorder_ms } = self;
+        let Self { loss_permille, duplicate_permille, reorder_permille, reorder_ms, delay_ms } = self;
         write!(
             f,
-            "loss {loss_permille} ‰, duplicates {duplicate_permille} ‰, overtaken {reorder_permille} ‰ by {reorder_ms} ms"
+            "loss {loss_permille} ‰, duplicates {duplicate_permille} ‰, overtaken {reorder_permille} ‰ by {reorder_ms} ms, all {delay_ms} ms late"
         )
     }
 }

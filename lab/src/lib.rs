@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`spec`] (what a lab consists of), [`lab`] (the lab while it runs), then what it is made from:
 //! [`fabric`] (namespaces and links), [`files`] (configuration of the programs), [`process`], [`namespace`],
-//! [`capture`], [`client`], [`server`], [`maildir`], [`cpu`], [`impair`] (links that misbehave), [`view`] (what the operator's command
+//! [`capture`], [`client`], [`server`], [`maildir`], [`cpu`], [`impair`] (links that misbehave), [`flood`], [`view`] (what the operator's command
 //! line shows), [`registry`] (who clears up, also after a `kill -9`).
 
 pub mod capture;
@@ -15,6 +15,7 @@ pub mod cpu;
 pub mod error;
 pub mod fabric;
 pub mod files;
+pub mod flood;
 pub mod impair;
 pub mod lab;
 pub mod maildir;
@@ -27,6 +28,7 @@ pub mod view;
 
 pub use capture::Capture;
 pub use error::{LabError, Result};
+pub use flood::Flood;
 pub use impair::Impairment;
 pub use lab::Lab;
 pub use namespace::Namespace;

@@ -13,6 +13,8 @@ pub const RT1: (Ipv4Addr, Ipv6Addr) = host(10);
 pub const RT2: (Ipv4Addr, Ipv6Addr) = host(11);
 /// A host like the routing node whose own kernel has its interface: for a proxy that is to be compared with it.
 pub const PROXY: &str = "px";
+/// The host that floods come from, at the client's side of the segment.
+pub const FLOODER: &str = "flooder";
 /// The proxy host's addresses.
 pub const PROXY_ADDRESS: (Ipv4Addr, Ipv6Addr) = host(PROXY_NUMBER);
 /// The proxy host's number.
@@ -129,6 +131,8 @@ pub struct Spec {
     pub second: Option<String>,
     /// There is a host [`PROXY`].
     pub proxy: bool,
+    /// There is a host [`FLOODER`], and every other host drops what it would send to a spoofed source.
+    pub flooder: bool,
     /// The routing nodes' workers never sleep.
     pub tireless: bool,
     /// Largest packet between the hosts, bytes.
@@ -149,6 +153,7 @@ impl Default for Spec {
             routing_agent: false,
             second: None,
             proxy: false,
+            flooder: false,
             tireless: false,
             fabric_mtu: 1500,
         }

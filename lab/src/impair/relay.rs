@@ -130,18 +130,27 @@ impl Relay {
                 add(&tally.lost);
                 continue;
             }
-            if chance.permille(impairment.duplicate_permille) {
+            let mut late_ms = u64::from(impairment.delay_ms);
+            let twice = chance.permille(impairment.duplicate_permille);
+            if twice {
                 add(&tally.doubled);
-                to.send(frame);
             }
-            if chance.permille(impairment.reorder_permille) && held.len() < HELD {
-                add(&tally.overtaken);
-                let due = Instant::now() + Duration::from_millis(chance.up_to(impairment.reorder_ms));
+            let mut pass_on = |late_ms| {
+                if late_ms == 0 || held.len() >= HELD {
+                    return to.send(frame);
+                }
                 *count += 1;
+                let due = Instant::now() + Duration::from_millis(late_ms);
                 held.push(Reverse((due, *count, 1 - side, frame.to_vec())));
-            } else {
-                to.send(frame);
+            };
+            if twice {
+                pass_on(late_ms);
             }
+            if chance.permille(impairment.reorder_permille) {
+                add(&tally.overtaken);
+                late_ms += chance.up_to(impairment.reorder_ms);
+            }
+            pass_on(late_ms);
         }
     }
 
