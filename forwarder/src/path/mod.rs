@@ -59,6 +59,8 @@ const AHEAD: usize = 4;
 pub struct Limits {
     /// Early fragments that it holds at once.
     pub held: usize,
+    /// Early fragments of one source that it holds at once: a datagram of 64 kB in reverse order.
+    pub held_of_one: usize,
     /// How long an early fragment is held, in milliseconds.
     pub held_ms: u64,
     /// Packets of frozen connections that it holds at once.
@@ -71,7 +73,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { held: 512, held_ms: 2000, frozen: 1024, frozen_of_one: 64, frozen_ms: 5000 }
+        Self { held: 512, held_of_one: 64, held_ms: 2000, frozen: 1024, frozen_of_one: 64, frozen_ms: 5000 }
     }
 }
 

@@ -148,7 +148,14 @@ impl Bench {
         };
         Self {
             worker: Worker::new(
-                Limits { held: 4, held_ms: 1000, frozen: 6, frozen_of_one: 4, frozen_ms: 2000 },
+                Limits {
+                    held: 4,
+                    held_of_one: 4,
+                    held_ms: 1000,
+                    frozen: 6,
+                    frozen_of_one: 4,
+                    frozen_ms: 2000,
+                },
                 Arc::clone(&counters),
             ),
             tables: Tables::build(dpt, &neighbours(), node),
