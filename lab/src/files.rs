@@ -22,7 +22,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String
          [forwarder]\nworkers = [{core}]\nidle = \"{idle}\"\n\
          eal = [\"--no-huge\", \"-m\", \"256\", \"--no-pci\"]\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
-         connections_v4 = 200000\nconnections_v6 = 50000\nhalf_open = 16384\n\n\
+         connections_v4 = 200000\nconnections_v6 = 50000\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
          [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic},iface=eth0\"\n\n\
          [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1\"\ninterface = \"loc0\"\n\n",
         certificates = certificates(name),
@@ -30,6 +30,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String
         encapsulation = spec.encapsulation,
         idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
+        forwarder = spec.forwarder,
         nic = if spec.nic == Nic::AfXdp { "net_af_xdp0" } else { "net_af_packet0" },
     );
     for (name, encapsulation) in &spec.encapsulation_of {

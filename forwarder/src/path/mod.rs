@@ -291,13 +291,13 @@ fn carry<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    match found.established() {
+    match found.established_tcp() {
         Some(owner) => send(packet, key, owner, Reason::Forwarded, cx, out),
         None => decide(packet, key, found, held, cx, out),
     }
 }
 
-/// [`carry`] of a packet whose connection is not simply established.
+/// [`carry`] of a packet that is UDP, or whose connection is not simply established.
 #[inline(never)]
 fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     packet: B,

@@ -19,10 +19,8 @@ use crate::tables::Family;
 pub(super) fn owner(error: Icmp<'_>, d: &Datagram, cx: &Context<'_>) -> Result<(StackIndex, u16), Reason> {
     let ends = quoted_ends(error.body, d).ok_or(Reason::IcmpUnmatched)?;
     let entry = ends.key().get(cx).ok_or(Reason::IcmpUnmatched)?;
-    match standing(entry.state, false, false) {
-        Standing::Owned | Standing::HandedOver | Standing::Confirms | Standing::Reopens => {
-            Ok((entry.owner, ends.hash()))
-        }
+    match standing(entry.state, false) {
+        Standing::Owned | Standing::HandedOver | Standing::Reopens => Ok((entry.owner, ends.hash())),
         Standing::Detained(reason) => Err(reason),
     }
 }

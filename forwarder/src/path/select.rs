@@ -10,8 +10,9 @@ use crate::crt::{Entry, Key, KeyParts, Refused};
 /// Says where a packet goes that carries ports, if its connection is not simply established.
 ///
 /// In: its key, what the CRT knew of it a moment ago, whether it may open a connection, whether it is UDP. Out: the stack,
-/// with [`Reason::Forwarded`], [`Reason::ForwardedNew`] or [`Reason::ForwardedHandoff`]; or why it is dropped. Touches, for a
-/// packet that opens a connection only, the service's targets and its CRT entry, which is half-open from then on.
+/// with [`Reason::Forwarded`], [`Reason::ForwardedNew`] or [`Reason::ForwardedHandoff`]; or why it is dropped. Touches the
+/// service's targets for UDP and for a packet that opens a connection, and the CRT entry that the latter makes: of TCP it is
+/// half-open from then on, of UDP it is established.
 #[inline(never)]
 pub(crate) fn decide<K: Key + Into<KeyParts>>(
     key: K,
@@ -22,36 +23,46 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
 ) -> Result<(StackIndex, Reason), Reason> {
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
-        return if opens { select(key, udp, cx) } else { Err(Reason::NoConnection) };
+        return if opens { select(key, udp, None, cx) } else { Err(Reason::NoConnection) };
     };
-    match standing(entry.state, opens, udp) {
+    match standing(entry.state, opens) {
+        Standing::Owned if udp && !serves(entry.owner, key, cx) => select(key, udp, Some(entry.owner), cx),
         Standing::Owned => Ok((entry.owner, Reason::Forwarded)),
         Standing::HandedOver => Ok((entry.owner, Reason::ForwardedHandoff)),
-        Standing::Reopens => select(key, udp, cx),
+        Standing::Reopens => select(key, udp, None, cx),
         Standing::Detained(reason) => Err(reason),
-        Standing::Confirms => match cx.crt.confirm(key, entry.owner, cx.now) {
-            // Without room for it in the main table it stays half-open, and the next packet tries again.
-            Ok(_) | Err(_) => Ok((entry.owner, Reason::Forwarded)),
-        },
     }
 }
 
-/// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands.
+/// Whether the stack still has a server for a UDP flow: else the flow has ended with it.
+fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) -> bool {
+    let KeyParts { dvipa, dvipa_port, .. } = key.into();
+    let service = cx.tables.service(dvipa, dvipa_port, Protocol::Udp);
+    service.is_some_and(|service| service.serves(stack))
+}
+
+/// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands. `former`: the stack
+/// that had the UDP flow until now.
 #[inline(never)]
 fn select<K: Key + Into<KeyParts>>(
     key: K,
     udp: bool,
+    former: Option<StackIndex>,
     cx: &Context<'_>,
 ) -> Result<(StackIndex, Reason), Reason> {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
     let service = cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Reason::NotDistributed)?;
     let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget)?;
-    let entry = cx.crt.insert_half_open(key, target, cx.now).map_err(table_full)?;
-    match standing(entry.state, true, udp) {
+    let entry = match protocol {
+        Protocol::Tcp => cx.crt.insert_half_open(key, target, cx.now),
+        Protocol::Udp => cx.crt.insert_flow(key, target, former, cx.now),
+    };
+    let entry = entry.map_err(table_full)?;
+    match standing(entry.state, true) {
         Standing::Detained(reason) => Err(reason),
         Standing::HandedOver => Ok((entry.owner, Reason::ForwardedHandoff)),
-        Standing::Owned | Standing::Confirms | Standing::Reopens => Ok((entry.owner, Reason::ForwardedNew)),
+        Standing::Owned | Standing::Reopens => Ok((entry.owner, Reason::ForwardedNew)),
     }
 }
 
