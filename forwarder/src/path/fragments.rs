@@ -85,19 +85,14 @@ impl<B> Early<B> {
     }
 
     /// Keeps a fragment, or gives it back if as many are held as may be, of all or of its source.
-    pub(super) fn hold(
-        &mut self,
-        packet: B,
-        datagram: Datagram,
-        key: DatagramKey,
-        now: Now,
-    ) -> Result<(), B> {
+    pub(super) fn hold(&mut self, packet: B, datagram: Datagram, now: Now) -> Result<(), B> {
         let (held, free) = self.places.split_at_mut(self.len.min(self.places.len()));
         let Some(place) = free.first_mut() else { return Err(packet) };
         let of_source = held.iter().flatten().filter(|h| h.datagram.source == datagram.source);
         if of_source.count() >= self.of_one {
             return Err(packet);
         }
+        let key = DatagramKey::of(&datagram);
         *place = Some(Held { packet, datagram, key, since: now });
         self.len = self.len.saturating_add(1);
         Ok(())

@@ -3,16 +3,16 @@
 use model::{Protocol, StackIndex};
 
 use super::Context;
+use super::fate::Fate;
 use super::lookup::{Standing, standing};
 use crate::Reason;
 use crate::crt::{Entry, Key, KeyParts, Refused};
 
-/// Says where a packet goes that carries ports, if its connection is not simply established.
+/// Says what becomes of a packet that carries ports, if its connection is not simply established.
 ///
-/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection, whether it is UDP. Out: the stack,
-/// with [`Reason::Forwarded`], [`Reason::ForwardedNew`] or [`Reason::ForwardedHandoff`]; or why it is dropped. Touches the
-/// service's targets for UDP and for a packet that opens a connection, and the CRT entry that the latter makes: of TCP it is
-/// half-open from then on, of UDP it is established.
+/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection, whether it is UDP. Touches the service's
+/// targets for UDP and for a packet that opens a connection, and the CRT entry that the latter makes: of TCP it is half-open
+/// from then on, of UDP it is established.
 #[inline(never)]
 pub(crate) fn decide<K: Key + Into<KeyParts>>(
     key: K,
@@ -20,17 +20,17 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     opens: bool,
     udp: bool,
     cx: &Context<'_>,
-) -> Result<(StackIndex, Reason), Reason> {
+) -> Fate {
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
-        return if opens { select(key, udp, None, cx) } else { Err(Reason::NoConnection) };
+        return if opens { select(key, udp, None, cx) } else { Fate::Drop(Reason::NoConnection) };
     };
     match standing(entry.state, opens) {
         Standing::Owned if udp && !serves(entry.owner, key, cx) => select(key, udp, Some(entry.owner), cx),
-        Standing::Owned => Ok((entry.owner, Reason::Forwarded)),
-        Standing::HandedOver => Ok((entry.owner, Reason::ForwardedHandoff)),
+        Standing::Owned => Fate::forward(entry.owner),
+        Standing::HandedOver => Fate::HandOver { to: entry.owner },
         Standing::Reopens => select(key, udp, None, cx),
-        Standing::Detained(reason) => Err(reason),
+        Standing::Moving => Fate::Hold,
     }
 }
 
@@ -44,12 +44,17 @@ fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) 
 /// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands. `former`: the stack
 /// that had the UDP flow until now.
 #[inline(never)]
-fn select<K: Key + Into<KeyParts>>(
+fn select<K: Key + Into<KeyParts>>(key: K, udp: bool, former: Option<StackIndex>, cx: &Context<'_>) -> Fate {
+    try_select(key, udp, former, cx).unwrap_or_else(Fate::Drop)
+}
+
+#[inline(always)]
+fn try_select<K: Key + Into<KeyParts>>(
     key: K,
     udp: bool,
     former: Option<StackIndex>,
     cx: &Context<'_>,
-) -> Result<(StackIndex, Reason), Reason> {
+) -> Result<Fate, Reason> {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
     let service = cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Reason::NotDistributed)?;
@@ -59,11 +64,13 @@ fn select<K: Key + Into<KeyParts>>(
         Protocol::Udp => cx.crt.insert_flow(key, target, former, cx.now),
     };
     let entry = entry.map_err(table_full)?;
-    match standing(entry.state, true) {
-        Standing::Detained(reason) => Err(reason),
-        Standing::HandedOver => Ok((entry.owner, Reason::ForwardedHandoff)),
-        Standing::Owned | Standing::Reopens => Ok((entry.owner, Reason::ForwardedNew)),
-    }
+    Ok(match standing(entry.state, true) {
+        Standing::Moving => Fate::Hold,
+        Standing::HandedOver => Fate::HandOver { to: entry.owner },
+        Standing::Owned | Standing::Reopens => {
+            Fate::Forward { to: entry.owner, counts: Reason::ForwardedNew }
+        }
+    })
 }
 
 /// Why the CRT took no entry, as a reason.
