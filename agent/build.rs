@@ -7,14 +7,15 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 5] = ["conversations", "decapsulate", "egress", "handoff", "sockets"];
+const PROGRAMS: [&str; 6] = ["answers", "conversations", "decapsulate", "egress", "handoff", "sockets"];
 /// What they include.
-const HEADERS: [&str; 10] = [
+const HEADERS: [&str; 11] = [
     "address.h",
     "admissions.h",
     "connection.h",
     "conversations.h",
     "counters.h",
+    "datagrams.h",
     "dvipas.h",
     "freezes.h",
     "handoff.h",

@@ -5,10 +5,12 @@
  * In: IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473, RFC 4213), or in GUE, addressed to this stack's cluster address.
  * Taken off only if the outer source is a known forwarder and the inner destination a DVIPA of this host. Everything
  * else goes on untouched, what looks like an attempt is counted. ECN at decapsulation is RFC 6040 section 4.2.
- * Segments of connections that are frozen or have departed end here, with and without encapsulation.
+ * Segments of connections that are frozen or have departed end here, with and without encapsulation. Which DVIPA a client's
+ * UDP datagrams came to is noted for the answers (answers.bpf.c).
  */
 #include "address.h"
 #include "counters.h"
+#include "datagrams.h"
 #include "dvipas.h"
 #include "freezes.h"
 #include "handoff.h"
@@ -201,7 +203,10 @@ static __always_inline int take_off(struct __sk_buff *skb, const struct outer *o
 /* The packet, as it is now, goes on to the kernel, unless its connection is frozen or has departed. */
 static __always_inline int leave(struct __sk_buff *skb, int is_v4)
 {
-	return arrives_kept_away(skb, is_v4) ? DROP : NEXT_PROGRAM;
+	if (arrives_kept_away(skb, is_v4))
+		return DROP;
+	note_datagram(skb, is_v4);
+	return NEXT_PROGRAM;
 }
 
 SEC("tc")
@@ -222,7 +227,7 @@ int baton_decapsulate(struct __sk_buff *skb)
 	}
 	is_gue = outer.protocol == IPPROTO_UDP;
 	if (is_gue && !read_gue(skb, &outer))
-		return NEXT_PROGRAM;
+		return leave(skb, skb->protocol == bpf_htons(ETH_P_IP));
 	if (!bpf_map_lookup_elem(&forwarders, &outer.source)) {
 		count(NOT_A_FORWARDER);
 		return NEXT_PROGRAM;
@@ -256,6 +261,7 @@ int baton_decapsulate(struct __sk_buff *skb)
 	count(is_gue ? DECAPSULATED_GUE : DECAPSULATED_IPIP);
 	if (arrives_kept_away(skb, is_v4))
 		return DROP;
+	note_datagram(skb, is_v4);
 	if (outer.has_handoff) {
 		skb->cb[0] = outer.handoff[0];
 		skb->cb[1] = outer.handoff[1];

@@ -118,7 +118,7 @@ reasons! {
         TableFull "table_full" "A new connection found no place in the CRT.",
         Frozen "frozen" "Its connection is being moved, and as many of its packets wait as may, or for as long; the client sends it again.",
         HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client sends it again.",
-        FragmentNoRoom "fragment_no_room" "An early fragment, and as many are held as may be.",
+        FragmentNoRoom "fragment_no_room" "A later fragment arrived before the first, and the buffer for such fragments is full (512), or its source has its share of it (64).",
         NoHeadroom "no_headroom" "No room in the packet's buffer for the outer header.",
         NoBuffer "no_buffer" "No buffer to be had for a second fragment.",
     }

@@ -106,6 +106,7 @@ fn tables() -> Tables {
         protocol,
         method,
         targets: (0..4).map(|i| WeightedTarget { stack: StackIndex(i), weight: 1 + i }).collect(),
+        serving: (0..4).map(StackIndex).collect(),
         policies: vec![],
     });
     let dvipas = [DVIPA.into(), DVIPA6.into()].into_iter().zip(0..);

@@ -107,8 +107,8 @@ fn enter(crt: &Crt) {
             Protocol::Tcp,
         );
         let (established, entry) = (Entry { owner, state: CrtState::Established }, Entry { owner, state });
-        crt.confirm(v4, owner, start).expect("there is room");
-        crt.confirm(v6, owner, start).expect("there is room");
+        crt.newconn(v4, owner, start).expect("there is room");
+        crt.newconn(v6, owner, start).expect("there is room");
         crt.change(v4, established, entry, start).expect("it is as expected");
         crt.change(v6, established, entry, start).expect("it is as expected");
     }
@@ -154,6 +154,7 @@ fn tables() -> Tables {
             protocol,
             method,
             targets: targets.clone(),
+            serving: targets.iter().map(|target| target.stack).collect(),
             policies: vec![],
         })
     });

@@ -23,7 +23,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
          [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\n\
          eal = [\"--no-huge\", \"-m\", \"256\", \"--no-pci\"]\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
-         connections_v4 = 200000\nconnections_v6 = 50000\nhalf_open = 16384\n\n\
+         connections_v4 = 200000\nconnections_v6 = 50000\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
          [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}={queues}\"\n\n\
          [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1,qpairs={queues}\"\ninterface = \"loc0\"\n\n",
         certificates = certificates(name),
@@ -31,6 +31,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
         encapsulation = spec.encapsulation,
         idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
+        forwarder = spec.forwarder,
         nic = match spec.nic {
             Nic::AfXdp => "net_af_xdp0,iface=eth0,queue_count",
             Nic::AfPacket => "net_af_packet0,iface=eth0,qpairs",

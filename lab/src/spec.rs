@@ -137,6 +137,8 @@ pub struct Spec {
     pub tireless: bool,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
+    /// Further lines of `[forwarder]` in `batond.toml`.
+    pub forwarder: String,
 }
 
 impl Default for Spec {
@@ -156,6 +158,7 @@ impl Default for Spec {
             flooder: false,
             tireless: false,
             fabric_mtu: 1500,
+            forwarder: String::new(),
         }
     }
 }
@@ -203,6 +206,13 @@ impl Spec {
         let routing = self.routing_nodes().iter().filter(|_| self.routing_agent);
         let routing = routing.map(|node| node.name().to_owned());
         routing.chain((1..=self.targets).map(|index| format!("t{index}"))).collect()
+    }
+
+    /// The same lab with these further lines of `[forwarder]`.
+    #[must_use]
+    pub fn forwarder(mut self, lines: &str) -> Self {
+        self.forwarder = format!("{lines}\n");
+        self
     }
 
     /// The same lab with other nginx servers.

@@ -97,6 +97,8 @@ pub struct Distribution {
     /// Current actual targets that take new connections, sorted by index; may be empty (new connections are then
     /// dropped and counted).
     pub targets: Vec<WeightedTarget>,
+    /// Stacks with an application listening, selectable or not, sorted: they keep the UDP flows that they have.
+    pub serving: Vec<StackIndex>,
     /// Service policies, first match wins. A client that matches none is served by `targets`.
     pub policies: Vec<Policy>,
 }

@@ -108,8 +108,8 @@ impl Bench {
     /// If the CRT has no room, which it has.
     pub fn confirm(&self, connection: Connection, dvipa: DvipaIndex, owner: StackIndex) {
         let confirmed = match key(connection, dvipa) {
-            AnyKey::V4(key) => self.crt.confirm(key, owner, self.now),
-            AnyKey::V6(key) => self.crt.confirm(key, owner, self.now),
+            AnyKey::V4(key) => self.crt.newconn(key, owner, self.now),
+            AnyKey::V6(key) => self.crt.newconn(key, owner, self.now),
         };
         confirmed.expect("the CRT has more room than any case needs");
     }
@@ -168,10 +168,10 @@ fn enter<K: Key>(crt: &Crt, key: K, entry: Entry) {
     let established = Entry { owner, state: CrtState::Established };
     let made = match entry.state {
         CrtState::HalfOpen => crt.insert_half_open(key, owner, start).is_ok(),
-        CrtState::Established => crt.confirm(key, owner, start).is_ok(),
-        CrtState::Closing => crt.confirm(key, owner, start).is_ok() && crt.terminate(key, owner, start),
+        CrtState::Established => crt.newconn(key, owner, start).is_ok(),
+        CrtState::Closing => crt.newconn(key, owner, start).is_ok() && crt.terminate(key, owner, start),
         CrtState::Frozen | CrtState::HandingOver => {
-            crt.confirm(key, owner, start).is_ok() && crt.change(key, established, entry, start).is_ok()
+            crt.newconn(key, owner, start).is_ok() && crt.change(key, established, entry, start).is_ok()
         }
     };
     assert!(made, "the CRT takes an entry that is {}", entry.state.name());

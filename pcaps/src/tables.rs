@@ -1,5 +1,6 @@
 //! What of a case the forwarder is given: the DPT, MAC addresses, connections.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use model::dpt::{Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, WeightedTarget};
@@ -58,13 +59,18 @@ impl Case {
                 .policy
                 .iter()
                 .map(|p| Ok(Policy { client: p.client, targets: self.targets(&key, &p.targets)? }));
+            let policies = policies.collect::<Result<Vec<_>, CaseError>>()?;
+            let targets = self.targets(&key, &d.targets)?;
+            let all = targets.iter().chain(policies.iter().flat_map(|policy| &policy.targets));
+            let serving: BTreeSet<_> = all.map(|target| target.stack).collect();
             dpt.distributions.push(Distribution {
                 dvipa: self.dvipa_index(&key, d.dvipa)?,
                 port: d.port,
                 protocol: d.protocol,
                 method: d.method,
-                targets: self.targets(&key, &d.targets)?,
-                policies: policies.collect::<Result<_, CaseError>>()?,
+                targets,
+                serving: serving.into_iter().collect(),
+                policies,
             });
         }
         dpt.distributions.sort_by_key(|d| (d.dvipa, d.port, d.protocol));

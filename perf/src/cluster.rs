@@ -76,6 +76,7 @@ pub(crate) fn tables() -> Tables {
             protocol,
             method: Method::RoundRobin,
             targets: vec![WeightedTarget { stack, weight: 1 }],
+            serving: vec![stack],
             policies: vec![],
         }));
     }

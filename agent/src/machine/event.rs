@@ -85,6 +85,6 @@ pub struct Origin {
 pub enum Timer {
     /// All sockets are looked at again, and every DVIPA's address is checked: what was lost or undone is repaired.
     Repair,
-    /// The load is measured and reported.
+    /// The load is measured and reported, and some connections are told of again.
     Load,
 }

@@ -20,6 +20,7 @@
 mod addresses;
 mod event;
 pub mod listens;
+mod renewals;
 mod reports;
 mod routing_stack;
 mod sockets;
@@ -33,9 +34,11 @@ use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
 pub use event::{Action, Event, Origin, Timer};
 pub use listens::Served;
+pub use renewals::RENEWAL_ROUND;
 pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
 pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
 
+use renewals::Renewals;
 use routing_stack::RoutingStack;
 use sockets::Sockets;
 
@@ -103,6 +106,7 @@ pub struct Machine {
     look_wanted: Option<Scope>,
     next_repair: Instant,
     next_load: Instant,
+    renewals: Renewals,
     actions: VecDeque<Action>,
     stopped: bool,
 }
@@ -122,6 +126,7 @@ impl Machine {
             look_wanted: Some(Scope::All),
             next_repair: now + own.repair,
             next_load: now + LOAD_INTERVAL,
+            renewals: Renewals::new(now),
             actions: VecDeque::new(),
             stopped: false,
             own,
@@ -227,6 +232,11 @@ impl Machine {
         timers.into_iter().filter(|_| !self.stopped).min_by_key(|(at, _)| *at)
     }
 
+    /// Whether the look that is to begin is for a complete account, which UDP flows are part of.
+    pub fn owes_an_account(&self) -> bool {
+        self.stacks.values().any(|stack| stack.standing == Standing::Looking)
+    }
+
     /// Whether a socket of this connection is here.
     pub fn has(&self, connection: &Connection) -> bool {
         self.sockets.has(connection)
@@ -305,7 +315,7 @@ impl Machine {
         let changes = self.sockets.correct(scope, &picture);
         self.tell(changes);
         if scope == Scope::All {
-            self.answer();
+            self.answer(&picture.flows);
         }
     }
 
@@ -331,6 +341,7 @@ impl Machine {
         if now >= self.next_load {
             self.next_load = now + LOAD_INTERVAL;
             self.actions.push_back(Action::SampleLoad);
+            self.renew(now);
         }
     }
 

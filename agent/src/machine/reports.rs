@@ -10,6 +10,7 @@ use super::routing_stack::Standing;
 use super::sockets::Change;
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 impl Machine {
     /// Tells all whom it concerns of these changes.
@@ -36,13 +37,24 @@ impl Machine {
         self.srvstats(Standing::Reporting, false);
     }
 
-    /// Answers the lists whose look is done.
-    pub(super) fn answer(&mut self) {
+    /// Tells all whom it concerns again of the connections whose turn it is.
+    pub(super) fn renew(&mut self, now: Instant) {
+        let due = self.renewals.take(now, self.sockets.connections());
+        let here: Vec<_> = due.into_iter().filter(|c| self.has(c)).collect();
+        self.tell(here.into_iter().map(Change::Opened));
+    }
+
+    /// Answers the lists whose look is done, and which has seen these UDP flows: those that are served are accounted for too.
+    pub(super) fn answer(&mut self, flows: &[Connection]) {
         self.srvstats(Standing::Looking, true);
         for (name, stack) in self.stacks.iter_mut().filter(|(_, s)| s.standing == Standing::Looking) {
             let listed: BTreeSet<_> = stack.entries().map(|e| e.address.0).collect();
             let told = |c: &&Connection| listed.contains(&c.dvipa.ip()) && !self.moving.contains(*c);
-            let connections = self.sockets.connections().filter(told);
+            let served = stack.told().flat_map(|(dvipa, set)| set.iter().map(move |s| (dvipa, *s)));
+            let served: BTreeSet<_> = served.collect();
+            let is_served =
+                |c: &&Connection| served.contains(&(Dvipa::new(c.dvipa.ip()), (c.protocol, c.dvipa.port())));
+            let connections = self.sockets.connections().filter(told).chain(flows.iter().filter(is_served));
             let account = stack.account(&connections.copied().collect::<Vec<_>>());
             self.actions.extend(account.into_iter().map(|m| Action::Send(name.clone(), m)));
             stack.standing = Standing::Reporting;

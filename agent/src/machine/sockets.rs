@@ -80,6 +80,8 @@ pub struct Picture {
     pub listeners: Vec<(Cookie, Listener)>,
     /// TCP connections with a DVIPA as their local address.
     pub connections: Vec<(Cookie, Connection)>,
+    /// UDP flows that reached this host lately, if they were asked for.
+    pub flows: Vec<Connection>,
 }
 
 /// A change of the known sockets that others may have to hear of.

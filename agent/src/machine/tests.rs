@@ -14,8 +14,8 @@ use model::message::{
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, StackName};
 
 use super::{
-    Action, Bound, CONNECTIONS_A_MESSAGE, Cookie, Event, Ifindex, Inherited, Listener, Machine, Origin, Own,
-    Picture, Scope, Standing,
+    Action, Bound, CONNECTIONS_A_MESSAGE, Cookie, Event, Ifindex, Inherited, LOAD_INTERVAL, Listener,
+    Machine, Origin, Own, Picture, RENEWAL_ROUND, Scope, Standing,
 };
 
 const WEB: Listener = Listener { protocol: Protocol::Tcp, bound: Bound::AnyDual, port: 80, interface: None };
@@ -168,7 +168,7 @@ fn a_list_is_answered_with_everything_after_a_look() {
     assert_eq!(actions, expected);
 
     let connections = (0..25_000).map(|port| (Cookie(100 + u64::from(port)), connection(1, port))).collect();
-    let picture = Picture { listeners: vec![(Cookie(1), WEB)], connections };
+    let picture = Picture { listeners: vec![(Cookie(1), WEB)], connections, ..Picture::default() };
     let actions = bench.tell(Event::Seen(Scope::All, picture));
     let [Message::Srvstat(first), Message::Srvstat(second), account @ ..] = &told(&actions)[..] else {
         panic!("{:?}", told(&actions).first())
@@ -221,6 +221,30 @@ fn changes_of_connections_are_told_in_their_order_and_in_batches() {
 }
 
 #[test]
+fn connections_are_told_again_each_in_its_turn() {
+    let connections: Vec<_> =
+        (0..1200).map(|port| (Cookie(100 + u64::from(port)), connection(1, port))).collect();
+    let picture = Picture { listeners: vec![(Cookie(1), WEB)], connections, ..Picture::default() };
+    let mut bench = Bench::reporting(list(&[1], &[]), &picture);
+    let mut named: BTreeMap<Connection, u32> = BTreeMap::new();
+    for s in 1..RENEWAL_ROUND.as_secs() * 2 {
+        bench.now += LOAD_INTERVAL;
+        let actions = bench.tell(Event::TimePassed);
+        for message in told(&actions) {
+            let Message::Newconn(Newconn { first: false, last: false, connections }) = message else {
+                continue;
+            };
+            assert!(connections.len() <= 2, "after {s} s: {}", connections.len());
+            connections.iter().for_each(|c| *named.entry(c.0).or_default() += 1);
+        }
+        if actions.contains(&Action::Look(Scope::All)) {
+            bench.tell(Event::Seen(Scope::All, picture.clone()));
+        }
+    }
+    assert_eq!((named.len(), named.values().max()), (1200, Some(&1)));
+}
+
+#[test]
 fn who_is_no_candidate_does_not_get_the_address() {
     let bench = Bench::reporting(list(&[1], &["t2", "t3"]), &Picture::default());
     assert_eq!(bench.machine.view().dvipas, BTreeMap::new());
@@ -234,8 +258,11 @@ fn all_includes_a_stack_that_nobody_named() {
 
 #[test]
 fn who_is_no_longer_a_candidate_serves_nothing_but_keeps_its_connections() {
-    let picture =
-        Picture { listeners: vec![(Cookie(1), WEB)], connections: vec![(Cookie(2), connection(1, 1001))] };
+    let picture = Picture {
+        listeners: vec![(Cookie(1), WEB)],
+        connections: vec![(Cookie(2), connection(1, 1001))],
+        ..Picture::default()
+    };
     let mut bench = Bench::reporting(list(&[1], &["t1"]), &picture);
     let actions = bench.tell(received("rt1", list(&[1], &["t2"])));
     assert_eq!(in_place(&actions), Vec::<&Action>::new(), "its connection needs the address");
@@ -309,7 +336,7 @@ fn the_routing_node_itself_sends_its_syns_as_they_are() {
 
 #[test]
 fn a_dvipa_that_can_not_be_added_serves_nothing_and_is_tried_again() {
-    let picture = Picture { listeners: vec![(Cookie(1), WEB)], connections: Vec::new() };
+    let picture = Picture { listeners: vec![(Cookie(1), WEB)], ..Picture::default() };
     let mut bench = Bench::reporting(list(&[1], &[]), &picture);
     let actions = bench.tell(Event::NotAdded(dvipa(1)));
     let [Message::Srvstat(Srvstat { complete: false, listens, .. })] = &told(&actions)[..] else {
@@ -363,7 +390,7 @@ fn the_load_goes_to_whoever_was_answered() {
 
 #[test]
 fn at_the_end_nothing_is_served_and_the_addresses_stay() {
-    let picture = Picture { listeners: vec![(Cookie(1), WEB)], connections: Vec::new() };
+    let picture = Picture { listeners: vec![(Cookie(1), WEB)], ..Picture::default() };
     let mut bench = Bench::reporting(list(&[1], &[]), &picture);
     let actions = bench.tell(Event::Stop);
     let [Action::Send(_, Message::Srvstat(Srvstat { complete: true, listens, .. }))] = &actions[..] else {

@@ -1,7 +1,7 @@
 //! What the machine wants done, done.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::Dvipa;
 use model::message::Load;
@@ -9,9 +9,12 @@ use transport::SendError;
 
 use super::Agent;
 use super::start::{find_interfaces, settings};
-use crate::machine::{Action, Event, Origin, Scope};
+use crate::machine::{Action, Event, Origin, Picture, Scope};
 use crate::system::programs::Programs;
 use crate::system::{addresses, diag};
+
+/// A UDP flow is told of until this long after its last datagram, as `forwarder.idle_udp_s` is when nothing is configured.
+const FLOW_LIFE: Duration = Duration::from_secs(120);
 
 impl Agent {
     /// Does all that is to be done.
@@ -65,8 +68,16 @@ impl Agent {
 
     fn look(&mut self, scope: Scope) {
         let dvipas = self.dvipas.clone();
+        let datagrams = self.machine.owes_an_account().then(|| self.programs.maps.datagrams.clone());
         self.tasks.spawn_blocking(move || match diag::look(scope, &dvipas) {
-            Ok(picture) => Event::Seen(scope, picture),
+            Ok(picture) => {
+                let flows = datagrams.map_or(Ok(Vec::new()), |datagrams| datagrams.recent(FLOW_LIFE));
+                let flows = flows.unwrap_or_else(|cause| {
+                    tracing::warn!(%cause, "the kernel does not show the UDP flows, telling of none");
+                    Vec::new()
+                });
+                Event::Seen(scope, Picture { flows, ..picture })
+            }
             Err(cause) => {
                 tracing::warn!(%cause, "the kernel does not show its sockets, trying again");
                 Event::NotSeen

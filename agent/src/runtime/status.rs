@@ -35,6 +35,8 @@ pub struct Status {
     pub connections: usize,
     /// Connections that move, or have moved a moment ago.
     pub transfers: TransfersStatus,
+    /// Why UDP servers bound to the wildcard address do not answer from the DVIPA, if they don't.
+    pub no_udp_answers: Option<String>,
     /// Use of all processors over the last second, in thousandths.
     pub cpu_permille: u16,
     /// Share of the last second in which some task waited for memory, in thousandths.
@@ -165,6 +167,7 @@ impl Agent {
             listeners: view.listeners,
             connections: view.connections,
             transfers: self.transfers_status(),
+            no_udp_answers: self.programs.answers.as_ref().err().map(ToString::to_string),
             cpu_permille: self.used.cpu_permille,
             memory_pressure_permille: self.used.memory_pressure_permille,
             counters: counters.collect(),

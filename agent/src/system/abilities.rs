@@ -1,4 +1,5 @@
-//! What this host's kernel can do with live connections: the routing stack chooses the way of each transfer by it.
+//! What this host's kernel can do: with live connections, by which the routing stack chooses the way of each transfer, and for
+//! UDP servers.
 
 use std::fs;
 use std::io;
@@ -16,6 +17,11 @@ pub enum Inability {
         "no connection can be put into a listener: {0}; it takes Linux 6.9 with CONFIG_SYN_COOKIES and BTF"
     )]
     Injection(#[from] libbpf_rs::Error),
+    /// The programs do not load.
+    #[error(
+        "UDP servers bound to the wildcard address do not answer from the DVIPA: {0}; it takes Linux 5.7"
+    )]
+    Answers(libbpf_rs::Error),
     /// A setting of the network namespace.
     #[error("no connection can be put into a listener while net.ipv4.tcp_syncookies is 0: set it to 1")]
     Syncookies,

@@ -8,6 +8,7 @@ use model::Dvipa;
 
 use super::admissions::Admissions;
 use super::conversations::Conversations;
+use super::datagrams::Datagrams;
 use super::freezes::Freezes;
 use crate::counters::COUNTERS;
 use crate::machine::{Inherited, Origin};
@@ -19,6 +20,8 @@ pub struct Maps {
     pub(super) dvipas: MapHandle,
     pub(super) counters: MapHandle,
     pub(super) events: MapHandle,
+    /// Which DVIPAs clients' UDP datagrams came to.
+    pub datagrams: Datagrams,
     /// Connections whose packets are kept away.
     pub freezes: Freezes,
     /// Connections that may be put into listeners.

@@ -3,13 +3,15 @@
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
 //! what they count), [`freezes`] (whose packets they keep away),
 //! [`injection`] (connections put into listeners), [`admissions`] (which were),
-//! [`conversations`] (what is said on connections), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
+//! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
 //! [`addresses`] (DVIPAs on `lo`), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
 
 pub mod abilities;
 pub mod addresses;
 pub mod admissions;
+mod answers;
 pub mod conversations;
+pub mod datagrams;
 pub mod diag;
 pub mod ends;
 pub mod events;

@@ -19,7 +19,9 @@ use model::{ClusterAddress, Dvipa};
 
 use super::abilities::{Abilities, Inability};
 use super::admissions::Admissions;
+use super::answers;
 use super::conversations::Conversations;
+use super::datagrams::Datagrams;
 use super::freezes::Freezes;
 use super::injection::Injection;
 use super::interfaces::Interface;
@@ -92,6 +94,8 @@ pub struct Programs {
     pub maps: Maps,
     /// Live connections put into listeners, or why this host can't do that.
     pub injection: Result<Injection, Inability>,
+    /// Why UDP servers bound to the wildcard address do not answer from the DVIPA, if they don't.
+    pub answers: Result<(), Inability>,
 }
 
 impl Programs {
@@ -129,6 +133,7 @@ impl Programs {
         pin(&mut open.maps.forwarders, "forwarders")?;
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
+        pin(&mut open.maps.flows, "flows")?;
         pin(&mut open.maps.freezes, "freezes")?;
         pin(&mut open.maps.handoff, "handoff")?;
         let skeleton = open.load().map_err(bpf("load decapsulate"))?;
@@ -137,6 +142,7 @@ impl Programs {
         let dvipas = handle(&skeleton.maps.dvipas)?;
         let counters = handle(&skeleton.maps.counters)?;
         let freezes = Freezes::new(handle(&skeleton.maps.freezes)?);
+        let datagrams = Datagrams::new(handle(&skeleton.maps.flows)?);
         let handoff = handle(&skeleton.maps.handoff)?;
 
         let mut storage = MaybeUninit::<OpenObject>::uninit();
@@ -186,12 +192,17 @@ impl Programs {
         for program in [&skeleton.progs.baton_server_says, &skeleton.progs.baton_client_says] {
             link(program, &cgroup, &settings.pin)?;
         }
-        let maps = Maps { forwarders, dvipas, counters, events, freezes, admissions, conversations };
+        let maps =
+            Maps { forwarders, dvipas, counters, events, datagrams, freezes, admissions, conversations };
         let injection = Injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
             tracing::info!(%cause, "connections can't be put into listeners of this host");
         }
-        Ok(Self { decapsulate, egress, maps, injection })
+        let answers = answers::start(settings, &cgroup);
+        if let Err(cause) = &answers {
+            tracing::warn!(%cause);
+        }
+        Ok(Self { decapsulate, egress, maps, injection, answers })
     }
 
     /// What this host can do with live connections.
@@ -258,6 +269,7 @@ fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
         dvipas: map("dvipas")?,
         counters: map("counters")?,
         events: map("events")?,
+        datagrams: Datagrams::new(map("flows")?),
         freezes: Freezes::new(map("freezes")?),
         admissions: Admissions::new(map("admitted")?),
         conversations: Conversations::new(map("conversations")?),
@@ -285,7 +297,7 @@ fn hook(program: &OwnedFd, ifindex: u32, point: libbpf_rs::TcAttachPoint) -> TcH
 }
 
 /// Puts the program in the place of the one that a former run has linked, or links it anew.
-fn link(program: &ProgramMut<'_>, cgroup: &OwnedFd, pin: &Path) -> Result<(), ProgramError> {
+pub(super) fn link(program: &ProgramMut<'_>, cgroup: &OwnedFd, pin: &Path) -> Result<(), ProgramError> {
     let name = program.name().to_string_lossy().into_owned();
     // Names with a dot are reserved on a BPF file system.
     let path = pin.join(format!("{name}_link"));

@@ -3,6 +3,7 @@
 //! Needs root. Each test makes its own network namespaces and removes them; run with
 //! `cargo test -p baton-agent --test kernel -- --ignored`.
 
+mod answers;
 mod connections;
 mod decapsulation;
 mod egress;

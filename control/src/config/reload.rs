@@ -64,6 +64,7 @@ impl Config {
         let size = "the CRT is made in this size at the start";
         keep(forwarder.connections_v4 == next.connections_v4, "forwarder.connections_v4", size);
         keep(forwarder.connections_v6 == next.connections_v6, "forwarder.connections_v6", size);
+        keep(forwarder.flows_udp == next.flows_udp, "forwarder.flows_udp", size);
         keep(forwarder.half_open == next.half_open, "forwarder.half_open", size);
         let taken = "the workers and the CRT take it at their start";
         keep(forwarder.fabric_mtu == next.fabric_mtu, "forwarder.fabric_mtu", taken);

@@ -78,9 +78,11 @@ pub struct Forwarder {
     pub connections_v4: u32,
     /// Room for connections of IPv6 clients in the CRT.
     pub connections_v6: u32,
+    /// Room for UDP flows, for each address family.
+    pub flows_udp: u32,
     /// Room for half-open connections.
     pub half_open: u32,
-    /// An established TCP connection without a packet for this long is forgotten.
+    /// An established TCP connection without a packet for this long may be forgotten where the CRT is full.
     pub idle_tcp: Duration,
     /// A UDP flow without a packet for this long is forgotten.
     pub idle_udp: Duration,

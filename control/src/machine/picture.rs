@@ -154,6 +154,7 @@ impl<'a> Picture<'a> {
             protocol: now.service.protocol,
             method: now.distribution.method,
             targets: selectable(&now.targets),
+            serving: now.serving(),
             policies: now
                 .policies
                 .iter()
@@ -321,6 +322,31 @@ impl<'a> Who<'a> {
     /// Its number, if it was ever seen.
     pub(super) fn index(&self) -> Option<StackIndex> {
         self.stack().map(|stack| stack.known.index)
+    }
+}
+
+impl ServiceNow<'_> {
+    /// Those that keep the UDP flows that they have: an application listens there as far as is known, sorted by number. A lost
+    /// session says nothing of the host's servers.
+    fn serving(&self) -> Vec<StackIndex> {
+        let all = self.targets.iter().chain(self.policies.iter().flat_map(|(_, targets)| targets));
+        let serving: BTreeSet<_> = all
+            .filter(|target| match target.state {
+                TargetState::NeverSeen
+                | TargetState::AddressConflict
+                | TargetState::Unreachable
+                | TargetState::NotListening => false,
+                TargetState::Lost
+                | TargetState::NotReported
+                | TargetState::TransferOnly
+                | TargetState::NoRoutingApplication
+                | TargetState::Draining
+                | TargetState::WeightZero
+                | TargetState::Listening => true,
+            })
+            .filter_map(|target| target.who.index())
+            .collect();
+        serving.into_iter().collect()
     }
 }
 

@@ -146,6 +146,8 @@ impl Forwarding for FakeForwarding {
             capacity_v4: 1_000_000,
             entries_v6: u64::try_from(count(false)).unwrap_or(u64::MAX),
             capacity_v6: 250_000,
+            flows_udp: 0,
+            flows_udp_capacity: 262_144,
             half_open: 0,
             half_open_capacity: 262_144,
         }

@@ -159,14 +159,18 @@ pub struct CrtPage {
 /// How full the CRT is. Entries and capacities are numbers of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrtStats {
-    /// Confirmed IPv4 connections.
+    /// Confirmed IPv4 TCP connections.
     pub entries_v4: u64,
     /// How many there may be.
     pub capacity_v4: u64,
-    /// Confirmed IPv6 connections.
+    /// Confirmed IPv6 TCP connections.
     pub entries_v6: u64,
     /// How many there may be.
     pub capacity_v6: u64,
+    /// UDP flows of both families.
+    pub flows_udp: u64,
+    /// How many there may be; beyond it the oldest of them give way.
+    pub flows_udp_capacity: u64,
     /// Half-open connections of both families.
     pub half_open: u64,
     /// How many there may be; beyond it the oldest of them give way.

@@ -64,12 +64,15 @@ impl Snapshot {
 
     fn crt(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let crt = self.stats.crt;
-        let rows = [("v4", crt.entries_v4, crt.capacity_v4), ("v6", crt.entries_v6, crt.capacity_v6)];
+        let rows = [
+            ("v4", crt.entries_v4, crt.capacity_v4),
+            ("v6", crt.entries_v6, crt.capacity_v6),
+            ("udp", crt.flows_udp, crt.flows_udp_capacity),
+            ("half_open", crt.half_open, crt.half_open_capacity),
+        ];
         let entries = rows.map(|(table, entries, _)| ("table", table.to_owned(), entries));
-        let entries = [&entries[..], &[("table", "half_open".to_owned(), crt.half_open)]].concat();
         family(to, "baton_crt_entries", "Connections in the CRT.", &entries)?;
         let capacity = rows.map(|(table, _, capacity)| ("table", table.to_owned(), capacity));
-        let capacity = [&capacity[..], &[("table", "half_open".to_owned(), crt.half_open_capacity)]].concat();
         family(to, "baton_crt_capacity", "Connections that the CRT has room for.", &capacity)
     }
 

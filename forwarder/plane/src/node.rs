@@ -174,6 +174,7 @@ fn crt(settings: &config::Forwarder) -> Result<Crt, StartError> {
     Crt::new(&forwarder::crt::Config {
         connections_v4: size(v4),
         connections_v6: size(v6),
+        flows: size(settings.flows_udp),
         half_open: size(settings.half_open),
         idle_tcp_s: seconds(settings.idle_tcp),
         idle_udp_s: seconds(settings.idle_udp),

@@ -9,29 +9,38 @@ use super::layout::Parts;
 use super::ledger::{Counter, Ledger};
 use super::line::Line;
 use super::memory::Array;
+use super::pressure::Pressure;
 use super::{Config, Crt};
 
 impl Crt {
     pub(super) fn of(config: &Config, parts: Parts) -> Self {
         let [main_v4, main_v6, half_open_v4, half_open_v6, fragments_v4, fragments_v6] = parts.lines;
-        let ages = Ages::of_connections(config);
+        let (ages, flow_ages) = (Ages::of_connections(config), Ages::of_flows(config));
+        let [room_v4, room_v6] = parts.room;
+        let [tcp_v4, tcp_v6] = parts.tcp_lines;
         let half_open = Ages::of_half_open(config);
         let fragments = Ages::of_fragments(config);
         let vectors = super::scan::has_vectors();
         Self {
             v4: Family {
-                main: Cuckoo::new(main_v4),
+                main: Cuckoo::new(main_v4, tcp_v4),
                 half_open: Bounded::new(half_open_v4, half_open),
                 ages,
+                flow_ages,
+                pressure: Pressure::new(room_v4),
                 connections: Counter::ConnectionsV4,
+                flows: Counter::FlowsV4,
                 half_opens: Counter::HalfOpenV4,
                 vectors,
             },
             v6: Family {
-                main: Cuckoo::new(main_v6),
+                main: Cuckoo::new(main_v6, tcp_v6),
                 half_open: Bounded::new(half_open_v6, half_open),
                 ages,
+                flow_ages,
+                pressure: Pressure::new(room_v6),
                 connections: Counter::ConnectionsV6,
+                flows: Counter::FlowsV6,
                 half_opens: Counter::HalfOpenV6,
                 vectors,
             },
@@ -66,7 +75,8 @@ impl Common {
             for slot in family.main.line(i).slots::<K>() {
                 let Some((words, meta)) = slot.read() else { continue };
                 let key = key_of::<K>(words, meta);
-                let Place { first, second, class } = family.main.place(self.secret.hash(key));
+                let Place { first, second, class } =
+                    family.main.place(family.main.share().hash(&self.secret, key));
                 let home = family.main.line(first);
                 if i == second {
                     // C2: a copy in the first line says the same.
@@ -78,7 +88,7 @@ impl Common {
                         home.overflow_up(class);
                     }
                 }
-                self.ledger.add(family.connections, 1);
+                self.ledger.add(family.counter(key), 1);
                 self.ledger.changed(None, meta.entry());
             }
         }
@@ -87,7 +97,11 @@ impl Common {
                 let Some((words, meta)) = slot.read() else { continue };
                 let key = key_of::<K>(words, meta);
                 // K2: the main table's is the newer one.
-                if family.main.locate(family.main.place(self.secret.hash(key)), key).is_some() {
+                if family
+                    .main
+                    .locate(family.main.place(family.main.share().hash(&self.secret, key)), key)
+                    .is_some()
+                {
                     slot.clear();
                     continue;
                 }

@@ -102,13 +102,13 @@ impl<K: Exact> Bounded<K> {
 
     /// Finds a key and marks it as used.
     #[inline(always)]
-    pub(super) fn get(&self, hash: Hash, key: K, stamp: u64) -> Option<Meta> {
+    pub(super) fn get(&self, hash: Hash, key: K, now: Now) -> Option<Meta> {
         if !self.may_hold(hash) {
             return None;
         }
         let (slot, meta) = self.line(hash).find(key)?;
-        if self.ages.is_stale(meta, stamp) && !meta.is(CrtState::Closing) {
-            slot.touch(meta, stamp);
+        if self.ages.stale(now).is(meta) && !meta.is(CrtState::Closing) {
+            slot.touch(meta, self.ages.stamp(now));
         }
         Some(meta)
     }

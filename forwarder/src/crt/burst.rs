@@ -2,6 +2,7 @@
 //! key, so that the burst waits for memory, and for a mispredicted branch, a few times instead of once a key. Its steps
 //! can be taken in turns with another burst's, so that it does not even wait those few times.
 
+use super::Entry;
 use super::family::Family;
 use super::hash::{Hash, Secret};
 use super::key::Exact;
@@ -9,8 +10,8 @@ use super::line::{Class, Marks};
 use super::memory::prefetch;
 use super::meta::Meta;
 use super::scan::{Portable, Reader};
+use super::share::Share;
 use super::{BURST, Now};
-use super::{CrtState, Entry};
 
 /// How many keys before it is read a line is requested again: a processor drops requests that it has no buffer for (here 3
 /// to 8 of 32), each a full miss later. Bought 1.6 ns a key at 10 M entries with two bursts in turns, 6 ns with one.
@@ -36,10 +37,10 @@ impl Found {
         !self.0.is_empty()
     }
 
-    /// The owner of a connection that is simply established.
+    /// The owner of a TCP connection that is simply established.
     #[inline(always)]
-    pub fn established(self) -> Option<model::StackIndex> {
-        self.0.is(CrtState::Established).then(|| self.0.owner())
+    pub fn established_tcp(self) -> Option<model::StackIndex> {
+        self.0.is_established_tcp().then(|| self.0.owner())
     }
 }
 
@@ -110,9 +111,9 @@ impl<K: Exact> Burst<K> {
     }
 
     #[inline(always)]
-    pub(super) fn hash(&mut self, secret: &Secret) {
+    pub(super) fn hash(&mut self, secret: &Secret, share: Share) {
         if let Some(keys) = self.keys.get(..self.len) {
-            secret.hash_all(keys, &mut self.hashes);
+            share.hash_all(secret, keys, &mut self.hashes);
         }
     }
 
@@ -258,8 +259,11 @@ impl<K: Exact> Family<K> {
                 *rest |= 1 << i;
             }
         }
-        let stamp = self.ages.stamp(now);
-        let is_stale = |found: &Found| self.ages.is_stale(found.0, stamp) & found.is_some();
+        let (tcp, udp) = (self.ages.stale(now), self.flow_ages.stale(now));
+        let is_stale = |found: &Found| {
+            let stale = if found.0.is_udp() { udp } else { tcp };
+            stale.is(found.0) & found.is_some()
+        };
         let found = found.get(..*len).unwrap_or_default();
         // First whether there are any: without a branch a key, four at a time.
         if found.iter().fold(false, |any, found| any | is_stale(found)) {
@@ -275,7 +279,6 @@ impl<K: Exact> Family<K> {
     #[cold]
     #[inline(never)]
     fn finish_rest(&self, burst: &mut Burst<K>, now: Now) {
-        let (stamp, half_open_stamp) = (self.ages.stamp(now), self.half_open.ages().stamp(now));
         for i in bits(burst.rest) {
             if let Some(hash) = burst.hashes.get(i) {
                 self.half_open.prefetch(*hash);
@@ -287,7 +290,7 @@ impl<K: Exact> Family<K> {
             else {
                 continue;
             };
-            found.0 = self.find(*key, *hash, stamp, half_open_stamp);
+            found.0 = self.find(*key, *hash, now);
         }
     }
 }

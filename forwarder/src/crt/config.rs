@@ -3,17 +3,19 @@
 /// Sizes and lifetimes.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// IPv4 connections that must fit, half-open ones not counted.
+    /// Confirmed IPv4 TCP connections that must fit. What is more makes those end that were idle for longest.
     pub connections_v4: usize,
-    /// IPv6 connections that must fit, half-open ones not counted.
+    /// Confirmed IPv6 TCP connections that must fit.
     pub connections_v6: usize,
-    /// Bound of half-open entries, for each address family.
+    /// UDP flows that must fit, for each address family. What is more replaces the oldest ones.
+    pub flows: usize,
+    /// Bound of half-open TCP entries, for each address family.
     pub half_open: usize,
     /// Bound of datagrams whose fragments are followed, for each address family.
     pub fragments: usize,
-    /// Life of an idle TCP connection, in seconds.
+    /// How long a TCP connection must have been idle to end where the table is full, in seconds. No time ends it elsewhere.
     pub idle_tcp_s: u32,
-    /// Life of an idle UDP connection, in seconds.
+    /// Life of an idle UDP flow, in seconds.
     pub idle_udp_s: u32,
     /// Life of an unconfirmed entry, in seconds.
     pub half_open_s: u32,
@@ -28,6 +30,7 @@ impl Default for Config {
         Self {
             connections_v4: 1_000_000,
             connections_v6: 250_000,
+            flows: 262_144,
             half_open: 262_144,
             fragments: 16_384,
             idle_tcp_s: 3600,

@@ -26,11 +26,13 @@ use super::key::Exact;
 use super::line::{Class, Guard, Line, Slot};
 use super::memory::Array;
 use super::meta::Meta;
+use super::share::Share;
 
 /// The two-choice table.
 #[derive(Debug)]
 pub(super) struct Cuckoo<K> {
     lines: Array<Line>,
+    share: Share,
     of: PhantomData<K>,
 }
 
@@ -54,9 +56,16 @@ pub(super) enum Insert {
 }
 
 impl<K: Exact> Cuckoo<K> {
-    /// Over at least two lines.
-    pub(super) fn new(lines: Array<Line>) -> Self {
-        Self { lines, of: PhantomData }
+    /// Over at least two lines for each protocol that has keys here; the first `tcp_lines` are TCP's.
+    pub(super) fn new(lines: Array<Line>, tcp_lines: usize) -> Self {
+        let share = Share::new(tcp_lines, lines.len());
+        Self { lines, share, of: PhantomData }
+    }
+
+    /// How the lines are divided.
+    #[inline(always)]
+    pub(super) fn share(&self) -> Share {
+        self.share
     }
 
     /// The lines, for sweeps.
@@ -81,9 +90,14 @@ impl<K: Exact> Cuckoo<K> {
     pub(super) fn place(&self, hash: Hash) -> Place {
         let first = index(hash.first, self.lines.len());
         let second = index(hash.second, self.lines.len());
-        let next = if first + 1 == self.lines.len() { 0 } else { first + 1 };
-        let second = if second == first { next } else { second };
+        let second = if second == first { self.next_to(first) } else { second };
         Place { first, second, class: Class::of::<K>(hash) }
+    }
+
+    /// The line after this one in its share.
+    fn next_to(&self, line: usize) -> usize {
+        let share = self.share.around(line);
+        if line + 1 == share.end { share.start } else { line + 1 }
     }
 
     /// The line of a number.
@@ -143,7 +157,7 @@ impl<K: Exact> Cuckoo<K> {
         let Some((words, meta)) = original.read() else { return false };
         let (Some(entry), Some(room)) = (meta.entry(), target.line().empty_slot()) else { return false };
         let key = K::from_parts(words, meta.service());
-        let place = self.place(secret.hash(key));
+        let place = self.place(self.share.hash(secret, key));
         let (outward, homeward) =
             ((place.first, place.second) == (from, to), (place.first, place.second) == (to, from));
         if !outward && !homeward {

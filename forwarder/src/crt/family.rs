@@ -1,4 +1,4 @@
-//! The connections of one address family: the main table, and the bounded table of half-open ones before it.
+//! The connections and flows of one address family: the main table, and the bounded table of half-open connections before it.
 //!
 //! - **K1** Who makes, changes or removes a key's entry, in either table, holds the key's first line in the main table (C1);
 //!   in the bounded table the line there too (B1). Only ageing and replacement end a half-open entry without the former.
@@ -11,14 +11,16 @@
 use model::DvipaIndex;
 use model::StackIndex;
 
-use super::ages::{Ages, key_of};
+use super::ages::Ages;
 use super::bounded::Bounded;
-use super::cuckoo::{Cuckoo, Insert, Place};
+use super::cuckoo::{Cuckoo, Insert};
 use super::hash::{Hash, Secret};
-use super::key::{Exact, SERVICE_BITS};
+use super::key::{Exact, SERVICE_BITS, is_udp};
 use super::ledger::{Counter, Ledger};
 use super::line::{Class, Slot};
 use super::meta::Meta;
+use super::pressure::Pressure;
+use super::room::{FAR, NEAR};
 use super::{Confirmed, Now, Refused};
 use super::{CrtState, Entry};
 
@@ -30,9 +32,16 @@ const ATTEMPTS: u32 = 8;
 pub struct Family<K> {
     pub(super) main: Cuckoo<K>,
     pub(super) half_open: Bounded<K>,
+    /// Of TCP connections in the main table.
     pub(super) ages: Ages,
-    /// Entries in the main table.
+    /// Of UDP flows.
+    pub(super) flow_ages: Ages,
+    /// Which TCP connections give way in a full table.
+    pub(super) pressure: Pressure,
+    /// TCP connections in the main table.
     pub(super) connections: Counter,
+    /// UDP flows, all of them in the main table.
+    pub(super) flows: Counter,
     /// Entries in the bounded table.
     pub(super) half_opens: Counter,
     /// Lines are read with [`super::scan::Vectors`].
@@ -54,12 +63,24 @@ pub(super) enum Change {
 }
 
 impl<K: Exact> Family<K> {
+    /// The ages of entries like this one in the main table.
+    #[inline(always)]
+    pub(super) fn ages_of(&self, service: u64) -> &Ages {
+        if is_udp(service) { &self.flow_ages } else { &self.ages }
+    }
+
+    /// What counts entries like this one in the main table.
+    pub(super) fn counter(&self, key: K) -> Counter {
+        if is_udp(key.service()) { self.flows } else { self.connections }
+    }
+
     /// What was found in the main table, marked as used.
     #[inline(always)]
-    fn used(&self, found: Option<(Slot<'_, K>, Meta)>, stamp: u64) -> Option<Meta> {
+    fn used(&self, found: Option<(Slot<'_, K>, Meta)>, now: Now) -> Option<Meta> {
         let (slot, meta) = found?;
-        if self.ages.is_stale(meta, stamp) && !meta.is(CrtState::Closing) {
-            slot.touch(meta, stamp);
+        let ages = self.ages_of(meta.service());
+        if ages.stale(now).is(meta) && !meta.is(CrtState::Closing) {
+            slot.touch(meta, ages.stamp(now));
         }
         Some(meta)
     }
@@ -67,20 +88,20 @@ impl<K: Exact> Family<K> {
     /// The whole look-up of one key, with the proof of a miss (C4, K2): an empty meta. Lock-free: it repeats only when a writer
     /// got on.
     #[inline]
-    pub(super) fn find(&self, key: K, hash: Hash, stamp: u64, half_open_stamp: u64) -> Meta {
+    pub(super) fn find(&self, key: K, hash: Hash, now: Now) -> Meta {
         let (first, second) = (self.main.first(hash), self.main.second(hash));
         loop {
             let marks = first.marks::<K>();
-            if let Some(meta) = self.used(first.find(key), stamp) {
+            if let Some(meta) = self.used(first.find(key), now) {
                 return meta;
             }
             let second_marks = marks.may_overflow(Class::of::<K>(hash)).then(|| second.marks::<K>());
             if second_marks.is_some()
-                && let Some(meta) = self.used(second.find(key), stamp)
+                && let Some(meta) = self.used(second.find(key), now)
             {
                 return meta;
             }
-            if let Some(meta) = self.half_open.get(hash, key, half_open_stamp) {
+            if let Some(meta) = self.half_open.get(hash, key, now) {
                 return meta;
             }
             if first.is_still::<K>(&marks) && second_marks.is_none_or(|marks| second.is_still::<K>(&marks)) {
@@ -99,7 +120,7 @@ impl<K: Exact> Family<K> {
     ) -> Result<Entry, Refused> {
         let new = Entry { owner, state: CrtState::HalfOpen };
         check(key, new)?;
-        let hash = common.secret.hash(key);
+        let hash = self.main.share().hash(&common.secret, key);
         let place = self.main.place(hash);
         self.half_open.prefetch(hash);
         let _key = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
@@ -107,7 +128,7 @@ impl<K: Exact> Family<K> {
             return match meta.entry() {
                 Some(old) if old.state != CrtState::Closing => Ok(old),
                 old => {
-                    slot.update(new, self.ages.stamp(now));
+                    slot.update(new, self.ages_of(key.service()).stamp(now));
                     common.ledger.changed(old, Some(new));
                     Ok(new)
                 }
@@ -134,7 +155,46 @@ impl<K: Exact> Family<K> {
         Ok(new)
     }
 
-    /// See [`super::Crt::confirm`].
+    /// See [`super::Crt::insert_flow`].
+    pub(super) fn insert_flow(
+        &self,
+        common: &Common,
+        key: K,
+        owner: StackIndex,
+        former: Option<StackIndex>,
+        now: Now,
+    ) -> Result<Entry, Refused> {
+        let new = Entry { owner, state: CrtState::Established };
+        check(key, new)?;
+        let place = self.main.place(self.main.share().hash(&common.secret, key));
+        let stamp = self.ages_of(key.service()).stamp(now);
+        for _ in 0..ATTEMPTS {
+            let first = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
+            if let Some((slot, meta)) = self.main.locate(place, key) {
+                let Some(old) = meta.entry() else { return Err(Refused::Busy) };
+                if old.state != CrtState::Closing && Some(old.owner) != former {
+                    return Ok(old);
+                }
+                slot.update(new, stamp);
+                common.ledger.changed(Some(old), Some(new));
+                return Ok(new);
+            }
+            match self.main.insert(place, &first, key, new, stamp) {
+                Insert::Done => {
+                    common.ledger.came(self.counter(key), owner, 1);
+                    return Ok(new);
+                }
+                Insert::Busy => return Err(Refused::Busy),
+                Insert::NoRoom => {
+                    drop(first);
+                    self.give_room::<NEAR>(common, place, key, now)?;
+                }
+            }
+        }
+        Err(Refused::Busy)
+    }
+
+    /// See [`super::Crt::newconn`].
     pub(super) fn confirm(
         &self,
         common: &Common,
@@ -142,9 +202,9 @@ impl<K: Exact> Family<K> {
         owner: StackIndex,
         now: Now,
     ) -> Result<Confirmed, Refused> {
-        let done = self.confirm_at(common, key, common.secret.hash(key), owner, now);
+        let done = self.confirm_at(common, key, self.main.share().hash(&common.secret, key), owner, now);
         if done == Ok(Confirmed::New) {
-            common.ledger.came(self.connections, owner, 1);
+            common.ledger.came(self.counter(key), owner, 1);
         }
         done
     }
@@ -161,13 +221,14 @@ impl<K: Exact> Family<K> {
         let new = Entry { owner, state: CrtState::Established };
         check(key, new)?;
         let place = self.main.place(hash);
-        let stamp = self.ages.stamp(now);
+        let stamp = self.ages_of(key.service()).stamp(now);
         self.half_open.prefetch(hash);
         for _ in 0..ATTEMPTS {
             let first = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
             if let Some((slot, meta)) = self.main.locate(place, key) {
                 let Some(old) = meta.entry() else { return Err(Refused::Busy) };
                 if old.owner == owner && old.state.counts() {
+                    slot.touch(meta, stamp);
                     return Ok(Confirmed::Unchanged);
                 }
                 slot.update(new, stamp);
@@ -188,7 +249,7 @@ impl<K: Exact> Family<K> {
                     }
                     let old = half_open.and_then(|(_, (_, meta))| meta.entry());
                     if old.is_some() {
-                        common.ledger.add(self.connections, 1);
+                        common.ledger.add(self.counter(key), 1);
                         common.ledger.changed(old, Some(new));
                     }
                     return Ok(confirmed(old, owner));
@@ -196,9 +257,7 @@ impl<K: Exact> Family<K> {
                 Insert::Busy => return Err(Refused::Busy),
                 Insert::NoRoom => {
                     drop((line, first));
-                    if !self.main.make_room(place, &common.secret) {
-                        return Err(Refused::Full);
-                    }
+                    self.give_room::<FAR>(common, place, key, now)?;
                 }
             }
         }
@@ -214,7 +273,7 @@ impl<K: Exact> Family<K> {
         now: Now,
         change: impl FnOnce(Meta, Entry, &Ages) -> Change,
     ) -> Result<Option<Entry>, Refused> {
-        let hash = common.secret.hash(key);
+        let hash = self.main.share().hash(&common.secret, key);
         let place = self.main.place(hash);
         let first = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
         let in_main = self.main.locate(place, key);
@@ -222,7 +281,7 @@ impl<K: Exact> Family<K> {
         let line =
             if in_main.is_none() { Some(self.half_open.lock(hash).ok_or(Refused::Busy)?) } else { None };
         let found = in_main.or_else(|| line.as_ref()?.find(key));
-        let ages = if line.is_none() { &self.ages } else { self.half_open.ages() };
+        let ages = if line.is_none() { self.ages_of(key.service()) } else { self.half_open.ages() };
         let Some((slot, meta)) = found else { return Ok(None) };
         let Some(old) = meta.entry() else { return Ok(None) };
         match change(meta, old, ages) {
@@ -237,35 +296,12 @@ impl<K: Exact> Family<K> {
                     common.ledger.one_less(self.half_opens);
                 } else {
                     self.main.remove(place, &first, key);
-                    common.ledger.one_less(self.connections);
+                    common.ledger.one_less(self.counter(key));
                 }
                 common.ledger.changed(Some(old), None);
             }
         }
         Ok(Some(old))
-    }
-
-    /// Ends the entries of a main line that are too old, and takes entries home to their first line if it has room, so that
-    /// look-ups read one line again. Returns how many it ended.
-    pub(super) fn age_line(&self, common: &Common, i: usize, now: Now) -> usize {
-        let stamp = self.ages.stamp(now);
-        let mut ended = 0usize;
-        for (n, slot) in self.main.line(i).slots::<K>().enumerate() {
-            let Some((words, meta)) = slot.read() else { continue };
-            let key = key_of::<K>(words, meta);
-            if self.ages.is_over(meta, stamp) {
-                let change = |meta, _, ages: &Ages| {
-                    if ages.is_over(meta, ages.stamp(now)) { Change::Remove } else { Change::Keep }
-                };
-                ended += usize::from(matches!(self.modify(common, key, now, change), Ok(Some(_))));
-                continue;
-            }
-            let Place { first, second, .. } = self.main.place(common.secret.hash(key));
-            if second == i && self.main.line(first).empty_slot::<K>().is_some() {
-                self.main.shift(i, n, first, &common.secret);
-            }
-        }
-        ended
     }
 }
 

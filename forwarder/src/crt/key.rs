@@ -64,8 +64,17 @@ fn dvipa_of(service: u32) -> DvipaIndex {
     DvipaIndex((service & u32::from(DvipaIndex::MAX)) as u16)
 }
 
-pub(super) fn protocol_of(service: u64) -> Protocol {
-    if service >> DVIPA_BITS & 1 == 1 { Protocol::Udp } else { Protocol::Tcp }
+/// Whether a service's protocol is UDP.
+#[inline(always)]
+pub(super) const fn is_udp(service: u64) -> bool {
+    service & UDP != 0
+}
+
+/// The bit of a service that says that its protocol is UDP.
+pub(super) const UDP: u64 = 1 << DVIPA_BITS;
+
+fn protocol_of(service: u64) -> Protocol {
+    if is_udp(service) { Protocol::Udp } else { Protocol::Tcp }
 }
 
 impl KeyV4 {

@@ -15,12 +15,14 @@ use super::{FragmentKeyV4, FragmentKeyV6, KeyV4, KeyV6};
 
 const MAGIC: [u8; 8] = *b"batonCRT";
 /// Counts the changes of the layout and of the lines' protocol.
-const VERSION: u64 = 2;
-/// Parts that consist of lines: connections, half-open ones, fragments, each IPv4 and IPv6.
+const VERSION: u64 = 3;
+/// Parts that consist of lines: the main table, half-open connections, fragments, each IPv4 and IPv6.
 const PARTS: usize = 6;
 /// Slots in a hundred that the connections asked for fill. The main table takes more than 93 (four slots a line) and 82 (two).
 const FILL_V4: usize = 76;
 const FILL_V6: usize = 68;
+/// The same of UDP flows, for which no long search makes room.
+const FILL_FLOWS: usize = 50;
 
 /// The mapping's first bytes. Written once; the rest of the mapping follows from it.
 #[derive(Clone, Copy)]
@@ -29,8 +31,10 @@ pub(super) struct Head {
     magic: [u8; 8],
     version: u64,
     lines: [u64; PARTS],
+    /// Of the main tables' lines, those of TCP.
+    tcp_lines: [u64; 2],
     /// The stamps' units must stay what they were.
-    tick_ms: [u64; 3],
+    tick_ms: [u64; 4],
     secret: Secret,
 }
 
@@ -44,16 +48,34 @@ pub(super) struct Parts {
     pub(super) counters: Array<AtomicU64>,
     pub(super) stacks: Array<AtomicU32>,
     pub(super) lines: [Array<Line>; PARTS],
+    /// Of the main tables' lines, those of TCP.
+    pub(super) tcp_lines: [usize; 2],
+    /// TCP connections that the main tables were made for.
+    pub(super) room: [u64; 2],
     pub(super) bytes: usize,
 }
 
-fn lines_of(config: &Config) -> [u64; PARTS] {
-    fn for_slots<K: Exact>(slots: usize) -> u64 {
-        slots.div_ceil(super::line::slots_per_line::<K>()).max(2) as u64
-    }
+fn for_slots<K: Exact>(slots: usize) -> u64 {
+    slots.div_ceil(super::line::slots_per_line::<K>()).max(2) as u64
+}
+
+fn filled(entries: usize, fill: usize) -> usize {
+    entries.saturating_mul(100).div_ceil(fill)
+}
+
+fn tcp_lines_of(config: &Config) -> [u64; 2] {
     [
-        for_slots::<KeyV4>(config.connections_v4.saturating_mul(100).div_ceil(FILL_V4)),
-        for_slots::<KeyV6>(config.connections_v6.saturating_mul(100).div_ceil(FILL_V6)),
+        for_slots::<KeyV4>(filled(config.connections_v4, FILL_V4)),
+        for_slots::<KeyV6>(filled(config.connections_v6, FILL_V6)),
+    ]
+}
+
+fn lines_of(config: &Config) -> [u64; PARTS] {
+    let [tcp_v4, tcp_v6] = tcp_lines_of(config);
+    let flows = filled(config.flows, FILL_FLOWS);
+    [
+        tcp_v4.saturating_add(for_slots::<KeyV4>(flows)),
+        tcp_v6.saturating_add(for_slots::<KeyV6>(flows)),
         for_slots::<KeyV4>(config.half_open),
         for_slots::<KeyV6>(config.half_open),
         for_slots::<FragmentKeyV4>(config.fragments),
@@ -61,9 +83,15 @@ fn lines_of(config: &Config) -> [u64; PARTS] {
     ]
 }
 
-fn ticks_of(config: &Config) -> [u64; 3] {
-    [Ages::of_connections(config), Ages::of_half_open(config), Ages::of_fragments(config)]
-        .map(|ages| ages.tick_ms())
+fn ticks_of(config: &Config) -> [u64; 4] {
+    let connections = [Ages::of_connections(config), Ages::of_flows(config)];
+    let [tcp, udp] = connections.map(|ages| ages.tick_ms());
+    [tcp, udp, Ages::of_half_open(config).tick_ms(), Ages::of_fragments(config).tick_ms()]
+}
+
+/// Connections that this many lines are made for.
+fn room_in<K: Exact>(lines: u64, fill: usize) -> u64 {
+    lines.saturating_mul((super::line::slots_per_line::<K>() * fill) as u64) / 100
 }
 
 /// Offsets of the counters, the stacks' accounts, the lines, and the length of it all.
@@ -90,6 +118,7 @@ pub(super) fn create(config: &Config, file: Option<&std::fs::File>) -> io::Resul
         magic: MAGIC,
         version: VERSION,
         lines: lines_of(config),
+        tcp_lines: tcp_lines_of(config),
         tick_ms: ticks_of(config),
         secret: Secret::random()?,
     };
@@ -130,7 +159,9 @@ pub(super) fn attach(config: &Config, file: &std::fs::File) -> io::Result<Parts>
 
 fn parts(mapping: Mapping, head: &Head) -> io::Result<Parts> {
     let (starts, _) = offsets(head.lines).ok_or_else(|| invalid("the connection table's head is damaged"))?;
-    if head.lines.contains(&0) {
+    let [tcp_v4, tcp_v6] = head.tcp_lines;
+    let [main_v4, main_v6, ..] = head.lines;
+    if head.lines.contains(&0) || tcp_v4 >= main_v4 || tcp_v6 >= main_v6 {
         return Err(invalid("the connection table's head is damaged"));
     }
     let bytes = mapping.bytes();
@@ -143,6 +174,8 @@ fn parts(mapping: Mapping, head: &Head) -> io::Result<Parts> {
         counters: Array::new(&mapping, COUNTERS_AT, COUNTERS),
         stacks: Array::new(&mapping, STACKS_AT, STACK_WORDS),
         lines: [next()?, next()?, next()?, next()?, next()?, next()?],
+        tcp_lines: head.tcp_lines.map(|lines| lines as usize),
+        room: [room_in::<KeyV4>(tcp_v4, FILL_V4), room_in::<KeyV6>(tcp_v6, FILL_V6)],
         bytes,
     })
 }

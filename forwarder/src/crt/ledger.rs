@@ -13,10 +13,15 @@ use super::{CrtState, Entry};
 pub(super) enum Counter {
     ConnectionsV4,
     ConnectionsV6,
+    FlowsV4,
+    FlowsV6,
     HalfOpenV4,
     HalfOpenV6,
     HalfOpenEvicted,
     FragmentsEvicted,
+    FlowsEvicted,
+    /// TCP connections that ended to make room.
+    GaveWay,
     RefusedFull,
     RefusedBusy,
     Aged,
@@ -67,9 +72,14 @@ impl Ledger {
 
     /// Forgets how many entries there are; keeps what has happened.
     pub(super) fn reset(&self) {
-        for counter in
-            [Counter::ConnectionsV4, Counter::ConnectionsV6, Counter::HalfOpenV4, Counter::HalfOpenV6]
-        {
+        for counter in [
+            Counter::ConnectionsV4,
+            Counter::ConnectionsV6,
+            Counter::FlowsV4,
+            Counter::FlowsV6,
+            Counter::HalfOpenV4,
+            Counter::HalfOpenV6,
+        ] {
             self.set(counter, 0);
         }
         for word in 0..self.stacks.len() {
@@ -96,9 +106,12 @@ impl Ledger {
         }
     }
 
-    /// So many connections of `owner` are new in the main table.
-    pub(super) fn came(&self, connections: Counter, owner: StackIndex, n: u32) {
-        self.add(connections, u64::from(n));
+    /// So many connections or flows of `owner` are new in the main table.
+    pub(super) fn came(&self, of_protocol: Counter, owner: StackIndex, n: u32) {
+        if n == 0 {
+            return;
+        }
+        self.add(of_protocol, u64::from(n));
         self.stacks.at(usize::from(owner.0) * 2).fetch_add(n, Ordering::Relaxed);
     }
 

@@ -16,6 +16,7 @@ use super::hash::Secret;
 use super::key::{Exact, KeyV6};
 use super::ledger::{COUNTERS, Counter, Ledger, STACK_WORDS};
 use super::memory::{Array, Mapping};
+use super::pressure::Pressure;
 use super::{Burst, Config, Now, Refused};
 use super::{CrtState, Entry};
 
@@ -34,10 +35,13 @@ impl Table {
         let config = Config::default();
         Arc::new(Self {
             family: Family {
-                main: Cuckoo::new(Array::new(&mapping, 0, 2)),
+                main: Cuckoo::new(Array::new(&mapping, 0, 2), 2),
                 half_open: Bounded::new(Array::new(&mapping, 0, 1), Ages::of_half_open(&config)),
                 ages: Ages::of_connections(&config),
+                flow_ages: Ages::of_flows(&config),
+                pressure: Pressure::new(100),
                 connections: Counter::ConnectionsV6,
+                flows: Counter::FlowsV6,
                 half_opens: Counter::HalfOpenV6,
                 vectors: false,
             },
@@ -52,7 +56,7 @@ impl Table {
     }
 
     fn place(&self, key: KeyV6) -> Place {
-        self.family.main.place(self.common.secret.hash(key))
+        self.family.main.place(self.family.main.share().hash(&self.common.secret, key))
     }
 
     /// The `n`th key whose first line is `line`.
@@ -64,7 +68,7 @@ impl Table {
     fn look_up(&self, key: KeyV6) -> Option<Entry> {
         let mut burst = Burst::default();
         burst.push(key);
-        burst.hash(&self.common.secret);
+        burst.hash(&self.common.secret, self.family.main.share());
         self.family.read(&mut burst, None);
         self.family.finish(&mut burst, NOW);
         burst.found()[0].entry()

@@ -13,7 +13,7 @@
 
 use model::StackIndex;
 
-use super::key::SERVICE_BITS;
+use super::key::{SERVICE_BITS, UDP, is_udp};
 use super::{CrtState, Entry};
 
 const OWNER: u32 = SERVICE_BITS;
@@ -82,6 +82,18 @@ impl Meta {
     #[inline(always)]
     pub(super) fn is(self, state: CrtState) -> bool {
         self.0 & STATE_MASK == (state as u64) << STATE
+    }
+
+    /// Whether it is of an established TCP connection.
+    #[inline(always)]
+    pub(super) fn is_established_tcp(self) -> bool {
+        self.0 & (STATE_MASK | UDP) == (CrtState::Established as u64) << STATE
+    }
+
+    /// Whether its key is a UDP flow's.
+    #[inline(always)]
+    pub(super) fn is_udp(self) -> bool {
+        is_udp(self.service())
     }
 
     /// The owner, unless the slot is empty.

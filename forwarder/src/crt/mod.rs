@@ -5,9 +5,9 @@
 //! compared whole), and never misses a connection that was there all the time. Writers lock single cache lines.
 //!
 //! In reading order: [`key`] and [`entry`] (what is stored), [`meta`] and [`line`] (how one line is read and written),
-//! [`hash`] (where a key goes), [`cuckoo`] and [`room`] (the main table), [`bounded`] (half-open connections and
+//! [`hash`] and [`share`] (where a key goes), [`cuckoo`] and [`room`] (the main table), [`bounded`] (half-open connections and
 //! fragments), [`family`] (both together: find, insert, promote, remove), [`burst`] and [`scan`] (look-ups, many at once),
-//! [`ages`] and [`sweep`] (time), [`ledger`] (accounts), [`memory`] and [`layout`] (the mapping). The concurrency argument is
+//! [`ages`], [`ageing`], [`sweep`] and [`pressure`] (time), [`ledger`] (accounts), [`memory`] and [`layout`] (the mapping). The concurrency argument is
 //! the numbered rules L1–L5 ([`line`]), C1–C4 ([`cuckoo`]), B1–B3 ([`bounded`]), K1–K3 ([`family`]); `loom_check` checks them
 //! with loom.
 
@@ -16,6 +16,7 @@
     reason = "no number here comes from a packet: bit fields, and indices below the table's size"
 )]
 
+mod ageing;
 mod ages;
 mod atomic;
 mod attach;
@@ -33,8 +34,10 @@ mod line;
 #[cfg_attr(loom, path = "memory_model.rs")]
 mod memory;
 mod meta;
+mod pressure;
 mod room;
 mod scan;
+mod share;
 mod stats;
 mod sweep;
 
@@ -46,7 +49,7 @@ use model::StackIndex;
 
 use bounded::Bounded;
 use family::{Change, Common, Family, check};
-use key::Exact;
+use key::{Exact, is_udp};
 use ledger::Counter;
 
 pub use burst::{Burst, Found};
@@ -209,7 +212,7 @@ impl Crt {
     /// First step of a burst's look-up: where its keys belong.
     #[inline]
     pub fn locate<K: Key>(&self, burst: &mut Burst<K>) {
-        burst.hash(&self.common.secret);
+        burst.hash(&self.common.secret, K::family(self).main.share());
     }
 
     /// Second step: starts to fetch the lines of a burst, all at once. Not needed for one that was `next` in a [`Self::read`].
@@ -242,8 +245,8 @@ impl Crt {
 
     /// A single look-up.
     pub fn get<K: Key>(&self, key: K, now: Now) -> Option<Entry> {
-        let (family, hash) = (K::family(self), self.common.secret.hash(key));
-        family.find(key, hash, family.ages.stamp(now), family.half_open.ages().stamp(now)).entry()
+        let family = K::family(self);
+        family.find(key, family.main.share().hash(&self.common.secret, key), now).entry()
     }
 
     /// Makes a half-open entry, in the bounded part of the table, where it may replace an older half-open one. A
@@ -257,20 +260,28 @@ impl Crt {
         self.count_refusal(done)
     }
 
-    /// A connection is with its owner (a UDP connection's second packet shows it): into the main table. For workers: waits
-    /// some microseconds at most. A frozen, parked or answered entry of the same owner stays as it is.
+    /// Makes the entry of a UDP flow, in UDP's share of the main table, where it may replace the oldest of others. An entry of
+    /// another owner than `former` that is there already stays in force. Returns what is in force now: the packet goes to *its*
+    /// owner. For workers: waits some microseconds at most.
     ///
     /// # Errors
-    /// [`Refused`]; the entry is then as it was.
-    pub fn confirm<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Confirmed, Refused> {
-        let done = K::family(self).confirm(&self.common, key, owner, now);
+    /// [`Refused`]; the packet has to be dropped then.
+    pub fn insert_flow<K: Key>(
+        &self,
+        key: K,
+        owner: StackIndex,
+        former: Option<StackIndex>,
+        now: Now,
+    ) -> Result<Entry, Refused> {
+        let done = K::family(self).insert_flow(&self.common, key, owner, former, now);
         self.count_refusal(done)
     }
 
-    /// As [`Crt::confirm`], for the control thread (NEWCONN): waits for as long as it takes.
+    /// A connection is with its owner (NEWCONN): into the main table. A frozen entry of the same owner stays as it is. For the
+    /// control thread: waits for as long as it takes.
     ///
     /// # Errors
-    /// [`Refused::Full`] or [`Refused::Index`].
+    /// [`Refused::Full`] or [`Refused::Index`]; the entry is then as it was.
     pub fn newconn<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Confirmed, Refused> {
         let done = patiently(|| K::family(self).confirm(&self.common, key, owner, now));
         self.count_refusal(done)
@@ -285,16 +296,16 @@ impl Crt {
         now: Now,
         mut each: impl FnMut(K, Result<Confirmed, Refused>),
     ) {
-        let (family, mut new) = (K::family(self), 0);
+        let (family, mut new_tcp, mut new_udp) = (K::family(self), 0, 0);
         self.prepare(burst);
         for (key, hash) in burst.hashed() {
             let done = patiently(|| family.confirm_at(&self.common, key, hash, owner, now));
-            new += u32::from(done == Ok(Confirmed::New));
+            let new = if is_udp(key.service()) { &mut new_udp } else { &mut new_tcp };
+            *new += u32::from(done == Ok(Confirmed::New));
             each(key, self.count_refusal(done));
         }
-        if new != 0 {
-            self.common.ledger.came(family.connections, owner, new);
-        }
+        self.common.ledger.came(family.connections, owner, new_tcp);
+        self.common.ledger.came(family.flows, owner, new_udp);
     }
 
     /// The owner's connection has ended (TERMCONN): [`CrtState::Closing`]. Does nothing, and returns `false`, if the
@@ -367,6 +378,7 @@ impl Crt {
             .v4
             .ages
             .sweep_ms()
+            .min(self.v4.flow_ages.sweep_ms())
             .min(self.v4.half_open.ages().sweep_ms())
             .min(self.fragments_v4.ages().sweep_ms());
         let share = interval

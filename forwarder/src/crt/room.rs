@@ -7,9 +7,11 @@ use super::hash::Secret;
 use super::key::Exact;
 use super::memory::prefetch;
 
-/// Lines looked at before the table counts as full: enough to fill 93 of 100 slots of four-slot lines, 82 of two-slot lines
-/// (`tests/hostile.rs`).
-const SEARCH: usize = 256;
+/// Lines that the control thread looks at before the table counts as full: enough to fill 93 of 100 slots of four-slot lines,
+/// 82 of two-slot lines (`tests/hostile.rs`).
+pub(super) const FAR: usize = 256;
+/// Lines that a worker looks at: a packet can wait for some hundred nanoseconds.
+pub(super) const NEAR: usize = 8;
 
 /// A line that was reached in the search. Small, because a search begins with an array of them.
 #[derive(Clone, Copy)]
@@ -22,13 +24,13 @@ struct Step {
 
 /// Stands for "from nowhere".
 const ROOT: u16 = u16::MAX;
-const _: () = assert!(SEARCH < ROOT as usize);
+const _: () = assert!(FAR < ROOT as usize);
 
 impl<K: Exact> Cuckoo<K> {
-    /// Makes an empty slot in one of a place's lines. `true`: there was one at some moment, so trying again is worth it.
-    /// No lock may be held.
+    /// Makes an empty slot in one of a place's lines, if a search of `SEARCH` lines finds a way. `true`: there was one at some
+    /// moment, so trying again is worth it. No lock may be held.
     #[inline(never)]
-    pub(super) fn make_room(&self, place: Place, secret: &Secret) -> bool {
+    pub(super) fn make_room<const SEARCH: usize>(&self, place: Place, secret: &Secret) -> bool {
         // Hashes choose lines with 32 bits, so a line's number has no more.
         let root = |line: usize| Step { line: line as u32, from: ROOT, slot: 0 };
         let mut steps = [root(0); SEARCH];
@@ -49,7 +51,7 @@ impl<K: Exact> Cuckoo<K> {
             }
             for (slot, entry) in line.slots::<K>().enumerate() {
                 let Some((words, meta)) = entry.read() else { continue };
-                let home = self.place(secret.hash(K::from_parts(words, meta.service())));
+                let home = self.place(self.share().hash(secret, K::from_parts(words, meta.service())));
                 let other = if home.first == number { home.second } else { home.first };
                 // Each line once: else a search in a crowded corner spends its steps going round in it.
                 if steps.iter().take(known).any(|step| step.line == other as u32) {

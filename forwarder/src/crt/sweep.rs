@@ -58,6 +58,8 @@ impl Crt {
         for _ in 0..budget.min(self.all_lines()) {
             let Some((part, line)) = self.part_of(number) else {
                 number = 0;
+                self.v4.aged(&self.common);
+                self.v6.aged(&self.common);
                 continue;
             };
             number = number.wrapping_add(1);
@@ -98,13 +100,23 @@ impl Crt {
         for _ in 0..budget.max(1) {
             let (part, line) = self.part_of(number)?;
             match part {
-                Part::MainV4 => show::<KeyV4>(self.v4.main.lines().at(line), &self.v4.ages, now, each),
-                Part::MainV6 => show::<KeyV6>(self.v6.main.lines().at(line), &self.v6.ages, now, each),
+                Part::MainV4 => self.v4.show_line(line, now, each),
+                Part::MainV6 => self.v6.show_line(line, now, each),
                 Part::HalfOpenV4 => {
-                    show::<KeyV4>(self.v4.half_open.lines().at(line), self.v4.half_open.ages(), now, each);
+                    show::<KeyV4>(
+                        self.v4.half_open.lines().at(line),
+                        now,
+                        |_| self.v4.half_open.ages(),
+                        each,
+                    );
                 }
                 Part::HalfOpenV6 => {
-                    show::<KeyV6>(self.v6.half_open.lines().at(line), self.v6.half_open.ages(), now, each);
+                    show::<KeyV6>(
+                        self.v6.half_open.lines().at(line),
+                        now,
+                        |_| self.v6.half_open.ages(),
+                        each,
+                    );
                 }
                 Part::FragmentsV4 | Part::FragmentsV6 => return None,
             }
@@ -120,10 +132,22 @@ fn age_fragments<K: Exact>(fragments: &Bounded<K>, line: usize, now: Now) -> usi
     0
 }
 
-fn show<K: Exact + Into<KeyParts>>(line: &Line, ages: &Ages, now: Now, each: &mut dyn FnMut(Row)) {
+impl<K: Exact + Into<KeyParts>> Family<K> {
+    fn show_line(&self, line: usize, now: Now, each: &mut dyn FnMut(Row)) {
+        show::<K>(self.main.line(line), now, |service| self.ages_of(service), each);
+    }
+}
+
+fn show<'a, K: Exact + Into<KeyParts>>(
+    line: &Line,
+    now: Now,
+    ages_of: impl Fn(u64) -> &'a Ages,
+    each: &mut dyn FnMut(Row),
+) {
     for slot in line.slots::<K>() {
         let Some((words, meta)) = slot.read() else { continue };
         let Some(entry) = meta.entry() else { continue };
+        let ages = ages_of(meta.service());
         let idle_ms = ages.age(meta, ages.stamp(now)).wrapping_mul(ages.tick_ms());
         let key = key_of::<K>(words, meta).into();
         each(Row { key, entry, idle_s: u32::try_from(idle_ms / 1000).unwrap_or(u32::MAX) });

@@ -7,10 +7,18 @@ use super::*;
 mod behaviour;
 mod history;
 mod hostile;
+mod lifetimes;
 mod stress;
 
 fn config() -> Config {
-    Config { connections_v4: 3000, connections_v6: 1500, half_open: 1024, fragments: 64, ..Config::default() }
+    Config {
+        connections_v4: 3000,
+        connections_v6: 1500,
+        flows: 4096,
+        half_open: 1024,
+        fragments: 64,
+        ..Config::default()
+    }
 }
 
 fn at(s: u64) -> Now {
@@ -19,13 +27,23 @@ fn at(s: u64) -> Now {
 
 /// The `n`th IPv4 key of some thousands of clients.
 fn v4(n: u32) -> KeyV4 {
-    let protocol = if n % 16 == 15 { Protocol::Udp } else { Protocol::Tcp };
     KeyV4::new(
         Ipv4Addr::from_bits(0xc612_0000 + n / 7),
         (n % 50_000) as u16,
         DvipaIndex((n % 3) as u16),
         80,
-        protocol,
+        Protocol::Tcp,
+    )
+}
+
+/// The `n`th UDP flow.
+fn flow(n: u32) -> KeyV4 {
+    KeyV4::new(
+        Ipv4Addr::from_bits(0x2d00_0000 ^ n.wrapping_mul(0x9e37_79b1)),
+        9,
+        DvipaIndex(0),
+        53,
+        Protocol::Udp,
     )
 }
 

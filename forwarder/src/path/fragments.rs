@@ -70,30 +70,32 @@ pub(super) struct Early<B> {
     /// The first `len` are in use.
     places: Box<[Option<Held<B>>]>,
     len: usize,
+    of_one: usize,
     held_ms: u64,
 }
 
 impl<B> Early<B> {
     pub(super) fn new(limits: Limits) -> Self {
         let places = (0..limits.held).map(|_| None).collect();
-        Self { places, len: 0, held_ms: limits.held_ms }
+        Self { places, len: 0, of_one: limits.held_of_one, held_ms: limits.held_ms }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Keeps a fragment, or gives it back if as many are held as may be.
+    /// Keeps a fragment, or gives it back if as many are held as may be, of all or of its source.
     pub(super) fn hold(&mut self, packet: B, datagram: Datagram, now: Now) -> Result<(), B> {
-        match self.places.get_mut(self.len) {
-            None => Err(packet),
-            Some(place) => {
-                let key = DatagramKey::of(&datagram);
-                *place = Some(Held { packet, datagram, key, since: now });
-                self.len = self.len.saturating_add(1);
-                Ok(())
-            }
+        let (held, free) = self.places.split_at_mut(self.len.min(self.places.len()));
+        let Some(place) = free.first_mut() else { return Err(packet) };
+        let of_source = held.iter().flatten().filter(|h| h.datagram.source == datagram.source);
+        if of_source.count() >= self.of_one {
+            return Err(packet);
         }
+        let key = DatagramKey::of(&datagram);
+        *place = Some(Held { packet, datagram, key, since: now });
+        self.len = self.len.saturating_add(1);
+        Ok(())
     }
 
     /// Takes out the fragments for which `chosen` returns something, oldest first, and hands them on with it.
@@ -102,8 +104,11 @@ impl<B> Early<B> {
         chosen: impl Fn(&Held<B>) -> Option<T>,
         mut each: impl FnMut(Held<B>, T),
     ) {
-        let mut kept = 0_usize;
-        for number in 0..self.len {
+        let is_chosen = |place: &Option<Held<B>>| place.as_ref().is_some_and(|held| chosen(held).is_some());
+        // Nothing is moved for a datagram of which nothing is held.
+        let Some(first) = self.places.iter().take(self.len).position(is_chosen) else { return };
+        let mut kept = first;
+        for number in first..self.len {
             let Some(held) = self.places.get_mut(number).and_then(Option::take) else { continue };
             match (chosen(&held), self.places.get_mut(kept)) {
                 (Some(found), _) => each(held, found),

@@ -71,8 +71,6 @@ impl<K: Key> Lane<K> {
 pub(crate) enum Standing {
     /// It goes to the owner.
     Owned,
-    /// It goes to the owner; being UDP's second packet it also confirms the connection.
-    Confirms,
     /// The connection ended here: this packet opens another one with the same ends.
     Reopens,
     /// It goes to the owner with the handoff option.
@@ -83,11 +81,9 @@ pub(crate) enum Standing {
 
 /// Reads an entry's state.
 #[inline(always)]
-pub(crate) fn standing(state: CrtState, opens: bool, udp: bool) -> Standing {
+pub(crate) fn standing(state: CrtState, opens: bool) -> Standing {
     match state {
-        CrtState::Established => Standing::Owned,
-        CrtState::HalfOpen if udp => Standing::Confirms,
-        CrtState::HalfOpen => Standing::Owned,
+        CrtState::Established | CrtState::HalfOpen => Standing::Owned,
         CrtState::Closing if opens => Standing::Reopens,
         CrtState::Closing => Standing::Owned,
         CrtState::Frozen => Standing::Moving,

@@ -61,6 +61,8 @@ const AHEAD: usize = 4;
 pub struct Limits {
     /// Early fragments that it holds at once.
     pub held: usize,
+    /// Early fragments of one source that it holds at once: a datagram of 64 kB in reverse order.
+    pub held_of_one: usize,
     /// How long an early fragment is held, in milliseconds.
     pub held_ms: u64,
     /// Packets of frozen connections that it holds at once.
@@ -73,7 +75,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { held: 512, held_ms: 2000, frozen: 1024, frozen_of_one: 64, frozen_ms: 5000 }
+        Self { held: 512, held_of_one: 64, held_ms: 2000, frozen: 1024, frozen_of_one: 64, frozen_ms: 5000 }
     }
 }
 
@@ -291,13 +293,13 @@ fn carry<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    match found.established() {
+    match found.established_tcp() {
         Some(owner) => send(packet, key, (owner, Reason::Forwarded), held, cx, out),
         None => decide(packet, key, found, held, cx, out),
     }
 }
 
-/// [`carry`] of a packet whose connection is not simply established.
+/// [`carry`] of a packet that is UDP, or whose connection is not simply established.
 #[inline(never)]
 fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     packet: B,

@@ -21,8 +21,8 @@ use crate::tables::Family;
 pub(super) fn whose(error: Icmp<'_>, d: &Datagram, cx: &Context<'_>) -> Result<(Read, Fate), Reason> {
     let ends = quoted_ends(error.body, d).ok_or(Reason::IcmpUnmatched)?;
     let entry = ends.key().get(cx).ok_or(Reason::IcmpUnmatched)?;
-    let fate = match standing(entry.state, false, false) {
-        Standing::Owned | Standing::HandedOver | Standing::Confirms | Standing::Reopens => {
+    let fate = match standing(entry.state, false) {
+        Standing::Owned | Standing::HandedOver | Standing::Reopens => {
             Fate::Forward { to: entry.owner, counts: Reason::ForwardedIcmpError }
         }
         Standing::Moving => Fate::Hold,

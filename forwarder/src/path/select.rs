@@ -1,6 +1,6 @@
 //! Third stage: a target for each new connection, and the owner of every other.
 
-use model::Protocol;
+use model::{Protocol, StackIndex};
 
 use super::Context;
 use super::fate::Fate;
@@ -10,8 +10,9 @@ use crate::crt::{Entry, Key, KeyParts, Refused};
 
 /// Says what becomes of a packet that carries ports, if its connection is not simply established.
 ///
-/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection, whether it is UDP. Touches, for a
-/// packet that opens a connection only, the service's targets and its CRT entry, which is half-open from then on.
+/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection, whether it is UDP. Touches the service's
+/// targets for UDP and for a packet that opens a connection, and the CRT entry that the latter makes: of TCP it is half-open
+/// from then on, of UDP it is established.
 #[inline(never)]
 pub(crate) fn decide<K: Key + Into<KeyParts>>(
     key: K,
@@ -22,37 +23,51 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
 ) -> Fate {
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
-        return if opens { select(key, udp, cx) } else { Fate::Drop(Reason::NoConnection) };
+        return if opens { select(key, udp, None, cx) } else { Fate::Drop(Reason::NoConnection) };
     };
-    match standing(entry.state, opens, udp) {
+    match standing(entry.state, opens) {
+        Standing::Owned if udp && !serves(entry.owner, key, cx) => select(key, udp, Some(entry.owner), cx),
         Standing::Owned => Fate::forward(entry.owner),
         Standing::HandedOver => Fate::HandOver { to: entry.owner },
-        Standing::Reopens => select(key, udp, cx),
+        Standing::Reopens => select(key, udp, None, cx),
         Standing::Moving => Fate::Hold,
-        Standing::Confirms => match cx.crt.confirm(key, entry.owner, cx.now) {
-            // Without room for it in the main table it stays half-open, and the next packet tries again.
-            Ok(_) | Err(_) => Fate::forward(entry.owner),
-        },
     }
 }
 
-/// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands.
+/// Whether the stack still has a server for a UDP flow: else the flow has ended with it.
+fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) -> bool {
+    let KeyParts { dvipa, dvipa_port, .. } = key.into();
+    let service = cx.tables.service(dvipa, dvipa_port, Protocol::Udp);
+    service.is_some_and(|service| service.serves(stack))
+}
+
+/// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands. `former`: the stack
+/// that had the UDP flow until now.
 #[inline(never)]
-fn select<K: Key + Into<KeyParts>>(key: K, udp: bool, cx: &Context<'_>) -> Fate {
-    try_select(key, udp, cx).unwrap_or_else(Fate::Drop)
+fn select<K: Key + Into<KeyParts>>(key: K, udp: bool, former: Option<StackIndex>, cx: &Context<'_>) -> Fate {
+    try_select(key, udp, former, cx).unwrap_or_else(Fate::Drop)
 }
 
 #[inline(always)]
-fn try_select<K: Key + Into<KeyParts>>(key: K, udp: bool, cx: &Context<'_>) -> Result<Fate, Reason> {
+fn try_select<K: Key + Into<KeyParts>>(
+    key: K,
+    udp: bool,
+    former: Option<StackIndex>,
+    cx: &Context<'_>,
+) -> Result<Fate, Reason> {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
     let service = cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Reason::NotDistributed)?;
     let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget)?;
-    let entry = cx.crt.insert_half_open(key, target, cx.now).map_err(table_full)?;
-    Ok(match standing(entry.state, true, udp) {
+    let entry = match protocol {
+        Protocol::Tcp => cx.crt.insert_half_open(key, target, cx.now),
+        Protocol::Udp => cx.crt.insert_flow(key, target, former, cx.now),
+    };
+    let entry = entry.map_err(table_full)?;
+    Ok(match standing(entry.state, true) {
         Standing::Moving => Fate::Hold,
         Standing::HandedOver => Fate::HandOver { to: entry.owner },
-        Standing::Owned | Standing::Confirms | Standing::Reopens => {
+        Standing::Owned | Standing::Reopens => {
             Fate::Forward { to: entry.owner, counts: Reason::ForwardedNew }
         }
     })

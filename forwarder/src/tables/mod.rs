@@ -231,7 +231,11 @@ impl Services<'_> {
         let policies = distribution.policies.iter().enumerate();
         let policies: Vec<(IpNet, Choice)> =
             policies.map(|(i, p)| (p.client, self.choice(distribution, Some(i), &p.targets))).collect();
-        Service { policies: policies.into(), default: self.choice(distribution, None, &distribution.targets) }
+        Service {
+            policies: policies.into(),
+            default: self.choice(distribution, None, &distribution.targets),
+            serving: distribution.serving.as_slice().into(),
+        }
     }
 
     fn choice(&mut self, d: &Distribution, policy: Option<usize>, targets: &[WeightedTarget]) -> Choice {

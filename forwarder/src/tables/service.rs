@@ -15,9 +15,16 @@ pub(crate) struct Service {
     pub(super) policies: Box<[(IpNet, Choice)]>,
     /// For clients that no policy matches.
     pub(super) default: Choice,
+    /// Stacks with an application listening, selectable or not, sorted.
+    pub(super) serving: Box<[StackIndex]>,
 }
 
 impl Service {
+    /// Whether an application of the stack serves it: what the stack has of it stays there.
+    pub(crate) fn serves(&self, stack: StackIndex) -> bool {
+        self.serving.binary_search(&stack).is_ok()
+    }
+
     /// The target for a client's new connection, if there is one that takes it.
     pub(crate) fn pick(&self, client: IpAddr, port: u16, crt: &Crt) -> Option<StackIndex> {
         let policy = self.policies.iter().find(|(prefix, _)| prefix.contains(&client));

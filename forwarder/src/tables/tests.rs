@@ -26,12 +26,13 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
         reach: Reach::Local,
     });
     let targets = targets(weights);
+    let serving = targets.iter().map(|target| target.stack).collect();
     let (dvipa, protocol) = (DvipaIndex(0), Protocol::Tcp);
     Dpt {
         generation: 1,
         dvipas: vec![DvipaEntry { index: dvipa, dvipa: Dvipa::new("198.18.9.1".parse().unwrap()) }],
         stacks: stacks.collect(),
-        distributions: vec![Distribution { dvipa, port: 80, protocol, method, targets, policies }],
+        distributions: vec![Distribution { dvipa, port: 80, protocol, method, targets, serving, policies }],
     }
 }
 
@@ -104,7 +105,7 @@ fn least_connections_fills_up_in_proportion_to_the_weights() {
     for port in 0..30 {
         let stack = pick(&tables, CLIENT, port, &crt).unwrap();
         let key = KeyV4::new(Ipv4Addr::LOCALHOST, port, DvipaIndex(0), 80, Protocol::Tcp);
-        crt.confirm(key, StackIndex(stack), Now::default()).unwrap();
+        crt.newconn(key, StackIndex(stack), Now::default()).unwrap();
         *has.entry(stack).or_default() += 1;
     }
     assert_eq!((has[&1], has[&2]), (20, 10));

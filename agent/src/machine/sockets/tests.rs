@@ -14,7 +14,7 @@ fn connection(client_port: u16) -> Connection {
 }
 
 fn picture(listeners: &[(Cookie, Listener)], connections: &[(Cookie, Connection)]) -> Picture {
-    Picture { listeners: listeners.to_vec(), connections: connections.to_vec() }
+    Picture { listeners: listeners.to_vec(), connections: connections.to_vec(), ..Picture::default() }
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option
     };
     let connections_v4 = connections("connections_v4", 1_000_000);
     let connections_v6 = connections("connections_v6", 250_000);
+    let flows_udp = connections("flows_udp", 262_144);
     let half_open = connections("half_open", 262_144);
     let mut life = |key, default| {
         let read = section.optional(key, ledger, |v, l| v.seconds(1..=604_800, l));
@@ -66,6 +67,7 @@ pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option
         fabric_mtu: fabric_mtu.map_or(1500, |at| at.value),
         connections_v4,
         connections_v6,
+        flows_udp,
         half_open,
         idle_tcp,
         idle_udp,

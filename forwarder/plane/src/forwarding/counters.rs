@@ -79,15 +79,22 @@ fn of_device(device: &DeviceCounters, names: DeviceNames) -> [Counter; 4] {
     ]
 }
 
-fn of_crt(crt: &Stats, strays: u64) -> [Counter; 6] {
+fn of_crt(crt: &Stats, strays: u64) -> [Counter; 8] {
     let row = |name, value, fault, sentence| Counter { name, value, fault, sentence };
     [
         row(
             "crt_aged",
             crt.aged,
             None,
-            "Connections forgotten because nothing was heard of them for too long.",
+            "Entries that ended by time: UDP flows, half-open and ended connections.",
         ),
+        row(
+            "crt_gave_way",
+            crt.gave_way,
+            OPERATOR,
+            "Connections idle for longer than idle_tcp_s that were forgotten because the CRT is full.",
+        ),
+        row("crt_flows_evicted", crt.flows_evicted, Some("client"), "UDP flows that gave way to newer ones."),
         row(
             "crt_half_open_evicted",
             crt.half_open_evicted,

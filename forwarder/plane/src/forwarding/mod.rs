@@ -12,14 +12,17 @@ mod snapshot;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use control::runtime::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver};
-use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row, Stats};
+use control::runtime::{
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, TICK_MS,
+};
+use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row};
 use forwarder::{AnyKey, Handoffs, Neighbours, Now, Tables};
 use hashbrown::HashMap;
 use model::dpt::{Dpt, Reach};
 use model::handoff::Handoff;
-use model::{Connection, Dvipa, StackIndex};
+use model::{Connection, Dvipa, Protocol, StackIndex};
 
 use self::account::OpenAccount;
 use self::names::Names;
@@ -30,10 +33,8 @@ use crate::kernel;
 use crate::next_hop::NextHops;
 use crate::node::Node;
 
-/// In how many ticks aging goes once round the CRT.
-const TICKS_A_ROUND: u64 = 100;
-/// Places that aging looks at in a tick at least.
-const LEAST_AGED: u64 = 1024;
+/// In this time after the start every stack has said which UDP flows it has.
+const SETTLING_MS: u64 = 10_000;
 /// Places that one step of a scan looks at.
 const SCAN_STEP: usize = 4096;
 
@@ -49,7 +50,9 @@ pub struct Plane {
     names: Names,
     accounts: HashMap<StackIndex, OpenAccount>,
     watches: Vec<Watch>,
-    /// Places that aging looks at in a tick.
+    /// Until then the stacks' word on UDP flows counts more than what packets have made.
+    settled_ms: u64,
+    /// Lines that aging looks at in a tick.
     aged_a_tick: usize,
     ipv6_allowed: bool,
     strays: u64,
@@ -76,7 +79,7 @@ impl Plane {
     pub fn new(node: Node, next_hops: NextHops) -> Self {
         kernel::Settings::default().allow_ipv4(&node.interface.name);
         let now_ms = node.shared.clock.ms();
-        let aged_a_tick = aged_a_tick(&node.shared.crt.stats());
+        let aged_a_tick = node.shared.crt.age_budget(Duration::from_millis(TICK_MS));
         let watches =
             node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
         Self {
@@ -89,6 +92,7 @@ impl Plane {
             names: Names::default(),
             accounts: HashMap::new(),
             watches,
+            settled_ms: now_ms.saturating_add(SETTLING_MS),
             aged_a_tick,
             ipv6_allowed: false,
             strays: 0,
@@ -111,13 +115,21 @@ impl Plane {
         self.snapshots.replace(&shared.tables, tables);
     }
 
-    /// The connections' entries exist or are made at `owner`.
+    /// The connections' entries exist or are made at `owner`. A UDP flow that has one stays where it is, because its packets went
+    /// there; but after the start a packet may have come before the word of the stack that had the flow.
     fn confirm(&mut self, owner: StackIndex, connections: &[Connection]) {
         let now = self.now();
+        let only_fills_in = |c: &Connection| c.protocol == Protocol::Udp && now.ms > self.settled_ms;
         for part in connections.chunks(BURST) {
             self.confirming.clear();
             for connection in part {
                 match self.names.key(connection) {
+                    Some(AnyKey::V4(key)) if only_fills_in(connection) => {
+                        let _ = self.node.shared.crt.insert_flow(key, owner, None, now);
+                    }
+                    Some(AnyKey::V6(key)) if only_fills_in(connection) => {
+                        let _ = self.node.shared.crt.insert_flow(key, owner, None, now);
+                    }
                     Some(AnyKey::V4(key)) => drop(self.confirming.v4.push(key)),
                     Some(AnyKey::V6(key)) => drop(self.confirming.v6.push(key)),
                     None => self.strays += 1,
@@ -303,6 +315,8 @@ impl Forwarding for Plane {
             capacity_v4: stats.v4.capacity,
             entries_v6: stats.v6.entries,
             capacity_v6: stats.v6.capacity,
+            flows_udp: stats.flows_v4.entries + stats.flows_v6.entries,
+            flows_udp_capacity: stats.flows_v4.capacity + stats.flows_v6.capacity,
             half_open: stats.half_open_v4.entries + stats.half_open_v6.entries,
             half_open_capacity: stats.half_open_v4.capacity + stats.half_open_v6.capacity,
         }
@@ -320,11 +334,4 @@ impl Forwarding for Plane {
     fn counters(&self) -> Vec<Counter> {
         counters::all(&self.node, &self.crt().stats(), self.strays)
     }
-}
-
-/// So many that aging goes once round the CRT in [`TICKS_A_ROUND`].
-fn aged_a_tick(stats: &Stats) -> usize {
-    let fills = [stats.v4, stats.v6, stats.half_open_v4, stats.half_open_v6];
-    let places: u64 = fills.iter().map(|fill| fill.capacity).sum();
-    usize::try_from((places / TICKS_A_ROUND).max(LEAST_AGED)).unwrap_or(usize::MAX)
 }

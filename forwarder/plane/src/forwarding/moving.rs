@@ -193,7 +193,7 @@ mod tests {
     fn no_news_of_an_owner_thaws_a_frozen_entry() {
         let (crt, key) = table();
         freeze(&crt, key);
-        let _ = crt.confirm(key, HERE, NOW);
+        let _ = crt.newconn(key, HERE, NOW);
         assert_eq!(crt.get(key, NOW).map(|entry| entry.state), Some(CrtState::Frozen));
     }
 }

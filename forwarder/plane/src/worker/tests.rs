@@ -60,6 +60,7 @@ fn tables() -> Tables {
             protocol: Protocol::Tcp,
             method: Method::RoundRobin,
             targets: vec![WeightedTarget { stack, weight: 1 }],
+            serving: vec![stack],
             policies: vec![],
         }],
     };

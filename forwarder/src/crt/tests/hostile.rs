@@ -53,7 +53,8 @@ fn attack<K: Key>(key: fn(u32) -> K) {
     for aes in [true, false] {
         let known = Secret::known(aes && Secret::random().unwrap().fits_this_processor());
         let crt = Crt::new(&config()).unwrap();
-        let place = |key| K::family(&crt).main.place(known.hash(key));
+        let main = &K::family(&crt).main;
+        let place = |key| main.place(main.share().hash(&known, key));
         let chosen: Vec<_> = (0..)
             .map(key)
             .filter(|key| place(*key).first < LINES && place(*key).second < LINES)
@@ -93,7 +94,7 @@ fn keys_in_a_pattern_fill_the_table_as_far_as_random_ones() {
             )
         },
         |n| KeyV4::new(Ipv4Addr::from_bits(n), 80, DvipaIndex(0), 80, Protocol::Tcp),
-        |n| KeyV4::new(Ipv4Addr::from_bits(n << 16), (n >> 16) as u16, DvipaIndex(0), 80, Protocol::Udp),
+        |n| KeyV4::new(Ipv4Addr::from_bits(n << 16), (n >> 16) as u16, DvipaIndex(0), 80, Protocol::Tcp),
         |n| {
             KeyV4::new(
                 Ipv4Addr::from_bits(n << 12),

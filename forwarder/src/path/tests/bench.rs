@@ -81,6 +81,7 @@ pub(super) fn dpt() -> Dpt {
             protocol,
             method: Method::RoundRobin,
             targets: vec![WeightedTarget { stack: s.index, weight: 1 }],
+            serving: vec![s.index],
             policies: vec![],
         }));
     }
@@ -148,7 +149,14 @@ impl Bench {
         };
         Self {
             worker: Worker::new(
-                Limits { held: 4, held_ms: 1000, frozen: 6, frozen_of_one: 4, frozen_ms: 2000 },
+                Limits {
+                    held: 4,
+                    held_of_one: 4,
+                    held_ms: 1000,
+                    frozen: 6,
+                    frozen_of_one: 4,
+                    frozen_ms: 2000,
+                },
                 Arc::clone(&counters),
             ),
             tables: Tables::build(dpt, &neighbours(), node),
@@ -205,8 +213,8 @@ impl Bench {
 
     /// Makes an established connection with the client's port.
     pub(super) fn establish(&self, client_port: u16, port: u16, protocol: Protocol, owner: StackIndex) {
-        self.crt.confirm(KeyV4::new(CLIENT, client_port, V4, port, protocol), owner, self.now).unwrap();
-        self.crt.confirm(KeyV6::new(CLIENT6, client_port, V6, port, protocol), owner, self.now).unwrap();
+        self.crt.newconn(KeyV4::new(CLIENT, client_port, V4, port, protocol), owner, self.now).unwrap();
+        self.crt.newconn(KeyV6::new(CLIENT6, client_port, V6, port, protocol), owner, self.now).unwrap();
     }
 }
 

@@ -57,16 +57,48 @@ fn a_syn_on_a_closing_entry_selects_anew_and_other_packets_still_pass() {
 }
 
 #[test]
-fn udps_second_packet_confirms_the_connection() {
+fn udps_first_packet_makes_an_established_flow_that_takes_no_room_of_tcp() {
     for family in FAMILIES {
         let mut bench = Bench::new();
         let frame = udp(family, 1024, port_of(GUE), b"one");
         bench.sent(&frame);
-        assert_eq!(bench.crt.stack_count(GUE).connections, 0);
         bench.sent(&frame);
-        assert_eq!(bench.crt.stack_count(GUE).connections, 1);
+        let (stats, count) = (bench.crt.stats(), bench.crt.stack_count(GUE));
+        assert_eq!((count.connections, count.half_open), (1, 0));
+        assert_eq!(stats.flows_v4.entries + stats.flows_v6.entries, 1);
+        assert_eq!(stats.v4.entries + stats.v6.entries, 0);
         assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::Forwarded)), (1, 1));
     }
+}
+
+#[test]
+fn a_udp_flow_ends_with_its_server_and_with_its_definition() {
+    for family in FAMILIES {
+        let frame = udp(family, 1024, port_of(GUE), b"one");
+        let mut bench = Bench::new();
+        bench.establish(1024, port_of(GUE), Protocol::Udp, IPIP);
+        assert_eq!(outer(&bench.sent(&frame)).1, stack_v4(GUE), "no server is left where it was");
+        assert_eq!(bench.count(Reason::ForwardedNew), 1);
+        assert_eq!(bench.crt.stack_count(IPIP).connections, 1, "only the other family's");
+        let mut none = dpt();
+        none.distributions.clear();
+        let mut bench = Bench::with(&none, &node());
+        bench.establish(1024, port_of(GUE), Protocol::Udp, GUE);
+        assert_eq!(bench.dropped(&frame), Reason::NotDistributed);
+    }
+}
+
+#[test]
+fn a_target_that_takes_no_new_connections_keeps_its_udp_flows() {
+    let mut drained = dpt();
+    for distribution in &mut drained.distributions {
+        distribution.targets.retain(|target| target.stack != GUE);
+    }
+    let mut bench = Bench::with(&drained, &node());
+    bench.establish(1024, port_of(GUE), Protocol::Udp, GUE);
+    let of = |port| udp(Family::V4, port, port_of(GUE), b"one");
+    assert_eq!(outer(&bench.sent(&of(1024))).1, stack_v4(GUE));
+    assert_eq!(bench.dropped(&of(1025)), Reason::NoTarget);
 }
 
 #[test]

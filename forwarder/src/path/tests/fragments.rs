@@ -3,7 +3,7 @@
 use super::bench::*;
 use crate::crt::Now;
 use crate::tables::Family;
-use crate::{Port, Reason, Verdict};
+use crate::{Limits, Port, Reason, Verdict, Worker};
 
 /// A UDP datagram in three fragments.
 fn fragments(family: Family, identification: u16) -> [Vec<u8>; 3] {
@@ -104,6 +104,17 @@ fn no_more_early_fragments_are_held_than_may_be() {
     let frames: Vec<_> = (0..6).map(|i| fragments(Family::V4, i)[1].clone()).collect();
     let out = bench.burst(&frames, Port::Nic);
     assert_eq!(out.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [Verdict::Drop(Reason::FragmentNoRoom); 2]);
+}
+
+#[test]
+fn one_source_can_not_fill_the_buffer_for_early_fragments() {
+    let mut bench = Bench::new();
+    let limits = Limits { held: 4, held_of_one: 2, ..Limits::default() };
+    bench.worker = Worker::new(limits, bench.worker.counters().clone());
+    let frames: Vec<_> = (0..3).map(|i| fragments(Family::V4, i)[1].clone()).collect();
+    let out = bench.burst(&frames, Port::Nic);
+    assert_eq!(out.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [Verdict::Drop(Reason::FragmentNoRoom)]);
+    assert!(bench.burst(&fragments(Family::V6, 1)[1..2], Port::Nic).is_empty(), "another one's is held");
 }
 
 #[test]

@@ -54,9 +54,10 @@ fn transfers(answer: &CrtAnswer) -> String {
 pub(super) fn fill(crt: &CrtStats) -> String {
     let part = |n, of| format!("{} of {}", number(n), number(of));
     format!(
-        "IPv4 {}, IPv6 {}, half-open {}",
+        "IPv4 {}, IPv6 {}, UDP {}, half-open {}",
         part(crt.entries_v4, crt.capacity_v4),
         part(crt.entries_v6, crt.capacity_v6),
+        part(crt.flows_udp, crt.flows_udp_capacity),
         part(crt.half_open, crt.half_open_capacity)
     )
 }
