@@ -127,7 +127,7 @@ reasons! {
         ReceivedLocal "received_local" "Packets taken from the local port.",
         FragmentHeld "fragment_held" "Early fragments that had to wait for the first one.",
         FrozenHeld "frozen_held" "Packets that had to wait while their connection moved.",
-        FragmentMade "fragment_made" "Second fragments made of packets too long once encapsulated.",
+        FragmentMade "fragment_made" "Further fragments made of packets too long once encapsulated.",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The routing node's data plane: packets between ports, and what the control thread asks of them.
 //!
 //! In reading order: [`packet`] (a DPDK packet as the forwarder sees it), [`worker`] (the poll loop), [`cores`] (who
-//! runs where), [`ports`] (NIC and local port), [`node`] (the workers of one routing node), [`next_hop`] (link-layer
+//! runs where), [`ports`] (NIC and local port), `frames` (how large theirs are), [`node`] (the workers of one routing node), [`next_hop`] (link-layer
 //! addresses from the node's kernel), [`kernel`] (what that kernel must allow), [`announce`] (a DVIPA is told to the
 //! segment), [`forwarding`] (what the control thread asks of all this).
 
@@ -11,6 +11,8 @@ pub mod worker;
 pub mod cores;
 pub mod node;
 pub mod ports;
+
+mod frames;
 
 pub mod kernel;
 pub mod next_hop;

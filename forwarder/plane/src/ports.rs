@@ -4,7 +4,7 @@ use control::config;
 use ffi::{Device, Eal, Error, Mempool, RxQueue, Settings, TxQueue};
 use forwarder::Mac;
 
-use crate::kernel;
+use crate::{frames, kernel};
 
 /// Descriptors of each receive and send queue.
 const DESCRIPTORS: u16 = 1024;
@@ -46,6 +46,9 @@ impl Ports {
     pub fn open(eal: Eal, workers: usize, settings: &config::Forwarder) -> Result<Self, Error> {
         let workers = u16::try_from(workers).unwrap_or(u16::MAX);
         let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES).max(LEAST_FRAME_BYTES);
+        let devices =
+            [&settings.nic.device, &settings.local.device].map(|device| frames::with_arguments(device));
+        let frame = devices.iter().filter_map(|device| frames::largest(device)).fold(frame, u16::max);
         let pool = Mempool::create(eal, "packets", mbufs(workers), frame)?;
         let open = |device, promiscuous| {
             let (queues, mtu) = (workers, settings.fabric_mtu);
@@ -53,8 +56,9 @@ impl Ports {
             let settings = Settings { queues, mtu, rx_descriptors, tx_descriptors, promiscuous };
             start(eal, device, &settings, pool)
         };
-        let (nic, nic_queues) = open(&settings.nic.device, false)?;
-        let (local, local_queues) = open(&settings.local.device, true)?;
+        let [nic, local] = &devices;
+        let (nic, nic_queues) = open(nic, false)?;
+        let (local, local_queues) = open(local, true)?;
         let queues = nic_queues.into_iter().zip(local_queues).map(|(nic, local)| Queues { nic, local });
         Ok(Self { nic, local, queues: queues.collect(), pool })
     }

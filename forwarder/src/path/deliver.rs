@@ -112,7 +112,7 @@ fn first_fragment<B: PacketBuffer, S: Sink<B>>(
     held.early.release(|h| (h.key == key).then_some(()), |held, ()| forward_held(held, to, cx, out));
 }
 
-/// A packet that does not fit once it is encapsulated: its sender is told, or it is sent in two.
+/// A packet that does not fit once it is encapsulated: its sender is told, or it is sent in parts.
 #[cold]
 fn too_big<B: PacketBuffer, S: Sink<B>>(
     mut packet: B,
@@ -128,27 +128,66 @@ fn too_big<B: PacketBuffer, S: Sink<B>>(
         let end = icmp_error::answer(&mut packet, d, notice, Reason::TooBigUnfragmented, cx);
         return out.end(packet, end);
     }
+    match first_part(packet, d, carrier, read.hash, out) {
+        Ok((first, rest, d)) => {
+            out.end(first, End::sent(Port::Nic, counts));
+            other_parts(rest, d, carrier, read.hash, out);
+        }
+        Err((packet, reason)) => out.end(packet, End::dropped(reason)),
+    }
+}
+
+/// Cuts off the first part that fits, ready to be sent; and what is left.
+fn first_part<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    d: &Datagram,
+    carrier: &Carrier,
+    hash: u16,
+    out: &mut Out<'_, S>,
+) -> Result<(B, B, Datagram), (B, Reason)> {
     let Some(cut) = split::plan(d, carrier.max_inner) else {
-        return out.end(packet, End::dropped(Reason::TooBigUnfragmented));
+        return Err((packet, Reason::TooBigUnfragmented));
     };
-    let Some(mut second) = out.spare() else {
-        return out.end(packet, End::dropped(Reason::NoBuffer));
-    };
+    let Some(mut rest) = out.spare() else { return Err((packet, Reason::NoBuffer)) };
     let parts =
-        split::split(&mut packet, &mut second, d, cut).ok_or(Reason::NoBuffer).and_then(|(one, two)| {
-            encapsulate(&mut packet, carrier, one.inner(read.hash))?;
-            encapsulate(&mut second, carrier, two.inner(read.hash))
+        split::split(&mut packet, &mut rest, d, cut).ok_or(Reason::NoBuffer).and_then(|(one, two)| {
+            encapsulate(&mut packet, carrier, one.inner(hash))?;
+            Ok(two)
         });
     match parts {
-        Ok(()) => {
-            out.end(packet, End::sent(Port::Nic, counts));
-            out.note(Reason::FragmentMade, 1);
-            out.made(second, Verdict::Send(Port::Nic));
-        }
+        Ok(two) => Ok((packet, rest, two)),
         Err(reason) => {
-            out.end(packet, End::dropped(reason));
-            out.made(second, Verdict::Drop(reason));
+            out.made(rest, Verdict::Drop(reason));
+            Err((packet, reason))
         }
+    }
+}
+
+/// Sends what is left of a packet whose first part went. A part that can't be sent is lost, like any fragment; the counter of
+/// those that were made is then smaller.
+fn other_parts<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    mut d: Datagram,
+    carrier: &Carrier,
+    hash: u16,
+    out: &mut Out<'_, S>,
+) {
+    while d.len > carrier.max_inner {
+        match first_part(packet, &d, carrier, hash, out) {
+            Ok((part, rest, of_rest)) => {
+                out.note(Reason::FragmentMade, 1);
+                out.made(part, Verdict::Send(Port::Nic));
+                (packet, d) = (rest, of_rest);
+            }
+            Err((packet, reason)) => return out.made(packet, Verdict::Drop(reason)),
+        }
+    }
+    match encapsulate(&mut packet, carrier, d.inner(hash)) {
+        Ok(()) => {
+            out.note(Reason::FragmentMade, 1);
+            out.made(packet, Verdict::Send(Port::Nic));
+        }
+        Err(reason) => out.made(packet, Verdict::Drop(reason)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One IPv4 packet made two, where its sender allows it and the encapsulated one would not fit (RFC 791 3.2).
+//! An IPv4 packet cut in two, where its sender allows it and the encapsulated one would not fit (RFC 791 3.2).
 
 use super::datagram::Datagram;
 use crate::PacketBuffer;
@@ -16,19 +16,15 @@ pub(super) struct Cut {
     units: u16,
 }
 
-/// Where to cut a packet so that both parts have at most `max` bytes. `None` if it may not be cut, if two parts are not
-/// enough, or if it has options: some of them belong into both parts, some don't.
+/// Where to cut a packet so that the first part has at most `max` bytes, and as many as possible. `None` if it may not be cut, or
+/// if it has options: some of them belong into both parts, some don't.
 pub(super) fn plan(d: &Datagram, max: u16) -> Option<Cut> {
     let header = ipv4::HEADER_BYTES as u16;
     let units = max.saturating_sub(header) >> 3;
     let first_len = (units << 3).saturating_add(header);
     let second_len = d.len.checked_sub(first_len)?.saturating_add(header);
     let simple = d.may_split && d.header_bytes == ipv4::HEADER_BYTES;
-    (simple && units > 0 && second_len > header && second_len <= max).then_some(Cut {
-        first_len,
-        second_len,
-        units,
-    })
+    (simple && units > 0 && second_len > header).then_some(Cut { first_len, second_len, units })
 }
 
 /// Cuts a packet in two.

@@ -374,3 +374,29 @@ fn a_policy_gives_its_clients_its_own_targets_and_weights() {
     bench.actions();
     assert!(bench.stack.dpt().distributions[0].policies[0].targets.is_empty(), "never somebody else");
 }
+
+#[test]
+fn who_serves_keeps_its_flows_whether_it_is_selected_or_not() {
+    let mut bench = Bench::new(WEB);
+    let web = tcp(VIP, 80);
+    for stack in ["t1", "t2"] {
+        bench.up(stack);
+        bench.listens(stack, web);
+    }
+    let serving = |bench: &mut Bench| {
+        bench.actions();
+        let row = bench.stack.dpt().distributions.iter().find(|row| row.port == 80).unwrap();
+        let name = |index: &StackIndex| bench.stack.stack_name(*index).unwrap().to_string();
+        row.serving.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(serving(&mut bench), ["t1", "t2"]);
+    bench.down("t2");
+    assert_eq!(bench.selectable(web), ["t1"]);
+    assert_eq!(serving(&mut bench), ["t1", "t2"], "a lost session says nothing of the host's servers");
+    bench.stops("t1", web);
+    assert_eq!(serving(&mut bench), ["t2"]);
+    let others = WEB.replace("\"t1\", \"t2\"", "\"t1\"");
+    assert_ne!(others, WEB);
+    bench.handle(Event::Configure(Box::new(config(&others)))).unwrap();
+    assert_eq!(serving(&mut bench), Vec::<String>::new(), "nothing defines it as a target any more");
+}

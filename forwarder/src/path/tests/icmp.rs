@@ -175,9 +175,27 @@ fn a_packet_that_may_be_split_becomes_two_that_fit() {
 }
 
 #[test]
-fn what_two_parts_can_t_carry_is_not_split() {
-    let node = crate::Node { fabric_mtu: 600, ..node() };
-    let mut bench = Bench::with(&dpt(), &node);
-    let frame = may_be_split(&[7; 1400]);
-    assert_eq!(bench.dropped(&frame), Reason::TooBigUnfragmented);
+fn a_packet_as_large_as_a_kernel_joins_it_becomes_as_many_as_it_takes() {
+    let mut bench = Bench::new();
+    let payload: Vec<u8> = (0..8000_u32).map(|i| (i % 251) as u8).collect();
+    let frame = may_be_split(&payload);
+    let out = bench.burst(&[&frame], Port::Nic);
+    assert_eq!(out.len(), 6, "8 028 bytes in parts of 1 456 behind their header");
+    let (mut whole, mut next) = (Vec::new(), 0);
+    for (i, (part, verdict)) in out.iter().enumerate() {
+        let (ip, rest) = etherparse::Ipv4Header::from_slice(&part[34..]).unwrap();
+        assert_eq!(
+            (*verdict, ip.fragment_offset.value(), ip.more_fragments),
+            (Verdict::Send(Port::Nic), next, i < 5)
+        );
+        assert!(
+            part.len() <= 14 + 1500
+                && ip.time_to_live == 63
+                && ip.header_checksum == ip.calc_header_checksum()
+        );
+        next += (rest.len() / 8) as u16;
+        whole.extend(rest);
+    }
+    assert_eq!(whole, frame[34..], "nothing is lost");
+    assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::FragmentMade)), (1, 5));
 }
