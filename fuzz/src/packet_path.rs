@@ -14,7 +14,9 @@ use forwarder::{
     Counters, Kind, Limits, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
     Verdict, Worker,
 };
-use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
+use model::dpt::{
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, WeightedTarget,
+};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 /// The longest frame that is taken: what an mbuf holds.
@@ -136,11 +138,9 @@ fn tables() -> Tables {
     let targets: Vec<_> =
         stacks.iter().map(|s| WeightedTarget { stack: s.index, weight: 1 + s.index.0 }).collect();
     let dvipas = [Ipv4Addr::new(198, 18, 9, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1).into()];
-    let dvipas: Vec<_> = dvipas
-        .into_iter()
-        .zip(0..)
-        .map(|(a, i)| DvipaEntry { index: DvipaIndex(i), dvipa: Dvipa::new(a) })
-        .collect();
+    let ask = Ask { candidates: stacks.iter().map(|s| s.index).collect(), certain: true };
+    let dvipa = |(a, i)| DvipaEntry { ask: ask.clone(), ..DvipaEntry::new(DvipaIndex(i), Dvipa::new(a)) };
+    let dvipas: Vec<_> = dvipas.into_iter().zip(0..).map(dvipa).collect();
     let services = [
         (80, Protocol::Tcp, Method::RoundRobin),
         (81, Protocol::Tcp, Method::LeastConnections),
@@ -156,6 +156,7 @@ fn tables() -> Tables {
             targets: targets.clone(),
             serving: targets.iter().map(|target| target.stack).collect(),
             policies: vec![],
+            refuse: Refuse::Reset,
         })
     });
     let distributions = distributions.collect();
@@ -185,7 +186,10 @@ impl Bench {
     /// Lets held packets go, and checks that nothing was lost, doubled or left uncounted.
     pub fn settle(&mut self) {
         self.now.ms += 60_000;
-        self.worker.expire(&self.tables, &self.crt, self.now, &mut self.outlet);
+        // Each look covers a share of the connections that are asked about.
+        for _ in 0..8 {
+            self.worker.expire(&self.tables, &self.crt, self.now, &mut self.outlet);
+        }
         self.crt.age(self.now, 64);
         let ends = Reason::ALL.iter().filter(|r| !matches!(r.kind(), Kind::Note));
         let ends: u64 = ends.map(|r| self.counters.get(*r)).sum();

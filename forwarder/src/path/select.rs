@@ -23,7 +23,7 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
 ) -> Fate {
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
-        return if opens { select(key, udp, None, cx) } else { Fate::Drop(Reason::NoConnection) };
+        return if opens { select(key, udp, None, cx) } else { Fate::Ask };
     };
     match standing(entry.state, opens) {
         Standing::Owned if udp && !serves(entry.owner, key, cx) => select(key, udp, Some(entry.owner), cx),
@@ -45,7 +45,7 @@ fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) 
 /// that had the UDP flow until now.
 #[inline(never)]
 fn select<K: Key + Into<KeyParts>>(key: K, udp: bool, former: Option<StackIndex>, cx: &Context<'_>) -> Fate {
-    try_select(key, udp, former, cx).unwrap_or_else(Fate::Drop)
+    try_select(key, udp, former, cx).unwrap_or_else(|fate| fate)
 }
 
 #[inline(always)]
@@ -54,16 +54,17 @@ fn try_select<K: Key + Into<KeyParts>>(
     udp: bool,
     former: Option<StackIndex>,
     cx: &Context<'_>,
-) -> Result<Fate, Reason> {
+) -> Result<Fate, Fate> {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    let service = cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Reason::NotDistributed)?;
-    let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget)?;
+    let service =
+        cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Fate::Refuse(Reason::NotDistributed))?;
+    let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Fate::Refuse(Reason::NoTarget))?;
     let entry = match protocol {
         Protocol::Tcp => cx.crt.insert_half_open(key, target, cx.now),
         Protocol::Udp => cx.crt.insert_flow(key, target, former, cx.now),
     };
-    let entry = entry.map_err(table_full)?;
+    let entry = entry.map_err(|refused| Fate::Drop(table_full(refused)))?;
     Ok(match standing(entry.state, true) {
         Standing::Moving => Fate::Hold,
         Standing::HandedOver => Fate::HandOver { to: entry.owner },

@@ -10,5 +10,7 @@ mod fragments;
 mod frozen;
 mod handoff;
 mod icmp;
+mod orphans;
 mod outgoing;
 mod passing;
+mod refuse;

@@ -8,7 +8,7 @@ use model::dpt::{Encapsulation, Reach, StackEntry};
 use super::{Family, Neighbours, Node};
 use crate::Reason;
 use crate::packet::frame::{Ip, Link};
-use crate::packet::{Sum, gue, protocol, transport};
+use crate::packet::{Mac, Sum, gue, protocol, transport};
 use crate::path::OPTION_BYTES;
 
 /// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
@@ -75,7 +75,8 @@ impl Carrier {
         let Reach::Remote { cluster_address, encapsulation } = stack.reach else {
             return Self::bare(Form::Local, Reason::StackUnreachable);
         };
-        Self::remote(stack, cluster_address, encapsulation, &[], inner, neighbours, node)
+        let hop = next_hop(stack, cluster_address, encapsulation, neighbours, node);
+        Self::remote(cluster_address, encapsulation, &[], inner, hop, node)
     }
 
     /// The carrier of packets with the handoff option, which is GUE's, however the stack's other packets are carried. Its
@@ -85,24 +86,38 @@ impl Carrier {
             return Self::missing(Reason::HandoffUnknown);
         };
         let option = [0; OPTION_BYTES];
-        Self::remote(stack, cluster_address, Encapsulation::Gue, &option, inner, neighbours, node)
+        let hop = next_hop(stack, cluster_address, Encapsulation::Gue, neighbours, node);
+        Self::remote(cluster_address, Encapsulation::Gue, &option, inner, hop, node)
+    }
+
+    /// The carrier of packets with the ask option, which is GUE's too. To the node's own kernel they go encapsulated as well,
+    /// through the local port: its agent's program reads the option.
+    pub(super) fn ask(stack: &StackEntry, inner: Family, neighbours: &Neighbours, node: &Node) -> Self {
+        let (gue, option) = (Encapsulation::Gue, &model::ask::OPTION);
+        match stack.reach {
+            Reach::Local => {
+                let untagged = Node { vlan: None, ..node.clone() };
+                Self::remote(node.cluster_address, gue, option, inner, Some(node.mac), &untagged)
+            }
+            Reach::Remote { cluster_address, .. } => {
+                let hop = next_hop(stack, cluster_address, gue, neighbours, node);
+                Self::remote(cluster_address, gue, option, inner, hop, node)
+            }
+        }
     }
 
     fn remote(
-        stack: &StackEntry,
         cluster_address: ClusterAddress,
         encapsulation: Encapsulation,
         option: &[u8],
         inner: Family,
-        neighbours: &Neighbours,
+        hop: Option<Mac>,
         node: &Node,
     ) -> Self {
         let Some(outer) = outer_family(cluster_address, node) else {
             return Self::missing(Reason::StackUnreachable);
         };
-        let hop = |family| neighbours.get(stack.index, family);
         let (l2, ipip) = (encapsulation == Encapsulation::L2, encapsulation == Encapsulation::Ipip);
-        let hop = if l2 { hop(Family::V4).or(hop(Family::V6)) } else { hop(outer) };
         let Some(hop) = hop else {
             return Self::missing(Reason::NextHopUnresolved);
         };
@@ -130,6 +145,21 @@ impl Carrier {
         let max_inner = node.fabric_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
         let (form, sum) = (form(encapsulation, outer, node.vlan.is_some()), Sum::ZERO.bytes(ip));
         Self { max_inner, form, missing: Reason::StackUnreachable, sum, header }
+    }
+}
+
+/// The next hop on the way to a stack.
+fn next_hop(
+    stack: &StackEntry,
+    cluster_address: ClusterAddress,
+    encapsulation: Encapsulation,
+    neighbours: &Neighbours,
+    node: &Node,
+) -> Option<Mac> {
+    let hop = |family| neighbours.get(stack.index, family);
+    match encapsulation {
+        Encapsulation::L2 => hop(Family::V4).or(hop(Family::V6)),
+        Encapsulation::Ipip | Encapsulation::Gue => hop(outer_family(cluster_address, node)?),
     }
 }
 

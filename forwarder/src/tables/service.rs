@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::StackIndex;
+use model::dpt::Refuse;
 
 use super::choice::Choice;
 use crate::crt::Crt;
@@ -17,6 +18,8 @@ pub(crate) struct Service {
     pub(super) default: Choice,
     /// Stacks with an application listening, selectable or not, sorted.
     pub(super) serving: Box<[StackIndex]>,
+    /// What a client is told while no target takes it.
+    pub(super) refuse: Refuse,
 }
 
 impl Service {
@@ -27,7 +30,16 @@ impl Service {
 
     /// The target for a client's new connection, if there is one that takes it.
     pub(crate) fn pick(&self, client: IpAddr, port: u16, crt: &Crt) -> Option<StackIndex> {
+        self.choice(client).pick(client, port, crt)
+    }
+
+    /// The target that the client's address and port alone tell, if the method goes by them.
+    pub(crate) fn hashed(&self, client: IpAddr, port: u16) -> Option<StackIndex> {
+        self.choice(client).hashed(client, port)
+    }
+
+    fn choice(&self, client: IpAddr) -> &Choice {
         let policy = self.policies.iter().find(|(prefix, _)| prefix.contains(&client));
-        policy.map_or(&self.default, |(_, choice)| choice).pick(client, port, crt)
+        policy.map_or(&self.default, |(_, choice)| choice)
     }
 }

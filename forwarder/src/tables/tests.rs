@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use model::dpt::{Distribution, Dpt, DvipaEntry, Method, Policy, Reach, StackEntry, WeightedTarget};
+use model::dpt::{Distribution, Dpt, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, WeightedTarget};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 use super::*;
@@ -30,9 +30,18 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
     let (dvipa, protocol) = (DvipaIndex(0), Protocol::Tcp);
     Dpt {
         generation: 1,
-        dvipas: vec![DvipaEntry { index: dvipa, dvipa: Dvipa::new("198.18.9.1".parse().unwrap()) }],
+        dvipas: vec![DvipaEntry::new(dvipa, Dvipa::new("198.18.9.1".parse().unwrap()))],
         stacks: stacks.collect(),
-        distributions: vec![Distribution { dvipa, port: 80, protocol, method, targets, serving, policies }],
+        distributions: vec![Distribution {
+            dvipa,
+            port: 80,
+            protocol,
+            method,
+            targets,
+            serving,
+            policies,
+            refuse: Refuse::Reset,
+        }],
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket};
-use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
+use model::dpt::{
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, WeightedTarget,
+};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 use crate::crt::{Config, Crt, KeyV4, KeyV6, Now};
@@ -83,12 +85,13 @@ pub(super) fn dpt() -> Dpt {
             targets: vec![WeightedTarget { stack: s.index, weight: 1 }],
             serving: vec![s.index],
             policies: vec![],
+            refuse: Refuse::Reset,
         }));
     }
-    let dvipas = vec![
-        DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
-        DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
-    ];
+    let ask = Ask { candidates: vec![LOCAL, GUE, IPIP, L2], certain: true };
+    let dvipa =
+        |index, address| DvipaEntry { ask: ask.clone(), ..DvipaEntry::new(index, Dvipa::new(address)) };
+    let dvipas = vec![dvipa(V4, DVIPA.into()), dvipa(V6, DVIPA6.into())];
     Dpt { generation: 1, dvipas, stacks, distributions }
 }
 
@@ -156,6 +159,9 @@ impl Bench {
                     frozen: 6,
                     frozen_of_one: 4,
                     frozen_ms: 2000,
+                    asks: 64,
+                    unclaimed: 1024,
+                    ..Limits::default()
                 },
                 Arc::clone(&counters),
             ),

@@ -9,7 +9,7 @@ use crate::tables::Family;
 use crate::{Port, Reason, Verdict};
 
 /// Checks an error for the client about `frame`, and returns type, code and the 4 bytes behind the checksum.
-fn error_about(out: &[u8], frame: &[u8]) -> (u8, u8, [u8; 4]) {
+pub(super) fn error_about(out: &[u8], frame: &[u8]) -> (u8, u8, [u8; 4]) {
     assert_eq!((&out[..6], &out[6..12]), (&CLIENT_MAC.0[..], &NODE_MAC.0[..]));
     let (source, destination, ..) = outer(out);
     let message = if out[14] >> 4 == 4 {
@@ -181,7 +181,7 @@ fn a_packet_as_large_as_a_kernel_joins_it_becomes_as_many_as_it_takes() {
     let frame = may_be_split(&payload);
     let out = bench.burst(&[&frame], Port::Nic);
     assert_eq!(out.len(), 6, "8 028 bytes in parts of 1 456 behind their header");
-    let (mut whole, mut next) = (Vec::new(), 0);
+    let (mut whole, mut next) = (Vec::<u8>::new(), 0);
     for (i, (part, verdict)) in out.iter().enumerate() {
         let (ip, rest) = etherparse::Ipv4Header::from_slice(&part[34..]).unwrap();
         assert_eq!(
