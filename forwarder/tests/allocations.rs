@@ -13,7 +13,9 @@ use baton_forwarder::{
     Worker,
 };
 use etherparse::PacketBuilder;
-use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
+use model::dpt::{
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 /// Counts the calls of the thread that asks for it.
@@ -93,6 +95,7 @@ fn tables() -> Tables {
             cluster_address: ClusterAddress { v4: Some(address(i as u8)), v6: None },
             encapsulation: if i % 2 == 0 { Encapsulation::Ipip } else { Encapsulation::Gue },
         },
+        state: StackState::Up,
     });
     let methods = [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev];
     let services = [DvipaIndex(0), DvipaIndex(1)].into_iter().flat_map(|d| {

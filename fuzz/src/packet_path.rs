@@ -14,7 +14,9 @@ use forwarder::{
     Counters, Kind, Limits, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
     Verdict, Worker,
 };
-use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
+use model::dpt::{
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 /// The longest frame that is taken: what an mbuf holds.
@@ -131,6 +133,7 @@ fn tables() -> Tables {
         index: StackIndex(index),
         name: StackName::new(format!("t{index}")).expect("a label"),
         reach,
+        state: StackState::Up,
     };
     let stacks: Vec<_> = reaches.into_iter().zip(0..).map(stack).collect();
     let targets: Vec<_> =

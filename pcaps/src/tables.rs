@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::dpt::{Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, WeightedTarget};
+use model::dpt::{Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, StackState, WeightedTarget};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackIndex, StackName};
 
 use crate::case::{Case, CaseError, Target};
@@ -44,7 +44,7 @@ impl Case {
                     })?;
                 Reach::Remote { cluster_address, encapsulation: stack.encapsulation }
             };
-            Ok(StackEntry { index: StackIndex(i), name: stack.name.clone(), reach })
+            Ok(StackEntry { index: StackIndex(i), name: stack.name.clone(), reach, state: StackState::Up })
         });
         let mut dpt = Dpt {
             generation: 1,

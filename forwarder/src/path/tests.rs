@@ -10,5 +10,6 @@ mod fragments;
 mod frozen;
 mod handoff;
 mod icmp;
+mod lost;
 mod outgoing;
 mod passing;

@@ -5,7 +5,9 @@ use ffi::eal::Arguments;
 use ffi::{Device, Eal, Mempool, Settings, TxQueue};
 use forwarder::tables::Family;
 use forwarder::{Mac, Neighbours, Node, Reason};
-use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
+use model::dpt::{
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 use super::inbox::{Frame, To};
@@ -53,6 +55,7 @@ fn tables() -> Tables {
             index: stack,
             name: StackName::new("t1").unwrap(),
             reach: Reach::Remote { cluster_address: address(21), encapsulation: Encapsulation::L2 },
+            state: StackState::Up,
         }],
         distributions: vec![Distribution {
             dvipa,

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket};
-use model::dpt::{Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, WeightedTarget};
+use model::dpt::{
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 use crate::crt::{Config, Crt, KeyV4, KeyV6, Now};
@@ -53,7 +55,8 @@ pub(super) fn stack_mac(stack: StackIndex) -> Mac {
 }
 
 fn stack(index: StackIndex, reach: Reach) -> StackEntry {
-    StackEntry { index, name: StackName::new(format!("s{}", index.0)).unwrap(), reach }
+    let name = StackName::new(format!("s{}", index.0)).unwrap();
+    StackEntry { index, name, reach, state: StackState::Up }
 }
 
 fn remote(index: StackIndex, encapsulation: Encapsulation, v6_only: bool) -> StackEntry {
