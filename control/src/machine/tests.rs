@@ -6,6 +6,7 @@ mod limits;
 mod lists;
 mod losses;
 mod moves;
+mod notes;
 mod operations;
 mod selection;
 mod storms;
