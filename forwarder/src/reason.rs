@@ -86,6 +86,8 @@ reasons! {
         AnsweredNeighbour "answered_neighbour" "IPv6 neighbour solicitation for a DVIPA, answered.",
         AnsweredEcho "answered_echo" "ICMP echo request to a DVIPA, answered.",
         AnsweredTooBig "answered_too_big" "Too long once encapsulated: the sender was told the path MTU.",
+        RefusedReset "refused_reset" "Nothing serves it: its sender was told with a TCP reset.",
+        RefusedUnreachable "refused_unreachable" "Nothing serves it: its sender was told that the port is unreachable.",
         AnsweredTimeExceeded "answered_time_exceeded" "TTL or hop limit used up: the sender was told.",
     }
     Kind::Dropped(Fault::Client) => {
@@ -95,8 +97,7 @@ reasons! {
         BadChecksum "bad_checksum" "The IPv4 header checksum, or that of an ICMP message to be answered, is wrong.",
         BadSource "bad_source" "The source address is one that no sender may have.",
         BadNeighbour "bad_neighbour" "A neighbour solicitation for a DVIPA breaks RFC 4861 section 7.1.1.",
-        NoConnection "no_connection" "A TCP packet that opens no connection and belongs to none.",
-        NotDistributed "not_distributed" "Opens a connection to a port that is not distributed.",
+        NoConnection "no_connection" "A TCP reset or fragment that belongs to no connection; nobody is told about such a packet.",
         ProtocolUnsupported "protocol_unsupported" "To a DVIPA, but neither TCP, UDP nor ICMP.",
         IcmpUnsupported "icmp_unsupported" "An ICMP message to a DVIPA that is neither a whole echo request nor a whole error.",
         IcmpUnmatched "icmp_unmatched" "An ICMP error that quotes no known connection.",
@@ -109,7 +110,8 @@ reasons! {
         DvipaConflict "dvipa_conflict" "Another host claims a DVIPA of this node in ARP or neighbour discovery.",
     }
     Kind::Dropped(Fault::Operator) => {
-        NoTarget "no_target" "Opens a connection, but no target of that service takes new ones.",
+        RefusedSilent "refused_silent" "Nothing serves it, and by `refuse` of its service or DVIPA its sender is not told.",
+        AskUnanswered "ask_unanswered" "Its connection has no entry, nobody has claimed it, and not every stack that may have it could answer; the client sends it again.",
         NextHopUnresolved "next_hop_unresolved" "The link-layer address of the way to the target is not known.",
         StackUnreachable "stack_unreachable" "Its stack has no cluster address of a family that this node has.",
         TooBigUnfragmented "too_big_unfragmented" "Too long once encapsulated, may be fragmented, but not simply.",
@@ -119,12 +121,20 @@ reasons! {
         Frozen "frozen" "Its connection is being moved, and as many of its packets wait as may, or for as long; the client sends it again.",
         HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client sends it again.",
         FragmentNoRoom "fragment_no_room" "An early fragment, and as many are held as may be.",
+        AskLimited "ask_limited" "Its connection has no entry, and as many connections are being asked about as may, or as many asks were sent this second.",
+        AskNoRoom "ask_no_room" "Its connection is being asked about, and as many of its packets wait as may; the client sends it again.",
+        AnswerLimited "answer_limited" "Its sender would have been told of an error or a refusal, but as many answers were sent this second as may.",
         NoHeadroom "no_headroom" "No room in the packet's buffer for the outer header.",
         NoBuffer "no_buffer" "No buffer to be had for a second fragment.",
     }
     Kind::Note => {
         ReceivedNic "received_nic" "Packets taken from the NIC.",
         ReceivedLocal "received_local" "Packets taken from the local port.",
+        NotDistributed "not_distributed" "Packets that open a connection to a port that is not distributed: refused.",
+        NoTarget "no_target" "Packets that open a connection while no target of the service takes new ones: refused.",
+        Unclaimed "unclaimed" "Packets of a connection that no stack has: refused.",
+        Asked "asked" "Copies of packets sent to stacks to ask whether they have the connection.",
+        AskHeld "ask_held" "Packets that had to wait while stacks were asked about their connection.",
         FragmentHeld "fragment_held" "Early fragments that had to wait for the first one.",
         FrozenHeld "frozen_held" "Packets that had to wait while their connection moved.",
         FragmentMade "fragment_made" "Second fragments made of packets too long once encapsulated.",

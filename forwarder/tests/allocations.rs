@@ -14,7 +14,8 @@ use baton_forwarder::{
 };
 use etherparse::PacketBuilder;
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -110,11 +111,17 @@ fn tables() -> Tables {
         method,
         targets: (0..4).map(|i| WeightedTarget { stack: StackIndex(i), weight: 1 + i }).collect(),
         policies: vec![],
+        refuse: Refuse::Reset,
     });
     let dvipas = [DVIPA.into(), DVIPA6.into()].into_iter().zip(0..);
     let dpt = Dpt {
         generation: 1,
-        dvipas: dvipas.map(|(a, i)| DvipaEntry { index: DvipaIndex(i), dvipa: Dvipa::new(a) }).collect(),
+        dvipas: dvipas
+            .map(|(a, i)| {
+                let ask = Ask { candidates: (0..4).map(StackIndex).collect(), certain: true };
+                DvipaEntry { ask, ..DvipaEntry::new(DvipaIndex(i), Dvipa::new(a)) }
+            })
+            .collect(),
         stacks: stacks.collect(),
         distributions: distributions.collect(),
     };
@@ -187,12 +194,14 @@ fn no_kind_of_packet_makes_a_worker_call_the_allocator() {
     let mut bursts: Vec<Vec<_>> =
         (0..4).map(|_| frames.iter().map(|f| Some(TestPacket::new(f))).collect()).collect();
     let mut pool =
-        Pool { spare: vec![TestPacket::new(&[]); 64], given: Vec::with_capacity(frames.len() * 5) };
+        Pool { spare: vec![TestPacket::new(&[]); 256], given: Vec::with_capacity(frames.len() * 5 + 256) };
     let calls = calls(|| {
         for (burst, ms) in bursts.iter_mut().zip(1..) {
             let (now, from) = (Now { ms: ms * 1000 }, if ms % 2 == 0 { Port::Local } else { Port::Nic });
             worker.process(burst, from, &tables, &crt, now, &mut pool);
-            worker.expire(&tables, &crt, now, &mut pool);
+            for later in (0..400).step_by(8) {
+                worker.expire(&tables, &crt, Now { ms: now.ms + later }, &mut pool);
+            }
         }
     });
     assert_eq!(calls, 0, "calls of the allocator");
@@ -206,8 +215,10 @@ fn no_kind_of_packet_makes_a_worker_call_the_allocator() {
         Reason::AnsweredTimeExceeded,
         Reason::FragmentMade,
         Reason::FragmentHeld,
-        Reason::NoConnection,
         Reason::NotDistributed,
+        Reason::Asked,
+        Reason::Unclaimed,
+        Reason::RefusedReset,
     ];
     for reason in kinds {
         assert!(counters.get(reason) > 0, "the packets of this test include none that is {}", reason.name());

@@ -15,7 +15,8 @@ use forwarder::{
     Verdict, Worker,
 };
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -139,11 +140,9 @@ fn tables() -> Tables {
     let targets: Vec<_> =
         stacks.iter().map(|s| WeightedTarget { stack: s.index, weight: 1 + s.index.0 }).collect();
     let dvipas = [Ipv4Addr::new(198, 18, 9, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1).into()];
-    let dvipas: Vec<_> = dvipas
-        .into_iter()
-        .zip(0..)
-        .map(|(a, i)| DvipaEntry { index: DvipaIndex(i), dvipa: Dvipa::new(a) })
-        .collect();
+    let ask = Ask { candidates: stacks.iter().map(|s| s.index).collect(), certain: true };
+    let dvipa = |(a, i)| DvipaEntry { ask: ask.clone(), ..DvipaEntry::new(DvipaIndex(i), Dvipa::new(a)) };
+    let dvipas: Vec<_> = dvipas.into_iter().zip(0..).map(dvipa).collect();
     let services = [
         (80, Protocol::Tcp, Method::RoundRobin),
         (81, Protocol::Tcp, Method::LeastConnections),
@@ -158,6 +157,7 @@ fn tables() -> Tables {
             method,
             targets: targets.clone(),
             policies: vec![],
+            refuse: Refuse::Reset,
         })
     });
     let distributions = distributions.collect();
@@ -187,7 +187,10 @@ impl Bench {
     /// Lets held packets go, and checks that nothing was lost, doubled or left uncounted.
     pub fn settle(&mut self) {
         self.now.ms += 60_000;
-        self.worker.expire(&self.tables, &self.crt, self.now, &mut self.outlet);
+        // Each look covers a share of the connections that are asked about.
+        for _ in 0..8 {
+            self.worker.expire(&self.tables, &self.crt, self.now, &mut self.outlet);
+        }
         self.crt.age(self.now, 64);
         let ends = Reason::ALL.iter().filter(|r| !matches!(r.kind(), Kind::Note));
         let ends: u64 = ends.map(|r| self.counters.get(*r)).sum();

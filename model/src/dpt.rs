@@ -30,6 +30,38 @@ pub struct DvipaEntry {
     pub index: DvipaIndex,
     /// Its address.
     pub dvipa: Dvipa,
+    /// Who is asked about a connection to it that has no entry.
+    pub ask: Ask,
+    /// What a client is told at a port that is not distributed, or when nobody has its connection.
+    pub refuse: Refuse,
+}
+
+impl DvipaEntry {
+    /// A DVIPA with nobody to ask yet.
+    pub fn new(index: DvipaIndex, dvipa: Dvipa) -> Self {
+        Self { index, dvipa, ask: Ask::default(), refuse: Refuse::default() }
+    }
+}
+
+/// The stacks that may have a connection to a DVIPA.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ask {
+    /// Current actual targets, drained ones, and candidates whose listeners have ended, sorted by index.
+    pub candidates: Vec<StackIndex>,
+    /// Each of them would answer: a connection that none of them claims is nobody's. `false` while a stack that may have
+    /// connections has no session or has not given its first complete account.
+    pub certain: bool,
+}
+
+/// What a client is told where nothing serves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refuse {
+    /// RST, or ICMP port unreachable.
+    #[default]
+    Reset,
+    /// Nothing.
+    Silent,
 }
 
 /// A stack that CRT entries may name.
@@ -111,10 +143,12 @@ pub struct Distribution {
     /// How a target is selected.
     pub method: Method,
     /// Current actual targets that take new connections, sorted by index; may be empty (new connections are then
-    /// dropped and counted).
+    /// refused).
     pub targets: Vec<WeightedTarget>,
     /// Service policies, first match wins. A client that matches none is served by `targets`.
     pub policies: Vec<Policy>,
+    /// What a client is told while no target takes it.
+    pub refuse: Refuse,
 }
 
 /// A target that may be selected.

@@ -5,9 +5,10 @@
 //!
 //! In reading order: [`address`] (DVIPA, protocol, service), [`stack`] (who is in the cluster), [`connection`],
 //! [`crt`] (where a connection is in its life), [`dpt`] (what the routing stack decided), [`message`] (what stacks tell each other), [`transfer`] (what they say while a
-//! connection moves), [`codec`] (how it is written), [`control_socket`] (what an application and its agent tell each other).
+//! connection moves), [`handoff`] and [`ask`] (what forwarders tell targets in packets), [`codec`] (how it is written), [`control_socket`] (what an application and its agent tell each other).
 
 pub mod address;
+pub mod ask;
 pub mod codec;
 pub mod connection;
 pub mod connection_state;

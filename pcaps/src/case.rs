@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use model::dpt::{Encapsulation, Method};
+use model::dpt::{Encapsulation, Method, Refuse};
 use model::{Connection, Protocol, StackName};
 use serde::{Deserialize, Deserializer};
 
@@ -102,6 +102,15 @@ pub struct Node {
 pub struct Dvipa {
     /// Its address.
     pub address: IpAddr,
+    /// Stacks that may have a connection to it without an entry, by name.
+    #[serde(default)]
+    pub candidates: Vec<StackName>,
+    /// Each of them would answer.
+    #[serde(default)]
+    pub certain: bool,
+    /// What clients are told at ports that are not distributed.
+    #[serde(default)]
+    pub refuse: Refuse,
 }
 
 /// A stack.
@@ -137,6 +146,9 @@ pub struct Distribution {
     pub method: Method,
     /// Its targets.
     pub targets: Vec<Target>,
+    /// What clients are told while it has none.
+    #[serde(default)]
+    pub refuse: Refuse,
     /// Its service policies.
     #[serde(default)]
     pub policy: Vec<Policy>,

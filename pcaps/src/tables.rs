@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::dpt::{Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, StackState, WeightedTarget};
+use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, StackState, WeightedTarget};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackIndex, StackName};
 
 use crate::case::{Case, CaseError, Target};
@@ -26,11 +26,15 @@ impl Case {
     /// # Errors
     /// [`CaseError::Value`] if a name or address in it is not declared.
     pub fn dpt(&self) -> Result<Dpt, CaseError> {
-        let dvipas = self
-            .dvipa
-            .iter()
-            .zip(0..)
-            .map(|(d, i)| DvipaEntry { index: DvipaIndex(i), dvipa: Dvipa::new(d.address) });
+        let dvipas = self.dvipa.iter().zip(0..).map(|(d, i)| {
+            let key = format!("dvipa[{i}].candidates");
+            let candidates = d.candidates.iter().map(|name| self.stack_index(&key, name));
+            let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+            candidates.sort_unstable();
+            let ask = Ask { candidates, certain: d.certain };
+            let (index, dvipa) = (DvipaIndex(i), Dvipa::new(d.address));
+            Ok(DvipaEntry { index, dvipa, ask, refuse: d.refuse })
+        });
         let stacks = self.stack.iter().zip(0..).map(|(stack, i)| {
             let reach = if stack.local {
                 Reach::Local
@@ -48,7 +52,7 @@ impl Case {
         });
         let mut dpt = Dpt {
             generation: 1,
-            dvipas: dvipas.collect(),
+            dvipas: dvipas.collect::<Result<_, CaseError>>()?,
             stacks: stacks.collect::<Result<_, CaseError>>()?,
             distributions: Vec::new(),
         };
@@ -65,6 +69,7 @@ impl Case {
                 method: d.method,
                 targets: self.targets(&key, &d.targets)?,
                 policies: policies.collect::<Result<_, CaseError>>()?,
+                refuse: d.refuse,
             });
         }
         dpt.distributions.sort_by_key(|d| (d.dvipa, d.port, d.protocol));

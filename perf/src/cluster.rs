@@ -4,7 +4,8 @@ use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
 use forwarder::{Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
 
@@ -80,12 +81,11 @@ pub(crate) fn tables() -> Tables {
             method: Method::RoundRobin,
             targets: vec![WeightedTarget { stack, weight: 1 }],
             policies: vec![],
+            refuse: Refuse::Reset,
         }));
     }
-    let dvipas = vec![
-        DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
-        DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
-    ];
+    let dvipas =
+        vec![DvipaEntry::new(V4, Dvipa::new(DVIPA.into())), DvipaEntry::new(V6, Dvipa::new(DVIPA6.into()))];
     let mut neighbours = Neighbours::new();
     for stack in [IPIP, GUE] {
         neighbours.set(stack, Family::V4, Mac([2, 0, 0, 0, 1, stack.0 as u8]));

@@ -151,7 +151,7 @@ impl<'a> Picture<'a> {
     /// The DPT, without its generation.
     pub(super) fn dpt(&self) -> Dpt {
         let mut dvipas: Vec<DvipaEntry> =
-            self.dvipas.iter().map(|(dvipa, held)| DvipaEntry { index: held.index, dvipa }).collect();
+            self.dvipas.iter().map(|(dvipa, held)| DvipaEntry::new(held.index, dvipa)).collect();
         dvipas.sort_by_key(|entry| entry.index);
         let stacks = self.stacks.by_index().map(|stack| {
             let (index, name) = (stack.known.index, stack.name.clone());

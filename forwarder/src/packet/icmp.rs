@@ -14,6 +14,8 @@ pub mod v4 {
     pub const ECHO_REPLY: u8 = 0;
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 3;
+    /// Its code "port unreachable".
+    pub const PORT_UNREACHABLE: u8 = 3;
     /// Its code "fragmentation needed" (RFC 1191).
     pub const FRAGMENTATION_NEEDED: u8 = 4;
     /// Source quench.
@@ -30,6 +32,8 @@ pub mod v4 {
 pub mod v6 {
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 1;
+    /// Its code "port unreachable".
+    pub const PORT_UNREACHABLE: u8 = 4;
     /// Packet too big.
     pub const TOO_BIG: u8 = 2;
     /// Time exceeded; code 0 is "hop limit exceeded in transit".

@@ -44,8 +44,14 @@ impl Ports {
 pub struct Tcp {
     /// Both ports.
     pub ports: Ports,
+    /// The sequence number.
+    pub sequence: u32,
+    /// The acknowledgment number, whether it counts or not.
+    pub acknowledgment: u32,
     /// The flag bits ([`flags`]).
     pub flags: u8,
+    /// Bytes of the header with its options.
+    pub header_bytes: usize,
 }
 
 impl Tcp {
@@ -55,10 +61,13 @@ impl Tcp {
     /// [`Malformed::Truncated`], or [`Malformed::Length`] if its data offset is impossible.
     pub fn parse(segment: &[u8]) -> Result<Self, Malformed> {
         let header = segment.first_chunk::<TCP_BYTES>().ok_or(Malformed::Truncated)?;
-        if usize::from(header[12] >> 4).saturating_mul(4) < TCP_BYTES {
+        let header_bytes = usize::from(header[12] >> 4).saturating_mul(4);
+        if header_bytes < TCP_BYTES {
             return Err(Malformed::Length);
         }
-        Ok(Self { ports: Ports::parse(header)?, flags: header[13] })
+        let number = |at| chunk_at(header, at).map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        let (sequence, acknowledgment) = (number(4), number(8));
+        Ok(Self { ports: Ports::parse(header)?, sequence, acknowledgment, flags: header[13], header_bytes })
     }
 
     /// It opens a connection: SYN without ACK, RST or FIN.

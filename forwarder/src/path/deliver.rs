@@ -10,7 +10,7 @@ use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
-use super::{Context, Held, split};
+use super::{Context, Held, orphans, refuse, split};
 use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
@@ -71,7 +71,9 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
         Fate::Forward { to, counts } if begins => first_fragment(packet, read, (to, counts), held, cx, out),
         Fate::Forward { to, counts } => forward(packet, read, (to, counts), cx, out),
         Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
+        Fate::Ask => orphans::ask(packet, read, held, cx, out),
         Fate::Hold => hold(packet, read, held, cx, out),
+        Fate::Refuse(why) => refuse(packet, read, why, cx, out),
         Fate::Drop(reason) => out.end(packet, End::dropped(reason)),
     }
 }
@@ -89,7 +91,9 @@ fn forward<B: PacketBuffer, S: Sink<B>>(
     let carrier = cx.tables.carrier(to, d.family);
     let end = match carrier.form {
         Form::Missing => End::dropped(carrier.missing),
-        _ if d.hops <= 1 => icmp_error::answer(&mut packet, d, Notice::TimeExceeded, Reason::HopLimit, cx),
+        _ if d.hops <= 1 => {
+            icmp_error::answer(&mut packet, d, Notice::TimeExceeded, Reason::HopLimit, cx, out.answers())
+        }
         Form::Local => {
             count_hop(packet.bytes_mut().get_mut(d.ethernet.header_bytes..).unwrap_or_default(), d.family);
             End::sent(Port::Local, counts)
@@ -133,7 +137,7 @@ fn too_big<B: PacketBuffer, S: Sink<B>>(
     let d = &read.datagram;
     if !d.may_split {
         let notice = Notice::TooBig { mtu: carrier.max_inner };
-        let end = icmp_error::answer(&mut packet, d, notice, Reason::TooBigUnfragmented, cx);
+        let end = icmp_error::answer(&mut packet, d, notice, Reason::TooBigUnfragmented, cx, out.answers());
         return out.end(packet, end);
     }
     let Some(cut) = split::plan(d, carrier.max_inner) else {
@@ -158,6 +162,19 @@ fn too_big<B: PacketBuffer, S: Sink<B>>(
             out.made(second, Verdict::Drop(reason));
         }
     }
+}
+
+/// Tells a packet's sender that nothing serves it, for the reason that is noted.
+pub(super) fn refuse<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    read: &Read,
+    why: Reason,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    out.note(why, 1);
+    let end = refuse::answer(&mut packet, read, cx, out);
+    out.end(packet, end);
 }
 
 /// Sends a packet of a connection that is being handed over. Its fragments have no option to go with.

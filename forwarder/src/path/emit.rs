@@ -1,5 +1,6 @@
 //! Last stage: every packet gets its verdict, and is counted with it.
 
+use super::bucket::Bucket;
 use crate::{Counters, Port, Reason, Sink, Verdict};
 
 /// What a stage decided about a packet it was lent.
@@ -29,11 +30,17 @@ pub(crate) struct Out<'a, S> {
     counters: &'a Counters,
     sink: &'a mut S,
     forwarded: u64,
+    answers: &'a mut Bucket,
 }
 
 impl<'a, S> Out<'a, S> {
-    pub(crate) fn new(counters: &'a Counters, sink: &'a mut S) -> Self {
-        Self { counters, sink, forwarded: 0 }
+    pub(crate) fn new(counters: &'a Counters, sink: &'a mut S, answers: &'a mut Bucket) -> Self {
+        Self { counters, sink, forwarded: 0, answers }
+    }
+
+    /// How many errors and refusals may still be sent.
+    pub(crate) fn answers(&mut self) -> &mut Bucket {
+        self.answers
     }
 
     /// Gives a received packet up.

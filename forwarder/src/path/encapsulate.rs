@@ -67,6 +67,18 @@ pub(crate) fn hand_over<B: PacketBuffer>(
     Ok(())
 }
 
+/// As [`encapsulate`], with the ask option, by a carrier that is made for it and has the option in its template.
+pub(crate) fn ask<B: PacketBuffer>(packet: &mut B, carrier: &Carrier, inner: Inner) -> Result<(), Reason> {
+    let done = match carrier.form {
+        Form::Gue4 => put::<50, 62, 14, { V4 | GUE | ASK }, B>(packet, carrier, inner),
+        Form::Gue6 => put::<70, 82, 14, { GUE | ASK }, B>(packet, carrier, inner),
+        Form::Gue4Tagged => put::<54, 66, 18, { V4 | GUE | ASK }, B>(packet, carrier, inner),
+        Form::Gue6Tagged => put::<74, 86, 18, { GUE | ASK }, B>(packet, carrier, inner),
+        _ => return Err(carrier.missing),
+    };
+    done.ok_or(Reason::NoHeadroom)
+}
+
 /// The outer header is IPv4, not IPv6.
 const V4: u8 = 1;
 /// UDP and GUE follow the outer IP header.
@@ -75,6 +87,8 @@ const GUE: u8 = 2;
 const L2: u8 = 4;
 /// The handoff option follows the GUE header.
 const OPTION: u8 = 8;
+/// The ask option does.
+const ASK: u8 = 16;
 
 /// Replaces the Ethernet header by `N` bytes of the template, in which the outer IP header begins at `AT`, and counts a
 /// hop. `REACH` is where the inner hop field ends, so that one check of the length does for all that is written.
@@ -102,7 +116,8 @@ fn put<const N: usize, const REACH: usize, const AT: usize, const FORM: u8, B: P
         return Some(());
     }
     let ip = head.get_mut(AT..)?;
-    let option_bytes = if FORM & OPTION != 0 { OPTION_BYTES as u16 } else { 0 };
+    let handoff_bytes = if FORM & OPTION != 0 { OPTION_BYTES as u16 } else { 0 };
+    let option_bytes = if FORM & ASK != 0 { model::ask::BYTES as u16 } else { handoff_bytes };
     let gue_bytes = if FORM & GUE != 0 { (UDP_GUE_BYTES as u16).wrapping_add(option_bytes) } else { 0 };
     let udp_bytes = inner.len.wrapping_add(gue_bytes);
     if FORM & V4 != 0 {

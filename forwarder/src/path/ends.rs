@@ -7,7 +7,7 @@ use model::{DvipaIndex, Protocol, StackIndex};
 use super::fate::Fate;
 use super::{Context, parse, select};
 use crate::Reason;
-use crate::crt::{Entry, KeyV4, KeyV6};
+use crate::crt::{Entry, KeyParts, KeyV4, KeyV6};
 
 /// Both ends of a connection whose DVIPA is known, for keys of either family.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,15 @@ impl Ends {
         match self.client.ip() {
             IpAddr::V4(a) => parse::flow_hash(a.to_bits(), ports),
             IpAddr::V6(a) => parse::flow_hash_v6(a.to_bits(), ports),
+        }
+    }
+}
+
+impl From<AnyKey> for KeyParts {
+    fn from(key: AnyKey) -> Self {
+        match key {
+            AnyKey::V4(key) => key.into(),
+            AnyKey::V6(key) => key.into(),
         }
     }
 }

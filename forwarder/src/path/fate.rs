@@ -20,8 +20,12 @@ pub(crate) enum Fate {
         /// Where its connection will be.
         to: StackIndex,
     },
+    /// Its connection has no entry: the stacks that may have it are asked.
+    Ask,
     /// It waits: its connection is moving, or it is a fragment whose first one has not come yet.
     Hold,
+    /// Nothing serves it, for this reason: its sender is told, if the service says so.
+    Refuse(Reason),
     /// It ends here.
     Drop(Reason),
 }

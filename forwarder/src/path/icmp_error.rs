@@ -1,9 +1,10 @@
 //! ICMP errors that this node sends, from the DVIPA's address (RFC 1812 4.3.2, RFC 4443 2.4).
 
 use super::Context;
+use super::bucket::Bucket;
 use super::datagram::Datagram;
 use super::emit::End;
-use super::icmp_reply::{Marks, WayBack, plain_header_bytes};
+use super::icmp_reply::{self, Marks, plain_header_bytes};
 use crate::packet::{icmp, ipv4, protocol};
 use crate::tables::Family;
 use crate::{PacketBuffer, Reason};
@@ -22,6 +23,8 @@ pub(super) enum Notice {
     TooBig { mtu: u16 },
     /// Its TTL or hop limit is used up.
     TimeExceeded,
+    /// Nothing is at its port.
+    PortUnreachable,
 }
 
 impl Notice {
@@ -29,6 +32,7 @@ impl Notice {
         match self {
             Notice::TooBig { .. } => Reason::AnsweredTooBig,
             Notice::TimeExceeded => Reason::AnsweredTimeExceeded,
+            Notice::PortUnreachable => Reason::RefusedUnreachable,
         }
     }
 
@@ -45,6 +49,12 @@ impl Notice {
             }
             (Notice::TimeExceeded, Family::V4) => [icmp::v4::TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0],
             (Notice::TimeExceeded, Family::V6) => [icmp::v6::TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0],
+            (Notice::PortUnreachable, Family::V4) => {
+                [icmp::v4::UNREACHABLE, icmp::v4::PORT_UNREACHABLE, 0, 0, 0, 0, 0, 0]
+            }
+            (Notice::PortUnreachable, Family::V6) => {
+                [icmp::v6::UNREACHABLE, icmp::v6::PORT_UNREACHABLE, 0, 0, 0, 0, 0, 0]
+            }
         }
     }
 }
@@ -68,16 +78,20 @@ fn may_answer(frame: &[u8], d: &Datagram) -> bool {
 /// Makes the packet an error about itself.
 ///
 /// In: a packet to a DVIPA. Out: the error for the port that it came from; dropped with `otherwise` if none may be
-/// sent. Touches what is quoted, to sum it up.
+/// sent, and with [`Reason::AnswerLimited`] if too many were. Touches what is quoted, to sum it up.
 pub(super) fn answer<B: PacketBuffer>(
     packet: &mut B,
     d: &Datagram,
     notice: Notice,
     otherwise: Reason,
     cx: &Context<'_>,
+    answers: &mut Bucket,
 ) -> End {
     if !may_answer(packet.bytes(), d) {
         return End::dropped(otherwise);
+    }
+    if !answers.take(cx.now) {
+        return End::dropped(Reason::AnswerLimited);
     }
     match write(packet, d, notice, cx) {
         Some(()) => End::sent(cx.from, notice.reason()),
@@ -86,7 +100,7 @@ pub(super) fn answer<B: PacketBuffer>(
 }
 
 fn write<B: PacketBuffer>(packet: &mut B, d: &Datagram, notice: Notice, cx: &Context<'_>) -> Option<()> {
-    let way_back = WayBack::of(packet.bytes(), d, cx.tables)?;
+    let way_back = icmp_reply::way_back(packet.bytes(), d, cx.tables);
     let (longest, traffic_class) = match d.family {
         Family::V4 => (LONGEST_V4, PRECEDENCE),
         Family::V6 => (LONGEST_V6, 0),
@@ -98,5 +112,6 @@ fn write<B: PacketBuffer>(packet: &mut B, d: &Datagram, notice: Notice, cx: &Con
         return None;
     }
     *packet.bytes_mut().first_chunk_mut()? = notice.head(d.family);
-    way_back.wrap(packet, d, Marks { traffic_class, identification: 0, flags: ipv4::DONT_FRAGMENT })
+    let marks = Marks { traffic_class, identification: 0, flags: ipv4::DONT_FRAGMENT };
+    icmp_reply::wrap(packet, &way_back, d, marks)
 }

@@ -7,10 +7,13 @@
 //! - [`whose`] is it: [`datagram`] reads it, [`ends`] names its connection; [`quoted`], [`fragments`] and [`outgoing`] are
 //!   asked. Its [`fate`] is a type.
 //! - [`answer`] it, if it is a question to this node: [`arp`], [`neighbour`], [`echo`].
-//! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`].
+//! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`]. Whose connection has no entry is one of
+//!   the [`orphans`], about which stacks are [`ask`]ed; what nothing serves is [`refuse`]d.
 
 mod answer;
 mod arp;
+mod ask;
+mod bucket;
 mod datagram;
 mod deliver;
 mod echo;
@@ -25,10 +28,12 @@ mod icmp_error;
 mod icmp_reply;
 mod lookup;
 mod neighbour;
+mod orphans;
 mod outgoing;
 mod parse;
 mod plain;
 mod quoted;
+mod refuse;
 mod select;
 mod split;
 mod whose;
@@ -41,12 +46,14 @@ pub(crate) use handoff::OPTION_BYTES;
 
 use crate::crt::{Crt, Found, KeyV4, KeyV6, Now};
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
+use bucket::Bucket;
 use emit::{End, Out};
 use encapsulate::encapsulate;
 use fate::Fate;
 use fragments::Early;
 use frozen::Frozen;
 use lookup::Lane;
+use orphans::Orphans;
 use parse::Gate;
 use plain::PlainKey;
 
@@ -69,11 +76,41 @@ pub struct Limits {
     pub frozen_of_one: usize,
     /// How long a packet of a frozen connection is held, in milliseconds; longer than a transfer may take.
     pub frozen_ms: u64,
+    /// Connections without an entry that it asks about at once.
+    pub asks: usize,
+    /// Copies of their packets that it sends to candidates a second.
+    pub asks_a_second: u32,
+    /// The first candidate is asked alone for this long, in milliseconds.
+    pub ask_next_ms: u64,
+    /// How long candidates are waited for once all were asked, in milliseconds.
+    pub ask_wait_ms: u64,
+    /// A connection is asked about for this long at most while not all were asked, in milliseconds.
+    pub ask_ms: u64,
+    /// Connections that nobody claimed that it remembers.
+    pub unclaimed: usize,
+    /// How long it remembers one, in milliseconds.
+    pub unclaimed_ms: u64,
+    /// ICMP errors and resets that it sends a second (RFC 4443 2.4 f).
+    pub answers_a_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { held: 512, held_ms: 2000, frozen: 1024, frozen_of_one: 64, frozen_ms: 5000 }
+        Self {
+            held: 512,
+            held_ms: 2000,
+            frozen: 1024,
+            frozen_of_one: 64,
+            frozen_ms: 5000,
+            asks: 2048,
+            asks_a_second: 20_000,
+            ask_next_ms: 30,
+            ask_wait_ms: 220,
+            ask_ms: 1000,
+            unclaimed: 65_536,
+            unclaimed_ms: 3000,
+            answers_a_second: 10_000,
+        }
     }
 }
 
@@ -103,6 +140,7 @@ pub struct Worker<B> {
     /// Of two bursts that pass in turns.
     lanes: [Lanes; 2],
     held: Held<B>,
+    answers: Bucket,
     handoffs: Arc<Handoffs>,
 }
 
@@ -111,6 +149,7 @@ pub struct Worker<B> {
 struct Held<B> {
     early: Early<B>,
     frozen: Frozen<B>,
+    orphans: Orphans<B>,
 }
 
 /// A burst, sorted.
@@ -124,8 +163,9 @@ struct Lanes {
 impl<B: PacketBuffer> Worker<B> {
     /// A worker that holds nothing yet. All its memory is taken here.
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
-        let held = Held { early: Early::new(limits), frozen: Frozen::new(limits) };
-        Self { counters, lanes: Default::default(), held, handoffs: Arc::default() }
+        let (early, frozen, orphans) = (Early::new(limits), Frozen::new(limits), Orphans::new(limits));
+        let (held, answers) = (Held { early, frozen, orphans }, Bucket::new(limits.answers_a_second));
+        Self { counters, lanes: Default::default(), held, answers, handoffs: Arc::default() }
     }
 
     /// Replaces the options of connections that are being handed over. The former ones are freed if nobody else has them: who
@@ -155,7 +195,7 @@ impl<B: PacketBuffer> Worker<B> {
         sink: &mut S,
     ) {
         let cx = Context { tables, handoffs: &self.handoffs, crt, now, from };
-        let mut out = Out::new(&self.counters, sink);
+        let mut out = Out::new(&self.counters, sink, &mut self.answers);
         if self.held.frozen.is_due(crt) {
             // Before the packets that came later.
             deliver::thaw(&mut self.held, &cx, &mut out);
@@ -185,13 +225,14 @@ impl<B: PacketBuffer> Worker<B> {
     /// Sends what was held and need not wait any more, and gives up what waited too long. To be called every few
     /// milliseconds, also when no packets come.
     pub fn expire<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
-        if self.held.early.is_empty() && self.held.frozen.is_empty() {
+        if self.held.early.is_empty() && self.held.frozen.is_empty() && self.held.orphans.is_empty() {
             return;
         }
         let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
-        let mut out = Out::new(&self.counters, sink);
+        let mut out = Out::new(&self.counters, sink, &mut self.answers);
         deliver::expire(&mut self.held, &cx, &mut out);
         deliver::thaw(&mut self.held, &cx, &mut out);
+        orphans::look(&mut self.held, &cx, &mut out);
         out.finish();
     }
 
@@ -200,7 +241,7 @@ impl<B: PacketBuffer> Worker<B> {
     #[inline]
     pub fn thaw<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
         if self.held.frozen.is_due(crt) {
-            let mut out = Out::new(&self.counters, sink);
+            let mut out = Out::new(&self.counters, sink, &mut self.answers);
             let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
             deliver::thaw(&mut self.held, &cx, &mut out);
             out.finish();

@@ -22,7 +22,7 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
 ) -> Fate {
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
-        return if opens { select(key, udp, cx) } else { Fate::Drop(Reason::NoConnection) };
+        return if opens { select(key, udp, cx) } else { Fate::Ask };
     };
     let is_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Established);
     if opens && !udp && is_here && cx.tables.is_lost(entry.owner) {
@@ -43,16 +43,17 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
 /// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands.
 #[inline(never)]
 fn select<K: Key + Into<KeyParts>>(key: K, udp: bool, cx: &Context<'_>) -> Fate {
-    try_select(key, udp, cx).unwrap_or_else(Fate::Drop)
+    try_select(key, udp, cx).unwrap_or_else(|fate| fate)
 }
 
 #[inline(always)]
-fn try_select<K: Key + Into<KeyParts>>(key: K, udp: bool, cx: &Context<'_>) -> Result<Fate, Reason> {
+fn try_select<K: Key + Into<KeyParts>>(key: K, udp: bool, cx: &Context<'_>) -> Result<Fate, Fate> {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    let service = cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Reason::NotDistributed)?;
-    let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget)?;
-    let entry = cx.crt.insert_half_open(key, target, cx.now).map_err(table_full)?;
+    let service =
+        cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Fate::Refuse(Reason::NotDistributed))?;
+    let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Fate::Refuse(Reason::NoTarget))?;
+    let entry = cx.crt.insert_half_open(key, target, cx.now).map_err(|e| Fate::Drop(table_full(e)))?;
     Ok(began(entry, udp))
 }
 

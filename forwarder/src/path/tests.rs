@@ -11,5 +11,7 @@ mod frozen;
 mod handoff;
 mod icmp;
 mod lost;
+mod orphans;
 mod outgoing;
 mod passing;
+mod refuse;

@@ -1,19 +1,20 @@
 //! How packets are carried to a stack: the outer header made beforehand.
 
+use std::net::IpAddr;
+
 use model::ClusterAddress;
 use model::dpt::{Encapsulation, Reach, StackEntry, StackState};
 
 use super::{Family, Neighbours, Node};
 use crate::Reason;
-use crate::packet::{Mac, Sum, ethernet, gue, ipv4, ipv6, protocol, transport};
+use crate::packet::frame::{Ip, Link};
+use crate::packet::{Mac, Sum, gue, protocol, transport};
 use crate::path::OPTION_BYTES;
 
 /// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
 pub(crate) const MAX_BYTES: usize = 86;
 /// The least MTU of an IPv6 link (RFC 8200 5).
 const LEAST_V6_MTU: u16 = 1280;
-/// TTL and hop limit of outer headers.
-const OUTER_HOPS: u8 = 64;
 
 /// The form of a [`Carrier`]'s header: one number to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,8 @@ impl Carrier {
         let Reach::Remote { cluster_address, encapsulation } = stack.reach else {
             return Self::bare(Form::Local, Reason::StackUnreachable);
         };
-        Self::remote(stack, cluster_address, encapsulation, &[], inner, neighbours, node)
+        let hop = next_hop(stack, cluster_address, encapsulation, neighbours, node);
+        Self::remote(cluster_address, encapsulation, &[], inner, hop, node)
     }
 
     /// The carrier of packets with the handoff option, which is GUE's, however the stack's other packets are carried. Its
@@ -89,24 +91,38 @@ impl Carrier {
             return Self::missing(Reason::HandoffUnknown);
         };
         let option = [0; OPTION_BYTES];
-        Self::remote(stack, cluster_address, Encapsulation::Gue, &option, inner, neighbours, node)
+        let hop = next_hop(stack, cluster_address, Encapsulation::Gue, neighbours, node);
+        Self::remote(cluster_address, Encapsulation::Gue, &option, inner, hop, node)
+    }
+
+    /// The carrier of packets with the ask option, which is GUE's too. To the node's own kernel they go encapsulated as well,
+    /// through the local port: its agent's program reads the option.
+    pub(super) fn ask(stack: &StackEntry, inner: Family, neighbours: &Neighbours, node: &Node) -> Self {
+        let (gue, option) = (Encapsulation::Gue, &model::ask::OPTION);
+        match stack.reach {
+            Reach::Local => {
+                let untagged = Node { vlan: None, ..node.clone() };
+                Self::remote(node.cluster_address, gue, option, inner, Some(node.mac), &untagged)
+            }
+            Reach::Remote { cluster_address, .. } => {
+                let hop = next_hop(stack, cluster_address, gue, neighbours, node);
+                Self::remote(cluster_address, gue, option, inner, hop, node)
+            }
+        }
     }
 
     fn remote(
-        stack: &StackEntry,
         cluster_address: ClusterAddress,
         encapsulation: Encapsulation,
         option: &[u8],
         inner: Family,
-        neighbours: &Neighbours,
+        hop: Option<Mac>,
         node: &Node,
     ) -> Self {
         let Some(outer) = outer_family(cluster_address, node) else {
             return Self::missing(Reason::StackUnreachable);
         };
-        let hop = |family| neighbours.get(stack.index, family);
         let (l2, ipip) = (encapsulation == Encapsulation::L2, encapsulation == Encapsulation::Ipip);
-        let hop = if l2 { hop(Family::V4).or(hop(Family::V6)) } else { hop(outer) };
         let Some(hop) = hop else {
             return Self::missing(Reason::NextHopUnresolved);
         };
@@ -127,7 +143,7 @@ impl Carrier {
             (false, false) => (&ip[..], &udp_gue[..]),
         };
         let mut header = [0; MAX_BYTES];
-        let eth = ethernet_header(hop, node, ethertype);
+        let eth = Link::new(hop, node.mac, node.vlan).header(ethertype);
         let parts = eth.iter().chain(ip).chain(udp_gue);
         header.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
         let overhead = ip.len().saturating_add(udp_gue.len());
@@ -139,6 +155,21 @@ impl Carrier {
         let (form, sum) = (form(encapsulation, outer, node.vlan.is_some()), Sum::ZERO.bytes(ip));
         let fast_inner = if stack.state == StackState::Up { max_inner } else { 0 };
         Self { max_inner, fast_inner, form, missing: Reason::StackUnreachable, sum, header }
+    }
+}
+
+/// The next hop on the way to a stack.
+fn next_hop(
+    stack: &StackEntry,
+    cluster_address: ClusterAddress,
+    encapsulation: Encapsulation,
+    neighbours: &Neighbours,
+    node: &Node,
+) -> Option<Mac> {
+    let hop = |family| neighbours.get(stack.index, family);
+    match encapsulation {
+        Encapsulation::L2 => hop(Family::V4).or(hop(Family::V6)),
+        Encapsulation::Ipip | Encapsulation::Gue => hop(outer_family(cluster_address, node)?),
     }
 }
 
@@ -165,45 +196,15 @@ fn outer_family(stack: ClusterAddress, node: &Node) -> Option<Family> {
 }
 
 fn ip_header(stack: ClusterAddress, node: &Node, outer: Family, next: u8) -> Vec<u8> {
-    match (outer, node.cluster_address.v4, stack.v4, node.cluster_address.v6, stack.v6) {
-        (Family::V4, Some(source), Some(destination), ..) => ipv4::Header {
-            traffic_class: 0,
-            total_bytes: 0,
-            // Atomic datagrams need none (RFC 6864 4.1).
-            identification: 0,
-            flags: ipv4::DONT_FRAGMENT,
-            ttl: OUTER_HOPS,
-            protocol: next,
-            source,
-            destination,
-        }
-        .without_checksum()
-        .to_vec(),
-        (Family::V6, .., Some(source), Some(destination)) => ipv6::Header {
-            traffic_class: 0,
-            payload_bytes: 0,
-            next_header: next,
-            hop_limit: OUTER_HOPS,
-            source,
-            destination,
-        }
-        .to_bytes()
-        .to_vec(),
-        _ => Vec::new(),
+    let ends = match outer {
+        Family::V4 => node.cluster_address.v4.map(IpAddr::V4).zip(stack.v4.map(IpAddr::V4)),
+        Family::V6 => node.cluster_address.v6.map(IpAddr::V6).zip(stack.v6.map(IpAddr::V6)),
+    };
+    match ends.map(|(source, destination)| Ip::new(source, destination, next)) {
+        Some(Ip::V4(header)) => header.without_checksum().to_vec(),
+        Some(Ip::V6(header)) => header.to_bytes().to_vec(),
+        None => Vec::new(),
     }
-}
-
-/// The Ethernet header of frames that this node makes.
-pub(crate) fn ethernet_header(destination: Mac, node: &Node, ethertype: u16) -> Vec<u8> {
-    let mut header = Vec::with_capacity(ethernet::HEADER_BYTES.saturating_add(ethernet::TAG_BYTES));
-    header.extend_from_slice(&destination.0);
-    header.extend_from_slice(&node.mac.0);
-    if let Some(vlan) = node.vlan {
-        header.extend_from_slice(&ethernet::VLAN.to_be_bytes());
-        header.extend_from_slice(&(vlan & 0x0fff).to_be_bytes());
-    }
-    header.extend_from_slice(&ethertype.to_be_bytes());
-    header
 }
 
 /// Bytes of UDP and GUE headers together.

@@ -66,6 +66,14 @@ impl Choice {
             Choice::Maglev(table) => table.pick(client, port),
         }
     }
+
+    /// The target that the client's address and port alone tell.
+    pub(super) fn hashed(&self, client: IpAddr, port: u16) -> Option<StackIndex> {
+        match self {
+            Choice::Maglev(table) => table.pick(client, port),
+            Choice::Rotation { .. } | Choice::Least { .. } => None,
+        }
+    }
 }
 
 /// The target with the fewest connections for its weight, half-open ones included; of equals the first.

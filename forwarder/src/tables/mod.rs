@@ -19,10 +19,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::dpt::{Distribution, Dpt, Method, Reach, StackState, WeightedTarget};
+use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Method, Reach, Refuse, StackState, WeightedTarget};
 use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex};
 
-use crate::{Mac, Reason};
+use crate::crt::KeyParts;
+use crate::{Mac, Port, Reason};
 use carrier::Carrier;
 use choice::{Choice, Turn};
 use maglev::Maglev;
@@ -50,8 +51,11 @@ struct Way {
     v6: Carrier,
     /// Nothing is heard of the stack.
     lost: bool,
-    /// With the handoff option; rarely used, so apart.
+    /// With the handoff option, and with the ask option; rarely used, so apart.
     handoff: Box<[Carrier; 2]>,
+    ask: Box<[Carrier; 2]>,
+    /// It is the node's own kernel.
+    local: bool,
 }
 
 /// Immutable snapshot of everything the control thread decided, made ready: header templates, schedules, look-ups.
@@ -61,7 +65,7 @@ pub struct Tables {
     node: Node,
     dvipas_v4: OpenMap<u32, DvipaIndex>,
     dvipas_v6: OpenMap<u128, DvipaIndex>,
-    addresses: Box<[Option<IpAddr>]>,
+    dvipas: Box<[Option<DvipaEntry>]>,
     ways: Box<[Way]>,
     senders: OpenMap<u128, StackIndex>,
     services: OpenMap<u32, u32>,
@@ -98,7 +102,7 @@ impl Tables {
                 IpAddr::V4(_) => None,
                 IpAddr::V6(a) => Some(a.to_bits()),
             })),
-            addresses: addresses(dpt),
+            dvipas: entries(dpt),
             ways: ways(dpt, neighbours, node),
             senders: OpenMap::new(senders(dpt)),
             services: OpenMap::new(keys.into_iter()),
@@ -137,7 +141,33 @@ impl Tables {
 
     /// The address of a DVIPA that this node owns.
     pub fn dvipa_address(&self, dvipa: DvipaIndex) -> Option<IpAddr> {
-        self.addresses.get(usize::from(dvipa.0)).copied().flatten()
+        self.entry(dvipa).map(|entry| entry.dvipa.address())
+    }
+
+    fn entry(&self, dvipa: DvipaIndex) -> Option<&DvipaEntry> {
+        self.dvipas.get(usize::from(dvipa.0))?.as_ref()
+    }
+
+    /// Who is asked about a connection to a DVIPA that has no entry.
+    pub(crate) fn ask(&self, dvipa: DvipaIndex) -> &Ask {
+        static NOBODY: Ask = Ask { candidates: Vec::new(), certain: false };
+        self.entry(dvipa).map_or(&NOBODY, |entry| &entry.ask)
+    }
+
+    /// The number of the candidate that most likely has a connection, if its service's method tells.
+    pub(crate) fn first_asked(&self, key: KeyParts) -> Option<usize> {
+        let service = self.service(key.dvipa, key.dvipa_port, key.protocol)?;
+        let target = service.hashed(key.client.ip(), key.client.port())?;
+        self.ask(key.dvipa).candidates.binary_search(&target).ok()
+    }
+
+    /// What a client is told that nothing serves.
+    pub(crate) fn refuse(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Refuse {
+        let of_dvipa = || self.entry(dvipa).map(|entry| entry.refuse);
+        self.service(dvipa, port, protocol)
+            .map(|service| service.refuse)
+            .or_else(of_dvipa)
+            .unwrap_or_default()
     }
 
     /// The stack that has this cluster address.
@@ -167,6 +197,14 @@ impl Tables {
         Some(if family == Family::V4 { v4 } else { v6 })
     }
 
+    /// How packets of a family are carried to a stack with the ask option, and through which port.
+    pub(crate) fn ask_carrier(&self, stack: StackIndex, family: Family) -> Option<(&Carrier, Port)> {
+        let way = self.ways.get(usize::from(stack.0))?;
+        let [v4, v6] = &*way.ask;
+        let port = if way.local { Port::Local } else { Port::Nic };
+        Some((if family == Family::V4 { v4 } else { v6 }, port))
+    }
+
     /// The targets of a service, if it is distributed.
     pub(crate) fn service(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Option<&Service> {
         let at = self.services.get(service_key(dvipa, port, protocol))?;
@@ -190,32 +228,35 @@ fn dvipas<K>(dpt: &Dpt, key: impl Fn(IpAddr) -> Option<K>) -> std::vec::IntoIter
     pairs.collect::<Vec<_>>().into_iter()
 }
 
-fn addresses(dpt: &Dpt) -> Box<[Option<IpAddr>]> {
+fn entries(dpt: &Dpt) -> Box<[Option<DvipaEntry>]> {
     let len = dpt.dvipas.iter().map(|d| usize::from(d.index.0).saturating_add(1)).max().unwrap_or(0);
-    let mut addresses = vec![None; len];
+    let mut entries = vec![None; len];
     for d in &dpt.dvipas {
-        if let Some(address) = addresses.get_mut(usize::from(d.index.0)) {
-            *address = Some(d.dvipa.address());
+        if let Some(entry) = entries.get_mut(usize::from(d.index.0)) {
+            *entry = Some(d.clone());
         }
     }
-    addresses.into()
+    entries.into()
 }
 
 fn ways(dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Box<[Way]> {
     let len = dpt.stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
     let none = || Carrier::missing(Reason::StackUnreachable);
-    let mut ways: Vec<_> = (0..len)
-        .map(|_| Way { v4: none(), v6: none(), lost: false, handoff: Box::new([none(), none()]) })
-        .collect();
+    let pair = || Box::new([none(), none()]);
+    let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false, lost: false };
+    let mut ways: Vec<_> = (0..len).map(|_| unknown()).collect();
     for stack in &dpt.stacks {
         if let Some(way) = ways.get_mut(usize::from(stack.index.0)) {
             let carrier = |family| Carrier::new(stack, family, neighbours, node);
             let handoff = |family| Carrier::handoff(stack, family, neighbours, node);
+            let ask = |family| Carrier::ask(stack, family, neighbours, node);
             *way = Way {
                 v4: carrier(Family::V4),
                 v6: carrier(Family::V6),
                 lost: stack.state != StackState::Up,
                 handoff: Box::new([Family::V4, Family::V6].map(handoff)),
+                ask: Box::new([Family::V4, Family::V6].map(ask)),
+                local: stack.reach == Reach::Local,
             };
         }
     }
@@ -253,7 +294,7 @@ impl Services<'_> {
         });
         let policies: Vec<(IpNet, Choice)> = policies.collect();
         let default = self.choice(d.method, turn(before.map(|before| &before.default)), &d.targets);
-        Arc::new(Service { policies: policies.into(), default })
+        Arc::new(Service { policies: policies.into(), default, refuse: d.refuse })
     }
 
     fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {

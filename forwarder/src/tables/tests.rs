@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Method, Policy, Reach, StackEntry, StackState, WeightedTarget,
+    Distribution, Dpt, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState, WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -32,9 +32,17 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
     let (dvipa, protocol) = (DvipaIndex(0), Protocol::Tcp);
     Dpt {
         generation: 1,
-        dvipas: vec![DvipaEntry { index: dvipa, dvipa: Dvipa::new("198.18.9.1".parse().unwrap()) }],
+        dvipas: vec![DvipaEntry::new(dvipa, Dvipa::new("198.18.9.1".parse().unwrap()))],
         stacks: stacks.collect(),
-        distributions: vec![Distribution { dvipa, port: 80, protocol, method, targets, policies }],
+        distributions: vec![Distribution {
+            dvipa,
+            port: 80,
+            protocol,
+            method,
+            targets,
+            policies,
+            refuse: Refuse::Reset,
+        }],
     }
 }
 

@@ -54,7 +54,7 @@ mod tests {
     fn a_connection_keeps_its_name_through_the_table() {
         let mut names = Names::default();
         let dvipas = ["198.18.9.1", "2001:db8:9::1"].map(|a| Dvipa::new(a.parse().unwrap()));
-        let entry = |(i, dvipa): (usize, &Dvipa)| DvipaEntry { index: DvipaIndex(i as u16), dvipa: *dvipa };
+        let entry = |(i, dvipa): (usize, &Dvipa)| DvipaEntry::new(DvipaIndex(i as u16), *dvipa);
         names.learn(&dvipas.iter().enumerate().map(entry).collect::<Vec<_>>());
         for (client, dvipa) in
             [("198.18.0.2:4000", "198.18.9.1:80"), ("[2001:db8::2]:4000", "[2001:db8:9::1]:80")]

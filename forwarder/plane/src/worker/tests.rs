@@ -6,7 +6,8 @@ use ffi::{Device, Eal, Mempool, Settings, TxQueue};
 use forwarder::tables::Family;
 use forwarder::{Mac, Neighbours, Node, Reason};
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -50,7 +51,7 @@ fn tables() -> Tables {
     let address = |last| ClusterAddress { v4: Some([198, 18, 0, last].into()), v6: None };
     let dpt = Dpt {
         generation: 1,
-        dvipas: vec![DvipaEntry { index: dvipa, dvipa: Dvipa::new([198, 18, 9, 1].into()) }],
+        dvipas: vec![DvipaEntry::new(dvipa, Dvipa::new([198, 18, 9, 1].into()))],
         stacks: vec![StackEntry {
             index: stack,
             name: StackName::new("t1").unwrap(),
@@ -64,6 +65,7 @@ fn tables() -> Tables {
             method: Method::RoundRobin,
             targets: vec![WeightedTarget { stack, weight: 1 }],
             policies: vec![],
+            refuse: Refuse::Reset,
         }],
     };
     let mut neighbours = Neighbours::new();

@@ -75,8 +75,8 @@ proptest! {
         let mut bench = Bench::new();
         let out = bench.burst(&frames, if local { Port::Local } else { Port::Nic });
         let ended: u64 = Reason::ALL.iter().filter(|r| r.kind() != Kind::Note).map(|r| bench.count(*r)).sum();
-        let held = bench.count(Reason::FragmentHeld) + bench.count(Reason::FrozenHeld);
-        let made = bench.count(Reason::FragmentMade);
+        let held = [Reason::FragmentHeld, Reason::FrozenHeld, Reason::AskHeld].map(|r| bench.count(r)).iter().sum::<u64>();
+        let made = bench.count(Reason::FragmentMade) + bench.count(Reason::Asked);
         prop_assert_eq!(ended + held, frames.len() as u64);
         prop_assert_eq!(out.len() as u64 + held, frames.len() as u64 + made);
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket};
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -85,12 +86,13 @@ pub(super) fn dpt() -> Dpt {
             method: Method::RoundRobin,
             targets: vec![WeightedTarget { stack: s.index, weight: 1 }],
             policies: vec![],
+            refuse: Refuse::Reset,
         }));
     }
-    let dvipas = vec![
-        DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
-        DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
-    ];
+    let ask = Ask { candidates: vec![LOCAL, GUE, IPIP, L2], certain: true };
+    let dvipa =
+        |index, address| DvipaEntry { ask: ask.clone(), ..DvipaEntry::new(index, Dvipa::new(address)) };
+    let dvipas = vec![dvipa(V4, DVIPA.into()), dvipa(V6, DVIPA6.into())];
     Dpt { generation: 1, dvipas, stacks, distributions }
 }
 
@@ -151,7 +153,16 @@ impl Bench {
         };
         Self {
             worker: Worker::new(
-                Limits { held: 4, held_ms: 1000, frozen: 6, frozen_of_one: 4, frozen_ms: 2000 },
+                Limits {
+                    held: 4,
+                    held_ms: 1000,
+                    frozen: 6,
+                    frozen_of_one: 4,
+                    frozen_ms: 2000,
+                    asks: 64,
+                    unclaimed: 1024,
+                    ..Limits::default()
+                },
                 Arc::clone(&counters),
             ),
             tables: Tables::build(dpt, &neighbours(), node),

@@ -21,13 +21,6 @@ fn a_syn_makes_a_half_open_entry_and_goes_to_the_selected_target() {
 }
 
 #[test]
-fn a_packet_without_syn_and_entry_is_dropped_not_guessed() {
-    for family in FAMILIES {
-        assert_eq!(Bench::new().dropped(&ack(family, 1024, port_of(GUE))), Reason::NoConnection);
-    }
-}
-
-#[test]
 fn a_connection_stays_with_its_owner_whatever_the_dpt_says() {
     for family in FAMILIES {
         let mut bench = Bench::new();
@@ -74,8 +67,11 @@ fn a_port_that_is_not_distributed_is_told_from_one_without_targets() {
     let mut dpt = dpt();
     dpt.distributions[1].targets.clear();
     let mut bench = Bench::with(&dpt, &node());
-    assert_eq!(bench.dropped(&syn(Family::V4, 1024, 9)), Reason::NotDistributed);
-    assert_eq!(bench.dropped(&syn(Family::V4, 1024, port_of(GUE))), Reason::NoTarget);
+    bench.sent(&syn(Family::V4, 1024, 9));
+    assert_eq!((bench.count(Reason::NotDistributed), bench.count(Reason::NoTarget)), (1, 0));
+    bench.sent(&syn(Family::V4, 1024, port_of(GUE)));
+    assert_eq!((bench.count(Reason::NotDistributed), bench.count(Reason::NoTarget)), (1, 1));
+    assert_eq!(bench.count(Reason::RefusedReset), 2);
 }
 
 #[test]
@@ -127,7 +123,9 @@ fn flags_that_contradict_each_other_open_no_connection() {
     for flag in [0x01, 0x04, 0x10] {
         let mut frame = syn(Family::V4, 1024, port_of(GUE));
         frame[47] |= flag;
-        assert_eq!(Bench::new().dropped(&frame), Reason::NoConnection);
+        let mut bench = Bench::new();
+        bench.burst(&[frame], Port::Nic);
+        assert_eq!((bench.count(Reason::AskHeld), bench.count(Reason::ForwardedNew)), (1, 0));
     }
 }
 

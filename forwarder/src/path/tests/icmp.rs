@@ -9,7 +9,7 @@ use crate::tables::Family;
 use crate::{Port, Reason, Verdict};
 
 /// Checks an error for the client about `frame`, and returns type, code and the 4 bytes behind the checksum.
-fn error_about(out: &[u8], frame: &[u8]) -> (u8, u8, [u8; 4]) {
+pub(super) fn error_about(out: &[u8], frame: &[u8]) -> (u8, u8, [u8; 4]) {
     assert_eq!((&out[..6], &out[6..12]), (&CLIENT_MAC.0[..], &NODE_MAC.0[..]));
     let (source, destination, ..) = outer(out);
     let message = if out[14] >> 4 == 4 {

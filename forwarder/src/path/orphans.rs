@@ -1,0 +1,293 @@
+//! Orphans: packets to a DVIPA that belong to no entry of the CRT. The stacks that may have the connection are asked for it
+//! ([`ask`](super::ask)).
+//!
+//! The first packet of a connection is held, and a copy goes to one candidate: the one that consistent hashing names. If no
+//! entry comes of it for [`Limits::ask_next_ms`], copies go to the others, some at each look. Whoever has the
+//! connection takes the copy in and reports it; with the entry the held packets go the normal way. The first one is then
+//! sent a second time, because its copy may have been lost; a receiver of TCP drops what it has. If all were asked and for
+//! [`Limits::ask_wait_ms`] nobody reported, the connection is *unclaimed*: that is remembered for a while, and its packets
+//! are refused. If not all could answer, nothing is known, and its packets are dropped: the client repeats them.
+//!
+//! Everything is bounded, because a stranger can send as many orphans as the line takes: asks by a token bucket (each copy
+//! is one), connections that are asked about and packets that are held by places taken at the start.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use model::dpt::Ask;
+
+use super::bucket::Bucket;
+use super::emit::{End, Out};
+use super::ends::AnyKey;
+use super::icmp_error::{self, Notice};
+use super::whose::Read;
+use super::{Context, Held, ask, deliver};
+use crate::crt::KeyParts;
+use crate::{Limits, Now, PacketBuffer, Port, Reason, Sink};
+
+/// Packets of one connection that are held.
+const HELD_OF_ONE: usize = 4;
+/// Places that a connection may have.
+const WAYS: usize = 8;
+/// All places are looked at in so many looks.
+const LOOKS: usize = 8;
+/// The most copies that one look sends for one connection.
+const COPIES_A_LOOK: usize = 32;
+
+/// A connection that is asked about.
+#[derive(Debug)]
+struct Question<B> {
+    key: AnyKey,
+    held: [Option<B>; HELD_OF_ONE],
+    /// What of the first packet the copies need.
+    read: Read,
+    /// The port that its packets come from.
+    from: Port,
+    since: Now,
+    /// When the last copy was sent.
+    asked: Now,
+    /// The number of the candidate that was asked first; the others follow in the order of their list, as in a ring.
+    first: usize,
+    /// How many were asked.
+    count: usize,
+    /// One of them could not be.
+    unasked: bool,
+}
+
+/// A connection that nobody claimed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unclaimed {
+    hash: u64,
+    until: Now,
+}
+
+/// What becomes of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// There is an entry, or it is certain that nobody has the connection: its packets are read again.
+    Known,
+    /// Nobody can say.
+    None,
+}
+
+/// The connections that one worker asks about, and those that nobody claimed. Its memory is taken at the start.
+#[derive(Debug)]
+pub(super) struct Orphans<B> {
+    questions: Box<[Option<Question<B>>]>,
+    len: usize,
+    /// The place to look at next.
+    next: usize,
+    unclaimed: Box<[Unclaimed]>,
+    hasher: RandomState,
+    budget: Bucket,
+    limits: Limits,
+}
+
+impl<B: PacketBuffer> Orphans<B> {
+    pub(super) fn new(limits: Limits) -> Self {
+        let places = limits.asks.next_multiple_of(WAYS).max(WAYS);
+        Self {
+            questions: (0..places).map(|_| None).collect(),
+            len: 0,
+            next: 0,
+            unclaimed: vec![Unclaimed::default(); limits.unclaimed.max(1)].into(),
+            hasher: RandomState::new(),
+            budget: Bucket::new(limits.asks_a_second),
+            limits,
+        }
+    }
+
+    /// Whether nothing is asked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn unclaimed(&mut self, hash: u64) -> Option<&mut Unclaimed> {
+        let at = hash.checked_rem(self.unclaimed.len() as u64)?;
+        self.unclaimed.get_mut(at as usize)
+    }
+
+    fn is_unclaimed(&mut self, hash: u64, now: Now) -> bool {
+        self.unclaimed(hash).is_some_and(|place| place.hash == hash && now < place.until)
+    }
+
+    fn remember(&mut self, key: AnyKey, now: Now) {
+        let until = Now { ms: now.ms.saturating_add(self.limits.unclaimed_ms) };
+        let hash = self.hasher.hash_one(key);
+        if let Some(place) = self.unclaimed(hash) {
+            *place = Unclaimed { hash, until };
+        }
+    }
+
+    /// The places of a connection.
+    fn places(&mut self, hash: u64) -> &mut [Option<Question<B>>] {
+        let groups = (self.questions.len() / WAYS) as u64;
+        let group = (hash >> 32).checked_rem(groups).unwrap_or(0) as usize;
+        self.questions.chunks_mut(WAYS).nth(group).unwrap_or_default()
+    }
+
+    /// Sends copies of a question's first packet to so many further candidates.
+    fn ask<S: Sink<B>>(
+        budget: &mut Bucket,
+        question: &mut Question<B>,
+        candidates: &Ask,
+        most: usize,
+        cx: &Context<'_>,
+        out: &mut Out<'_, S>,
+    ) {
+        let Question { read, first, .. } = *question;
+        let ring = candidates.candidates.iter().cycle().skip(first).take(candidates.candidates.len());
+        let [Some(packet), ..] = &question.held else { return };
+        for to in ring.skip(question.count).take(most) {
+            if !budget.take(cx.now) {
+                return;
+            }
+            question.unasked |= !ask::send(packet, &read.datagram, read.hash, *to, cx, out);
+            question.count = question.count.saturating_add(1);
+            question.asked = cx.now;
+        }
+    }
+
+    /// Looks at a share of the questions; takes out the next one that is answered.
+    fn look<S: Sink<B>>(
+        &mut self,
+        left: &mut usize,
+        cx: &Context<'_>,
+        out: &mut Out<'_, S>,
+    ) -> Option<(Question<B>, Answer)> {
+        while let Some(fewer) = left.checked_sub(1) {
+            *left = fewer;
+            self.next = self.next.saturating_add(1).checked_rem(self.questions.len()).unwrap_or(0);
+            let Some(place) = self.questions.get_mut(self.next) else { continue };
+            let Some(question) = place else { continue };
+            let candidates = cx.tables.ask(KeyParts::from(question.key).dvipa);
+            let Some(answer) = Self::answer(&mut self.budget, question, candidates, self.limits, cx, out)
+            else {
+                continue;
+            };
+            self.len = self.len.saturating_sub(1);
+            return place.take().map(|question| (question, answer));
+        }
+        None
+    }
+
+    /// The answer to a question, if there is one by now; asks further candidates otherwise.
+    fn answer<S: Sink<B>>(
+        budget: &mut Bucket,
+        question: &mut Question<B>,
+        candidates: &Ask,
+        limits: Limits,
+        cx: &Context<'_>,
+        out: &mut Out<'_, S>,
+    ) -> Option<Answer> {
+        let passed_ms = |since: Now| cx.now.ms.saturating_sub(since.ms);
+        if question.key.get(cx).is_some() {
+            return Some(Answer::Known);
+        }
+        if question.count < candidates.candidates.len() {
+            if passed_ms(question.since) >= limits.ask_ms {
+                return Some(Answer::None);
+            }
+            if passed_ms(question.since) >= limits.ask_next_ms {
+                Self::ask(budget, question, candidates, COPIES_A_LOOK, cx, out);
+            }
+            return None;
+        }
+        let over = passed_ms(question.asked) >= limits.ask_wait_ms;
+        let certain = candidates.certain && !question.unasked;
+        over.then_some(if certain { Answer::Known } else { Answer::None })
+    }
+}
+
+/// Asks who has the connection of a packet, or does what is known of it by now.
+pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    read: &Read,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let d = &read.datagram;
+    let Some(key) = read.key.filter(|_| d.fragment.is_none()) else {
+        return out.end(packet, End::dropped(Reason::NoConnection));
+    };
+    if d.hops <= 1 {
+        let (notice, otherwise) = (Notice::TimeExceeded, Reason::HopLimit);
+        let end = icmp_error::answer(&mut packet, d, notice, otherwise, cx, out.answers());
+        return out.end(packet, end);
+    }
+    let orphans = &mut held.orphans;
+    let hash = orphans.hasher.hash_one(key);
+    if orphans.is_unclaimed(hash, cx.now) {
+        return deliver::refuse(packet, read, Reason::Unclaimed, cx, out);
+    }
+    let known = orphans.places(hash).iter_mut().flatten().find(|question| question.key == key);
+    if let Some(question) = known {
+        return match question.held.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(packet);
+                out.note(Reason::AskHeld, 1);
+            }
+            None => out.end(packet, End::dropped(Reason::AskNoRoom)),
+        };
+    }
+    let parts = KeyParts::from(key);
+    let candidates = cx.tables.ask(parts.dvipa);
+    if candidates.candidates.is_empty() {
+        return match candidates.certain {
+            true => deliver::refuse(packet, read, Reason::Unclaimed, cx, out),
+            false => out.end(packet, End::dropped(Reason::AskUnanswered)),
+        };
+    }
+    let Orphans { budget, questions, .. } = orphans;
+    let first = cx.tables.first_asked(parts).unwrap_or((hash >> 16) as usize);
+    let mut question = Question {
+        key,
+        held: [Some(packet), None, None, None],
+        read: *read,
+        from: cx.from,
+        since: cx.now,
+        asked: cx.now,
+        first: first.checked_rem(candidates.candidates.len()).unwrap_or(0),
+        count: 0,
+        unasked: false,
+    };
+    let groups = (questions.len() / WAYS) as u64;
+    let group = (hash >> 32).checked_rem(groups).unwrap_or(0) as usize;
+    let places = questions.chunks_mut(WAYS).nth(group).unwrap_or_default();
+    let place = places.iter_mut().find(|place| place.is_none());
+    if place.is_some() {
+        Orphans::ask(budget, &mut question, candidates, 1, cx, out);
+    }
+    match place {
+        Some(place) if question.count > 0 => {
+            *place = Some(question);
+            orphans.len = orphans.len.saturating_add(1);
+            out.note(Reason::AskHeld, 1);
+        }
+        _ => {
+            let [packet, ..] = question.held;
+            if let Some(packet) = packet {
+                out.end(packet, End::dropped(Reason::AskLimited));
+            }
+        }
+    }
+}
+
+/// Looks at a share of the questions: asks on, and delivers the packets of those that are answered. To be called every
+/// millisecond or so.
+pub(super) fn look<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context<'_>, out: &mut Out<'_, S>) {
+    let mut left = if held.orphans.is_empty() { 0 } else { held.orphans.questions.len() / LOOKS };
+    while let Some((question, answer)) = held.orphans.look(&mut left, cx, out) {
+        if answer == Answer::Known && question.key.get(cx).is_none() {
+            held.orphans.remember(question.key, cx.now);
+        }
+        let cx = Context { from: question.from, ..*cx };
+        for packet in question.held.into_iter().flatten() {
+            match answer {
+                Answer::Known => deliver::any(packet, held, &cx, out),
+                Answer::None => out.end(packet, End::dropped(Reason::AskUnanswered)),
+            }
+        }
+    }
+}
