@@ -14,7 +14,8 @@ use baton_forwarder::{
 };
 use etherparse::PacketBuilder;
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -95,6 +96,7 @@ fn tables() -> Tables {
             cluster_address: ClusterAddress { v4: Some(address(i as u8)), v6: None },
             encapsulation: if i % 2 == 0 { Encapsulation::Ipip } else { Encapsulation::Gue },
         },
+        state: StackState::Up,
     });
     let methods = [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev];
     let services = [DvipaIndex(0), DvipaIndex(1)].into_iter().flat_map(|d| {

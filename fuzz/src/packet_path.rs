@@ -15,7 +15,8 @@ use forwarder::{
     Verdict, Worker,
 };
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -133,6 +134,7 @@ fn tables() -> Tables {
         index: StackIndex(index),
         name: StackName::new(format!("t{index}")).expect("a label"),
         reach,
+        state: StackState::Up,
     };
     let stacks: Vec<_> = reaches.into_iter().zip(0..).map(stack).collect();
     let targets: Vec<_> =

@@ -11,6 +11,9 @@ use crate::namespace::{Namespace, output_of};
 use crate::registry::Record;
 use crate::spec::{self, CLIENT, RoutingNode, Spec};
 
+/// The number of a router between a host and the segment.
+const ROUTER: u8 = 254;
+
 /// The namespaces of a lab.
 #[derive(Debug)]
 pub struct Fabric {
@@ -82,6 +85,46 @@ impl Fabric {
              ip link set {near} up"
         ))?;
         Link::join(&self.switch, (name, &near), impairment, seed)
+    }
+
+    /// Puts a router between a host and the segment, whose link to the host has this MTU. It answers ARP for either side; rt1
+    /// has a route over it.
+    ///
+    /// # Errors
+    /// What the first failing command says.
+    pub fn put_behind_router(&mut self, record: &Record, name: &str, address: &str, mtu: u16) -> Result<()> {
+        let router = make_namespace(record, "router")?;
+        self.switch.sh(&format!(
+            "ip link set {name} nomaster
+             ip link set {name} netns {ns}
+             ip link add router type veth peer name eth0 netns {ns}
+             ethtool -K router tx off gso off tso off gro off >/dev/null
+             ip link set router master br0 up",
+            ns = router.name(),
+        ))?;
+        let (gateway, _) = spec::host(ROUTER);
+        router.sh(&format!(
+            "ethtool -K eth0 tx off gso off tso off gro off >/dev/null
+             echo 1 >/proc/sys/net/ipv4/ip_forward
+             for k in all default eth0 {name}; do
+                 echo 0 >/proc/sys/net/ipv4/conf/$k/rp_filter
+                 echo 0 >/proc/sys/net/ipv4/conf/$k/send_redirects
+                 echo 1 >/proc/sys/net/ipv4/conf/$k/proxy_arp
+             done
+             for k in default eth0 {name}; do echo 0 >/proc/sys/net/ipv4/neigh/$k/proxy_delay; done
+             ip link set lo up
+             ip link set eth0 address {mac} up
+             ip link set {name} mtu {mtu} up
+             ip addr add {gateway}/15 dev eth0
+             ip route add {address}/32 dev {name}",
+            mac = mac(ROUTER),
+        ))?;
+        self.host(RoutingNode::First.name())
+            .sh(&format!("ip route add {address}/32 via {gateway} dev loc0"))?;
+        // It has learnt where the others are on the segment.
+        self.host(name).sh("ip neigh flush dev eth0")?;
+        self.hosts.push(("router".to_owned(), router));
+        Ok(())
     }
 
     /// Gives a host's link another MTU.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::spec::{self, Nic, RoutingNode, Spec, Web};
 
 /// Milliseconds between heartbeats, and until a silent stack is lost.
-const TIMES: &str = "heartbeat_ms = 200\nlost_after_ms = 1500\n";
+const TIMES: &str = "heartbeat_ms = 100\nlost_after_ms = 1500\n";
 
 /// `batond.toml` of a routing node. `run` is the directory of its socket, `workers` are their cores.
 pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> String {
@@ -89,7 +89,7 @@ fn certificates(name: &str) -> String {
 }
 
 /// The configuration of a target's nginx. It answers every request with its stack's name and has 8 MiB: `/big` as it is, `/sent`
-/// with sendfile(2), `/slow` at 256 kB/s, `/text` in chunks and compressed if the client takes that. What is in its `www` is under
+/// with sendfile(2), `/slow` at 256 kB/s, `/slow-enough` at 2 MB/s, `/text` in chunks and compressed if the client takes that. What is in its `www` is under
 /// `/files/`; what is PUT under `/put/` it keeps.
 pub fn nginx(web: &Web, files: &Path) -> String {
     let name = &web.stack;
@@ -106,6 +106,7 @@ pub fn nginx(web: &Web, files: &Path) -> String {
          \x20   server {{\n{listen}        root {own}/www;\n        add_header X-Target {name};\n\
          \x20       location / {{ return 200 \"{name}\\n\"; }}\n\
          \x20       location = /big {{ }}\n\
+         \x20       location = /slow-enough {{ alias {own}/www/big; limit_rate 2m; }}\n\
          \x20       location = /slow {{ alias {own}/www/big; limit_rate 256k; }}\n\
          \x20       location /files/ {{ alias {own}/www/; }}\n\
          \x20       location = /sent {{ alias {own}/www/big; sendfile on; tcp_nopush on; }}\n\

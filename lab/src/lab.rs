@@ -145,6 +145,16 @@ impl Lab {
         Ok(())
     }
 
+    /// Puts a router between a target and the segment, as [`Fabric::put_behind_router`]; the programs are not told.
+    ///
+    /// # Errors
+    /// What the first failing command says.
+    pub fn put_behind_router(&mut self, target: &str, mtu: u16) -> Result<()> {
+        let index = target.strip_prefix('t').and_then(|digits| digits.parse().ok()).unwrap_or_default();
+        let (address, _) = crate::spec::host(crate::spec::target(index));
+        self.fabric.put_behind_router(&self.record, target, &address.to_string(), mtu)
+    }
+
     /// Gives a host's link another MTU than the fabric has; the programs are not told.
     ///
     /// # Errors

@@ -73,6 +73,22 @@ pub struct StackEntry {
     pub name: StackName,
     /// How its packets reach it.
     pub reach: Reach,
+    /// Whether anything is heard of it.
+    pub state: StackState,
+}
+
+/// What is heard of a stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StackState {
+    /// Its agent.
+    #[default]
+    Up,
+    /// Nothing of its agent; its host may serve on. A SYN on one of its entries is selected anew, every other packet
+    /// goes to it.
+    Lost,
+    /// Nothing of its agent nor of its host: its entries go.
+    Dead,
 }
 
 /// How packets reach a stack.

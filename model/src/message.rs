@@ -43,7 +43,7 @@ pub enum Message {
 }
 
 /// Who is speaking. The name must be the one in the certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Hello {
     /// The stack's name.
     #[n(0)]
@@ -57,6 +57,12 @@ pub struct Hello {
     /// The software's version, shown to operators.
     #[n(3)]
     pub version: String,
+    /// How often it gives a sign of life, in milliseconds.
+    #[n(4)]
+    pub heartbeat_ms: Option<u32>,
+    /// The longest IP packet that the ways between the stacks take, in bytes, as it is configured there.
+    #[n(5)]
+    pub fabric_mtu: Option<u16>,
 }
 
 /// What a routing stack distributes. Replaces the former list of the same sender as a whole.

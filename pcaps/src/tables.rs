@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, WeightedTarget};
+use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, StackState, WeightedTarget};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackIndex, StackName};
 
 use crate::case::{Case, CaseError, Target};
@@ -49,7 +49,7 @@ impl Case {
                     })?;
                 Reach::Remote { cluster_address, encapsulation: stack.encapsulation }
             };
-            Ok(StackEntry { index: StackIndex(i), name: stack.name.clone(), reach })
+            Ok(StackEntry { index: StackIndex(i), name: stack.name.clone(), reach, state: StackState::Up })
         });
         let mut dpt = Dpt {
             generation: 1,

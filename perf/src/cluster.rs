@@ -4,7 +4,8 @@ use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
 use forwarder::{Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, WeightedTarget,
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
 
@@ -66,6 +67,7 @@ pub(crate) fn tables() -> Tables {
             cluster_address: ClusterAddress { v4: Some([198, 18, 0, index.0 as u8].into()), v6: None },
             encapsulation,
         },
+        state: StackState::Up,
     };
     let stacks = vec![stack(IPIP, Encapsulation::Ipip), stack(GUE, Encapsulation::Gue)];
     let mut distributions = Vec::new();

@@ -9,6 +9,7 @@ mod backup;
 mod connections;
 mod counter;
 mod databases;
+mod dead;
 mod definition;
 mod documentation;
 mod drain;

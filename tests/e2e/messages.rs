@@ -105,6 +105,7 @@ impl Stranger {
             cluster_addresses: vec![Address([198, 18, 0, 2].into())],
             incarnation: 1,
             version: "stranger".into(),
+            ..Hello::default()
         });
         let bytes = [&codec::encode(&hello).expect("it is short"), bytes].concat();
         let config = client(&directory.join("pki"), name);

@@ -18,6 +18,7 @@ use crate::dial::{self, Dial};
 use crate::event::{DownReason, Events, Internal};
 use crate::identity::Identity;
 use crate::outbox::{Lane, Outbox};
+use crate::refusal::Refused;
 use crate::socket::Socket;
 use crate::{session, tls};
 
@@ -36,10 +37,14 @@ const CLOSE_TIME: Duration = Duration::from_millis(500);
 /// What an endpoint needs to know besides its identity.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What is said first to every peer; `hello.stack` is overwritten with the identity's name.
+    /// What is said first to every peer; `hello.stack` is overwritten with the identity's name, `hello.heartbeat_ms` with
+    /// `heartbeat`.
     pub hello: Hello,
     /// A sign of life is sent this often.
     pub heartbeat: Duration,
+    /// A peer that was not heard for this long, or for three of its own heartbeats, is reported as quiet. `None`: the
+    /// owner does not want to know.
+    pub quiet_after: Option<Duration>,
     /// A peer that was not heard for this long is gone. At least three heartbeats, or it is taken as that.
     pub lost_after: Duration,
 }
@@ -141,6 +146,8 @@ pub(crate) struct Inner {
     pub(crate) events: mpsc::Sender<Internal>,
     pub(crate) undelivered: Arc<Semaphore>,
     pub(crate) counters: Counters,
+    /// Who is refused, for the log.
+    pub(crate) refused: Shared<Refused>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -163,6 +170,7 @@ impl Endpoint {
     ) -> Result<(Self, Events), BindError> {
         let mut settings = settings;
         settings.hello.stack = identity.name.to_string();
+        settings.hello.heartbeat_ms = u32::try_from(settings.heartbeat.as_millis()).ok();
         settings.lost_after = settings.lost_after.max(settings.heartbeat * 3);
         let (client, server) = tls_configs(identity, &settings)?;
         let quinn = match listen {
@@ -183,6 +191,7 @@ impl Endpoint {
             events,
             undelivered: Arc::new(Semaphore::new(UNDELIVERED_BYTES)),
             counters: Counters::default(),
+            refused: Shared::new(Refused::default()),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });

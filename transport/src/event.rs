@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::endpoint::Inner;
 use crate::outbox::Outbox;
 
-/// News of a peer. Per peer always in this order: `Up`, any number of `Message`s, `Down`; then perhaps `Up` again.
+/// News of a peer. Per peer always in this order: `Up`, any number of others, `Down`; then perhaps `Up` again.
 /// A new session of a peer whose former one is still there first ends that one ([`DownReason::Replaced`]).
 #[derive(Debug)]
 pub enum Event {
@@ -29,6 +29,16 @@ pub enum Event {
         peer: StackName,
         /// What.
         message: Message,
+    },
+    /// Nothing was heard of the peer for [`crate::Settings::quiet_after`]; the session goes on.
+    Quiet {
+        /// Who.
+        peer: StackName,
+    },
+    /// It was quiet, and is heard again.
+    Heard {
+        /// Who.
+        peer: StackName,
     },
     /// The session is over. Nothing of it follows.
     Down {
@@ -79,6 +89,12 @@ pub(crate) enum Internal {
         message: Message,
         _share: OwnedSemaphorePermit,
     },
+    Quiet {
+        peer: StackName,
+    },
+    Heard {
+        peer: StackName,
+    },
     Down {
         peer: StackName,
         why: DownReason,
@@ -115,6 +131,8 @@ impl Events {
                 Event::Up { peer, address, hello }
             }
             Internal::Message { peer, message, .. } => Event::Message { peer, message },
+            Internal::Quiet { peer } => Event::Quiet { peer },
+            Internal::Heard { peer } => Event::Heard { peer },
             Internal::Down { peer, why } => {
                 self.inner.open.lock().remove(&peer);
                 Event::Down { peer, why }

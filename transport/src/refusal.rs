@@ -1,5 +1,8 @@
 //! Why a session did not come about, in an operator's words.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+
 use quinn::ConnectionError;
 
 use crate::counters::Tally;
@@ -61,5 +64,54 @@ impl Refusal {
             Refusal::Late | Refusal::NoHello(_) | Refusal::TooMany => Some(Tally::ProtocolErrors),
             Refusal::Dial(_) | Refusal::Stopped => None,
         }
+    }
+}
+
+/// Peers that are remembered with the reason why they were refused; if there are more, all are news again.
+const REMEMBERED: usize = 1024;
+
+/// Why each address was refused the last time: a peer that dials on and on is one line in the log.
+#[derive(Debug, Default)]
+pub(crate) struct Refused(HashMap<IpAddr, String>);
+
+impl Refused {
+    /// Whether this address was not refused for this reason the last time.
+    pub(crate) fn is_news(&mut self, address: IpAddr, why: String) -> bool {
+        if self.0.get(&address) == Some(&why) {
+            return false;
+        }
+        if self.0.len() >= REMEMBERED {
+            self.0.clear();
+        }
+        self.0.insert(address, why);
+        true
+    }
+
+    /// It was accepted.
+    pub(crate) fn forget(&mut self, address: IpAddr) {
+        self.0.remove(&address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_refused_again_and_again_is_news_once() {
+        let (mut refused, peer) = (Refused::default(), IpAddr::from([198, 18, 0, 21]));
+        let mut is_news = |why: &str| refused.is_news(peer, why.to_owned());
+        assert_eq!([is_news("expired"), is_news("expired"), is_news("other name")], [true, false, true]);
+        refused.forget(peer);
+        assert!(refused.is_news(peer, "other name".to_owned()), "it was accepted meanwhile");
+    }
+
+    #[test]
+    fn the_memory_of_refusals_is_bounded() {
+        let mut refused = Refused::default();
+        for n in 0..3000_u32 {
+            assert!(refused.is_news(std::net::Ipv4Addr::from(n).into(), "expired".to_owned()));
+        }
+        assert!(refused.0.len() <= REMEMBERED);
     }
 }

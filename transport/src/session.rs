@@ -7,7 +7,7 @@
 //! | turn | a former session of the peer is told to end, its `Down` awaited | a still newer session takes over |
 //! | talk | readers, writers, signs of life, until the first of them ends | [`DownReason`], reported |
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::StackName;
@@ -64,7 +64,11 @@ pub(crate) async fn accepted(inner: Arc<Inner>, incoming: quinn::Incoming, permi
 
 fn refuse(inner: &Inner, address: SocketAddr, refusal: &Refusal) {
     count(inner, refusal);
-    tracing::debug!(%address, why = %refusal, "connection refused");
+    if inner.refused.lock().is_news(address.ip(), refusal.to_string()) {
+        tracing::info!(%address, why = %refusal, "session refused");
+    } else {
+        tracing::debug!(%address, why = %refusal, "session refused again");
+    }
 }
 
 fn count(inner: &Inner, refusal: &Refusal) {
@@ -155,6 +159,7 @@ async fn take_turn(inner: &Arc<Inner>, met: Met, up: impl FnOnce()) -> Result<Do
     let (outbox, queues) = Outbox::new();
     let outbox = Arc::new(outbox);
     let _gone = outbox.gone.clone().drop_guard();
+    inner.refused.lock().forget(connection_address(&met));
     if let Some(former) = inner.current.lock().insert(met.peer.clone(), outbox.clone()) {
         former.ending.end(DownReason::Replaced);
     }
@@ -177,6 +182,10 @@ async fn take_turn(inner: &Arc<Inner>, met: Met, up: impl FnOnce()) -> Result<Do
     let code = if matches!(why, DownReason::Protocol(_)) { REFUSED } else { GOODBYE };
     connection.close(code, why.to_string().as_bytes());
     Ok(why)
+}
+
+fn connection_address(met: &Met) -> IpAddr {
+    met.connection.remote_address().ip()
 }
 
 /// Tells the owner of the session's beginning and end; what is in between is [`talk::talk`].

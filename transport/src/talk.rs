@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use model::StackName;
 use model::codec::{self, Received};
-use model::message::{Heartbeat, Message};
+use model::message::{Heartbeat, Hello, Message};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,6 +18,11 @@ use crate::event::{DownReason, Internal};
 use crate::frames::{self, Frame, FrameError};
 use crate::outbox::{Lane, Outbox};
 use crate::session::Met;
+
+/// Heartbeats of a peer that may fail to come before it is quiet.
+const THREE: u32 = 3;
+/// How often it is looked at, in the time after which a peer is quiet.
+const TICKS_A_QUIET: u32 = 6;
 
 /// What the readers of one session share.
 struct Ears {
@@ -35,7 +41,8 @@ pub(crate) async fn talk(
     outbox: &Arc<Outbox>,
     queues: [mpsc::Receiver<Vec<u8>>; 4],
 ) -> DownReason {
-    let Met { peer, connection, pulse_in, pulse_out, .. } = met;
+    let Met { peer, connection, pulse_in, pulse_out, hello } = met;
+    let quiet_after = inner.settings.quiet_after.map(|quiet| quiet.max(THREE * heartbeat_of(&hello, inner)));
     let (heard, waiting) = (AtomicBool::new(true), AtomicU32::new(0));
     let ears = Arc::new(Ears { inner: inner.clone(), peer, heard, waiting });
     let mut readers = JoinSet::new();
@@ -49,7 +56,7 @@ pub(crate) async fn talk(
         why = write_lane(&connection, Lane::List, list, outbox) => why,
         why = write_lane(&connection, Lane::Account, account, outbox) => why,
         why = write_lane(&connection, Lane::Transfer, transfer, outbox) => why,
-        () = watch(&ears) => DownReason::Silent,
+        why = watch(&ears, quiet_after) => why,
     };
     readers.shutdown().await;
     why
@@ -123,20 +130,37 @@ async fn hand_on(ears: &Ears, message: Message, bytes: u32) -> Result<(), DownRe
     delivered.ok_or(DownReason::HungUp)
 }
 
-/// Returns when the peer was silent for `lost_after`. Counts heartbeats rather than time, so that a pause of this
-/// process counts as one.
-async fn watch(ears: &Ears) {
+/// How often the peer says something at least.
+fn heartbeat_of(hello: &Hello, inner: &Inner) -> Duration {
+    hello.heartbeat_ms.map_or(inner.settings.heartbeat, |ms| Duration::from_millis(ms.into()))
+}
+
+/// Returns when the peer was silent for `lost_after`; says before that it is quiet, and when it is heard again. Counts ticks
+/// rather than time, so that a pause of this process counts as one.
+async fn watch(ears: &Ears, quiet_after: Option<Duration>) -> DownReason {
     let settings = &ears.inner.settings;
-    let heartbeat = settings.heartbeat;
-    let patience = settings.lost_after.as_millis() / heartbeat.as_millis().max(1);
-    let mut ticks = interval(heartbeat);
+    let tick = quiet_after.map_or(settings.heartbeat, |quiet| settings.heartbeat.min(quiet / TICKS_A_QUIET));
+    let patience = |time: Duration| time.as_millis() / tick.as_millis().max(1);
+    let (quiet_after, lost_after) = (quiet_after.map(patience), patience(settings.lost_after));
+    let mut ticks = interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut silent = 0;
-    while silent <= patience {
+    let (mut silent, mut quiet) = (0, false);
+    while silent <= lost_after {
         ticks.tick().await;
         let heard = ears.heard.swap(false, Ordering::Relaxed) || ears.waiting.load(Ordering::Relaxed) > 0;
         silent = if heard { 0 } else { silent + 1 };
+        let is_quiet = quiet_after.is_some_and(|patience| silent >= patience);
+        if is_quiet == quiet {
+            continue;
+        }
+        quiet = is_quiet;
+        let peer = ears.peer.clone();
+        let news = if quiet { Internal::Quiet { peer } } else { Internal::Heard { peer } };
+        if ears.inner.events.send(news).await.is_err() {
+            return DownReason::HungUp;
+        }
     }
+    DownReason::Silent
 }
 
 /// Writes the first lane, with a sign of life whenever it has nothing to say for one heartbeat.

@@ -148,6 +148,7 @@ impl Agent {
                 None => return,
                 Some((peer, message)) => Event::Received(peer, message),
             },
+            SessionEvent::Quiet { .. } | SessionEvent::Heard { .. } => return,
             SessionEvent::Down { peer, why } => {
                 tracing::warn!(routing_stack = %peer, %why, "session is over, dialling again");
                 Event::SessionDown(peer)

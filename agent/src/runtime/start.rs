@@ -122,7 +122,8 @@ impl Agent {
         let name = config.node.name.clone();
         let transfers =
             Transfers::start(name, incarnation(), notes, dumps, applications, &programs.abilities(), kernel);
-        let (endpoint, sessions) = Endpoint::bind(Listen::DialOnly, &identity, session_settings(&config))?;
+        let (endpoint, sessions) =
+            Endpoint::bind(Listen::DialOnly, &identity, session_settings(&config, &interfaces))?;
         for stack in &config.routing_stacks {
             endpoint.dial(stack.name.clone(), stack.control);
         }
@@ -181,14 +182,17 @@ fn identity(config: &Config) -> Result<Identity, StartError> {
     Ok(Identity::load(&files, &config.node.name)?)
 }
 
-fn session_settings(config: &Config) -> SessionSettings {
+fn session_settings(config: &Config, interfaces: &[Interface]) -> SessionSettings {
     let hello = Hello {
         stack: config.node.name.to_string(),
         cluster_addresses: config.node.cluster_address.iter().map(Address).collect(),
         incarnation: incarnation(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        heartbeat_ms: None,
+        fabric_mtu: Some(fabric_mtu(config, interfaces)),
     };
-    SessionSettings { hello, heartbeat: config.cluster.heartbeat, lost_after: config.cluster.lost_after }
+    let (heartbeat, lost_after) = (config.cluster.heartbeat, config.cluster.lost_after);
+    SessionSettings { hello, heartbeat, quiet_after: None, lost_after }
 }
 
 /// A number that differs each time an agent starts.

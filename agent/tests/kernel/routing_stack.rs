@@ -37,6 +37,7 @@ impl Heard {
     fn hear(&mut self, event: Event) {
         match event {
             Event::Up { .. } => *self = Self { session: true, ..Self::default() },
+            Event::Quiet { .. } | Event::Heard { .. } => {}
             Event::Down { .. } => self.session = false,
             Event::Message { message, .. } => self.message(message),
         }
@@ -160,9 +161,10 @@ async fn play(identity: Identity, heard: Shared, mut outgoing: mpsc::UnboundedRe
         cluster_addresses: vec![Address(ROUTING_V4.into())],
         incarnation: 1,
         version: "test".to_owned(),
+        ..Hello::default()
     };
-    let settings =
-        Settings { hello, heartbeat: Duration::from_millis(100), lost_after: Duration::from_secs(1) };
+    let (heartbeat, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
+    let settings = Settings { hello, heartbeat, quiet_after: None, lost_after };
     let at = ListenAt::At((ROUTING_V4, 7440).into());
     let (endpoint, mut events) = Endpoint::bind(at, &identity, settings).unwrap();
     let agent: StackName = "t1".parse().unwrap();

@@ -126,9 +126,10 @@ async fn play(
         cluster_addresses: vec![Address(CLIENT.0.into())],
         incarnation: 1,
         version: "test".to_owned(),
+        ..Hello::default()
     };
-    let settings =
-        Settings { hello, heartbeat: Duration::from_millis(100), lost_after: Duration::from_secs(1) };
+    let (heartbeat, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
+    let settings = Settings { hello, heartbeat, quiet_after: None, lost_after };
     let (endpoint, mut events) =
         Endpoint::bind(Listen::At((CLIENT.0, 7440).into()), &identity, settings).unwrap();
     let mut player = Player {
@@ -202,6 +203,7 @@ impl Player {
                 self.tell(Event::SessionUp(peer.clone()));
                 self.list(&peer);
             }
+            SessionEvent::Quiet { .. } | SessionEvent::Heard { .. } => {}
             SessionEvent::Down { peer, .. } => {
                 let mut seen = self.seen.0.lock().unwrap();
                 seen.accounts.remove(&peer);

@@ -50,8 +50,10 @@ impl Config {
         keep(cluster.certificate == new.cluster.certificate, "cluster.certificate", sessions);
         keep(cluster.key == new.cluster.key, "cluster.key", sessions);
         keep(cluster.heartbeat == new.cluster.heartbeat, "cluster.heartbeat_ms", sessions);
+        keep(cluster.quiet_after == new.cluster.quiet_after, "cluster.quiet_after_ms", sessions);
         keep(cluster.lost_after == new.cluster.lost_after, "cluster.lost_after_ms", sessions);
         keep(admin.socket == new.admin.socket, "admin.socket", "the admin API is open there");
+        keep(admin.log_level == new.admin.log_level, "admin.log_level", "the log is written with it");
         keep(admin.metrics == new.admin.metrics, "admin.metrics", "the listener is open there");
 
         let next = &new.forwarder;

@@ -71,7 +71,10 @@ fn what_is_left_out_has_its_documented_default() {
     let optional = [
         "heartbeat_ms",
         "lost_after_ms",
+        "quiet_after_ms",
+        "dead_after_s",
         "metrics",
+        "log_level",
         "idle",
         "eal",
         "encapsulation = \"gue\"",
@@ -87,7 +90,7 @@ fn what_is_left_out_has_its_documented_default() {
     ];
     let keep = |line: &&str| !optional.iter().any(|key| line.starts_with(key));
     let config = parse(&GOOD.lines().filter(keep).collect::<Vec<_>>().join("\n")).unwrap();
-    assert_eq!(config.cluster, good().cluster);
+    assert_eq!(config.cluster, super::Cluster { dead_after: None, ..good().cluster });
     assert_eq!(config.vipadynamic.distributes, good().vipadynamic.distributes);
     assert_eq!(config.admin.metrics, None);
     let forwarder = config.forwarder;
@@ -154,6 +157,8 @@ fn a_reload_refuses_each_change_that_needs_a_restart_and_says_why() {
         ("lost_after_ms = 1500", "lost_after_ms = 1600", "cluster.lost_after_ms"),
         ("batond.sock", "other.sock", "admin.socket"),
         ("127.0.0.1:9440", "127.0.0.1:9441", "admin.metrics"),
+        ("log_level = \"info\"", "log_level = \"warn\"", "admin.log_level"),
+        ("quiet_after_ms = 600", "quiet_after_ms = 700", "cluster.quiet_after_ms"),
         ("workers = [1, 2]", "workers = [1]", "forwarder.workers"),
         ("\"512\"", "\"1024\"", "forwarder.eal"),
         ("idle = \"backoff\"", "idle = \"pure\"", "forwarder.idle"),

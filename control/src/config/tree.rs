@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::dpt::Encapsulation;
 use model::{ClusterAddress, StackName};
+use tracing::Level;
 
 use super::VipaDynamic;
 
@@ -48,8 +49,12 @@ pub struct Cluster {
     pub key: PathBuf,
     /// A session that is silent for this long sends a heartbeat.
     pub heartbeat: Duration,
+    /// A peer that was not heard for this long gets new connections only if no other can.
+    pub quiet_after: Duration,
     /// A peer that was not heard for this long is lost.
     pub lost_after: Duration,
+    /// The host of a peer that was lost for this long is taken for dead, whatever its neighbour entry says.
+    pub dead_after: Option<Duration>,
 }
 
 /// `[admin]`
@@ -59,6 +64,8 @@ pub struct Admin {
     pub socket: PathBuf,
     /// The TCP address of the Prometheus listener, if there is one.
     pub metrics: Option<SocketAddr>,
+    /// What is worth a line in the log.
+    pub log_level: Level,
 }
 
 /// `[forwarder]`

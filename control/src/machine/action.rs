@@ -7,7 +7,7 @@ use model::transfer::Way;
 use model::{Connection, Dvipa, StackIndex, StackName};
 use transfer::routing::Outcome;
 
-use super::Scope;
+use super::{Note, Scope};
 
 /// Something to do, in the order in which [`super::RoutingStack::poll`] gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub enum Action {
         /// How it ended.
         outcome: Outcome,
     },
+    /// Write this down in the log.
+    Note(Note),
     /// Tell the segment that the address is here: gratuitous ARP or unsolicited neighbour advertisement.
     Announce {
         /// Which.

@@ -25,6 +25,18 @@ pub enum Event {
         /// The peer.
         stack: StackName,
     },
+    /// Nothing was heard of this stack for a moment; its session is up.
+    Quiet {
+        /// The peer.
+        stack: StackName,
+    },
+    /// A stack that was quiet is heard again.
+    Heard {
+        /// The peer.
+        stack: StackName,
+    },
+    /// The stacks that are not up and whose hosts do not answer for their cluster addresses: all of them.
+    SilentHosts(Vec<StackIndex>),
     /// A message came in on the session that is up.
     Message {
         /// The peer.

@@ -69,6 +69,7 @@ pub(crate) fn hello(stack: &str, addresses: &[&str], incarnation: u64) -> Messag
         cluster_addresses: addresses.iter().map(|a| Address(a.parse().unwrap())).collect(),
         incarnation,
         version: "0.1.0".to_owned(),
+        ..Hello::default()
     })
 }
 

@@ -7,9 +7,10 @@ use model::message::{Applications, Hello, Listen, Message, Newconn, Srvstat, Ter
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Service, StackIndex, StackName};
 use transfer::routing::Event as News;
 
+use super::pace::Urgency;
 use super::session::Session;
 use super::stacks::Greeting;
-use super::{Action, Refusal, RoutingStack, refusal};
+use super::{Action, Note, Refusal, RoutingStack, refusal};
 
 impl RoutingStack {
     /// A message of the session with `from`.
@@ -38,8 +39,8 @@ impl RoutingStack {
             (Some(Session::Greeted(_)), Message::Newconn(newconn)) => self.newconn(from, newconn, now),
             (Some(Session::Greeted(_)), Message::Termconn(termconn)) => self.termconn(from, termconn, now),
             (Some(Session::Greeted(_)), Message::Load(load)) => {
-                if let Some(said) = self.stacks.said_mut(from) {
-                    said.report_load(load);
+                if self.stacks.said_mut(from).is_some_and(|said| said.report_load(load)) {
+                    self.pace.want(Urgency::Soon);
                 }
                 Ok(())
             }
@@ -56,8 +57,13 @@ impl RoutingStack {
         let cluster_address =
             cluster_address.ok_or_else(|| Refusal::BadClusterAddress { from: from.clone() })?;
         let version = hello.version.chars().take(64).collect();
-        let greeting = Greeting { cluster_address, incarnation: hello.incarnation, version };
+        let fabric_mtu = hello.fabric_mtu;
+        let greeting = Greeting { cluster_address, incarnation: hello.incarnation, version, fabric_mtu };
         if self.stacks.greet(from, greeting)? {
+            let ours = self.config.forwarder.fabric_mtu;
+            if let Some(theirs) = fabric_mtu.filter(|theirs| *theirs != ours) {
+                self.actions.push_back(Action::Note(Note::OtherMtu { stack: from.clone(), theirs, ours }));
+            }
             self.transfers.forget_told(from);
             self.transfer_news(News::SessionDown(from.clone()), now);
             self.transfer_news(News::SessionUp(from.clone()), now);
@@ -93,7 +99,9 @@ impl RoutingStack {
     fn applications(&mut self, from: &StackName, message: Applications) -> Result<(), Refusal> {
         let (dvipa, ours) = self.present(from, message.dvipa, message.epoch)?;
         let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
+        let applications = message.applications.clone();
         let ignored = said.register(dvipa, ours, message.applications);
+        self.actions.push_back(Action::Note(Note::Registered { stack: from.clone(), dvipa, applications }));
         if ignored > 0 { Err(Refusal::TooManyApplications { from: from.clone(), ignored }) } else { Ok(()) }
     }
 

@@ -8,7 +8,8 @@
 //! | event | none | greeting | greeted |
 //! | --- | --- | --- | --- |
 //! | session up | our Hello; *greeting* | our Hello | forgets what it said; our Hello; *greeting* |
-//! | session down | – | *none* | forgets what it said, target lost; *none* |
+//! | session down | – | *none* | forgets what it said, target lost, dead when its host is silent too; *none* |
+//! | quiet, heard | – | – | selected last, and again as before ([`losses`]) |
 //! | Hello | refused | number given; VIPA list; *greeted* | same incarnation: address and version; other: forgets, VIPA list |
 //! | VIPA list | refused | refused | – (another routing stack's) |
 //! | SRVSTAT | refused | refused | listens of that DVIPA, if the epoch is the present one |
@@ -20,8 +21,8 @@
 //! | Heartbeat | refused | – | – |
 //!
 //! Whatever an event changes, the DPT and the VIPA list are computed anew from the whole picture when the actions are
-//! polled, and go out only if they differ from what is out. So no event can forget to update them, and several events
-//! at once make one change.
+//! polled, and go out only if they differ from what is out; several events at once make one change. Which events can
+//! change them is said in one place ([`changes`]), and how often they are computed in a storm of changes in [`pace`].
 
 mod action;
 mod announce;
@@ -31,10 +32,13 @@ mod drain;
 mod evacuation;
 mod event;
 mod load;
+mod losses;
 mod messages;
 mod moves;
+mod note;
 mod orders;
 mod ownership;
+mod pace;
 mod picture;
 mod refusal;
 mod roster;
@@ -51,7 +55,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use model::codec::Address;
@@ -63,6 +67,7 @@ use model::{Epoch, Service, StackIndex, StackName};
 pub use action::Action;
 pub use evacuation::{MAX_AT_ONCE, Terms as EvacuationTerms};
 pub use event::{Event, Scope};
+pub use note::Note;
 pub use orders::{Order, Progress};
 pub use refusal::{Refusal, RefusalKind};
 pub use transfers::TransferCounts;
@@ -75,6 +80,7 @@ use drain::Drains;
 use evacuation::Evacuations;
 use orders::Orders;
 use ownership::Dvipas;
+use pace::{Pace, Urgency};
 use picture::Picture;
 use stacks::Stacks;
 use transfer::routing::Event as News;
@@ -121,8 +127,8 @@ pub struct RoutingStack {
     /// What greeted stacks have, and how often it changed.
     list: VipaList,
     list_generation: u64,
-    /// Something happened since `published` and `list` were computed.
-    unsettled: bool,
+    /// Whether and when `published` and `list` are to be computed anew.
+    pace: Pace,
     actions: VecDeque<Action>,
     refused: BTreeMap<RefusalKind, u64>,
 }
@@ -147,7 +153,7 @@ impl RoutingStack {
             published: Dpt::default(),
             list: VipaList::default(),
             list_generation: 0,
-            unsettled: true,
+            pace: Pace::new(now),
             actions: VecDeque::new(),
             refused: BTreeMap::new(),
         };
@@ -164,11 +170,9 @@ impl RoutingStack {
     /// did. It is counted here already; the machine goes on.
     pub fn handle(&mut self, event: Event, now: Instant) -> Result<(), Refusal> {
         self.tick(now);
-        // The messages of a transfer change nothing but the transfer, but for those that say so; nor do what orders are told.
-        self.unsettled |= !matches!(
-            event,
-            Event::Message { message: Message::Transfer(_) | Message::Stays(_), .. } | Event::Listed { .. }
-        );
+        if let Some(urgency) = changes(&event) {
+            self.pace.want(urgency);
+        }
         let outcome = match event {
             Event::Configure(config) => self.configure(config, now),
             Event::SessionUp { stack } => self.session_up(stack, now),
@@ -176,13 +180,23 @@ impl RoutingStack {
                 self.session_over(&stack, now);
                 Ok(())
             }
+            Event::Quiet { stack } => self.hears(&stack, false),
+            Event::Heard { stack } => self.hears(&stack, true),
+            Event::SilentHosts(silent) => {
+                if self.stacks.losses.silent_hosts(silent) {
+                    self.pace.want(Urgency::Now);
+                }
+                Ok(())
+            }
             Event::Message { from, message } => self.message(&from, message, now),
             Event::Drain { stack, scope } => {
-                self.known(&stack).and_then(|()| self.drains.begin(stack, scope))
+                self.known(&stack, scope).and_then(|()| self.drains.begin(stack, scope))
             }
             Event::Resume { stack, scope } => {
                 self.forget_evacuations(&stack, scope);
-                self.drains.end(stack, scope)
+                // What was drained may not be there any more.
+                let known = self.known(&stack, scope);
+                self.drains.end(stack, scope).map_err(|not_draining| known.err().unwrap_or(not_draining))
             }
             Event::Evacuate { stack, scope, terms } => self.begin_evacuation(stack, scope, terms, now),
             Event::StopEvacuation { stack, scope } => self.stop_evacuation(stack, scope, now),
@@ -217,8 +231,10 @@ impl RoutingStack {
 
     /// Does what is due at `now`. A clock that goes backwards only delays.
     pub fn tick(&mut self, now: Instant) {
-        if self.controller.expire(now) {
-            self.unsettled = true;
+        self.pace.tick(now);
+        let one_more_dead = self.stacks.losses.expire(self.config.cluster.dead_after, now);
+        if self.controller.expire(now) || one_more_dead {
+            self.pace.want(Urgency::Now);
         }
         for dvipa in self.announcements.due(now) {
             self.actions.push_back(Action::Announce { dvipa });
@@ -238,14 +254,18 @@ impl RoutingStack {
         let orders = self.orders.next_deadline();
         let deadlines =
             [self.controller.next_deadline(), self.announcements.next_deadline(), transfers, orders];
+        let deadlines = deadlines.into_iter().chain([
+            self.pace.next_deadline(),
+            self.stacks.losses.next_deadline(self.config.cluster.dead_after),
+        ]);
         let evacuations = self.evacuations.values().map(|evacuation| evacuation.next_deadline());
-        deadlines.into_iter().chain(evacuations).flatten().min()
+        deadlines.chain(evacuations).flatten().min()
     }
 
     /// The next thing to do, or nothing.
     pub fn poll(&mut self) -> Option<Action> {
-        if self.unsettled {
-            self.settle();
+        if let Some(urgency) = self.pace.take() {
+            self.settle(urgency);
         }
         self.actions.pop_front()
     }
@@ -253,6 +273,12 @@ impl RoutingStack {
     /// The DPT that the workers have, or get with the next polls.
     pub fn dpt(&self) -> &Dpt {
         &self.published
+    }
+
+    /// In a storm of changes: the DPT is behind them, by milliseconds.
+    #[cfg(test)]
+    pub(crate) fn is_settling(&self) -> bool {
+        self.pace.next_deadline().is_some()
     }
 
     /// The configuration in force.
@@ -270,19 +296,23 @@ impl RoutingStack {
         self.stacks.known(name).map(|k| k.index)
     }
 
-    /// Computes the DPT and the VIPA list and gives out what differs from what is out.
-    fn settle(&mut self) {
-        self.unsettled = false;
+    /// Computes the DPT and, if it can have changed, the VIPA list, and gives out what differs from what is out.
+    fn settle(&mut self, urgency: Urgency) {
         let picture = self.picture();
-        let (mut dpt, list) = (picture.dpt(), picture.vipa_list());
+        let mut dpt = picture.dpt();
+        let list = (urgency == Urgency::Now).then(|| picture.vipa_list());
         dpt.generation = self.published.generation;
         if dpt != self.published || dpt.generation == 0 {
             dpt.generation = dpt.generation.saturating_add(1);
+            let notes = self.notes_of(&dpt);
+            self.actions.extend(notes.into_iter().map(Action::Note));
             self.published = dpt.clone();
             // Before whatever else waits, because that may name what this DPT introduces.
             self.actions.push_front(Action::Publish(dpt));
         }
-        if list != self.list || self.list_generation == 0 {
+        if let Some(list) = list
+            && (list != self.list || self.list_generation == 0)
+        {
             self.list = list;
             self.list_generation = self.list_generation.saturating_add(1);
             // Who is no candidate for a service any more will not say when its listening ends.
@@ -297,6 +327,25 @@ impl RoutingStack {
         for (to, targets) in self.transfers.tell(told) {
             self.actions.push_back(Action::Send { to, message: Message::Targets(targets) });
         }
+    }
+
+    /// Which targets come and go with this DPT.
+    fn notes_of(&self, dpt: &Dpt) -> Vec<Note> {
+        let (came, went) = note::changes(&self.published, dpt);
+        let by_stack = |rows: BTreeSet<(StackIndex, Service)>| {
+            let mut stacks: BTreeMap<StackIndex, Vec<Service>> = BTreeMap::new();
+            rows.into_iter().for_each(|(stack, service)| stacks.entry(stack).or_default().push(service));
+            stacks
+                .into_iter()
+                .filter_map(|(stack, services)| Some((self.stack_name(stack)?.clone(), services)))
+        };
+        let came = by_stack(came).map(|(stack, services)| Note::Came { stack, services });
+        let picture = self.picture();
+        let went = by_stack(went).map(|(stack, services)| {
+            let why = services.first().and_then(|service| picture.state_of(*service, &stack));
+            Note::Went { stack, services, why }
+        });
+        came.chain(went).collect()
     }
 
     fn picture(&self) -> Picture<'_> {
@@ -331,14 +380,23 @@ impl RoutingStack {
             cluster_addresses,
             incarnation: self.identity.incarnation,
             version: self.identity.version.clone(),
+            ..Hello::default()
         };
         self.actions.push_back(Action::Send { to: stack, message: Message::Hello(hello) });
         Ok(())
     }
 
+    /// The stack is quiet, or heard again.
+    fn hears(&mut self, stack: &StackName, heard: bool) -> Result<(), Refusal> {
+        if self.stacks.said_mut(stack).is_some() && self.stacks.losses.quiet(stack, !heard) {
+            self.pace.want(Urgency::Now);
+        }
+        Ok(())
+    }
+
     /// Forgets what the stack said, and what was about to be said to it.
     fn session_over(&mut self, stack: &StackName, now: Instant) {
-        self.stacks.session_down(stack);
+        self.stacks.session_down(stack, now);
         self.transfers.forget_told(stack);
         self.transfer_news(News::SessionDown(stack.clone()), now);
         let unanswered = self.orders.session_down(stack, now);
@@ -355,6 +413,7 @@ impl RoutingStack {
     ) -> Result<(), Refusal> {
         let picture = self.picture();
         let distribution = picture.distribution_of(service).ok_or(Refusal::NotDistributed(service))?;
+        weights.iter().try_for_each(|(stack, _)| self.known(stack, Scope::Service(service)))?;
         if let Some((stack, _)) = weights.iter().find(|(stack, _)| !picture.is_candidate(distribution, stack))
         {
             return Err(Refusal::NotACandidate { stack: stack.clone(), service });
@@ -362,10 +421,52 @@ impl RoutingStack {
         self.controller.set(service, weights, ttl, now)
     }
 
-    /// Is there such a stack, or does a definition name it?
-    fn known(&self, stack: &StackName) -> Result<(), Refusal> {
-        let named = || self.config.vipadynamic.distributes.iter().any(|d| d.destip.names(stack));
-        let known = self.stacks.known(stack).is_some() || named();
-        known.then_some(()).ok_or_else(|| Refusal::NoSuchStack(stack.clone()))
+    /// Is there such a stack, or does a definition name it? And is there what the order is about?
+    fn known(&self, stack: &StackName, scope: Scope) -> Result<(), Refusal> {
+        let distributes = &self.config.vipadynamic.distributes;
+        let named = || distributes.iter().any(|d| d.destip.names(stack));
+        if self.stacks.known(stack).is_none() && !named() {
+            return Err(Refusal::NoSuchStack(stack.clone()));
+        }
+        match scope {
+            Scope::All => Ok(()),
+            Scope::Dvipa(dvipa) if distributes.iter().any(|d| d.dvipa == dvipa) => Ok(()),
+            Scope::Dvipa(dvipa) => Err(Refusal::NoSuchDvipa(dvipa)),
+            Scope::Service(service) if distributes.iter().any(|d| d.covers(service)) => Ok(()),
+            Scope::Service(service) => Err(Refusal::NotDistributed(service)),
+        }
+    }
+}
+
+/// Whether an event can change the DPT or the VIPA list. What a stack says of its connections and transfers does not.
+fn changes(event: &Event) -> Option<Urgency> {
+    match event {
+        Event::Configure(_)
+        | Event::SessionUp { .. }
+        | Event::SessionDown { .. }
+        | Event::Drain { .. }
+        | Event::Resume { .. }
+        | Event::Evacuate { .. }
+        | Event::SetWeights { .. } => Some(Urgency::Now),
+        Event::Message { message, .. } => match message {
+            Message::Hello(_) => Some(Urgency::Now),
+            Message::Srvstat(_) | Message::Applications(_) => Some(Urgency::Soon),
+            // These two say themselves when they do.
+            Message::Load(_) | Message::Transfer(_) => None,
+            Message::VipaList(_)
+            | Message::Targets(_)
+            | Message::Newconn(_)
+            | Message::Termconn(_)
+            | Message::Heartbeat(_)
+            | Message::Move(_)
+            | Message::Stays(_) => None,
+        },
+        // These say themselves when they do.
+        Event::Quiet { .. } | Event::Heard { .. } | Event::SilentHosts(_) => None,
+        Event::StopEvacuation { .. }
+        | Event::Listed { .. }
+        | Event::Move { .. }
+        | Event::NotHandedOver { .. }
+        | Event::ConnectionCounts(_) => None,
     }
 }

@@ -44,7 +44,7 @@ impl RoutingStack {
     ) -> Result<(), Refusal> {
         let dvipa = connection.service().dvipa;
         let epoch = self.dvipas.owned(dvipa).ok_or(Refusal::NotDistributed(connection.service()))?.epoch;
-        self.known(&target)?;
+        self.known(&target, Scope::All)?;
         let reason = if source == target {
             Some(Reason::SameStack)
         } else if self.under_way(&connection).is_some() || self.orders.open(&connection).is_some() {
@@ -95,7 +95,7 @@ impl RoutingStack {
         terms: Terms,
         now: Instant,
     ) -> Result<(), Refusal> {
-        self.known(&stack)?;
+        self.known(&stack, scope)?;
         self.drains.begin(stack.clone(), scope)?;
         self.evacuations.insert((stack, scope), Evacuation::new(terms, now));
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ipnet::IpNet;
-use model::dpt::{self, Distribution, Dpt, DvipaEntry, Reach, StackEntry, WeightedTarget};
+use model::dpt::{self, Distribution, Dpt, DvipaEntry, Reach, StackEntry, StackState, WeightedTarget};
 use model::{ClusterAddress, Connection, DvipaIndex, Service, StackIndex, StackName};
 
 use super::TargetState;
@@ -113,6 +113,15 @@ impl<'a> Picture<'a> {
         self.stacks.iter().filter_map(void).collect()
     }
 
+    /// May a stack be selected for a service, and if not, why; none: it is no candidate.
+    pub(super) fn state_of(&self, service: Service, stack: &StackName) -> Option<TargetState> {
+        let distribution = self.distribution_of(service)?;
+        let candidates = self.candidates(distribution, &distribution.destip);
+        let targets = self.targets(service, distribution, &candidates, &distribution.weights);
+        let found = targets.iter().find(|target| target.who.stack().is_some_and(|s| s.name == stack));
+        found.map(|target| target.state)
+    }
+
     /// All services, sorted: every enumerated port, and each other port on which a candidate of a definition without
     /// ports listens (row U1).
     pub(super) fn services(&self) -> Vec<ServiceNow<'a>> {
@@ -146,7 +155,7 @@ impl<'a> Picture<'a> {
         dvipas.sort_by_key(|entry| entry.index);
         let stacks = self.stacks.by_index().map(|stack| {
             let (index, name) = (stack.known.index, stack.name.clone());
-            StackEntry { index, name, reach: self.reach(stack) }
+            StackEntry { index, name, reach: self.reach(stack), state: self.stack_state(stack) }
         });
         let distributions = self.services().into_iter().map(|now| Distribution {
             dvipa: now.dvipa,
@@ -162,6 +171,11 @@ impl<'a> Picture<'a> {
                 .collect(),
         });
         Dpt { generation: 0, dvipas, stacks: stacks.collect(), distributions: distributions.collect() }
+    }
+
+    /// What is heard of a stack.
+    pub(super) fn stack_state(&self, stack: StackNow<'_>) -> StackState {
+        self.stacks.losses.state(stack, *stack.name == self.config.node.name)
     }
 
     /// How packets reach a stack.
@@ -267,7 +281,11 @@ impl<'a> Picture<'a> {
         if self.drains.covers(stack.name, service) {
             return TargetState::Draining;
         }
-        if weight == 0 { TargetState::WeightZero } else { TargetState::Listening }
+        match weight {
+            0 => TargetState::WeightZero,
+            _ if self.stacks.losses.is_quiet(stack.name) => TargetState::Quiet,
+            _ => TargetState::Listening,
+        }
     }
 
     /// Why packets can't reach the stack, if they can't.
@@ -342,6 +360,7 @@ impl ServiceNow<'_> {
                 | TargetState::NoRoutingApplication
                 | TargetState::Draining
                 | TargetState::WeightZero
+                | TargetState::Quiet
                 | TargetState::Listening => true,
             })
             .filter_map(|target| target.who.index())
@@ -350,12 +369,15 @@ impl ServiceNow<'_> {
     }
 }
 
-/// Those that may be selected, sorted by number.
+/// Those that may be selected, sorted by number: quiet ones if nobody else is left, for it may be this node that hears
+/// nobody.
 fn selectable(targets: &[TargetNow<'_>]) -> Vec<WeightedTarget> {
-    let listening = targets.iter().filter(|target| target.state == TargetState::Listening);
-    let mut selectable: Vec<WeightedTarget> = listening
-        .filter_map(|target| Some(WeightedTarget { stack: target.who.index()?, weight: target.weight }))
-        .collect();
+    let of = |state| targets.iter().filter(move |target| target.state == state);
+    let heard = of(TargetState::Listening).next().is_some();
+    let mut selectable: Vec<WeightedTarget> =
+        of(if heard { TargetState::Listening } else { TargetState::Quiet })
+            .filter_map(|target| Some(WeightedTarget { stack: target.who.index()?, weight: target.weight }))
+            .collect();
     selectable.sort_by_key(|target| target.stack);
     selectable
 }

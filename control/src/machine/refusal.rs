@@ -133,7 +133,10 @@ pub enum Refusal {
     /// More drains than are kept.
     #[error("no more than {max} drains are kept; resume some first", max = super::MAX_DRAINS)]
     TooManyDrains,
-    /// Weights for something that is not distributed.
+    /// An order about a DVIPA that is not distributed.
+    #[error("no port of {0} is distributed by this stack; `baton vipa` lists what is")]
+    NoSuchDvipa(Dvipa),
+    /// An order about a service that is not distributed.
     #[error("{0} is not distributed by this stack; `baton dpt` lists what is")]
     NotDistributed(Service),
     /// Weights for a stack that is not a candidate target.
@@ -213,6 +216,7 @@ impl Refusal {
             | Refusal::NotMoved { .. }
             | Refusal::NotDraining(_)
             | Refusal::TooManyDrains
+            | Refusal::NoSuchDvipa(_)
             | Refusal::NotDistributed(_)
             | Refusal::NotACandidate { .. }
             | Refusal::BadWeightLife(_)

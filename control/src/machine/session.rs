@@ -115,11 +115,18 @@ impl Said {
         said.into_iter().flat_map(|(_, set)| set)
     }
 
-    /// A report of its load.
-    pub(super) fn report_load(&mut self, load: Load) {
+    /// A report of its load. `true`: its weight is another one now.
+    pub(super) fn report_load(&mut self, load: Load) -> bool {
         match &mut self.load {
-            Some(known) => known.report(load),
-            none => *none = Some(TargetLoad::new(load)),
+            Some(known) => {
+                let before = known.weight();
+                known.report(load);
+                known.weight() != before
+            }
+            none => {
+                *none = Some(TargetLoad::new(load));
+                true
+            }
         }
     }
 

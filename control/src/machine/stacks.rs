@@ -1,10 +1,12 @@
 //! The stacks: which are here, which were, and what they said.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use model::{ClusterAddress, Service, StackIndex, StackName};
 
 use super::Refusal;
+use super::losses::Losses;
 use super::session::{Said, Session};
 
 /// All stacks that have a session or had one.
@@ -14,6 +16,7 @@ pub(super) struct Stacks {
     known: BTreeMap<StackName, Known>,
     names: Vec<StackName>,
     greetings: u64,
+    pub(super) losses: Losses,
 }
 
 /// A stack that has greeted at least once.
@@ -25,6 +28,8 @@ pub(super) struct Known {
     pub(super) cluster_address: ClusterAddress,
     /// Its software's version.
     pub(super) version: String,
+    /// The longest IP packet between the stacks, in bytes, as it is configured there; none: it did not say.
+    pub(super) fabric_mtu: Option<u16>,
     /// How many connections the CRT has of it.
     pub(super) connections: u64,
     /// Counts up over all sessions: of two stacks with one address, the one that has been here for longer keeps it.
@@ -41,6 +46,8 @@ pub(super) struct Greeting {
     pub(super) incarnation: u64,
     /// Its software's version.
     pub(super) version: String,
+    /// The longest IP packet between the stacks, in bytes, as it is configured there.
+    pub(super) fabric_mtu: Option<u16>,
 }
 
 /// One stack as it is now.
@@ -67,8 +74,11 @@ impl Stacks {
     }
 
     /// A session ends, and with it what was said in it.
-    pub(super) fn session_down(&mut self, stack: &StackName) {
+    pub(super) fn session_down(&mut self, stack: &StackName, now: Instant) {
         self.sessions.remove(stack);
+        if self.known.contains_key(stack) {
+            self.losses.lose(stack, now);
+        }
     }
 
     /// The session with a stack.
@@ -87,7 +97,7 @@ impl Stacks {
     /// A stack greets: it gets its number at the first time; a new incarnation has said nothing yet. `true`: this begins
     /// what it says anew.
     pub(super) fn greet(&mut self, from: &StackName, greeting: Greeting) -> Result<bool, Refusal> {
-        let Greeting { cluster_address, incarnation, version } = greeting;
+        let Greeting { cluster_address, incarnation, version, fabric_mtu } = greeting;
         let same = self.known.get(from).is_some_and(|known| known.incarnation == incarnation);
         let again = matches!(self.sessions.get(from), Some(Session::Greeted(_)));
         if !self.known.contains_key(from) {
@@ -97,6 +107,7 @@ impl Stacks {
                 index,
                 cluster_address,
                 version: String::new(),
+                fabric_mtu: None,
                 connections: 0,
                 greeting: 0,
                 incarnation,
@@ -111,8 +122,10 @@ impl Stacks {
             }
             known.cluster_address = cluster_address;
             known.version = version;
+            known.fabric_mtu = fabric_mtu;
             known.incarnation = incarnation;
         }
+        self.losses.find(from);
         let anew = !(again && same);
         if anew {
             self.sessions.insert(from.clone(), Session::Greeted(Box::default()));

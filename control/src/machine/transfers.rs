@@ -13,6 +13,7 @@ use transfer::Routing;
 use transfer::routing::{Action as Step, Event as News, Outcome, Reach, Step as HowFar, Targets, UnderWay};
 
 use super::departed::Departed;
+use super::pace::Urgency;
 use super::picture::Picture;
 use super::targets::Told;
 use super::{Action, Refusal, RoutingStack};
@@ -180,7 +181,9 @@ impl RoutingStack {
     ) -> Result<(), Refusal> {
         let word = message.word();
         // What a stack can do decides what others can be told of it.
-        self.unsettled |= matches!(message, TransferMessage::Abilities(_));
+        if matches!(message, TransferMessage::Abilities(_)) {
+            self.pace.want(Urgency::Soon);
+        }
         let outcome = self.transfer(News::Received { from: from.clone(), message }, now);
         outcome.map_err(|reason| Refusal::NotFollowed { from: from.clone(), message: word, reason })
     }

@@ -20,6 +20,9 @@ pub struct StatusView {
     pub version: String,
     /// The number that differs each time the process starts.
     pub incarnation: u64,
+    /// The longest IP packet between the stacks, in bytes, as it is configured here.
+    #[serde(default)]
+    pub fabric_mtu: u16,
     /// How often the DPT has changed.
     pub generation: u64,
     /// How many DVIPAs this stack owns.
@@ -49,6 +52,9 @@ pub struct StackView {
     pub session: SessionState,
     /// Its software's version.
     pub version: String,
+    /// The longest IP packet between the stacks, in bytes, as it is configured there; null: it did not say.
+    #[serde(default)]
+    pub fabric_mtu: Option<u16>,
     /// How many of its listens are known.
     pub listens: usize,
     /// How many connections the CRT has of it.
@@ -67,8 +73,12 @@ pub enum SessionState {
     Up,
     /// Up, its Hello has not come yet.
     Greeting,
+    /// Up, and nothing was heard of the peer for a moment.
+    Quiet,
     /// Over: a target that is lost.
     Lost,
+    /// Over, and the host does not answer either: its connections are ended.
+    Dead,
 }
 
 /// How busy a target is, in thousandths.
@@ -249,6 +259,8 @@ pub enum TargetState {
     Draining,
     /// Its weight is 0.
     WeightZero,
+    /// Nothing was heard of its stack for a moment: selected only if no other is left.
+    Quiet,
     /// A current actual target.
     Listening,
 }
@@ -267,6 +279,7 @@ impl TargetState {
             TargetState::NoRoutingApplication => "no-routing-application",
             TargetState::Draining => "draining",
             TargetState::WeightZero => "weight-zero",
+            TargetState::Quiet => "quiet",
             TargetState::Listening => "listening",
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use model::dpt::Reach;
+use model::dpt::{Reach, StackState};
 use model::{Dvipa, Epoch, Service};
 
 use super::RoutingStack;
@@ -26,6 +26,7 @@ impl RoutingStack {
             cluster_address: self.config.node.cluster_address,
             version: self.identity.version.clone(),
             incarnation: self.identity.incarnation,
+            fabric_mtu: self.config.forwarder.fabric_mtu,
             generation: self.published.generation,
             dvipas_owned: self.dvipas.iter().count(),
             dvipas_backed_up: self.config.vipadynamic.backups.len(),
@@ -45,11 +46,14 @@ impl RoutingStack {
                 Reach::Remote { encapsulation, .. } => Some(encapsulation),
             },
             session: match self.stacks.session(stack.name) {
-                None => SessionState::Lost,
                 Some(Session::Greeting) => SessionState::Greeting,
+                Some(Session::Greeted(_)) if self.stacks.losses.is_quiet(stack.name) => SessionState::Quiet,
                 Some(Session::Greeted(_)) => SessionState::Up,
+                None if picture.stack_state(stack) == StackState::Dead => SessionState::Dead,
+                None => SessionState::Lost,
             },
             version: stack.known.version.clone(),
+            fabric_mtu: stack.known.fabric_mtu,
             listens: stack.said.map_or(0, |said| said.listen_count()),
             connections: stack.known.connections,
             load: stack.said.and_then(|said| said.load()).map(|load| load.view()),

@@ -1,6 +1,6 @@
 //! The VIPA list: what this stack distributes, as it tells all stacks (row W2).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::codec::Address;
 use model::message::{VipaList, VipaListDistribution, VipaListDvipa};
@@ -16,9 +16,12 @@ impl Picture<'_> {
     /// The list as it is now: what this stack owns, and what it backs up.
     pub(super) fn vipa_list(&self) -> VipaList {
         let definitions = &self.config.vipadynamic;
+        let mut by_dvipa: BTreeMap<Dvipa, Vec<VipaListDistribution>> = BTreeMap::new();
+        for distribution in &definitions.distributes {
+            by_dvipa.entry(distribution.dvipa).or_default().push(self.list_distribution(distribution));
+        }
         let entry = |dvipa: Dvipa, epoch, owner, rank| {
-            let of_it = definitions.distributes.iter().filter(|d| d.dvipa == dvipa);
-            let distributions = of_it.map(|d| self.list_distribution(d)).collect();
+            let distributions = by_dvipa.get(&dvipa).cloned().unwrap_or_default();
             VipaListDvipa { address: Address(dvipa.address()), epoch, owner, rank, distributions }
         };
         let owned = self.dvipas.iter().map(|(dvipa, held)| entry(dvipa, held.epoch, true, PRIMARY));

@@ -227,6 +227,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::NoSuchOrder(_)
         | Refusal::NotEvacuated(_)
         | Refusal::NotDraining(_)
+        | Refusal::NoSuchDvipa(_)
         | Refusal::NotDistributed(_) => StatusCode::NOT_FOUND,
         Refusal::TooManyDrains | Refusal::TooManyWeights => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,

@@ -13,7 +13,7 @@ use transport::{Endpoint, Events, SendError};
 
 use super::admin::Asked;
 use super::forwarding::{Account, CrtFilter, CrtPage, Forwarding, TICK_MS};
-use super::reload;
+use super::{notes, reload};
 use crate::machine::{Action, Event, Refusal, RoutingStack, Scope};
 
 /// How often the machine hears how many connections each stack has.
@@ -29,6 +29,8 @@ pub(super) struct Driver<F> {
     pub(super) started: Instant,
     /// When the configuration in force was read.
     pub(super) configured: Instant,
+    /// Which failures of transfers are in the log already.
+    pub(super) failures: notes::Failures,
 }
 
 impl<F: Forwarding> Driver<F> {
@@ -55,7 +57,11 @@ impl<F: Forwarding> Driver<F> {
                     // Fails only if the client has gone away.
                     let _ = reply.send(self.answer(request));
                 }
-                _ = ticks.tick() => self.forwarding.tick(),
+                _ = ticks.tick() => {
+                    if let Some(silent) = self.forwarding.tick() {
+                        self.order_quietly(Event::SilentHosts(silent));
+                    }
+                }
                 _ = counts.tick() => {
                     let connections = self.forwarding.connections();
                     self.order_quietly(Event::ConnectionCounts(connections));
@@ -85,6 +91,8 @@ impl<F: Forwarding> Driver<F> {
             transport::Event::Message { peer, message } => {
                 self.order_quietly(Event::Message { from: peer, message });
             }
+            transport::Event::Quiet { peer } => self.order_quietly(Event::Quiet { stack: peer }),
+            transport::Event::Heard { peer } => self.order_quietly(Event::Heard { stack: peer }),
             transport::Event::Down { peer, .. } => self.order_quietly(Event::SessionDown { stack: peer }),
         }
     }
@@ -125,9 +133,9 @@ impl<F: Forwarding> Driver<F> {
                 Action::End { connection } => self.forwarding.end(&connection),
                 Action::List { stack, scope, limit } => self.list(stack, scope, limit),
                 Action::Report { connection, source, target, way, outcome } => {
-                    let way = way.word();
-                    tracing::debug!(%connection, %source, %target, way, ?outcome, "transfer ended");
+                    self.failures.write(&connection, (&source, &target), way.word(), &outcome);
                 }
+                Action::Note(note) => notes::write(&note),
                 Action::Announce { dvipa } => {
                     tracing::info!(%dvipa, "announced");
                     self.forwarding.announce(dvipa);

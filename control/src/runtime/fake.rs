@@ -127,8 +127,9 @@ impl Forwarding for FakeForwarding {
         self.seen().announced.push(dvipa);
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Option<Vec<StackIndex>> {
         self.seen().ticks += 1;
+        None
     }
 
     fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {

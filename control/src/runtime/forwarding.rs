@@ -62,8 +62,9 @@ pub trait Forwarding {
     /// advertisement).
     fn announce(&mut self, dvipa: Dvipa);
 
-    /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, refreshes next hops.
-    fn tick(&mut self);
+    /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, ends some entries of dead stacks,
+    /// refreshes next hops. Returns which stacks of those that are not up have hosts that do not answer, if that changed.
+    fn tick(&mut self) -> Option<Vec<StackIndex>>;
 
     /// Entries of the CRT that pass the filter: at most `limit` of them, in no particular order, and how many more
     /// there are.

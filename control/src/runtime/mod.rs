@@ -1,9 +1,9 @@
 //! Turns I/O into events of the machine and its actions into I/O, on one thread.
 //!
-//! In reading order: [`forwarding`] (what the runtime asks of the forwarder beside it), `driver` (the loop: the
+//! In reading order: [`check`] (a host, before the start), [`forwarding`] (what the runtime asks of the forwarder beside it), `driver` (the loop: the
 //! machine, the sessions and the forwarder meet here), `reload` (a new configuration, whole or not at all),
 //! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
-//! many clients), `answers` (what it answers), `metrics` (Prometheus), `transfers` (what
+//! many clients), `answers` (what it answers), `metrics` (Prometheus), `notes` (the log), `transfers` (what
 //! became of transfers), `start` (from files to a running control
 //! thread).
 
@@ -11,9 +11,11 @@ mod admin;
 mod answers;
 pub mod api;
 mod bounded;
+pub mod check;
 mod driver;
 pub mod forwarding;
 mod metrics;
+mod notes;
 mod reload;
 mod start;
 mod transfers;

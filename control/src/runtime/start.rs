@@ -18,7 +18,7 @@ use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
 use super::driver::Driver;
 use super::forwarding::Forwarding;
-use super::reload;
+use super::{notes, reload};
 use crate::config::Config;
 use crate::machine::{self, RoutingStack};
 
@@ -90,9 +90,12 @@ impl<F: Forwarding> Runtime<F> {
             cluster_addresses: config.node.cluster_address.iter().map(Address).collect(),
             incarnation,
             version: version.to_owned(),
+            heartbeat_ms: None,
+            fabric_mtu: Some(config.forwarder.fabric_mtu),
         };
         let cluster = &config.cluster;
-        let settings = Settings { hello, heartbeat: cluster.heartbeat, lost_after: cluster.lost_after };
+        let (heartbeat, quiet_after) = (cluster.heartbeat, Some(cluster.quiet_after));
+        let settings = Settings { hello, heartbeat, quiet_after, lost_after: cluster.lost_after };
         let (endpoint, events) = Endpoint::bind(Listen::At(cluster.listen), &identity, settings)?;
 
         let (desk, asked) = mpsc::channel(WAITING_REQUESTS);
@@ -114,7 +117,15 @@ impl<F: Forwarding> Runtime<F> {
         let now = Instant::now();
         let identity = machine::Identity { incarnation, version: version.to_owned(), first_epoch };
         let machine = RoutingStack::new(identity, config, now)?;
-        let driver = Driver { machine, endpoint, forwarding, file, started: now, configured: now };
+        let driver = Driver {
+            machine,
+            endpoint,
+            forwarding,
+            file,
+            started: now,
+            configured: now,
+            failures: notes::Failures::default(),
+        };
         Ok(Self { driver, events, asked, hangups, _admin_socket: admin_socket, _tasks: tasks })
     }
 

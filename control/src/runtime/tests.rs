@@ -113,9 +113,10 @@ impl Target {
             cluster_addresses: vec![Address(address.into())],
             incarnation: 7,
             version: "9".into(),
+            ..Hello::default()
         };
         let (heartbeat, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
-        let settings = Settings { hello, heartbeat, lost_after };
+        let settings = Settings { hello, heartbeat, quiet_after: None, lost_after };
         let (endpoint, mut events) = Endpoint::bind(Listen::DialOnly, &identity, settings).unwrap();
         endpoint.dial(name("rt1"), node.files.listen);
         assert!(matches!(events.recv().await, Some(Event::Up { .. })));

@@ -83,7 +83,7 @@ impl Watch {
                 Err(format!("{connection} moves, and nobody asked for it"))
             }
             Action::List { stack, .. } => Err(format!("{stack} is evacuated, and nobody asked for it")),
-            Action::Send { .. } => Ok(()),
+            Action::Send { .. } | Action::Note(_) => Ok(()),
         }
     }
 
@@ -112,6 +112,9 @@ impl Watch {
     /// Everything that was wanted is done.
     pub(super) fn settled(&self, machine: &RoutingStack, now: Instant) -> Result<(), String> {
         let dpt = self.published.as_ref().ok_or("nothing was published")?;
+        if machine.is_settling() {
+            return Ok(());
+        }
         for row in &dpt.distributions {
             let dvipa =
                 dpt.dvipas.iter().find(|d| d.index == row.dvipa).ok_or("a service of no DVIPA")?.dvipa;

@@ -50,6 +50,7 @@ impl Target {
             cluster_addresses: vec![Address(self.address.parse().unwrap())],
             incarnation: self.incarnation,
             version: "model".to_owned(),
+            ..Hello::default()
         })
     }
 

@@ -395,6 +395,7 @@ impl World {
                 | Action::HandOver { .. }
                 | Action::End { .. }
                 | Action::List { .. }
+                | Action::Note(_)
                 | Action::Report { .. } => {}
             }
         }

@@ -405,6 +405,34 @@ impl Crt {
         self.common.ledger.stack(stack)
     }
 
+    /// Removes an entry at once if it is `owner`'s and not moving; returns whether it did. For the control thread: waits for as
+    /// long as it takes.
+    pub fn bury<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> bool {
+        let ends = |old: Entry| {
+            let moves = matches!(old.state, CrtState::Frozen | CrtState::HandingOver);
+            old.owner == owner && !moves
+        };
+        let change = |old| if ends(old) { Change::Remove } else { Change::Keep };
+        self.modify(key, now, change).is_some_and(ends)
+    }
+
+    /// A SYN of a connection whose owner is not heard of: half-open at another stack now, if the entry is still what was
+    /// `found`. Returns what is in force: the packet goes to *its* owner. For workers: waits some microseconds at most.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] or [`Refused::Index`]; the packet has to be dropped then.
+    pub fn reselect<K: Key>(&self, key: K, found: Entry, to: StackIndex, now: Now) -> Result<Entry, Refused> {
+        let new = Entry { owner: to, state: CrtState::HalfOpen };
+        check(key, new)?;
+        let change = |_, old, _: &_| if old == found { Change::Set(new) } else { Change::Keep };
+        match K::family(self).modify(&self.common, key, now, change) {
+            Ok(Some(old)) if old == found => Ok(new),
+            Ok(Some(old)) => Ok(old),
+            Ok(None) => self.insert_half_open(key, to, now),
+            Err(refused) => self.count_refusal(Err(refused)),
+        }
+    }
+
     fn modify<K: Key>(&self, key: K, now: Now, mut change: impl FnMut(Entry) -> Change) -> Option<Entry> {
         let family = K::family(self);
         patiently(|| family.modify(&self.common, key, now, |_, old, _| change(old))).unwrap_or(None)

@@ -11,7 +11,7 @@ use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
 use super::{Context, Held, orphans, refuse, split};
-use crate::packet::Ethernet;
+use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 
@@ -42,6 +42,14 @@ pub(super) fn plain<B: PacketBuffer, S: Sink<B>>(
     let datagram = Ethernet::parse(packet.bytes()).map_err(Reason::from);
     match datagram.and_then(|eth| Datagram::parse(packet.bytes(), eth, cx.tables)) {
         Ok(Some(datagram)) => {
+            let fate = match fate {
+                // The fast way did not look whether it opens a connection.
+                Fate::Forward { to, .. } if cx.tables.is_lost(to) => match datagram.ends(packet.bytes()) {
+                    Ok((ends, opens)) => ends.key().fate(opens, datagram.protocol == protocol::UDP, cx),
+                    Err(reason) => Fate::Drop(reason),
+                },
+                fate => fate,
+            };
             deliver(packet, &Read { datagram, key: Some(key), hash }, fate, held, cx, out);
         }
         Ok(None) => out.end(packet, End::dropped(Reason::BadHeader)),

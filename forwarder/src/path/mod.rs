@@ -358,8 +358,8 @@ fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     }
 }
 
-/// A plain packet whose owner is known. One that is too long for its carrier, also one that is carried by nothing, is
-/// delivered the general way.
+/// A plain packet whose owner is known. One that is too long for its carrier, also one that is carried by nothing, or to a
+/// stack that is not heard of, is delivered the general way.
 #[inline(always)]
 fn send<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     mut packet: B,
@@ -370,7 +370,7 @@ fn send<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     let (carrier, inner) = (cx.tables.carrier(to, K::FAMILY), key.inner(packet.bytes()));
-    if inner.len > carrier.max_inner {
+    if inner.len > carrier.fast_inner {
         let fate = Fate::Forward { to, counts };
         return deliver::plain(packet, (key.any(), inner.hash), fate, held, cx, out);
     }

@@ -6,7 +6,7 @@ use super::Context;
 use super::fate::Fate;
 use super::lookup::{Standing, standing};
 use crate::Reason;
-use crate::crt::{Entry, Key, KeyParts, Refused};
+use crate::crt::{CrtState, Entry, Key, KeyParts, Refused};
 
 /// Says what becomes of a packet that carries ports, if its connection is not simply established.
 ///
@@ -25,6 +25,10 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
         return if opens { select(key, udp, None, cx) } else { Fate::Ask };
     };
+    let is_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Established);
+    if opens && !udp && is_here && cx.tables.is_lost(entry.owner) {
+        return reselect(key, entry, cx);
+    }
     match standing(entry.state, opens) {
         Standing::Owned if udp && !serves(entry.owner, key, cx) => select(key, udp, Some(entry.owner), cx),
         Standing::Owned => Fate::forward(entry.owner),
@@ -64,14 +68,34 @@ fn try_select<K: Key + Into<KeyParts>>(
         Protocol::Tcp => cx.crt.insert_half_open(key, target, cx.now),
         Protocol::Udp => cx.crt.insert_flow(key, target, former, cx.now),
     };
-    let entry = entry.map_err(|refused| Fate::Drop(table_full(refused)))?;
-    Ok(match standing(entry.state, true) {
+    entry.map(began).map_err(|refused| Fate::Drop(table_full(refused)))
+}
+
+/// A SYN of a connection whose owner is not heard of: goes to another target, if there is one that is. The client does not
+/// have the connection any more, or never had it, so that nothing is lost if the owner does.
+#[inline(never)]
+fn reselect<K: Key + Into<KeyParts>>(key: K, found: Entry, cx: &Context<'_>) -> Fate {
+    let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
+    let service = cx.tables.service(dvipa, dvipa_port, Protocol::Tcp);
+    let target = service.and_then(|service| service.pick(client.ip(), client.port(), cx.crt));
+    match target.filter(|target| !cx.tables.is_lost(*target)) {
+        None => Fate::forward(found.owner),
+        Some(target) => match cx.crt.reselect(key, found, target, cx.now) {
+            Ok(entry) => began(entry),
+            Err(refused) => Fate::Drop(table_full(refused)),
+        },
+    }
+}
+
+/// The first packet of a connection with this entry.
+fn began(entry: Entry) -> Fate {
+    match standing(entry.state, true) {
         Standing::Moving => Fate::Hold,
         Standing::HandedOver => Fate::HandOver { to: entry.owner },
         Standing::Owned | Standing::Reopens => {
             Fate::Forward { to: entry.owner, counts: Reason::ForwardedNew }
         }
-    })
+    }
 }
 
 /// Why the CRT took no entry, as a reason.

@@ -10,6 +10,7 @@ mod fragments;
 mod frozen;
 mod handoff;
 mod icmp;
+mod lost;
 mod orphans;
 mod outgoing;
 mod passing;

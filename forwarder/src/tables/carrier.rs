@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use model::ClusterAddress;
-use model::dpt::{Encapsulation, Reach, StackEntry};
+use model::dpt::{Encapsulation, Reach, StackEntry, StackState};
 
 use super::{Family, Neighbours, Node};
 use crate::Reason;
@@ -13,6 +13,8 @@ use crate::path::OPTION_BYTES;
 
 /// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
 pub(crate) const MAX_BYTES: usize = 86;
+/// The least MTU of an IPv6 link (RFC 8200 5).
+const LEAST_V6_MTU: u16 = 1280;
 
 /// The form of a [`Carrier`]'s header: one number to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,9 @@ pub(crate) enum Form {
 pub(crate) struct Carrier {
     /// The longest packet that fits, in bytes from its IP header on; 0 if nothing goes before it.
     pub(crate) max_inner: u16,
+    /// The longest packet that goes the fast way: 0 if the stack is not heard of, because then it has to be seen which
+    /// packets open a connection.
+    pub(crate) fast_inner: u16,
     /// The header's form.
     pub(crate) form: Form,
     /// Why nothing can be sent, if so.
@@ -67,7 +72,7 @@ impl Carrier {
     }
 
     const fn bare(form: Form, missing: Reason) -> Self {
-        Self { max_inner: 0, form, missing, sum: Sum::ZERO, header: [0; MAX_BYTES] }
+        Self { max_inner: 0, fast_inner: 0, form, missing, sum: Sum::ZERO, header: [0; MAX_BYTES] }
     }
 
     /// The carrier of packets of family `inner` to `stack`.
@@ -142,9 +147,14 @@ impl Carrier {
         let parts = eth.iter().chain(ip).chain(udp_gue);
         header.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
         let overhead = ip.len().saturating_add(udp_gue.len());
-        let max_inner = node.fabric_mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
+        let longest = |mtu: u16| mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
+        let learned = neighbours.mtu(stack.index, outer).filter(|_| !l2).map(longest);
+        // No IPv6 sender is told of a path MTU below its least one (RFC 2473 7.1).
+        let learned = learned.map(|mtu| if inner == Family::V6 { mtu.max(LEAST_V6_MTU) } else { mtu });
+        let max_inner = learned.unwrap_or(u16::MAX).min(longest(node.fabric_mtu));
         let (form, sum) = (form(encapsulation, outer, node.vlan.is_some()), Sum::ZERO.bytes(ip));
-        Self { max_inner, form, missing: Reason::StackUnreachable, sum, header }
+        let fast_inner = if stack.state == StackState::Up { max_inner } else { 0 };
+        Self { max_inner, fast_inner, form, missing: Reason::StackUnreachable, sum, header }
     }
 }
 

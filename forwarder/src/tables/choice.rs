@@ -43,6 +43,14 @@ impl Choice {
         }
     }
 
+    /// Where its rotation is, if it has one.
+    pub(super) fn turn(&self) -> Option<&Turn> {
+        match self {
+            Choice::Rotation { turn, .. } | Choice::Least { turn, .. } => Some(turn),
+            Choice::Maglev(_) => None,
+        }
+    }
+
     /// The target, if there is one that takes new connections.
     pub(super) fn pick(&self, client: IpAddr, port: u16, crt: &Crt) -> Option<StackIndex> {
         match self {

@@ -1,7 +1,7 @@
 //! The control thread's decisions, in the form in which the workers use them.
 //!
 //! [`Tables`] are made once from a [`Dpt`] and what the node's kernel knows about next hops, and never change: a new
-//! DPT makes new tables. Only the places of rotations are shared between tables and their successors.
+//! DPT makes new tables. What has not changed, above all the services, is shared between tables and their successors.
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
 //! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection).
@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Reach, Refuse, WeightedTarget};
+use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Method, Reach, Refuse, StackState, WeightedTarget};
 use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex};
 
 use crate::crt::KeyParts;
@@ -49,15 +49,14 @@ pub struct Node {
 struct Way {
     v4: Carrier,
     v6: Carrier,
+    /// Nothing is heard of the stack.
+    lost: bool,
     /// With the handoff option, and with the ask option; rarely used, so apart.
     handoff: Box<[Carrier; 2]>,
     ask: Box<[Carrier; 2]>,
     /// It is the node's own kernel.
     local: bool,
 }
-
-/// The key of a rotation: a service, and the number of a policy in it or none.
-type TurnKey = (u32, Option<usize>);
 
 /// Immutable snapshot of everything the control thread decided, made ready: header templates, schedules, look-ups.
 #[derive(Debug)]
@@ -70,23 +69,25 @@ pub struct Tables {
     ways: Box<[Way]>,
     senders: OpenMap<u128, StackIndex>,
     services: OpenMap<u32, u32>,
-    distributions: Box<[Service]>,
-    turns: HashMap<TurnKey, Turn>,
+    /// What the services were made from, in the same order.
+    rows: Box<[Distribution]>,
+    distributions: Box<[Arc<Service>]>,
 }
 
 impl Tables {
     /// Makes the tables for the first time.
     pub fn build(dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Self {
-        Self::make(dpt, neighbours, node, &HashMap::new())
+        Self::make(dpt, neighbours, node, None)
     }
 
-    /// Makes the successor of these tables; rotations go on where they were.
+    /// Makes the successor of these tables; services that are the same are shared, rotations of others go on where they
+    /// were.
     pub fn rebuild(&self, dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Self {
-        Self::make(dpt, neighbours, node, &self.turns)
+        Self::make(dpt, neighbours, node, Some(self))
     }
 
-    fn make(dpt: &Dpt, neighbours: &Neighbours, node: &Node, turns: &HashMap<TurnKey, Turn>) -> Self {
-        let mut builder = Services { dpt, before: turns, turns: HashMap::new(), maglevs: HashMap::new() };
+    fn make(dpt: &Dpt, neighbours: &Neighbours, node: &Node, before: Option<&Self>) -> Self {
+        let mut builder = Services { dpt, before, maglevs: HashMap::new() };
         let distributions = dpt.distributions.iter().map(|d| builder.service(d)).collect();
         let keys = dpt.distributions.iter().enumerate();
         let keys: Vec<_> = keys.map(|(i, d)| (service_key(d.dvipa, d.port, d.protocol), i as u32)).collect();
@@ -105,9 +106,15 @@ impl Tables {
             ways: ways(dpt, neighbours, node),
             senders: OpenMap::new(senders(dpt)),
             services: OpenMap::new(keys.into_iter()),
+            rows: dpt.distributions.clone().into(),
             distributions,
-            turns: builder.turns,
         }
+    }
+
+    /// A service, and what it was made from.
+    fn row(&self, key: u32) -> Option<(&Distribution, &Arc<Service>)> {
+        let at = usize::try_from(self.services.get(key)?).ok()?;
+        self.rows.get(at).zip(self.distributions.get(at))
     }
 
     /// The generation of the DPT that they were made from.
@@ -179,6 +186,11 @@ impl Tables {
         }
     }
 
+    /// Whether nothing is heard of a stack, so that a SYN on one of its entries is selected anew.
+    pub(crate) fn is_lost(&self, stack: StackIndex) -> bool {
+        self.ways.get(usize::from(stack.0)).is_some_and(|way| way.lost)
+    }
+
     /// How packets of a family are carried to a stack with the handoff option.
     pub(crate) fn handoff_carrier(&self, stack: StackIndex, family: Family) -> Option<&Carrier> {
         let [v4, v6] = &*self.ways.get(usize::from(stack.0))?.handoff;
@@ -196,7 +208,7 @@ impl Tables {
     /// The targets of a service, if it is distributed.
     pub(crate) fn service(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Option<&Service> {
         let at = self.services.get(service_key(dvipa, port, protocol))?;
-        self.distributions.get(at as usize)
+        self.distributions.get(at as usize).map(Arc::as_ref)
     }
 }
 
@@ -231,7 +243,7 @@ fn ways(dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Box<[Way]> {
     let len = dpt.stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
     let none = || Carrier::missing(Reason::StackUnreachable);
     let pair = || Box::new([none(), none()]);
-    let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false };
+    let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false, lost: false };
     let mut ways: Vec<_> = (0..len).map(|_| unknown()).collect();
     for stack in &dpt.stacks {
         if let Some(way) = ways.get_mut(usize::from(stack.index.0)) {
@@ -241,6 +253,7 @@ fn ways(dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Box<[Way]> {
             *way = Way {
                 v4: carrier(Family::V4),
                 v6: carrier(Family::V6),
+                lost: stack.state != StackState::Up,
                 handoff: Box::new([Family::V4, Family::V6].map(handoff)),
                 ask: Box::new([Family::V4, Family::V6].map(ask)),
                 local: stack.reach == Reach::Local,
@@ -263,26 +276,30 @@ fn senders(dpt: &Dpt) -> std::vec::IntoIter<(u128, StackIndex)> {
 /// Makes services; equal sets of targets share one Maglev table.
 struct Services<'d> {
     dpt: &'d Dpt,
-    before: &'d HashMap<TurnKey, Turn>,
-    turns: HashMap<TurnKey, Turn>,
+    before: Option<&'d Tables>,
     maglevs: HashMap<Vec<(StackIndex, u16)>, Arc<Maglev>>,
 }
 
 impl Services<'_> {
-    fn service(&mut self, distribution: &Distribution) -> Service {
-        let policies = distribution.policies.iter().enumerate();
-        let policies: Vec<(IpNet, Choice)> =
-            policies.map(|(i, p)| (p.client, self.choice(distribution, Some(i), &p.targets))).collect();
-        let default = self.choice(distribution, None, &distribution.targets);
-        let serving = distribution.serving.as_slice().into();
-        Service { policies: policies.into(), default, serving, refuse: distribution.refuse }
+    fn service(&mut self, d: &Distribution) -> Arc<Service> {
+        let before = self.before.and_then(|before| before.row(service_key(d.dvipa, d.port, d.protocol)));
+        let before = match before {
+            Some((row, service)) if row == d => return Arc::clone(service),
+            before => before.map(|(_, service)| service),
+        };
+        let turn = |choice: Option<&Choice>| choice.and_then(Choice::turn).cloned().unwrap_or_default();
+        let policies = d.policies.iter().enumerate().map(|(i, policy)| {
+            let turn = turn(before.and_then(|before| before.policies.get(i)).map(|(_, choice)| choice));
+            (policy.client, self.choice(d.method, turn, &policy.targets))
+        });
+        let policies: Vec<(IpNet, Choice)> = policies.collect();
+        let default = self.choice(d.method, turn(before.map(|before| &before.default)), &d.targets);
+        let serving = d.serving.as_slice().into();
+        Arc::new(Service { policies: policies.into(), default, serving, refuse: d.refuse })
     }
 
-    fn choice(&mut self, d: &Distribution, policy: Option<usize>, targets: &[WeightedTarget]) -> Choice {
-        let key = (service_key(d.dvipa, d.port, d.protocol), policy);
-        let turn = self.before.get(&key).cloned().unwrap_or_default();
-        self.turns.insert(key, turn.clone());
-        Choice::new(d.method, targets, turn, || {
+    fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {
+        Choice::new(method, targets, turn, || {
             let set = targets.iter().map(|t| (t.stack, t.weight)).collect();
             let name = |index| self.dpt.stacks.iter().find(|s| s.index == index).map(|s| &s.name);
             let make = || Arc::new(Maglev::new(&choice::named(targets, name)));

@@ -1,4 +1,4 @@
-//! Link-layer addresses of the ways to the stacks.
+//! The ways to the stacks: link-layer addresses, and the longest packets that they take.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,12 @@ impl Family {
 }
 
 /// For each stack and family of its cluster address: the link-layer address of the next hop, as the node's kernel
-/// resolved it.
+/// resolved it, and what routers on the way have said of its MTU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Neighbours(BTreeMap<(StackIndex, Family), Mac>);
+pub struct Neighbours {
+    macs: BTreeMap<(StackIndex, Family), Mac>,
+    mtus: BTreeMap<(StackIndex, Family), u16>,
+}
 
 impl Neighbours {
     /// None known.
@@ -38,11 +41,21 @@ impl Neighbours {
 
     /// Notes the next hop on the way to the stack's cluster address of this family.
     pub fn set(&mut self, stack: StackIndex, family: Family, next_hop: Mac) {
-        self.0.insert((stack, family), next_hop);
+        self.macs.insert((stack, family), next_hop);
     }
 
     /// The next hop, if it is known.
     pub fn get(&self, stack: StackIndex, family: Family) -> Option<Mac> {
-        self.0.get(&(stack, family)).copied()
+        self.macs.get(&(stack, family)).copied()
+    }
+
+    /// Notes the longest IP packet that the way to the stack's cluster address of this family takes, in bytes.
+    pub fn set_mtu(&mut self, stack: StackIndex, family: Family, mtu: u16) {
+        self.mtus.insert((stack, family), mtu);
+    }
+
+    /// The longest IP packet that the way takes, if a router has said it.
+    pub fn mtu(&self, stack: StackIndex, family: Family) -> Option<u16> {
+        self.mtus.get(&(stack, family)).copied()
     }
 }

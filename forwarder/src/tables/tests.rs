@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use model::dpt::{Distribution, Dpt, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, WeightedTarget};
+use model::dpt::{
+    Distribution, Dpt, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState, WeightedTarget,
+};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 use super::*;
@@ -24,6 +26,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
         index: StackIndex(i),
         name: StackName::new(format!("t{i}")).unwrap(),
         reach: Reach::Local,
+        state: StackState::Up,
     });
     let targets = targets(weights);
     let serving = targets.iter().map(|target| target.stack).collect();
@@ -207,4 +210,61 @@ fn an_open_map_finds_what_is_in_it_and_nothing_else() {
         assert_eq!(map.get(i), (i % 7 == 0).then_some(i / 7));
     }
     assert_eq!(OpenMap::<u32, u32>::new(Vec::new().into_iter()).get(0), None);
+}
+
+/// The same DPT with two services, of which the second has these weights.
+fn two_services(weights: &[u16]) -> Dpt {
+    let mut dpt = dpt(Method::RoundRobin, &[1, 1, 1], vec![]);
+    let second = Distribution { port: 81, targets: targets(weights), ..dpt.distributions[0].clone() };
+    dpt.distributions.push(second);
+    dpt
+}
+
+#[test]
+fn a_change_of_one_service_makes_no_other_anew() {
+    let before = Tables::build(&two_services(&[1, 1, 1]), &Neighbours::new(), &node());
+    let after = before.rebuild(&two_services(&[1, 0, 1]), &Neighbours::new(), &node());
+    let same: Vec<bool> =
+        before.distributions.iter().zip(&after.distributions).map(|(b, a)| Arc::ptr_eq(b, a)).collect();
+    assert_eq!(same, [true, false]);
+    let crt = crt();
+    let pick = |port| after.service(DvipaIndex(0), port, Protocol::Tcp)?.pick(CLIENT, 1, &crt);
+    assert!((0..9).all(|_| pick(81) != Some(StackIndex(2))));
+}
+
+#[test]
+fn a_service_is_found_again_when_others_come_before_it() {
+    let before = Tables::build(&two_services(&[1]), &Neighbours::new(), &node());
+    let mut dpt = two_services(&[1]);
+    let first = Distribution { port: 79, ..dpt.distributions[0].clone() };
+    dpt.distributions.insert(0, first);
+    let after = before.rebuild(&dpt, &Neighbours::new(), &node());
+    let same = |before_at: usize, after_at: usize| {
+        Arc::ptr_eq(&before.distributions[before_at], &after.distributions[after_at])
+    };
+    assert!(same(0, 1) && same(1, 2));
+}
+
+#[test]
+fn a_learned_path_mtu_makes_the_longest_packet_shorter() {
+    let remote = |encapsulation| {
+        let mut dpt = dpt(Method::RoundRobin, &[1], vec![]);
+        let cluster_address = ClusterAddress { v4: Some([198, 18, 0, 21].into()), v6: None };
+        dpt.stacks[0].reach = Reach::Remote { cluster_address, encapsulation };
+        dpt
+    };
+    let longest = |encapsulation, mtu: Option<u16>| {
+        let mut neighbours = Neighbours::new();
+        neighbours.set(StackIndex(1), Family::V4, Mac([2; 6]));
+        mtu.into_iter().for_each(|mtu| neighbours.set_mtu(StackIndex(1), Family::V4, mtu));
+        let tables = Tables::build(&remote(encapsulation), &neighbours, &node());
+        [Family::V4, Family::V6].map(|family| tables.carrier(StackIndex(1), family).max_inner)
+    };
+    use model::dpt::Encapsulation::{Gue, Ipip, L2};
+    assert_eq!(longest(Gue, None), [1468, 1468]);
+    assert_eq!(longest(Gue, Some(1400)), [1368, 1368]);
+    assert_eq!(longest(Ipip, Some(1400)), [1380, 1380]);
+    assert_eq!(longest(Gue, Some(1280)), [1248, 1280], "IPv6 knows no smaller one");
+    assert_eq!(longest(Gue, Some(9000)), [1468, 1468], "what is configured is the limit");
+    assert_eq!(longest(L2, Some(1400)), [1500, 1500], "there is no router on a segment");
 }

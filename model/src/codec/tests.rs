@@ -39,7 +39,13 @@ fn message() -> impl Strategy<Value = Message> {
         .prop_map(|(first, last, connections)| Message::Newconn(Newconn { first, last, connections }));
     let hello = (".{0,70}", prop::collection::vec(address(), 0..3), any::<u64>()).prop_map(
         |(stack, cluster_addresses, incarnation)| {
-            Message::Hello(Hello { stack, cluster_addresses, incarnation, version: "1".into() })
+            Message::Hello(Hello {
+                stack,
+                cluster_addresses,
+                incarnation,
+                version: "1".into(),
+                ..Hello::default()
+            })
         },
     );
     let job = "[a-z]{1,9}".prop_map(|job| JobName::new(job).unwrap());

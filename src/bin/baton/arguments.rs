@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
         value_name = "FILE"
     )]
     pub(crate) socket: PathBuf,
-    /// Print the admin API's answer instead of a table.
+    /// Print the admin API's answer instead of a table, refusals too.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// What to do.
@@ -52,7 +52,8 @@ pub(crate) enum Command {
     Ask(Ask),
     #[command(flatten)]
     Follow(Follow),
-    /// Check a configuration file: every mistake with its line and what to write instead.
+    /// Check a configuration file: every mistake with its line and what to write instead; and what this host lacks of it
+    /// (certificates, cores, interfaces).
     #[command(after_help = "Example:\n  baton check /etc/baton/batond.toml")]
     Check {
         /// batond.toml or agent.toml.
@@ -60,6 +61,9 @@ pub(crate) enum Command {
         /// Whose file it is; found out from its tables if nothing is said.
         #[arg(long, value_name = "PROGRAM")]
         program: Option<Program>,
+        /// Do not look at this host: the file is another one's.
+        #[arg(long)]
+        file_only: bool,
     },
     /// Make the cluster's certificates.
     #[command(subcommand)]

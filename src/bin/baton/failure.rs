@@ -66,6 +66,15 @@ impl Failure {
         }
     }
 
+    /// What is printed with `--json`, with a line end.
+    pub(crate) fn json(&self) -> String {
+        let problem = match self {
+            Failure::Refused(problem) => problem,
+            other => &Problem { error: other.text().trim_end().to_owned(), mistakes: Vec::new() },
+        };
+        serde_json::to_string_pretty(problem).map_or_else(|e| e.to_string(), |text| text) + "\n"
+    }
+
     /// The process's exit code: 1 refused, 3 no answer (2 is clap's, for wrong usage).
     pub(crate) fn code(&self) -> ExitCode {
         match self {

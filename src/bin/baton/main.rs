@@ -28,7 +28,9 @@ use failure::Failure;
 fn main() -> ExitCode {
     let Arguments { socket, json, command } = Arguments::parse();
     let outcome = match command {
-        Command::Check { file, program } => check::check(&file, program),
+        Command::Check { file, program, file_only } => {
+            check::check(check::What { file: &file, program, file_only }, json)
+        }
         Command::Pki(command) => pki::run(command),
         Command::Completions { shell } => Ok(generate::completions(shell)),
         Command::Man { dir } => generate::manual(&dir),
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let (text, code) = match outcome {
         Ok(text) => (text, ExitCode::SUCCESS),
         Err(failure @ Failure::Shown(_)) => (failure.text(), failure.code()),
+        Err(failure) if json => (failure.json(), failure.code()),
         Err(failure) => {
             eprint!("{}", failure.text());
             return failure.code();

@@ -80,7 +80,9 @@ fn run(words: &str) -> Result<String, Failure> {
     match command {
         Command::Ask(ask) => orders::run(&socket, json, &ask),
         Command::Follow(follow) => moving::run(&socket, json, &follow),
-        Command::Check { file, program } => check::check(&file, program),
+        Command::Check { file, program, file_only } => {
+            check::check(check::What { file: &file, program, file_only }, json)
+        }
         Command::Pki(command) => pki::run(command),
         Command::Completions { shell } => Ok(generate::completions(shell)),
         Command::Man { dir } => generate::manual(&dir),
@@ -255,12 +257,27 @@ fn an_absent_socket_is_named_with_what_to_do() {
 fn check_accepts_a_good_file_and_explains_a_bad_one() {
     let dir = tempfile::tempdir().unwrap();
     let files = NodeDirectory::fill(dir.path(), WEB).unwrap();
-    let words = format!("baton check {}", files.file().display());
+    let words = format!("baton check --file-only {}", files.file().display());
     let good = run(&words).unwrap_or_else(|f| panic!("{}", f.text()));
     assert!(good.contains("good (batond, node rt1: 1 DVIPAs"), "{good}");
+    let json = words.replace("baton", "baton --json");
+    let good: serde_json::Value = serde_json::from_str(&run(&json).unwrap()).unwrap();
+    assert_eq!(good["good"], true);
     files.define(&WEB.replace("198.18.9.1", "198.18.9")).unwrap();
     let bad = run(&words).unwrap_err().text();
     assert!(bad.contains("batond.toml") && bad.contains("help"), "{bad}");
+    let bad: serde_json::Value = serde_json::from_str(&run(&json).unwrap_err().json()).unwrap();
+    assert!(bad["mistakes"][0]["line"].is_number(), "{bad}");
+}
+
+#[test]
+fn check_looks_at_the_host_as_the_start_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = NodeDirectory::fill(dir.path(), WEB).unwrap();
+    let text = std::fs::read_to_string(files.file()).unwrap();
+    std::fs::write(files.file(), text.replace("name = \"rt1\"", "name = \"rt7\"")).unwrap();
+    let bad = run(&format!("baton check {}", files.file().display())).unwrap_err().text();
+    assert!(bad.contains("is for the stack `rt1`") && bad.contains("interface"), "{bad}");
 }
 
 #[test]

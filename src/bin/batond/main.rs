@@ -22,16 +22,14 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/baton/batond.toml")]
     config: PathBuf,
-    /// Explain every mistake of the configuration file and end.
+    /// Explain every mistake of the configuration file and what this host lacks of it, and end.
     #[arg(long)]
     check: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(ConfigError::Mistakes(mistakes)) => {
@@ -41,9 +39,16 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     if arguments.check {
-        println!("{}: no mistakes", arguments.config.display());
-        return ExitCode::SUCCESS;
+        let problems = control::runtime::check::host(&config);
+        problems.iter().for_each(|problem| eprintln!("error: {problem}"));
+        if problems.is_empty() {
+            println!("{}: good", arguments.config.display());
+        }
+        return if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    let level = || EnvFilter::new(config.admin.log_level.to_string());
+    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| level());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     match run(arguments.config, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error.as_ref()),

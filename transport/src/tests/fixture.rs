@@ -48,9 +48,19 @@ impl Cluster {
 }
 
 pub(super) fn settings(incarnation: u64) -> Settings {
-    let hello =
-        Hello { stack: String::new(), cluster_addresses: Vec::new(), incarnation, version: "test".into() };
-    Settings { hello, heartbeat: Duration::from_millis(50), lost_after: Duration::from_millis(400) }
+    let hello = Hello {
+        stack: String::new(),
+        cluster_addresses: Vec::new(),
+        incarnation,
+        version: "test".into(),
+        ..Hello::default()
+    };
+    Settings {
+        hello,
+        heartbeat: Duration::from_millis(50),
+        quiet_after: None,
+        lost_after: Duration::from_millis(400),
+    }
 }
 
 /// An endpoint and its events.

@@ -23,8 +23,13 @@ async fn raw(cluster: &Cluster, stack: &str, to: SocketAddr) -> (quinn::Endpoint
 }
 
 fn hello(stack: &str) -> Vec<u8> {
-    let hello =
-        Hello { stack: stack.into(), cluster_addresses: Vec::new(), incarnation: 1, version: "raw".into() };
+    let hello = Hello {
+        stack: stack.into(),
+        cluster_addresses: Vec::new(),
+        incarnation: 1,
+        version: "raw".into(),
+        ..Hello::default()
+    };
     codec::encode(&Message::Hello(hello)).unwrap()
 }
 

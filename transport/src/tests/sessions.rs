@@ -1,11 +1,12 @@
 //! What well-behaved peers see.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::message::{Message, VipaList};
 
-use super::fixture::{Cluster, Node, load, name, newconn, pair};
-use crate::{DownReason, Event, Listen, PeerState, SendError, Tally};
+use super::fixture::{Cluster, Node, load, name, newconn, pair, settings};
+use crate::{DownReason, Endpoint, Event, Listen, PeerState, SendError, Settings, Tally};
 
 #[tokio::test]
 async fn both_sides_hear_a_hello_with_the_name_of_the_certificate() {
@@ -158,4 +159,56 @@ async fn an_oversize_message_is_refused_and_the_session_goes_on() {
     assert!(matches!(t1.endpoint.send(&name("rt1"), &list), Err(SendError::Oversize { .. })));
     t1.endpoint.send(&name("rt1"), &load(1)).unwrap();
     assert_eq!(rt1.expect_message("t1").await, load(1));
+}
+
+/// `rt1`, which wants to know who is quiet, and `t1`, which gives a sign of life every 50 ms.
+async fn listening_pair(cluster: &Cluster) -> (Node, Node) {
+    let quiet = Settings { quiet_after: Some(Duration::from_millis(200)), ..settings(1) };
+    let at = Listen::At(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (endpoint, events) = Endpoint::bind(at, &cluster.identity("rt1"), quiet).unwrap();
+    let (mut rt1, mut t1) = (Node { endpoint, events }, cluster.dialler("t1"));
+    t1.endpoint.dial(name("rt1"), rt1.address());
+    rt1.expect_up("t1").await;
+    t1.expect_up("rt1").await;
+    (rt1, t1)
+}
+
+#[tokio::test]
+async fn a_peer_that_is_heard_is_not_quiet() {
+    let (mut rt1, _t1) = listening_pair(&Cluster::of(&["rt1", "t1"])).await;
+    assert!(rt1.next_within(Duration::from_millis(1200)).await.is_none());
+}
+
+/// A peer in a process of its own, as it were: a runtime that can be stopped.
+#[test]
+fn a_peer_that_stops_is_quiet_first_and_its_session_over_later() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let cluster = Cluster::of(&["rt1", "t1"]);
+    let quiet = Settings { quiet_after: Some(Duration::from_millis(200)), ..settings(1) };
+    let at = Listen::At(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut rt1 = here.block_on(async {
+        let (endpoint, events) = Endpoint::bind(at, &cluster.identity("rt1"), quiet).unwrap();
+        Node { endpoint, events }
+    });
+    let t1 = there.block_on(async { cluster.dialler("t1") });
+    t1.endpoint.dial(name("rt1"), rt1.address());
+    // Both run, then only the first one does.
+    std::thread::scope(|scope| {
+        let living = scope.spawn(|| there.block_on(tokio::time::sleep(Duration::from_millis(600))));
+        here.block_on(rt1.expect_up("t1"));
+        living.join().unwrap();
+    });
+    let next = here.block_on(rt1.next());
+    assert!(matches!(&next, Event::Quiet { peer } if *peer == name("t1")), "{next:?}");
+    std::thread::scope(|scope| {
+        let living = scope.spawn(|| there.block_on(tokio::time::sleep(Duration::from_millis(300))));
+        let next = here.block_on(rt1.next());
+        assert!(matches!(&next, Event::Heard { peer } if *peer == name("t1")), "{next:?}");
+        living.join().unwrap();
+    });
+    let next = here.block_on(rt1.next());
+    assert!(matches!(next, Event::Quiet { .. }), "{next:?}");
+    assert_eq!(here.block_on(rt1.expect_down("t1")), DownReason::Silent);
+    drop(t1);
 }

@@ -10,12 +10,27 @@ use std::time::Duration;
 use model::dpt::Encapsulation;
 use model::{ClusterAddress, StackName};
 use toml::de::DeTable;
+use tracing::Level;
 
 use super::check::{self, Own};
 use super::mistake::Ledger;
 use super::section::{At, Section};
 use super::tree::{Admin, Cluster, Config, Node, StackOverride};
 use super::value::Value;
+
+/// `cluster.quiet_after_ms` if it is not set. A client whose SYN went to a host that has just died repeats it after 1 s (RFC 6298
+/// 2.1); by then another target has to be selected, and the last heartbeat was up to 200 ms before the death. Three heartbeats
+/// that fail to come are no proof of anything, so that nothing else follows from them.
+const QUIET_AFTER: Duration = Duration::from_millis(600);
+
+/// The words for how much is logged.
+const LOG_LEVELS: [(&str, Level); 5] = [
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
 
 /// The words for encapsulations.
 pub(super) const ENCAPSULATIONS: [(&str, Encapsulation); 3] =
@@ -115,6 +130,8 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
     let heartbeat_span = heartbeat.as_ref().map(|at| at.span.clone());
     let lost_after = section.optional("lost_after_ms", ledger, |v, l| v.milliseconds(20..=600_000, l));
     let lost_span = lost_after.as_ref().map(|at| at.span.clone());
+    let quiet_after = section.optional("quiet_after_ms", ledger, |v, l| v.milliseconds(20..=600_000, l));
+    let dead_after = section.optional("dead_after_s", ledger, |v, l| v.seconds(1..=86_400, l));
     let heartbeat = heartbeat.map_or(Duration::from_millis(200), |at| at.value);
     let lost_after = lost_after.map_or(Duration::from_millis(1500), |at| at.value);
     if lost_after < heartbeat.saturating_mul(2)
@@ -125,6 +142,13 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
             "`lost_after_ms` is {lost}, less than two heartbeats of {beat} ms: one late packet would lose a stack"
         );
         ledger.add(&span, what, format!("set lost_after_ms to at least {}, better {}", beat * 2, beat * 5));
+    } else if let Some(At { value, span }) = quiet_after.as_ref().filter(|at| at.value >= lost_after) {
+        let what = format!(
+            "`quiet_after_ms` is {}, and a stack is lost after {} ms already",
+            value.as_millis(),
+            lost_after.as_millis()
+        );
+        ledger.add(span, what, "set quiet_after_ms to less than lost_after_ms");
     }
     section.finish(ledger);
     Some(Cluster {
@@ -133,7 +157,9 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
         certificate: certificate?.value,
         key: key?.value,
         heartbeat,
+        quiet_after: quiet_after.map_or(QUIET_AFTER.min(lost_after), |at| at.value),
         lost_after,
+        dead_after: dead_after.map(|at| at.value),
     })
 }
 
@@ -156,8 +182,13 @@ fn admin(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Opt
         },
     );
     let metrics = section.optional("metrics", ledger, Value::socket_address);
+    let log_level = section.optional("log_level", ledger, |value, ledger| value.choice(&LOG_LEVELS, ledger));
     section.finish(ledger);
-    Some(Admin { socket: socket?.value, metrics: metrics.map(|at| at.value) })
+    Some(Admin {
+        socket: socket?.value,
+        metrics: metrics.map(|at| at.value),
+        log_level: log_level.map_or(Level::INFO, |at| at.value),
+    })
 }
 
 fn stack_override(mut section: Section<'_>, ledger: &mut Ledger) -> Option<At<StackOverride>> {

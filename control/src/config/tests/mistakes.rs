@@ -44,6 +44,7 @@ const CASES: &[Case] = &[
     case("\"198.18.0.10:7440\"", "«\"198.18.0.10\"", "is not an address with a port", "198.18.0.10:7440"),
     case("\"198.18.0.10:7440\"", "«\"198.18.0.10:0\"", "has port 0", "1 to 65535"),
     case("lost_after_ms = 1500", "lost_after_ms = «300", "less than two heartbeats", "at least 400"),
+    case("quiet_after_ms = 600", "quiet_after_ms = «1500", "lost after 1500 ms already", "less than lost_after_ms"),
     case("heartbeat_ms = 200", "heartbeat_ms = «5", "`heartbeat_ms` is 5", "10 to 60000 (milliseconds)"),
     // Forwarder.
     case("workers = [1, 2]", "workers = [1, «1]", "`workers` has 1 twice", "remove one"),
@@ -179,7 +180,7 @@ fn a_report_shows_the_line_the_sentence_and_the_fix() {
     let mistakes = parse(&GOOD.replace("rank = 200", "rank = 300")).unwrap_err();
     assert_eq!(
         mistakes.to_string(),
-        "batond.toml:58:8: `rank` is 300, which is outside of 1 to 254; write a whole number from 1 to 254"
+        "batond.toml:61:8: `rank` is 300, which is outside of 1 to 254; write a whole number from 1 to 254"
     );
     let report = mistakes.report(false);
     for part in [

@@ -185,8 +185,18 @@ fn draining_stops_selection_in_its_scope_and_resuming_ends_it() {
     bench.handle(resume(Scope::All)).unwrap();
     assert_eq!(bench.selectable(web), ["t1"]);
     assert_eq!(bench.handle(resume(Scope::All)), Err(Refusal::NotDraining(name("t1"))));
-    let unknown = Event::Drain { stack: name("t9"), scope: Scope::All };
-    assert_eq!(bench.handle(unknown), Err(Refusal::NoSuchStack(name("t9"))));
+    for scope in [Scope::All, Scope::Dvipa(dvipa(VIP)), Scope::Service(web)] {
+        for unknown in [Event::Drain { stack: name("t9"), scope }, Event::Resume { stack: name("t9"), scope }]
+        {
+            assert_eq!(bench.handle(unknown), Err(Refusal::NoSuchStack(name("t9"))));
+        }
+    }
+    let (elsewhere, other) = (dvipa("198.18.9.77"), tcp(VIP, 81));
+    let orders: [fn(Scope) -> Event; 2] = [drain, resume];
+    for order in orders {
+        assert_eq!(bench.handle(order(Scope::Dvipa(elsewhere))), Err(Refusal::NoSuchDvipa(elsewhere)));
+        assert_eq!(bench.handle(order(Scope::Service(other))), Err(Refusal::NotDistributed(other)));
+    }
     assert_eq!(
         bench.handle(Event::Drain { stack: name("t2"), scope: Scope::All }),
         Ok(()),
@@ -323,7 +333,10 @@ fn weights_come_from_the_controller_then_the_definition_then_one() {
 
     assert_eq!(bench.handle(set(&[("t1", 1)], 0)).unwrap_err(), Refusal::BadWeightLife(0));
     let refusal = bench.handle(set(&[("t9", 1)], 5)).unwrap_err();
-    assert_eq!(refusal, Refusal::NotACandidate { stack: name("t9"), service: web });
+    assert_eq!(refusal, Refusal::NoSuchStack(name("t9")));
+    bench.up("t4");
+    let refusal = bench.handle(set(&[("t4", 1)], 5)).unwrap_err();
+    assert_eq!(refusal, Refusal::NotACandidate { stack: name("t4"), service: web });
     let other = Event::SetWeights { service: tcp(VIP, 81), weights: vec![], ttl: Duration::ZERO };
     assert_eq!(bench.handle(other).unwrap_err(), Refusal::NotDistributed(tcp(VIP, 81)));
     bench.handle(set(&[("t1", 3)], 60)).unwrap();

@@ -43,9 +43,9 @@ fn bench(state: State) -> Bench {
 
 fn state(bench: &Bench) -> State {
     match bench.stack.status_view().stacks.iter().find(|s| s.stack == name("t1")).map(|s| s.session) {
-        Some(SessionState::Up) => Greeted,
+        Some(SessionState::Up | SessionState::Quiet) => Greeted,
         Some(SessionState::Greeting) => Greeting,
-        Some(SessionState::Lost) => Nothing,
+        Some(SessionState::Lost | SessionState::Dead) => Nothing,
         // A stack that has not greeted yet is in no display: see whether it would be refused for that.
         None => match bench.stack.stacks.session(&name("t1")) {
             None => Nothing,
@@ -69,8 +69,9 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::End { .. } => "end",
         Action::Report { .. } => "report",
         Action::List { .. } => "list",
+        Action::Note(_) => "note",
     };
-    actions.iter().map(word).collect()
+    actions.iter().map(word).filter(|word| *word != "note").collect()
 }
 
 #[test]
@@ -90,6 +91,16 @@ fn every_cell_of_the_transition_table_holds() {
             "session down",
             Event::SessionDown { stack: name("t1") },
             [cell(Nothing, &[]), cell(Nothing, &[]), cell(Nothing, &[])],
+        ),
+        (
+            "quiet",
+            Event::Quiet { stack: name("t1") },
+            [cell(Nothing, &[]), cell(Greeting, &[]), cell(Greeted, &["dpt"])],
+        ),
+        (
+            "heard",
+            Event::Heard { stack: name("t1") },
+            [cell(Nothing, &[]), cell(Greeting, &[]), cell(Greeted, &[])],
         ),
         (
             "Hello, same incarnation",

@@ -12,13 +12,13 @@ const OPERATOR: Option<&str> = Some("operator");
 const US: Option<&str> = Some("us");
 
 /// Sums over the workers what became of packets, then what the workers, the devices and the CRT count besides.
-pub(super) fn all(node: &Node, crt: &Stats, strays: u64) -> Vec<Counter> {
+pub(super) fn all(node: &Node, crt: &Stats, claims: [u64; 2]) -> Vec<Counter> {
     let mut counters: Vec<Counter> = Reason::ALL.iter().map(|reason| of_reason(node, *reason)).collect();
     counters.extend(of_workers(node));
     for (device, names) in [(node.nic.counters(), NIC), (node.local.counters(), LOCAL)] {
         counters.extend(of_device(&device, names));
     }
-    counters.extend(of_crt(crt, strays));
+    counters.extend(of_crt(crt, claims));
     counters
 }
 
@@ -79,7 +79,7 @@ fn of_device(device: &DeviceCounters, names: DeviceNames) -> [Counter; 4] {
     ]
 }
 
-fn of_crt(crt: &Stats, strays: u64) -> [Counter; 8] {
+fn of_crt(crt: &Stats, [strays, contested]: [u64; 2]) -> [Counter; 9] {
     let row = |name, value, fault, sentence| Counter { name, value, fault, sentence };
     [
         row(
@@ -124,6 +124,12 @@ fn of_crt(crt: &Stats, strays: u64) -> [Counter; 8] {
             strays,
             Some("peer"),
             "Connections reported of a DVIPA that was never this node's.",
+        ),
+        row(
+            "newconn_contested",
+            contested,
+            None,
+            "Connections reported by a stack that was cut off, which another stack has by now: they stay there.",
         ),
     ]
 }

@@ -1,13 +1,15 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`account`] (a stack's complete account of
-//! its connections), [`moving`] (connections that move), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`counters`] (what
+//! its connections), [`claims`] (two stacks that say that they have one), [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`counters`] (what
 //! `baton stats` shows).
 
 mod account;
+mod claims;
 mod counters;
 mod moving;
 mod names;
+mod purge;
 mod snapshot;
 mod watch;
 
@@ -18,19 +20,21 @@ use control::runtime::{
     Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, TICK_MS,
 };
 use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row};
-use forwarder::{AnyKey, Handoffs, Neighbours, Now, Tables};
+use forwarder::{AnyKey, Handoffs, Now, Tables};
 use hashbrown::HashMap;
-use model::dpt::{Dpt, Reach};
+use model::dpt::{Dpt, Reach, StackState};
 use model::handoff::Handoff;
 use model::{Connection, Dvipa, Protocol, StackIndex};
 
 use self::account::OpenAccount;
+use self::claims::Claim;
 use self::names::Names;
+use self::purge::Purge;
 use self::snapshot::Snapshots;
 use self::watch::{Change, Watch};
 use crate::announce;
 use crate::kernel;
-use crate::next_hop::NextHops;
+use crate::next_hop::{Known, NextHops, Wanted};
 use crate::node::Node;
 
 /// In this time after the start every stack has said which UDP flows it has.
@@ -44,7 +48,8 @@ pub struct Plane {
     node: Node,
     next_hops: NextHops,
     dpt: Dpt,
-    neighbours: Arc<Neighbours>,
+    known: Arc<Known>,
+    purge: Purge,
     snapshots: Snapshots<Tables>,
     handoffs: Snapshots<Handoffs>,
     names: Names,
@@ -56,6 +61,7 @@ pub struct Plane {
     aged_a_tick: usize,
     ipv6_allowed: bool,
     strays: u64,
+    contested: u64,
     /// Scratch space.
     confirming: Confirming,
 }
@@ -86,7 +92,8 @@ impl Plane {
             node,
             next_hops,
             dpt: Dpt::default(),
-            neighbours: Arc::default(),
+            known: Arc::default(),
+            purge: Purge::default(),
             snapshots: Snapshots::default(),
             handoffs: Snapshots::default(),
             names: Names::default(),
@@ -96,6 +103,7 @@ impl Plane {
             aged_a_tick,
             ipv6_allowed: false,
             strays: 0,
+            contested: 0,
             confirming: Confirming::default(),
         }
     }
@@ -111,7 +119,8 @@ impl Plane {
     /// Gives the workers tables of the DPT and the next hops as they are now.
     fn rebuild(&mut self) {
         let shared = &self.node.shared;
-        let tables = shared.tables.load_full().rebuild(&self.dpt, &self.neighbours, &self.node.identity);
+        let tables =
+            shared.tables.load_full().rebuild(&self.dpt, &self.known.neighbours, &self.node.identity);
         self.snapshots.replace(&shared.tables, tables);
     }
 
@@ -123,7 +132,13 @@ impl Plane {
         for part in connections.chunks(BURST) {
             self.confirming.clear();
             for connection in part {
-                match self.names.key(connection) {
+                let key = self.names.key(connection);
+                let is_tcp = connection.protocol == Protocol::Tcp;
+                if is_tcp && key.is_some_and(|key| self.is_void_claim(key, owner, now)) {
+                    self.contested += 1;
+                    continue;
+                }
+                match key {
                     Some(AnyKey::V4(key)) if only_fills_in(connection) => {
                         let _ = self.node.shared.crt.insert_flow(key, owner, None, now);
                     }
@@ -139,6 +154,18 @@ impl Plane {
             crt.newconn_all(&mut self.confirming.v4, owner, now, no_entry);
             crt.newconn_all(&mut self.confirming.v6, owner, now, no_entry);
         }
+    }
+
+    /// Whether the owner's claim to a connection is void, because another stack has it.
+    fn is_void_claim(&self, key: AnyKey, by: StackIndex, now: Now) -> bool {
+        let entry = match key {
+            AnyKey::V4(key) => self.crt().get(key, now),
+            AnyKey::V6(key) => self.crt().get(key, now),
+        };
+        let Some(entry) = entry else { return false };
+        let owner = self.dpt.stacks.get(usize::from(entry.owner.0));
+        let owner_is_up = owner.is_some_and(|owner| owner.state == StackState::Up);
+        Claim { by, in_account: self.accounts.contains_key(&by), owner_is_up }.is_void(entry)
     }
 
     fn terminate(&self, owner: StackIndex, connection: &Connection) {
@@ -210,13 +237,16 @@ impl Forwarding for Plane {
             kernel::Settings::default().allow_ipv6(&self.node.interface.name);
             self.ipv6_allowed = true;
         }
-        let ways = dpt.stacks.iter().flat_map(|stack| match &stack.reach {
-            Reach::Local => vec![],
-            Reach::Remote { cluster_address, .. } => {
-                cluster_address.iter().map(|a| (stack.index, a)).collect()
-            }
+        let wanted = dpt.stacks.iter().flat_map(|stack| {
+            let (index, state) = (stack.index, stack.state);
+            let addresses: Vec<_> = match &stack.reach {
+                Reach::Local => Vec::new(),
+                Reach::Remote { cluster_address, .. } => cluster_address.iter().collect(),
+            };
+            addresses.into_iter().map(move |address| Wanted { stack: index, address, state })
         });
-        self.next_hops.want(ways.collect());
+        self.next_hops.want(wanted.collect());
+        self.purge.of(dpt);
         self.rebuild();
     }
 
@@ -281,16 +311,21 @@ impl Forwarding for Plane {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Option<Vec<StackIndex>> {
+        self.purge.step(&self.node.shared.crt, self.now());
         self.crt().age(self.now(), self.aged_a_tick);
         self.watch();
         self.snapshots.free();
         self.handoffs.free();
-        let neighbours = self.next_hops.table();
-        if !Arc::ptr_eq(&neighbours, &self.neighbours) {
-            self.neighbours = neighbours;
+        let known = self.next_hops.table();
+        if Arc::ptr_eq(&known, &self.known) {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.known, known);
+        if before.neighbours != self.known.neighbours {
             self.rebuild();
         }
+        (before.silent != self.known.silent).then(|| self.known.silent.clone())
     }
 
     fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {
@@ -332,6 +367,6 @@ impl Forwarding for Plane {
     }
 
     fn counters(&self) -> Vec<Counter> {
-        counters::all(&self.node, &self.crt().stats(), self.strays)
+        counters::all(&self.node, &self.crt().stats(), [self.strays, self.contested])
     }
 }

@@ -7,9 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use forwarder::{Mac, Neighbours};
+use forwarder::Mac;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
-use model::StackIndex;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -20,9 +19,9 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::watch;
 
-use super::{Action, Event, Resolver, Seen};
+use super::too_big::Ear;
+use super::{Action, Event, Known, Resolver, Seen, Trust, Wanted};
 
-type Wanted = Vec<(StackIndex, IpAddr)>;
 type Message = NetlinkMessage<RouteNetlinkMessage>;
 
 /// What the kernel says unasked.
@@ -35,8 +34,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// The next hops of the stacks, kept up to date by a thread that ends when this is dropped.
 #[derive(Debug)]
 pub struct NextHops {
-    wanted: watch::Sender<Wanted>,
-    table: Arc<ArcSwap<Neighbours>>,
+    wanted: watch::Sender<Vec<Wanted>>,
+    table: Arc<ArcSwap<Known>>,
 }
 
 impl NextHops {
@@ -45,8 +44,8 @@ impl NextHops {
     /// # Errors
     /// If the thread or its netlink socket can't be had.
     pub fn follow(interface: u32) -> io::Result<Self> {
-        let (wanted, receiver) = watch::channel(Wanted::new());
-        let table = Arc::new(ArcSwap::from_pointee(Neighbours::new()));
+        let (wanted, receiver) = watch::channel(Vec::new());
+        let table = Arc::new(ArcSwap::from_pointee(Known::default()));
         let published = Arc::clone(&table);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (ready, started) = std::sync::mpsc::sync_channel(1);
@@ -72,12 +71,12 @@ impl NextHops {
     }
 
     /// Replaces the list of cluster addresses whose next hops are wanted.
-    pub fn want(&self, wanted: Wanted) {
+    pub fn want(&self, wanted: Vec<Wanted>) {
         self.wanted.send_replace(wanted);
     }
 
-    /// The next hops that are known now.
-    pub fn table(&self) -> Arc<Neighbours> {
+    /// What is known now.
+    pub fn table(&self) -> Arc<Known> {
         self.table.load_full()
     }
 }
@@ -91,10 +90,11 @@ impl Kernel {
     async fn serve(
         &self,
         mut news: impl News,
-        mut wanted: watch::Receiver<Wanted>,
-        table: &ArcSwap<Neighbours>,
+        mut wanted: watch::Receiver<Vec<Wanted>>,
+        table: &ArcSwap<Known>,
     ) {
         let mut resolver = Resolver::default();
+        let ears = [true, false].map(ear);
         self.read_neighbours(&mut resolver).await;
         loop {
             self.act(&mut resolver, table).await;
@@ -108,12 +108,16 @@ impl Kernel {
                     resolver.handle(Event::Wanted(list), Instant::now());
                 }
                 Some((message, _)) = news.next() => self.hear(message, &mut news, &mut resolver).await,
+                (destination, mtu) = hear(&ears) => {
+                    tracing::info!(%destination, mtu, "a router on the way takes no longer packets");
+                    resolver.handle(Event::TooBig { destination, mtu }, Instant::now());
+                }
                 () = until(deadline) => resolver.handle(Event::Tick, Instant::now()),
             }
         }
     }
 
-    async fn act(&self, resolver: &mut Resolver, table: &ArcSwap<Neighbours>) {
+    async fn act(&self, resolver: &mut Resolver, table: &ArcSwap<Known>) {
         while let Some(action) = resolver.poll() {
             match action {
                 Action::LookUp(destination) => {
@@ -121,7 +125,8 @@ impl Kernel {
                     resolver.handle(Event::Routed { destination, next_hop }, Instant::now());
                 }
                 Action::Probe(neighbour) => self.probe(neighbour).await,
-                Action::Publish(neighbours) => table.store(Arc::new(neighbours)),
+                Action::Confirm(neighbour) => self.confirm(neighbour).await,
+                Action::Publish(known) => table.store(Arc::new(known)),
             }
         }
     }
@@ -195,17 +200,15 @@ impl Kernel {
             _ => None,
         });
         let seen = match (deleted, entry.header.state, mac) {
-            (true, ..) | (_, NeighbourState::Failed, _) => Seen::Gone,
-            (false, NeighbourState::Stale, Some(mac)) => Seen::At { mac, stale: true },
-            (
-                false,
-                NeighbourState::Reachable
-                | NeighbourState::Delay
-                | NeighbourState::Probe
-                | NeighbourState::Permanent
-                | NeighbourState::Noarp,
-                Some(mac),
-            ) => Seen::At { mac, stale: false },
+            (true, ..) => Seen::Gone,
+            (false, NeighbourState::Failed, _) => Seen::Silent,
+            (false, NeighbourState::Stale, Some(mac)) => Seen::At { mac, trust: Trust::Stale },
+            (false, NeighbourState::Permanent | NeighbourState::Noarp, Some(mac)) => {
+                Seen::At { mac, trust: Trust::Fixed }
+            }
+            (false, NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe, Some(mac)) => {
+                Seen::At { mac, trust: Trust::Fresh }
+            }
             (false, ..) => Seen::Resolving,
         };
         Some((address, seen))
@@ -231,6 +234,15 @@ impl Kernel {
         route.attributes.iter().any(through).then(|| gateway(&route).unwrap_or(destination))
     }
 
+    /// Has the kernel ask a neighbour at once whether it is there (`ip neigh change … nud probe`); one whose address it does
+    /// not know can't be asked so.
+    async fn confirm(&self, neighbour: IpAddr) {
+        let request = self.handle.neighbours().add(self.interface, neighbour);
+        if request.state(NeighbourState::Probe).replace().execute().await.is_err() {
+            self.probe(neighbour).await;
+        }
+    }
+
     /// Has the kernel resolve or confirm a neighbour (NTF_USE: as if a packet were to be sent to it).
     async fn probe(&self, neighbour: IpAddr) {
         let request = self.handle.neighbours().add(self.interface, neighbour);
@@ -238,6 +250,30 @@ impl Kernel {
         if let Err(error) = request.execute().await {
             tracing::debug!(%neighbour, %error, "the kernel does not probe");
         }
+    }
+}
+
+/// Hears ICMP of one family. Without it, path MTUs between the stacks have to be configured.
+fn ear(is_v4: bool) -> Option<Ear> {
+    let opened = Ear::open(is_v4);
+    opened.inspect_err(|error| tracing::warn!(%error, is_v4, "ICMP from routers can't be heard")).ok()
+}
+
+/// The next thing that either ear hears; never if there is none.
+async fn hear([v4, v6]: &[Option<Ear>; 2]) -> (IpAddr, u16) {
+    async fn hear(ear: Option<&Ear>) -> (IpAddr, u16) {
+        let Some(ear) = ear else { return std::future::pending().await };
+        match ear.hear().await {
+            Ok(heard) => heard,
+            Err(error) => {
+                tracing::warn!(%error, "ICMP from routers can't be heard any more");
+                std::future::pending().await
+            }
+        }
+    }
+    tokio::select! {
+        heard = hear(v4.as_ref()) => heard,
+        heard = hear(v6.as_ref()) => heard,
     }
 }
 

@@ -6,7 +6,8 @@ use ffi::{Device, Eal, Mempool, Settings, TxQueue};
 use forwarder::tables::Family;
 use forwarder::{Mac, Neighbours, Node, Reason};
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, WeightedTarget,
+    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -55,6 +56,7 @@ fn tables() -> Tables {
             index: stack,
             name: StackName::new("t1").unwrap(),
             reach: Reach::Remote { cluster_address: address(21), encapsulation: Encapsulation::L2 },
+            state: StackState::Up,
         }],
         distributions: vec![Distribution {
             dvipa,

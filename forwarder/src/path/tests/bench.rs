@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket};
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -55,7 +56,8 @@ pub(super) fn stack_mac(stack: StackIndex) -> Mac {
 }
 
 fn stack(index: StackIndex, reach: Reach) -> StackEntry {
-    StackEntry { index, name: StackName::new(format!("s{}", index.0)).unwrap(), reach }
+    let name = StackName::new(format!("s{}", index.0)).unwrap();
+    StackEntry { index, name, reach, state: StackState::Up }
 }
 
 fn remote(index: StackIndex, encapsulation: Encapsulation, v6_only: bool) -> StackEntry {

@@ -40,6 +40,14 @@ fn batond(answer: &StatusAnswer) -> String {
     let mut rows = Rows::new(&head, &[4, 5, 6]);
     m.stacks.iter().for_each(|stack| rows.add(row(stack)));
     out.push_str(&format!("\n{}", rows.text()));
+    for (stack, theirs) in m.stacks.iter().filter_map(|stack| Some((&stack.stack, stack.fabric_mtu?))) {
+        if theirs != m.fabric_mtu {
+            out.push_str(&format!(
+                "\n{stack}: fabric_mtu is {theirs} there and {} here: packets may get lost; configure the same one\n",
+                m.fabric_mtu
+            ));
+        }
+    }
     out
 }
 

@@ -1,0 +1,94 @@
+//! Stacks that are not heard of.
+
+use model::Protocol;
+use model::dpt::{StackState, WeightedTarget};
+
+use super::bench::*;
+use crate::crt::{CrtState, Entry, KeyV4, KeyV6};
+use crate::tables::Family;
+use crate::{Port, Reason, Verdict};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// GUE is lost, and IPIP serves its ports too.
+fn bench() -> Bench {
+    let mut dpt = dpt();
+    dpt.stacks[usize::from(GUE.0)].state = StackState::Lost;
+    for row in dpt.distributions.iter_mut().filter(|row| row.port == port_of(GUE)) {
+        row.targets = vec![WeightedTarget { stack: IPIP, weight: 1 }];
+    }
+    Bench::with(&dpt, &node())
+}
+
+fn entry(bench: &Bench, family: Family, port: u16) -> Option<Entry> {
+    match family {
+        Family::V4 => bench.crt.get(KeyV4::new(CLIENT, port, V4, port_of(GUE), Protocol::Tcp), bench.now),
+        Family::V6 => bench.crt.get(KeyV6::new(CLIENT6, port, V6, port_of(GUE), Protocol::Tcp), bench.now),
+    }
+}
+
+fn half_open(bench: &Bench, family: Family, port: u16) {
+    let done = match family {
+        Family::V4 => {
+            let key = KeyV4::new(CLIENT, port, V4, port_of(GUE), Protocol::Tcp);
+            bench.crt.insert_half_open(key, GUE, bench.now)
+        }
+        Family::V6 => {
+            let key = KeyV6::new(CLIENT6, port, V6, port_of(GUE), Protocol::Tcp);
+            bench.crt.insert_half_open(key, GUE, bench.now)
+        }
+    };
+    done.unwrap();
+}
+
+#[test]
+fn a_syn_on_a_half_open_or_established_entry_of_a_lost_stack_is_selected_anew() {
+    for family in FAMILIES {
+        let mut bench = bench();
+        half_open(&bench, family, 1024);
+        bench.establish(2048, port_of(GUE), Protocol::Tcp, GUE);
+        for port in [1024, 2048] {
+            let out = bench.sent(&syn(family, port, port_of(GUE)));
+            assert_eq!(outer(&out).1, stack_v4(IPIP));
+            let new = Entry { owner: IPIP, state: CrtState::HalfOpen };
+            assert_eq!(entry(&bench, family, port), Some(new));
+        }
+        assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::Forwarded)), (2, 0));
+        let (lost, other) = (bench.crt.stack_count(GUE), bench.crt.stack_count(IPIP));
+        assert_eq!((lost.connections + lost.half_open, other.half_open), (0, 2), "{family:?}");
+    }
+}
+
+#[test]
+fn its_other_packets_still_go_to_it() {
+    for family in FAMILIES {
+        let mut bench = bench();
+        bench.establish(2048, port_of(GUE), Protocol::Tcp, GUE);
+        let out = bench.sent(&ack(family, 2048, port_of(GUE)));
+        assert_eq!(outer(&out).1, stack_v4(GUE), "its host may serve on");
+        bench.establish(2048, port_of(GUE), Protocol::Udp, GUE);
+        assert_eq!(outer(&bench.sent(&udp(family, 2048, port_of(GUE), b"x"))).1, stack_v4(GUE));
+        assert_eq!(bench.count(Reason::Forwarded), 2);
+    }
+}
+
+#[test]
+fn without_another_target_a_lost_stack_keeps_its_syns() {
+    let mut dpt = dpt();
+    for state in [StackState::Lost, StackState::Dead] {
+        dpt.stacks[usize::from(GUE.0)].state = state;
+        let mut bench = Bench::with(&dpt, &node());
+        bench.establish(2048, port_of(GUE), Protocol::Tcp, GUE);
+        assert_eq!(outer(&bench.sent(&syn(Family::V4, 2048, port_of(GUE)))).1, stack_v4(GUE));
+        assert_eq!(outer(&bench.sent(&syn(Family::V4, 2049, port_of(GUE)))).1, stack_v4(GUE), "a new one");
+    }
+}
+
+#[test]
+fn the_retransmission_of_a_syn_in_the_same_burst_goes_to_the_same_new_target() {
+    let mut bench = bench();
+    bench.establish(2048, port_of(GUE), Protocol::Tcp, GUE);
+    let again = syn(Family::V4, 2048, port_of(GUE));
+    let out = bench.burst(&[again.clone(), again, ack(Family::V4, 2048, port_of(GUE))], Port::Nic);
+    assert!(out.iter().all(|(frame, v)| *v == Verdict::Send(Port::Nic) && outer(frame).1 == stack_v4(IPIP)));
+}
