@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 5] = ["conversations", "decapsulate", "egress", "handoff", "sockets"];
+const PROGRAMS: [&str; 6] = ["clients", "conversations", "decapsulate", "egress", "handoff", "sockets"];
 /// What they include.
 const HEADERS: [&str; 10] = [
     "address.h",

@@ -1,6 +1,7 @@
 //! Joins the machine with the kernel and the sessions: one task turns what happens into events and actions into deeds.
 
 mod deeds;
+mod repair;
 mod start;
 pub mod status;
 mod transfers;
@@ -16,7 +17,9 @@ use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents};
 
 use crate::config::Config;
 use crate::counters::EVENTS_LOST;
+use crate::environment::Environment;
 use crate::machine::{Event, Machine, Timer};
+use crate::system::changes::Changes;
 use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::Interface;
@@ -44,6 +47,8 @@ pub struct Agent {
     machine: Machine,
     programs: Programs,
     netlink: rtnetlink::Handle,
+    changes: Changes,
+    environment: Environment,
     endpoint: Endpoint,
     sessions: SessionEvents,
     sockets: SocketEvents,
@@ -93,6 +98,7 @@ impl Agent {
                 Some(event) = self.sessions.recv() => self.session(event),
                 Some(done) = self.tasks.join_next() => self.done(done),
                 Some(answer) = self.questions.recv() => drop(answer.send(self.status())),
+                change = self.changes.next() => self.changed(change).await,
                 timer = wait => self.on_time(timer).await,
                 news = self.transfers.next() => self.hear(news),
                 () = tokio::time::sleep_until(transfers_due.into()) => self.transfers_due(),
@@ -159,8 +165,11 @@ impl Agent {
 
     async fn on_time(&mut self, timer: Timer) {
         match timer {
-            Timer::Repair => self.repair().await,
-            Timer::Load => self.notice_lost_events(),
+            Timer::Repair => {}
+            Timer::Load => {
+                self.notice_lost_events();
+                self.repair().await;
+            }
         }
         self.tell(Event::TimePassed);
     }

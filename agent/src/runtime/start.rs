@@ -16,7 +16,9 @@ use super::{Agent, QUESTIONS};
 use crate::config::Config;
 use crate::control_socket::{self, Applications};
 use crate::counters::EVENTS_LOST;
+use crate::environment::Environment;
 use crate::machine::{Machine, Own};
+use crate::system::changes::Changes;
 use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::{self, Interface, InterfaceError};
@@ -85,9 +87,11 @@ impl Agent {
     /// [`StartError`]; what was put in force until then stays.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let identity = identity(&config)?;
-        let netlink = netlink()?;
+        let (netlink, changes) = Changes::subscribe().map_err(kernel("its addresses"))?;
         let interfaces = find_interfaces(&netlink, &config).await?;
-        prepare_interfaces(&config.node.interfaces).map_err(|e| StartError::Setting(e.into()))?;
+        let raised =
+            prepare_interfaces(&config.node.interfaces).map_err(|e| StartError::Setting(e.into()))?;
+        raised.iter().for_each(|what| tracing::info!("{what}: set"));
         let netns_cookie = netns_cookie().map_err(kernel("its network namespace's number"))?;
 
         // The ends come first: what ends from now on is told, what ended before is in no picture.
@@ -134,6 +138,8 @@ impl Agent {
             interfaces,
             programs,
             netlink,
+            changes,
+            environment: Environment::default(),
             endpoint,
             sessions,
             sockets,
@@ -234,6 +240,7 @@ pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: 
         cluster_address: config.node.cluster_address,
         interfaces: interfaces.to_vec(),
         fabric_mtu: fabric_mtu(config, interfaces),
+        own_v6: config.node.cluster_address.v6.or_else(|| interfaces.first()?.v6),
         netns_cookie,
     }
 }

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -26,12 +26,13 @@ use super::interfaces::Interface;
 use super::kernel;
 use super::maps::Maps;
 use super::skeletons::{
-    ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder, SocketsSkelBuilder,
+    ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
+    SocketsSkelBuilder,
 };
 use crate::machine::Inherited;
 
 /// The place of the filters among others of an interface: before most.
-const TC_PRIORITY: u32 = 10;
+pub(super) const TC_PRIORITY: u32 = 10;
 const TC_HANDLE: u32 = 1;
 
 /// Room that is left for encapsulation when the MSS is clamped, in bytes: IPv6 (40), UDP (8), GUE (4) and 12 of options.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub interfaces: Vec<Interface>,
     /// The largest IP packet that the fabric carries, in bytes.
     pub fabric_mtu: u16,
+    /// The source of this host's own IPv6 connections to DVIPAs; none if the first interface has no address for it.
+    pub own_v6: Option<Ipv6Addr>,
     /// Whose sockets are told of.
     pub netns_cookie: u64,
 }
@@ -186,6 +189,19 @@ impl Programs {
         for program in [&skeleton.progs.baton_server_says, &skeleton.progs.baton_client_says] {
             link(program, &cgroup, &settings.pin)?;
         }
+
+        let mut storage = MaybeUninit::<OpenObject>::uninit();
+        let mut open = ClientsSkelBuilder::default().open(&mut storage).map_err(bpf("open clients"))?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.netns_cookie = settings.netns_cookie;
+            constants.ifindex = settings.interfaces.first().map_or(0, |i| i.ifindex.0);
+            constants.own_v6.word = words(settings.own_v6.map(IpAddr::V6));
+        }
+        pin(&mut open.maps.dvipas, "dvipas")?;
+        let skeleton = open.load().map_err(bpf("load clients"))?;
+        for program in [&skeleton.progs.baton_connect_v4, &skeleton.progs.baton_connect_v6] {
+            link(program, &cgroup, &settings.pin)?;
+        }
         let maps = Maps { forwarders, dvipas, counters, events, freezes, admissions, conversations };
         let injection = Injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
@@ -199,13 +215,16 @@ impl Programs {
         Abilities::new(self.injection.as_ref().map(drop).map_err(ToString::to_string))
     }
 
-    /// Attaches the packet programs where they are not; an interface may have been deleted and made again.
+    /// Attaches the packet programs where they are not, and says where; an interface may have been deleted and made again.
     ///
     /// # Errors
     /// [`ProgramError`] with the interface.
-    pub fn attach(&self, interfaces: &[Interface]) -> Result<(), ProgramError> {
+    pub fn attach(&self, interfaces: &[Interface]) -> Result<Vec<String>, ProgramError> {
+        let mut missing = Vec::new();
         for Interface { name, ifindex, .. } in interfaces {
-            for (program, point) in [(&self.decapsulate, TC_INGRESS), (&self.egress, TC_EGRESS)] {
+            for (program, point, direction) in
+                [(&self.decapsulate, TC_INGRESS, "ingress"), (&self.egress, TC_EGRESS, "egress")]
+            {
                 let mut hook = hook(program, ifindex.0, point);
                 let own = libbpf_rs::Program::id_from_fd(program.as_fd())
                     .map_err(bpf("ask for a program's number"))?;
@@ -214,9 +233,10 @@ impl Programs {
                 }
                 let attached = hook.create().and_then(|mut hook| hook.replace(true).attach());
                 attached.map_err(bpf(format!("attach a program to {name}")))?;
+                missing.push(format!("the program on {name} {direction} was not attached"));
             }
         }
-        Ok(())
+        Ok(missing)
     }
 }
 

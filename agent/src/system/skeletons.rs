@@ -1,6 +1,10 @@
 //! The loaders that build.rs has written, one a file of `bpf/`.
 
 #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod clients {
+    include!(concat!(env!("OUT_DIR"), "/clients.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod conversations {
     include!(concat!(env!("OUT_DIR"), "/conversations.skel.rs"));
 }
@@ -21,6 +25,7 @@ mod sockets {
     include!(concat!(env!("OUT_DIR"), "/sockets.skel.rs"));
 }
 
+pub(super) use clients::ClientsSkelBuilder;
 pub(super) use conversations::ConversationsSkelBuilder;
 pub(super) use decapsulate::DecapsulateSkelBuilder;
 pub(super) use egress::EgressSkelBuilder;
