@@ -2,10 +2,12 @@
 //!
 //! Each view's `parse` takes any bytes, never panics, and either says what is wrong ([`Malformed`]) or returns a view
 //! whose accessors can't fail. Views of IP end where the IP header says, so that padding never counts as payload.
+//! [`frame`] is where headers are written.
 
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
+pub mod frame;
 pub mod gue;
 pub mod icmp;
 pub mod ipv4;

@@ -3,7 +3,8 @@
 use super::Context;
 use super::emit::End;
 use crate::packet::arp::Operation;
-use crate::packet::{Arp, Ethernet, ethernet};
+use crate::packet::frame::{self, Link};
+use crate::packet::{Arp, Ethernet, copy};
 use crate::{PacketBuffer, Reason};
 
 /// Answers a request for a DVIPA in the request's own buffer.
@@ -11,8 +12,7 @@ use crate::{PacketBuffer, Reason};
 /// In: an ARP frame. Out: the reply for the port that it came from, or a drop if another host claims a DVIPA;
 /// `None`: not about a DVIPA. Padding and tags stay as they are.
 pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Context<'_>) -> Option<End> {
-    let frame = packet.bytes_mut();
-    let request = Arp::parse(frame.get(eth.header_bytes..)?).ok()?;
+    let request = Arp::parse(packet.bytes().get(eth.header_bytes..)?).ok()?;
     let mac = cx.tables.node().mac;
     if cx.tables.dvipa_v4(request.sender).is_some() {
         return Some(End::dropped(Reason::DvipaConflict));
@@ -27,8 +27,7 @@ pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Contex
         target_mac: request.sender_mac,
         target: request.sender,
     };
-    ethernet::set_addresses(frame, eth.source, mac);
-    let body = frame.get_mut(eth.header_bytes..)?.first_chunk_mut()?;
-    *body = reply.to_bytes();
+    let reply = frame::arp(&Link::back(packet.bytes(), eth, mac), reply);
+    copy(packet.bytes_mut().get_mut(..reply.len())?, &reply)?;
     Some(End::sent(cx.from, Reason::AnsweredArp))
 }

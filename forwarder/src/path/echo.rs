@@ -3,7 +3,7 @@
 use super::Context;
 use super::datagram::Datagram;
 use super::emit::End;
-use super::icmp_reply::{Marks, WayBack, pseudo_header};
+use super::icmp_reply::{self, Marks, pseudo_header};
 use crate::packet::{chunk_at, icmp, ipv4};
 use crate::tables::Family;
 use crate::{PacketBuffer, Reason};
@@ -26,7 +26,7 @@ pub(super) fn answer<B: PacketBuffer>(packet: &mut B, datagram: &Datagram, cx: &
 }
 
 fn reply<B: PacketBuffer>(packet: &mut B, d: &Datagram, cx: &Context<'_>) -> Option<()> {
-    let way_back = WayBack::of(packet.bytes(), d, cx.tables)?;
+    let way_back = icmp_reply::way_back(packet.bytes(), d, cx.tables);
     // Identification and "don't fragment" are the request's: the reply may be fragmented if the request might have been.
     let [i0, i1, f0, f1] = *chunk_at(packet.bytes(), d.ethernet.header_bytes.saturating_add(4))?;
     let (identification, flags) =
@@ -39,5 +39,6 @@ fn reply<B: PacketBuffer>(packet: &mut B, d: &Datagram, cx: &Context<'_>) -> Opt
         Family::V4 => icmp::v4::ECHO_REPLY,
         Family::V6 => icmp::v6::ECHO_REPLY,
     };
-    way_back.wrap(packet, d, Marks { traffic_class: d.traffic_class, identification, flags })
+    let marks = Marks { traffic_class: d.traffic_class, identification, flags };
+    icmp_reply::wrap(packet, &way_back, d, marks)
 }

@@ -43,8 +43,7 @@ pub(crate) fn encapsulate<B: PacketBuffer>(
         Form::Gue6Tagged => put::<70, 82, 18, GUE, B>(packet, carrier, inner),
         Form::Ipip6Tagged => put::<58, 70, 18, 0, B>(packet, carrier, inner),
         Form::L2Tagged => put::<18, 30, 18, L2, B>(packet, carrier, inner),
-        Form::Local => return Ok(()),
-        Form::Missing => return Err(carrier.missing),
+        Form::Local | Form::Missing => return Err(carrier.missing),
     };
     done.ok_or(Reason::NoHeadroom)
 }
@@ -129,7 +128,7 @@ fn put<const N: usize, const REACH: usize, const AT: usize, const FORM: u8, B: P
 
 /// Counts TTL or hop limit down; an IPv4 checksum follows (RFC 1624).
 #[inline(always)]
-fn count_hop(ip: &mut [u8], family: Family) {
+pub(crate) fn count_hop(ip: &mut [u8], family: Family) {
     match family {
         Family::V4 => {
             if let Some([ttl, _, c0, c1]) = chunk_at_mut::<4>(ip, 8) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::{DvipaIndex, Protocol, StackIndex};
 
+use super::fate::Fate;
 use super::{Context, parse, select};
 use crate::Reason;
 use crate::crt::{Entry, KeyV4, KeyV6};
@@ -60,12 +61,7 @@ impl AnyKey {
     }
 
     /// [`select::decide`] for either family.
-    pub(crate) fn owner(
-        self,
-        opens: bool,
-        udp: bool,
-        cx: &Context<'_>,
-    ) -> Result<(StackIndex, Reason), Reason> {
+    pub(crate) fn fate(self, opens: bool, udp: bool, cx: &Context<'_>) -> Fate {
         match self {
             AnyKey::V4(key) => select::decide(key, self.get(cx), opens, udp, cx),
             AnyKey::V6(key) => select::decide(key, self.get(cx), opens, udp, cx),

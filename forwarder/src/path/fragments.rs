@@ -84,16 +84,11 @@ impl<B> Early<B> {
     }
 
     /// Keeps a fragment, or gives it back if as many are held as may be.
-    pub(super) fn hold(
-        &mut self,
-        packet: B,
-        datagram: Datagram,
-        key: DatagramKey,
-        now: Now,
-    ) -> Result<(), B> {
+    pub(super) fn hold(&mut self, packet: B, datagram: Datagram, now: Now) -> Result<(), B> {
         match self.places.get_mut(self.len) {
             None => Err(packet),
             Some(place) => {
+                let key = DatagramKey::of(&datagram);
                 *place = Some(Held { packet, datagram, key, since: now });
                 self.len = self.len.saturating_add(1);
                 Ok(())

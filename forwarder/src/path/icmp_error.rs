@@ -3,7 +3,7 @@
 use super::Context;
 use super::datagram::Datagram;
 use super::emit::End;
-use super::icmp_reply::{Marks, WayBack, plain_header_bytes};
+use super::icmp_reply::{self, Marks, plain_header_bytes};
 use crate::packet::{icmp, ipv4, protocol};
 use crate::tables::Family;
 use crate::{PacketBuffer, Reason};
@@ -86,7 +86,7 @@ pub(super) fn answer<B: PacketBuffer>(
 }
 
 fn write<B: PacketBuffer>(packet: &mut B, d: &Datagram, notice: Notice, cx: &Context<'_>) -> Option<()> {
-    let way_back = WayBack::of(packet.bytes(), d, cx.tables)?;
+    let way_back = icmp_reply::way_back(packet.bytes(), d, cx.tables);
     let (longest, traffic_class) = match d.family {
         Family::V4 => (LONGEST_V4, PRECEDENCE),
         Family::V6 => (LONGEST_V6, 0),
@@ -98,5 +98,6 @@ fn write<B: PacketBuffer>(packet: &mut B, d: &Datagram, notice: Notice, cx: &Con
         return None;
     }
     *packet.bytes_mut().first_chunk_mut()? = notice.head(d.family);
-    way_back.wrap(packet, d, Marks { traffic_class, identification: 0, flags: ipv4::DONT_FRAGMENT })
+    let marks = Marks { traffic_class, identification: 0, flags: ipv4::DONT_FRAGMENT };
+    icmp_reply::wrap(packet, &way_back, d, marks)
 }

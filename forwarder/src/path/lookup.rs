@@ -1,6 +1,5 @@
 //! Second stage: who has the connection.
 
-use crate::Reason;
 use crate::crt::{Burst, Crt, CrtState, Found, Key, Now};
 
 /// The keys of one family's plain packets in a burst, in order. Scratch space of a worker, used again for each burst.
@@ -78,8 +77,8 @@ pub(crate) enum Standing {
     Reopens,
     /// It goes to the owner with the handoff option.
     HandedOver,
-    /// It can't be sent to a stack now. This is where stages that answer it here, or hold it, will begin.
-    Detained(Reason),
+    /// It waits until the connection is with one stack again.
+    Moving,
 }
 
 /// Reads an entry's state.
@@ -91,7 +90,7 @@ pub(crate) fn standing(state: CrtState, opens: bool, udp: bool) -> Standing {
         CrtState::HalfOpen => Standing::Owned,
         CrtState::Closing if opens => Standing::Reopens,
         CrtState::Closing => Standing::Owned,
-        CrtState::Frozen => Standing::Detained(Reason::Frozen),
+        CrtState::Frozen => Standing::Moving,
         CrtState::HandingOver => Standing::HandedOver,
     }
 }

@@ -2,21 +2,24 @@
 //!
 //! In order: [`parse`] tells plain packets from others; [`lookup`] finds the plain ones' CRT entries together; then each
 //! packet in turn, in the order of the burst, passes [`select`], [`encapsulate`] and [`emit`] ([`plain`] reads for them; what
-//! belongs to a [`frozen`] connection waits). What is not plain goes
-//! the [`general`] way in its turn: [`datagram`] reads it, [`ends`] names its connection, and [`arp`], [`neighbour`], [`echo`], [`quoted`],
-//! [`fragments`], [`outgoing`], [`icmp_error`] and [`split`] are asked what it is. [`announce`] makes frames for the
-//! control thread.
+//! belongs to a [`frozen`] connection waits). What is not plain goes three steps in its turn:
+//!
+//! - [`whose`] is it: [`datagram`] reads it, [`ends`] names its connection; [`quoted`], [`fragments`] and [`outgoing`] are
+//!   asked. Its [`fate`] is a type.
+//! - [`answer`] it, if it is a question to this node: [`arp`], [`neighbour`], [`echo`].
+//! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`].
 
-mod announce;
+mod answer;
 mod arp;
 mod datagram;
+mod deliver;
 mod echo;
 mod emit;
 mod encapsulate;
 mod ends;
+mod fate;
 mod fragments;
 mod frozen;
-mod general;
 mod handoff;
 mod icmp_error;
 mod icmp_reply;
@@ -28,20 +31,19 @@ mod plain;
 mod quoted;
 mod select;
 mod split;
+mod whose;
 
 use std::sync::Arc;
 
-pub use announce::announce;
 pub use ends::AnyKey;
 pub use handoff::Handoffs;
 pub(crate) use handoff::OPTION_BYTES;
 
 use crate::crt::{Crt, Found, KeyV4, KeyV6, Now};
-use crate::packet::Ethernet;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
-use datagram::Datagram;
 use emit::{End, Out};
-use encapsulate::{Inner, encapsulate};
+use encapsulate::encapsulate;
+use fate::Fate;
 use fragments::Early;
 use frozen::Frozen;
 use lookup::Lane;
@@ -156,7 +158,7 @@ impl<B: PacketBuffer> Worker<B> {
         let mut out = Out::new(&self.counters, sink);
         if self.held.frozen.is_due(crt) {
             // Before the packets that came later.
-            general::thaw(&mut self.held.frozen, &cx, &mut out);
+            deliver::thaw(&mut self.held, &cx, &mut out);
         }
         let [lanes, more_lanes] = &mut self.lanes;
         for pair in burst.chunks_mut(PAIR) {
@@ -188,8 +190,8 @@ impl<B: PacketBuffer> Worker<B> {
         }
         let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
         let mut out = Out::new(&self.counters, sink);
-        general::expire(&mut self.held.early, &cx, &mut out);
-        general::thaw(&mut self.held.frozen, &cx, &mut out);
+        deliver::expire(&mut self.held, &cx, &mut out);
+        deliver::thaw(&mut self.held, &cx, &mut out);
         out.finish();
     }
 
@@ -200,7 +202,7 @@ impl<B: PacketBuffer> Worker<B> {
         if self.held.frozen.is_due(crt) {
             let mut out = Out::new(&self.counters, sink);
             let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
-            general::thaw(&mut self.held.frozen, &cx, &mut out);
+            deliver::thaw(&mut self.held, &cx, &mut out);
             out.finish();
         }
     }
@@ -274,7 +276,7 @@ impl Lanes {
                         carry(packet, found, held, cx, out);
                     }
                 }
-                Lot::General => general::process(packet, held, cx, out),
+                Lot::General => deliver::any(packet, held, cx, out),
             }
         }
     }
@@ -290,7 +292,7 @@ fn carry<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     match found.established() {
-        Some(owner) => send(packet, key, owner, Reason::Forwarded, cx, out),
+        Some(owner) => send(packet, key, (owner, Reason::Forwarded), held, cx, out),
         None => decide(packet, key, found, held, cx, out),
     }
 }
@@ -307,50 +309,30 @@ fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
 ) {
     let (opens, udp) = (key.opens(packet.bytes()), key.is_udp());
     match select::decide(key, found.entry(), opens, udp, cx) {
-        Ok((owner, Reason::ForwardedHandoff)) => {
-            let inner = key.inner(packet.bytes());
-            general::hand_over(packet, key.any(), owner, inner, cx, out);
-        }
-        Ok((owner, reason)) => send(packet, key, owner, reason, cx, out),
-        Err(reason) => general::refused(packet, key.any(), reason, &mut held.frozen, cx, out),
+        Fate::Forward { to, counts } => send(packet, key, (to, counts), held, cx, out),
+        fate => deliver::plain(packet, (key.any(), key.flow()), fate, held, cx, out),
     }
 }
 
-/// A plain packet whose owner is known.
+/// A plain packet whose owner is known. One that is too long for its carrier, also one that is carried by nothing, is
+/// delivered the general way.
 #[inline(always)]
 fn send<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     mut packet: B,
     key: K,
-    owner: model::StackIndex,
-    reason: Reason,
+    (to, counts): (model::StackIndex, Reason),
+    held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let (carrier, inner) = (cx.tables.carrier(owner, K::FAMILY), key.inner(packet.bytes()));
+    let (carrier, inner) = (cx.tables.carrier(to, K::FAMILY), key.inner(packet.bytes()));
     if inner.len > carrier.max_inner {
-        return unusual(packet, owner, inner, reason, cx, out);
+        let fate = Fate::Forward { to, counts };
+        return deliver::plain(packet, (key.any(), inner.hash), fate, held, cx, out);
     }
     match encapsulate(&mut packet, carrier, inner) {
-        Ok(()) if reason == Reason::Forwarded => out.forwarded(packet),
-        Ok(()) => out.end(packet, End::sent(Port::Nic, reason)),
-        Err(reason) => out.end(packet, End::dropped(reason)),
-    }
-}
-
-/// A plain packet that is too long for its carrier: also one that is carried by nothing.
-#[inline(never)]
-fn unusual<B: PacketBuffer, S: Sink<B>>(
-    packet: B,
-    owner: model::StackIndex,
-    inner: Inner,
-    reason: Reason,
-    cx: &Context<'_>,
-    out: &mut Out<'_, S>,
-) {
-    let datagram = Ethernet::parse(packet.bytes()).map_err(Reason::from);
-    match datagram.and_then(|eth| Datagram::parse(packet.bytes(), eth, cx.tables)) {
-        Ok(Some(datagram)) => general::forward(packet, &datagram, owner, inner.hash, reason, cx, out),
-        Ok(None) => out.end(packet, End::dropped(Reason::BadHeader)),
+        Ok(()) if counts == Reason::Forwarded => out.forwarded(packet),
+        Ok(()) => out.end(packet, End::sent(Port::Nic, counts)),
         Err(reason) => out.end(packet, End::dropped(reason)),
     }
 }

@@ -2,10 +2,9 @@
 
 use super::Context;
 use super::emit::End;
-use crate::packet::neighbour::{
-    self, ADVERTISEMENT_BYTES, ALL_NODES, ALL_NODES_MAC, Advertisement, HOP_LIMIT,
-};
-use crate::packet::{Ethernet, Ipv6, Malformed, Solicitation, icmp, ipv6, protocol};
+use crate::packet::frame::{self, Link};
+use crate::packet::neighbour::{self, ALL_NODES, ALL_NODES_MAC, Advertisement};
+use crate::packet::{Ethernet, Ipv6, Malformed, Solicitation, icmp, protocol};
 use crate::{PacketBuffer, Reason, Tables};
 
 /// Answers a solicitation for a DVIPA in its own buffer.
@@ -42,28 +41,6 @@ fn write<B: PacketBuffer>(packet: &mut B, eth: Ethernet, asked: Solicitation, ta
     let (destination, to) =
         if tests_duplicate { (ALL_NODES, ALL_NODES_MAC) } else { (asked.source, eth.source) };
     let advertisement = Advertisement { target: asked.target, mac, destination, solicited: !tests_duplicate };
-    let len = eth.header_bytes.saturating_add(ipv6::HEADER_BYTES).saturating_add(ADVERTISEMENT_BYTES);
-    let missing = len.saturating_sub(packet.bytes().len());
-    if missing > 0 && !packet.extend(missing) {
-        return None;
-    }
-    packet.truncate(len);
-    crate::packet::ethernet::set_addresses(packet.bytes_mut(), to, mac);
-    write_message(packet.bytes_mut().get_mut(eth.header_bytes..)?, advertisement)
-}
-
-/// Writes IPv6 header and message.
-pub(super) fn write_message(bytes: &mut [u8], advertisement: Advertisement) -> Option<()> {
-    let header = ipv6::Header {
-        traffic_class: 0,
-        payload_bytes: ADVERTISEMENT_BYTES as u16,
-        next_header: protocol::ICMPV6,
-        hop_limit: HOP_LIMIT,
-        source: advertisement.target,
-        destination: advertisement.destination,
-    };
-    let (head, body) = bytes.split_first_chunk_mut()?;
-    *head = header.to_bytes();
-    *body.first_chunk_mut()? = advertisement.to_bytes();
-    Some(())
+    let link = Link::back(packet.bytes(), Ethernet { source: to, ..eth }, mac);
+    frame::replace(packet, &frame::advertisement(&link, advertisement))
 }

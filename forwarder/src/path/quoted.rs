@@ -2,29 +2,32 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use model::{Protocol, StackIndex};
+use model::Protocol;
 
 use super::Context;
 use super::datagram::Datagram;
 use super::ends::Ends;
+use super::fate::Fate;
 use super::lookup::{Standing, standing};
+use super::whose::Read;
 use crate::Reason;
 use crate::packet::{Icmp, Ipv4, Ipv6, Ports, protocol};
 use crate::tables::Family;
 
-/// Finds the owner of the connection that an ICMP error quotes.
+/// Finds the connection that an ICMP error quotes.
 ///
-/// In: an ICMP error to a DVIPA. The packet that it quotes was sent from that DVIPA to a client. Out: the stack and the
-/// flow's hash, or why it is dropped. Touches the quoted headers and the connection's line of the CRT.
-pub(super) fn owner(error: Icmp<'_>, d: &Datagram, cx: &Context<'_>) -> Result<(StackIndex, u16), Reason> {
+/// In: an ICMP error to a DVIPA. The packet that it quotes was sent from that DVIPA to a client. Out: what becomes of it,
+/// or why it is dropped. Touches the quoted headers and the connection's line of the CRT.
+pub(super) fn whose(error: Icmp<'_>, d: &Datagram, cx: &Context<'_>) -> Result<(Read, Fate), Reason> {
     let ends = quoted_ends(error.body, d).ok_or(Reason::IcmpUnmatched)?;
     let entry = ends.key().get(cx).ok_or(Reason::IcmpUnmatched)?;
-    match standing(entry.state, false, false) {
+    let fate = match standing(entry.state, false, false) {
         Standing::Owned | Standing::HandedOver | Standing::Confirms | Standing::Reopens => {
-            Ok((entry.owner, ends.hash()))
+            Fate::Forward { to: entry.owner, counts: Reason::ForwardedIcmpError }
         }
-        Standing::Detained(reason) => Err(reason),
-    }
+        Standing::Moving => Fate::Hold,
+    };
+    Ok((Read { datagram: *d, key: Some(ends.key()), hash: ends.hash() }, fate))
 }
 
 /// The connection of the quoted packet, in which the client is the receiver.

@@ -1,17 +1,18 @@
 //! How packets are carried to a stack: the outer header made beforehand.
 
+use std::net::IpAddr;
+
 use model::ClusterAddress;
 use model::dpt::{Encapsulation, Reach, StackEntry};
 
 use super::{Family, Neighbours, Node};
 use crate::Reason;
-use crate::packet::{Mac, Sum, ethernet, gue, ipv4, ipv6, protocol, transport};
+use crate::packet::frame::{Ip, Link};
+use crate::packet::{Sum, gue, protocol, transport};
 use crate::path::OPTION_BYTES;
 
 /// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
 pub(crate) const MAX_BYTES: usize = 86;
-/// TTL and hop limit of outer headers.
-const OUTER_HOPS: u8 = 64;
 
 /// The form of a [`Carrier`]'s header: one number to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl Carrier {
             (false, false) => (&ip[..], &udp_gue[..]),
         };
         let mut header = [0; MAX_BYTES];
-        let eth = ethernet_header(hop, node, ethertype);
+        let eth = Link::new(hop, node.mac, node.vlan).header(ethertype);
         let parts = eth.iter().chain(ip).chain(udp_gue);
         header.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
         let overhead = ip.len().saturating_add(udp_gue.len());
@@ -155,45 +156,15 @@ fn outer_family(stack: ClusterAddress, node: &Node) -> Option<Family> {
 }
 
 fn ip_header(stack: ClusterAddress, node: &Node, outer: Family, next: u8) -> Vec<u8> {
-    match (outer, node.cluster_address.v4, stack.v4, node.cluster_address.v6, stack.v6) {
-        (Family::V4, Some(source), Some(destination), ..) => ipv4::Header {
-            traffic_class: 0,
-            total_bytes: 0,
-            // Atomic datagrams need none (RFC 6864 4.1).
-            identification: 0,
-            flags: ipv4::DONT_FRAGMENT,
-            ttl: OUTER_HOPS,
-            protocol: next,
-            source,
-            destination,
-        }
-        .without_checksum()
-        .to_vec(),
-        (Family::V6, .., Some(source), Some(destination)) => ipv6::Header {
-            traffic_class: 0,
-            payload_bytes: 0,
-            next_header: next,
-            hop_limit: OUTER_HOPS,
-            source,
-            destination,
-        }
-        .to_bytes()
-        .to_vec(),
-        _ => Vec::new(),
+    let ends = match outer {
+        Family::V4 => node.cluster_address.v4.map(IpAddr::V4).zip(stack.v4.map(IpAddr::V4)),
+        Family::V6 => node.cluster_address.v6.map(IpAddr::V6).zip(stack.v6.map(IpAddr::V6)),
+    };
+    match ends.map(|(source, destination)| Ip::new(source, destination, next)) {
+        Some(Ip::V4(header)) => header.without_checksum().to_vec(),
+        Some(Ip::V6(header)) => header.to_bytes().to_vec(),
+        None => Vec::new(),
     }
-}
-
-/// The Ethernet header of frames that this node makes.
-pub(crate) fn ethernet_header(destination: Mac, node: &Node, ethertype: u16) -> Vec<u8> {
-    let mut header = Vec::with_capacity(ethernet::HEADER_BYTES.saturating_add(ethernet::TAG_BYTES));
-    header.extend_from_slice(&destination.0);
-    header.extend_from_slice(&node.mac.0);
-    if let Some(vlan) = node.vlan {
-        header.extend_from_slice(&ethernet::VLAN.to_be_bytes());
-        header.extend_from_slice(&(vlan & 0x0fff).to_be_bytes());
-    }
-    header.extend_from_slice(&ethertype.to_be_bytes());
-    header
 }
 
 /// Bytes of UDP and GUE headers together.

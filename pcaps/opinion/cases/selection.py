@@ -175,14 +175,16 @@ def own_kernel():
 
     c = Case(
         "local-stack",
-        "A connection of the routing node's own kernel leaves through the local port, as it is.",
-        "design, processes",
+        "A connection of the routing node's own kernel leaves through the local port, one hop further, as to any stack.",
+        "design, processes; RFC 1812 5.3.1",
     )
     here = c.stack(Stack("rt1", None, None, None, local=True))
     c.serve([here])
     for family in (4, 6):
-        frame = from_client(ip(family) / tcp("S"))
-        c.packet(frame, (LOCAL, frame))
+        frame = bytes(from_client(ip(family) / tcp("S")))
+        c.packet(frame, (LOCAL, frame[:14] + rfc.hop(frame[14:])))
+        expired = ip(family, ttl=1) / tcp("S", sport=40001)
+        c.packet(from_client(expired), rfc.error(expired, "expired"), counts=["answered_time_exceeded"])
     return c
 
 

@@ -1,8 +1,8 @@
 //! Packets that the control thread has a worker send.
 
-use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use ffi::{BURST, Mempool};
+use forwarder::packet::frame::Bytes;
 use forwarder::{Handoffs, Port, Tables};
 use model::StackIndex;
 
@@ -10,8 +10,6 @@ use super::gauges::Gauges;
 use super::output::Output;
 use crate::packet::Packet;
 
-/// Longest frame that can be handed over: announcements are shorter.
-pub const FRAME_BYTES: usize = 128;
 /// Frames that wait at most.
 const FRAMES: usize = 1024;
 
@@ -30,7 +28,7 @@ pub struct Frame {
     /// Where to.
     pub to: To,
     /// From the Ethernet header on.
-    pub bytes: ArrayVec<u8, FRAME_BYTES>,
+    pub bytes: Bytes,
 }
 
 /// A bounded queue from the control thread to one worker, without locks.

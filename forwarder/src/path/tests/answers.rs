@@ -5,10 +5,8 @@ use std::net::Ipv6Addr;
 use super::bench::*;
 use crate::packet::arp::Operation;
 use crate::packet::{Arp, Sum};
-use crate::path::announce;
 use crate::tables::Family;
-use crate::{Mac, PacketBuffer, Port, Reason, TestPacket, Verdict};
-use model::Dvipa;
+use crate::{Mac, Port, Reason, Verdict};
 
 fn arp(operation: Operation, sender: std::net::Ipv4Addr, target: std::net::Ipv4Addr) -> Vec<u8> {
     let arp = Arp { operation, sender_mac: CLIENT_MAC, sender, target_mac: Mac::default(), target };
@@ -151,17 +149,4 @@ fn an_echo_request_with_a_wrong_checksum_is_dropped() {
         request[at] ^= 0x55;
         assert_eq!(Bench::new().dropped(&request), Reason::BadChecksum);
     }
-}
-
-#[test]
-fn a_new_owner_announces_a_dvipa_by_arp_or_neighbour_discovery() {
-    let mut packet = TestPacket::new(&[]);
-    assert!(announce(&mut packet, Dvipa::new(DVIPA.into()), &node()));
-    let frame = packet.bytes();
-    assert_eq!((&frame[..6], &frame[6..12], frame.len()), (&[0xff; 6][..], &NODE_MAC.0[..], 60));
-    let arp = Arp::parse(&frame[14..]).unwrap();
-    assert_eq!((arp.sender, arp.target, arp.sender_mac), (DVIPA, DVIPA, NODE_MAC));
-    assert!(announce(&mut packet, Dvipa::new(DVIPA6.into()), &node()));
-    assert_eq!(packet.bytes()[..6], [0x33, 0x33, 0, 0, 0, 1]);
-    assert!(!advertisement(packet.bytes(), "ff02::1".parse().unwrap()));
 }

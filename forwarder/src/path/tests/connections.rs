@@ -84,12 +84,32 @@ fn a_target_whose_link_layer_address_is_unknown_gets_nothing() {
 }
 
 #[test]
-fn the_nodes_own_stack_gets_its_packets_unchanged_through_the_local_port() {
+fn the_nodes_own_stack_gets_its_packets_through_the_local_port_a_hop_further() {
     for family in FAMILIES {
         let mut bench = Bench::new();
         let frame = syn(family, 1024, port_of(LOCAL));
-        assert_eq!(bench.one(&frame), (frame, Verdict::Send(Port::Local)));
-        assert_eq!(bench.count(Reason::ForwardedNew), 1);
+        let (out, verdict) = bench.one(&frame);
+        assert_eq!((&out[..14], &out[14..]), (&frame[..14], &counted_down(&frame)[..]));
+        assert_eq!((verdict, bench.count(Reason::ForwardedNew)), (Verdict::Send(Port::Local), 1));
+    }
+}
+
+#[test]
+fn hops_are_used_up_on_the_way_to_every_stack() {
+    for family in FAMILIES {
+        for stack in [LOCAL, GUE, IPIP, L2] {
+            let mut frame = syn(family, 1024, port_of(stack));
+            match family {
+                Family::V4 => {
+                    frame[22] = 1;
+                    mend(&mut frame);
+                }
+                Family::V6 => frame[21] = 1,
+            }
+            let mut bench = Bench::new();
+            bench.sent(&frame);
+            assert_eq!(bench.count(Reason::AnsweredTimeExceeded), 1, "{stack:?}");
+        }
     }
 }
 

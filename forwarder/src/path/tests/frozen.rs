@@ -1,6 +1,7 @@
 use model::{Protocol, StackIndex};
 
 use super::bench::*;
+use super::icmp::error_quoting;
 use crate::crt::{CrtState, Entry, Key, KeyV4, KeyV6};
 use crate::tables::Family;
 use crate::{Port, Reason, Verdict};
@@ -101,4 +102,16 @@ fn what_waited_for_a_connection_that_ended_is_dropped_as_such() {
     bench.crt.remove(KeyV4::new(CLIENT, CLIENT_PORT, V4, port_of(GUE), Protocol::Tcp));
     let out = bench.turn(false);
     assert_eq!(out.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [Verdict::Drop(Reason::NoConnection)]);
+}
+
+#[test]
+fn an_icmp_error_about_a_frozen_connection_waits_with_its_packets() {
+    for family in FAMILIES {
+        let (mut bench, _) = frozen(family);
+        let error = error_quoting(family, 6, (port_of(GUE), CLIENT_PORT), 8);
+        assert!(bench.burst(&[error], Port::Nic).is_empty());
+        change(&bench, family, entry(GUE, CrtState::Frozen), entry(IPIP, CrtState::Established));
+        assert_eq!(outer(&bench.turn(false)[0].0).1, stack_v4(IPIP));
+        assert_eq!((bench.count(Reason::FrozenHeld), bench.count(Reason::ForwardedIcmpError)), (1, 1));
+    }
 }

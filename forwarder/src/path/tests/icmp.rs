@@ -57,7 +57,12 @@ fn a_packet_that_would_be_too_big_is_answered_with_the_mtu() {
 }
 
 /// An ICMP error from a router about a packet from the DVIPA to the client.
-fn error_quoting(family: Family, protocol: u8, ports: (u16, u16), quoted_payload: usize) -> Vec<u8> {
+pub(super) fn error_quoting(
+    family: Family,
+    protocol: u8,
+    ports: (u16, u16),
+    quoted_payload: usize,
+) -> Vec<u8> {
     let mut payload = vec![0; quoted_payload.max(4)];
     payload[..2].copy_from_slice(&ports.0.to_be_bytes());
     payload[2..4].copy_from_slice(&ports.1.to_be_bytes());

@@ -1,0 +1,230 @@
+//! Deliver it: every packet to a DVIPA that is not simply forwarded gets what was decided about it.
+
+use model::StackIndex;
+
+use super::datagram::Datagram;
+use super::emit::{End, Out};
+use super::encapsulate::{count_hop, encapsulate};
+use super::fate::Fate;
+use super::fragments::{DatagramKey, Held as Fragment};
+use super::frozen::Waited;
+use super::icmp_error::{self, Notice};
+use super::whose::{self, Read};
+use super::{Context, Held, split};
+use crate::packet::Ethernet;
+use crate::tables::carrier::{Carrier, Form};
+use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
+
+/// Reads a packet of any kind and delivers it.
+pub(super) fn any<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    match whose::is_it(&mut packet, cx) {
+        Ok((read, fate)) => deliver(packet, &read, fate, held, cx, out),
+        Err(end) => out.end(packet, end),
+    }
+}
+
+/// Delivers a plain packet that the fast way can't: read again, because that keeps nothing but the key.
+#[inline(never)]
+pub(super) fn plain<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: (super::AnyKey, u16),
+    fate: Fate,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let (key, hash) = read;
+    let datagram = Ethernet::parse(packet.bytes()).map_err(Reason::from);
+    match datagram.and_then(|eth| Datagram::parse(packet.bytes(), eth, cx.tables)) {
+        Ok(Some(datagram)) => {
+            deliver(packet, &Read { datagram, key: Some(key), hash }, fate, held, cx, out);
+        }
+        Ok(None) => out.end(packet, End::dropped(Reason::BadHeader)),
+        Err(reason) => out.end(packet, End::dropped(reason)),
+    }
+}
+
+/// Does with a packet to a DVIPA what was decided.
+fn deliver<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    fate: Fate,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let begins = read.datagram.fragment.is_some_and(|f| f.is_first());
+    match fate {
+        Fate::Forward { to, counts } if begins => first_fragment(packet, read, (to, counts), held, cx, out),
+        Fate::Forward { to, counts } => forward(packet, read, (to, counts), cx, out),
+        Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
+        Fate::Hold => hold(packet, read, held, cx, out),
+        Fate::Drop(reason) => out.end(packet, End::dropped(reason)),
+    }
+}
+
+/// Sends a packet to a stack. The only way there for one that is not plain, whatever the way is: the hops are counted
+/// alike.
+fn forward<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    read: &Read,
+    (to, counts): (StackIndex, Reason),
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let d = &read.datagram;
+    let carrier = cx.tables.carrier(to, d.family);
+    let end = match carrier.form {
+        Form::Missing => End::dropped(carrier.missing),
+        _ if d.hops <= 1 => icmp_error::answer(&mut packet, d, Notice::TimeExceeded, Reason::HopLimit, cx),
+        Form::Local => {
+            count_hop(packet.bytes_mut().get_mut(d.ethernet.header_bytes..).unwrap_or_default(), d.family);
+            End::sent(Port::Local, counts)
+        }
+        _ if d.len > carrier.max_inner => return too_big(packet, read, carrier, counts, cx, out),
+        _ => match encapsulate(&mut packet, carrier, d.inner(read.hash)) {
+            Ok(()) => End::sent(Port::Nic, counts),
+            Err(reason) => End::dropped(reason),
+        },
+    };
+    out.end(packet, end);
+}
+
+/// Sends a first fragment, notes where it went, and sends those after it that came before.
+fn first_fragment<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (to, counts): (StackIndex, Reason),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let key = DatagramKey::of(&read.datagram);
+    if let Err(reason) = key.follow(to, cx) {
+        return out.end(packet, End::dropped(reason));
+    }
+    forward(packet, read, (to, counts), cx, out);
+    held.early.release(|h| (h.key == key).then_some(()), |held, ()| forward_held(held, to, cx, out));
+}
+
+/// A packet that does not fit once it is encapsulated: its sender is told, or it is sent in two.
+#[cold]
+fn too_big<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    read: &Read,
+    carrier: &Carrier,
+    counts: Reason,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let d = &read.datagram;
+    if !d.may_split {
+        let notice = Notice::TooBig { mtu: carrier.max_inner };
+        let end = icmp_error::answer(&mut packet, d, notice, Reason::TooBigUnfragmented, cx);
+        return out.end(packet, end);
+    }
+    let Some(cut) = split::plan(d, carrier.max_inner) else {
+        return out.end(packet, End::dropped(Reason::TooBigUnfragmented));
+    };
+    let Some(mut second) = out.spare() else {
+        return out.end(packet, End::dropped(Reason::NoBuffer));
+    };
+    let parts =
+        split::split(&mut packet, &mut second, d, cut).ok_or(Reason::NoBuffer).and_then(|(one, two)| {
+            encapsulate(&mut packet, carrier, one.inner(read.hash))?;
+            encapsulate(&mut second, carrier, two.inner(read.hash))
+        });
+    match parts {
+        Ok(()) => {
+            out.end(packet, End::sent(Port::Nic, counts));
+            out.note(Reason::FragmentMade, 1);
+            out.made(second, Verdict::Send(Port::Nic));
+        }
+        Err(reason) => {
+            out.end(packet, End::dropped(reason));
+            out.made(second, Verdict::Drop(reason));
+        }
+    }
+}
+
+/// Sends a packet of a connection that is being handed over. Its fragments have no option to go with.
+fn hand_over<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    read: &Read,
+    to: StackIndex,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let d = &read.datagram;
+    let key = read.key.filter(|_| d.fragment.is_none());
+    let carried = key
+        .ok_or(Reason::HandoffUnknown)
+        .and_then(|key| cx.handoffs.carry(&mut packet, key, to, d.inner(read.hash), cx.tables));
+    let end = match carried {
+        Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
+        Err(reason) => End::dropped(reason),
+    };
+    out.end(packet, end);
+}
+
+/// Keeps a packet for later.
+fn hold<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let (kept, waits, no_room) = match read.key {
+        Some(key) => (held.frozen.hold(packet, key, cx), Reason::FrozenHeld, Reason::Frozen),
+        None => {
+            let kept = held.early.hold(packet, read.datagram, cx.now);
+            (kept, Reason::FragmentHeld, Reason::FragmentNoRoom)
+        }
+    };
+    match kept {
+        Ok(()) => out.note(waits, 1),
+        Err(packet) => out.end(packet, End::dropped(no_room)),
+    }
+}
+
+/// Delivers the packets of connections that are frozen no longer, and gives up those that waited too long.
+pub(super) fn thaw<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context<'_>, out: &mut Out<'_, S>) {
+    let mut turn = held.frozen.begin(cx.crt);
+    while let Some((waiting, waited)) = held.frozen.next(&mut turn, cx) {
+        match waited {
+            Waited::Enough => any(waiting.packet, held, &Context { from: waiting.from, ..*cx }, out),
+            Waited::TooLong => out.end(waiting.packet, End::dropped(Reason::Frozen)),
+        }
+    }
+    held.frozen.end(turn);
+}
+
+fn forward_held<B: PacketBuffer, S: Sink<B>>(
+    held: Fragment<B>,
+    to: StackIndex,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    forward(held.packet, &Read::fragment(held.datagram), (to, Reason::ForwardedFragment), cx, out);
+}
+
+/// Sends early fragments whose first one went through another worker, and gives up old ones.
+pub(super) fn expire<B: PacketBuffer, S: Sink<B>>(
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let early = &mut held.early;
+    early.release(|h| h.key.owner(cx), |held, owner| forward_held(held, owner, cx, out));
+    let held_ms = early.held_ms();
+    early.release(
+        |h| (h.age_ms(cx.now) >= held_ms).then_some(()),
+        |held, ()| out.end(held.packet, End::dropped(Reason::FragmentUnmatched)),
+    );
+}

@@ -1,0 +1,114 @@
+//! Whose is it: the general way of reading a packet, for every one that is not plain.
+
+use super::datagram::Datagram;
+use super::emit::End;
+use super::ends::AnyKey;
+use super::fate::Fate;
+use super::fragments::{self, DatagramKey};
+use super::{Context, answer, outgoing, quoted};
+use crate::packet::{Ethernet, Icmp, protocol};
+use crate::tables::Family;
+use crate::{PacketBuffer, Port, Reason};
+
+/// A packet to a DVIPA, as far as its delivery needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read {
+    pub(crate) datagram: Datagram,
+    /// The connection that it belongs to or is about; `None` of a fragment without ports.
+    pub(crate) key: Option<AnyKey>,
+    /// The flow's hash, of fragments the datagram's.
+    pub(crate) hash: u16,
+}
+
+/// Says what becomes of any packet.
+///
+/// In: a frame. Out: what it is and what becomes of it, if it is to be delivered; else its end, and the frame is what is
+/// to be sent. Order of questions: is it for this node, ARP or neighbour discovery about a DVIPA, an IP packet to a
+/// DVIPA, an outgoing connection's SYN; what is left crosses to the other port unchanged.
+pub(super) fn is_it<B: PacketBuffer>(packet: &mut B, cx: &Context<'_>) -> Result<(Read, Fate), End> {
+    // The node's kernel may know what to do with a frame that can't be read; so may the network.
+    let eth = Ethernet::parse(packet.bytes()).map_err(|_| crosses(cx))?;
+    if !concerns_us(eth, cx) {
+        return Err(crosses(cx));
+    }
+    if let Some(end) = answer::segment(packet, eth, cx) {
+        return Err(end);
+    }
+    // A frame to another station was flooded; one to a group is no unicast packet's (RFC 1122 3.3.6).
+    let to_us = eth.destination == cx.tables.node().mac || cx.from == Port::Local;
+    let datagram =
+        if to_us { Datagram::parse(packet.bytes(), eth, cx.tables).map_err(End::dropped)? } else { None };
+    if let Some(datagram) = datagram {
+        return to_dvipa(packet, datagram, cx);
+    }
+    Err(outgoing::admit(packet, eth, cx).unwrap_or_else(|| crosses(cx)))
+}
+
+/// The frame is in our VLAN. Untagged and priority-tagged frames are: the NIC may have taken the tag off.
+fn concerns_us(eth: Ethernet, cx: &Context<'_>) -> bool {
+    let ours = cx.tables.node().vlan.map(|v| v & 0x0fff);
+    cx.from == Port::Local || eth.vlan.is_none_or(|v| v == 0 || ours.is_none_or(|o| o == v))
+}
+
+/// The packet is none of ours: over to the other port.
+fn crosses(cx: &Context<'_>) -> End {
+    match cx.from {
+        Port::Nic => End::sent(Port::Local, Reason::PassedToLocal),
+        Port::Local => End::sent(Port::Nic, Reason::PassedToNic),
+    }
+}
+
+fn to_dvipa<B: PacketBuffer>(
+    packet: &mut B,
+    datagram: Datagram,
+    cx: &Context<'_>,
+) -> Result<(Read, Fate), End> {
+    let icmp = match datagram.family {
+        Family::V4 => protocol::ICMP,
+        Family::V6 => protocol::ICMPV6,
+    };
+    match datagram.fragment {
+        _ if datagram.protocol == icmp => icmp_message(packet, datagram, cx),
+        Some(fragment) if !fragment.is_first() => Ok(later_fragment(datagram, cx)),
+        _ => with_ports(packet, datagram, cx).map_err(End::dropped),
+    }
+}
+
+fn icmp_message<B: PacketBuffer>(packet: &mut B, d: Datagram, cx: &Context<'_>) -> Result<(Read, Fate), End> {
+    if d.fragment.is_some() {
+        return Err(End::dropped(Reason::IcmpUnsupported));
+    }
+    let message = Icmp::parse(d.payload(packet.bytes())).map_err(|m| End::dropped(m.into()))?;
+    let is_error = match d.family {
+        Family::V4 => message.is_error_v4(),
+        Family::V6 => message.is_error_v6(),
+    };
+    if is_error {
+        return quoted::whose(message, &d, cx).map_err(End::dropped);
+    }
+    Err(answer::icmp(packet, &d, cx))
+}
+
+/// A whole packet, or a first fragment.
+fn with_ports<B: PacketBuffer>(packet: &B, d: Datagram, cx: &Context<'_>) -> Result<(Read, Fate), Reason> {
+    let (ends, opens) = d.ends(packet.bytes())?;
+    let fate = ends.key().fate(opens, d.protocol == protocol::UDP, cx);
+    let hash = if d.fragment.is_some() { fragments::hash(&d) } else { ends.hash() };
+    Ok((Read { datagram: d, key: Some(ends.key()), hash }, fate))
+}
+
+/// A fragment without ports.
+fn later_fragment(d: Datagram, cx: &Context<'_>) -> (Read, Fate) {
+    let fate = match DatagramKey::of(&d).owner(cx) {
+        Some(to) => Fate::Forward { to, counts: Reason::ForwardedFragment },
+        None => Fate::Hold,
+    };
+    (Read::fragment(d), fate)
+}
+
+impl Read {
+    /// A fragment without ports.
+    pub(super) fn fragment(datagram: Datagram) -> Self {
+        Self { datagram, key: None, hash: fragments::hash(&datagram) }
+    }
+}
