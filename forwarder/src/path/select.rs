@@ -5,8 +5,8 @@ use model::Protocol;
 use super::Context;
 use super::fate::Fate;
 use super::lookup::{Standing, standing};
-use crate::Reason;
 use crate::crt::{Entry, Key, KeyParts, Refused};
+use crate::{Port, Reason};
 
 /// Says what becomes of a packet that carries ports, if its connection is not simply established.
 ///
@@ -46,8 +46,11 @@ fn select<K: Key + Into<KeyParts>>(key: K, udp: bool, cx: &Context<'_>) -> Fate 
 fn try_select<K: Key + Into<KeyParts>>(key: K, udp: bool, cx: &Context<'_>) -> Result<Fate, Reason> {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    let service = cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Reason::NotDistributed)?;
-    let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget)?;
+    let target = match cx.tables.service(dvipa, dvipa_port, protocol) {
+        Some(service) => service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget)?,
+        // Served by the owner's own stack (seed 004, figure 7, block 140), but not back to it what it asks itself.
+        None => cx.tables.own_stack().filter(|_| cx.from == Port::Nic).ok_or(Reason::NotDistributed)?,
+    };
     let entry = cx.crt.insert_half_open(key, target, cx.now).map_err(table_full)?;
     Ok(match standing(entry.state, true, udp) {
         Standing::Moving => Fate::Hold,

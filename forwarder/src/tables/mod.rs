@@ -65,6 +65,7 @@ pub struct Tables {
     addresses: Box<[Option<IpAddr>]>,
     ways: Box<[Way]>,
     senders: OpenMap<u128, StackIndex>,
+    own_stack: Option<StackIndex>,
     services: OpenMap<u32, u32>,
     distributions: Box<[Service]>,
     turns: HashMap<TurnKey, Turn>,
@@ -100,6 +101,7 @@ impl Tables {
             addresses: addresses(dpt),
             ways: ways(dpt, neighbours, node),
             senders: OpenMap::new(senders(dpt)),
+            own_stack: dpt.stacks.iter().find(|s| matches!(s.reach, Reach::Local)).map(|s| s.index),
             services: OpenMap::new(keys.into_iter()),
             distributions,
             turns: builder.turns,
@@ -136,6 +138,11 @@ impl Tables {
     /// The stack that has this cluster address.
     pub(crate) fn sender(&self, address: IpAddr) -> Option<StackIndex> {
         self.senders.get(sender_key(address))
+    }
+
+    /// The stack that is this node's own kernel, if an agent reports for it: it has the DVIPAs that this node owns.
+    pub(crate) fn own_stack(&self) -> Option<StackIndex> {
+        self.own_stack
     }
 
     /// How packets of a family are carried to a stack.
