@@ -9,13 +9,14 @@ use libbpf_cargo::SkeletonBuilder;
 /// One file a program group, `bpf/NAME.bpf.c`.
 const PROGRAMS: [&str; 6] = ["clients", "conversations", "decapsulate", "egress", "handoff", "sockets"];
 /// What they include.
-const HEADERS: [&str; 10] = [
+const HEADERS: [&str; 11] = [
     "address.h",
     "admissions.h",
     "connection.h",
     "conversations.h",
     "counters.h",
     "dvipas.h",
+    "flows.h",
     "freezes.h",
     "handoff.h",
     "packet.h",

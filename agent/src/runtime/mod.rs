@@ -1,6 +1,8 @@
 //! Joins the machine with the kernel and the sessions: one task turns what happens into events and actions into deeds.
 
+mod cleanup;
 mod deeds;
+mod reload;
 mod repair;
 mod start;
 pub mod status;
@@ -27,7 +29,8 @@ use crate::system::load::{Meter, Use};
 use crate::system::programs::Programs;
 use crate::transfers::Transfers;
 
-pub use start::{StartError, clean_up};
+pub use cleanup::{Removed, clean_up};
+pub use start::StartError;
 pub use status::Status;
 
 /// Questions of operators that may wait for an answer.
@@ -65,12 +68,19 @@ pub struct Agent {
     standings_changed: bool,
     questions: mpsc::Receiver<oneshot::Sender<Status>>,
     asker: Questions,
+    configs: mpsc::Receiver<Config>,
+    reloader: mpsc::Sender<Config>,
 }
 
 impl Agent {
     /// Where to ask this agent how it is.
     pub fn questions(&self) -> Questions {
         self.asker.clone()
+    }
+
+    /// Where to send another configuration to; a running agent takes over what it can.
+    pub fn reloader(&self) -> mpsc::Sender<Config> {
+        self.reloader.clone()
     }
 
     /// Runs until `stop` is done. Then the routing stacks are told that nothing is served here; the programs and the
@@ -98,6 +108,7 @@ impl Agent {
                 Some(event) = self.sessions.recv() => self.session(event),
                 Some(done) = self.tasks.join_next() => self.done(done),
                 Some(answer) = self.questions.recv() => drop(answer.send(self.status())),
+                Some(config) = self.configs.recv() => self.reload(config),
                 change = self.changes.next() => self.changed(change).await,
                 timer = wait => self.on_time(timer).await,
                 news = self.transfers.next() => self.hear(news),

@@ -1,4 +1,4 @@
-//! How an agent starts, and how everything it left on the host is removed.
+//! How an agent starts.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,8 +23,8 @@ use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::{self, Interface, InterfaceError};
 use crate::system::load::{Meter, Use};
-use crate::system::programs::{self, ProgramError, Programs, Settings};
-use crate::system::{addresses, netns_cookie, prepare_interfaces};
+use crate::system::programs::{ProgramError, Programs, Settings};
+use crate::system::{netns_cookie, prepare_interfaces};
 use crate::transfers::Transfers;
 use crate::transfers::dumps::Dumps;
 use crate::transfers::notes::Notes;
@@ -73,7 +73,7 @@ pub enum StartError {
     },
 }
 
-fn kernel<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+pub(super) fn kernel<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     what: &'static str,
 ) -> impl FnOnce(E) -> StartError {
     move |cause| StartError::Kernel { what, cause: cause.into() }
@@ -131,6 +131,7 @@ impl Agent {
             endpoint.dial(stack.name.clone(), stack.control);
         }
         let (asker, questions) = mpsc::channel(QUESTIONS);
+        let (reloader, configs) = mpsc::channel(1);
         let now = Instant::now();
         Ok(Self {
             machine: Machine::new(own, inherited, now),
@@ -153,32 +154,14 @@ impl Agent {
             standings_changed: true,
             questions,
             asker,
+            configs,
+            reloader,
             config,
         })
     }
 }
 
-/// Removes programs, pins and DVIPAs of this configuration from the host. Connections to the DVIPAs end.
-///
-/// # Errors
-/// [`StartError`] with what could not be removed; what was before it is.
-pub async fn clean_up(config: &Config) -> Result<(), StartError> {
-    let netlink = netlink()?;
-    let mut interfaces = Vec::new();
-    for name in &config.node.interfaces {
-        match interfaces::find(&netlink, name).await {
-            Ok(interface) => interfaces.push(interface),
-            Err(cause) => tracing::warn!(%cause, "nothing to remove from this interface"),
-        }
-    }
-    for dvipa in programs::remove(&pin(config), &interfaces)? {
-        addresses::remove(&netlink, dvipa).await.map_err(kernel("the removal of an address"))?;
-        tracing::info!(%dvipa, "removed");
-    }
-    Ok(())
-}
-
-fn identity(config: &Config) -> Result<Identity, StartError> {
+pub(super) fn identity(config: &Config) -> Result<Identity, StartError> {
     let files = IdentityFiles {
         ca: config.cluster.ca.clone(),
         certificate: config.cluster.certificate.clone(),
@@ -203,7 +186,7 @@ fn incarnation() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn netlink() -> Result<rtnetlink::Handle, StartError> {
+pub(super) fn netlink() -> Result<rtnetlink::Handle, StartError> {
     let open = || -> io::Result<_> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
@@ -223,7 +206,7 @@ pub(super) async fn find_interfaces(
     Ok(found)
 }
 
-fn pin(config: &Config) -> std::path::PathBuf {
+pub(super) fn pin(config: &Config) -> std::path::PathBuf {
     config.bpf.pin.join(config.node.name.as_str())
 }
 

@@ -29,7 +29,6 @@ use super::skeletons::{
     ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
     SocketsSkelBuilder,
 };
-use crate::machine::Inherited;
 
 /// The place of the filters among others of an interface: before most.
 pub(super) const TC_PRIORITY: u32 = 10;
@@ -37,6 +36,8 @@ const TC_HANDLE: u32 = 1;
 
 /// Room that is left for encapsulation when the MSS is clamped, in bytes: IPv6 (40), UDP (8), GUE (4) and 12 of options.
 pub const ENCAPSULATION_BYTES: u16 = 64;
+/// The largest outer header of a packet that goes to a routing stack, in bytes: IPv6 (40), UDP (8) and GUE (4).
+const GUE_IN_IPV6_BYTES: u16 = 52;
 const IPV4_AND_TCP_BYTES: u16 = 40;
 const IPV6_AND_TCP_BYTES: u16 = 60;
 
@@ -148,12 +149,16 @@ impl Programs {
             let room = settings.fabric_mtu.saturating_sub(ENCAPSULATION_BYTES);
             constants.mss_v4 = room.saturating_sub(IPV4_AND_TCP_BYTES);
             constants.mss_v6 = room.saturating_sub(IPV6_AND_TCP_BYTES);
+            constants.largest = settings.fabric_mtu.saturating_sub(GUE_IN_IPV6_BYTES);
             constants.encapsulated_ifindex = settings.interfaces.first().map_or(0, |i| i.ifindex.0);
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.freezes, "freezes")?;
+        pin(&mut open.maps.served, "served")?;
+        pin(&mut open.maps.flows, "flows")?;
         let skeleton = open.load().map_err(bpf("load egress"))?;
+        let served = handle(&skeleton.maps.served)?;
         let egress = owned(&skeleton.progs.baton_egress)?;
 
         let mut storage = MaybeUninit::<OpenObject>::uninit();
@@ -202,7 +207,7 @@ impl Programs {
         for program in [&skeleton.progs.baton_connect_v4, &skeleton.progs.baton_connect_v6] {
             link(program, &cgroup, &settings.pin)?;
         }
-        let maps = Maps { forwarders, dvipas, counters, events, freezes, admissions, conversations };
+        let maps = Maps { forwarders, dvipas, served, counters, events, freezes, admissions, conversations };
         let injection = Injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
             tracing::info!(%cause, "connections can't be put into listeners of this host");
@@ -240,35 +245,56 @@ impl Programs {
     }
 }
 
-/// Removes everything that the programs of this pin directory left on the host, and says which DVIPAs they had.
+/// What a run of the agent had left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// The DVIPAs that its programs knew.
+    pub dvipas: Vec<Dvipa>,
+    /// Where packet programs were attached.
+    pub attached: Vec<String>,
+    /// How many maps and links were pinned.
+    pub pins: usize,
+}
+
+/// Removes everything that the programs of this pin directory left on the host, and says what it was.
 ///
 /// # Errors
 /// [`ProgramError`] with what was attempted.
-pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Vec<Dvipa>, ProgramError> {
+pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError> {
     let at_pin = |cause| ProgramError::Path { what: "the pin directory", path: pin.to_path_buf(), cause };
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
     let nothing = OwnedFd::from(fs::File::open("/dev/null").map_err(at_pin)?);
+    let mut left = Left::default();
     for Interface { name, ifindex, .. } in interfaces {
-        for point in [TC_INGRESS, TC_EGRESS] {
+        for (point, direction) in [(TC_INGRESS, "ingress"), (TC_EGRESS, "egress")] {
             let mut hook = hook(&nothing, ifindex.0, point);
             if hook.query().is_ok() {
                 hook.detach().map_err(bpf(format!("detach a program from {name}")))?;
+                left.attached.push(format!("the program on {name} {direction}"));
             }
         }
     }
     if !pin.exists() {
-        return Ok(Vec::new());
+        return Ok(left);
     }
-    let inherited = match open_maps(pin) {
-        Ok(maps) => maps.inherited().map_err(bpf("read the map of DVIPAs"))?,
-        Err(_) => Inherited::default(),
-    };
+    if let Ok(maps) = open_maps(pin) {
+        let inherited = maps.inherited().map_err(bpf("read the map of DVIPAs"))?;
+        left.dvipas = inherited.dvipas.into_keys().collect();
+    }
     for entry in fs::read_dir(pin).map_err(at_pin)? {
         fs::remove_file(entry.map_err(at_pin)?.path()).map_err(at_pin)?;
+        left.pins += 1;
     }
     // Another agent's pins may be in the parent; a directory that is mounted on stays.
     let _ = fs::remove_dir(pin);
-    Ok(inherited.dvipas.into_keys().collect())
+    Ok(left)
+}
+
+/// The agents' programs that this kernel runs, whoever loaded them.
+pub fn loaded() -> Vec<String> {
+    let all = libbpf_rs::query::ProgInfoIter::default();
+    let ours = all.filter(|program| program.name.to_string_lossy().starts_with("baton_"));
+    ours.map(|program| format!("{} ({})", program.name.to_string_lossy(), program.id)).collect()
 }
 
 fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
@@ -276,6 +302,7 @@ fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
     Ok(Maps {
         forwarders: map("forwarders")?,
         dvipas: map("dvipas")?,
+        served: map("served")?,
         counters: map("counters")?,
         events: map("events")?,
         freezes: Freezes::new(map("freezes")?),
