@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lab::spec::DVIPA;
 use lab::{Lab, Spec};
 
-use crate::fixture::{SOON, connect, lab, web4, web6};
+use crate::fixture::{SOON, connect, established, lab, web4, web6};
 
 /// Within a second, on a machine that is shared by several labs.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -96,14 +96,14 @@ fn what_an_agent_cannot_put_right_is_named() {
     let cases = [
         (
             "order",
-            "tc filter add dev eth0 ingress prio 1 protocol ip matchall action pass",
-            "a filter (matchall) of priority 1 on eth0 ingress",
+            "tc filter add dev eth0 ingress prio 1 bpf bytecode '1,6 0 0 0,'",
+            "a filter (bpf) of priority 1 on eth0 ingress",
             "tc filter del dev eth0 ingress prio 1",
         ),
         (
             "order",
-            "tc filter add dev eth0 egress prio 3 protocol ip matchall action pass",
-            "a filter (matchall) of priority 3 on eth0 egress",
+            "tc filter add dev eth0 egress prio 3 bpf bytecode '1,6 0 0 0,'",
+            "a filter (bpf) of priority 3 on eth0 egress",
             "tc filter del dev eth0 egress prio 3",
         ),
         (
@@ -130,4 +130,113 @@ fn what_an_agent_cannot_put_right_is_named() {
         })
         .unwrap_or_else(|e| panic!("{e}"));
     }
+}
+
+/// A stateful filter as hosts have it: nothing invalid, and nothing new but with SYN alone.
+const STATEFUL: &str = "nft 'table inet stateful {
+    chain in {
+        type filter hook input priority 0; policy accept;
+        ct state invalid counter drop
+        meta l4proto tcp tcp flags & (fin|syn|rst|ack) != syn ct state new counter drop
+    }
+    chain out {
+        type filter hook output priority 0; policy accept;
+        ct state invalid counter drop
+        meta l4proto tcp tcp flags & (fin|syn|rst|ack) != syn ct state new counter drop
+    }
+}'";
+
+/// R9: connections that move to hosts with stateful filters go on there, and come back.
+#[test]
+#[ignore = "needs root"]
+fn stateful_filters_on_targets_let_connections_go_on_that_move() {
+    let lab = lab(Spec::default());
+    for target in ["t1", "t2", "t3"] {
+        lab.host(target).sh(STATEFUL).expect("nft runs");
+    }
+    let mut connections: Vec<_> =
+        (0..6).map(|n| connect(&lab, if n % 2 == 0 { web4() } else { web6() })).collect();
+    connections.iter().for_each(|(connection, _)| drop(established(&lab, connection)));
+    for drained in ["t1", "t2", "t3", "t1"] {
+        lab.baton(&["drain", drained, "--move", "--for", "20"]).unwrap_or_else(|e| panic!("{e}"));
+        for (connection, before) in &mut connections {
+            let answers =
+                connection.target().unwrap_or_else(|e| panic!("{drained} drained, was at {before}: {e}"));
+            assert_ne!(answers, drained);
+            *before = answers;
+        }
+        lab.baton(&["resume", drained]).unwrap_or_else(|e| panic!("{e}"));
+    }
+    assert!(lab.transfers().expect("baton stats answers")["injected"] >= 6);
+    for target in ["t1", "t2", "t3"] {
+        let rules = lab.host(target).sh("nft list table inet stateful").expect("nft runs");
+        let dropped: Vec<_> =
+            rules.lines().filter(|l| l.contains("counter packets") && !l.contains("packets 0 ")).collect();
+        assert_eq!(dropped, Vec::<&str>::new(), "{target} drops nothing");
+    }
+}
+
+/// R9: the routing node reports the solicited-node group of its IPv6 DVIPA (MLD), so that a snooping switch passes
+/// solicitations on to it.
+#[test]
+#[ignore = "needs root"]
+fn the_routing_node_reports_the_groups_of_its_dvipas() {
+    let lab = Lab::build(Spec::default()).unwrap_or_else(|e| panic!("{e}"));
+    // MLDv2 reports behind a hop-by-hop header.
+    let capture = lab.capture("client", "eth0", "ip6[6] == 0 and ip6[48] == 143").expect("a capture");
+    lab.start_programs().and_then(|()| lab.wait_until_ready()).unwrap_or_else(|e| panic!("{e}"));
+    let group = std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 1).octets();
+    lab.wait_for("a report of the group on the segment", SOON, || {
+        let frames = std::fs::read(capture.file()).map_err(|e| e.to_string())?;
+        let is_there = frames.windows(group.len()).any(|bytes| bytes == group);
+        if is_there { Ok(()) } else { Err(format!("{} bytes captured", frames.len())) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// R9: an agent reads certificates, routing stacks and the log level again at SIGHUP, refuses what it can't change, and
+/// goes on.
+#[test]
+#[ignore = "needs root"]
+fn an_agent_reads_its_configuration_again() {
+    let lab = lab(Spec::default());
+    let (file, log) = (lab.files().join("t1.toml"), lab.files().join("agent-t1.log"));
+    let text = std::fs::read_to_string(&file).expect("it is read");
+    let id = lab.id_of("agent-t1").expect("it runs").to_string();
+    let reload = |text: String, said: &str| {
+        std::fs::write(&file, text).expect("it is written");
+        lab.host("t1").run(&["kill", "-HUP", &id]).expect("it is signalled");
+        lab.wait_for(said, SOON, || {
+            let log = std::fs::read_to_string(&log).map_err(|e| e.to_string())?;
+            if log.contains(said) { Ok(()) } else { Err(log) }
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+    };
+    reload(text.replace("interface = \"eth0\"", "interface = \"eth9\""), "needs a restart of the agent");
+    reload(text.replace("[node]", "[nodes]"), "is not taken over");
+    reload(text.clone(), "the configuration was read again");
+    let more = "[[routing_stack]]\nname = \"rt9\"\ncontrol = \"198.18.0.99:7440\"\n\n[admin]";
+    reload(text.replace("[admin]", more), "new in the configuration, dialling");
+    let stacks = lab.agent("t1").expect("it answers")["routing_stacks"].clone();
+    assert!(stacks["rt9"].is_object() && stacks["rt1"]["session"] == "reporting", "{stacks}");
+    reload(text, "no longer in the configuration");
+    assert_eq!(lab.id_of("agent-t1").map(|id| id.to_string()), Some(id), "it is the same process");
+    lab.check().unwrap_or_else(|e| panic!("{e}"));
+    assert!(!std::fs::read_to_string(&log).expect("it is read").contains('\x1b'), "no colours in a file");
+    // At its end everything it left is removed, and named.
+    lab.stop("agent-t1", nix::sys::signal::Signal::SIGTERM).expect("it ends");
+    let agent = std::env::current_exe().expect("this test has a path");
+    let agent = agent.ancestors().nth(2).expect("the build directory").join("baton-agent");
+    let clean_up = || {
+        let words = [&*agent.to_string_lossy(), "--config", &*file.to_string_lossy(), "--cleanup"];
+        lab.host("t1").run(&words).unwrap_or_else(|e| panic!("{e}"))
+    };
+    let said = clean_up();
+    for what in
+        ["removed: the program on eth0 ingress", "pinned maps and links", "removed: 198.18.9.1 from lo"]
+    {
+        assert!(said.contains(what), "{what}:\n{said}");
+    }
+    let again = clean_up();
+    assert!(again.contains("nothing to remove") && again.contains("another mount namespace"), "{again}");
 }

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
 //! what they count), [`freezes`] (whose packets they keep away),
-//! [`injection`] (connections put into listeners), [`admissions`] (which were),
+//! [`injection`] (connections put into listeners), [`conntrack`] (made known to stateful filters), [`admissions`] (which were),
 //! [`conversations`] (what is said on connections), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
 //! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
 
@@ -10,6 +10,7 @@ pub mod abilities;
 pub mod addresses;
 pub mod admissions;
 pub mod changes;
+pub mod conntrack;
 pub mod conversations;
 pub mod diag;
 pub mod ends;

@@ -75,7 +75,7 @@ def first_syn(encapsulation):
             c.packet(sent_by(t2, syn, encapsulation, outer), (LOCAL, delivered(t2, syn)), counts=["outgoing"])
             c.known.add((6, rfc.address(bytes(syn), 1), SERVER_PORT, rfc.address(bytes(syn), 0), port))
             answer = ip(family) / tcp("SA", sport=SERVER_PORT, dport=port)
-            c.packet(from_client(answer), rfc.to(t2, answer))
+            c.packet(from_client(answer), rfc.to(t2, answer), counts=["forwarded"])
     return c
 
 
@@ -131,7 +131,7 @@ def datagrams():
         asks = ip(family, src=src, dst=dst) / udp(sport=LOCAL_PORT, dport=53) / payload(20)
         answer = ip(family) / udp(sport=53, dport=LOCAL_PORT) / payload(90)
         c.packet(sent_by(t2, asks, "gue", 4), (LOCAL, delivered(t2, asks)), counts=["outgoing"])
-        c.packet(from_client(answer), rfc.to(t2, answer))
+        c.packet(from_client(answer), rfc.to(t2, answer), counts=["forwarded"])
         if family == 4:
             request, reply, stray = (ICMP(type=t, id=i, seq=1) for t, i in ((8, 77), (0, 77), (0, 78)))
         else:

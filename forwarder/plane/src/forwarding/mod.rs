@@ -11,6 +11,7 @@ mod names;
 mod snapshot;
 mod watch;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use control::runtime::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver};
@@ -26,6 +27,7 @@ use self::names::Names;
 use self::snapshot::Snapshots;
 use self::watch::{Change, Watch};
 use crate::announce;
+use crate::groups::Groups;
 use crate::kernel;
 use crate::next_hop::NextHops;
 use crate::node::Node;
@@ -52,6 +54,7 @@ pub struct Plane {
     /// Places that aging looks at in a tick.
     aged_a_tick: usize,
     ipv6_allowed: bool,
+    groups: Groups,
     strays: u64,
     /// Scratch space.
     confirming: Confirming,
@@ -79,6 +82,7 @@ impl Plane {
         let aged_a_tick = aged_a_tick(&node.shared.crt.stats());
         let watches =
             node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
+        let groups = Groups::new(node.interface.index);
         Self {
             node,
             next_hops,
@@ -91,6 +95,7 @@ impl Plane {
             watches,
             aged_a_tick,
             ipv6_allowed: false,
+            groups,
             strays: 0,
             confirming: Confirming::default(),
         }
@@ -198,6 +203,10 @@ impl Forwarding for Plane {
             kernel::Settings::default().allow_ipv6(&self.node.interface.name);
             self.ipv6_allowed = true;
         }
+        self.groups.want(dpt.dvipas.iter().filter_map(|entry| match entry.dvipa.address() {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        }));
         let ways = dpt.stacks.iter().flat_map(|stack| match &stack.reach {
             Reach::Local => vec![],
             Reach::Remote { cluster_address, .. } => {
