@@ -85,6 +85,7 @@ reasons! {
         PassedToNic "passed_to_nic" "Not for a DVIPA: sent out for the node's own kernel.",
         AnsweredArp "answered_arp" "ARP request for a DVIPA, answered.",
         AnsweredNeighbour "answered_neighbour" "IPv6 neighbour solicitation for a DVIPA, answered.",
+        DvipaDefended "dvipa_defended" "Another host claimed a DVIPA of this node in ARP or neighbour discovery: it was announced anew (RFC 5227 section 2.4).",
         AnsweredEcho "answered_echo" "ICMP echo request to a DVIPA, answered.",
         AnsweredTooBig "answered_too_big" "Too long once encapsulated: the sender was told the path MTU.",
         AnsweredTimeExceeded "answered_time_exceeded" "TTL or hop limit used up: the sender was told.",
@@ -107,7 +108,7 @@ reasons! {
     Kind::Dropped(Fault::Peer) => {
         OutgoingRefused "outgoing_refused" "Encapsulated by a target with its DVIPA as source, but neither the first SYN of a connection nor a whole datagram or echo request, or of another stack's connection.",
         Congested "congested" "A target's first SYN met congestion on its way and can't carry the mark (RFC 6040 section 4.2).",
-        DvipaConflict "dvipa_conflict" "Another host claims a DVIPA of this node in ARP or neighbour discovery.",
+        DvipaConflict "dvipa_conflict" "Another host claims a DVIPA of this node in ARP or neighbour discovery, which was announced anew less than ten seconds ago.",
     }
     Kind::Dropped(Fault::Operator) => {
         NoTarget "no_target" "Opens a connection, but no target of that service takes new ones.",

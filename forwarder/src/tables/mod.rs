@@ -4,10 +4,11 @@
 //! DPT makes new tables. Only the places of rotations are shared between tables and their successors.
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
-//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection).
+//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`defences`] (of claimed addresses).
 
 pub(crate) mod carrier;
 mod choice;
+mod defences;
 mod maglev;
 mod neighbours;
 mod open_map;
@@ -25,6 +26,7 @@ use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex};
 use crate::{Mac, Reason};
 use carrier::Carrier;
 use choice::{Choice, Turn};
+use defences::Defences;
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
@@ -66,6 +68,7 @@ pub struct Tables {
     ways: Box<[Way]>,
     senders: OpenMap<u128, StackIndex>,
     own_stack: Option<StackIndex>,
+    defences: Defences,
     services: OpenMap<u32, u32>,
     distributions: Box<[Service]>,
     turns: HashMap<TurnKey, Turn>,
@@ -74,15 +77,21 @@ pub struct Tables {
 impl Tables {
     /// Makes the tables for the first time.
     pub fn build(dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Self {
-        Self::make(dpt, neighbours, node, &HashMap::new())
+        Self::make(dpt, neighbours, node, &HashMap::new(), Defences::new())
     }
 
     /// Makes the successor of these tables; rotations go on where they were.
     pub fn rebuild(&self, dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Self {
-        Self::make(dpt, neighbours, node, &self.turns)
+        Self::make(dpt, neighbours, node, &self.turns, self.defences.clone())
     }
 
-    fn make(dpt: &Dpt, neighbours: &Neighbours, node: &Node, turns: &HashMap<TurnKey, Turn>) -> Self {
+    fn make(
+        dpt: &Dpt,
+        neighbours: &Neighbours,
+        node: &Node,
+        turns: &HashMap<TurnKey, Turn>,
+        defences: Defences,
+    ) -> Self {
         let mut builder = Services { dpt, before: turns, turns: HashMap::new(), maglevs: HashMap::new() };
         let distributions = dpt.distributions.iter().map(|d| builder.service(d)).collect();
         let keys = dpt.distributions.iter().enumerate();
@@ -101,6 +110,7 @@ impl Tables {
             addresses: addresses(dpt),
             ways: ways(dpt, neighbours, node),
             senders: OpenMap::new(senders(dpt)),
+            defences,
             own_stack: dpt.stacks.iter().find(|s| matches!(s.reach, Reach::Local)).map(|s| s.index),
             services: OpenMap::new(keys.into_iter()),
             distributions,
@@ -138,6 +148,11 @@ impl Tables {
     /// The stack that has this cluster address.
     pub(crate) fn sender(&self, address: IpAddr) -> Option<StackIndex> {
         self.senders.get(sender_key(address))
+    }
+
+    /// Whether another host's claim to this DVIPA is to be answered with an announcement now (RFC 5227 2.4).
+    pub(crate) fn defends(&self, dvipa: DvipaIndex, now_ms: u64) -> bool {
+        self.defences.begin(dvipa, now_ms)
     }
 
     /// The stack that is this node's own kernel, if an agent reports for it: it has the DVIPAs that this node owns.
