@@ -7,9 +7,10 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 6] = ["answers", "conversations", "decapsulate", "egress", "handoff", "sockets"];
+const PROGRAMS: [&str; 7] =
+    ["answers", "clients", "conversations", "decapsulate", "egress", "handoff", "sockets"];
 /// What they include.
-const HEADERS: [&str; 11] = [
+const HEADERS: [&str; 12] = [
     "address.h",
     "admissions.h",
     "connection.h",
@@ -17,6 +18,7 @@ const HEADERS: [&str; 11] = [
     "counters.h",
     "datagrams.h",
     "dvipas.h",
+    "flows.h",
     "freezes.h",
     "handoff.h",
     "packet.h",

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Prepares what leaves this host with a DVIPA as its source (tc, egress): only packets with SYN are changed.
+ * Prepares what leaves this host with a DVIPA as its source (tc, egress): packets with SYN, and what begins an exchange here.
  *
  * - Segments of connections that are frozen or have departed are dropped.
  * - The MSS that this host offers (SYN and SYN-ACK) is clamped, so that the client's segments still fit into the fabric
  *   once a forwarder has encapsulated them.
  * - A SYN without ACK opens a connection from here. It goes, in GUE, to the routing stack, which makes the CRT entry and
  *   sends the SYN on: so the entry is there before the answer can be. If no routing stack is known, it leaves as it is.
+ * - So does an ICMP echo request, and of a UDP flow that begins here (its port is not served for the routing stacks) a datagram
+ *   every few seconds. One that would be too long, or is not whole, leaves as it is.
  */
 #include "address.h"
 #include "counters.h"
 #include "dvipas.h"
+#include "flows.h"
 #include "freezes.h"
 #include "packet.h"
 
 const volatile __u16 mss_v4 = 0; /* largest MSS to offer, in bytes */
 const volatile __u16 mss_v6 = 0;
+const volatile __u16 largest = 0; /* IP packet that may be encapsulated, in bytes */
 const volatile __u32 encapsulated_ifindex = 0; /* the interface towards the routing stacks */
 
 #define TCP_OPTIONS 20 /* options that are looked at; a kernel writes the MSS among the first */
@@ -125,6 +129,82 @@ static __always_inline struct gue_over_udp gue_header(__u8 protocol, __u32 hash,
 	};
 }
 
+/* Of ICMP and ICMPv6, as far as it is looked at. */
+struct echo {
+	__u8 kind, code;
+	__be16 checksum;
+};
+
+#define ECHO_REQUEST 8
+#define ECHO_REQUEST_V6 128
+
+/* Whether a datagram of this flow went through the routing stack a moment ago, or one of a server's does not have to. */
+static __always_inline int is_known(const struct connection *flow)
+{
+	struct service service = { .dvipa = flow->dvipa, .port = flow->dvipa_port };
+	__u64 now = bpf_ktime_get_ns(), *last;
+
+	if (bpf_map_lookup_elem(&served, &service))
+		return 1;
+	last = bpf_map_lookup_elem(&flows, flow);
+	if (last && now - *last < FLOW_RENEWED_NS)
+		return 1;
+	bpf_map_update_elem(&flows, flow, &now, BPF_ANY);
+	return 0;
+}
+
+/*
+ * Reads an echo request, or a datagram of a flow, that has to go through the routing stack. Returns 1 if it is one. Only
+ * `origin`, `protocol` and `tos` are written.
+ */
+static __always_inline int read_begun(struct __sk_buff *skb, struct syn *begun)
+{
+	struct address source, destination;
+	struct udphdr udp;
+	struct echo echo;
+	__u32 transport;
+	__u8 protocol, request;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr ip;
+
+		if (load(skb, 0, &ip, sizeof(ip)) || ip.frag_off & bpf_htons(IPV4_FRAGMENT))
+			return 0;
+		source = address_v4(ip.saddr);
+		destination = address_v4(ip.daddr);
+		transport = ip.ihl * 4;
+		protocol = ip.protocol == IPPROTO_ICMP ? IPPROTO_ICMPV6 : ip.protocol;
+		request = ECHO_REQUEST;
+		*begun = (struct syn){ .protocol = IPPROTO_IPIP, .tos = ip.tos };
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr ip;
+
+		if (load(skb, 0, &ip, sizeof(ip)))
+			return 0;
+		source = address_v6(ip.saddr.in6_u.u6_addr32);
+		destination = address_v6(ip.daddr.in6_u.u6_addr32);
+		transport = sizeof(ip);
+		protocol = ip.nexthdr;
+		request = ECHO_REQUEST_V6;
+		*begun = (struct syn){ .protocol = IPPROTO_IPV6, .tos = traffic_class((__u8 *)&ip) };
+	} else {
+		return 0;
+	}
+	if ((protocol != IPPROTO_UDP && protocol != IPPROTO_ICMPV6) || skb->gso_segs > 1 || skb->len - ETH_HLEN > largest)
+		return 0;
+	begun->origin = bpf_map_lookup_elem(&dvipas, &source);
+	if (!begun->origin)
+		return 0;
+	if (protocol == IPPROTO_ICMPV6)
+		return !load(skb, transport, &echo, sizeof(echo)) && echo.kind == request && echo.code == 0;
+	if (load(skb, transport, &udp, sizeof(udp)))
+		return 0;
+	struct connection flow = {
+		.client = destination, .dvipa = source, .client_port = udp.dest, .dvipa_port = udp.source,
+	};
+	return !is_known(&flow);
+}
+
 static __always_inline __u16 header_checksum(const struct iphdr *ip)
 {
 	const __u16 *word = (const __u16 *)ip;
@@ -212,6 +292,8 @@ int baton_egress(struct __sk_buff *skb)
 
 	if (leaves_kept_away(skb, skb->protocol == bpf_htons(ETH_P_IP)))
 		return DROP;
+	if (read_begun(skb, &syn))
+		return to_routing_stack(skb, &syn);
 	if (!read_syn(skb, &syn))
 		return NEXT_PROGRAM;
 	clamp_mss(skb, &syn, syn.protocol == IPPROTO_IPIP ? mss_v4 : mss_v6);

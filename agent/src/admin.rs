@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
+use crate::environment::Subject;
 use crate::runtime::{Questions, Status};
 
 /// Why the admin socket can't be had.
@@ -113,6 +114,19 @@ fn encode(status: &Status) -> Result<String, std::fmt::Error> {
         reporting.get_or_create(&labels).set((stack.session == "reporting").into());
     }
     registry.register("reporting", "1 if the routing stack is told of changes", reporting);
+
+    let (put_right, standing) = (Family::<Labels, Counter>::default(), Family::<Labels, Gauge>::default());
+    for subject in Subject::ALL {
+        let labels = vec![("subject", subject.as_str().to_owned())];
+        let times = status.environment.put_right.get(&subject).copied().unwrap_or_default();
+        put_right.get_or_create(&labels).inc_by(times);
+        let findings = status.environment.standing.iter().filter(|f| f.subject == subject).count();
+        standing.get_or_create(&labels).set(i64::try_from(findings).unwrap_or(i64::MAX));
+    }
+    let help = "How often somebody changed something on this host and the agent put it right";
+    registry.register("environment_put_right", help, put_right);
+    let help = "What somebody changed on this host and only the operator can put right, now";
+    registry.register("environment_standing", help, standing);
 
     let events = Family::<Labels, Counter>::default();
     for counter in &status.counters {

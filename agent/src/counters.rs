@@ -77,14 +77,18 @@ pub const COUNTERS: [Counter; 23] = [
     counter(
         "syn_encapsulated",
         Fault::None,
-        "The SYN of a connection opened here with a DVIPA was sent through the routing stack.",
+        "A SYN, echo request or datagram that begins an exchange here with a DVIPA was sent through the routing stack.",
     ),
     counter(
         "syn_without_routing_stack",
         Fault::Operator,
-        "The SYN of a connection opened here with a DVIPA left as it is: no routing stack is known for it.",
+        "A SYN, echo request or datagram that begins an exchange here with a DVIPA left as it is: no routing stack is known for it.",
     ),
-    counter("syn_encapsulation_failed", Fault::Us, "The kernel could not encapsulate a SYN; dropped."),
+    counter(
+        "syn_encapsulation_failed",
+        Fault::Us,
+        "The kernel could not encapsulate a SYN, echo request or datagram; dropped.",
+    ),
     counter(
         "frozen_dropped",
         Fault::None,

@@ -2,7 +2,8 @@
 //! stacks told.
 //!
 //! In reading order: [`config`] (`agent.toml`), [`machine`] (what is decided: pure), [`system`] (what the kernel is asked:
-//! BPF programs, sockets, addresses), [`counters`] (what the programs count), [`runtime`] (joins them and the sessions),
+//! BPF programs, sockets, addresses), [`counters`] (what the programs count), [`environment`] (what others changed on the host),
+//! [`runtime`] (joins them and the sessions),
 //! [`admin`] (what operators see), [`control_socket`] (what applications ask and are told), [`repair`] (sockets taken out of
 //! this kernel and put into it), [`transfers`] (how connections leave and come).
 
@@ -10,6 +11,7 @@ pub mod admin;
 pub mod config;
 pub mod control_socket;
 pub mod counters;
+pub mod environment;
 pub mod machine;
 pub mod repair;
 pub mod runtime;

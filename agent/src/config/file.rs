@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) applications: Option<Applications>,
     pub(super) bpf: Option<Bpf>,
     pub(super) watch: Option<Watch>,
+    pub(super) log: Option<Log>,
 }
 
 #[derive(Deserialize)]
@@ -95,4 +96,10 @@ pub(super) struct Bpf {
 #[serde(deny_unknown_fields)]
 pub(super) struct Watch {
     pub(super) repair_s: Option<Spanned<u32>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: Option<Spanned<String>>,
 }

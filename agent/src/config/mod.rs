@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use model::{ClusterAddress, StackName};
 use toml::Spanned;
+use tracing::level_filters::LevelFilter;
 
 pub use mistake::{ConfigError, Mistake};
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub bpf: Bpf,
     /// How often all sockets are looked at again and every DVIPA's address is checked.
     pub repair: Duration,
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: LevelFilter,
 }
 
 /// Who this host is.
@@ -116,6 +119,20 @@ impl Config {
         Self::parse(path, &text)
     }
 
+    /// The first key of `next` that differs and that a running agent can't change: only certificates, routing stacks,
+    /// `repair_s` and the log level can.
+    pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
+        let times = |c: &Cluster| (c.heartbeat, c.lost_after);
+        let differ = [
+            ("[node]", self.node != next.node),
+            ("[cluster] heartbeat_ms or lost_after_ms", times(&self.cluster) != times(&next.cluster)),
+            ("[admin]", self.admin_socket != next.admin_socket),
+            ("[applications]", self.applications != next.applications),
+            ("[bpf]", self.bpf != next.bpf),
+        ];
+        differ.into_iter().find_map(|(key, differs)| differs.then_some(key))
+    }
+
     /// Checks the text of a file.
     ///
     /// # Errors
@@ -157,6 +174,7 @@ impl Check<'_> {
         let socket = file.admin.and_then(|a| a.socket).unwrap_or_else(|| "/run/baton/agent.sock".into());
         let applications = self.applications(file.applications.unwrap_or_default());
         let repair = self.repair(file.watch.and_then(|w| w.repair_s));
+        let log_level = self.log_level(file.log.and_then(|l| l.level));
         Some(Config {
             node: node?,
             cluster: cluster?,
@@ -165,6 +183,7 @@ impl Check<'_> {
             applications,
             bpf,
             repair,
+            log_level,
         })
     }
 
@@ -241,6 +260,22 @@ impl Check<'_> {
             self.mistake::<()>(seconds.span(), "0 s would look at all sockets all the time", "write 10");
         }
         Duration::from_secs((*seconds.get_ref()).into())
+    }
+
+    fn log_level(&mut self, level: Option<Spanned<String>>) -> LevelFilter {
+        let Some(level) = level else { return LevelFilter::INFO };
+        match level.get_ref().as_str() {
+            "error" => LevelFilter::ERROR,
+            "warn" => LevelFilter::WARN,
+            "info" => LevelFilter::INFO,
+            "debug" => LevelFilter::DEBUG,
+            "trace" => LevelFilter::TRACE,
+            other => {
+                let what = format!("`{other}` is no level");
+                self.mistake::<()>(level.span(), what, "write error, warn, info, debug or trace");
+                LevelFilter::INFO
+            }
+        }
     }
 
     fn name(&mut self, name: &Spanned<String>) -> Option<StackName> {

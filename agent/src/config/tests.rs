@@ -40,6 +40,24 @@ fn defaults_and_relative_paths() {
 }
 
 #[test]
+fn the_log_level_is_a_word() {
+    use tracing::level_filters::LevelFilter;
+    assert_eq!(parse(GOOD).unwrap().log_level, LevelFilter::INFO);
+    assert_eq!(parse(&format!("{GOOD}[log]\nlevel = \"debug\"\n")).unwrap().log_level, LevelFilter::DEBUG);
+    let mistake = parse(&format!("{GOOD}[log]\nlevel = \"loud\"\n")).unwrap_err();
+    assert!(mistake.contains("`loud` is no level") && mistake.contains("debug"), "{mistake}");
+}
+
+#[test]
+fn what_a_running_agent_can_not_change_is_named() {
+    let config = parse(GOOD).unwrap();
+    let with = |from: &str, to: &str| parse(&GOOD.replace(from, to)).unwrap();
+    assert_eq!(config.needs_restart(&with("pki/t1.pem", "pki/new.pem")), None);
+    assert_eq!(config.needs_restart(&with(":7440", ":7441")), None);
+    assert_eq!(config.needs_restart(&with("\"eth0\"", "\"eth1\"")), Some("[node]"));
+}
+
+#[test]
 fn several_interfaces() {
     let config = parse(&GOOD.replace("\"eth0\"", "[\"eth0\", \"eth1\"]")).unwrap();
     assert_eq!(config.node.interfaces, ["eth0", "eth1"]);

@@ -49,9 +49,12 @@ impl Machine {
         let in_use: BTreeSet<_> = self.sockets.connections().map(|c| Dvipa::new(c.dvipa.ip())).collect();
         let named = |e: &VipaListDvipa| e.distributions.iter().any(|d| is_candidate(d, &self.own.name));
         let mut wanted = BTreeMap::new();
-        for entry in self.stacks.values().flat_map(RoutingStack::entries) {
+        let all = self.stacks.iter().flat_map(|(name, stack)| stack.entries().map(move |e| (name, e)));
+        for (stack, entry) in all {
             let dvipa = Dvipa::new(entry.address.0);
-            if named(entry) || (self.dvipas.contains_key(&dvipa) && in_use.contains(&dvipa)) {
+            // The owner's own kernel serves what is not distributed.
+            let own = entry.owner && *stack == self.own.name;
+            if own || named(entry) || (self.dvipas.contains_key(&dvipa) && in_use.contains(&dvipa)) {
                 wanted.insert(dvipa, self.origin(dvipa));
             }
         }

@@ -1,7 +1,8 @@
 //! What the agent's machine hears and what it wants done.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use model::message::{Load, Message};
 use model::{Connection, Dvipa, StackName};
@@ -50,6 +51,10 @@ pub enum Event {
     },
     /// Listeners on these ports get no new connections, only transferred ones.
     Held(BTreeSet<(Dvipa, u16)>),
+    /// These are the routing stacks from now on.
+    RoutingStacks(BTreeSet<StackName>),
+    /// Lost events and undone addresses are repaired this often from now on.
+    Repair(Duration),
     /// The deadline has come.
     TimePassed,
 }
@@ -61,6 +66,8 @@ pub enum Action {
     SetForwarders(BTreeSet<IpAddr>),
     /// Make this an address of this host, or see that it is one, and send first SYNs from it there.
     AddDvipa(Dvipa, Option<Origin>),
+    /// These UDP ports of DVIPAs are served here, and no others: datagrams from other ports begin a flow.
+    SetServed(BTreeSet<SocketAddr>),
     /// Take this address away.
     RemoveDvipa(Dvipa),
     /// Look at all sockets of the scope, and answer with [`Event::Seen`] or [`Event::NotSeen`].

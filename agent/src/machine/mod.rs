@@ -14,8 +14,8 @@
 //! A list is answered only after a look that began when its DVIPAs were in place: so an account that calls itself complete
 //! is, also right after a restart of the agent and for connections that were here before the DVIPA was listed.
 //!
-//! A DVIPA is an address of this host while some list names this stack as a candidate target of it, and beyond that while
-//! some list names it at all and connections to it are here. A lost session changes no address.
+//! A DVIPA is an address of this host while some list names this stack as a candidate target of it, or as its owner, and beyond
+//! that while some list names it at all and connections to it are here. A lost session changes no address.
 
 mod addresses;
 mod event;
@@ -26,7 +26,7 @@ mod routing_stack;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use model::message::{Message, VipaList};
@@ -97,6 +97,8 @@ pub struct Machine {
     sockets: Sockets,
     dvipas: BTreeMap<Dvipa, Option<Origin>>,
     forwarders: BTreeSet<IpAddr>,
+    /// UDP ports of DVIPAs that are served here.
+    served: BTreeSet<SocketAddr>,
     /// Connections that others speak for while they move.
     moving: HashSet<Connection>,
     /// Ports whose listeners get no new connections.
@@ -119,6 +121,7 @@ impl Machine {
             sockets: Sockets::default(),
             dvipas: inherited.dvipas.clone(),
             forwarders: inherited.forwarders.clone(),
+            served: BTreeSet::new(),
             moving: HashSet::new(),
             held: BTreeSet::new(),
             inherited: Some(inherited),
@@ -202,6 +205,18 @@ impl Machine {
             Event::Held(held) => {
                 self.held = held;
                 self.tell_listens();
+            }
+            Event::RoutingStacks(names) => {
+                self.stacks.retain(|name, _| names.contains(name));
+                for name in names {
+                    self.stacks.entry(name).or_default();
+                }
+                self.settle();
+                self.tell_listens();
+            }
+            Event::Repair(often) => {
+                self.own.repair = often;
+                self.next_repair = self.next_repair.min(now + often);
             }
             Event::Stop => self.stop(),
             Event::TimePassed => self.time_passed(now),

@@ -6,10 +6,11 @@ use model::{Connection, Dvipa, Protocol};
 use super::Machine;
 use super::event::Action;
 use super::listens::{self, Served};
-use super::routing_stack::Standing;
+use super::routing_stack::{RoutingStack, Standing};
 use super::sockets::Change;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 impl Machine {
@@ -34,6 +35,7 @@ impl Machine {
 
     /// Tells every routing stack that is told of changes what is served now, where that is not what it knows.
     pub(super) fn tell_listens(&mut self) {
+        self.note_served();
         self.srvstats(Standing::Reporting, false);
     }
 
@@ -46,6 +48,7 @@ impl Machine {
 
     /// Answers the lists whose look is done, and which has seen these UDP flows: those that are served are accounted for too.
     pub(super) fn answer(&mut self, flows: &[Connection]) {
+        self.note_served();
         self.srvstats(Standing::Looking, true);
         for (name, stack) in self.stacks.iter_mut().filter(|(_, s)| s.standing == Standing::Looking) {
             let listed: BTreeSet<_> = stack.entries().map(|e| e.address.0).collect();
@@ -74,6 +77,19 @@ impl Machine {
                 let message = self.stacks.get_mut(&name).and_then(|s| s.srvstat(&entry, served, complete));
                 self.actions.extend(message.map(|m| Action::Send(name.clone(), m)));
             }
+        }
+    }
+
+    /// Has the programs know which UDP ports are served here, if that has changed.
+    fn note_served(&mut self) {
+        let of_entry = |entry: &VipaListDvipa| {
+            let udp = self.served(entry).into_iter().filter(|(protocol, _)| *protocol == Protocol::Udp);
+            udp.map(|(_, port)| SocketAddr::new(entry.address.0, port)).collect::<Vec<_>>()
+        };
+        let served = self.stacks.values().flat_map(RoutingStack::entries).flat_map(of_entry).collect();
+        if served != self.served {
+            self.served = served;
+            self.actions.push_back(Action::SetServed(self.served.clone()));
         }
     }
 

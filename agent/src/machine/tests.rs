@@ -1,5 +1,6 @@
 //! The table of sessions, named cases, and (in [`histories`]) random histories.
 
+mod changes;
 mod histories;
 mod moving;
 

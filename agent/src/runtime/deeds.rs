@@ -8,9 +8,7 @@ use model::message::Load;
 use transport::SendError;
 
 use super::Agent;
-use super::start::{find_interfaces, settings};
 use crate::machine::{Action, Event, Origin, Picture, Scope};
-use crate::system::programs::Programs;
 use crate::system::{addresses, diag};
 
 /// A UDP flow is told of until this long after its last datagram, as `forwarder.idle_udp_s` is when nothing is configured.
@@ -25,6 +23,11 @@ impl Agent {
                     tracing::info!(?forwarders, "accepting packets of these forwarders");
                     if let Err(cause) = self.programs.maps.set_forwarders(&forwarders) {
                         tracing::error!(%cause, "the programs can't be told of the forwarders");
+                    }
+                }
+                Action::SetServed(served) => {
+                    if let Err(cause) = self.programs.maps.set_served(&served) {
+                        tracing::error!(%cause, "the programs can't be told which UDP ports are served");
                     }
                 }
                 Action::AddDvipa(dvipa, origin) => self.add(dvipa, origin).await,
@@ -97,28 +100,5 @@ impl Agent {
                 memory_pressure_permille: used.memory_pressure_permille,
             })
         });
-    }
-
-    /// Puts programs back that were removed, together with an interface or by somebody.
-    pub(super) async fn repair(&mut self) {
-        let interfaces = match find_interfaces(&self.netlink, &self.config).await {
-            Ok(interfaces) => interfaces,
-            Err(cause) => return tracing::error!(%cause, "forwarded packets can't arrive, looking again"),
-        };
-        if interfaces == self.interfaces {
-            if let Err(cause) = self.programs.attach(&interfaces) {
-                tracing::error!(%cause, "forwarded packets can't be decapsulated, trying again");
-            }
-            return;
-        }
-        match Programs::start(&settings(&self.config, &interfaces, self.netns_cookie)) {
-            Ok(programs) => {
-                tracing::info!("interfaces have changed, programs are in force again");
-                self.programs = programs;
-                self.tell(Event::Interfaces(interfaces.iter().map(|i| i.ifindex).collect()));
-                self.interfaces = interfaces;
-            }
-            Err(cause) => tracing::error!(%cause, "forwarded packets can't be decapsulated, trying again"),
-        }
     }
 }

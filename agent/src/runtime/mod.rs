@@ -1,6 +1,9 @@
 //! Joins the machine with the kernel and the sessions: one task turns what happens into events and actions into deeds.
 
+mod cleanup;
 mod deeds;
+mod reload;
+mod repair;
 mod start;
 pub mod status;
 mod transfers;
@@ -16,7 +19,9 @@ use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents};
 
 use crate::config::Config;
 use crate::counters::EVENTS_LOST;
+use crate::environment::Environment;
 use crate::machine::{Event, Machine, Timer};
+use crate::system::changes::Changes;
 use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::Interface;
@@ -24,7 +29,8 @@ use crate::system::load::{Meter, Use};
 use crate::system::programs::Programs;
 use crate::transfers::Transfers;
 
-pub use start::{StartError, clean_up};
+pub use cleanup::{Removed, clean_up};
+pub use start::StartError;
 pub use status::Status;
 
 /// Questions of operators that may wait for an answer.
@@ -44,6 +50,8 @@ pub struct Agent {
     machine: Machine,
     programs: Programs,
     netlink: rtnetlink::Handle,
+    changes: Changes,
+    environment: Environment,
     endpoint: Endpoint,
     sessions: SessionEvents,
     sockets: SocketEvents,
@@ -60,12 +68,19 @@ pub struct Agent {
     standings_changed: bool,
     questions: mpsc::Receiver<oneshot::Sender<Status>>,
     asker: Questions,
+    configs: mpsc::Receiver<Config>,
+    reloader: mpsc::Sender<Config>,
 }
 
 impl Agent {
     /// Where to ask this agent how it is.
     pub fn questions(&self) -> Questions {
         self.asker.clone()
+    }
+
+    /// Where to send another configuration to; a running agent takes over what it can.
+    pub fn reloader(&self) -> mpsc::Sender<Config> {
+        self.reloader.clone()
     }
 
     /// Runs until `stop` is done. Then the routing stacks are told that nothing is served here; the programs and the
@@ -93,6 +108,8 @@ impl Agent {
                 Some(event) = self.sessions.recv() => self.session(event),
                 Some(done) = self.tasks.join_next() => self.done(done),
                 Some(answer) = self.questions.recv() => drop(answer.send(self.status())),
+                Some(config) = self.configs.recv() => self.reload(config),
+                change = self.changes.next() => self.changed(change).await,
                 timer = wait => self.on_time(timer).await,
                 news = self.transfers.next() => self.hear(news),
                 () = tokio::time::sleep_until(transfers_due.into()) => self.transfers_due(),
@@ -160,8 +177,11 @@ impl Agent {
 
     async fn on_time(&mut self, timer: Timer) {
         match timer {
-            Timer::Repair => self.repair().await,
-            Timer::Load => self.notice_lost_events(),
+            Timer::Repair => {}
+            Timer::Load => {
+                self.notice_lost_events();
+                self.repair().await;
+            }
         }
         self.tell(Event::TimePassed);
     }

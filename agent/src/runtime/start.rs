@@ -1,4 +1,4 @@
-//! How an agent starts, and how everything it left on the host is removed.
+//! How an agent starts.
 
 use std::collections::HashSet;
 use std::io;
@@ -16,13 +16,15 @@ use super::{Agent, QUESTIONS};
 use crate::config::Config;
 use crate::control_socket::{self, Applications};
 use crate::counters::EVENTS_LOST;
+use crate::environment::Environment;
 use crate::machine::{Machine, Own};
+use crate::system::changes::Changes;
 use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::{self, Interface, InterfaceError};
 use crate::system::load::{Meter, Use};
-use crate::system::programs::{self, ProgramError, Programs, Settings};
-use crate::system::{addresses, netns_cookie, prepare_interfaces};
+use crate::system::programs::{ProgramError, Programs, Settings};
+use crate::system::{netns_cookie, prepare_interfaces};
 use crate::transfers::Transfers;
 use crate::transfers::dumps::Dumps;
 use crate::transfers::notes::Notes;
@@ -71,7 +73,7 @@ pub enum StartError {
     },
 }
 
-fn kernel<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+pub(super) fn kernel<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     what: &'static str,
 ) -> impl FnOnce(E) -> StartError {
     move |cause| StartError::Kernel { what, cause: cause.into() }
@@ -85,9 +87,11 @@ impl Agent {
     /// [`StartError`]; what was put in force until then stays.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let identity = identity(&config)?;
-        let netlink = netlink()?;
+        let (netlink, changes) = Changes::subscribe().map_err(kernel("its addresses"))?;
         let interfaces = find_interfaces(&netlink, &config).await?;
-        prepare_interfaces(&config.node.interfaces).map_err(|e| StartError::Setting(e.into()))?;
+        let raised =
+            prepare_interfaces(&config.node.interfaces).map_err(|e| StartError::Setting(e.into()))?;
+        raised.iter().for_each(|what| tracing::info!("{what}: set"));
         let netns_cookie = netns_cookie().map_err(kernel("its network namespace's number"))?;
 
         // The ends come first: what ends from now on is told, what ended before is in no picture.
@@ -128,6 +132,7 @@ impl Agent {
             endpoint.dial(stack.name.clone(), stack.control);
         }
         let (asker, questions) = mpsc::channel(QUESTIONS);
+        let (reloader, configs) = mpsc::channel(1);
         let now = Instant::now();
         Ok(Self {
             machine: Machine::new(own, inherited, now),
@@ -135,6 +140,8 @@ impl Agent {
             interfaces,
             programs,
             netlink,
+            changes,
+            environment: Environment::default(),
             endpoint,
             sessions,
             sockets,
@@ -148,32 +155,14 @@ impl Agent {
             standings_changed: true,
             questions,
             asker,
+            configs,
+            reloader,
             config,
         })
     }
 }
 
-/// Removes programs, pins and DVIPAs of this configuration from the host. Connections to the DVIPAs end.
-///
-/// # Errors
-/// [`StartError`] with what could not be removed; what was before it is.
-pub async fn clean_up(config: &Config) -> Result<(), StartError> {
-    let netlink = netlink()?;
-    let mut interfaces = Vec::new();
-    for name in &config.node.interfaces {
-        match interfaces::find(&netlink, name).await {
-            Ok(interface) => interfaces.push(interface),
-            Err(cause) => tracing::warn!(%cause, "nothing to remove from this interface"),
-        }
-    }
-    for dvipa in programs::remove(&pin(config), &interfaces)? {
-        addresses::remove(&netlink, dvipa).await.map_err(kernel("the removal of an address"))?;
-        tracing::info!(%dvipa, "removed");
-    }
-    Ok(())
-}
-
-fn identity(config: &Config) -> Result<Identity, StartError> {
+pub(super) fn identity(config: &Config) -> Result<Identity, StartError> {
     let files = IdentityFiles {
         ca: config.cluster.ca.clone(),
         certificate: config.cluster.certificate.clone(),
@@ -201,7 +190,7 @@ fn incarnation() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn netlink() -> Result<rtnetlink::Handle, StartError> {
+pub(super) fn netlink() -> Result<rtnetlink::Handle, StartError> {
     let open = || -> io::Result<_> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
@@ -221,7 +210,7 @@ pub(super) async fn find_interfaces(
     Ok(found)
 }
 
-fn pin(config: &Config) -> std::path::PathBuf {
+pub(super) fn pin(config: &Config) -> std::path::PathBuf {
     config.bpf.pin.join(config.node.name.as_str())
 }
 
@@ -238,6 +227,7 @@ pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: 
         cluster_address: config.node.cluster_address,
         interfaces: interfaces.to_vec(),
         fabric_mtu: fabric_mtu(config, interfaces),
+        own_v6: config.node.cluster_address.v6.or_else(|| interfaces.first()?.v6),
         netns_cookie,
     }
 }

@@ -11,6 +11,7 @@ use transport::PeerState;
 use super::Agent;
 use crate::control_socket::Registration;
 use crate::counters::{COUNTERS, Fault};
+use crate::environment::Environment;
 use crate::machine::Standing;
 use crate::system::freezes::Standing as Kept;
 
@@ -41,6 +42,8 @@ pub struct Status {
     pub cpu_permille: u16,
     /// Share of the last second in which some task waited for memory, in thousandths.
     pub memory_pressure_permille: u16,
+    /// What others changed on this host.
+    pub environment: Environment,
     /// What the programs counted.
     pub counters: Vec<CounterStatus>,
 }
@@ -170,6 +173,7 @@ impl Agent {
             no_udp_answers: self.programs.answers.as_ref().err().map(ToString::to_string),
             cpu_permille: self.used.cpu_permille,
             memory_pressure_permille: self.used.memory_pressure_permille,
+            environment: self.environment.clone(),
             counters: counters.collect(),
         }
     }

@@ -1,6 +1,9 @@
 //! The network interfaces that forwarded packets arrive at.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType};
 
 use crate::machine::Ifindex;
@@ -14,6 +17,8 @@ pub struct Interface {
     pub ifindex: Ifindex,
     /// The largest IP packet that it carries, in bytes.
     pub mtu: u32,
+    /// Its first global IPv6 address that may be a source.
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// Why an interface can't be used.
@@ -48,5 +53,23 @@ pub async fn find(netlink: &rtnetlink::Handle, name: &str) -> Result<Interface, 
     }
     let mtu =
         link.attributes.iter().find_map(|a| if let LinkAttribute::Mtu(mtu) = a { Some(*mtu) } else { None });
-    Ok(Interface { name: name.to_owned(), ifindex: Ifindex(link.header.index), mtu: mtu.unwrap_or(1500) })
+    let v6 = source_v6(netlink, link.header.index).await.map_err(missing)?;
+    let ifindex = Ifindex(link.header.index);
+    Ok(Interface { name: name.to_owned(), ifindex, mtu: mtu.unwrap_or(1500), v6 })
+}
+
+async fn source_v6(netlink: &rtnetlink::Handle, index: u32) -> Result<Option<Ipv6Addr>, rtnetlink::Error> {
+    let unfit = AddressHeaderFlags::Deprecated | AddressHeaderFlags::Tentative;
+    let mut addresses = netlink.address().get().set_link_index_filter(index).execute();
+    let mut first = None;
+    while let Some(message) = addresses.try_next().await? {
+        let fits = message.header.scope == AddressScope::Universe && !message.header.flags.intersects(unfit);
+        first = first.or_else(|| {
+            message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V6(address)) if fits => Some(*address),
+                _ => None,
+            })
+        });
+    }
+    Ok(first)
 }

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::RingBuffer;
+use libbpf_rs::{RingBuffer, libbpf_sys};
 use rustix::fs::statfs;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use tokio::io::unix::AsyncFd;
@@ -95,6 +95,30 @@ fn mount_bpf_fs(path: &Path) -> io::Result<()> {
     tracing::info!(path = %path.display(), "mounting a BPF file system");
     mount::mount("baton", path, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
     Ok(())
+}
+
+/// Programs of one hook that are asked for at most.
+const TCX_PROGRAMS: usize = 64;
+
+/// The numbers of the programs that tcx runs on an interface, in their order; none where the kernel has no tcx (before
+/// Linux 6.6).
+pub(super) fn tcx_programs(ifindex: u32, is_ingress: bool) -> Vec<u32> {
+    let kind = if is_ingress { libbpf_sys::BPF_TCX_INGRESS } else { libbpf_sys::BPF_TCX_EGRESS };
+    let (mut ids, mut count) = ([0u32; TCX_PROGRAMS], TCX_PROGRAMS as u32);
+    // SAFETY: `ids` has room for `count` numbers, both are valid for writes while the call lasts, and the kernel writes no
+    // more than `count` of them (bpf(2), BPF_PROG_QUERY). The attach flags may be null.
+    let result = unsafe {
+        libbpf_sys::bpf_prog_query(
+            ifindex.cast_signed(),
+            kind,
+            0,
+            std::ptr::null_mut(),
+            ids.as_mut_ptr(),
+            &raw mut count,
+        )
+    };
+    let count = if result == 0 { count as usize } else { 0 };
+    ids.into_iter().take(count).collect()
 }
 
 /// A ring buffer whose events can be waited for.

@@ -1,7 +1,7 @@
 //! The maps that the agent shares with its programs: what they are told, and what they count.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use model::Dvipa;
@@ -18,6 +18,7 @@ use crate::machine::{Inherited, Origin};
 pub struct Maps {
     pub(super) forwarders: MapHandle,
     pub(super) dvipas: MapHandle,
+    pub(super) served: MapHandle,
     pub(super) counters: MapHandle,
     pub(super) events: MapHandle,
     /// Which DVIPAs clients' UDP datagrams came to.
@@ -34,6 +35,18 @@ pub struct Maps {
 pub(super) type AddressBytes = [u8; 16];
 /// `struct origin` of bpf/dvipas.h: two addresses.
 const ORIGIN_BYTES: usize = 32;
+
+/// `struct service` of bpf/flows.h: an address, a port in network byte order, padding.
+type ServiceBytes = [u8; 20];
+
+fn service_bytes(service: SocketAddr) -> ServiceBytes {
+    let mut bytes = [0; 20];
+    let (address, port) = bytes.split_at_mut(size_of::<AddressBytes>());
+    address.copy_from_slice(&to_bytes(service.ip()));
+    let [high, low] = service.port().to_be_bytes();
+    port.copy_from_slice(&[high, low, 0, 0]);
+    bytes
+}
 
 pub(super) fn to_bytes(address: IpAddr) -> AddressBytes {
     match address {
@@ -93,6 +106,23 @@ impl Maps {
             Err(e) if e.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
             result => result,
         }
+    }
+
+    /// These UDP ports of DVIPAs are served here and no others: what leaves from another begins an exchange.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_served(&self, served: &BTreeSet<SocketAddr>) -> libbpf_rs::Result<()> {
+        let keys: BTreeSet<ServiceBytes> = served.iter().map(|service| service_bytes(*service)).collect();
+        for key in &keys {
+            self.served.update(key, &[1], MapFlags::ANY)?;
+        }
+        for key in self.served.keys().collect::<Vec<_>>() {
+            if ServiceBytes::try_from(key.as_slice()).is_ok_and(|key| !keys.contains(&key)) {
+                self.served.delete(&key)?;
+            }
+        }
+        Ok(())
     }
 
     /// What is in force, left by a former run of the agent.

@@ -2,14 +2,16 @@
 //!
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
 //! what they count), [`freezes`] (whose packets they keep away),
-//! [`injection`] (connections put into listeners), [`admissions`] (which were),
+//! [`injection`] (connections put into listeners), [`conntrack`] (made known to stateful filters), [`admissions`] (which were),
 //! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
-//! [`addresses`] (DVIPAs on `lo`), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
+//! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
 
 pub mod abilities;
 pub mod addresses;
 pub mod admissions;
 mod answers;
+pub mod changes;
+pub mod conntrack;
 pub mod conversations;
 pub mod datagrams;
 pub mod diag;
@@ -21,9 +23,10 @@ pub mod interfaces;
 mod kernel;
 pub mod load;
 pub mod maps;
+pub mod order;
 pub mod programs;
 mod skeletons;
 mod sysctl;
 
 pub use kernel::{netns_cookie, netns_cookie_of};
-pub use sysctl::prepare_interfaces;
+pub use sysctl::{prepare_interfaces, unfit_for_moves};

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -28,16 +28,18 @@ use super::interfaces::Interface;
 use super::kernel;
 use super::maps::Maps;
 use super::skeletons::{
-    ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder, SocketsSkelBuilder,
+    ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
+    SocketsSkelBuilder,
 };
-use crate::machine::Inherited;
 
 /// The place of the filters among others of an interface: before most.
-const TC_PRIORITY: u32 = 10;
+pub(super) const TC_PRIORITY: u32 = 10;
 const TC_HANDLE: u32 = 1;
 
 /// Room that is left for encapsulation when the MSS is clamped, in bytes: IPv6 (40), UDP (8), GUE (4) and 12 of options.
 pub const ENCAPSULATION_BYTES: u16 = 64;
+/// The largest outer header of a packet that goes to a routing stack, in bytes: IPv6 (40), UDP (8) and GUE (4).
+const GUE_IN_IPV6_BYTES: u16 = 52;
 const IPV4_AND_TCP_BYTES: u16 = 40;
 const IPV6_AND_TCP_BYTES: u16 = 60;
 
@@ -54,6 +56,8 @@ pub struct Settings {
     pub interfaces: Vec<Interface>,
     /// The largest IP packet that the fabric carries, in bytes.
     pub fabric_mtu: u16,
+    /// The source of this host's own IPv6 connections to DVIPAs; none if the first interface has no address for it.
+    pub own_v6: Option<Ipv6Addr>,
     /// Whose sockets are told of.
     pub netns_cookie: u64,
 }
@@ -151,12 +155,16 @@ impl Programs {
             let room = settings.fabric_mtu.saturating_sub(ENCAPSULATION_BYTES);
             constants.mss_v4 = room.saturating_sub(IPV4_AND_TCP_BYTES);
             constants.mss_v6 = room.saturating_sub(IPV6_AND_TCP_BYTES);
+            constants.largest = settings.fabric_mtu.saturating_sub(GUE_IN_IPV6_BYTES);
             constants.encapsulated_ifindex = settings.interfaces.first().map_or(0, |i| i.ifindex.0);
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.freezes, "freezes")?;
+        pin(&mut open.maps.served, "served")?;
+        pin(&mut open.maps.flows, "flows")?;
         let skeleton = open.load().map_err(bpf("load egress"))?;
+        let served = handle(&skeleton.maps.served)?;
         let egress = owned(&skeleton.progs.baton_egress)?;
 
         let mut storage = MaybeUninit::<OpenObject>::uninit();
@@ -192,8 +200,20 @@ impl Programs {
         for program in [&skeleton.progs.baton_server_says, &skeleton.progs.baton_client_says] {
             link(program, &cgroup, &settings.pin)?;
         }
-        let maps =
-            Maps { forwarders, dvipas, counters, events, datagrams, freezes, admissions, conversations };
+
+        let mut storage = MaybeUninit::<OpenObject>::uninit();
+        let mut open = ClientsSkelBuilder::default().open(&mut storage).map_err(bpf("open clients"))?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.netns_cookie = settings.netns_cookie;
+            constants.ifindex = settings.interfaces.first().map_or(0, |i| i.ifindex.0);
+            constants.own_v6.word = words(settings.own_v6.map(IpAddr::V6));
+        }
+        pin(&mut open.maps.dvipas, "dvipas")?;
+        let skeleton = open.load().map_err(bpf("load clients"))?;
+        for program in [&skeleton.progs.baton_connect_v4, &skeleton.progs.baton_connect_v6] {
+            link(program, &cgroup, &settings.pin)?;
+        }
+        let maps = Maps { forwarders, dvipas, served, counters, events, datagrams, freezes, admissions, conversations };
         let injection = Injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
             tracing::info!(%cause, "connections can't be put into listeners of this host");
@@ -210,13 +230,16 @@ impl Programs {
         Abilities::new(self.injection.as_ref().map(drop).map_err(ToString::to_string))
     }
 
-    /// Attaches the packet programs where they are not; an interface may have been deleted and made again.
+    /// Attaches the packet programs where they are not, and says where; an interface may have been deleted and made again.
     ///
     /// # Errors
     /// [`ProgramError`] with the interface.
-    pub fn attach(&self, interfaces: &[Interface]) -> Result<(), ProgramError> {
+    pub fn attach(&self, interfaces: &[Interface]) -> Result<Vec<String>, ProgramError> {
+        let mut missing = Vec::new();
         for Interface { name, ifindex, .. } in interfaces {
-            for (program, point) in [(&self.decapsulate, TC_INGRESS), (&self.egress, TC_EGRESS)] {
+            for (program, point, direction) in
+                [(&self.decapsulate, TC_INGRESS, "ingress"), (&self.egress, TC_EGRESS, "egress")]
+            {
                 let mut hook = hook(program, ifindex.0, point);
                 let own = libbpf_rs::Program::id_from_fd(program.as_fd())
                     .map_err(bpf("ask for a program's number"))?;
@@ -225,41 +248,63 @@ impl Programs {
                 }
                 let attached = hook.create().and_then(|mut hook| hook.replace(true).attach());
                 attached.map_err(bpf(format!("attach a program to {name}")))?;
+                missing.push(format!("the program on {name} {direction} was not attached"));
             }
         }
-        Ok(())
+        Ok(missing)
     }
 }
 
-/// Removes everything that the programs of this pin directory left on the host, and says which DVIPAs they had.
+/// What a run of the agent had left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// The DVIPAs that its programs knew.
+    pub dvipas: Vec<Dvipa>,
+    /// Where packet programs were attached.
+    pub attached: Vec<String>,
+    /// How many maps and links were pinned.
+    pub pins: usize,
+}
+
+/// Removes everything that the programs of this pin directory left on the host, and says what it was.
 ///
 /// # Errors
 /// [`ProgramError`] with what was attempted.
-pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Vec<Dvipa>, ProgramError> {
+pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError> {
     let at_pin = |cause| ProgramError::Path { what: "the pin directory", path: pin.to_path_buf(), cause };
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
     let nothing = OwnedFd::from(fs::File::open("/dev/null").map_err(at_pin)?);
+    let mut left = Left::default();
     for Interface { name, ifindex, .. } in interfaces {
-        for point in [TC_INGRESS, TC_EGRESS] {
+        for (point, direction) in [(TC_INGRESS, "ingress"), (TC_EGRESS, "egress")] {
             let mut hook = hook(&nothing, ifindex.0, point);
             if hook.query().is_ok() {
                 hook.detach().map_err(bpf(format!("detach a program from {name}")))?;
+                left.attached.push(format!("the program on {name} {direction}"));
             }
         }
     }
     if !pin.exists() {
-        return Ok(Vec::new());
+        return Ok(left);
     }
-    let inherited = match open_maps(pin) {
-        Ok(maps) => maps.inherited().map_err(bpf("read the map of DVIPAs"))?,
-        Err(_) => Inherited::default(),
-    };
+    if let Ok(maps) = open_maps(pin) {
+        let inherited = maps.inherited().map_err(bpf("read the map of DVIPAs"))?;
+        left.dvipas = inherited.dvipas.into_keys().collect();
+    }
     for entry in fs::read_dir(pin).map_err(at_pin)? {
         fs::remove_file(entry.map_err(at_pin)?.path()).map_err(at_pin)?;
+        left.pins += 1;
     }
     // Another agent's pins may be in the parent; a directory that is mounted on stays.
     let _ = fs::remove_dir(pin);
-    Ok(inherited.dvipas.into_keys().collect())
+    Ok(left)
+}
+
+/// The agents' programs that this kernel runs, whoever loaded them.
+pub fn loaded() -> Vec<String> {
+    let all = libbpf_rs::query::ProgInfoIter::default();
+    let ours = all.filter(|program| program.name.to_string_lossy().starts_with("baton_"));
+    ours.map(|program| format!("{} ({})", program.name.to_string_lossy(), program.id)).collect()
 }
 
 fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
@@ -267,6 +312,7 @@ fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
     Ok(Maps {
         forwarders: map("forwarders")?,
         dvipas: map("dvipas")?,
+        served: map("served")?,
         counters: map("counters")?,
         events: map("events")?,
         datagrams: Datagrams::new(map("flows")?),

@@ -5,6 +5,10 @@ mod answers {
     include!(concat!(env!("OUT_DIR"), "/answers.skel.rs"));
 }
 #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod clients {
+    include!(concat!(env!("OUT_DIR"), "/clients.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod conversations {
     include!(concat!(env!("OUT_DIR"), "/conversations.skel.rs"));
 }
@@ -26,6 +30,7 @@ mod sockets {
 }
 
 pub(super) use answers::AnswersSkelBuilder;
+pub(super) use clients::ClientsSkelBuilder;
 pub(super) use conversations::ConversationsSkelBuilder;
 pub(super) use decapsulate::DecapsulateSkelBuilder;
 pub(super) use egress::EgressSkelBuilder;

@@ -4,24 +4,44 @@ use std::fs;
 use std::io;
 
 /// Lets packets to a DVIPA in, and keeps the host from answering ARP for it: the routing stack does (RFC 826 says who
-/// answers; Linux answers for every address of the host on every interface unless told otherwise).
+/// answers; Linux answers for every address of the host on every interface unless told otherwise). Returns what was
+/// otherwise, as sentences; nothing if all is as it should be.
 ///
 /// Values are raised, never lowered: `arp_ignore` to 1, `arp_announce` to 2 for all interfaces, and a strict `rp_filter`
-/// (1) of these interfaces to the loose one (2), because the kernel takes the larger of `all` and the interface's.
-/// ND needs nothing: IPv6 does not answer for addresses of `lo`.
+/// (1) of these interfaces to the loose one (2), because the kernel takes the larger of `all` and the interface's. An
+/// answer that another stack gives to a program of this host has a DVIPA as its source, which is an address of this host:
+/// `accept_local` of these interfaces lets it in. ND needs nothing: IPv6 does not answer for addresses of `lo`.
 ///
 /// # Errors
 /// What the system says, with the setting's path.
-pub fn prepare_interfaces(interfaces: &[String]) -> Result<(), SettingError> {
-    raise("all/arp_ignore", 1)?;
-    raise("all/arp_announce", 2)?;
+pub fn prepare_interfaces(interfaces: &[String]) -> Result<Vec<String>, SettingError> {
+    let mut raised = vec![raise("all/arp_ignore", 1)?, raise("all/arp_announce", 2)?];
     for interface in interfaces {
         let own = format!("{interface}/rp_filter");
         if read("all/rp_filter")?.max(read(&own)?) == 1 {
-            raise(&own, 2)?;
+            raised.push(raise(&own, 2)?);
         }
+        raised.push(raise(&format!("{interface}/accept_local"), 1)?);
     }
-    Ok(())
+    Ok(raised.into_iter().flatten().collect())
+}
+
+/// Settings that connections need to move as they are, and that are off: sentences for operators.
+pub fn unfit_for_moves() -> Vec<String> {
+    let needed = [
+        ("tcp_timestamps", "connections with timestamps"),
+        ("tcp_window_scaling", "connections with window scaling"),
+        ("tcp_sack", "connections with SACK"),
+        ("tcp_syncookies", "connections"),
+    ];
+    let is_off = |name: &str| {
+        fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).is_ok_and(|text| text.trim() == "0")
+    };
+    let off = needed.into_iter().filter(|(name, _)| is_off(name));
+    off.map(|(name, which)| {
+        format!("net.ipv4.{name} is 0: {which} can't be handed over to listeners of this host; set it to 1")
+    })
+    .collect()
 }
 
 /// A setting that can't be read or written.
@@ -44,10 +64,13 @@ fn read(name: &str) -> Result<u8, SettingError> {
         .map_err(|e| SettingError { path, cause: io::Error::new(io::ErrorKind::InvalidData, e) })
 }
 
-fn raise(name: &str, at_least: u8) -> Result<(), SettingError> {
-    if read(name)? >= at_least {
-        return Ok(());
+/// What was set, if it was less.
+fn raise(name: &str, at_least: u8) -> Result<Option<String>, SettingError> {
+    let found = read(name)?;
+    if found >= at_least {
+        return Ok(None);
     }
     let path = path(name);
-    fs::write(&path, at_least.to_string()).map_err(|cause| SettingError { path, cause })
+    fs::write(&path, at_least.to_string()).map_err(|cause| SettingError { path, cause })?;
+    Ok(Some(format!("net.ipv4.conf.{} was {found} and has to be {at_least}", name.replace('/', "."))))
 }

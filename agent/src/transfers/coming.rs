@@ -14,6 +14,7 @@ use super::dumps::Kept;
 use super::{Kernel, Transfers};
 use crate::control_socket::{ApplicationId, Command, Held};
 use crate::repair::{self, MAX_UNREAD_BYTES, RestoreError, Restored, Unread};
+use crate::system::conntrack;
 use crate::system::freezes::Standing;
 
 /// A restored connection's packets are kept away for longer than it waits for its activation.
@@ -50,6 +51,11 @@ impl Coming {
             unread: None,
         }
     }
+}
+
+/// Why a connection does not come here: a stateful filter would drop its packets.
+fn not_tracked(cause: &std::io::Error) -> String {
+    format!("this host's connection tracking does not take it: {cause}")
 }
 
 impl Transfers {
@@ -134,6 +140,7 @@ impl Transfers {
         if has_unsent(&state) {
             self.dumps.keep(transfer, Kept::Unsent, socket).map_err(|e| e.to_string())?;
         }
+        conntrack::make_known(&connection).map_err(|e| not_tracked(&e))?;
         let before = kernel.freezes.standing(&connection).map_err(|e| e.to_string())?;
         kernel.freezes.keep_away(&connection, Standing::Frozen, FROZEN).map_err(|e| e.to_string())?;
         match repair::restore(state) {
@@ -251,6 +258,7 @@ impl Transfers {
             self.dumps.keep(note.transfer, Kept::Unread, socket).map_err(|e| e.to_string())?;
         }
         self.notes.admits(note).map_err(|e| e.to_string())?;
+        conntrack::make_known(&note.connection).map_err(|e| not_tracked(&e))?;
         kernel.admissions.admit(&note.connection).map_err(|e| e.to_string())?;
         Ok(unread)
     }

@@ -231,7 +231,8 @@ fn agent_process() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         if std::env::var_os(CLEANUP).is_some() {
-            return clean_up(&config).await.unwrap();
+            clean_up(&config).await.unwrap();
+            return;
         }
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();

@@ -159,6 +159,7 @@ fn start(number: u8, pin: &std::path::Path) -> Programs {
         cluster_address: ClusterAddress { v4: Some(v4), v6: Some(v6) },
         interfaces: vec![interface("eth0")],
         fabric_mtu: 1500,
+        own_v6: Some(v6),
         netns_cookie: netns_cookie().unwrap(),
     };
     let programs = Programs::start(&settings).unwrap();

@@ -3,7 +3,7 @@
 //! In reading order: [`packet`] (a DPDK packet as the forwarder sees it), [`worker`] (the poll loop), [`cores`] (who
 //! runs where), [`ports`] (NIC and local port), `frames` (how large theirs are), [`node`] (the workers of one routing node), [`next_hop`] (link-layer
 //! addresses from the node's kernel), [`kernel`] (what that kernel must allow), [`announce`] (a DVIPA is told to the
-//! segment), [`forwarding`] (what the control thread asks of all this).
+//! segment), [`groups`] (its MLD reports), [`forwarding`] (what the control thread asks of all this).
 
 pub mod packet;
 pub mod worker;
@@ -19,4 +19,5 @@ pub mod next_hop;
 
 pub mod announce;
 pub mod forwarding;
+pub mod groups;
 pub mod opening;

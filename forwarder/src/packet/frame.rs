@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 
-use super::neighbour::{ADVERTISEMENT_BYTES, Advertisement, HOP_LIMIT};
+use super::arp::Operation;
+use super::neighbour::{ADVERTISEMENT_BYTES, ALL_NODES, ALL_NODES_MAC, Advertisement, HOP_LIMIT};
 use super::transport::TCP_BYTES;
 use super::{Arp, Ethernet, Mac, Ports, Sum, ethernet, ipv4, ipv6, protocol};
 use crate::PacketBuffer;
@@ -152,6 +153,22 @@ pub fn head(link: &Link, ip: Ip, payload_bytes: u16) -> Bytes {
 /// An ARP message as a frame.
 pub fn arp(link: &Link, message: Arp) -> Bytes {
     joined(&[&link.header(ethernet::ARP), &message.to_bytes()])
+}
+
+/// The frame that says to all that `address` is at `mac`: an ARP request whose sender and target are the address (RFC 5227
+/// 1.1 and 3), or an advertisement to all nodes with the override flag (RFC 4861 7.2.6).
+pub fn announcement(address: IpAddr, mac: Mac, vlan: Option<u16>) -> Bytes {
+    match address {
+        IpAddr::V4(address) => {
+            let (operation, target_mac) = (Operation::Request, Mac::default());
+            let message = Arp { operation, sender_mac: mac, sender: address, target_mac, target: address };
+            arp(&Link::new(Mac::BROADCAST, mac, vlan), message)
+        }
+        IpAddr::V6(target) => {
+            let message = Advertisement { target, mac, destination: ALL_NODES, solicited: false };
+            advertisement(&Link::new(ALL_NODES_MAC, mac, vlan), message)
+        }
+    }
 }
 
 /// A neighbour advertisement as a frame.

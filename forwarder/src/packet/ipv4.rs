@@ -111,16 +111,17 @@ impl<'p> Ipv4<'p> {
     }
 }
 
-/// Whether a host may have this address: not "this network", loopback, multicast, reserved or broadcast (RFC 6890).
+/// Whether a host may have this address: not "this network", loopback, multicast or broadcast (RFC 6890). 240.0.0.0/4 is
+/// reserved, but large networks use it, and Linux serves it.
 pub fn is_host(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
-    is_host_octet(first)
+    is_host_octet(first) || (first == 255 && !address.is_broadcast())
 }
 
-/// [`is_host`], told from the first octet.
+/// Whether a host may have any address that begins with this octet.
 #[inline(always)]
 pub(crate) fn is_host_octet(first: u8) -> bool {
-    first != 0 && first != 127 && first < 224
+    first != 0 && first != 127 && first & 0xf0 != 224 && first != 255
 }
 
 /// What a header without options says; written by [`Header::to_bytes`] with its checksum.

@@ -140,6 +140,7 @@ fn extension_headers_are_followed_only_so_far() {
 fn hosts_have_unicast_addresses() {
     let host = |a: [u8; 4]| ipv4::is_host(Ipv4Addr::from(a));
     assert!(host([198, 18, 0, 1]) && host([10, 0, 0, 1]) && host([223, 0, 0, 1]));
+    assert!(host([240, 0, 0, 5]) && host([255, 255, 255, 254]));
     assert!(
         !host([0, 0, 0, 0]) && !host([127, 0, 0, 1]) && !host([224, 0, 0, 1]) && !host([255, 255, 255, 255])
     );

@@ -1,7 +1,7 @@
 //! ARP for DVIPAs (RFC 826).
 
-use super::Context;
 use super::emit::End;
+use super::{Context, answer};
 use crate::packet::arp::Operation;
 use crate::packet::frame::{self, Link};
 use crate::packet::{Arp, Ethernet, copy};
@@ -9,13 +9,13 @@ use crate::{PacketBuffer, Reason};
 
 /// Answers a request for a DVIPA in the request's own buffer.
 ///
-/// In: an ARP frame. Out: the reply for the port that it came from, or a drop if another host claims a DVIPA;
+/// In: an ARP frame. Out: the reply for the port that it came from, or what becomes of another host's claim to a DVIPA;
 /// `None`: not about a DVIPA. Padding and tags stay as they are.
 pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Context<'_>) -> Option<End> {
     let request = Arp::parse(packet.bytes().get(eth.header_bytes..)?).ok()?;
     let mac = cx.tables.node().mac;
-    if cx.tables.dvipa_v4(request.sender).is_some() {
-        return Some(End::dropped(Reason::DvipaConflict));
+    if let Some(dvipa) = cx.tables.dvipa_v4(request.sender) {
+        return Some(answer::claim(packet, (dvipa, request.sender.into()), cx));
     }
     if request.operation != Operation::Request || cx.tables.dvipa_v4(request.target).is_none() {
         return None;

@@ -77,12 +77,11 @@ impl AnyKey {
         }
     }
 
-    /// Makes a half-open entry, or finds the one that is in force.
+    /// [`select::enter`] for either family.
     pub(crate) fn insert(self, stack: StackIndex, cx: &Context<'_>) -> Result<Entry, Reason> {
         match self {
-            AnyKey::V4(key) => cx.crt.insert_half_open(key, stack, cx.now),
-            AnyKey::V6(key) => cx.crt.insert_half_open(key, stack, cx.now),
+            AnyKey::V4(key) => select::enter(key, stack, None, cx),
+            AnyKey::V6(key) => select::enter(key, stack, None, cx),
         }
-        .map_err(select::table_full)
     }
 }

@@ -1,7 +1,7 @@
 //! Neighbour discovery for DVIPAs (RFC 4861 7.2.3, 7.2.4).
 
-use super::Context;
 use super::emit::End;
+use super::{Context, answer};
 use crate::packet::frame::{self, Link};
 use crate::packet::neighbour::{self, ALL_NODES, ALL_NODES_MAC, Advertisement};
 use crate::packet::{Ethernet, Ipv6, Malformed, Solicitation, icmp, protocol};
@@ -19,8 +19,9 @@ pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Contex
     let target = neighbour::target(ip.payload()).ok()?;
     match ip.payload().first().copied()? {
         icmp::v6::SOLICITATION if cx.tables.dvipa_v6(target).is_some() => {}
-        icmp::v6::ADVERTISEMENT if cx.tables.dvipa_v6(target).is_some() => {
-            return Some(End::dropped(Reason::DvipaConflict));
+        icmp::v6::ADVERTISEMENT => {
+            let dvipa = cx.tables.dvipa_v6(target)?;
+            return Some(answer::claim(packet, (dvipa, target.into()), cx));
         }
         _ => return None,
     }

@@ -1,16 +1,21 @@
-//! Connections that targets open themselves with a DVIPA as source (row W6).
+//! Connections and flows that targets open themselves with a DVIPA as source (rows W6, R7).
 //!
 //! A target's agent sends the first SYN of such a connection encapsulated through this node, so that the CRT has the
-//! entry before the answer can come.
+//! entry before the answer can come; of a UDP flow that the target begins a datagram now and then, and each ICMP echo
+//! request. An echo exchange is entered as a UDP flow from the other end's port 0, which no sender of UDP that wants an
+//! answer has (RFC 768), to the identifier as port.
 
 use std::net::{IpAddr, SocketAddr};
 
-use model::{Protocol, StackIndex};
+use model::{DvipaIndex, Protocol, StackIndex};
 
 use super::Context;
+use super::datagram::Datagram;
 use super::emit::End;
 use super::ends::Ends;
-use crate::packet::{Ethernet, Gue, Ipv4, Ipv6, Sum, Tcp, Udp, chunk_at_mut, ethernet, gue, protocol};
+use crate::packet::{
+    Ethernet, Gue, Ipv4, Ipv6, Ports, Sum, Tcp, Udp, chunk_at_mut, ethernet, gue, icmp, protocol,
+};
 use crate::tables::Family;
 use crate::{PacketBuffer, Port, Reason};
 
@@ -24,7 +29,7 @@ struct Outer {
     inner: Family,
 }
 
-/// Enters an outgoing connection in the CRT and sets its SYN free.
+/// Enters an outgoing connection or flow in the CRT and sets its packet free.
 ///
 /// In: an IP packet that is not to a DVIPA. If it is encapsulated to this node by a known stack, and the inner source
 /// is a DVIPA, it is one of these; otherwise `None`. Out: the inner packet for the node's own kernel, which routes it
@@ -91,11 +96,43 @@ fn inner_ends(bytes: &[u8], family: Family, cx: &Context<'_>) -> Option<Result<E
             (dvipa, ip.destination().into(), ip.protocol(), ip.fragment().is_none(), ip.payload())
         }
     };
-    let tcp = Tcp::parse(payload).ok().filter(|t| t.opens() && whole && number == protocol::TCP);
-    Some(tcp.ok_or(Reason::OutgoingRefused).map(|tcp| {
-        let client = SocketAddr::new(client, tcp.ports.destination);
-        Ends { client, dvipa, port: tcp.ports.source, protocol: Protocol::Tcp }
-    }))
+    let ends = |ports: Ports, protocol| {
+        let client = SocketAddr::new(client, ports.destination);
+        Ends { client, dvipa, port: ports.source, protocol }
+    };
+    let opened = match (number, family) {
+        _ if !whole => None,
+        (protocol::TCP, _) => {
+            Tcp::parse(payload).ok().filter(|t| t.opens()).map(|t| ends(t.ports, Protocol::Tcp))
+        }
+        (protocol::UDP, _) => Udp::parse(payload).ok().map(|u| ends(u.ports, Protocol::Udp)),
+        (protocol::ICMP, Family::V4) => echo(payload, icmp::v4::ECHO_REQUEST, client, dvipa),
+        (protocol::ICMPV6, Family::V6) => echo(payload, icmp::v6::ECHO_REQUEST, client, dvipa),
+        _ => None,
+    };
+    Some(opened.ok_or(Reason::OutgoingRefused))
+}
+
+/// What an echo exchange of this host with `client` is called in the CRT, if the message is of this kind.
+fn echo(message: &[u8], kind: u8, client: IpAddr, dvipa: DvipaIndex) -> Option<Ends> {
+    let [found, 0, _, _, high, low, _, _] = *message.first_chunk()? else { return None };
+    let port = u16::from_be_bytes([high, low]);
+    let ends = Ends { client: SocketAddr::new(client, 0), dvipa, port, protocol: Protocol::Udp };
+    (found == kind).then_some(ends)
+}
+
+/// Finds the stack that sent the request of an echo reply to a DVIPA. `None`: it is no echo reply.
+pub(super) fn echoed(
+    message: &[u8],
+    d: &Datagram,
+    cx: &Context<'_>,
+) -> Option<Result<(Ends, StackIndex), Reason>> {
+    let kind = match d.family {
+        Family::V4 => icmp::v4::ECHO_REPLY,
+        Family::V6 => icmp::v6::ECHO_REPLY,
+    };
+    let ends = echo(message, kind, d.source, d.dvipa)?;
+    Some(ends.key().get(cx).map(|entry| (ends, entry.owner)).ok_or(Reason::IcmpUnmatched))
 }
 
 /// Makes the entry. One of another stack that is in force is a collision of ports: the SYN may not pass.

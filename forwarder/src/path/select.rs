@@ -5,8 +5,8 @@ use model::{Protocol, StackIndex};
 use super::Context;
 use super::fate::Fate;
 use super::lookup::{Standing, standing};
-use crate::Reason;
 use crate::crt::{CrtState, Entry, Key, KeyParts, Refused};
+use crate::{Port, Reason};
 
 /// Says what becomes of a packet that carries ports, if its connection is not simply established.
 ///
@@ -38,11 +38,12 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     }
 }
 
-/// Whether the stack still has a server for a UDP flow: else the flow has ended with it.
+/// Whether the stack still has a server for a UDP flow: else the flow has ended with it. At a port that is not distributed the
+/// flow is one that a target began itself, or the owner's own stack has it.
 fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) -> bool {
     let KeyParts { dvipa, dvipa_port, .. } = key.into();
     let service = cx.tables.service(dvipa, dvipa_port, Protocol::Udp);
-    service.is_some_and(|service| service.serves(stack))
+    service.is_none_or(|service| service.serves(stack))
 }
 
 /// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands. `former`: the stack
@@ -61,14 +62,30 @@ fn try_select<K: Key + Into<KeyParts>>(
 ) -> Result<Fate, Fate> {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    let service =
-        cx.tables.service(dvipa, dvipa_port, protocol).ok_or(Fate::Refuse(Reason::NotDistributed))?;
-    let target = service.pick(client.ip(), client.port(), cx.crt).ok_or(Fate::Refuse(Reason::NoTarget))?;
+    let target = match cx.tables.service(dvipa, dvipa_port, protocol) {
+        Some(service) => service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget),
+        // Served by the owner's own stack (seed 004, figure 7, block 140), but not back to it what it asks itself.
+        None => cx.tables.own_stack().filter(|_| cx.from == Port::Nic).ok_or(Reason::NotDistributed),
+    };
+    let target = target.map_err(Fate::Refuse)?;
+    let entry = enter(key, target, former, cx).map_err(Fate::Drop)?;
+    Ok(began(entry))
+}
+
+/// Enters the first packet's connection in the CRT at this stack; returns what is in force.
+#[inline(always)]
+pub(crate) fn enter<K: Key + Into<KeyParts>>(
+    key: K,
+    target: StackIndex,
+    former: Option<StackIndex>,
+    cx: &Context<'_>,
+) -> Result<Entry, Reason> {
+    let protocol = key.into().protocol;
     let entry = match protocol {
         Protocol::Tcp => cx.crt.insert_half_open(key, target, cx.now),
         Protocol::Udp => cx.crt.insert_flow(key, target, former, cx.now),
     };
-    entry.map(began).map_err(|refused| Fate::Drop(table_full(refused)))
+    entry.map_err(table_full)
 }
 
 /// A SYN of a connection whose owner is not heard of: goes to another target, if there is one that is. The client does not

@@ -86,6 +86,11 @@ fn icmp_message<B: PacketBuffer>(packet: &mut B, d: Datagram, cx: &Context<'_>) 
     if is_error {
         return quoted::whose(message, &d, cx).map_err(End::dropped);
     }
+    if let Some(found) = outgoing::echoed(d.payload(packet.bytes()), &d, cx) {
+        let (ends, to) = found.map_err(End::dropped)?;
+        let fate = Fate::Forward { to, counts: Reason::ForwardedEcho };
+        return Ok((Read { datagram: d, key: Some(ends.key()), hash: ends.hash() }, fate));
+    }
     Err(answer::icmp(packet, &d, cx))
 }
 

@@ -4,10 +4,11 @@
 //! DPT makes new tables. What has not changed, above all the services, is shared between tables and their successors.
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
-//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection).
+//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`defences`] (of claimed addresses).
 
 pub(crate) mod carrier;
 mod choice;
+mod defences;
 mod maglev;
 mod neighbours;
 mod open_map;
@@ -26,6 +27,7 @@ use crate::crt::KeyParts;
 use crate::{Mac, Port, Reason};
 use carrier::Carrier;
 use choice::{Choice, Turn};
+use defences::Defences;
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
@@ -68,6 +70,8 @@ pub struct Tables {
     dvipas: Box<[Option<DvipaEntry>]>,
     ways: Box<[Way]>,
     senders: OpenMap<u128, StackIndex>,
+    own_stack: Option<StackIndex>,
+    defences: Defences,
     services: OpenMap<u32, u32>,
     /// What the services were made from, in the same order.
     rows: Box<[Distribution]>,
@@ -87,6 +91,7 @@ impl Tables {
     }
 
     fn make(dpt: &Dpt, neighbours: &Neighbours, node: &Node, before: Option<&Self>) -> Self {
+        let defences = before.map_or_else(Defences::new, |before| before.defences.clone());
         let mut builder = Services { dpt, before, maglevs: HashMap::new() };
         let distributions = dpt.distributions.iter().map(|d| builder.service(d)).collect();
         let keys = dpt.distributions.iter().enumerate();
@@ -105,6 +110,8 @@ impl Tables {
             dvipas: entries(dpt),
             ways: ways(dpt, neighbours, node),
             senders: OpenMap::new(senders(dpt)),
+            defences,
+            own_stack: dpt.stacks.iter().find(|s| matches!(s.reach, Reach::Local)).map(|s| s.index),
             services: OpenMap::new(keys.into_iter()),
             rows: dpt.distributions.clone().into(),
             distributions,
@@ -173,6 +180,16 @@ impl Tables {
     /// The stack that has this cluster address.
     pub(crate) fn sender(&self, address: IpAddr) -> Option<StackIndex> {
         self.senders.get(sender_key(address))
+    }
+
+    /// Whether another host's claim to this DVIPA is to be answered with an announcement now (RFC 5227 2.4).
+    pub(crate) fn defends(&self, dvipa: DvipaIndex, now_ms: u64) -> bool {
+        self.defences.begin(dvipa, now_ms)
+    }
+
+    /// The stack that is this node's own kernel, if an agent reports for it: it has the DVIPAs that this node owns.
+    pub(crate) fn own_stack(&self) -> Option<StackIndex> {
+        self.own_stack
     }
 
     /// How packets of a family are carried to a stack.

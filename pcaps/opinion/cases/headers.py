@@ -215,6 +215,17 @@ def bad_source():
     return c
 
 
+def reserved_source():
+    """Clients in 240.0.0.0/4."""
+    c, t1 = one_target(
+        "reserved-source",
+        "A client of 240.0.0.0/4, which large networks use, is served as Linux serves it.",
+        "Linux, ip_route_input_slow; RFC 1112 4 reserves the class",
+    )
+    forwards(c, t1, *(ip(4, src=s) / tcp("S") for s in ("240.0.0.5", "254.255.255.255", "255.255.255.254")))
+    return c
+
+
 def bad_checksum():
     """A damaged IPv4 header."""
     c, t1 = one_target(
@@ -258,6 +269,7 @@ def cases():
         expired(6),
         expired_silently(),
         bad_source(),
+        reserved_source(),
         bad_checksum(),
         transport_checksum(),
         padding(),

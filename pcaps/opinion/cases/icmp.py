@@ -164,11 +164,11 @@ def other():
     """ICMP that is neither an error nor an echo request."""
     c = Case(
         "icmp-other",
-        "ICMP that is neither an error nor an echo request has no business at a DVIPA.",
+        "ICMP that is neither an error nor an echo request, nor the reply to one of a target's, has no business at a DVIPA.",
         "RFC 1122 3.2.2",
     )
     c.packet(from_client(ip(4) / ICMP(type=13, ts_ori=1, ts_rx=0, ts_tx=0)), drop="icmp_unsupported")
-    c.packet(from_client(ip(4) / ICMP(type=0, id=3) / payload(8)), drop="icmp_unsupported")
+    c.packet(from_client(ip(4) / ICMP(type=0, id=3) / payload(8)), drop="icmp_unmatched")
     c.packet(from_client(ip(6, nh=58) / bytes([200, 0]) / struct.pack(">HI", 0, 0)), drop="icmp_unsupported")
     return c
 

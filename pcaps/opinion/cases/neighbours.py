@@ -68,16 +68,32 @@ def conflict():
     """Somebody else uses the DVIPA."""
     c = Case(
         "dvipa-conflict",
-        "ARP and neighbour discovery messages in which another host claims a DVIPA go no further.",
+        "ARP and neighbour discovery messages in which another host claims a DVIPA go no further; the DVIPA is announced "
+        "anew, at most every ten seconds.",
         "RFC 5227 2.4, RFC 4862 5.4.4",
     )
-    for op, target_address in (("is-at", CLIENT_V4), ("who-has", DVIPA_V4), ("who-has", CLIENT_V4)):
+    announced = bytes(
+        Ether(dst=BROADCAST, src=NODE_MAC)
+        / ARP(op="who-has", hwsrc=NODE_MAC, psrc=DVIPA_V4, hwdst="00:00:00:00:00:00", pdst=DVIPA_V4)
+    )
+    claims = [("is-at", CLIENT_V4), ("who-has", DVIPA_V4), ("who-has", CLIENT_V4)]
+    for at, (op, target_address) in enumerate(claims):
         claim = Ether(dst=BROADCAST, src=CLIENT_MAC) / ARP(
             op=op, hwsrc=CLIENT_MAC, psrc=DVIPA_V4, pdst=target_address
         )
-        c.packet(bytes(claim), drop="dvipa_conflict")
+        if at == 0:
+            c.packet(bytes(claim), announced, counts=["dvipa_defended"])
+        else:
+            c.packet(bytes(claim), drop="dvipa_conflict")
     claim = IPv6(src=DVIPA_V6, dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt=DVIPA_V6, R=0, S=0)
-    c.packet(bytes(Ether(dst="33:33:00:00:00:01", src=CLIENT_MAC) / claim), drop="dvipa_conflict")
+    claim = bytes(Ether(dst="33:33:00:00:00:01", src=CLIENT_MAC) / claim)
+    announced = rfc.advertisement(DVIPA_V6, None, solicited=False)
+    for at, out in ((1000, announced), (10999, None), (11000, announced)):
+        c.at(at)
+        if out:
+            c.packet(claim, out, counts=["dvipa_defended"])
+        else:
+            c.packet(claim, drop="dvipa_conflict")
     return c
 
 

@@ -1,7 +1,7 @@
 """Connections that targets open themselves, and what else comes from targets."""
 
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
@@ -17,8 +17,10 @@ from ..segment import (
     NODE_V6,
     from_client,
     ip,
+    payload,
     target,
     tcp,
+    udp,
 )
 
 SERVER_PORT, LOCAL_PORT = 443, 40077
@@ -73,7 +75,7 @@ def first_syn(encapsulation):
             c.packet(sent_by(t2, syn, encapsulation, outer), (LOCAL, delivered(t2, syn)), counts=["outgoing"])
             c.known.add((6, rfc.address(bytes(syn), 1), SERVER_PORT, rfc.address(bytes(syn), 0), port))
             answer = ip(family) / tcp("SA", sport=SERVER_PORT, dport=port)
-            c.packet(from_client(answer), rfc.to(t2, answer))
+            c.packet(from_client(answer), rfc.to(t2, answer), counts=["forwarded"])
     return c
 
 
@@ -110,6 +112,36 @@ def refused():
     c.connection(4, t2, sport=SERVER_PORT, dport=LOCAL_PORT)
     for packet in (inner(6, "A"), inner(6, "SA"), inner(6, "R"), inner(4)):
         c.packet(sent_by(t1, packet, "ipip", 4), drop="outgoing_refused")
+    return c
+
+
+def datagrams():
+    """UDP and ping with a DVIPA as source."""
+    c = Case(
+        "outgoing-datagrams",
+        "A datagram that a target sends encapsulated with a DVIPA as its source makes an entry, and so does an echo request: "
+        "the answers go to that target.",
+        "requirement R7",
+    )
+    t1, t2 = target(1, "ipip"), target(2, "ipip")
+    c.stack(t1, t2)
+    c.serve([t1])
+    for family in (4, 6):
+        src, dst = (DVIPA_V4, CLIENT_V4) if family == 4 else (DVIPA_V6, CLIENT_V6)
+        asks = ip(family, src=src, dst=dst) / udp(sport=LOCAL_PORT, dport=53) / payload(20)
+        answer = ip(family) / udp(sport=53, dport=LOCAL_PORT) / payload(90)
+        c.packet(sent_by(t2, asks, "gue", 4), (LOCAL, delivered(t2, asks)), counts=["outgoing"])
+        c.packet(from_client(answer), rfc.to(t2, answer), counts=["forwarded"])
+        if family == 4:
+            request, reply, stray = (ICMP(type=t, id=i, seq=1) for t, i in ((8, 77), (0, 77), (0, 78)))
+        else:
+            request, reply = ICMPv6EchoRequest(id=77, seq=1), ICMPv6EchoReply(id=77, seq=1)
+            stray = ICMPv6EchoReply(id=78, seq=1)
+        ping = ip(family, src=src, dst=dst) / request / payload(56)
+        pong = ip(family) / reply / payload(56)
+        c.packet(sent_by(t2, ping, "gue", 4), (LOCAL, delivered(t2, ping)), counts=["outgoing"])
+        c.packet(from_client(pong), rfc.to(t2, pong), counts=["forwarded_echo"])
+        c.packet(from_client(ip(family) / stray), drop="icmp_unmatched")
     return c
 
 
@@ -163,4 +195,4 @@ FIGURE_4 = (
 
 def cases():
     """All of them."""
-    yield from (first_syn("ipip"), first_syn("gue"), strangers(), refused(), congestion())
+    yield from (first_syn("ipip"), first_syn("gue"), strangers(), refused(), datagrams(), congestion())

@@ -188,6 +188,34 @@ def own_kernel():
     return c
 
 
+def own_stack():
+    """What nobody distributes, on a node whose own kernel has the DVIPAs."""
+    from ..case import LOCAL
+    from ..segment import Stack
+
+    c = Case(
+        "own-stack",
+        "What is not distributed is served by the owner's own stack, also where another port of the DVIPA is distributed; "
+        "what that stack sends itself does not come back to it.",
+        "seed 004, figure 7, block 140",
+    )
+    t1, _ = target(1), c.stack(Stack("rt1", None, None, None, local=True))
+    c.stack(t1)
+    c.serve([t1])
+    for family in (4, 6):
+        for packet in (
+            ip(family) / tcp("S", dport=22),
+            ip(family) / tcp("A", dport=22),
+            ip(family) / udp(dport=80) / payload(3),
+        ):
+            frame = bytes(from_client(packet))
+            c.packet(frame, (LOCAL, frame[:14] + rfc.hop(frame[14:])))
+        c.packet(from_client(ip(family) / tcp("S", dport=23)), port=LOCAL, drop="not_distributed")
+        distributed = ip(family) / tcp("S")
+        c.packet(from_client(distributed), rfc.to(t1, distributed))
+    return c
+
+
 def cases():
     """All of them."""
     yield from (
@@ -199,4 +227,4 @@ def cases():
         least_connections(),
         maglev(),
     )
-    yield from (policies(), not_distributed(), no_target(), own_kernel())
+    yield from (policies(), not_distributed(), no_target(), own_kernel(), own_stack())

@@ -149,6 +149,7 @@ fn in_force(own: (Ipv4Addr, std::net::Ipv6Addr), pin: std::path::PathBuf) -> Res
         cluster_address: ClusterAddress { v4: Some(own.0), v6: Some(own.1) },
         interfaces: vec![interface],
         fabric_mtu: 1500,
+        own_v6: Some(own.1),
         netns_cookie: netns_cookie()?,
     };
     let programs = Programs::start(&settings)?;

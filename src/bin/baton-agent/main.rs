@@ -1,19 +1,22 @@
 //! `baton-agent`: the program that runs on every host with applications.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent::runtime::{Agent, clean_up};
+use agent::runtime::{Agent, Removed, clean_up};
 use agent::{Config, admin};
 use clap::Parser;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 /// Watches the listens and connections of this host, decapsulates what forwarders send, and tells the routing stacks.
 ///
 /// On SIGTERM or SIGINT the routing stacks are told that nothing is served here any longer; addresses and BPF programs
-/// stay, so that connections live on. `--cleanup` removes those too.
+/// stay, so that connections live on. `--cleanup` removes those too. On SIGHUP the configuration and the certificates are
+/// read again.
 #[derive(Parser)]
 #[command(name = "baton-agent", version)]
 struct Arguments {
@@ -32,9 +35,6 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -46,10 +46,15 @@ fn main() -> ExitCode {
         println!("{} is right", arguments.config.display());
         return ExitCode::SUCCESS;
     }
+    let level = log_to_stderr(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(Failure::from).and_then(|runtime| {
         runtime.block_on(async {
-            if arguments.cleanup { Ok(clean_up(&config).await?) } else { run(config).await }
+            if arguments.cleanup {
+                Ok(tell(clean_up(&config).await?))
+            } else {
+                run(config, &arguments.config, level).await
+            }
         })
     });
     match result {
@@ -61,12 +66,66 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<(), Failure> {
+/// Sets another level.
+type SetLevel = Box<dyn Fn(&Config) + Send>;
+
+/// Logs to standard error from now on, in colour on a terminal only, at the level of the environment or else of the
+/// configuration.
+fn log_to_stderr(config: &Config) -> SetLevel {
+    let filter = |config: &Config| {
+        EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new(config.log_level.to_string()))
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter(config))
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    builder.init();
+    Box::new(move |config| {
+        if let Err(cause) = handle.reload(filter(config)) {
+            tracing::warn!(%cause, "the log level stays");
+        }
+    })
+}
+
+fn tell(Removed { removed, out_of_reach }: Removed) {
+    for what in &removed {
+        println!("removed: {what}");
+    }
+    if removed.is_empty() {
+        println!("nothing to remove was found");
+    }
+    for what in &out_of_reach {
+        println!("out of reach: {what}");
+    }
+}
+
+/// Reads the configuration again at each SIGHUP; the agent takes over what it can.
+async fn reload(path: PathBuf, agent: mpsc::Sender<Config>, mut hangup: Signal, set_level: SetLevel) {
+    while hangup.recv().await.is_some() {
+        match Config::load(&path) {
+            Ok(config) => {
+                set_level(&config);
+                if agent.send(config).await.is_err() {
+                    return;
+                }
+            }
+            Err(mistakes) => {
+                tracing::error!("the configuration is not taken over: {:?}", miette::Report::new(mistakes));
+            }
+        }
+    }
+}
+
+async fn run(config: Config, path: &Path, set_level: SetLevel) -> Result<(), Failure> {
+    let hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let socket = admin::open(&config.admin_socket).await?;
-    let path = config.admin_socket.clone();
+    let admin_socket = config.admin_socket.clone();
     let agent = Agent::start(config).await?;
+    let reloads = tokio::spawn(reload(path.to_owned(), agent.reloader(), hangup, set_level));
     let answers = tokio::spawn(admin::serve(socket, agent.questions()));
     sd_notify::notify(&[NotifyState::Ready])?;
 
@@ -83,8 +142,9 @@ async fn run(config: Config) -> Result<(), Failure> {
     // A task like those that it works with: before it goes on with what `block_on` waits for, tokio looks for events (epoll(7)).
     tokio::spawn(agent.run(stop)).await?;
     answers.abort();
+    reloads.abort();
     // Whoever comes next replaces it anyway.
-    let _ = std::fs::remove_file(path);
+    let _ = std::fs::remove_file(admin_socket);
     Ok(())
 }
 

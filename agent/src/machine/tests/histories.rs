@@ -147,6 +147,7 @@ impl World {
                 }
                 Action::Send(to, message) => self.mirror(&to).hear(&message),
                 Action::SetForwarders(_)
+                | Action::SetServed(_)
                 | Action::AddDvipa(..)
                 | Action::RemoveDvipa(_)
                 | Action::SampleLoad => {}

@@ -1,3 +1,5 @@
+use std::net::Ipv6Addr;
+
 use etherparse::{Icmpv6Header, NetSlice, SlicedPacket, TransportSlice};
 
 use super::*;

@@ -13,6 +13,7 @@ mod purge;
 mod snapshot;
 mod watch;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use self::purge::Purge;
 use self::snapshot::Snapshots;
 use self::watch::{Change, Watch};
 use crate::announce;
+use crate::groups::Groups;
 use crate::kernel;
 use crate::next_hop::{Known, NextHops, Wanted};
 use crate::node::Node;
@@ -60,6 +62,7 @@ pub struct Plane {
     /// Lines that aging looks at in a tick.
     aged_a_tick: usize,
     ipv6_allowed: bool,
+    groups: Groups,
     strays: u64,
     contested: u64,
     /// Scratch space.
@@ -88,6 +91,7 @@ impl Plane {
         let aged_a_tick = node.shared.crt.age_budget(Duration::from_millis(TICK_MS));
         let watches =
             node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
+        let groups = Groups::new(node.interface.index);
         Self {
             node,
             next_hops,
@@ -102,6 +106,7 @@ impl Plane {
             settled_ms: now_ms.saturating_add(SETTLING_MS),
             aged_a_tick,
             ipv6_allowed: false,
+            groups,
             strays: 0,
             contested: 0,
             confirming: Confirming::default(),
@@ -237,6 +242,10 @@ impl Forwarding for Plane {
             kernel::Settings::default().allow_ipv6(&self.node.interface.name);
             self.ipv6_allowed = true;
         }
+        self.groups.want(dpt.dvipas.iter().filter_map(|entry| match entry.dvipa.address() {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        }));
         let wanted = dpt.stacks.iter().flat_map(|stack| {
             let (index, state) = (stack.index, stack.state);
             let addresses: Vec<_> = match &stack.reach {

@@ -41,8 +41,13 @@ fn arp_about_other_addresses_crosses() {
 }
 
 #[test]
-fn another_host_that_claims_a_dvipa_is_counted_and_not_believed() {
+fn another_host_that_claims_a_dvipa_is_told_once_and_not_believed() {
     let mut bench = Bench::new();
+    let (defence, verdict) = bench.one(&arp(Operation::Reply, DVIPA, DVIPA));
+    assert_eq!(verdict, Verdict::Send(Port::Nic));
+    let announced = Arp::parse(&defence[14..]).unwrap();
+    assert_eq!((announced.sender, announced.sender_mac, announced.target), (DVIPA, NODE_MAC, DVIPA));
+    assert_eq!(bench.count(Reason::DvipaDefended), 1);
     for operation in [Operation::Request, Operation::Reply] {
         assert_eq!(bench.dropped(&arp(operation, DVIPA, DVIPA)), Reason::DvipaConflict);
     }

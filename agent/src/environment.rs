@@ -1,0 +1,117 @@
+//! What others have changed on this host: how often it was put right, and what stands in the way still.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+/// What can be changed under the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// A DVIPA is no address of `lo` any more.
+    Address,
+    /// A setting of the kernel that packets to DVIPAs need.
+    Setting,
+    /// A packet program is not attached any more.
+    Program,
+    /// An interface is gone, or can't be used.
+    Interface,
+    /// Another product's program gets packets before the agent's.
+    Order,
+    /// A setting of the kernel without which connections can't move as they are.
+    HandOver,
+}
+
+impl Subject {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Address, Self::Setting, Self::Program, Self::Interface, Self::Order, Self::HandOver];
+
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Setting => "setting",
+            Self::Program => "program",
+            Self::Interface => "interface",
+            Self::Order => "order",
+            Self::HandOver => "hand_over",
+        }
+    }
+}
+
+/// Something that only the operator can put right.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// What it is about.
+    pub subject: Subject,
+    /// What was found, and what to do.
+    pub sentence: String,
+}
+
+impl Finding {
+    /// A finding.
+    pub fn new(subject: Subject, sentence: impl Into<String>) -> Self {
+        Self { subject, sentence: sentence.into() }
+    }
+}
+
+/// The host's condition, as far as others can change it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Environment {
+    /// How often something was changed and put right, since the agent has started.
+    pub put_right: BTreeMap<Subject, u64>,
+    /// What stands in the way now.
+    pub standing: BTreeSet<Finding>,
+}
+
+impl Environment {
+    /// Something was changed, and is as it should be again.
+    pub fn put_right(&mut self, subject: Subject, what: &str) {
+        tracing::warn!(subject = subject.as_str(), "{what}: put right");
+        let times = self.put_right.entry(subject).or_default();
+        *times = times.saturating_add(1);
+    }
+
+    /// This is all that stands in the way now. What is new and what is gone is logged once.
+    pub fn stands(&mut self, findings: BTreeSet<Finding>) {
+        for finding in findings.difference(&self.standing) {
+            tracing::warn!(subject = finding.subject.as_str(), "{}", finding.sentence);
+        }
+        for finding in self.standing.difference(&findings) {
+            tracing::info!(subject = finding.subject.as_str(), "no longer: {}", finding.sentence);
+        }
+        self.standing = findings;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_has_the_word_that_its_json_has() {
+        for subject in Subject::ALL {
+            assert_eq!(serde_json::to_value(subject).unwrap(), subject.as_str());
+        }
+    }
+
+    #[test]
+    fn what_stands_is_what_was_found_last() {
+        let mut environment = Environment::default();
+        let order = Finding::new(Subject::Order, "another program comes first");
+        environment.stands(BTreeSet::from([order.clone()]));
+        environment.stands(BTreeSet::from([order.clone()]));
+        assert_eq!(environment.standing, BTreeSet::from([order]));
+        environment.stands(BTreeSet::new());
+        assert!(environment.standing.is_empty());
+    }
+
+    #[test]
+    fn repairs_are_counted_by_subject() {
+        let mut environment = Environment::default();
+        environment.put_right(Subject::Address, "198.18.9.1 was removed from lo");
+        environment.put_right(Subject::Address, "198.18.9.1 was removed from lo");
+        assert_eq!(environment.put_right, BTreeMap::from([(Subject::Address, 2)]));
+    }
+}
