@@ -9,9 +9,9 @@ fn dpdk() -> MutexGuard<'static, (Eal, Mempool)> {
     static DPDK: OnceLock<Mutex<(Eal, Mempool)>> = OnceLock::new();
     let start = || {
         let extra = ["--no-huge", "--no-pci", "-m", "64"].map(str::to_owned).to_vec();
-        let arguments = Arguments { control_core: 0, worker_cores: vec![0], extra };
+        let arguments = Arguments { control_core: 0, worker_cores: vec![0], extra, ..Default::default() };
         let (eal, _lcores) = Eal::start(&arguments).expect("DPDK starts without hugepages and devices");
-        let pool = Mempool::create(eal, "test", 4095, 2048).expect("64 MB hold the pool");
+        let pool = Mempool::create(eal, "test", 4095, 2048, None).expect("64 MB hold the pool");
         Mutex::new((eal, pool))
     };
     DPDK.get_or_init(start).lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -122,7 +122,7 @@ fn a_device_that_does_not_exist_is_named() {
 fn dpdk_starts_once_and_has_one_pool() {
     let guard = dpdk();
     let (eal, _) = *guard;
-    assert!(matches!(Mempool::create(eal, "second", 1, 2048), Err(Error::SecondPool)));
+    assert!(matches!(Mempool::create(eal, "second", 1, 2048, None), Err(Error::SecondPool)));
     assert!(matches!(Eal::start(&Arguments::default()), Err(Error::StartedBefore)));
 }
 
