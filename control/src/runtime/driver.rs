@@ -55,7 +55,11 @@ impl<F: Forwarding> Driver<F> {
                     // Fails only if the client has gone away.
                     let _ = reply.send(self.answer(request));
                 }
-                _ = ticks.tick() => self.forwarding.tick(),
+                _ = ticks.tick() => {
+                    if self.forwarding.tick() {
+                        self.order_quietly(Event::LinkReturned);
+                    }
+                }
                 _ = counts.tick() => {
                     let connections = self.forwarding.connections();
                     self.order_quietly(Event::ConnectionCounts(connections));

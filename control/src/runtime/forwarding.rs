@@ -62,8 +62,12 @@ pub trait Forwarding {
     /// advertisement).
     fn announce(&mut self, dvipa: Dvipa);
 
-    /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, refreshes next hops.
-    fn tick(&mut self);
+    /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, refreshes next hops, looks at the links.
+    /// `true`: the NIC's link is back, and whatever is behind it may have forgotten where the DVIPAs are.
+    fn tick(&mut self) -> bool;
+
+    /// Both ports: the NIC and the local port.
+    fn ports(&self) -> Vec<PortView>;
 
     /// Entries of the CRT that pass the filter: at most `limit` of them, in no particular order, and how many more
     /// there are.
@@ -171,6 +175,21 @@ pub struct CrtStats {
     pub half_open: u64,
     /// How many there may be; beyond it the oldest of them give way.
     pub half_open_capacity: u64,
+}
+
+/// A port of the forwarder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    /// `nic` or `local`.
+    pub role: String,
+    /// The device, as it is configured.
+    pub device: String,
+    /// DPDK's driver.
+    pub driver: String,
+    /// The link is up.
+    pub link: bool,
+    /// How often the link was lost.
+    pub lost: u64,
 }
 
 /// One counter with what it means.

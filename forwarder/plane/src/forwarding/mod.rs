@@ -1,11 +1,12 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`account`] (a stack's complete account of
-//! its connections), [`moving`] (connections that move), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`counters`] (what
+//! its connections), [`moving`] (connections that move), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
 //! `baton stats` shows).
 
 mod account;
 mod counters;
+mod link;
 mod moving;
 mod names;
 mod snapshot;
@@ -13,7 +14,10 @@ mod watch;
 
 use std::sync::Arc;
 
-use control::runtime::{Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver};
+use arrayvec::ArrayVec;
+use control::runtime::{
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView,
+};
 use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row, Stats};
 use forwarder::{AnyKey, Handoffs, Neighbours, Now, Tables};
 use hashbrown::HashMap;
@@ -22,6 +26,7 @@ use model::handoff::Handoff;
 use model::{Connection, Dvipa, StackIndex};
 
 use self::account::OpenAccount;
+use self::link::Link;
 use self::names::Names;
 use self::snapshot::Snapshots;
 use self::watch::{Change, Watch};
@@ -49,6 +54,8 @@ pub struct Plane {
     names: Names,
     accounts: HashMap<StackIndex, OpenAccount>,
     watches: Vec<Watch>,
+    /// The NIC's and the local port's.
+    links: [Link; 2],
     /// Places that aging looks at in a tick.
     aged_a_tick: usize,
     ipv6_allowed: bool,
@@ -79,7 +86,9 @@ impl Plane {
         let aged_a_tick = aged_a_tick(&node.shared.crt.stats());
         let watches =
             node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
+        let links = [&node.nic, &node.local].map(|port| Link::new(port.link_is_up()));
         Self {
+            links,
             node,
             next_hops,
             dpt: Dpt::default(),
@@ -168,6 +177,22 @@ impl Plane {
             }
         });
         account
+    }
+
+    /// Says what has become of the links; `true`: the NIC's is back.
+    fn look_at_links(&mut self) -> bool {
+        let now_ms = self.now().ms;
+        let ports = [&self.node.nic, &self.node.local];
+        let news = ports.into_iter().zip(&mut self.links).map(|(port, link)| {
+            let change = link.look(now_ms, || port.link_is_up());
+            match change {
+                Some(link::Change::Lost) => tracing::error!(device = port.device(), "the link is lost"),
+                Some(link::Change::Returned) => tracing::warn!(device = port.device(), "the link is back"),
+                None => {}
+            }
+            change
+        });
+        news.collect::<ArrayVec<_, 2>>().first() == Some(&Some(link::Change::Returned))
     }
 
     fn watch(&mut self) {
@@ -269,7 +294,7 @@ impl Forwarding for Plane {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> bool {
         self.crt().age(self.now(), self.aged_a_tick);
         self.watch();
         self.snapshots.free();
@@ -279,6 +304,19 @@ impl Forwarding for Plane {
             self.neighbours = neighbours;
             self.rebuild();
         }
+        self.look_at_links()
+    }
+
+    fn ports(&self) -> Vec<PortView> {
+        let ports = [("nic", &self.node.nic), ("local", &self.node.local)];
+        let view = |((role, port), link): ((&str, &ffi::Port), &Link)| PortView {
+            role: role.to_owned(),
+            device: port.device().to_owned(),
+            driver: port.driver().to_owned(),
+            link: link.is_up(),
+            lost: link.lost(),
+        };
+        ports.into_iter().zip(&self.links).map(view).collect()
     }
 
     fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {
