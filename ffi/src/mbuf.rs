@@ -93,6 +93,13 @@ impl Mbuf {
         (self.get(OL_FLAGS) & raw::SHIM_RX_VLAN_STRIPPED != 0).then(|| self.get(VLAN_TCI))
     }
 
+    /// As if the device had taken this tag off.
+    #[cfg(test)]
+    pub(crate) fn mark_stripped(&mut self, tag: u16) {
+        self.set(VLAN_TCI, tag);
+        self.set(OL_FLAGS, self.get(OL_FLAGS) | raw::SHIM_RX_VLAN_STRIPPED);
+    }
+
     /// Puts an IEEE 802.1Q tag behind both addresses. `false`, and nothing is changed, if there is no room, or no two
     /// addresses.
     pub(crate) fn insert_tag(&mut self, tag: u16) -> bool {

@@ -77,7 +77,9 @@ fn what_is_set_for_the_nics_interface_is_not_undone() {
 #[test]
 fn a_device_on_a_kernel_interface_names_it() {
     assert_eq!(shared_interface("net_af_packet0,iface=eth0,qpairs=2"), Some("eth0"));
-    assert_eq!(shared_interface("0000:01:00.0"), None);
+    for device in ["0000:01:00.0", "net_tap0,iface=loc0", "net_virtio_user0,path=/dev/vhost-net,iface=loc0"] {
+        assert_eq!(shared_interface(device), None, "{device}");
+    }
 }
 
 #[test]
