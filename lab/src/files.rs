@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::spec::{self, Nic, RoutingNode, Spec, Web};
+use crate::guest;
+use crate::spec::{self, Local, Machine, Nic, RoutingNode, Spec, Web};
 
 /// Milliseconds between heartbeats, and until a silent stack is lost.
 const TIMES: &str = "heartbeat_ms = 200\nlost_after_ms = 1500\n";
@@ -15,27 +16,42 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, core: usize) -> String
         (RoutingNode::Second, Some(tables)) => tables,
         _ => &spec.vipadynamic,
     };
+    let (nic, local) = devices(spec);
+    let workers = if spec.machine().is_some() { "[1, 2]".to_owned() } else { format!("[{core}]") };
+    let eal = if spec.machine().is_some() { "[]" } else { "[\"--no-huge\", \"-m\", \"256\"]" };
     let mut text = format!(
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
          [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
-         [forwarder]\nworkers = [{core}]\nidle = \"{idle}\"\n\
-         eal = [\"--no-huge\", \"-m\", \"256\", \"--no-pci\"]\n\
+         [forwarder]\nworkers = {workers}\nidle = \"{idle}\"\neal = {eal}\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
          connections_v4 = 200000\nconnections_v6 = 50000\nhalf_open = 16384\n\n\
-         [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic},iface=eth0\"\n\n\
-         [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1\"\ninterface = \"loc0\"\n\n",
+         [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}\"\n\n\
+         [[forwarder.port]]\nrole = \"local\"\ndevice = \"{local}\"\ninterface = \"loc0\"\n\n",
         certificates = certificates(name),
         socket = run.join(format!("{name}.sock")).display(),
         encapsulation = spec.encapsulation,
         idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
-        nic = if spec.nic == Nic::AfXdp { "net_af_xdp0" } else { "net_af_packet0" },
     );
     for (name, encapsulation) in &spec.encapsulation_of {
         let _ = write!(text, "[[stack]]\nname = \"{name}\"\nencapsulation = \"{encapsulation}\"\n\n");
     }
     text + tables
+}
+
+/// The devices of both ports.
+fn devices(spec: &Spec) -> (&'static str, &'static str) {
+    let veth = "net_af_packet1,iface=loc1";
+    match spec.nic {
+        Nic::AfPacket => ("net_af_packet0,iface=eth0", veth),
+        Nic::AfXdp => ("net_af_xdp0,iface=eth0", veth),
+        Nic::Pci(Machine { local: Local::Veth, .. }) => (guest::NIC, "net_af_packet1,iface=loc1,qpairs=2"),
+        Nic::Pci(Machine { local: Local::Tap, .. }) => (guest::NIC, "net_tap0,iface=loc0"),
+        Nic::Pci(Machine { local: Local::VirtioUser, .. }) => {
+            (guest::NIC, "net_virtio_user0,path=/dev/vhost-net,iface=loc0,queues=2")
+        }
+    }
 }
 
 /// `agent.toml` of a stack. `run` is the directory of its sockets, below which the lab's bpffs is mounted. A routing

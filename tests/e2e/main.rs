@@ -23,6 +23,7 @@ mod listening;
 mod mail;
 mod messages;
 mod moving_state;
+mod nic;
 mod oversize;
 mod pktgen;
 mod restarts;
