@@ -25,7 +25,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_start",
     "rte_eth_dev_stop",
     "rte_eth_allmulticast_enable",
-    "rte_eth_link_get_nowait",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_enable",
     "rte_eth_rx_queue_setup",

@@ -70,3 +70,37 @@ need_cargo() {
 built() {
     echo "${CARGO_TARGET_DIR:-target}/$1"
 }
+
+# apt_beside DIRECTORY SUITE…: reads the lists of these suites of Debian into DIRECTORY, from where this machine has its own
+# packages. apt's own files stay as they are.
+apt_beside() {
+    local directory=$1 suite mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg signed=
+    shift
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 2>/dev/null | awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }')
+    [ -e "$keyring" ] && signed="[signed-by=$keyring] "
+    mkdir -p "$directory/apt/lists/partial" "$directory/apt/cache/archives/partial" || return
+    for suite in "$@"; do
+        echo "deb ${signed}${mirror:-http://deb.debian.org/debian} $suite main"
+    done >"$directory/apt/sources.list"
+    beside=(-q -o "Dir::Etc::sourcelist=$directory/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::Lists=$directory/apt/lists" -o "Dir::Cache=$directory/apt/cache" -t "$1")
+    apt-get "${beside[@]}" update >/dev/null 2>&1 && [ -n "$(ls "$directory"/apt/lists/*Packages* 2>/dev/null)" ]
+}
+
+# missing_beside PACKAGE…: these packages, and those that they need and this machine lacks.
+missing_beside() {
+    apt-get "${beside[@]}" -s --reinstall --no-install-recommends install "$@" 2>/dev/null | awk '/^Inst/ { print $2 }'
+}
+
+# unpack_beside ROOT PACKAGE…: unpacks packages below ROOT.
+unpack_beside() {
+    local root=$1 package debs
+    shift
+    [ $# -gt 0 ] || return
+    debs=$(mktemp -d) || return
+    (cd "$debs" && apt-get "${beside[@]}" download "$@" >/dev/null 2>&1) || return
+    for package in "$debs"/*.deb; do
+        dpkg -x "$package" "$root" || return
+    done
+    rm -rf "$debs"
+}

@@ -5,6 +5,13 @@
 
 int shim_errno(void) { return rte_errno; }
 
+int shim_link_is_up(uint16_t port)
+{
+	struct rte_eth_link link = {0};
+
+	return rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
 uint64_t shim_tsc(void) { return rte_rdtsc(); }
 
 void shim_pause(void) { rte_pause(); }

@@ -2,6 +2,7 @@
 #ifndef BATON_SHIM_H
 #define BATON_SHIM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include <rte_bus.h>
@@ -21,7 +22,35 @@ static const uint64_t SHIM_TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 static const uint32_t SHIM_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint32_t SHIM_ETHER_OVERHEAD = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
 
+/*
+ * Where the fields of an mbuf are. Newer headers (23.11, 24.11) put them into anonymous unions, which C sees through and
+ * generated bindings name differently in each version; the offsets are the same to whoever reads them here.
+ */
+enum {
+	SHIM_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
+	SHIM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
+	SHIM_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	SHIM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
+	SHIM_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
+	SHIM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
+	SHIM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	SHIM_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
+};
+#define SHIM_IS(field, bytes) _Static_assert(sizeof(((struct rte_mbuf *)0)->field) == (bytes), #field)
+SHIM_IS(buf_addr, sizeof(void *));
+SHIM_IS(buf_len, 2);
+SHIM_IS(data_off, 2);
+SHIM_IS(data_len, 2);
+SHIM_IS(pkt_len, 4);
+SHIM_IS(nb_segs, 2);
+SHIM_IS(ol_flags, 8);
+SHIM_IS(vlan_tci, 2);
+
+/* The device took the VLAN tag off the packet: it is in `vlan_tci` only. */
+static const uint64_t SHIM_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+
 int shim_errno(void);
+int shim_link_is_up(uint16_t port);
 uint64_t shim_tsc(void);
 void shim_pause(void);
 

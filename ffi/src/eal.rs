@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use crate::error::{Error, errno, last};
+use crate::name::DeviceName;
 use crate::raw;
 
 /// Proof that DPDK runs. It runs until the process ends, and since it keeps no files, there is nothing to clean up.
@@ -18,6 +19,8 @@ pub struct Arguments {
     pub control_core: usize,
     /// The core of each worker; none may occur twice.
     pub worker_cores: Vec<usize>,
+    /// The devices that will be opened: of the PCI bus DPDK touches these and no others.
+    pub devices: Vec<DeviceName>,
     /// More EAL arguments, as in the documentation of DPDK.
     pub extra: Vec<String>,
 }
@@ -26,7 +29,7 @@ impl Arguments {
     /// The command line. Lcore 0 is the control thread, lcore 1 and up are the workers. DPDK keeps no files, so that
     /// several processes never meet; without hugepages that has another name, because `--no-huge` implies
     /// `--legacy-mem`, which excludes `--in-memory`.
-    fn command_line(&self) -> Vec<String> {
+    fn command_line(&self) -> Result<Vec<String>, Error> {
         let mut lcores = format!("0@{}", self.control_core);
         for (worker, core) in self.worker_cores.iter().enumerate() {
             lcores.push_str(&format!(",{}@{core}", worker + 1));
@@ -34,7 +37,47 @@ impl Arguments {
         let no_files =
             if self.extra.iter().any(|e| e == "--no-huge") { "--no-shconf" } else { "--in-memory" };
         let own = ["batond", no_files, "--no-telemetry", "--main-lcore", "0", "--lcores", &lcores];
-        own.into_iter().map(str::to_owned).chain(self.extra.iter().cloned()).collect()
+        let own = own.into_iter().map(str::to_owned);
+        Ok(own.chain(self.probed()?).chain(self.extra.iter().cloned()).collect())
+    }
+
+    /// Which PCI devices DPDK probes: those of the ports. An operator's own `--allow` adds to them; with an operator's
+    /// `--block`, which DPDK does not take beside `--allow`, it probes all but those.
+    fn probed(&self) -> Result<Vec<String>, Error> {
+        let allowed = self.named_by(&["-a", "--allow"]);
+        let blocked = self.named_by(&["-b", "--block"]);
+        let no_pci = self.extra.iter().any(|argument| argument == "--no-pci");
+        let mut probed = Vec::new();
+        for device in self.devices.iter().filter(|device| device.is_pci()) {
+            let is_named = |names: &[DeviceName]| names.iter().any(|name| name.name() == device.name());
+            if no_pci || is_named(&blocked) {
+                let argument = if no_pci { "--no-pci" } else { "--block" };
+                return Err(Error::Excluded { device: device.to_string(), argument });
+            }
+            if blocked.is_empty() && !is_named(&allowed) {
+                probed.push(format!("--allow={device}"));
+            }
+        }
+        let nothing_named = probed.is_empty() && allowed.is_empty() && blocked.is_empty();
+        Ok(if nothing_named && !no_pci { vec!["--no-pci".to_owned()] } else { probed })
+    }
+
+    /// The devices that the operator's own arguments give to one of these options: `-a X`, `-aX`, `--allow X`, `--allow=X`.
+    fn named_by(&self, options: &[&str; 2]) -> Vec<DeviceName> {
+        let [short, long] = *options;
+        let mut arguments = self.extra.iter().map(String::as_str);
+        let mut named = Vec::new();
+        while let Some(argument) = arguments.next() {
+            let value = if argument == short || argument == long {
+                arguments.next()
+            } else if argument.starts_with("--") {
+                argument.strip_prefix(long).and_then(|rest| rest.strip_prefix('='))
+            } else {
+                argument.strip_prefix(short)
+            };
+            named.extend(value.map(DeviceName::new));
+        }
+        named
     }
 }
 
@@ -42,13 +85,14 @@ impl Eal {
     /// Starts DPDK and returns one [`Lcore`] a worker. The calling thread becomes DPDK's main lcore.
     ///
     /// # Errors
-    /// [`Error::StartedBefore`] the second time, [`Error::Start`] if DPDK refuses.
+    /// [`Error::StartedBefore`] the second time, [`Error::Excluded`] if a device could never be opened, [`Error::Start`] if
+    /// DPDK refuses.
     pub fn start(arguments: &Arguments) -> Result<(Self, Vec<Lcore>), Error> {
         static STARTED: AtomicBool = AtomicBool::new(false);
+        let line = arguments.command_line()?;
         if STARTED.swap(true, Ordering::AcqRel) {
             return Err(Error::StartedBefore);
         }
-        let line = arguments.command_line();
         let mut argv = Vec::with_capacity(line.len());
         for argument in &line {
             let c = CString::new(argument.as_str()).map_err(|_| Error::ZeroByte(argument.clone()))?;
@@ -134,5 +178,45 @@ impl<T> Running<T> {
         // SAFETY: the number of an lcore that was launched; waits until its thread is idle.
         unsafe { raw::rte_eal_wait_lcore(self.lcore.id) };
         (result, self.lcore)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What of the command line is about the PCI bus.
+    fn probed(devices: &[&str], extra: &[&str]) -> Result<Vec<String>, Error> {
+        let devices = devices.iter().map(|device| DeviceName::new(device)).collect();
+        let extra = extra.iter().map(|e| (*e).to_owned()).collect();
+        Arguments { devices, extra, ..Arguments::default() }.probed()
+    }
+
+    #[test]
+    fn dpdk_probes_the_ports_devices_and_no_others() {
+        assert_eq!(probed(&["net_tap0", "net_ring0"], &[]).unwrap(), ["--no-pci"]);
+        let line = probed(&["pci:01:00.0,x=1", "net_tap0"], &["--no-huge"]).unwrap();
+        assert_eq!(line, ["--allow=0000:01:00.0,x=1"]);
+    }
+
+    #[test]
+    fn the_operators_own_allow_and_block_count() {
+        assert_eq!(probed(&["01:00.0"], &["-a", "02:00.0"]).unwrap(), ["--allow=0000:01:00.0"]);
+        for allow in
+            [&["-a", "0000:01:00.0"][..], &["--allow=01:00.0,x=1"], &["-a01:00.0"], &["--allow", "01:00.0"]]
+        {
+            assert!(probed(&["01:00.0"], allow).unwrap().is_empty(), "{allow:?}");
+        }
+        assert!(probed(&["01:00.0"], &["--block=02:00.0"]).unwrap().is_empty());
+        assert!(probed(&["net_tap0"], &["--no-pci"]).unwrap().is_empty());
+        assert!(probed(&["net_tap0"], &["--allow=02:00.0"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_device_that_the_operator_excludes_is_refused_with_the_argument() {
+        for (extra, argument) in [(&["--no-pci"][..], "--no-pci"), (&["-b", "01:00.0"], "--block")] {
+            let error = probed(&["01:00.0"], extra).unwrap_err().to_string();
+            assert!(error.contains("0000:01:00.0") && error.contains(argument), "{error}");
+        }
     }
 }

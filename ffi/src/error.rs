@@ -36,7 +36,11 @@ pub enum Error {
     #[error("all ports share one pool of packet buffers, and there is one already")]
     SecondPool,
     /// The packet buffers could not be had.
-    #[error("no memory for {mbufs} packet buffers of {bytes} bytes: give DPDK more with `-m` or hugepages")]
+    #[error(
+        "no memory for {mbufs} packet buffers of {bytes} bytes, {} MiB: reserve more hugepages, give DPDK more with `-m`, or \
+         lower `forwarder.rx_descriptors` and `forwarder.tx_descriptors`",
+        u64::from(*mbufs) * u64::from(*bytes) >> 20
+    )]
     Mempool {
         /// How many were asked for.
         mbufs: u32,
@@ -47,10 +51,12 @@ pub enum Error {
         cause: io::Error,
     },
     /// A device does not exist, has no driver, or is in use.
-    #[error("the device `{device}` can't be opened: does it exist, and is its driver bound?")]
+    #[error("the device `{device}` can't be opened: {hint}")]
     Probe {
         /// As it was named.
         device: String,
+        /// What the kernel knows of it, and what to do.
+        hint: String,
         /// DPDK's error number.
         #[source]
         cause: io::Error,
@@ -58,9 +64,22 @@ pub enum Error {
     /// The device was opened before in this process.
     #[error("the device `{0}` is in use already: give every port its own device name")]
     InUse(String),
+    /// The operator's own arguments for DPDK keep it away from a port's device.
+    #[error("the port's device `{device}` is excluded by {argument} in `forwarder.eal`: remove that there")]
+    Excluded {
+        /// The device.
+        device: String,
+        /// The argument.
+        argument: &'static str,
+    },
     /// The device is there but is no Ethernet port.
-    #[error("the device `{0}` has no Ethernet port")]
-    NoPort(String),
+    #[error("the device `{device}` has no Ethernet port: {hint}")]
+    NoPort {
+        /// As it was named.
+        device: String,
+        /// What the kernel knows of it, and what to do.
+        hint: String,
+    },
     /// The port has fewer queues than there are workers.
     #[error(
         "the port `{device}` has at most {limit} {direction} queues, but {wanted} workers need one each: \

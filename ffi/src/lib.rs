@@ -1,8 +1,8 @@
 //! DPDK behind a small safe surface.
 //!
 //! In reading order: [`eal`] (starts DPDK once, hands out the workers' cores), [`mempool`], [`mbuf`] (the one owner of a
-//! packet, and bursts of them), [`port`] (a device, found by its name and configured), [`queue`] (receive and send),
-//! [`clock`]. [`error`] says what was attempted on what.
+//! packet, and bursts of them), [`name`] (how a device is named), [`port`] (a device, found by its name and configured),
+//! [`queue`] (receive and send), [`clock`]; [`interface`] (what only ioctl sets of the kernel's interfaces). [`error`] says what was attempted on what.
 //!
 //! This is the only crate that names `rte_*`. It knows nothing of what packets mean. Every `unsafe` block rests on one
 //! of these facts, which the types keep:
@@ -18,8 +18,10 @@
 pub mod clock;
 pub mod eal;
 pub mod error;
+pub mod interface;
 pub mod mbuf;
 pub mod mempool;
+pub mod name;
 pub mod port;
 pub mod queue;
 
@@ -27,6 +29,7 @@ pub use eal::{Eal, Lcore};
 pub use error::Error;
 pub use mbuf::{BURST, Burst, Mbuf};
 pub use mempool::Mempool;
+pub use name::DeviceName;
 pub use port::{Device, Port, Settings};
 pub use queue::{RxQueue, TxQueue};
 

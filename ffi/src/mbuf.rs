@@ -1,6 +1,7 @@
 //! Packets.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::slice;
 
@@ -13,6 +14,30 @@ pub const BURST: usize = 64;
 
 /// Up to [`BURST`] packets, in place. Dropping it frees those that are still in it.
 pub type Burst = ArrayVec<Mbuf, BURST>;
+
+/// Bytes of an Ethernet address, and of an IEEE 802.1Q tag.
+const ADDRESS_BYTES: usize = 6;
+const TAG_BYTES: usize = 4;
+
+/// Where a field of an mbuf is, and its type. Generated structures have other names for it in each version of DPDK.
+#[derive(Clone, Copy)]
+struct Field<T> {
+    offset: usize,
+    of: PhantomData<T>,
+}
+
+const fn field<T>(offset: u32) -> Field<T> {
+    Field { offset: offset as usize, of: PhantomData }
+}
+
+const BUF_ADDR: Field<*mut u8> = field(raw::SHIM_MBUF_BUF_ADDR);
+const BUF_LEN: Field<u16> = field(raw::SHIM_MBUF_BUF_LEN);
+const DATA_OFF: Field<u16> = field(raw::SHIM_MBUF_DATA_OFF);
+const DATA_LEN: Field<u16> = field(raw::SHIM_MBUF_DATA_LEN);
+const PKT_LEN: Field<u32> = field(raw::SHIM_MBUF_PKT_LEN);
+const NB_SEGS: Field<u16> = field(raw::SHIM_MBUF_NB_SEGS);
+const OL_FLAGS: Field<u64> = field(raw::SHIM_MBUF_OL_FLAGS);
+const VLAN_TCI: Field<u16> = field(raw::SHIM_MBUF_VLAN_TCI);
 
 /// The one owner of a packet: whoever has it sends it or drops it, exactly once. Dropping it gives the buffer back to
 /// its pool.
@@ -34,33 +59,70 @@ impl Mbuf {
         NonNull::new(mbuf).map(Self)
     }
 
+    /// A field of the mbuf, at its offset of the installed headers.
     #[inline]
-    fn raw(&self) -> &raw::rte_mbuf {
-        // SAFETY: live and ours alone (fact 3); `&self` lets nobody write it meanwhile.
-        unsafe { self.0.as_ref() }
+    fn get<T: Copy>(&self, field: Field<T>) -> T {
+        // SAFETY: the mbuf is live and ours alone (fact 3), `&self` lets nobody write it meanwhile, and the offset and type
+        // are those of the field, which the shim asserts.
+        unsafe { self.0.as_ptr().byte_add(field.offset).cast::<T>().read() }
     }
 
     #[inline]
-    fn raw_mut(&mut self) -> &mut raw::rte_mbuf {
-        // SAFETY: live and ours alone (fact 3), and `&mut self` is exclusive.
-        unsafe { self.0.as_mut() }
+    fn set<T: Copy>(&mut self, field: Field<T>, value: T) {
+        // SAFETY: as in `get`, and `&mut self` is exclusive.
+        unsafe { self.0.as_ptr().byte_add(field.offset).cast::<T>().write(value) }
+    }
+
+    /// The packet is `length` bytes from `offset` of the buffer on. The caller keeps DPDK's invariant of `bytes`.
+    #[inline]
+    fn set_data(&mut self, offset: u16, length: u16) {
+        self.set(DATA_OFF, offset);
+        self.set(DATA_LEN, length);
+        self.set(PKT_LEN, length.into());
     }
 
     /// How many segments DPDK delivered: more than 1 is against fact 3, and [`crate::RxQueue`] lets none through.
     #[inline]
     pub(crate) fn segments(&self) -> u16 {
-        self.raw().nb_segs
+        self.get(NB_SEGS)
+    }
+
+    /// The tag (priority and number of the VLAN) that the device took off the packet, if it did.
+    #[inline]
+    pub(crate) fn stripped_tag(&self) -> Option<u16> {
+        (self.get(OL_FLAGS) & raw::SHIM_RX_VLAN_STRIPPED != 0).then(|| self.get(VLAN_TCI))
+    }
+
+    /// As if the device had taken this tag off.
+    #[cfg(test)]
+    pub(crate) fn mark_stripped(&mut self, tag: u16) {
+        self.set(VLAN_TCI, tag);
+        self.set(OL_FLAGS, self.get(OL_FLAGS) | raw::SHIM_RX_VLAN_STRIPPED);
+    }
+
+    /// Puts an IEEE 802.1Q tag behind both addresses. `false`, and nothing is changed, if there is no room, or no two
+    /// addresses.
+    pub(crate) fn insert_tag(&mut self, tag: u16) -> bool {
+        self.set(OL_FLAGS, self.get(OL_FLAGS) & !raw::SHIM_RX_VLAN_STRIPPED);
+        if self.bytes().len() < 2 * ADDRESS_BYTES || !self.prepend(TAG_BYTES) {
+            return false;
+        }
+        let bytes = self.bytes_mut();
+        bytes.copy_within(TAG_BYTES..TAG_BYTES + 2 * ADDRESS_BYTES, 0);
+        let [t0, t1] = tag.to_be_bytes();
+        if let Some(place) = bytes.get_mut(2 * ADDRESS_BYTES..2 * ADDRESS_BYTES + TAG_BYTES) {
+            place.copy_from_slice(&[0x81, 0x00, t0, t1]);
+        }
+        true
     }
 
     /// The packet, from its Ethernet header on.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        let raw = self.raw();
+        let (start, offset) = (self.get(BUF_ADDR), usize::from(self.get(DATA_OFF)));
         // SAFETY: DPDK's invariant, which the methods below keep: `data_off + data_len <= buf_len` bytes from
         // `buf_addr` are memory of this mbuf, initialised when the pool was made.
-        unsafe {
-            slice::from_raw_parts(raw.buf_addr.cast::<u8>().add(raw.data_off.into()), raw.data_len.into())
-        }
+        unsafe { slice::from_raw_parts(start.add(offset), self.get(DATA_LEN).into()) }
     }
 
     /// Starts to fetch the packet's first line into the cache. Reads the mbuf's own first line.
@@ -79,51 +141,43 @@ impl Mbuf {
     /// The packet, to be changed in place.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let raw = self.raw_mut();
+        let (start, offset) = (self.get(BUF_ADDR), usize::from(self.get(DATA_OFF)));
         // SAFETY: as in `bytes`, and `&mut self` is exclusive.
-        unsafe {
-            slice::from_raw_parts_mut(raw.buf_addr.cast::<u8>().add(raw.data_off.into()), raw.data_len.into())
-        }
+        unsafe { slice::from_raw_parts_mut(start.add(offset), self.get(DATA_LEN).into()) }
     }
 
     /// Makes room for `count` bytes in front, whose contents are undefined but initialised. `false`, and nothing is
     /// changed, if the headroom is too small.
     #[inline]
     pub fn prepend(&mut self, count: usize) -> bool {
-        let raw = self.raw_mut();
         let Ok(n) = u16::try_from(count) else { return false };
-        let (Some(offset), Some(length)) = (raw.data_off.checked_sub(n), raw.data_len.checked_add(n)) else {
+        let (Some(offset), Some(length)) =
+            (self.get(DATA_OFF).checked_sub(n), self.get(DATA_LEN).checked_add(n))
+        else {
             return false;
         };
-        raw.data_off = offset;
-        raw.data_len = length;
-        raw.pkt_len = length.into();
+        self.set_data(offset, length);
         true
     }
 
     /// Cuts `count` bytes off the front. `false`, and nothing is changed, if there are fewer.
     #[inline]
     pub fn trim_front(&mut self, count: usize) -> bool {
-        let raw = self.raw_mut();
         let Some((n, length)) =
-            u16::try_from(count).ok().and_then(|n| Some((n, raw.data_len.checked_sub(n)?)))
+            u16::try_from(count).ok().and_then(|n| Some((n, self.get(DATA_LEN).checked_sub(n)?)))
         else {
             return false;
         };
         // `data_off + data_len <= buf_len`, so that this can't wrap.
-        raw.data_off = raw.data_off.wrapping_add(n);
-        raw.data_len = length;
-        raw.pkt_len = length.into();
+        self.set_data(self.get(DATA_OFF).wrapping_add(n), length);
         true
     }
 
     /// Shortens the packet to `length` bytes; longer ones leave it as it is.
     #[inline]
     pub fn truncate(&mut self, length: usize) {
-        let raw = self.raw_mut();
         if let Ok(length) = u16::try_from(length) {
-            raw.data_len = raw.data_len.min(length);
-            raw.pkt_len = raw.data_len.into();
+            self.set_data(self.get(DATA_OFF), self.get(DATA_LEN).min(length));
         }
     }
 
@@ -131,15 +185,14 @@ impl Mbuf {
     /// if the buffer is too small.
     #[inline]
     pub fn extend(&mut self, count: usize) -> bool {
-        let raw = self.raw_mut();
-        let Some(length) = u16::try_from(count).ok().and_then(|n| raw.data_len.checked_add(n)) else {
+        let Some(length) = u16::try_from(count).ok().and_then(|n| self.get(DATA_LEN).checked_add(n)) else {
             return false;
         };
-        if raw.data_off.checked_add(length).is_none_or(|end| end > raw.buf_len) {
+        let offset = self.get(DATA_OFF);
+        if offset.checked_add(length).is_none_or(|end| end > self.get(BUF_LEN)) {
             return false;
         }
-        raw.data_len = length;
-        raw.pkt_len = length.into();
+        self.set_data(offset, length);
         true
     }
 }

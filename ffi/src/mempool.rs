@@ -12,8 +12,12 @@ use crate::raw;
 /// Bytes in front of a received packet that [`Mbuf::prepend`] can use.
 pub const HEADROOM_BYTES: u16 = raw::RTE_PKTMBUF_HEADROOM as u16;
 
-/// Mbufs that a core keeps for itself.
+/// Mbufs that a core keeps for itself; it gives back what exceeds one and a half times as many.
 const CACHE: u32 = 256;
+/// Mbufs that may be in the cache of a core.
+pub const CACHED: u32 = CACHE + CACHE / 2;
+/// DPDK's SOCKET_ID_ANY.
+const ANY_NODE: i32 = -1;
 
 /// The pool of equal packet buffers: one for all ports, so that a device may give every buffer that it has sent back to
 /// the pool of the first (fact 5). It lives as long as the process, because packets may be anywhere (fact 2).
@@ -27,21 +31,32 @@ unsafe impl Send for Mempool {}
 unsafe impl Sync for Mempool {}
 
 impl Mempool {
-    /// Makes the pool: `mbufs` buffers that each hold a frame of `frame_bytes` besides the headroom. `name` is what
-    /// DPDK's own tools call it, at most 26 characters.
+    /// Makes the pool: `mbufs` buffers that each hold a frame of `frame_bytes` besides the headroom, on the NUMA node `numa`
+    /// if there is room. `name` is what DPDK's own tools call it, at most 26 characters.
     ///
     /// # Errors
     /// [`Error::SecondPool`] if there is one, [`Error::Mempool`] if there is no memory.
-    pub fn create(_: Eal, name: &str, mbufs: u32, frame_bytes: u16) -> Result<Self, Error> {
+    pub fn create(
+        _: Eal,
+        name: &str,
+        mbufs: u32,
+        frame_bytes: u16,
+        numa: Option<u32>,
+    ) -> Result<Self, Error> {
         static CREATED: AtomicBool = AtomicBool::new(false);
         let bytes = frame_bytes.saturating_add(HEADROOM_BYTES);
         let c_name = CString::new(name).map_err(|_| Error::ZeroByte(name.to_owned()))?;
         if CREATED.swap(true, Ordering::AcqRel) {
             return Err(Error::SecondPool);
         }
-        // SAFETY: the EAL runs (fact 1), and DPDK copies the name. Any NUMA node (-1) will do.
-        let pool = unsafe { raw::rte_pktmbuf_pool_create(c_name.as_ptr(), mbufs, CACHE, 0, bytes, -1) };
-        NonNull::new(pool).map(Self).ok_or_else(|| {
+        let create = |node| {
+            // SAFETY: the EAL runs (fact 1), and DPDK copies the name.
+            NonNull::new(unsafe {
+                raw::rte_pktmbuf_pool_create(c_name.as_ptr(), mbufs, CACHE, 0, bytes, node)
+            })
+        };
+        let near = numa.and_then(|node| i32::try_from(node).ok()).and_then(create);
+        near.or_else(|| create(ANY_NODE)).map(Self).ok_or_else(|| {
             CREATED.store(false, Ordering::Release);
             Error::Mempool { mbufs, bytes, cause: last() }
         })

@@ -2,13 +2,15 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::{null, null_mut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::eal::Eal;
 use crate::error::{Error, errno};
 use crate::mempool::Mempool;
+use crate::name::DeviceName;
 use crate::queue::{RxQueue, TxQueue};
 use crate::raw;
 
@@ -21,7 +23,10 @@ pub struct Device {
 
 /// A started port. It is stopped and its device closed when the port and all its queues are gone.
 #[derive(Clone, Debug)]
-pub struct Port(Arc<Opened>);
+pub struct Port {
+    opened: Arc<Opened>,
+    driver: Arc<str>,
+}
 
 /// How a port is to be set up.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +62,21 @@ pub struct Info {
     pub rss: bool,
     /// The least and the greatest MTU.
     pub mtu: (u16, u16),
+    /// The NUMA node that the device is on, if it is on one.
+    pub numa: Option<u32>,
     rss_functions: u64,
     tx_offloads: u64,
+}
+
+/// Something that a port can do without and that its device refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// What was asked for.
+    pub asked: &'static str,
+    /// What follows from it.
+    pub consequence: &'static str,
+    /// DPDK's error number; [`io::ErrorKind::Unsupported`] if the driver does not know of it.
+    pub cause: io::Error,
 }
 
 /// What a device has counted since it was started.
@@ -84,7 +102,11 @@ pub(crate) struct Opened {
     device: String,
     handle: *mut raw::rte_device,
     started: bool,
+    refused: Vec<Refused>,
 }
+
+/// The ports that are open in this process: DPDK does not mind if one is opened twice.
+static OPEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
 
 // SAFETY: the handle is used in `drop` only, and DPDK locks its list of devices.
 unsafe impl Send for Opened {}
@@ -98,33 +120,38 @@ impl fmt::Debug for Opened {
 }
 
 impl Device {
-    /// Opens a device: a PCI address (`0000:01:00.0`) or a vdev with its arguments (`net_af_packet0,iface=eth0`), as
-    /// DPDK's documentation of the driver has it.
+    /// Opens a device: a PCI device or a vdev with its arguments, as [`DeviceName::new`] reads it. One that DPDK has found
+    /// on the bus when it started is taken as it is.
     ///
     /// # Errors
-    /// [`Error::Probe`], [`Error::InUse`], [`Error::NoPort`].
+    /// [`Error::Probe`], [`Error::InUse`] if it is open in this process already, [`Error::NoPort`].
     pub fn open(_: Eal, device: &str) -> Result<Self, Error> {
-        let arguments = CString::new(device).map_err(|_| Error::ZeroByte(device.to_owned()))?;
-        let name = device.split(',').next().unwrap_or(device);
-        let c_name = CString::new(name).map_err(|_| Error::ZeroByte(device.to_owned()))?;
-        let mut id = 0;
-        // SAFETY: both calls read strings that outlive them, and the second writes `id`.
-        if unsafe { raw::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } == 0 {
-            return Err(Error::InUse(device.to_owned()));
-        }
-        // SAFETY: as above; the EAL runs (fact 1).
-        let status = unsafe { raw::rte_dev_probe(arguments.as_ptr()) };
-        if status < 0 {
-            return Err(Error::Probe { device: device.to_owned(), cause: errno(status) });
-        }
-        // SAFETY: as above.
-        if unsafe { raw::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &mut id) } != 0 {
-            return Err(Error::NoPort(device.to_owned()));
-        }
-        let mut opened = Opened { id, device: device.to_owned(), handle: null_mut(), started: false };
+        let name = DeviceName::new(device);
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = match port_of(&name)? {
+            Some(id) if open.contains(&id) => return Err(Error::InUse(device.to_owned())),
+            Some(id) => id,
+            None => probe(&name)?,
+        };
+        open.push(id);
+        drop(open);
+        let mut opened =
+            Opened { id, device: device.to_owned(), handle: null_mut(), started: false, refused: vec![] };
         let raw_info = opened.raw_info()?;
         opened.handle = raw_info.device;
-        Ok(Self { opened, info: Info::new(&raw_info) })
+        // SAFETY: the port exists while `opened` does.
+        let numa = u32::try_from(unsafe { raw::rte_eth_dev_socket_id(id) }).ok();
+        Ok(Self { info: Info::new(&raw_info, numa), opened })
+    }
+
+    /// How long its queues will be if these lengths are asked for: what the device can have.
+    ///
+    /// # Errors
+    /// [`Error::Configure`].
+    pub fn descriptors(&self, mut rx: u16, mut tx: u16) -> Result<(u16, u16), Error> {
+        // SAFETY: the port exists while `self` does.
+        let status = unsafe { raw::rte_eth_dev_adjust_nb_rx_tx_desc(self.opened.id, &mut rx, &mut tx) };
+        self.opened.step("adjust its queue lengths", status).map(|()| (rx, tx))
     }
 
     /// What the device says about itself.
@@ -147,32 +174,61 @@ impl Device {
         opened.step("be configured", status)?;
         // SAFETY: as above.
         let status = unsafe { raw::rte_eth_dev_set_mtu(id, settings.mtu) };
-        if status != -ENOTSUP {
+        if status == -ENOTSUP {
+            opened.without("take an MTU", "the device keeps its own: set it there", status);
+        } else {
             opened.step("take the MTU", status)?;
         }
-        opened.set_up_queues(settings, pool)?;
+        opened.set_up_queues(settings, &info, pool)?;
         // SAFETY: as above, and all queues are set up.
         opened.step("start", unsafe { raw::rte_eth_dev_start(id) })?;
         opened.started = true;
-        // Virtual devices see every frame anyway and may not know these modes.
         // SAFETY: as above.
-        unsafe {
-            raw::rte_eth_allmulticast_enable(id);
-            if settings.promiscuous {
-                raw::rte_eth_promiscuous_enable(id);
-            }
+        let status = unsafe { raw::rte_eth_allmulticast_enable(id) };
+        opened.without(
+            "receive all groups",
+            "unless it does so anyway, neighbour discovery and routing fail",
+            status,
+        );
+        if settings.promiscuous {
+            // SAFETY: as above.
+            let status = unsafe { raw::rte_eth_promiscuous_enable(id) };
+            opened.without("receive frames for other stations", PROMISCUOUS, status);
         }
         let port = Arc::new(opened);
+        let driver = info.driver.into();
         let pair = |queue| {
             // SAFETY: the port is started with this many queues, and each is made once here (fact 4).
             unsafe { (RxQueue::new(Arc::clone(&port), queue), TxQueue::new(Arc::clone(&port), queue)) }
         };
         let queues = (0..settings.queues).map(pair).collect();
-        Ok((Port(port), queues))
+        Ok((Port { opened: port, driver }, queues))
     }
 }
 
 const ENOTSUP: i32 = 95;
+const PROMISCUOUS: &str = "unless it does so anyway, only frames to its own address arrive";
+
+/// The port of a device that DPDK has already.
+fn port_of(name: &DeviceName) -> Result<Option<u16>, Error> {
+    let name = CString::new(name.name()).map_err(|_| Error::ZeroByte(name.to_string()))?;
+    let mut id = 0;
+    // SAFETY: reads a string that outlives the call, and writes `id`.
+    let found = unsafe { raw::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) } == 0;
+    Ok(found.then_some(id))
+}
+
+/// Has DPDK take a device, and returns its port.
+fn probe(name: &DeviceName) -> Result<u16, Error> {
+    let (device, hint) = (name.to_string(), || name.hint());
+    let arguments = CString::new(device.as_str()).map_err(|_| Error::ZeroByte(device.clone()))?;
+    // SAFETY: reads a string that outlives the call; the EAL runs (fact 1).
+    let status = unsafe { raw::rte_dev_probe(arguments.as_ptr()) };
+    if status < 0 {
+        return Err(Error::Probe { device, hint: hint(), cause: errno(status) });
+    }
+    port_of(name)?.ok_or_else(|| Error::NoPort { device, hint: hint() })
+}
 
 /// RSS where there is more than one queue and the device has it; buffers are given back without looking at each.
 fn configuration(settings: &Settings, info: &Info) -> raw::rte_eth_conf {
@@ -189,7 +245,7 @@ fn configuration(settings: &Settings, info: &Info) -> raw::rte_eth_conf {
 }
 
 impl Info {
-    fn new(raw_info: &raw::rte_eth_dev_info) -> Self {
+    fn new(raw_info: &raw::rte_eth_dev_info, numa: Option<u32>) -> Self {
         // SAFETY: the driver's name is a constant string of the driver, or null.
         let driver = unsafe {
             (!raw_info.driver_name.is_null()).then(|| std::ffi::CStr::from_ptr(raw_info.driver_name))
@@ -200,16 +256,40 @@ impl Info {
             tx_queues: raw_info.max_tx_queues,
             rss: raw_info.flow_type_rss_offloads & raw::SHIM_RSS_FUNCTIONS != 0,
             mtu: (raw_info.min_mtu, raw_info.max_mtu),
+            numa,
             rss_functions: raw_info.flow_type_rss_offloads,
             tx_offloads: raw_info.tx_offload_capa,
         }
     }
+
+    /// How long a buffer must be for a frame of `frame_bytes` to arrive in one piece: NICs count buffers in KiB and round
+    /// down, those of the e1000 family in powers of two.
+    pub fn buffer_bytes(&self, frame_bytes: u16) -> u16 {
+        let bytes = u32::from(frame_bytes).max(LEAST_BUFFER_BYTES);
+        let rounded = match self.driver.as_str() {
+            "net_e1000_em" => bytes.next_power_of_two(),
+            _ => bytes.next_multiple_of(1024),
+        };
+        u16::try_from(rounded).unwrap_or(MOST_BUFFER_BYTES)
+    }
 }
+
+/// DPDK's SOCKET_ID_ANY.
+const ANY_NODE: u32 = u32::MAX;
+/// The least that drivers expect of a buffer.
+const LEAST_BUFFER_BYTES: u32 = 2048;
+/// The most that a buffer can hold beside its headroom, in KiB as above.
+const MOST_BUFFER_BYTES: u16 = 63 << 10;
 
 impl Port {
     /// The device, as it was named.
     pub fn device(&self) -> &str {
-        &self.0.device
+        &self.opened.device
+    }
+
+    /// Its driver.
+    pub fn driver(&self) -> &str {
+        &self.driver
     }
 
     /// Its station address.
@@ -217,23 +297,31 @@ impl Port {
         // SAFETY: all zero is a valid address; DPDK writes it.
         let mut mac: raw::rte_ether_addr = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: the port exists while `self` does. It can't fail for a port that exists.
-        unsafe { raw::rte_eth_macaddr_get(self.0.id, &mut mac) };
+        unsafe { raw::rte_eth_macaddr_get(self.opened.id, &mut mac) };
         mac.addr_bytes
     }
 
     /// Whether the link is up.
     pub fn link_is_up(&self) -> bool {
-        // SAFETY: a C struct of integers, which DPDK writes.
-        let mut link: raw::rte_eth_link = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: the port exists while `self` does.
-        let status = unsafe { raw::rte_eth_link_get_nowait(self.0.id, &mut link) };
-        status == 0 && link.link_status() == 1
+        unsafe { raw::shim_link_is_up(self.opened.id) == 1 }
+    }
+
+    /// What the device refused and the port does without.
+    pub fn refused(&self) -> &[Refused] {
+        &self.opened.refused
     }
 
     /// Receives frames for other stations too from now on.
-    pub fn promiscuous(&self) {
-        // SAFETY: the port exists while `self` does. A device without this mode sees every frame.
-        unsafe { raw::rte_eth_promiscuous_enable(self.0.id) };
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn promiscuous(&self) -> Result<(), Refused> {
+        // SAFETY: the port exists while `self` does.
+        let status = unsafe { raw::rte_eth_promiscuous_enable(self.opened.id) };
+        let refused =
+            |cause| Refused { asked: "receive frames for other stations", consequence: PROMISCUOUS, cause };
+        if status < 0 { Err(refused(errno(status))) } else { Ok(()) }
     }
 
     /// What the device has counted.
@@ -241,7 +329,7 @@ impl Port {
         // SAFETY: a C struct of integers, which DPDK writes.
         let mut stats: raw::rte_eth_stats = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: the port exists while `self` does. On failure everything stays 0.
-        unsafe { raw::rte_eth_stats_get(self.0.id, &mut stats) };
+        unsafe { raw::rte_eth_stats_get(self.opened.id, &mut stats) };
         DeviceCounters {
             received: stats.ipackets,
             sent: stats.opackets,
@@ -268,6 +356,12 @@ impl Opened {
         }
     }
 
+    fn without(&mut self, asked: &'static str, consequence: &'static str, status: i32) {
+        if status < 0 {
+            self.refused.push(Refused { asked, consequence, cause: errno(status) });
+        }
+    }
+
     fn raw_info(&self) -> Result<raw::rte_eth_dev_info, Error> {
         // SAFETY: a C struct for which all zero is valid; DPDK writes it.
         let mut info: raw::rte_eth_dev_info = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -290,17 +384,20 @@ impl Opened {
         Ok(())
     }
 
-    fn set_up_queues(&self, settings: &Settings, pool: Mempool) -> Result<(), Error> {
+    fn set_up_queues(&self, settings: &Settings, info: &Info, pool: Mempool) -> Result<(), Error> {
         let (mut rx, mut tx) = (settings.rx_descriptors, settings.tx_descriptors);
         // SAFETY: the port exists while `self` does.
         let status = unsafe { raw::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx, &mut tx) };
         self.step("adjust its queue lengths", status)?;
+        let socket = info.numa.unwrap_or(ANY_NODE);
+        // One full queue must not stop the others (head-of-line blocking); a driver without the bit ignores it.
+        let rx_queue = raw::rte_eth_rxconf { rx_drop_en: 1, ..self.raw_info()?.default_rxconf };
         for queue in 0..settings.queues {
-            // SAFETY: as above; queues below the configured number; null means the device's defaults; the pool lives
-            // for ever (fact 2).
+            // SAFETY: as above; queues below the configured number; DPDK copies the queue's configuration, and null means the
+            // device's defaults; the pool lives for ever (fact 2).
             unsafe {
-                let socket = u32::try_from(raw::rte_eth_dev_socket_id(self.id)).unwrap_or(u32::MAX);
-                let status = raw::rte_eth_rx_queue_setup(self.id, queue, rx, socket, null(), pool.as_ptr());
+                let status =
+                    raw::rte_eth_rx_queue_setup(self.id, queue, rx, socket, &rx_queue, pool.as_ptr());
                 self.step("set up a receive queue", status)?;
                 self.step(
                     "set up a send queue",
@@ -325,6 +422,7 @@ impl Drop for Opened {
                 raw::rte_dev_remove(self.handle);
             }
         }
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| *id != self.id);
     }
 }
 

@@ -34,7 +34,8 @@ impl RxQueue {
     }
 
     /// Receives what is there, up to the free places of `burst`, and returns how many packets had to be dropped
-    /// because they came in more than one segment: longer than the buffers of the pool.
+    /// because they came in more than one segment: longer than the buffers of the pool. A VLAN tag that the device took
+    /// off (the kernel does so for a packet socket) is put back.
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
         let before = burst.len();
@@ -47,14 +48,21 @@ impl RxQueue {
             let received = raw::shim_rx_burst(self.port.id(), self.queue, free, room);
             burst.set_len(before + usize::from(received));
         }
-        let whole = burst.iter().skip(before).all(|packet| packet.segments() == 1);
-        if whole { 0 } else { drop_segmented(burst) }
+        let as_sent = |packet: &Mbuf| packet.segments() == 1 && packet.stripped_tag().is_none();
+        if burst.iter().skip(before).all(as_sent) { 0 } else { restore(burst, before) }
     }
 }
 
+/// Puts tags back into the packets from `first` on, and drops those in more than one segment.
 #[cold]
-fn drop_segmented(burst: &mut Burst) -> usize {
+fn restore(burst: &mut Burst, first: usize) -> usize {
     let received = burst.len();
+    for packet in burst.iter_mut().skip(first) {
+        if let Some(tag) = packet.stripped_tag() {
+            // There is headroom: the packet was just received.
+            packet.insert_tag(tag);
+        }
+    }
     burst.retain(|packet| packet.segments() == 1);
     received - burst.len()
 }

@@ -31,6 +31,9 @@ pub enum LabError {
         /// What it wrote.
         output: String,
     },
+    /// There is nothing to boot a guest from.
+    #[error("{0} has no guest to boot: run scripts/guest")]
+    NoGuest(PathBuf),
     /// A file or directory could not be read or written.
     #[error("{attempt} {path}: {cause}")]
     File {

@@ -6,6 +6,7 @@
 
 use crate::error::Result;
 use crate::flood;
+use crate::guest;
 use crate::impair::{Impairment, Link};
 use crate::namespace::{Namespace, output_of};
 use crate::registry::Record;
@@ -37,7 +38,10 @@ impl Fabric {
         fabric.set_addresses("client", "eth0", CLIENT)?;
         for node in spec.routing_nodes() {
             fabric.add_host(record, node.name(), node.number(), (spec.fabric_mtu, spec.workers()))?;
-            fabric.set_up_routing_node(*node, spec.fabric_mtu)?;
+            match spec.machine() {
+                Some(machine) => guest::wire(fabric.host(node.name()), machine, spec.fabric_mtu)?,
+                None => fabric.set_up_routing_node(*node, spec.fabric_mtu)?,
+            }
         }
         if spec.proxy {
             fabric.add_host(record, spec::PROXY, spec::PROXY_NUMBER, (spec.fabric_mtu, 1))?;

@@ -3,44 +3,59 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::spec::{self, Nic, RoutingNode, Spec, Web};
+use crate::guest;
+use crate::spec::{self, Local, Machine, Nic, RoutingNode, Spec, Web};
 
 /// Milliseconds between heartbeats, and until a silent stack is lost.
 const TIMES: &str = "heartbeat_ms = 100\nlost_after_ms = 1500\n";
 
 /// `batond.toml` of a routing node. `run` is the directory of its socket, `workers` are their cores.
 pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> String {
-    let queues = workers.len();
     let (name, (v4, v6)) = (node.name(), node.addresses());
     let tables = match (node, &spec.second) {
         (RoutingNode::Second, Some(tables)) => tables,
         _ => &spec.vipadynamic,
     };
+    let (nic, local) = devices(spec, workers.len());
+    let workers = if spec.machine().is_some() { &[1, 2] } else { workers };
+    let eal = if spec.machine().is_some() { "[]" } else { "[\"--no-huge\", \"-m\", \"256\"]" };
     let mut text = format!(
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
          [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
-         [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\n\
-         eal = [\"--no-huge\", \"-m\", \"256\", \"--no-pci\"]\n\
+         [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\neal = {eal}\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
          connections_v4 = 200000\nconnections_v6 = 50000\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
-         [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}={queues}\"\n\n\
-         [[forwarder.port]]\nrole = \"local\"\ndevice = \"net_af_packet1,iface=loc1,qpairs={queues}\"\ninterface = \"loc0\"\n\n",
+         [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}\"\n\n\
+         [[forwarder.port]]\nrole = \"local\"\ndevice = \"{local}\"\ninterface = \"loc0\"\n\n",
         certificates = certificates(name),
         socket = run.join(format!("{name}.sock")).display(),
         encapsulation = spec.encapsulation,
         idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
         forwarder = spec.forwarder,
-        nic = match spec.nic {
-            Nic::AfXdp => "net_af_xdp0,iface=eth0,queue_count",
-            Nic::AfPacket => "net_af_packet0,iface=eth0,qpairs",
-        },
     );
     for (name, encapsulation) in &spec.encapsulation_of {
         let _ = write!(text, "[[stack]]\nname = \"{name}\"\nencapsulation = \"{encapsulation}\"\n\n");
     }
     text + tables
+}
+
+/// The devices of both ports, with this many queue pairs where they are the lab's own.
+fn devices(spec: &Spec, queues: usize) -> (String, String) {
+    let veth = format!("net_af_packet1,iface=loc1,qpairs={queues}");
+    match spec.nic {
+        Nic::AfPacket => (format!("net_af_packet0,iface=eth0,qpairs={queues}"), veth),
+        Nic::AfXdp => (format!("net_af_xdp0,iface=eth0,queue_count={queues}"), veth),
+        Nic::Pci(Machine { local, .. }) => {
+            let local = match local {
+                Local::Veth => "net_af_packet1,iface=loc1,qpairs=2",
+                Local::Tap => "net_tap0,iface=loc0",
+                Local::VirtioUser => "net_virtio_user0,path=/dev/vhost-net,iface=loc0,queues=2",
+            };
+            (guest::NIC.to_owned(), local.to_owned())
+        }
+    }
 }
 
 /// `agent.toml` of a stack. `run` is the directory of its sockets, below which the lab's bpffs is mounted. A routing

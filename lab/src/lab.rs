@@ -12,6 +12,7 @@ use crate::capture::Capture;
 use crate::error::{LabError, Result, WithPath};
 use crate::fabric::Fabric;
 use crate::files;
+use crate::guest::Guest;
 use crate::impair::{Impairment, Link};
 use crate::namespace::{Namespace, output_of};
 use crate::process::{Process, tail};
@@ -29,6 +30,7 @@ const TAIL_LINES: usize = 15;
 #[derive(Debug)]
 pub struct Lab {
     // Dropped in this order: programs, then links, then the namespaces with whatever else is in them.
+    guest: Mutex<Option<Guest>>,
     programs: Mutex<BTreeMap<String, Process>>,
     links: Mutex<BTreeMap<String, Link>>,
     record: Record,
@@ -72,8 +74,8 @@ impl Lab {
             output_of(Command::new("mount").args(["-t", kind, kind]).arg(&at), &format!("mount -t {kind}"))?;
         }
         let fabric = Fabric::build(&spec, &record)?;
-        let (programs, links) = (Mutex::default(), Mutex::default());
-        let lab = Self { programs, links, record, fabric, spec, binaries: binaries()? };
+        let (guest, programs, links) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let lab = Self { guest, programs, links, record, fabric, spec, binaries: binaries()? };
         lab.write_files()?;
         Ok(lab)
     }
@@ -197,8 +199,18 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] with everything it wrote.
     pub fn baton_at(&self, node: RoutingNode, words: &[&str]) -> Result<String> {
-        let mut command = Command::new(self.program("baton")?);
-        command.arg("--socket").arg(self.socket_of(node)).args(words);
+        let (program, socket) = (self.program("baton")?, self.socket_of(node));
+        if self.spec.machine().is_some() {
+            let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+            return self.in_guest(&format!(
+                "{} --socket {} {}",
+                program.display(),
+                socket.display(),
+                words.join(" ")
+            ));
+        }
+        let mut command = Command::new(program);
+        command.arg("--socket").arg(socket).args(words);
         output_of(&mut command, &format!("baton {}", words.join(" ")))
     }
 

@@ -5,7 +5,7 @@
 //! every end-to-end test build their lab here and nowhere else.
 //!
 //! In reading order: [`spec`] (what a lab consists of), [`lab`] (the lab while it runs), then what it is made from:
-//! [`fabric`] (namespaces and links), [`files`] (configuration of the programs), [`process`], [`namespace`],
+//! [`fabric`] (namespaces and links), [`guest`] (a routing node in a virtual machine), [`files`] (configuration of the programs), [`process`], [`namespace`],
 //! [`capture`], [`client`], [`server`], [`maildir`], [`cpu`], [`impair`] (links that misbehave), [`flood`], [`view`] (what the operator's command
 //! line shows), [`registry`] (who clears up, also after a `kill -9`).
 
@@ -16,6 +16,7 @@ pub mod error;
 pub mod fabric;
 pub mod files;
 pub mod flood;
+pub mod guest;
 pub mod impair;
 pub mod lab;
 pub mod maildir;

@@ -66,6 +66,75 @@ pub enum Nic {
     AfPacket,
     /// An XDP socket: the forwarder gets every packet as it is, and tcpdump on the same interface gets none.
     AfXdp,
+    /// A PCI device of a virtual machine that `rt1` is.
+    Pci(Machine),
+}
+
+/// A routing node in a virtual machine: its NIC, and its local port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// What QEMU emulates.
+    pub model: Model,
+    /// The NIC is bound to vfio-pci, behind an emulated IOMMU; otherwise to uio_pci_generic.
+    pub vfio: bool,
+    /// How `batond` reaches the guest's kernel.
+    pub local: Local,
+}
+
+impl Machine {
+    /// A machine with this NIC, bound to uio_pci_generic, and a veth pair.
+    pub fn new(model: Model) -> Self {
+        Self { model, vfio: false, local: Local::Veth }
+    }
+
+    /// The kernel's driver that leaves the NIC to DPDK.
+    pub fn kernel_driver(self) -> &'static str {
+        if self.vfio { "vfio-pci" } else { "uio_pci_generic" }
+    }
+
+    /// Queue pairs that the wire has: only virtio-net's are the host's too.
+    pub fn tap_queues(self) -> u8 {
+        if self.model == Model::VirtioNet { 2 } else { 1 }
+    }
+}
+
+/// A NIC that QEMU emulates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// Intel 82540EM.
+    E1000,
+    /// Intel 82574L.
+    E1000e,
+    /// Intel 82576, with 16 queues and RSS; QEMU 8 and newer.
+    Igb,
+    /// Virtio, with two queue pairs.
+    VirtioNet,
+    /// VMware's.
+    Vmxnet3,
+}
+
+impl Model {
+    /// What QEMU calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::E1000 => "e1000",
+            Self::E1000e => "e1000e",
+            Self::Igb => "igb",
+            Self::VirtioNet => "virtio-net-pci",
+            Self::Vmxnet3 => "vmxnet3",
+        }
+    }
+}
+
+/// What a guest's local port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// One end of a veth pair, as the kernel makes it: with its own addresses and all offloads.
+    Veth,
+    /// A TAP interface, which the driver net_tap opens.
+    Tap,
+    /// A TAP interface behind the kernel's vhost-net, which the driver net_virtio_user opens.
+    VirtioUser,
 }
 
 /// A host with a `batond`.
@@ -199,6 +268,11 @@ impl Spec {
     pub fn routing_nodes(&self) -> &'static [RoutingNode] {
         let all = &[RoutingNode::First, RoutingNode::Second];
         if self.second.is_some() { all } else { &all[..1] }
+    }
+
+    /// The virtual machine that `rt1` is, if it is one.
+    pub fn machine(&self) -> Option<Machine> {
+        if let Nic::Pci(machine) = self.nic { Some(machine) } else { None }
     }
 
     /// The stacks that have an agent.

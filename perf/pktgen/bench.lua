@@ -45,9 +45,11 @@ function bench.prepare(protocol, addresses, ports)
     pktgen.set_range(send, "on")
 end
 
+-- Pktgen 22.07 to 23.03 also takes which statistics are meant, and has them without `curr`.
 local function count(port, field)
-    local stats = pktgen.portStats(port)[tonumber(port)].curr
-    return stats[field]
+    local known, all = pcall(pktgen.portStats, port)
+    local stats = (known and all or pktgen.portStats(port, "port"))[tonumber(port)]
+    return (stats.curr or stats)[field]
 end
 
 -- Sends frames of so many bytes (with the FCS, as RFC 2544 counts) at a rate in percent of the line. Returns the frames

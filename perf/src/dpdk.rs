@@ -35,7 +35,7 @@ impl Dpdk {
             extra.extend(["--no-huge", "-m", "2048"].map(str::to_owned));
         }
         let worker_cores = if first == last { vec![] } else { vec![first] };
-        let arguments = ffi::eal::Arguments { control_core: last, worker_cores, extra };
+        let arguments = ffi::eal::Arguments { control_core: last, worker_cores, extra, ..Default::default() };
         match Eal::start(&arguments) {
             Ok((eal, lcores)) => {
                 Some(Self { eal, other: lcores.into_iter().next(), cores: (last, first), huge })
@@ -85,7 +85,7 @@ impl Dpdk {
         if !stages::FLOWS.iter().any(|(_, word)| rows.wants(&names(word).each_ref().map(String::as_str))) {
             return;
         }
-        let Ok(pool) = Mempool::create(self.eal, "perf-stages", MBUFS, 1518) else {
+        let Ok(pool) = Mempool::create(self.eal, "perf-stages", MBUFS, 1518, None) else {
             eprintln!("stage_io and stage_path are left out: DPDK has not the memory for packets");
             return;
         };
@@ -121,7 +121,7 @@ impl Dpdk {
         if !wanted && !rows.wants(&["scaling_2_workers", "path_allocs_per_packet"]) {
             return;
         }
-        let Ok(pool) = Mempool::create(self.eal, "perf", MBUFS, 1518) else {
+        let Ok(pool) = Mempool::create(self.eal, "perf", MBUFS, 1518, None) else {
             eprintln!("the path's rows are left out: DPDK has not the memory for packets");
             return;
         };

@@ -27,6 +27,7 @@ mod local_life;
 mod mail;
 mod messages;
 mod moving_state;
+mod nic;
 mod oversize;
 mod pktgen;
 mod restarts;

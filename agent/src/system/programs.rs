@@ -213,7 +213,17 @@ impl Programs {
         for program in [&skeleton.progs.baton_connect_v4, &skeleton.progs.baton_connect_v6] {
             link(program, &cgroup, &settings.pin)?;
         }
-        let maps = Maps { forwarders, dvipas, served, counters, events, datagrams, freezes, admissions, conversations };
+        let maps = Maps {
+            forwarders,
+            dvipas,
+            served,
+            counters,
+            events,
+            datagrams,
+            freezes,
+            admissions,
+            conversations,
+        };
         let injection = Injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
             tracing::info!(%cause, "connections can't be put into listeners of this host");

@@ -70,6 +70,8 @@ impl Config {
         keep(forwarder.half_open == next.half_open, "forwarder.half_open", size);
         let taken = "the workers and the CRT take it at their start";
         keep(forwarder.fabric_mtu == next.fabric_mtu, "forwarder.fabric_mtu", taken);
+        keep(forwarder.rx_descriptors == next.rx_descriptors, "forwarder.rx_descriptors", start);
+        keep(forwarder.tx_descriptors == next.tx_descriptors, "forwarder.tx_descriptors", start);
         keep(forwarder.idle_tcp == next.idle_tcp, "forwarder.idle_tcp_s", taken);
         keep(forwarder.idle_udp == next.idle_udp, "forwarder.idle_udp_s", taken);
         keep(forwarder.half_open_life == next.half_open_life, "forwarder.half_open_s", taken);

@@ -81,6 +81,10 @@ pub struct Forwarder {
     pub encapsulation: Encapsulation,
     /// The largest IP packet, outer header included, that the cluster's fabric carries, in bytes.
     pub fabric_mtu: u16,
+    /// Packets that wait in a receive queue at most.
+    pub rx_descriptors: u16,
+    /// Packets that wait in a send queue at most.
+    pub tx_descriptors: u16,
     /// Room for connections of IPv4 clients in the CRT.
     pub connections_v4: u32,
     /// Room for connections of IPv6 clients in the CRT.

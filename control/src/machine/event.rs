@@ -44,6 +44,8 @@ pub enum Event {
         /// What it said.
         message: Message,
     },
+    /// The NIC's link was lost and is back: switches and neighbours may have forgotten where the DVIPAs are.
+    LinkReturned,
     /// An operator: the stack gets no new connections, the ones it has stay.
     Drain {
         /// Which stack; it need not be up.

@@ -62,7 +62,7 @@ use model::codec::Address;
 use model::dpt::Dpt;
 use model::message::{Hello, Message, VipaList};
 use model::transfer::{Reason, Why};
-use model::{Epoch, Service, StackIndex, StackName};
+use model::{Dvipa, Epoch, Service, StackIndex, StackName};
 
 pub use action::Action;
 pub use evacuation::{MAX_AT_ONCE, Terms as EvacuationTerms};
@@ -189,6 +189,10 @@ impl RoutingStack {
                 Ok(())
             }
             Event::Message { from, message } => self.message(&from, message, now),
+            Event::LinkReturned => {
+                self.announce_again(now);
+                Ok(())
+            }
             Event::Drain { stack, scope } => {
                 self.known(&stack, scope).and_then(|()| self.drains.begin(stack, scope))
             }
@@ -361,14 +365,25 @@ impl RoutingStack {
         let owned_now = |dvipa| self.dvipas.owned(dvipa).is_some();
         self.announcements.retain(owned_now);
         self.actions.retain(|action| !matches!(action, Action::Announce { dvipa } if !owned_now(*dvipa)));
-        self.announcements.begin(owned, now);
-        for dvipa in self.announcements.due(now) {
-            self.actions.push_back(Action::Announce { dvipa });
-        }
+        self.announce(owned, now);
         self.own_transfers(now);
         let distributes = &self.config.vipadynamic.distributes;
         self.controller.retain(|service| distributes.iter().any(|d| d.covers(*service)));
         Ok(())
+    }
+
+    fn announce(&mut self, dvipas: Vec<Dvipa>, now: Instant) {
+        self.announcements.begin(dvipas, now);
+        for dvipa in self.announcements.due(now) {
+            self.actions.push_back(Action::Announce { dvipa });
+        }
+    }
+
+    /// As if every DVIPA that this stack owns had become its own now.
+    fn announce_again(&mut self, now: Instant) {
+        let defines = self.config.vipadynamic.defines.iter().map(|define| define.dvipa);
+        let owned = defines.filter(|dvipa| self.dvipas.owned(*dvipa).is_some()).collect();
+        self.announce(owned, now);
     }
 
     fn session_up(&mut self, stack: StackName, now: Instant) -> Result<(), Refusal> {

@@ -86,6 +86,7 @@ impl<F: Forwarding> Driver<F> {
             config: self.file.clone(),
             config_age_s: self.configured.elapsed().as_secs(),
             crt: self.forwarding.crt_stats(),
+            ports: self.forwarding.ports(),
         }
     }
 
@@ -170,6 +171,7 @@ impl<F: Forwarding> Driver<F> {
             refused: self.machine.status_view().refused,
             connections,
             crt: self.forwarding.crt_stats(),
+            ports: self.forwarding.ports(),
         }
     }
 

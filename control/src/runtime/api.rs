@@ -12,7 +12,7 @@ use model::message::OrderId;
 use model::{Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
-use super::forwarding::CrtStats;
+use super::forwarding::{CrtStats, PortView};
 use crate::machine::{EvacuationTerms, EvacuationView, RefusedView, StatusView};
 
 /// How many connections of a drained stack move to each target at once unless `at_once` says otherwise.
@@ -40,6 +40,9 @@ pub struct StatusAnswer {
     pub config_age_s: u64,
     /// How full the CRT is.
     pub crt: CrtStats,
+    /// The NIC and the local port.
+    #[serde(default)]
+    pub ports: Vec<PortView>,
 }
 
 /// Query of `GET /v1/crt`: all fields are optional and narrow the list.
@@ -166,6 +169,9 @@ pub struct StatsAnswer {
     pub connections: Vec<StackConnections>,
     /// How full the CRT is.
     pub crt: CrtStats,
+    /// The NIC and the local port.
+    #[serde(default)]
+    pub ports: Vec<PortView>,
 }
 
 /// One counter.

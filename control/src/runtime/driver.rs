@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use transport::{Endpoint, Events, SendError};
 
 use super::admin::Asked;
-use super::forwarding::{Account, CrtFilter, CrtPage, Forwarding, TICK_MS};
+use super::forwarding::{Account, CrtFilter, CrtPage, Forwarding, TICK_MS, Ticked};
 use super::{notes, reload};
 use crate::machine::{Action, Event, Refusal, RoutingStack, Scope};
 
@@ -58,8 +58,12 @@ impl<F: Forwarding> Driver<F> {
                     let _ = reply.send(self.answer(request));
                 }
                 _ = ticks.tick() => {
-                    if let Some(silent) = self.forwarding.tick() {
+                    let Ticked { silent, link_returned } = self.forwarding.tick();
+                    if let Some(silent) = silent {
                         self.order_quietly(Event::SilentHosts(silent));
+                    }
+                    if link_returned {
+                        self.order_quietly(Event::LinkReturned);
                     }
                 }
                 _ = counts.tick() => {

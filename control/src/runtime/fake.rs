@@ -12,7 +12,7 @@ use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
 use transport::{IdentityFiles, pki};
 
 use super::forwarding::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver,
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, Ticked,
 };
 
 /// What a [`FakeForwarding`] was told, shared with the test.
@@ -32,6 +32,8 @@ pub struct Seen {
     pub hands_over: bool,
     /// How often it aged.
     pub ticks: u64,
+    /// The next tick says that the link is back.
+    pub link_returns: bool,
     /// What the account under way has not named yet.
     unnamed: Vec<Connection>,
 }
@@ -127,9 +129,15 @@ impl Forwarding for FakeForwarding {
         self.seen().announced.push(dvipa);
     }
 
-    fn tick(&mut self) -> Option<Vec<StackIndex>> {
-        self.seen().ticks += 1;
-        None
+    fn tick(&mut self) -> Ticked {
+        let mut seen = self.seen();
+        seen.ticks += 1;
+        Ticked { silent: None, link_returned: std::mem::take(&mut seen.link_returns) }
+    }
+
+    fn ports(&self) -> Vec<PortView> {
+        let (role, device, driver) = ("nic".into(), "net_null0".into(), "net_null".into());
+        vec![PortView { role, device, driver, link: true, lost: 2 }]
     }
 
     fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {

@@ -63,8 +63,11 @@ pub trait Forwarding {
     fn announce(&mut self, dvipa: Dvipa);
 
     /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, ends some entries of dead stacks,
-    /// refreshes next hops. Returns which stacks of those that are not up have hosts that do not answer, if that changed.
-    fn tick(&mut self) -> Option<Vec<StackIndex>>;
+    /// refreshes next hops, looks at the links.
+    fn tick(&mut self) -> Ticked;
+
+    /// Both ports: the NIC and the local port.
+    fn ports(&self) -> Vec<PortView>;
 
     /// Entries of the CRT that pass the filter: at most `limit` of them, in no particular order, and how many more
     /// there are.
@@ -89,6 +92,15 @@ pub enum NotHandedOver {
     /// There is no entry to switch.
     #[error("the CRT has no such connection")]
     NoEntry,
+}
+
+/// What a [`Forwarding::tick`] has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// Which stacks of those that are not up have hosts that do not answer, if that changed.
+    pub silent: Option<Vec<StackIndex>>,
+    /// The NIC's link is back, and whatever is behind it may have forgotten where the DVIPAs are.
+    pub link_returned: bool,
 }
 
 /// Milliseconds between two calls of [`Forwarding::tick`].
@@ -176,6 +188,21 @@ pub struct CrtStats {
     pub half_open: u64,
     /// How many there may be; beyond it the oldest of them give way.
     pub half_open_capacity: u64,
+}
+
+/// A port of the forwarder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    /// `nic` or `local`.
+    pub role: String,
+    /// The device, as it is configured.
+    pub device: String,
+    /// DPDK's driver.
+    pub driver: String,
+    /// The link is up.
+    pub link: bool,
+    /// How often the link was lost.
+    pub lost: u64,
 }
 
 /// One counter with what it means.

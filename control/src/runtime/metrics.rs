@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::api::{CounterRow, StatsAnswer};
+use super::forwarding::PortView;
 use crate::machine::{SessionState, StatusView};
 
 /// Everything that is measured, as text.
@@ -35,6 +36,11 @@ impl Collector for Snapshot {
         self.refusals(&mut to)?;
         self.crt(&mut to)?;
         self.stacks(&mut to)?;
+        let of = |row: fn(&PortView) -> u64| -> Vec<_> {
+            self.stats.ports.iter().map(|port| ("port", port.role.clone(), row(port))).collect()
+        };
+        family(&mut to, "baton_link_up", "1: the port's link is up; 0: it is lost.", &of(|p| p.link.into()))?;
+        family(&mut to, "baton_link_losses", "How often the port's link was lost.", &of(|p| p.lost))?;
         let gauges = [
             ("baton_uptime_seconds", "Seconds since the start.", self.stats.uptime_s),
             ("baton_dpt_generation", "How often the DPT has changed.", self.status.generation),

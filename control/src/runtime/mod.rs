@@ -26,6 +26,7 @@ pub mod fake;
 mod tests;
 
 pub use forwarding::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, TICK_MS,
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS,
+    Ticked,
 };
 pub use start::{Runtime, RuntimeError};

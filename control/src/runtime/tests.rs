@@ -172,6 +172,20 @@ async fn a_node_announces_its_dvipas_publishes_a_dpt_and_ages_the_crt() {
 }
 
 #[tokio::test]
+async fn a_link_that_returns_has_the_dvipas_announced_and_is_shown() {
+    let node = Node::start(WEB).await;
+    {
+        let mut seen = node.forwarding.seen();
+        seen.announced.clear();
+        seen.link_returns = true;
+    }
+    let status = node.get("/v1/status").await;
+    assert_eq!(status["ports"][0]["lost"], 2);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(node.forwarding.seen().announced.len(), 1);
+}
+
+#[tokio::test]
 async fn a_listen_makes_a_target_and_the_end_of_its_session_a_lost_one() {
     let node = Node::start(WEB).await;
     let mut t1 = Target::greet(&node, "t1", [198, 18, 0, 21]).await;

@@ -9,9 +9,9 @@ fn dpdk() -> MutexGuard<'static, (Eal, Mempool)> {
     static DPDK: OnceLock<Mutex<(Eal, Mempool)>> = OnceLock::new();
     let start = || {
         let extra = ["--no-huge", "--no-pci", "-m", "64"].map(str::to_owned).to_vec();
-        let arguments = Arguments { control_core: 0, worker_cores: vec![0], extra };
+        let arguments = Arguments { control_core: 0, worker_cores: vec![0], extra, ..Default::default() };
         let (eal, _lcores) = Eal::start(&arguments).expect("DPDK starts without hugepages and devices");
-        let pool = Mempool::create(eal, "test", 4095, 2048).expect("64 MB hold the pool");
+        let pool = Mempool::create(eal, "test", 4095, 2048, None).expect("64 MB hold the pool");
         Mutex::new((eal, pool))
     };
     DPDK.get_or_init(start).lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -37,6 +37,49 @@ fn packets_that_are_sent_on_a_ring_come_back_and_every_buffer_is_freed() {
     drop(burst);
     drop(queues);
     assert_eq!(pool.free(), free);
+}
+
+#[test]
+fn a_tag_that_the_device_took_off_is_back_in_its_place_once() {
+    let guard = dpdk();
+    let (eal, pool) = *guard;
+    let (_port, mut queues) = Device::open(eal, "net_ring2").unwrap().start(&SMALL, pool).unwrap();
+    let (rx, tx) = queues.first_mut().unwrap();
+    let mut burst = Burst::new();
+    let mut packet = pool.packet(b"DDDDDDSSSSSS\x08\x00payload").unwrap();
+    packet.mark_stripped(0x2005);
+    burst.push(packet);
+    burst.push(pool.packet(b"DDDDDDSSSSSS\x08\x00payload").unwrap());
+    // What is received again has no tag to put back any more.
+    for _ in 0..2 {
+        assert_eq!(tx.send(&mut burst), 0);
+        assert_eq!(rx.receive(&mut burst), 0);
+        let [tagged, untagged] = &burst[..] else { panic!("{burst:?}") };
+        assert_eq!(tagged.bytes(), b"DDDDDDSSSSSS\x81\x00\x20\x05\x08\x00payload");
+        assert_eq!(untagged.bytes(), b"DDDDDDSSSSSS\x08\x00payload");
+    }
+}
+
+#[test]
+fn a_port_that_dpdk_has_already_is_taken_over() {
+    let guard = dpdk();
+    let (eal, pool) = *guard;
+    let name = DeviceName::new("net_null7");
+    let id = probe(&name).unwrap();
+    let device = Device::open(eal, "net_null7").unwrap();
+    assert_eq!(device.opened.id, id);
+    assert!(matches!(Device::open(eal, "vdev:net_null7"), Err(Error::InUse(_))), "it is open by now");
+    drop(device.start(&SMALL, pool).unwrap());
+    Device::open(eal, "net_null7").expect("nobody has it any more");
+}
+
+#[test]
+fn a_buffer_holds_a_frame_at_the_hardwares_granularity() {
+    let guard = dpdk();
+    let mut info = Device::open(guard.0, "net_null8").unwrap().info().clone();
+    assert_eq!([1526, 9026, 65_535].map(|frame| info.buffer_bytes(frame)), [2048, 9216, 63 << 10]);
+    info.driver = "net_e1000_em".to_owned();
+    assert_eq!([1526, 9026].map(|frame| info.buffer_bytes(frame)), [2048, 16_384]);
 }
 
 #[test]
@@ -122,7 +165,7 @@ fn a_device_that_does_not_exist_is_named() {
 fn dpdk_starts_once_and_has_one_pool() {
     let guard = dpdk();
     let (eal, _) = *guard;
-    assert!(matches!(Mempool::create(eal, "second", 1, 2048), Err(Error::SecondPool)));
+    assert!(matches!(Mempool::create(eal, "second", 1, 2048, None), Err(Error::SecondPool)));
     assert!(matches!(Eal::start(&Arguments::default()), Err(Error::StartedBefore)));
 }
 

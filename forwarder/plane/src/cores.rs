@@ -52,6 +52,21 @@ impl Plan {
         self.workers.contains(&self.control)
     }
 
+    /// Does something on the first worker's core, by a thread that ends with it.
+    ///
+    /// # Panics
+    /// If `work` does.
+    pub fn on_a_workers_core<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let core = self.workers.first().copied().unwrap_or(self.control);
+        let there = || {
+            // Without the right core it is done all the same.
+            core_affinity::set_for_current(core_affinity::CoreId { id: core });
+            work()
+        };
+        let done = std::thread::scope(|scope| scope.spawn(there).join());
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// Binds the calling thread, and every thread that it will start, to the control core.
     pub fn bind_control(&self) {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: self.control }) {

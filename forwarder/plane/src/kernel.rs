@@ -9,6 +9,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use forwarder::Mac;
 use nix::ifaddrs::getifaddrs;
@@ -25,6 +26,9 @@ pub struct Interface {
     pub mac: Mac,
 }
 
+/// How long an interface may take that a driver makes.
+const AWAITED: Duration = Duration::from_secs(3);
+
 /// The interface is not there.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -39,6 +43,33 @@ pub struct InterfaceError {
 }
 
 impl Interface {
+    /// As [`Interface::named`], and waits a while for one that a port's driver is making (net_tap, net_virtio_user).
+    ///
+    /// # Errors
+    /// [`InterfaceError`].
+    pub fn awaited(name: &str) -> Result<Self, InterfaceError> {
+        let deadline = Instant::now() + AWAITED;
+        loop {
+            match Self::named(name) {
+                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                found => return found,
+            }
+        }
+    }
+
+    /// Gives the interface the NIC's address, by which the segment reaches it, if it has another one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn take_address(&mut self, mac: Mac) -> io::Result<()> {
+        if self.mac != mac {
+            ffi::interface::set_address(&self.name, mac.0)?;
+            tracing::info!(interface = self.name, was = %self.mac, %mac, "the interface has the NIC's address now");
+            self.mac = mac;
+        }
+        Ok(())
+    }
+
     /// Finds an interface of the calling thread's network namespace.
     ///
     /// # Errors
@@ -56,9 +87,23 @@ impl Interface {
 }
 
 /// The interface of this kernel that a DPDK device stands on, if it does: the argument `iface` of its drivers for
-/// AF_PACKET, AF_XDP and packet capture.
+/// AF_PACKET, AF_XDP and packet capture. Other drivers (net_tap, net_virtio_user) call the kernel's end so.
 pub fn shared_interface(device: &str) -> Option<&str> {
-    device.split(',').find_map(|argument| argument.strip_prefix("iface="))
+    let stands_on_one =
+        ["net_af_packet", "net_af_xdp", "net_pcap"].iter().any(|name| device.starts_with(name));
+    device.split(',').filter(|_| stands_on_one).find_map(|argument| argument.strip_prefix("iface="))
+}
+
+/// Has the kernel finish checksums and segments itself on an interface whose frames a poll-mode port reads.
+pub fn finish_frames(interface: &str) {
+    match ffi::interface::switch_offloads_off(interface) {
+        Ok(was_on) if was_on.is_empty() => {}
+        Ok(was_on) => tracing::info!(interface, ?was_on, "offloads switched off"),
+        Err(error) => tracing::warn!(
+            interface, %error,
+            "offloads could not be switched off: `ethtool -K {interface} tx off tso off gso off gro off`"
+        ),
+    }
 }
 
 /// Kernel `arp_ignore`: never answer.
@@ -90,20 +135,33 @@ impl Settings {
         set(&conf.join(interface).join("forwarding"), 1);
     }
 
-    /// Lets the kernel route IPv6 packets. There is no switch for one interface in kernels before 6.17, and a router
-    /// stops to hear router advertisements, so `interface` is told to go on.
+    /// Lets the kernel route IPv6 packets that arrive at `interface`. Kernels before 6.17 have one switch for all
+    /// interfaces, which makes each of them a router's: it stops to hear router advertisements. So there `interface` is
+    /// told to go on, and the others are made hosts' interfaces again.
     pub fn allow_ipv6(&self, interface: &str) {
         let conf = self.net.join("ipv6/conf");
+        let forced = conf.join(interface).join("force_forwarding");
+        if forced.exists() {
+            return set(&forced, 1);
+        }
         let accept_ra = conf.join(interface).join("accept_ra");
         if get(&accept_ra) == Some(1) {
             set(&accept_ra, 2);
         }
+        let hosts: Vec<PathBuf> = interfaces(&conf)
+            .filter(|path| !path.ends_with(interface))
+            .map(|path| path.join("forwarding"))
+            .filter(|path| get(path) == Some(0))
+            .collect();
         set(&conf.join("all/forwarding"), 1);
+        hosts.iter().for_each(|path| set(path, 0));
     }
 
     /// Has the kernel ignore what arrives at an interface that a port reads: no route leads back there, so that strict
-    /// reverse path filtering drops IPv4, ARP requests are not answered, and IPv6 is switched off.
+    /// reverse path filtering drops IPv4, ARP requests are not answered, and IPv6 is switched off. A looser filter of all
+    /// interfaces would count here too.
     pub fn leave_alone(&self, interface: &str) {
+        self.hand_down(&self.net.join("ipv4/conf"), "rp_filter");
         set(&self.net.join("ipv4/conf").join(interface).join("rp_filter"), 1);
         set(&self.net.join("ipv4/conf").join(interface).join("arp_ignore"), ARP_IGNORE_ALL);
         set(&self.net.join("ipv6/conf").join(interface).join("disable_ipv6"), 1);
@@ -113,14 +171,19 @@ impl Settings {
     fn hand_down(&self, conf: &Path, key: &str) {
         let all = conf.join("all").join(key);
         let Some(value) = get(&all).filter(|value| *value > 0) else { return };
-        let interfaces = fs::read_dir(conf).into_iter().flatten().flatten().map(|entry| entry.path());
-        for path in interfaces.filter(|path| !path.ends_with("all")).map(|path| path.join(key)) {
+        for path in interfaces(conf).map(|path| path.join(key)) {
             if get(&path).is_some_and(|own| own < value) {
                 set(&path, value);
             }
         }
         set(&all, 0);
     }
+}
+
+/// The directories of all interfaces, and `default`.
+fn interfaces(conf: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let all = fs::read_dir(conf).into_iter().flatten().flatten().map(|entry| entry.path());
+    all.filter(|path| !path.ends_with("all"))
 }
 
 fn get(path: &Path) -> Option<u32> {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`packet`] (a DPDK packet as the forwarder sees it), [`worker`] (the poll loop), [`cores`] (who
 //! runs where), [`ports`] (NIC and local port), `frames` (how large theirs are), [`node`] (the workers of one routing node), [`next_hop`] (link-layer
-//! addresses from the node's kernel), [`kernel`] (what that kernel must allow), [`announce`] (a DVIPA is told to the
+//! addresses from the node's kernel), [`kernel`] (what that kernel must allow), [`lock`] (one `batond` a socket and device), [`announce`] (a DVIPA is told to the
 //! segment), [`groups`] (its MLD reports), [`forwarding`] (what the control thread asks of all this).
 
 pub mod packet;
@@ -15,6 +15,7 @@ pub mod ports;
 mod frames;
 
 pub mod kernel;
+pub mod lock;
 pub mod next_hop;
 
 pub mod announce;

@@ -8,14 +8,15 @@ use arc_swap::ArcSwap;
 use control::config;
 use ffi::clock::Clock;
 use ffi::eal::{Arguments, Running};
-use ffi::{Eal, Lcore, Mempool};
+use ffi::{DeviceName, Eal, Lcore, Mempool};
 use forwarder::crt::Crt;
-use forwarder::{Counters, Limits, Mac, Neighbours, Tables};
+use forwarder::{Counters, Limits, Mac, Neighbours, Reason, Tables};
 use model::dpt::Dpt;
 
 use crate::cores::{self, CoreError, Plan};
-use crate::kernel::{Interface, InterfaceError};
-use crate::ports::{Ports, Queues};
+use crate::kernel::{self, Interface, InterfaceError};
+use crate::lock::{Lock, LockError};
+use crate::ports::{self, Ports, Queues};
 use crate::worker::gauges::Gauges;
 use crate::worker::idle::Policy;
 use crate::worker::inbox::Inbox;
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The kernel's end of the local port.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// Another `batond` runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
 }
 
 /// A running forwarder. Its workers run until [`Node::stop`].
@@ -63,6 +67,7 @@ pub struct Node {
     /// What the tables need to know of this node.
     pub identity: forwarder::Node,
     running: Vec<Running<()>>,
+    _locks: Vec<Lock>,
 }
 
 /// The control thread's side of one worker.
@@ -85,24 +90,20 @@ impl Node {
         let settings = &config.forwarder;
         let plan = plan(settings)?;
         plan.bind_control();
-        let interface = Interface::named(&settings.local.interface)?;
-        let crt = crt(settings)?;
+        let locks = locks(config)?;
+        let crt = crt(settings, &plan)?;
+        let limits = Limits::default();
         let (eal, lcores) = start_eal(&plan, settings)?;
-        let Ports { nic, local, queues, pool } = Ports::open(eal, lcores.len(), settings)?;
-        if nic.mac() != interface.mac.0 {
-            tracing::warn!(
-                nic = %Mac(nic.mac()), interface = interface.name, mac = %interface.mac,
-                "the kernel's end of the local port should have the NIC's address: `ip link set … address …`"
-            );
-            nic.promiscuous();
-        }
+        let Ports { nic, local, queues, pool } = Ports::open(eal, lcores.len(), settings, &limits)?;
+        let interface = interface(&settings.local.interface, &nic)?;
         let identity = identity(config, Mac(nic.mac()));
         let tables = ArcSwap::from_pointee(Tables::build(&Dpt::default(), &Neighbours::new(), &identity));
         let (clock, stop) = (Clock::new(eal), AtomicBool::new(false));
         let shared = Arc::new(Shared { crt, tables, handoffs: ArcSwap::default(), clock, stop });
-        let mut node = Self { shared, workers: vec![], nic, local, interface, identity, running: vec![] };
+        let mut node =
+            Self { shared, workers: vec![], nic, local, interface, identity, running: vec![], _locks: locks };
         for (lcore, queues) in lcores.into_iter().zip(queues) {
-            node.launch(lcore, queues, pool, policy(settings.idle))?;
+            node.launch(lcore, queues, pool, (limits, policy(settings.idle)))?;
         }
         Ok(node)
     }
@@ -112,13 +113,13 @@ impl Node {
         lcore: Lcore,
         queues: Queues,
         pool: Mempool,
-        idle: Policy,
+        (limits, idle): (Limits, Policy),
     ) -> Result<(), ffi::Error> {
         let (counters, gauges) = (Arc::new(Counters::new()), Arc::new(Gauges::default()));
         let inbox = Arc::new(Inbox::new(pool));
         let Queues { nic: (nic, nic_tx), local: (local, local_tx) } = queues;
         let output = Output::new(nic_tx, local_tx, pool, Arc::clone(&gauges));
-        let line = Line::new(Limits::default(), Arc::clone(&counters), output, Arc::clone(&gauges));
+        let line = Line::new(limits, Arc::clone(&counters), output, Arc::clone(&gauges));
         let mut worker = Worker { nic, local, line, inbox: Arc::clone(&inbox), idle };
         let shared = Arc::clone(&self.shared);
         self.workers.push(WorkerSide { counters, gauges, inbox });
@@ -129,8 +130,11 @@ impl Node {
     /// Ends the workers and waits for them.
     pub fn stop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        for worker in self.running.drain(..) {
-            worker.join();
+        for (number, (running, worker)) in self.running.drain(..).zip(&self.workers).enumerate() {
+            running.join();
+            let [nic, local] =
+                [Reason::ReceivedNic, Reason::ReceivedLocal].map(|reason| worker.counters.get(reason));
+            tracing::info!(worker = number, received_nic = nic, received_local = local, "worker ended");
         }
     }
 }
@@ -152,9 +156,43 @@ fn plan(settings: &config::Forwarder) -> Result<Plan, CoreError> {
 
 fn start_eal(plan: &Plan, settings: &config::Forwarder) -> Result<(Eal, Vec<Lcore>), ffi::Error> {
     let (control_core, worker_cores) = (plan.control, plan.workers.clone());
-    let (eal, lcores) = Eal::start(&Arguments { control_core, worker_cores, extra: settings.eal.clone() })?;
+    let devices = devices(settings).into();
+    let extra = settings.eal.clone();
+    let (eal, lcores) = Eal::start(&Arguments { control_core, worker_cores, devices, extra })?;
     tracing::info!(version = eal.version(), control = plan.control, workers = ?plan.workers, "DPDK runs");
     Ok((eal, lcores))
+}
+
+fn devices(settings: &config::Forwarder) -> [DeviceName; 2] {
+    [&settings.nic.device, &settings.local.device].map(|device| DeviceName::new(device))
+}
+
+/// Nobody else may have the socket or a PCI device of this node. Virtual devices belong to a network namespace, where
+/// their own names are unique.
+fn locks(config: &config::Config) -> Result<Vec<Lock>, LockError> {
+    let node = Lock::of_node(&config.admin.socket)?;
+    let devices = devices(&config.forwarder).into_iter().filter(DeviceName::is_pci);
+    let devices: Result<Vec<Lock>, LockError> =
+        devices.map(|device| Lock::of_device(device.name())).collect();
+    Ok(std::iter::once(node).chain(devices?).collect())
+}
+
+/// The kernel's end of the local port, with the NIC's address and without offloads. The forwarder lets packets for this
+/// node cross as they came, so that the kernel takes those only that have its interface's address.
+fn interface(name: &str, nic: &ffi::Port) -> Result<Interface, InterfaceError> {
+    let mut interface = Interface::awaited(name)?;
+    kernel::finish_frames(name);
+    let mac = Mac(nic.mac());
+    if let Err(error) = interface.take_address(mac) {
+        tracing::warn!(
+            interface = name, %error,
+            "the kernel's end of the local port must have the NIC's address: `ip link set {name} address {mac}`"
+        );
+        if let Err(refused) = nic.promiscuous() {
+            ports::tell(nic, &refused);
+        }
+    }
+    Ok(interface)
 }
 
 fn identity(config: &config::Config, mac: Mac) -> forwarder::Node {
@@ -167,11 +205,12 @@ fn identity(config: &config::Config, mac: Mac) -> forwarder::Node {
     }
 }
 
-fn crt(settings: &config::Forwarder) -> Result<Crt, StartError> {
+/// The CRT, made by a thread on the first worker's core: its pages are then on that core's NUMA node.
+fn crt(settings: &config::Forwarder, plan: &Plan) -> Result<Crt, StartError> {
     let size = |connections| usize::try_from(connections).unwrap_or(usize::MAX);
     let seconds = |d: std::time::Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
     let (v4, v6) = (settings.connections_v4, settings.connections_v6);
-    Crt::new(&forwarder::crt::Config {
+    let config = forwarder::crt::Config {
         connections_v4: size(v4),
         connections_v6: size(v6),
         flows: size(settings.flows_udp),
@@ -181,8 +220,8 @@ fn crt(settings: &config::Forwarder) -> Result<Crt, StartError> {
         half_open_s: seconds(settings.half_open_life),
         closing_s: seconds(settings.closing),
         ..Default::default()
-    })
-    .map_err(|cause| StartError::Crt { v4, v6, cause })
+    };
+    plan.on_a_workers_core(|| Crt::new(&config)).map_err(|cause| StartError::Crt { v4, v6, cause })
 }
 
 fn policy(idle: config::Idle) -> Policy {

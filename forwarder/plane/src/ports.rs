@@ -1,19 +1,16 @@
 //! The two ports of a routing node: the NIC, and the way to the node's own kernel.
 
 use control::config;
-use ffi::{Device, Eal, Error, Mempool, RxQueue, Settings, TxQueue};
-use forwarder::Mac;
+use ffi::port::Refused;
+use ffi::{BURST, Device, Eal, Error, Mempool, RxQueue, Settings, TxQueue};
+use forwarder::Limits;
 
 use crate::{frames, kernel};
 
-/// Descriptors of each receive and send queue.
-const DESCRIPTORS: u16 = 1024;
-/// Mbufs that a worker may have outside of its queues: bursts, held fragments, the caches of its core.
-const MBUFS_IN_HAND: u32 = 1536;
 /// Ethernet header, two VLAN tags and check sequence.
 const ETHERNET_BYTES: u16 = 14 + 8 + 4;
-/// The least that a buffer holds: what most drivers expect.
-const LEAST_FRAME_BYTES: u16 = 2048;
+/// Mbufs that a worker has in hand during a turn: a burst of each port on its way in, and one on its way out.
+const MBUFS_IN_HAND: usize = 4 * BURST;
 
 /// Both ports, started, and the pool that their packets come from.
 #[derive(Debug)]
@@ -38,51 +35,113 @@ pub struct Queues {
 }
 
 impl Ports {
-    /// Opens both devices with one queue pair for each of `workers`. The NIC takes what is sent to it and to groups; the
-    /// local port takes everything, because the kernel addresses its frames to all kinds of neighbours.
+    /// Opens both devices, makes the pool as large as they and the workers need, and starts them with one queue pair for
+    /// each of `workers`. The NIC takes what is sent to it and to groups; the local port takes everything, because the
+    /// kernel addresses its frames to all kinds of neighbours.
     ///
     /// # Errors
     /// What could not be had, with the device's name.
-    pub fn open(eal: Eal, workers: usize, settings: &config::Forwarder) -> Result<Self, Error> {
-        let workers = u16::try_from(workers).unwrap_or(u16::MAX);
-        let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES).max(LEAST_FRAME_BYTES);
+    pub fn open(
+        eal: Eal,
+        workers: usize,
+        settings: &config::Forwarder,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
+        let queues = u16::try_from(workers).unwrap_or(u16::MAX);
         let devices =
             [&settings.nic.device, &settings.local.device].map(|device| frames::with_arguments(device));
-        let frame = devices.iter().filter_map(|device| frames::largest(device)).fold(frame, u16::max);
-        let pool = Mempool::create(eal, "packets", mbufs(workers), frame)?;
-        let open = |device, promiscuous| {
-            let (queues, mtu) = (workers, settings.fabric_mtu);
-            let (rx_descriptors, tx_descriptors) = (DESCRIPTORS, DESCRIPTORS);
-            let settings = Settings { queues, mtu, rx_descriptors, tx_descriptors, promiscuous };
-            start(eal, device, &settings, pool)
-        };
         let [nic, local] = &devices;
-        let (nic, nic_queues) = open(nic, false)?;
-        let (local, local_queues) = open(local, true)?;
+        let (nic, local) = (Opened::new(eal, nic, settings)?, Opened::new(eal, local, settings)?);
+        let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES);
+        let frame = devices.iter().filter_map(|device| frames::largest(device)).fold(frame, u16::max);
+        let buffer = [&nic, &local].map(|port| port.device.info().buffer_bytes(frame)).into_iter().max();
+        let mbufs = mbufs(workers, nic.descriptors() + local.descriptors(), limits);
+        let (buffer_bytes, numa) = (buffer.unwrap_or(frame), nic.device.info().numa);
+        let pool = Mempool::create(eal, "packets", mbufs, buffer_bytes, numa)?;
+        tracing::info!(mbufs, buffer_bytes, ?numa, "packet buffers");
+        let (nic, nic_queues) = nic.start(queues, settings.fabric_mtu, false, pool)?;
+        let (local, local_queues) = local.start(queues, settings.fabric_mtu, true, pool)?;
         let queues = nic_queues.into_iter().zip(local_queues).map(|(nic, local)| Queues { nic, local });
         Ok(Self { nic, local, queues: queues.collect(), pool })
     }
 }
 
-fn start(
-    eal: Eal,
-    device: &str,
-    settings: &Settings,
-    pool: Mempool,
-) -> Result<(ffi::Port, Vec<(RxQueue, TxQueue)>), Error> {
-    let device = Device::open(eal, device)?;
-    let driver = device.info().driver.clone();
-    let (port, queues) = device.start(settings, pool)?;
-    if let Some(interface) = kernel::shared_interface(port.device()) {
-        kernel::Settings::default().leave_alone(interface);
-    }
-    let (mac, link_up) = (Mac(port.mac()), port.link_is_up());
-    tracing::info!(device = port.device(), driver, %mac, queues = settings.queues, link_up, "port runs");
-    Ok((port, queues))
+/// A device that is open, with the lengths of its queues.
+struct Opened {
+    device: Device,
+    rx_descriptors: u16,
+    tx_descriptors: u16,
 }
 
-/// Enough for full queues of both ports and what workers have in hand; one less than a power of two suits DPDK best.
-fn mbufs(workers: u16) -> u32 {
-    let queues = 4 * u32::from(DESCRIPTORS);
-    (u32::from(workers) * (queues + MBUFS_IN_HAND)).next_power_of_two() - 1
+impl Opened {
+    fn new(eal: Eal, device: &str, settings: &config::Forwarder) -> Result<Self, Error> {
+        let device = Device::open(eal, device)?;
+        let (rx, tx) = (settings.rx_descriptors, settings.tx_descriptors);
+        let (rx_descriptors, tx_descriptors) = device.descriptors(rx, tx)?;
+        Ok(Self { device, rx_descriptors, tx_descriptors })
+    }
+
+    /// Of one queue pair.
+    fn descriptors(&self) -> usize {
+        usize::from(self.rx_descriptors) + usize::from(self.tx_descriptors)
+    }
+
+    fn start(
+        self,
+        queues: u16,
+        mtu: u16,
+        promiscuous: bool,
+        pool: Mempool,
+    ) -> Result<(ffi::Port, Vec<(RxQueue, TxQueue)>), Error> {
+        let Self { device, rx_descriptors, tx_descriptors } = self;
+        let (driver, spreads) = (device.info().driver.clone(), device.info().rss);
+        let settings = Settings { queues, mtu, rx_descriptors, tx_descriptors, promiscuous };
+        let (port, pairs) = device.start(&settings, pool)?;
+        if let Some(interface) = kernel::shared_interface(port.device()) {
+            kernel::Settings::default().leave_alone(interface);
+            kernel::finish_frames(interface);
+        }
+        port.refused().iter().for_each(|refused| tell(&port, refused));
+        let device = port.device();
+        tracing::info!(device, driver, queues, rx_descriptors, tx_descriptors, mtu, "port runs");
+        if queues > 1 && !spreads {
+            tracing::info!(
+                device,
+                driver,
+                "the driver says nothing of RSS: a device that has none feeds one worker only"
+            );
+        }
+        Ok((port, pairs))
+    }
+}
+
+/// Says what a port does without.
+pub fn tell(port: &ffi::Port, refused: &Refused) {
+    let (device, Refused { asked, consequence, cause }) = (port.device(), refused);
+    tracing::warn!(device, %cause, "the port can't be told to {asked}: {consequence}");
+}
+
+/// Enough for full queues of both ports and for all that the workers may hold, so that no packet is lost for want of a
+/// buffer; one less than a power of two suits DPDK best. The control thread has a cache too.
+fn mbufs(workers: usize, descriptors: usize, limits: &Limits) -> u32 {
+    let cached = usize::try_from(ffi::mempool::CACHED).unwrap_or(usize::MAX);
+    let held = limits.held.saturating_add(limits.frozen).saturating_add(MBUFS_IN_HAND);
+    let each = held.saturating_add(descriptors).saturating_add(cached);
+    let all = workers.saturating_mul(each).saturating_add(cached);
+    u32::try_from(all).ok().and_then(u32::checked_next_power_of_two).map_or(u32::MAX, |power| power - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_holds_full_queues_and_all_that_workers_may_hold() {
+        let limits = Limits::default();
+        let (workers, descriptors) = (2, 4 * 1024);
+        let needed = workers * (descriptors + limits.held + limits.frozen + 4 * BURST) + 3 * 384;
+        assert!(mbufs(workers, descriptors, &limits) as usize >= needed);
+        assert_eq!(mbufs(1, 256, &Limits { held: 0, frozen: 0, ..limits }), 2047);
+        assert_eq!(mbufs(usize::MAX, 256, &limits), u32::MAX);
+    }
 }

@@ -24,9 +24,10 @@ impl Dpdk {
     fn start() -> Self {
         let extra = ["--no-huge", "--no-pci", "-m", "64"].map(str::to_owned).to_vec();
         let core = *cores().first().expect("a process has a core to run on");
-        let (eal, _) = Eal::start(&Arguments { control_core: core, worker_cores: vec![], extra })
-            .expect("DPDK starts without hugepages and devices");
-        let pool = Mempool::create(eal, "replay", 8191, 2048).expect("64 MB hold the pool");
+        let (eal, _) =
+            Eal::start(&Arguments { control_core: core, worker_cores: vec![], extra, ..Default::default() })
+                .expect("DPDK starts without hugepages and devices");
+        let pool = Mempool::create(eal, "replay", 8191, 2048, None).expect("64 MB hold the pool");
         Self { eal, pool }
     }
 

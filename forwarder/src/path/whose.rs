@@ -44,10 +44,11 @@ pub(super) fn is_it<B: PacketBuffer>(packet: &mut B, cx: &Context<'_>) -> Result
     Err(outgoing::admit(packet, eth, cx).unwrap_or_else(|| crosses(cx)))
 }
 
-/// The frame is in our VLAN. Untagged and priority-tagged frames are: the NIC may have taken the tag off.
+/// The frame is in our VLAN. An untagged one (a priority tag has VLAN 0) is in none: a tag that a device took off is back
+/// before the path sees the frame.
 fn concerns_us(eth: Ethernet, cx: &Context<'_>) -> bool {
     let ours = cx.tables.node().vlan.map(|v| v & 0x0fff);
-    cx.from == Port::Local || eth.vlan.is_none_or(|v| v == 0 || ours.is_none_or(|o| o == v))
+    cx.from == Port::Local || ours.is_none_or(|ours| eth.vlan == Some(ours))
 }
 
 /// The packet is none of ours: over to the other port.

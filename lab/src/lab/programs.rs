@@ -11,8 +11,9 @@ use nix::sys::signal::Signal;
 use super::Lab;
 use crate::error::{LabError, Result, WithPath};
 use crate::files;
+use crate::guest::{self, Guest};
 use crate::process::Process;
-use crate::spec::{RoutingNode, Web};
+use crate::spec::{Machine, RoutingNode, Web};
 
 impl Lab {
     /// Starts `batond`, the agents and the nginx servers.
@@ -41,10 +42,64 @@ impl Lab {
     }
 
     fn start_batond_of(&self, node: RoutingNode) -> Result<()> {
+        if let Some(machine) = self.spec.machine() {
+            return self.start_batond_in(machine, node);
+        }
         let mut command = self.program_in(node.name(), "batond")?;
         command.env("BATON_HALT", self.halt(node.batond()));
         command.arg("--config").arg(self.files().join(format!("{}.toml", node.batond())));
         self.start_program(node.batond(), &mut command)
+    }
+
+    /// Boots the virtual machine that a routing node is, if it does not run, and starts its `batond` there.
+    fn start_batond_in(&self, machine: Machine, node: RoutingNode) -> Result<()> {
+        let (files, run) = (self.files(), self.record.directory());
+        if self.id_of("guest").is_none() {
+            let directory = guest::directory(&self.binaries)?;
+            let network = guest::network(machine.local, self.spec.fabric_mtu, node.addresses());
+            let host = self.host(node.name());
+            let mut command = guest::command(host, &directory, machine, (files, run), &network)?;
+            self.start_program("guest", &mut command)?;
+            let guest = Guest::wait(files, run, || self.check())?;
+            *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
+        }
+        let level = std::env::var("BATON_LAB_LOG").unwrap_or_else(|_| "info".into());
+        self.in_guest(&format!(
+            "cd /
+             BATON_LOG={level} setsid {batond} --config {config} >>{log} 2>&1 &
+             for turn in $(seq 300); do
+                 [ ! -S {socket} ] || exit 0
+                 kill -0 $! || break
+                 sleep 0.1
+             done
+             cat {log}
+             exit 1",
+            batond = self.program("batond")?.display(),
+            config = files.join(format!("{}.toml", node.batond())).display(),
+            log = files.join(format!("{}.log", node.batond())).display(),
+            socket = run.join(format!("{}.sock", node.name())).display(),
+        ))
+        .map(drop)
+    }
+
+    /// Runs a shell script in the virtual machine that the routing node is, and returns what it wrote.
+    ///
+    /// # Errors
+    /// As [`Guest::sh`].
+    ///
+    /// # Panics
+    /// If there is no guest, or it has not started.
+    pub fn in_guest(&self, script: &str) -> Result<String> {
+        let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+        guest.as_mut().unwrap_or_else(|| panic!("lab {} has no guest", self.id())).sh(script)
+    }
+
+    /// Takes the cable out of the guest's NIC, or puts it in.
+    ///
+    /// # Errors
+    /// As [`guest::set_link`].
+    pub fn set_guest_link(&self, up: bool) -> Result<()> {
+        guest::set_link(self.record.directory(), up)
     }
 
     /// Starts a stack's agent.
@@ -227,7 +282,11 @@ impl Lab {
         Ok(())
     }
 
-    pub(super) fn program(&self, name: &str) -> Result<PathBuf> {
+    /// Where one of the project's programs is.
+    ///
+    /// # Errors
+    /// [`LabError::NoProgram`] if it is not built.
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
         let path = self.binaries.join(name);
         if path.exists() { Ok(path) } else { Err(LabError::NoProgram(name.to_owned())) }
     }

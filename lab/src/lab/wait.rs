@@ -8,8 +8,14 @@ use crate::error::{LabError, Result};
 
 /// How long the cluster may take to be complete. A loaded machine with two cores needs a few seconds.
 const READY: Duration = Duration::from_secs(30);
+/// The same if the routing node is emulated.
+const READY_IN_GUEST: Duration = Duration::from_secs(120);
 
 impl Lab {
+    fn patience(&self) -> Duration {
+        if self.spec.machine().is_some() { READY_IN_GUEST } else { READY }
+    }
+
     /// Waits until every target's session is up, every candidate has its DVIPAs and, if the specification has nginx
     /// servers, every one of them is in the DPT with port 80 of each DVIPA.
     ///
@@ -19,7 +25,7 @@ impl Lab {
         for stack in self.spec.agents() {
             self.wait_for_session(&stack, "up")?;
         }
-        self.wait_for("the candidates to have their DVIPAs", READY, || {
+        self.wait_for("the candidates to have their DVIPAs", self.patience(), || {
             let rows = self.dpt().map_err(|e| e.to_string())?;
             rows.iter().try_for_each(|row| {
                 let dvipa: IpAddr = row.dvipa.parse().map_err(|e| format!("{}: {e}", row.dvipa))?;
@@ -65,7 +71,7 @@ impl Lab {
         let mut wanted: Vec<String> = targets.iter().map(|t| (*t).to_owned()).collect();
         wanted.sort();
         let what = format!("port {port} to be served by [{}]", wanted.join(" "));
-        self.wait_for(&what, READY, || {
+        self.wait_for(&what, self.patience(), || {
             let dpt = self.dpt().map_err(|e| e.to_string())?;
             let rows: Vec<_> = dpt.iter().filter(|row| row.port == port && row.protocol == "tcp").collect();
             let good = !rows.is_empty() && rows.iter().all(|row| row.selectable() == wanted);
@@ -78,7 +84,7 @@ impl Lab {
     /// # Errors
     /// [`LabError::Timeout`] with the status as it is.
     pub fn wait_for_session(&self, stack: &str, state: &str) -> Result<()> {
-        self.wait_for(&format!("{stack} to be {state}"), READY, || {
+        self.wait_for(&format!("{stack} to be {state}"), self.patience(), || {
             let stacks = self.stacks().map_err(|e| e.to_string())?;
             let found = stacks.iter().any(|s| s.stack == stack && s.session == state);
             if found { Ok(()) } else { Err(format!("{stacks:#?}")) }

@@ -2,8 +2,8 @@
 -- loses what a device under test of some capacity would lose.
 local fake = {}
 
--- A link of `mbit`, through a device that forwards at most `capacity` packets a second.
-function fake.new(mbit, capacity)
+-- A link of `mbit`, through a device that forwards at most `capacity` packets a second. `old`: as Pktgen 22.07 to 23.03 has it.
+function fake.new(mbit, capacity, old)
     local now = { rate = 0, size = 0, sending = false, sent = 0, received = 0, samples = nil, sampling = false }
     local ranges, log = {}, {}
     local function is_port(port)
@@ -93,8 +93,11 @@ function fake.new(mbit, capacity)
         linkState = function(port)
             return { [tonumber(port)] = "<UP-" .. mbit .. "-FD>", n = 1 }
         end,
-        portStats = function(port)
-            return { [tonumber(port)] = { curr = { opackets = now.sent, ipackets = now.received } }, n = 1 }
+        portStats = function(port, kind)
+            assert((kind ~= nil) == (old == true), "portStats, wrong number of arguments")
+            assert(kind == nil or kind == "port", "portStats: " .. tostring(kind))
+            local stats = { opackets = now.sent, ipackets = now.received }
+            return { [tonumber(port)] = old and stats or { curr = stats }, n = 1 }
         end,
         latency = function(port, state)
             is_port(port)

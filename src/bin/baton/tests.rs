@@ -104,6 +104,7 @@ fn status_names_the_node_its_file_and_the_fill_of_the_crt() {
     let text = node.prints("status");
     assert!(text.starts_with("stack            rt1\n"), "{text}");
     assert!(text.contains("batond.toml, read ") && text.contains("IPv4 0 of 1 000 000"), "{text}");
+    assert!(text.contains("nic net_null0 (net_null) up, lost 2 times"), "{text}");
     assert!(text.contains("1 owned, 0 as backup") && text.contains("no stack has had a session"), "{text}");
 }
 

@@ -13,14 +13,13 @@ use crate::config::value::Value;
 /// The largest number of connections that a table may be made for.
 const MAX_CONNECTIONS: u32 = 1 << 28;
 /// Arguments that batond makes itself, and out of what.
-const MADE_EAL: [(&str, &str); 7] = [
+const MADE_EAL: [(&str, &str); 6] = [
     ("-l", "workers"),
     ("-c", "workers"),
     ("--lcores", "workers"),
     ("--main-lcore", "workers"),
     ("--master-lcore", "workers"),
     ("--vdev", "[[forwarder.port]]"),
-    ("-a", "[[forwarder.port]]"),
 ];
 
 pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Forwarder> {
@@ -42,6 +41,11 @@ pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option
     let encapsulation = section.optional("encapsulation", ledger, |v, l| v.choice(&ENCAPSULATIONS, l));
     let fabric_mtu =
         section.optional("fabric_mtu", ledger, |v, l| v.number(1280..=65_535_u16, " (bytes)", l));
+    let mut descriptors = |key| {
+        let read = section.optional(key, ledger, |v, l| v.number(64..=32_768_u16, "", l));
+        read.map_or(1024, |at| at.value)
+    };
+    let (rx_descriptors, tx_descriptors) = (descriptors("rx_descriptors"), descriptors("tx_descriptors"));
     let mut connections = |key, default| {
         let read = section.optional(key, ledger, |v, l| v.number(1024..=MAX_CONNECTIONS, "", l));
         read.map_or(default, |at| at.value)
@@ -65,6 +69,8 @@ pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option
         eal: eal.map_or(Vec::new(), |at| at.value),
         encapsulation: encapsulation.map_or(Encapsulation::default(), |at| at.value),
         fabric_mtu: fabric_mtu.map_or(1500, |at| at.value),
+        rx_descriptors,
+        tx_descriptors,
         connections_v4,
         connections_v6,
         flows_udp,

@@ -68,6 +68,21 @@ fn a_dvipa_that_goes_is_not_announced_any_more() {
 }
 
 #[test]
+fn when_the_link_returns_every_owned_dvipa_is_announced_again_and_again() {
+    let mut bench = Bench::new(BOTH);
+    bench.wait(std::time::Duration::from_secs(10));
+    bench.actions();
+    bench.handle(Event::LinkReturned).unwrap();
+    let both = ["198.18.9.1", "2001:db8:9::1"];
+    assert_eq!(announced(&bench.actions()), both);
+    bench.wait(std::time::Duration::from_secs(1));
+    assert_eq!(announced(&bench.actions()), both, "one frame can be lost");
+    bench.wait(std::time::Duration::from_secs(10));
+    bench.actions();
+    assert_eq!(bench.stack.next_deadline(), None);
+}
+
+#[test]
 fn a_stack_that_is_no_candidate_any_more_has_said_nothing_when_it_is_one_again() {
     let mut bench = Bench::new(WEB);
     let web = tcp("198.18.9.1", 80);

@@ -1,12 +1,13 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`account`] (a stack's complete account of
-//! its connections), [`claims`] (two stacks that say that they have one), [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`counters`] (what
+//! its connections), [`claims`] (two stacks that say that they have one), [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
 //! `baton stats` shows).
 
 mod account;
 mod claims;
 mod counters;
+mod link;
 mod moving;
 mod names;
 mod purge;
@@ -17,8 +18,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use control::runtime::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, TICK_MS,
+    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS,
+    Ticked,
 };
 use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row};
 use forwarder::{AnyKey, Handoffs, Now, Tables};
@@ -29,6 +32,7 @@ use model::{Connection, Dvipa, Protocol, StackIndex};
 
 use self::account::OpenAccount;
 use self::claims::Claim;
+use self::link::Link;
 use self::names::Names;
 use self::purge::Purge;
 use self::snapshot::Snapshots;
@@ -59,6 +63,8 @@ pub struct Plane {
     watches: Vec<Watch>,
     /// Until then the stacks' word on UDP flows counts more than what packets have made.
     settled_ms: u64,
+    /// The NIC's and the local port's.
+    links: [Link; 2],
     /// Lines that aging looks at in a tick.
     aged_a_tick: usize,
     ipv6_allowed: bool,
@@ -92,7 +98,9 @@ impl Plane {
         let watches =
             node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
         let groups = Groups::new(node.interface.index);
+        let links = [&node.nic, &node.local].map(|port| Link::new(port.link_is_up()));
         Self {
+            links,
             node,
             next_hops,
             dpt: Dpt::default(),
@@ -214,6 +222,35 @@ impl Plane {
         account
     }
 
+    /// Says what has become of the links; `true`: the NIC's is back.
+    fn look_at_links(&mut self) -> bool {
+        let now_ms = self.now().ms;
+        let ports = [&self.node.nic, &self.node.local];
+        let news = ports.into_iter().zip(&mut self.links).map(|(port, link)| {
+            let change = link.look(now_ms, || port.link_is_up());
+            match change {
+                Some(link::Change::Lost) => tracing::error!(device = port.device(), "the link is lost"),
+                Some(link::Change::Returned) => tracing::warn!(device = port.device(), "the link is back"),
+                None => {}
+            }
+            change
+        });
+        news.collect::<ArrayVec<_, 2>>().first() == Some(&Some(link::Change::Returned))
+    }
+
+    /// Takes over what is known of next hops; returns which hosts do not answer, if that changed.
+    fn look_at_next_hops(&mut self) -> Option<Vec<StackIndex>> {
+        let known = self.next_hops.table();
+        if Arc::ptr_eq(&known, &self.known) {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.known, known);
+        if before.neighbours != self.known.neighbours {
+            self.rebuild();
+        }
+        (before.silent != self.known.silent).then(|| self.known.silent.clone())
+    }
+
     fn watch(&mut self) {
         let now_ms = self.now().ms;
         for (worker, watch) in self.watches.iter_mut().enumerate() {
@@ -320,21 +357,25 @@ impl Forwarding for Plane {
         }
     }
 
-    fn tick(&mut self) -> Option<Vec<StackIndex>> {
+    fn tick(&mut self) -> Ticked {
         self.purge.step(&self.node.shared.crt, self.now());
         self.crt().age(self.now(), self.aged_a_tick);
         self.watch();
         self.snapshots.free();
         self.handoffs.free();
-        let known = self.next_hops.table();
-        if Arc::ptr_eq(&known, &self.known) {
-            return None;
-        }
-        let before = std::mem::replace(&mut self.known, known);
-        if before.neighbours != self.known.neighbours {
-            self.rebuild();
-        }
-        (before.silent != self.known.silent).then(|| self.known.silent.clone())
+        Ticked { silent: self.look_at_next_hops(), link_returned: self.look_at_links() }
+    }
+
+    fn ports(&self) -> Vec<PortView> {
+        let ports = [("nic", &self.node.nic), ("local", &self.node.local)];
+        let view = |((role, port), link): ((&str, &ffi::Port), &Link)| PortView {
+            role: role.to_owned(),
+            device: port.device().to_owned(),
+            driver: port.driver().to_owned(),
+            link: link.is_up(),
+            lost: link.lost(),
+        };
+        ports.into_iter().zip(&self.links).map(view).collect()
     }
 
     fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {

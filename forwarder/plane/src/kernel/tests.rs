@@ -42,9 +42,44 @@ fn a_router_that_heard_advertisements_goes_on_hearing_them() {
 }
 
 #[test]
+fn the_other_interfaces_stay_hosts_interfaces() {
+    let paths = ["all", "default", "eth1", "eth2", "loc0"].map(|name| format!("ipv6/conf/{name}/forwarding"));
+    let files: Vec<(&str, u32)> = paths.iter().map(String::as_str).zip([0, 0, 0, 1, 0]).collect();
+    let (_directory, settings) = tree(&files);
+    settings.allow_ipv6("loc0");
+    // `all` changes every interface's own value in a kernel, and no file of this tree.
+    assert_eq!(paths.map(|path| get(&settings.net.join(path)).unwrap()), [1, 0, 0, 1, 0]);
+}
+
+#[test]
+fn a_kernel_that_can_forwards_from_one_interface_alone() {
+    let (_directory, settings) =
+        tree(&[("ipv6/conf/all/forwarding", 0), ("ipv6/conf/loc0/force_forwarding", 0)]);
+    settings.allow_ipv6("loc0");
+    let value = |path: &str| get(&settings.net.join("ipv6/conf").join(path)).unwrap();
+    assert_eq!((value("all/forwarding"), value("loc0/force_forwarding")), (0, 1));
+}
+
+#[test]
+fn what_is_set_for_the_nics_interface_is_not_undone() {
+    let (_directory, settings) = tree(&[
+        ("ipv4/conf/all/rp_filter", 2),
+        ("ipv4/conf/eth0/rp_filter", 0),
+        ("ipv4/conf/eth1/rp_filter", 0),
+        ("ipv4/conf/loc0/rp_filter", 0),
+    ]);
+    settings.leave_alone("eth0");
+    settings.allow_ipv4("loc0");
+    let value = |name: &str| get(&settings.net.join("ipv4/conf").join(name).join("rp_filter")).unwrap();
+    assert_eq!(["all", "eth0", "eth1", "loc0"].map(value), [0, 1, 2, 0]);
+}
+
+#[test]
 fn a_device_on_a_kernel_interface_names_it() {
     assert_eq!(shared_interface("net_af_packet0,iface=eth0,qpairs=2"), Some("eth0"));
-    assert_eq!(shared_interface("0000:01:00.0"), None);
+    for device in ["0000:01:00.0", "net_tap0,iface=loc0", "net_virtio_user0,path=/dev/vhost-net,iface=loc0"] {
+        assert_eq!(shared_interface(device), None, "{device}");
+    }
 }
 
 #[test]

@@ -25,9 +25,9 @@ fn dpdk() -> MutexGuard<'static, (Eal, Mempool, Option<ffi::Lcore>)> {
     static DPDK: OnceLock<Mutex<Dpdk>> = OnceLock::new();
     let start = || {
         let extra = ["--no-huge", "--no-pci", "-m", "64"].map(str::to_owned).to_vec();
-        let arguments = Arguments { control_core: 0, worker_cores: vec![0], extra };
+        let arguments = Arguments { control_core: 0, worker_cores: vec![0], extra, ..Default::default() };
         let (eal, mut lcores) = Eal::start(&arguments).expect("DPDK starts without hugepages and devices");
-        let pool = Mempool::create(eal, "test", 8191, 2048).expect("64 MB hold the pool");
+        let pool = Mempool::create(eal, "test", 8191, 2048, None).expect("64 MB hold the pool");
         Mutex::new((eal, pool, lcores.pop()))
     };
     DPDK.get_or_init(start).lock().unwrap_or_else(PoisonError::into_inner)

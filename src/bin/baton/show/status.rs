@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use control::machine::StackView;
+use control::runtime::PortView;
 use control::runtime::api::StatusAnswer;
 use serde_json::Value;
 
@@ -31,6 +32,7 @@ fn batond(answer: &StatusAnswer) -> String {
         ("DVIPAs", format!("{} owned, {} as backup", m.dvipas_owned, m.dvipas_backed_up)),
         ("DPT", format!("{} services, generation {}", m.services, m.generation)),
         ("CRT", fill(&answer.crt)),
+        ("ports", ports(&answer.ports)),
     ]);
     if m.stacks.is_empty() {
         out.push_str("\nno stack has had a session yet\n");
@@ -49,6 +51,16 @@ fn batond(answer: &StatusAnswer) -> String {
         }
     }
     out
+}
+
+/// `nic 0000:01:00.0 (net_e1000_igb) up; local net_tap0 (net_tap) up`
+fn ports(ports: &[PortView]) -> String {
+    let each = |port: &PortView| {
+        let (link, lost) = (if port.link { "up" } else { "LINK LOST" }, port.lost);
+        let often = if lost == 0 { String::new() } else { format!(", lost {lost} times") };
+        format!("{} {} ({}) {link}{often}", port.role, port.device, port.driver)
+    };
+    ports.iter().map(each).collect::<Vec<_>>().join("; ")
 }
 
 fn row(stack: &StackView) -> [String; 9] {

@@ -1,0 +1,183 @@
+//! `batond` on PCI NICs with their ordinary poll-mode drivers, in a virtual machine: real clients reach real servers through
+//! it. `scripts/test nic` makes what is booted and runs these tests.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lab::client::{self, HttpConnection, ask_often};
+use lab::fabric::mac;
+use lab::spec::{self, DVIPA, Local, Machine, Model, Nic, RT1};
+use lab::{Lab, Server, Spec};
+use model::dpt::Encapsulation;
+
+use crate::fixture::{dvipa4, lab, web4, web6};
+
+/// How long something may take that happens at once, in a guest without a processor of its own.
+const SOON: Duration = Duration::from_secs(30);
+/// The service over UDP.
+const ECHO: u16 = 5300;
+const TARGETS: [&str; 3] = ["t1", "t2", "t3"];
+
+/// R1, F1: e1000e, bound to uio_pci_generic; its link is lost and comes back.
+#[test]
+#[ignore = "needs root and a guest"]
+fn e1000e_carries_every_kind_of_traffic_and_outlives_its_link() {
+    let lab = routing_node(on(Machine::new(Model::E1000e)));
+    carries(&lab);
+    let mut connection = HttpConnection::open(lab.client(), web4()).expect("the client connects");
+    let target = connection.target().expect("a target answers");
+    let capture = lab.capture("client", "eth0", "arp").expect("a capture");
+    lab.set_guest_link(false).expect("the monitor answers");
+    wait_for_link(&lab, false);
+    lab.set_guest_link(true).expect("the monitor answers");
+    wait_for_link(&lab, true);
+    assert_eq!(connection.target().expect("it goes on"), target);
+    // Sender and target protocol address are the DVIPA (RFC 5227 section 3).
+    let gratuitous = capture.stop().expect("the capture ends");
+    let gratuitous =
+        gratuitous.packets("arp[14:4] == 0xc6120901 and arp[24:4] == 0xc6120901").expect("it is read");
+    assert!(gratuitous.iter().any(|p| p.starts_with(&mac(10))), "announced again: {gratuitous:#?}");
+}
+
+/// R1, F1: igb, bound to vfio-pci, with jumbo frames; both workers receive (RSS).
+#[test]
+#[ignore = "needs root and a guest"]
+fn igb_carries_every_kind_of_traffic_in_jumbo_frames_to_two_workers() {
+    let lab =
+        routing_node(Spec { fabric_mtu: 9000, ..on(Machine { vfio: true, ..Machine::new(Model::Igb) }) });
+    carries(&lab);
+    for address in [IpAddr::from(RT1.0), IpAddr::from(RT1.1)] {
+        let payload = if address.is_ipv4() { "8972" } else { "8952" };
+        let ping =
+            ["ping", "-M", "do", "-c", "3", "-i", "0.2", "-W", "5", "-s", payload, &address.to_string()];
+        lab.client().run(&ping).expect("9000 bytes are answered");
+    }
+    both_workers_receive(&lab);
+}
+
+/// R1, F1: virtio-net with two queue pairs, and a TAP as local port; both workers receive.
+#[test]
+#[ignore = "needs root and a guest"]
+fn virtio_net_carries_every_kind_of_traffic_to_two_workers() {
+    let lab = routing_node(on(Machine { local: Local::Tap, ..Machine::new(Model::VirtioNet) }));
+    carries(&lab);
+    both_workers_receive(&lab);
+}
+
+/// R1, F1: vmxnet3, and virtio-user as local port. A second `batond` ends before it touches a port, and names the first.
+#[test]
+#[ignore = "needs root and a guest"]
+fn vmxnet3_carries_every_kind_of_traffic_and_has_one_batond() {
+    let lab = routing_node(on(Machine { local: Local::VirtioUser, ..Machine::new(Model::Vmxnet3) }));
+    carries(&lab);
+    let files = lab.files().display().to_string();
+    let batond = lab.program("batond").expect("it is built");
+    let second = lab.in_guest(&format!(
+        "sed 's/rt1.sock/other.sock/; s/7440/7441/; s/9440/9441/' {files}/batond.toml >{files}/second.toml
+         cd {files} && ! {} --config {files}/second.toml",
+        batond.display()
+    ));
+    let second = second.expect("it ends with an error");
+    let first = lab.in_guest("pidof batond").expect("one runs");
+    assert!(second.contains(&format!("another batond, process {}", first.trim())), "{second}");
+    assert_eq!(ask_often(lab.client(), web4(), 3).len(), 3, "the first goes on");
+}
+
+/// R1, F1: e1000, the oldest. It stands in where QEMU has no igb.
+#[test]
+#[ignore = "needs root and a guest"]
+fn e1000_carries_every_kind_of_traffic() {
+    carries(&routing_node(on(Machine::new(Model::E1000))));
+}
+
+/// A routing node that is a guest with this NIC.
+fn on(machine: Machine) -> Spec {
+    Spec { nic: Nic::Pci(machine), ..Spec::default() }
+}
+
+/// A cluster with such a routing node; each target has another encapsulation.
+fn routing_node(spec: Spec) -> Lab {
+    let encapsulation_of = [("t2", Encapsulation::Ipip), ("t3", Encapsulation::L2)];
+    let web = "ports = [80]\ndestip = \"all\"\nmethod = \"round-robin\"";
+    let echo = format!("ports = [{ECHO}]\nprotocol = \"udp\"\ndestip = \"all\"");
+    let tables = |address: IpAddr, mask| spec::dvipa(address, mask, &[web, &echo]);
+    lab(Spec {
+        encapsulation_of: encapsulation_of.map(|(name, e)| (name.to_owned(), e)).into(),
+        vipadynamic: format!("[[vipadynamic]]\n{}{}", tables(DVIPA.0.into(), 24), tables(DVIPA.1.into(), 64)),
+        ..spec
+    })
+}
+
+/// Clients of both families reach every target over TCP and UDP, the routing node answers ARP, neighbour solicitation and
+/// echo, and its own kernel is there behind the local port.
+fn carries(lab: &Lab) {
+    for to in [web4(), web6()] {
+        let answers = ask_often(lab.client(), to, 9);
+        assert_eq!(answers.into_iter().collect::<Vec<_>>(), TARGETS.map(|t| (t.to_owned(), 3)));
+        let mut connection = HttpConnection::open(lab.client(), to).expect("the client connects");
+        assert_eq!(connection.get("/big").expect("8 MiB come").len(), 8 << 20);
+    }
+    let body = lab.files().join("body");
+    std::fs::write(&body, vec![b'x'; 1 << 20]).expect("a file is written");
+    let (data, url) = (format!("@{}", body.display()), format!("http://{}/", web4()));
+    let sent = ["curl", "-sf", "--max-time", "60", "-w", "%{size_upload}", "--data-binary", &data, &url];
+    let answer = lab.client().run(&sent).expect("1 MiB is taken");
+    assert!(answer.ends_with(&(1 << 20).to_string()), "{answer}");
+    let v6 = SocketAddr::new(DVIPA.1.into(), ECHO);
+    let servers =
+        TARGETS.into_iter().flat_map(|t| [dvipa4(ECHO), v6].map(|at| Server::udp(lab.host(t), at, t)));
+    let _servers: Vec<Server> = servers.map(|server| server.expect("it listens")).collect();
+    lab.wait_for("all three to serve UDP", SOON, || {
+        let rows = lab.dpt().map_err(|e| e.to_string())?;
+        let good = rows.iter().filter(|row| row.port == ECHO).all(|row| row.selectable() == TARGETS);
+        if good { Ok(()) } else { Err(format!("{rows:#?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    for to in [dvipa4(ECHO), v6] {
+        let mut seen: Vec<String> = (0..3).map(|_| datagram(lab, to)).collect();
+        seen.sort();
+        assert_eq!(seen, TARGETS.map(|target| format!("{target} 3")), "three clients, three targets");
+    }
+    for address in [DVIPA.0.into(), DVIPA.1.into(), IpAddr::from(RT1.0), IpAddr::from(RT1.1)] {
+        let address = address.to_string();
+        lab.client().sh("ip neigh flush all").expect("ip runs");
+        lab.client().run(&["ping", "-c", "3", "-i", "0.2", "-W", "5", &address]).expect("it answers echo");
+        let neighbour = lab.client().run(&["ip", "neigh", "show", "to", &address]).expect("ip runs");
+        assert!(neighbour.contains(&mac(10)), "{address} is at rt1: {neighbour}");
+    }
+}
+
+/// A new client's datagram, and what a target answers.
+fn datagram(lab: &Lab, to: SocketAddr) -> String {
+    let socket = client::udp(lab.client(), to).expect("a socket");
+    socket.send(b"who").expect("it is sent");
+    let mut answer = [0; 64];
+    let bytes = socket.recv(&mut answer).expect("an answer comes");
+    String::from_utf8_lossy(&answer[..bytes]).into_owned()
+}
+
+fn wait_for_link(lab: &Lab, up: bool) {
+    lab.wait_for("the link's state to be shown", SOON, || {
+        let status = lab.baton_json(&["status"]).map_err(|e| e.to_string())?;
+        let nic = &status["ports"][0];
+        let good = nic["link"] == up && nic["lost"] == 1;
+        if good { Ok(()) } else { Err(format!("{nic}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Ends `batond`, which says what each worker has received.
+fn both_workers_receive(lab: &Lab) {
+    for port in 0..40 {
+        let to = if port % 2 == 0 { web4() } else { web6() };
+        client::ask(lab.client(), to).expect("a target answers");
+    }
+    lab.in_guest("kill $(pidof batond); while pidof batond; do sleep 0.1; done").expect("batond ends");
+    let log = std::fs::read_to_string(lab.files().join("batond.log")).expect("its log");
+    let received: Vec<u32> = log
+        .lines()
+        .filter(|line| line.contains("worker ended"))
+        .filter_map(|line| line.split("received_nic=").nth(1)?.split_whitespace().next()?.parse().ok())
+        .collect();
+    assert!(received.len() == 2 && received.iter().all(|count| *count > 20), "{received:?}\n{log}");
+}
