@@ -130,6 +130,10 @@ impl RoutingStack {
         said.in_account |= first;
         let ends = last && said.in_account;
         said.in_account &= !last;
+        if ends {
+            // Now it is certain what the stack does not have.
+            self.pace.want(Urgency::Soon);
+        }
         if first || ends || !connections.is_empty() {
             let moving = if ends { self.transfers.routing.connections().collect() } else { Vec::new() };
             let elsewhere = self.asked_about(&connections, |source| source != from);

@@ -466,11 +466,10 @@ fn changes(event: &Event) -> Option<Urgency> {
         Event::Message { message, .. } => match message {
             Message::Hello(_) => Some(Urgency::Now),
             Message::Srvstat(_) | Message::Applications(_) => Some(Urgency::Soon),
-            // These two say themselves when they do.
-            Message::Load(_) | Message::Transfer(_) => None,
+            // These say themselves when they do.
+            Message::Load(_) | Message::Transfer(_) | Message::Newconn(_) => None,
             Message::VipaList(_)
             | Message::Targets(_)
-            | Message::Newconn(_)
             | Message::Termconn(_)
             | Message::Heartbeat(_)
             | Message::Move(_)

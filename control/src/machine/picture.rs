@@ -162,6 +162,7 @@ impl<'a> Picture<'a> {
             port: now.service.port,
             protocol: now.service.protocol,
             method: now.distribution.method,
+            refuse: dpt::Refuse::default(),
             targets: selectable(&now.targets),
             serving: now.serving(),
             policies: now

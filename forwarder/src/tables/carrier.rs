@@ -55,6 +55,8 @@ pub(crate) struct Carrier {
     /// The longest packet that goes the fast way: 0 if the stack is not heard of, because then it has to be seen which
     /// packets open a connection.
     pub(crate) fast_inner: u16,
+    /// How much longer the header makes a packet, in bytes from its IP header on.
+    overhead: u16,
     /// The header's form.
     pub(crate) form: Form,
     /// Why nothing can be sent, if so.
@@ -72,7 +74,15 @@ impl Carrier {
     }
 
     const fn bare(form: Form, missing: Reason) -> Self {
-        Self { max_inner: 0, fast_inner: 0, form, missing, sum: Sum::ZERO, header: [0; MAX_BYTES] }
+        Self {
+            max_inner: 0,
+            fast_inner: 0,
+            overhead: 0,
+            form,
+            missing,
+            sum: Sum::ZERO,
+            header: [0; MAX_BYTES],
+        }
     }
 
     /// The carrier of packets of family `inner` to `stack`.
@@ -81,7 +91,7 @@ impl Carrier {
             return Self::bare(Form::Local, Reason::StackUnreachable);
         };
         let hop = next_hop(stack, cluster_address, encapsulation, neighbours, node);
-        Self::remote(cluster_address, encapsulation, &[], inner, hop, node)
+        Self::remote(cluster_address, encapsulation, &[], inner, hop, node).to(stack, inner, neighbours)
     }
 
     /// The carrier of packets with the handoff option, which is GUE's, however the stack's other packets are carried. Its
@@ -92,7 +102,8 @@ impl Carrier {
         };
         let option = [0; OPTION_BYTES];
         let hop = next_hop(stack, cluster_address, Encapsulation::Gue, neighbours, node);
-        Self::remote(cluster_address, Encapsulation::Gue, &option, inner, hop, node)
+        let carrier = Self::remote(cluster_address, Encapsulation::Gue, &option, inner, hop, node);
+        carrier.to(stack, inner, neighbours)
     }
 
     /// The carrier of packets with the ask option, which is GUE's too. To the node's own kernel they go encapsulated as well,
@@ -106,7 +117,7 @@ impl Carrier {
             }
             Reach::Remote { cluster_address, .. } => {
                 let hop = next_hop(stack, cluster_address, gue, neighbours, node);
-                Self::remote(cluster_address, gue, option, inner, hop, node)
+                Self::remote(cluster_address, gue, option, inner, hop, node).to(stack, inner, neighbours)
             }
         }
     }
@@ -147,14 +158,28 @@ impl Carrier {
         let parts = eth.iter().chain(ip).chain(udp_gue);
         header.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
         let overhead = ip.len().saturating_add(udp_gue.len());
-        let longest = |mtu: u16| mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX));
-        let learned = neighbours.mtu(stack.index, outer).filter(|_| !l2).map(longest);
-        // No IPv6 sender is told of a path MTU below its least one (RFC 2473 7.1).
-        let learned = learned.map(|mtu| if inner == Family::V6 { mtu.max(LEAST_V6_MTU) } else { mtu });
-        let max_inner = learned.unwrap_or(u16::MAX).min(longest(node.fabric_mtu));
+        let overhead = u16::try_from(overhead).unwrap_or(u16::MAX);
+        let max_inner = node.fabric_mtu.saturating_sub(overhead);
         let (form, sum) = (form(encapsulation, outer, node.vlan.is_some()), Sum::ZERO.bytes(ip));
-        let fast_inner = if stack.state == StackState::Up { max_inner } else { 0 };
-        Self { max_inner, fast_inner, form, missing: Reason::StackUnreachable, sum, header }
+        let fast_inner = max_inner;
+        Self { max_inner, fast_inner, overhead, form, missing: Reason::StackUnreachable, sum, header }
+    }
+
+    /// The same to a stack that may not be heard of, on a way whose MTU a router may have told.
+    fn to(mut self, stack: &StackEntry, inner: Family, neighbours: &Neighbours) -> Self {
+        let outer = match self.form {
+            Form::Ipip4 | Form::Ipip4Tagged | Form::Gue4 | Form::Gue4Tagged => Some(Family::V4),
+            Form::Ipip6 | Form::Ipip6Tagged | Form::Gue6 | Form::Gue6Tagged => Some(Family::V6),
+            Form::Local | Form::Missing | Form::L2 | Form::L2Tagged => None,
+        };
+        if let Some(mtu) = outer.and_then(|outer| neighbours.mtu(stack.index, outer)) {
+            let longest = mtu.saturating_sub(self.overhead);
+            // No IPv6 sender is told of a path MTU below its least one (RFC 2473 7.1).
+            let longest = if inner == Family::V6 { longest.max(LEAST_V6_MTU) } else { longest };
+            self.max_inner = self.max_inner.min(longest);
+        }
+        self.fast_inner = if stack.state == StackState::Up { self.max_inner } else { 0 };
+        self
     }
 }
 
