@@ -481,6 +481,7 @@ fn changes(event: &Event) -> Option<Urgency> {
         | Event::Listed { .. }
         | Event::Move { .. }
         | Event::NotHandedOver { .. }
-        | Event::ConnectionCounts(_) => None,
+        | Event::ConnectionCounts(_)
+        | Event::LinkReturned => None,
     }
 }

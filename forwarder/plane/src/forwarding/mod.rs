@@ -18,7 +18,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
 use control::runtime::{
     Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS,
     Ticked,
@@ -225,17 +224,19 @@ impl Plane {
     /// Says what has become of the links; `true`: the NIC's is back.
     fn look_at_links(&mut self) -> bool {
         let now_ms = self.now().ms;
+        let mut nic_returned = false;
         let ports = [&self.node.nic, &self.node.local];
-        let news = ports.into_iter().zip(&mut self.links).map(|(port, link)| {
-            let change = link.look(now_ms, || port.link_is_up());
-            match change {
+        for (number, (port, link)) in ports.into_iter().zip(&mut self.links).enumerate() {
+            match link.look(now_ms, || port.link_is_up()) {
                 Some(link::Change::Lost) => tracing::error!(device = port.device(), "the link is lost"),
-                Some(link::Change::Returned) => tracing::warn!(device = port.device(), "the link is back"),
+                Some(link::Change::Returned) => {
+                    tracing::warn!(device = port.device(), "the link is back");
+                    nic_returned |= number == 0;
+                }
                 None => {}
             }
-            change
-        });
-        news.collect::<ArrayVec<_, 2>>().first() == Some(&Some(link::Change::Returned))
+        }
+        nic_returned
     }
 
     /// Takes over what is known of next hops; returns which hosts do not answer, if that changed.

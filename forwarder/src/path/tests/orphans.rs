@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::dpt::{Ask, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry};
+use model::dpt::{Ask, Dpt, DvipaEntry, Encapsulation, Method, Reach, StackEntry, StackState};
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
 
 use super::bench::*;
@@ -170,7 +170,8 @@ fn many() -> (Dpt, Neighbours) {
     let stack = |i: u16| {
         let address = ClusterAddress { v4: Some([198, 18, 5, i as u8].into()), v6: None };
         let reach = Reach::Remote { cluster_address: address, encapsulation: Encapsulation::L2 };
-        StackEntry { index: StackIndex(i), name: StackName::new(format!("s{i}")).unwrap(), reach }
+        let name = StackName::new(format!("s{i}")).unwrap();
+        StackEntry { index: StackIndex(i), name, reach, state: StackState::Up }
     };
     let stacks: Vec<_> = (0..200).map(stack).collect();
     stacks.iter().for_each(|s| neighbours.set(s.index, Family::V4, Mac([2, 0, 0, 0, 5, s.index.0 as u8])));
