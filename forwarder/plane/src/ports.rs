@@ -46,8 +46,7 @@ impl Ports {
     pub fn open(eal: Eal, workers: usize, settings: &config::Forwarder) -> Result<Self, Error> {
         let workers = u16::try_from(workers).unwrap_or(u16::MAX);
         let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES).max(LEAST_FRAME_BYTES);
-        let devices =
-            [&settings.nic.device, &settings.local.device].map(|device| frames::with_arguments(device));
+        let devices = frames::with_arguments([&settings.nic.device, &settings.local.device]);
         let frame = devices.iter().filter_map(|device| frames::largest(device)).fold(frame, u16::max);
         let pool = Mempool::create(eal, "packets", mbufs(workers), frame)?;
         let open = |device, promiscuous| {

@@ -181,7 +181,7 @@ fn a_packet_as_large_as_a_kernel_joins_it_becomes_as_many_as_it_takes() {
     let frame = may_be_split(&payload);
     let out = bench.burst(&[&frame], Port::Nic);
     assert_eq!(out.len(), 6, "8 028 bytes in parts of 1 456 behind their header");
-    let (mut whole, mut next) = (Vec::new(), 0);
+    let (mut whole, mut next) = (Vec::<u8>::new(), 0);
     for (i, (part, verdict)) in out.iter().enumerate() {
         let (ip, rest) = etherparse::Ipv4Header::from_slice(&part[34..]).unwrap();
         assert_eq!(
