@@ -48,8 +48,7 @@ impl Ports {
         limits: &Limits,
     ) -> Result<Self, Error> {
         let queues = u16::try_from(workers).unwrap_or(u16::MAX);
-        let devices =
-            [&settings.nic.device, &settings.local.device].map(|device| frames::with_arguments(device));
+        let devices = frames::with_arguments([&settings.nic.device, &settings.local.device]);
         let [nic, local] = &devices;
         let (nic, local) = (Opened::new(eal, nic, settings)?, Opened::new(eal, local, settings)?);
         let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES);

@@ -48,7 +48,7 @@ impl Share {
     fn placed<K: Exact>(self, hash: Hash, key: K) -> Hash {
         let udp = is_udp(key.service());
         let (from, len) = if udp { (self.bound, HASHES - self.bound) } else { (0, self.bound) };
-        let place = |hash: u32| (from + (u64::from(hash) * len >> 32)) as u32;
+        let place = |hash: u32| (from + ((u64::from(hash) * len) >> 32)) as u32;
         Hash { first: place(hash.first), second: place(hash.second), ..hash }
     }
 
