@@ -115,7 +115,7 @@ impl Fabric {
                  echo 0 >/proc/sys/net/ipv4/conf/$k/send_redirects
                  echo 1 >/proc/sys/net/ipv4/conf/$k/proxy_arp
              done
-             for k in default eth0 {name}; do echo 0 >/proc/sys/net/ipv4/neigh/$k/proxy_delay; done
+             for k in eth0 {name}; do echo 0 >/proc/sys/net/ipv4/neigh/$k/proxy_delay; done
              ip link set lo up
              ip link set eth0 address {mac} up
              ip link set {name} mtu {mtu} up
