@@ -53,6 +53,7 @@ impl Ports {
             Opened::new(eal, &settings.local.device, settings)?,
         );
         let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES);
+        let frame = frame.saturating_add(PLACE_HEADER_BYTES);
         let buffer = [&nic, &local].map(|port| port.device.info().buffer_bytes(frame)).into_iter().max();
         let mbufs = mbufs(workers, nic.descriptors() + local.descriptors(), limits);
         let (buffer_bytes, numa) = (buffer.unwrap_or(frame), nic.device.info().numa);
@@ -74,7 +75,8 @@ struct Opened {
 
 impl Opened {
     fn new(eal: Eal, device: &str, settings: &config::Forwarder) -> Result<Self, Error> {
-        let device = Device::open(eal, device)?;
+        let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES);
+        let device = Device::open(eal, &with_frames_of(device, frame))?;
         let (rx, tx) = (settings.rx_descriptors, settings.tx_descriptors);
         let (rx_descriptors, tx_descriptors) = device.descriptors(rx, tx)?;
         Ok(Self { device, rx_descriptors, tx_descriptors })
@@ -114,6 +116,20 @@ impl Opened {
     }
 }
 
+/// The device with room for frames of so many bytes: a packet socket's ring has places of 2048 bytes unless it is told otherwise.
+/// A place's own header takes a part of it, and a place may not be larger than a buffer.
+fn with_frames_of(device: &str, frame: u16) -> String {
+    if frame <= 1526 || !device.starts_with("net_af_packet") || device.contains("framesz=") {
+        return device.to_owned();
+    }
+    let place = (u32::from(frame) + u32::from(PLACE_HEADER_BYTES)).next_multiple_of(1024);
+    // Blocks are whole pages.
+    format!("{device},blocksz={},framesz={place}", 4 * place)
+}
+
+/// Kernel `TPACKET2_HDRLEN`, rounded up.
+const PLACE_HEADER_BYTES: u16 = 64;
+
 /// Says what a port does without.
 pub fn tell(port: &ffi::Port, refused: &Refused) {
     let (device, Refused { asked, consequence, cause }) = (port.device(), refused);
@@ -133,6 +149,16 @@ fn mbufs(workers: usize, descriptors: usize, limits: &Limits) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ring_of_a_packet_socket_has_places_for_the_longest_frame() {
+        assert_eq!(with_frames_of("net_af_packet1,iface=loc1", 1526), "net_af_packet1,iface=loc1");
+        let long = with_frames_of("net_af_packet1,iface=loc1", 9026);
+        assert_eq!(long, "net_af_packet1,iface=loc1,blocksz=36864,framesz=9216");
+        for other in ["net_af_packet1,iface=loc1,framesz=4096", "net_tap0,iface=loc0", "0000:01:00.0"] {
+            assert_eq!(with_frames_of(other, 9026), other);
+        }
+    }
 
     #[test]
     fn the_pool_holds_full_queues_and_all_that_workers_may_hold() {
