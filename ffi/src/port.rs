@@ -62,6 +62,8 @@ pub struct Info {
     pub rss: bool,
     /// The least and the greatest MTU.
     pub mtu: (u16, u16),
+    /// The greatest MTU that DPDK lets anyone set: that of drivers for interfaces of the kernel is too small.
+    settable_mtu: u16,
     /// The NUMA node that the device is on, if it is on one.
     pub numa: Option<u32>,
     rss_functions: u64,
@@ -173,9 +175,18 @@ impl Device {
             unsafe { raw::rte_eth_dev_configure(id, settings.queues, settings.queues, &configuration) };
         opened.step("be configured", status)?;
         // SAFETY: as above.
-        let status = unsafe { raw::rte_eth_dev_set_mtu(id, settings.mtu) };
+        let status = match settings.mtu {
+            // Its interface has the MTU that counts.
+            mtu if mtu > info.settable_mtu => -ENOTSUP,
+            // SAFETY: as above.
+            mtu => unsafe { raw::rte_eth_dev_set_mtu(id, mtu) },
+        };
         if status == -ENOTSUP {
-            opened.without("take an MTU", "the device keeps its own: set it there", status);
+            opened.without(
+                "take this MTU",
+                "what is behind it must have it: `ip link set INTERFACE mtu`",
+                status,
+            );
         } else {
             opened.step("take the MTU", status)?;
         }
@@ -234,7 +245,7 @@ fn probe(name: &DeviceName) -> Result<u16, Error> {
 fn configuration(settings: &Settings, info: &Info) -> raw::rte_eth_conf {
     // SAFETY: a C struct of integers, for which all zero means "the defaults".
     let mut configuration: raw::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
-    configuration.rxmode.mtu = settings.mtu.into();
+    configuration.rxmode.mtu = settings.mtu.min(info.settable_mtu).into();
     if settings.queues > 1 && info.rss {
         configuration.rxmode.mq_mode = raw::SHIM_MQ_RX_RSS;
         configuration.rx_adv_conf.rss_conf.rss_hf = raw::SHIM_RSS_FUNCTIONS & info.rss_functions;
@@ -250,12 +261,17 @@ impl Info {
         let driver = unsafe {
             (!raw_info.driver_name.is_null()).then(|| std::ffi::CStr::from_ptr(raw_info.driver_name))
         };
+        let longest = if raw_info.max_rx_pktlen == 0 { u32::MAX } else { raw_info.max_rx_pktlen };
+        let frame = longest.saturating_sub(raw::SHIM_ETHER_OVERHEAD);
+        let settable_mtu = u16::try_from(frame).unwrap_or(u16::MAX).min(raw_info.max_mtu);
+        let of_the_kernel = driver.is_some_and(|name| [c"net_af_packet", c"net_tap"].contains(&name));
         Self {
             driver: driver.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             rx_queues: raw_info.max_rx_queues,
             tx_queues: raw_info.max_tx_queues,
             rss: raw_info.flow_type_rss_offloads & raw::SHIM_RSS_FUNCTIONS != 0,
-            mtu: (raw_info.min_mtu, raw_info.max_mtu),
+            mtu: (raw_info.min_mtu, if of_the_kernel { raw_info.max_mtu } else { settable_mtu }),
+            settable_mtu,
             numa,
             rss_functions: raw_info.flow_type_rss_offloads,
             tx_offloads: raw_info.tx_offload_capa,

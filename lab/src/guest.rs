@@ -20,9 +20,9 @@ use crate::spec::{Local, Machine, Model};
 /// What the guest does with the machine's file system.
 const BOOT: &str = include_str!("guest/boot.sh");
 /// How long a guest may take to start, on a machine that has other work.
-const BOOTED: Duration = Duration::from_secs(180);
+const BOOTED: Duration = Duration::from_secs(240);
 /// How long a script in a guest may take.
-const DONE: Duration = Duration::from_secs(60);
+const DONE: Duration = Duration::from_secs(150);
 /// Where the NIC is: the first device behind the first root port.
 pub const NIC: &str = "0000:01:00.0";
 

@@ -48,10 +48,10 @@ impl Ports {
         limits: &Limits,
     ) -> Result<Self, Error> {
         let queues = u16::try_from(workers).unwrap_or(u16::MAX);
-        let devices = frames::with_arguments([&settings.nic.device, &settings.local.device]);
+        let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES);
+        let devices = frames::with_arguments([&settings.nic.device, &settings.local.device], frame);
         let [nic, local] = &devices;
         let (nic, local) = (Opened::new(eal, nic, settings)?, Opened::new(eal, local, settings)?);
-        let frame = settings.fabric_mtu.saturating_add(ETHERNET_BYTES);
         let frame = devices.iter().filter_map(|device| frames::largest(device)).fold(frame, u16::max);
         let buffer = [&nic, &local].map(|port| port.device.info().buffer_bytes(frame)).into_iter().max();
         let mbufs = mbufs(workers, nic.descriptors() + local.descriptors(), limits);

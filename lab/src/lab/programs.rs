@@ -67,7 +67,7 @@ impl Lab {
         self.in_guest(&format!(
             "cd /
              BATON_LOG={level} setsid {batond} --config {config} >>{log} 2>&1 &
-             for turn in $(seq 300); do
+             for turn in $(seq 1000); do
                  [ ! -S {socket} ] || exit 0
                  kill -0 $! || break
                  sleep 0.1
