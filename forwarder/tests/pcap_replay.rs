@@ -98,15 +98,18 @@ fn f3_a_burst_becomes_what_its_packets_become_one_by_one() {
 
 #[test]
 fn f3_every_end_that_a_packet_can_have_has_a_case() {
-    // These need a full table, a full pool, a buffer without headroom, or a handoff option from the control thread: unit tests
+    // These need a full table, a full pool, more packets than a case has, a buffer without headroom, or a handoff option from the control thread: unit tests
     // of the stages have them.
-    const ELSEWHERE: [Reason; 6] = [
+    const ELSEWHERE: [Reason; 9] = [
         Reason::TableFull,
         Reason::FragmentNoRoom,
         Reason::NoHeadroom,
         Reason::NoBuffer,
         Reason::ForwardedHandoff,
         Reason::HandoffUnknown,
+        Reason::AskLimited,
+        Reason::AskNoRoom,
+        Reason::AnswerLimited,
     ];
     let cases = cases();
     let named: BTreeSet<_> =

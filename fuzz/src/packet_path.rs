@@ -188,10 +188,7 @@ impl Bench {
     /// Lets held packets go, and checks that nothing was lost, doubled or left uncounted.
     pub fn settle(&mut self) {
         self.now.ms += 60_000;
-        // Each look covers a share of the connections that are asked about.
-        for _ in 0..8 {
-            self.worker.expire(&self.tables, &self.crt, self.now, &mut self.outlet);
-        }
+        self.worker.expire(&self.tables, &self.crt, self.now, &mut self.outlet);
         self.crt.age(self.now, 64);
         let ends = Reason::ALL.iter().filter(|r| !matches!(r.kind(), Kind::Note));
         let ends: u64 = ends.map(|r| self.counters.get(*r)).sum();

@@ -31,6 +31,7 @@ class Case:
         self.stacks, self.distributions, self.connections, self.steps = [], [], [], []
         self.frames_in, self.frames_out = [], []
         self.known = set()
+        self.candidates, self.refuse = None, "reset"
 
     def stack(self, *stacks):
         """Adds stacks; the first may be given new connections by `serve`."""
@@ -74,7 +75,7 @@ class Case:
         """
         frame = bytes(frame)
         pairs = [o if isinstance(o, tuple) else (NIC, o) for o in out]
-        assert bool(pairs) + bool(drop) + held == 1, f"{self.name}: say what becomes of the packet"
+        assert bool(pairs) + bool(drop) == 1 or held, f"{self.name}: say what becomes of the packet"
         if counts is None:
             counts = [drop] if drop else [] if held else [self.sent_as(frame, pairs)]
         self.frames_in.append((self.now_ms, frame))
@@ -98,9 +99,15 @@ class Case:
         """Whether the node's own kernel is the target."""
         return any(s.local for s in self.stacks)
 
-    def event(self, kind, what, drop=()):
-        """Something else happens: `confirm`, `terminate`, `tick`."""
-        self.steps.append({"at_ms": self.now_ms, kind: what, "out": [], "counts": list(drop)})
+    def may_have(self, *stacks):
+        """Who is asked about a connection without an entry; each of them would answer."""
+        self.candidates = stacks
+
+    def event(self, kind, what, drop=(), out=()):
+        """Something else happens: `confirm`, `terminate`, `tick`. `out`: frames that leave because of it."""
+        self.frames_out.extend((self.now_ms, bytes(f)) for f in out)
+        ports = [NIC for _ in out]
+        self.steps.append({"at_ms": self.now_ms, kind: what, "out": ports, "counts": list(drop)})
 
     def write(self, directory):
         """Writes the three files."""
@@ -130,6 +137,11 @@ class Case:
             out.append(f"vlan = {self.vlan}")
         for dvipa in self.dvipas:
             out += ["", "[[dvipa]]", f"address = {quoted(dvipa)}"]
+            if self.candidates is not None:
+                out.append("candidates = [" + ", ".join(quoted(s.name) for s in self.candidates) + "]")
+                out.append("certain = true")
+            if self.refuse != "reset":
+                out.append(f"refuse = {quoted(self.refuse)}")
         for s in self.stacks:
             out += ["", "[[stack]]", f"name = {quoted(s.name)}"]
             if s.local:

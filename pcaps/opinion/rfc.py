@@ -134,9 +134,42 @@ def error6(ip, kind, code, word=0):
     return answer6(raw, struct.pack(">BBHI", kind, code, 0, word) + raw[: 1280 - 48])
 
 
+def reset(ip):
+    """The frame with which a closed port answers a TCP segment (RFC 9293 3.10.7.1)."""
+    raw = packet_of(ip)
+    segment = flow.transport(raw)[1]
+    sport, dport, sequence, acknowledgment = struct.unpack_from(">HHII", segment)
+    flags = segment[13]
+    length = len(segment) - (segment[12] >> 4) * 4 + bool(flags & 2) + bool(flags & 1)
+    numbers = (acknowledgment, 0, 4) if flags & 16 else (0, (sequence + length) & 0xFFFFFFFF, 20)
+    body = struct.pack(">HHIIBBHHH", dport, sport, numbers[0], numbers[1], 0x50, numbers[2], 0, 0, 0)
+    source, client = address(raw, 1), address(raw, 0)
+    v4 = raw[0] >> 4 == 4
+    pseudo = struct.pack(">HH" if v4 else ">II", *((6, len(body)) if v4 else (len(body), 6)))
+    checksum = ones_complement(source + client + pseudo + body)
+    body = body[:16] + struct.pack(">H", checksum) + body[18:]
+    if v4:
+        return ethernet(answer4(raw, 6, body, 0), CLIENT_MAC)
+    head = struct.pack(">IHBB", 6 << 28, len(body), 6, 64)
+    return ethernet(head + source + client + body, CLIENT_MAC)
+
+
+def asked(stack, ip):
+    """The frame that asks a stack about a connection: GUE with four bytes of private data, however it is reached."""
+    inner = hop(ip)
+    gue = struct.pack(">BBH", 1, 4 if inner[0] >> 4 == 4 else 41, 0) + bytes([0xB2, 1, 0, 0])
+    port = flow.source_port(flow.hash_of(inner))
+    udp = struct.pack(">HHHH", port, GUE_PORT, 8 + len(gue) + len(inner), 0)
+    head = outer(stack, 17, traffic_class(inner), len(inner) + 8 + len(gue))
+    return ethernet(head + udp + gue + inner, stack.mac)
+
+
 def error(ip, what, mtu=0):
-    """`what`: "expired" (RFC 792, RFC 4443 3.3) or "too-big" (RFC 1191, RFC 4443 3.2), as a frame to the client."""
+    """`what`: "expired" (RFC 792, RFC 4443 3.3), "port" (RFC 792, RFC 4443 3.1) or "too-big" (RFC 1191, RFC 4443 3.2), as
+    a frame to the client."""
     v4 = packet_of(ip)[0] >> 4 == 4
+    if what == "port":
+        return ethernet(error4(ip, 3, 3) if v4 else error6(ip, 1, 4), CLIENT_MAC)
     if what == "expired":
         return ethernet(error4(ip, 11, 0) if v4 else error6(ip, 3, 0), CLIENT_MAC)
     return ethernet(error4(ip, 3, 4, mtu) if v4 else error6(ip, 2, 0, mtu), CLIENT_MAC)

@@ -80,6 +80,8 @@ pub struct Limits {
     pub frozen_ms: u64,
     /// Connections without an entry that it asks about at once.
     pub asks: usize,
+    /// Packets of all of them that it holds.
+    pub ask_held: usize,
     /// Copies of their packets that it sends to candidates a second.
     pub asks_a_second: u32,
     /// The first candidate is asked alone for this long, in milliseconds.
@@ -106,6 +108,7 @@ impl Default for Limits {
             frozen_of_one: 64,
             frozen_ms: 5000,
             asks: 2048,
+            ask_held: 3072,
             asks_a_second: 20_000,
             ask_next_ms: 30,
             ask_wait_ms: 220,

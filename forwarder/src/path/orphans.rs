@@ -29,8 +29,8 @@ use crate::{Limits, Now, PacketBuffer, Port, Reason, Sink};
 const HELD_OF_ONE: usize = 4;
 /// Places that a connection may have.
 const WAYS: usize = 8;
-/// All places are looked at in so many looks.
-const LOOKS: usize = 8;
+/// All places are looked at once in so many milliseconds.
+const ROUND_MS: u64 = 8;
 /// The most copies that one look sends for one connection.
 const COPIES_A_LOOK: usize = 32;
 
@@ -75,8 +75,11 @@ enum Answer {
 pub(super) struct Orphans<B> {
     questions: Box<[Option<Question<B>>]>,
     len: usize,
+    /// Packets of all of them.
+    packets: usize,
     /// The place to look at next.
     next: usize,
+    looked: Now,
     unclaimed: Box<[Unclaimed]>,
     hasher: RandomState,
     budget: Bucket,
@@ -89,7 +92,9 @@ impl<B: PacketBuffer> Orphans<B> {
         Self {
             questions: (0..places).map(|_| None).collect(),
             len: 0,
+            packets: 0,
             next: 0,
+            looked: Now::default(),
             unclaimed: vec![Unclaimed::default(); limits.unclaimed.max(1)].into(),
             hasher: RandomState::new(),
             budget: Bucket::new(limits.asks_a_second),
@@ -148,6 +153,13 @@ impl<B: PacketBuffer> Orphans<B> {
         }
     }
 
+    /// How many places are to be looked at now.
+    fn share(&mut self, now: Now) -> usize {
+        let passed_ms = now.ms.saturating_sub(self.looked.ms).min(ROUND_MS) as usize;
+        self.looked = now;
+        self.questions.len().saturating_mul(passed_ms).div_ceil(ROUND_MS as usize)
+    }
+
     /// Looks at a share of the questions; takes out the next one that is answered.
     fn look<S: Sink<B>>(
         &mut self,
@@ -166,6 +178,7 @@ impl<B: PacketBuffer> Orphans<B> {
                 continue;
             };
             self.len = self.len.saturating_sub(1);
+            self.packets = self.packets.saturating_sub(question.held.iter().flatten().count());
             return place.take().map(|question| (question, answer));
         }
         None
@@ -221,15 +234,14 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
     if orphans.is_unclaimed(hash, cx.now) {
         return deliver::refuse(packet, read, Reason::Unclaimed, cx, out);
     }
+    let full = orphans.packets >= orphans.limits.ask_held;
     let known = orphans.places(hash).iter_mut().flatten().find(|question| question.key == key);
     if let Some(question) = known {
-        return match question.held.iter_mut().find(|place| place.is_none()) {
-            Some(place) => {
-                *place = Some(packet);
-                out.note(Reason::AskHeld, 1);
-            }
-            None => out.end(packet, End::dropped(Reason::AskNoRoom)),
-        };
+        let place = question.held.iter_mut().find(|place| place.is_none()).filter(|_| !full);
+        let Some(place) = place else { return out.end(packet, End::dropped(Reason::AskNoRoom)) };
+        *place = Some(packet);
+        orphans.packets = orphans.packets.saturating_add(1);
+        return out.note(Reason::AskHeld, 1);
     }
     let parts = KeyParts::from(key);
     let candidates = cx.tables.ask(parts.dvipa);
@@ -255,7 +267,7 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
     let groups = (questions.len() / WAYS) as u64;
     let group = (hash >> 32).checked_rem(groups).unwrap_or(0) as usize;
     let places = questions.chunks_mut(WAYS).nth(group).unwrap_or_default();
-    let place = places.iter_mut().find(|place| place.is_none());
+    let place = places.iter_mut().find(|place| place.is_none()).filter(|_| !full);
     if place.is_some() {
         Orphans::ask(budget, &mut question, candidates, 1, cx, out);
     }
@@ -263,6 +275,7 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
         Some(place) if question.count > 0 => {
             *place = Some(question);
             orphans.len = orphans.len.saturating_add(1);
+            orphans.packets = orphans.packets.saturating_add(1);
             out.note(Reason::AskHeld, 1);
         }
         _ => {
@@ -277,7 +290,10 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
 /// Looks at a share of the questions: asks on, and delivers the packets of those that are answered. To be called every
 /// millisecond or so.
 pub(super) fn look<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context<'_>, out: &mut Out<'_, S>) {
-    let mut left = if held.orphans.is_empty() { 0 } else { held.orphans.questions.len() / LOOKS };
+    if held.orphans.is_empty() {
+        return;
+    }
+    let mut left = held.orphans.share(cx.now);
     while let Some((question, answer)) = held.orphans.look(&mut left, cx, out) {
         if answer == Answer::Known && question.key.get(cx).is_none() {
             held.orphans.remember(question.key, cx.now);

@@ -20,12 +20,12 @@ def unknown():
     """No entry, no SYN."""
     c, _, _ = two(
         "no-connection",
-        "A TCP packet without SYN that belongs to no known connection is dropped, never guessed.",
-        "requirement W4",
+        "A TCP packet without SYN that belongs to no known connection is never guessed: where nobody can be asked, dropped.",
+        "requirement W4, R4",
     )
     for family in (4, 6):
         for flags in ("A", "PA", "FA", "R", "SA", "", "SR"):
-            c.packet(from_client(ip(family) / tcp(flags)), drop="no_connection")
+            c.packet(from_client(ip(family) / tcp(flags)), drop="ask_unanswered")
     return c
 
 
@@ -86,7 +86,7 @@ def terminated():
     c.packet(from_client(last), rfc.to(t2, last))
     c.at(1000 + 12_000)
     c.event("tick", True)
-    c.packet(from_client(last), drop="no_connection")
+    c.packet(from_client(last), drop="ask_unanswered")
     return c
 
 
@@ -113,7 +113,7 @@ def half_open_ages():
     c.packet(from_client(syn), rfc.to(t1, syn))
     c.at(1000 + 20_000)
     c.event("tick", True)
-    c.packet(from_client(data), drop="no_connection")
+    c.packet(from_client(data), drop="ask_unanswered")
     return c
 
 

@@ -94,7 +94,7 @@ def strangers():
         sent_by(t1, inner(4, src="198.18.0.21"), "gue", 4),
     ):
         c.packet(frame, (LOCAL, frame))
-    c.packet(from_client(ip(4) / tcp("SA", sport=SERVER_PORT, dport=LOCAL_PORT)), drop="no_connection")
+    c.packet(from_client(ip(4) / tcp("SA", sport=SERVER_PORT, dport=LOCAL_PORT)), drop="ask_unanswered")
     return c
 
 

@@ -87,7 +87,7 @@ def all_zero():
         "requirement W5",
     )
     c.serve([(a, 0), (b, 0)], method="weighted-round-robin")
-    c.packet(from_client(syn(50000)), drop="no_target")
+    c.packet(from_client(syn(50000)), rfc.reset(syn(50000)), counts=["refused_reset"])
     return c
 
 
@@ -138,19 +138,28 @@ def policies():
     sequence(c, [b, b], src="198.18.1.5")
     sequence(c, [d, d], src="198.18.1.200")
     sequence(c, [a, b], src=CLIENT_V4)
-    c.packet(from_client(syn(50000, src="198.18.2.1")), drop="no_target")
+    refused = syn(50000, src="198.18.2.1")
+    c.packet(from_client(refused), rfc.reset(refused), counts=["refused_reset"])
     return c
+
+
+def refused(c, packet):
+    """The packet's sender is told that nothing serves it."""
+    if packet.haslayer("TCP"):
+        c.packet(from_client(packet), rfc.reset(packet), counts=["refused_reset"])
+    else:
+        c.packet(from_client(packet), rfc.error(packet, "port"), counts=["refused_unreachable"])
 
 
 def not_distributed():
     """Services that nobody distributes."""
     c, (a, b, _) = three(
-        "not-distributed", "A new connection to a port that is not distributed is dropped.", "requirement W4"
+        "not-distributed", "A new connection to a port that is not distributed is refused.", "requirement W4"
     )
     c.serve([a, b])
-    c.packet(from_client(ip(4) / tcp("S", dport=81)), drop="not_distributed")
-    c.packet(from_client(ip(6) / tcp("S", dport=81)), drop="not_distributed")
-    c.packet(from_client(ip(4) / udp(dport=80) / payload(3)), drop="not_distributed")
+    for family in (4, 6):
+        refused(c, ip(family) / tcp("S", dport=81))
+        refused(c, ip(family) / udp(dport=80) / payload(3))
     return c
 
 
@@ -158,13 +167,13 @@ def no_target():
     """A service without listeners."""
     c, _ = three(
         "no-target",
-        "A new connection to a distributed port on which nobody listens is dropped.",
+        "A new connection to a distributed port on which nobody listens is refused.",
         "requirement W4",
     )
     c.serve([])
     c.serve([], port=53, protocol="udp")
-    c.packet(from_client(ip(4) / tcp("S")), drop="no_target")
-    c.packet(from_client(ip(6) / udp() / payload(3)), drop="no_target")
+    refused(c, ip(4) / tcp("S"))
+    refused(c, ip(6) / udp() / payload(3))
     return c
 
 
