@@ -54,7 +54,12 @@ pub(super) fn vipadynamic(drafts: Drafts, own: Option<Own<'_>>, ledger: &mut Led
         defines: drafts
             .defines
             .into_iter()
-            .map(|d| VipaDefine { dvipa: d.dvipa.value, prefix_bits: d.prefix_bits, moveable: d.moveable })
+            .map(|d| VipaDefine {
+                dvipa: d.dvipa.value,
+                prefix_bits: d.prefix_bits,
+                moveable: d.moveable,
+                refuse: d.refuse,
+            })
             .collect(),
         backups: drafts
             .backups
@@ -268,6 +273,7 @@ fn finished_distribute(draft: DraftDistribute) -> VipaDistribute {
         method: draft.method.unwrap_or_default(),
         weights: finished_weights(draft.weights),
         content_routed: draft.content_routed.is_some_and(|at| at.value),
+        refuse: draft.refuse,
         policies: draft
             .policies
             .into_iter()

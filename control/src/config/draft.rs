@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use ipnet::IpNet;
-use model::dpt::Method;
+use model::dpt::{Method, Refuse};
 use model::{Dvipa, Protocol, Rank};
 
 use super::section::At;
@@ -27,6 +27,7 @@ pub(super) struct DraftDefine {
     pub(super) dvipa: At<Dvipa>,
     pub(super) prefix_bits: u8,
     pub(super) moveable: Moveable,
+    pub(super) refuse: Refuse,
 }
 
 /// VIPABACKUP
@@ -50,6 +51,7 @@ pub(super) struct DraftDistribute {
     pub(super) method: Option<Method>,
     pub(super) weights: DraftWeights,
     pub(super) content_routed: Option<At<bool>>,
+    pub(super) refuse: Refuse,
     pub(super) policies: Vec<DraftPolicy>,
 }
 

@@ -86,6 +86,7 @@ fn what_is_left_out_has_its_documented_default() {
         "vlan",
         "moveable",
         "content_routed",
+        "refuse",
         "protocol = \"tcp\"",
     ];
     let keep = |line: &&str| !optional.iter().any(|key| line.starts_with(key));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::dpt::Method;
+use model::dpt::{Method, Refuse};
 use model::{Dvipa, Protocol, Rank, Service, StackName};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,8 @@ pub struct VipaDefine {
     pub prefix_bits: u8,
     /// When a primary that comes back takes the address.
     pub moveable: Moveable,
+    /// What a client is told at a port that is not distributed.
+    pub refuse: Refuse,
 }
 
 /// When a DVIPA may move to another stack.
@@ -87,6 +89,8 @@ pub struct VipaDistribute {
     pub weights: Weights,
     /// Connections go to the routing application on this node first (CONTENTROUTED).
     pub content_routed: bool,
+    /// What a client is told while no target takes it.
+    pub refuse: Refuse,
     /// Service policies, first match wins.
     pub policies: Vec<ServicePolicy>,
 }

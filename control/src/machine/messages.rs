@@ -130,6 +130,7 @@ impl RoutingStack {
         said.in_account |= first;
         let ends = last && said.in_account;
         said.in_account &= !last;
+        said.accounted |= ends;
         if ends {
             // Now it is certain what the stack does not have.
             self.pace.want(Urgency::Soon);

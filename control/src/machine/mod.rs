@@ -86,6 +86,9 @@ use stacks::Stacks;
 use transfer::routing::Event as News;
 use transfers::Transfers;
 
+/// How long after its start a routing stack waits for the stacks of before: until then nothing is certain about connections
+/// that nobody claims.
+pub const SETTLES: Duration = Duration::from_secs(10);
 /// The most listens that are kept of one stack; a report of more is cut and counted.
 pub const MAX_LISTENS: usize = 65_536;
 /// The most registered applications that are kept of one stack; a report of more is cut and counted.
@@ -129,6 +132,8 @@ pub struct RoutingStack {
     list_generation: u64,
     /// Whether and when `published` and `list` are to be computed anew.
     pace: Pace,
+    /// When this stack has waited for the others for long enough; none: it has.
+    settles: Option<Instant>,
     actions: VecDeque<Action>,
     refused: BTreeMap<RefusalKind, u64>,
 }
@@ -154,6 +159,7 @@ impl RoutingStack {
             list: VipaList::default(),
             list_generation: 0,
             pace: Pace::new(now),
+            settles: Some(now + SETTLES),
             actions: VecDeque::new(),
             refused: BTreeMap::new(),
         };
@@ -237,7 +243,8 @@ impl RoutingStack {
     pub fn tick(&mut self, now: Instant) {
         self.pace.tick(now);
         let one_more_dead = self.stacks.losses.expire(self.config.cluster.dead_after, now);
-        if self.controller.expire(now) || one_more_dead {
+        let settled = self.settles.take_if(|at| *at <= now).is_some();
+        if self.controller.expire(now) || one_more_dead || settled {
             self.pace.want(Urgency::Now);
         }
         for dvipa in self.announcements.due(now) {
@@ -259,6 +266,7 @@ impl RoutingStack {
         let deadlines =
             [self.controller.next_deadline(), self.announcements.next_deadline(), transfers, orders];
         let deadlines = deadlines.into_iter().chain([
+            self.settles,
             self.pace.next_deadline(),
             self.stacks.losses.next_deadline(self.config.cluster.dead_after),
         ]);
@@ -353,7 +361,8 @@ impl RoutingStack {
     }
 
     fn picture(&self) -> Picture<'_> {
-        Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, &self.controller)
+        let settled = self.settles.is_none();
+        Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, &self.controller, settled)
     }
 
     fn configure(&mut self, config: Box<Config>, now: Instant) -> Result<(), Refusal> {

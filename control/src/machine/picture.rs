@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ipnet::IpNet;
-use model::dpt::{self, Distribution, Dpt, DvipaEntry, Reach, StackEntry, StackState, WeightedTarget};
-use model::{ClusterAddress, Connection, DvipaIndex, Service, StackIndex, StackName};
+use model::dpt::{self, Ask, Distribution, Dpt, DvipaEntry, Reach, StackEntry, StackState, WeightedTarget};
+use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Service, StackIndex, StackName};
 
 use super::TargetState;
 use super::controller::ControllerWeights;
 use super::drain::Drains;
 use super::load;
-use super::ownership::Dvipas;
+use super::ownership::{Dvipas, Held};
 use super::roster::Roster;
 use super::stacks::{StackNow, Stacks};
 use crate::config::{Candidate, Config, Destip, VipaDistribute, Weights};
@@ -26,6 +26,8 @@ pub(super) struct Picture<'a> {
     pub(super) drains: &'a Drains,
     pub(super) roster: Roster<'a>,
     controller: &'a ControllerWeights,
+    /// Who is not here by now was not here before this node started.
+    settled: bool,
 }
 
 /// One service of the DPT.
@@ -73,9 +75,10 @@ impl<'a> Picture<'a> {
         stacks: &'a Stacks,
         drains: &'a Drains,
         controller: &'a ControllerWeights,
+        settled: bool,
     ) -> Self {
         let roster = Roster::new(&config.node.name, config.node.cluster_address, stacks);
-        Self { config, dvipas, stacks, drains, roster, controller }
+        Self { config, dvipas, stacks, drains, roster, controller, settled }
     }
 
     /// The definition that a service belongs to: the one that enumerates its port, otherwise the one that enumerates
@@ -150,8 +153,13 @@ impl<'a> Picture<'a> {
 
     /// The DPT, without its generation.
     pub(super) fn dpt(&self) -> Dpt {
-        let mut dvipas: Vec<DvipaEntry> =
-            self.dvipas.iter().map(|(dvipa, held)| DvipaEntry::new(held.index, dvipa)).collect();
+        let refuse =
+            |dvipa| self.config.vipadynamic.defines.iter().find(|d| d.dvipa == dvipa).map(|d| d.refuse);
+        let entry = |(dvipa, held): (Dvipa, Held)| {
+            let (ask, refuse) = (self.ask(dvipa), refuse(dvipa).unwrap_or_default());
+            DvipaEntry { index: held.index, dvipa, ask, refuse }
+        };
+        let mut dvipas: Vec<DvipaEntry> = self.dvipas.iter().map(entry).collect();
         dvipas.sort_by_key(|entry| entry.index);
         let stacks = self.stacks.by_index().map(|stack| {
             let (index, name) = (stack.known.index, stack.name.clone());
@@ -162,7 +170,6 @@ impl<'a> Picture<'a> {
             port: now.service.port,
             protocol: now.service.protocol,
             method: now.distribution.method,
-            refuse: dpt::Refuse::default(),
             targets: selectable(&now.targets),
             serving: now.serving(),
             policies: now
@@ -170,6 +177,7 @@ impl<'a> Picture<'a> {
                 .iter()
                 .map(|(client, targets)| dpt::Policy { client: *client, targets: selectable(targets) })
                 .collect(),
+            refuse: now.distribution.refuse,
         });
         Dpt { generation: 0, dvipas, stacks: stacks.collect(), distributions: distributions.collect() }
     }
@@ -177,6 +185,17 @@ impl<'a> Picture<'a> {
     /// What is heard of a stack.
     pub(super) fn stack_state(&self, stack: StackNow<'_>) -> StackState {
         self.stacks.losses.state(stack, *stack.name == self.config.node.name)
+    }
+
+    /// Who may have connections to a DVIPA: every candidate, whatever it serves now. A stack that was never here has none
+    /// that this node could ask for, and a dead one has none any more; one whose agent is silent may.
+    fn ask(&self, dvipa: Dvipa) -> Ask {
+        let of_it = self.config.vipadynamic.distributes.iter().filter(|d| d.dvipa == dvipa);
+        let stacks = of_it.flat_map(|d| self.candidates(d, &d.destip)).filter_map(|who| who.stack());
+        let stacks = stacks.filter(|stack| self.stack_state(*stack) != StackState::Dead);
+        let stacks: BTreeMap<StackIndex, StackNow<'a>> = stacks.map(|s| (s.known.index, s)).collect();
+        let certain = self.settled && stacks.values().all(|s| s.said.is_some_and(|said| said.accounted));
+        Ask { candidates: stacks.into_keys().collect(), certain }
     }
 
     /// How packets reach a stack.

@@ -28,6 +28,8 @@ pub(super) struct Said {
     load: Option<TargetLoad>,
     /// A complete account of connections has begun and not ended.
     pub(super) in_account: bool,
+    /// One has ended: what connections the stack has is known.
+    pub(super) accounted: bool,
     /// Which VIPA list the stack was sent; 0: none.
     pub(super) list_generation: u64,
 }

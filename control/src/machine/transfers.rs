@@ -157,8 +157,14 @@ impl RoutingStack {
     fn transfer(&mut self, news: News, now: Instant) -> Result<(), Reason> {
         let routing = &mut self.transfers.routing;
         let outcome = if let News::Received { message: TransferMessage::Prepare(_), .. } = news {
-            let targets =
-                Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, &self.controller);
+            let targets = Picture::new(
+                &self.config,
+                &self.dvipas,
+                &self.stacks,
+                &self.drains,
+                &self.controller,
+                self.settles.is_none(),
+            );
             routing.handle(news, &targets, now)
         } else {
             routing.handle(news, &NotAsked, now)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::dpt::Method;
+use model::dpt::{Method, Refuse};
 use model::{Dvipa, Protocol, Rank, StackName};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -24,6 +24,7 @@ const METHODS: [(&str, Method); 4] = [
 ];
 const MOVEABLE: [(&str, Moveable); 2] =
     [("immediate", Moveable::Immediate), ("whenidle", Moveable::WhenIdle)];
+const REFUSE: [(&str, Refuse); 2] = [("reset", Refuse::Reset), ("silent", Refuse::Silent)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
 /// All blocks of the file, as one.
@@ -62,9 +63,12 @@ fn define(mut section: Section<'_>, ledger: &mut Ledger) -> (Option<DraftDefine>
         |value, ledger| host_mask(value, address, ledger),
     );
     let moveable = section.optional("moveable", ledger, |v, l| v.choice(&MOVEABLE, l));
+    let refuse = section.optional("refuse", ledger, |v, l| v.choice(&REFUSE, l));
     section.finish(ledger);
     let moveable = moveable.map_or(Moveable::default(), |at| at.value);
-    let draft = dvipa.zip(bits).map(|(dvipa, bits)| DraftDefine { dvipa, prefix_bits: bits.value, moveable });
+    let refuse = refuse.map_or(Refuse::default(), |at| at.value);
+    let draft =
+        dvipa.zip(bits).map(|(dvipa, bits)| DraftDefine { dvipa, prefix_bits: bits.value, moveable, refuse });
     (draft, address.map(Dvipa::new))
 }
 
@@ -106,6 +110,7 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
     };
     let weights = section.optional("weights", ledger, weights);
     let content_routed = section.optional("content_routed", ledger, Value::flag);
+    let refuse = section.optional("refuse", ledger, |v, l| v.choice(&REFUSE, l));
     let policies = section.tables("vipadynamic.vipadistribute.policy", ledger);
     let policies = policies.into_iter().filter_map(|section| policy(section, ledger)).collect();
     section.finish(ledger);
@@ -117,6 +122,7 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
         method,
         weights: weights.map_or(DraftWeights::Equal, |at| at.value),
         content_routed,
+        refuse: refuse.map_or(Refuse::default(), |at| at.value),
         policies,
     })
 }
