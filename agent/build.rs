@@ -7,20 +7,24 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 7] =
-    ["answers", "clients", "conversations", "decapsulate", "egress", "handoff", "sockets"];
+const PROGRAMS: [&str; 9] =
+    ["answers", "ask", "clients", "conntrack", "conversations", "decapsulate", "egress", "handoff", "sockets"];
 /// What they include.
-const HEADERS: [&str; 12] = [
+const HEADERS: [&str; 16] = [
     "address.h",
     "admissions.h",
+    "ask.h",
+    "claim.h",
     "connection.h",
     "conversations.h",
     "counters.h",
     "datagrams.h",
     "dvipas.h",
+    "events.h",
     "flows.h",
     "freezes.h",
     "handoff.h",
+    "lookup.h",
     "packet.h",
     "segment.h",
 ];

@@ -9,6 +9,7 @@
  * UDP datagrams came to is noted for the answers (answers.bpf.c).
  */
 #include "address.h"
+#include "ask.h"
 #include "counters.h"
 #include "datagrams.h"
 #include "dvipas.h"
@@ -42,11 +43,20 @@ struct {
 	__type(value, __u32);
 } handoff SEC(".maps");
 
+/* What to do with a packet that came with the ask option: baton_ask. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} ask SEC(".maps");
+
 /* What is around the packet. */
 struct outer {
 	struct address source;
 	__u32 handoff[HANDOFF_WORDS]; /* the handoff option, if has_handoff */
 	__u8 has_handoff;
+	__u8 is_asked;	   /* it came with the ask option */
 	__u32 bytes;	   /* of all headers to take off */
 	__u8 protocol;	   /* IPPROTO_UDP, or that of the inner header: IPPROTO_IPIP, IPPROTO_IPV6 */
 	__u8 tos;
@@ -101,12 +111,16 @@ static __always_inline int read_outer_v6(struct __sk_buff *skb, struct outer *ou
 	return 1;
 }
 
-/* Keeps the handoff option, if a GUE header has that and nothing else in its private data. */
-static __always_inline void read_handoff(struct __sk_buff *skb, __u32 at, __u32 bytes, struct outer *outer)
+/* Keeps the handoff option or the ask option, if a GUE header has that and nothing else in its private data. */
+static __always_inline void read_option(struct __sk_buff *skb, __u32 at, __u32 bytes, struct outer *outer)
 {
 	__u8 kind;
 
-	if (bytes != HANDOFF_BYTES || load(skb, at, &kind, sizeof(kind)) || kind != HANDOFF_KIND)
+	if (load(skb, at, &kind, sizeof(kind)))
+		return;
+	/* A version that this program does not know is a question too, to which nothing is to be answered. */
+	outer->is_asked = bytes == ASK_BYTES && kind == ASK_KIND;
+	if (bytes != HANDOFF_BYTES || kind != HANDOFF_KIND)
 		return;
 	outer->has_handoff = load(skb, at, outer->handoff, sizeof(outer->handoff)) == 0;
 }
@@ -128,7 +142,8 @@ static __always_inline int read_gue(struct __sk_buff *skb, struct outer *outer)
 		count(GUE_UNKNOWN);
 		return 0;
 	}
-	read_handoff(skb, outer->bytes + sizeof(header), (header.gue.lead & 0x1f) * 4, outer);
+	if (header.gue.lead & 0x1f)
+		read_option(skb, outer->bytes + sizeof(header), (header.gue.lead & 0x1f) * 4, outer);
 	outer->bytes += sizeof(header) + (header.gue.lead & 0x1f) * 4;
 	outer->protocol = header.gue.protocol;
 	return 1;
@@ -262,6 +277,11 @@ int baton_decapsulate(struct __sk_buff *skb)
 	if (arrives_kept_away(skb, is_v4))
 		return DROP;
 	note_datagram(skb, is_v4);
+	if (outer.is_asked) {
+		bpf_tail_call(skb, &ask, 0);
+		count(ASKED_NOT_HERE);
+		return DROP;
+	}
 	if (outer.has_handoff) {
 		skb->cb[0] = outer.handoff[0];
 		skb->cb[1] = outer.handoff[1];

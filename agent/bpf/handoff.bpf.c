@@ -14,7 +14,7 @@
 #include "admissions.h"
 #include "counters.h"
 #include "handoff.h"
-#include "segment.h"
+#include "lookup.h"
 
 /* As in include/net/tcp.h (Linux 6.9). */
 struct bpf_tcp_req_attrs {
@@ -104,24 +104,6 @@ static __always_inline int read_timestamps(struct __sk_buff *skb, const struct s
 		at += head[1];
 	}
 	return 0;
-}
-
-static __always_inline struct bpf_sock *find(struct __sk_buff *skb, const struct segment *segment, int is_v4)
-{
-	struct bpf_sock_tuple tuple = {};
-
-	if (is_v4) {
-		tuple.ipv4.saddr = segment->source.word[3];
-		tuple.ipv4.daddr = segment->destination.word[3];
-		tuple.ipv4.sport = segment->tcp.source;
-		tuple.ipv4.dport = segment->tcp.dest;
-		return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
-	__builtin_memcpy(tuple.ipv6.saddr, segment->source.word, sizeof(tuple.ipv6.saddr));
-	__builtin_memcpy(tuple.ipv6.daddr, segment->destination.word, sizeof(tuple.ipv6.daddr));
-	tuple.ipv6.sport = segment->tcp.source;
-	tuple.ipv6.dport = segment->tcp.dest;
-	return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
 }
 
 /* Makes the connection on this listener. Returns 1 if the kernel took it. */

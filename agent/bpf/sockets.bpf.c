@@ -4,14 +4,14 @@
  *
  * Attached to the root of cgroup v2, the programs see the sockets of all network namespaces; only those of the agent's own
  * are told of. Listens of all addresses are told, connections only if their local address is a DVIPA of this host; for those
- * a note of what is said on them begins. If the
- * ring buffer is full, the event is counted as lost, and the agent looks at all sockets again (sock_diag).
+ * a note of what is said on them begins.
  */
 #include "address.h"
 #include "admissions.h"
 #include "conversations.h"
 #include "counters.h"
 #include "dvipas.h"
+#include "events.h"
 #include "freezes.h"
 
 #include <linux/in.h>
@@ -23,33 +23,6 @@
 #define CONTINUE 1
 
 const volatile __u64 netns_cookie = 0; /* the agent's own network namespace */
-
-enum kind {
-	LISTENING = 1,
-	LISTEN_ENDED,
-	ESTABLISHED,
-	ENDED,
-	UDP_BOUND,
-};
-
-/* Read by the agent's `system::events`. */
-struct event {
-	__u64 cookie;
-	struct address local;
-	struct address remote;
-	__u32 ifindex; /* the interface that the socket is bound to, or 0 */
-	__u16 local_port;
-	__u16 remote_port;
-	__u8 kind;
-	__u8 v6;     /* the socket's family is IPv6 */
-	__u8 v6only; /* IPV6_V6ONLY */
-	__u8 padding[5];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 << 20);
-} events SEC(".maps");
 
 /* The fields that are read, wherever this kernel has them. */
 struct sock_common {
@@ -79,13 +52,6 @@ static __always_inline struct address remote_address(struct bpf_sock_ops *ops)
 	struct address v4 = address_v4(WORD(ops, remote_ip4)), v6 = { .word = WORDS(ops, remote_ip6) };
 
 	return ops->family == AF_INET ? v4 : v6;
-}
-
-/* A full ring is not an error of the socket's owner: the event is lost, and that is counted. */
-static __always_inline void tell(struct event *event, __u64 flags)
-{
-	if (bpf_ringbuf_output(&events, event, sizeof(*event), flags))
-		count(EVENTS_LOST);
 }
 
 static __always_inline void read_binding(struct bpf_sock_ops *ops, struct event *event)

@@ -34,7 +34,7 @@ const fn counter(name: &'static str, fault: Fault, sentence: &'static str) -> Co
 }
 
 /// All counters, in the order of `enum counter` in `bpf/counters.h`.
-pub const COUNTERS: [Counter; 23] = [
+pub const COUNTERS: [Counter; 25] = [
     counter("decapsulated_ipip", Fault::None, "A forwarder's IP-in-IP packet was delivered to its DVIPA."),
     counter("decapsulated_gue", Fault::None, "A forwarder's GUE packet was delivered to its DVIPA."),
     counter(
@@ -128,6 +128,16 @@ pub const COUNTERS: [Counter; 23] = [
         "handoff_failed",
         Fault::Operator,
         "The kernel did not take a handed-over connection: its window scaling, SACK or timestamps are off, or the MSS is too small; dropped.",
+    ),
+    counter(
+        "asked_claimed",
+        Fault::None,
+        "A routing stack asked for a connection that it has no entry for; it is here, its packet was delivered, and the routing stack was told.",
+    ),
+    counter(
+        "asked_not_here",
+        Fault::None,
+        "A routing stack asked for a connection that is not here; dropped without a word.",
     ),
     counter("events_lost", Fault::Us, "The ring buffer was full; all sockets were looked at again instead."),
 ];

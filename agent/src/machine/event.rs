@@ -24,6 +24,13 @@ pub enum Event {
     Established(Cookie, Connection),
     /// A socket no longer listens, or its connection has ended, or it is gone.
     Ended(Cookie),
+    /// A routing stack has no entry for a connection and asked for it; it is here, and its packet was let in.
+    Claimed {
+        /// Which. It may have no socket here that is told of: a request, or a container's.
+        connection: Connection,
+        /// It is in TIME_WAIT: no end of it will be told.
+        closing: bool,
+    },
     /// A UDP socket was bound.
     UdpBound,
     /// Events of sockets were lost.

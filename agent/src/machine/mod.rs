@@ -169,6 +169,12 @@ impl Machine {
                     self.tell(change);
                 }
             }
+            Event::Claimed { connection, closing } => {
+                if self.concerns_clients(&connection) {
+                    self.tell([Change::Opened(connection)]);
+                    self.tell(closing.then_some(Change::Ended(connection)));
+                }
+            }
             Event::Ended(cookie) => {
                 let change = self.sockets.ended(cookie, now);
                 self.tell(change);

@@ -22,6 +22,11 @@ pub enum Inability {
         "UDP servers bound to the wildcard address do not answer from the DVIPA: {0}; it takes Linux 5.7"
     )]
     Answers(libbpf_rs::Error),
+    /// The program does not load.
+    #[error(
+        "connections of containers behind this host's DNAT can't be found again: {0}; it takes nf_conntrack and Linux 5.18 with BTF"
+    )]
+    Conntrack(libbpf_rs::Error),
     /// A setting of the network namespace.
     #[error("no connection can be put into a listener while net.ipv4.tcp_syncookies is 0: set it to 1")]
     Syncookies,

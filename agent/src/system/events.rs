@@ -11,7 +11,7 @@ use super::kernel::{self, Ring};
 use super::maps::Maps;
 use crate::machine::{Bound, Cookie, Event, Ifindex, Listener};
 
-/// Bytes of `struct event` of bpf/sockets.bpf.c.
+/// Bytes of `struct event` of bpf/events.h.
 const EVENT_BYTES: usize = 56;
 /// What its `kind` may be.
 const LISTENING: u8 = 1;
@@ -19,6 +19,8 @@ const LISTEN_ENDED: u8 = 2;
 const ESTABLISHED: u8 = 3;
 const ENDED: u8 = 4;
 const UDP_BOUND: u8 = 5;
+const CLAIMED: u8 = 6;
+const CLAIMED_CLOSING: u8 = 7;
 
 /// The reader of the ring buffer.
 pub struct Events {
@@ -93,6 +95,8 @@ fn parse(bytes: &[u8]) -> Option<Event> {
         ESTABLISHED => Connection::new(Protocol::Tcp, remote, local).map(|c| Event::Established(cookie, c)),
         LISTEN_ENDED | ENDED => Some(Event::Ended(cookie)),
         UDP_BOUND => Some(Event::UdpBound),
+        CLAIMED | CLAIMED_CLOSING => Connection::new(Protocol::Tcp, remote, local)
+            .map(|connection| Event::Claimed { connection, closing: kind == CLAIMED_CLOSING }),
         _ => None,
     }
 }

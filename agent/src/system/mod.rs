@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
 //! what they count), [`freezes`] (whose packets they keep away),
-//! [`injection`] (connections put into listeners), [`conntrack`] (made known to stateful filters), [`admissions`] (which were),
+//! `claims` (connections that a routing stack asks for), [`injection`] (connections put into listeners), [`conntrack`] (made known to stateful filters), [`admissions`] (which were),
 //! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
 //! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
 
@@ -11,6 +11,7 @@ pub mod addresses;
 pub mod admissions;
 mod answers;
 pub mod changes;
+mod claims;
 pub mod conntrack;
 pub mod conversations;
 pub mod datagrams;

@@ -19,7 +19,7 @@ use model::{ClusterAddress, Dvipa};
 
 use super::abilities::{Abilities, Inability};
 use super::admissions::Admissions;
-use super::answers;
+use super::{answers, claims};
 use super::conversations::Conversations;
 use super::datagrams::Datagrams;
 use super::freezes::Freezes;
@@ -140,6 +140,7 @@ impl Programs {
         pin(&mut open.maps.flows, "flows")?;
         pin(&mut open.maps.freezes, "freezes")?;
         pin(&mut open.maps.handoff, "handoff")?;
+        pin(&mut open.maps.ask, "ask")?;
         let skeleton = open.load().map_err(bpf("load decapsulate"))?;
         let decapsulate = owned(&skeleton.progs.baton_decapsulate)?;
         let forwarders = handle(&skeleton.maps.forwarders)?;
@@ -148,6 +149,7 @@ impl Programs {
         let freezes = Freezes::new(handle(&skeleton.maps.freezes)?);
         let datagrams = Datagrams::new(handle(&skeleton.maps.flows)?);
         let handoff = handle(&skeleton.maps.handoff)?;
+        let ask = handle(&skeleton.maps.ask)?;
 
         let mut storage = MaybeUninit::<OpenObject>::uninit();
         let mut open = EgressSkelBuilder::default().open(&mut storage).map_err(bpf("open egress"))?;
@@ -224,6 +226,9 @@ impl Programs {
             admissions,
             conversations,
         };
+        if let Err(cause) = claims::start(&settings.pin, &ask)? {
+            tracing::info!(%cause, "only sockets of this host are found when a routing stack asks");
+        }
         let injection = Injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
             tracing::info!(%cause, "connections can't be put into listeners of this host");

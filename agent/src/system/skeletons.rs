@@ -9,6 +9,14 @@ mod clients {
     include!(concat!(env!("OUT_DIR"), "/clients.skel.rs"));
 }
 #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod ask {
+    include!(concat!(env!("OUT_DIR"), "/ask.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
+mod conntrack {
+    include!(concat!(env!("OUT_DIR"), "/conntrack.skel.rs"));
+}
+#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod conversations {
     include!(concat!(env!("OUT_DIR"), "/conversations.skel.rs"));
 }
@@ -31,6 +39,8 @@ mod sockets {
 
 pub(super) use answers::AnswersSkelBuilder;
 pub(super) use clients::ClientsSkelBuilder;
+pub(super) use ask::AskSkelBuilder;
+pub(super) use conntrack::ConntrackSkelBuilder;
 pub(super) use conversations::ConversationsSkelBuilder;
 pub(super) use decapsulate::DecapsulateSkelBuilder;
 pub(super) use egress::EgressSkelBuilder;

@@ -10,7 +10,7 @@ use crate::host::{CLIENT_V4, DVIPA_V4, HOST_V4, Host, dvipas};
 use crate::routing_stack::to_all;
 
 /// Lets the peer reach the DVIPAs without a forwarder, as packets of layer 2 encapsulation do.
-fn reach_directly(host: &Host) {
+pub(crate) fn reach_directly(host: &Host) {
     host.peer
         .sh("ip route replace 198.18.9.1 via 198.18.0.21; ip route replace 2001:db8:9::1 via 2001:db8::21")
         .unwrap();

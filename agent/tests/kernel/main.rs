@@ -4,6 +4,7 @@
 //! `cargo test -p baton-agent --test kernel -- --ignored`.
 
 mod answers;
+mod ask;
 mod connections;
 mod decapsulation;
 mod egress;
