@@ -1,6 +1,6 @@
 //! Connections in the CRT: how they enter, how they are followed, how they leave.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lab::client::{self, HttpConnection};
@@ -23,33 +23,6 @@ fn later_packets_follow_the_entry_that_the_syn_made() {
         for (connection, target) in &mut connections {
             still_answered_by(connection, target);
         }
-    }
-}
-
-/// W4: a TCP packet that opens nothing and belongs to nothing goes to no target.
-#[test]
-#[ignore = "needs root"]
-fn without_an_entry_nothing_is_guessed() {
-    let lab = lab(Spec::default());
-    let captures: Vec<_> = ["t1", "t2", "t3"]
-        .map(|t| lab.capture(t, "eth0", "udp port 6080").expect("a capture"))
-        .into_iter()
-        .collect();
-    let before = lab.counter("no_connection").expect("baton stats answers");
-    for port in 20_000..20_010 {
-        let (from, to) = (SocketAddrV4::new(CLIENT.0, port), SocketAddrV4::new(DVIPA.0, 80));
-        client::stray_ack(lab.client(), from, to).expect("it is sent");
-    }
-    lab.wait_for("the stray packets to be counted", SOON, || {
-        let counted = lab.counter("no_connection").map_err(|e| e.to_string())? - before;
-        if counted == 10 { Ok(()) } else { Err(format!("{counted} counted")) }
-    })
-    .unwrap_or_else(|e| panic!("{e}"));
-    for capture in captures {
-        assert_eq!(
-            capture.stop().expect("the capture ends").packets("").expect("it is read"),
-            Vec::<String>::new()
-        );
     }
 }
 

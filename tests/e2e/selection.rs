@@ -184,7 +184,7 @@ fn a_draining_target_keeps_its_connections_and_gets_no_new_one() {
 /// W5: with no target left a new connection is not answered by a guess, and is counted.
 #[test]
 #[ignore = "needs root"]
-fn with_no_target_a_new_connection_is_dropped_and_counted() {
+fn with_no_target_a_new_connection_is_refused_and_counted() {
     let lab = lab(spec("destip = \"all\"").web([]));
     let before = lab.counter("no_target").expect("baton stats answers");
     assert!(lab.client().enter(|| try_connect(web4())).is_none());
