@@ -7,8 +7,17 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 9] =
-    ["answers", "ask", "clients", "conntrack", "conversations", "decapsulate", "egress", "handoff", "sockets"];
+const PROGRAMS: [&str; 9] = [
+    "answers",
+    "ask",
+    "clients",
+    "conntrack",
+    "conversations",
+    "decapsulate",
+    "egress",
+    "handoff",
+    "sockets",
+];
 /// What they include.
 const HEADERS: [&str; 16] = [
     "address.h",

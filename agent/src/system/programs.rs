@@ -19,7 +19,6 @@ use model::{ClusterAddress, Dvipa};
 
 use super::abilities::{Abilities, Inability};
 use super::admissions::Admissions;
-use super::{answers, claims};
 use super::conversations::Conversations;
 use super::datagrams::Datagrams;
 use super::freezes::Freezes;
@@ -31,6 +30,7 @@ use super::skeletons::{
     ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
     SocketsSkelBuilder,
 };
+use super::{answers, claims};
 
 /// The place of the filters among others of an interface: before most.
 pub(super) const TC_PRIORITY: u32 = 10;

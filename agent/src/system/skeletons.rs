@@ -38,8 +38,8 @@ mod sockets {
 }
 
 pub(super) use answers::AnswersSkelBuilder;
-pub(super) use clients::ClientsSkelBuilder;
 pub(super) use ask::AskSkelBuilder;
+pub(super) use clients::ClientsSkelBuilder;
 pub(super) use conntrack::ConntrackSkelBuilder;
 pub(super) use conversations::ConversationsSkelBuilder;
 pub(super) use decapsulate::DecapsulateSkelBuilder;
