@@ -40,7 +40,9 @@ fn where_nothing_serves_the_client_is_refused_at_once() {
         lab.kill_all(target, "nginx").expect("its servers end");
     }
     lab.wait_for_targets(80, &[]).expect("nobody listens");
-    [web4(), web6()].map(|dvipa| refused(&lab, dvipa));
+    for dvipa in [web4(), web6()] {
+        refused(&lab, dvipa);
+    }
     assert!(lab.counter("refused_unreachable").expect("baton stats answers") >= 2);
 }
 

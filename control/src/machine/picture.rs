@@ -233,9 +233,11 @@ impl<'a> Picture<'a> {
         };
         let destip = if *destip == Destip::All { &distribution.destip } else { destip };
         let targets = self.targets(service, distribution, &self.candidates(distribution, destip), weights);
-        let listening = targets.into_iter().filter(|target| target.state == TargetState::Listening);
-        let named = listening.filter_map(|target| Some((target.who.stack()?.name.clone(), target.weight)));
-        named.filter(|(name, _)| name != source).collect()
+        let is_other = |target: &TargetNow<'_>| target.who.stack().is_some_and(|stack| stack.name != source);
+        let others: Vec<TargetNow<'_>> = targets.into_iter().filter(is_other).collect();
+        let named =
+            eligible(&others).filter_map(|target| Some((target.who.stack()?.name.clone(), target.weight)));
+        named.collect()
     }
 
     /// The ports of a definition: the enumerated ones, or those on which a candidate listens and that no other
@@ -389,15 +391,18 @@ impl ServiceNow<'_> {
     }
 }
 
-/// Those that may be selected, sorted by number: quiet ones if nobody else is left, for it may be this node that hears
-/// nobody.
+/// Those that may be selected: quiet ones if nobody else is left, for it may be this node that hears nobody.
+fn eligible<'t, 'a>(targets: &'t [TargetNow<'a>]) -> impl Iterator<Item = &'t TargetNow<'a>> {
+    let heard = targets.iter().any(|target| target.state == TargetState::Listening);
+    let state = if heard { TargetState::Listening } else { TargetState::Quiet };
+    targets.iter().filter(move |target| target.state == state)
+}
+
+/// They, sorted by number.
 fn selectable(targets: &[TargetNow<'_>]) -> Vec<WeightedTarget> {
-    let of = |state| targets.iter().filter(move |target| target.state == state);
-    let heard = of(TargetState::Listening).next().is_some();
-    let mut selectable: Vec<WeightedTarget> =
-        of(if heard { TargetState::Listening } else { TargetState::Quiet })
-            .filter_map(|target| Some(WeightedTarget { stack: target.who.index()?, weight: target.weight }))
-            .collect();
+    let mut selectable: Vec<WeightedTarget> = eligible(targets)
+        .filter_map(|target| Some(WeightedTarget { stack: target.who.index()?, weight: target.weight }))
+        .collect();
     selectable.sort_by_key(|target| target.stack);
     selectable
 }

@@ -32,7 +32,7 @@ const CASES: &[Case] = &[
     case("moveable = \"whenidle\"", "«movable = \"whenidle\"", "`vipadynamic.vipadefine` has no key `movable`", "did you mean `moveable`?"),
     case("content_routed = false", "«contentrouted = false", "no key `contentrouted`", "did you mean `content_routed`?"),
     case("weights = { t1 = 3 }", "weights = { t1 = 3 }\n«wieghts = \"load\"", "no key `wieghts`", "did you mean `weights`?"),
-    case("[admin]\nsocket = \"/run/baton/batond.sock\"\nmetrics = \"127.0.0.1:9440\"\n", "", "there is no `[admin]`", "add a table `[admin]`"),
+    case("[admin]\nsocket = \"/run/baton/batond.sock\"\nmetrics = \"127.0.0.1:9440\"\nlog_level = \"info\"\n", "", "there is no `[admin]`", "add a table `[admin]`"),
     case("[[vipadynamic.viparange]]", "«[vipadynamic.viparange]", "`viparange` is a table, not a list of tables", "[[vipadynamic.viparange]]"),
     // Node and cluster.
     case("name = \"rt1\"\n", "", "`node` has no `name`", "name = \"rt1\""),
@@ -184,7 +184,7 @@ fn a_report_shows_the_line_the_sentence_and_the_fix() {
     );
     let report = mistakes.report(false);
     for part in [
-        "batond.toml:58:8",
+        "batond.toml:61:8",
         "rank = 300",
         "which is outside of 1 to 254",
         "help: write a whole number",

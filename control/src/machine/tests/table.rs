@@ -85,12 +85,12 @@ fn every_cell_of_the_transition_table_holds() {
         (
             "session up",
             Event::SessionUp { stack: name("t1") },
-            [cell(Greeting, &["hello"]), cell(Greeting, &["hello"]), cell(Greeting, &["hello"])],
+            [cell(Greeting, &["hello"]), cell(Greeting, &["hello"]), cell(Greeting, &["dpt", "hello"])],
         ),
         (
             "session down",
             Event::SessionDown { stack: name("t1") },
-            [cell(Nothing, &[]), cell(Nothing, &[]), cell(Nothing, &[])],
+            [cell(Nothing, &[]), cell(Nothing, &[]), cell(Nothing, &["dpt"])],
         ),
         (
             "quiet",
