@@ -124,7 +124,11 @@ pub fn tell(port: &ffi::Port, refused: &Refused) {
 /// buffer; one less than a power of two suits DPDK best. The control thread has a cache too.
 fn mbufs(workers: usize, descriptors: usize, limits: &Limits) -> u32 {
     let cached = usize::try_from(ffi::mempool::CACHED).unwrap_or(usize::MAX);
-    let held = limits.held.saturating_add(limits.frozen).saturating_add(MBUFS_IN_HAND);
+    let held = limits
+        .held
+        .saturating_add(limits.frozen)
+        .saturating_add(limits.ask_held)
+        .saturating_add(MBUFS_IN_HAND);
     let each = held.saturating_add(descriptors).saturating_add(cached);
     let all = workers.saturating_mul(each).saturating_add(cached);
     u32::try_from(all).ok().and_then(u32::checked_next_power_of_two).map_or(u32::MAX, |power| power - 1)
@@ -138,7 +142,8 @@ mod tests {
     fn the_pool_holds_full_queues_and_all_that_workers_may_hold() {
         let limits = Limits::default();
         let (workers, descriptors) = (2, 4 * 1024);
-        let needed = workers * (descriptors + limits.held + limits.frozen + 4 * BURST) + 3 * 384;
+        let needed =
+            workers * (descriptors + limits.held + limits.frozen + limits.ask_held + 4 * BURST) + 3 * 384;
         assert!(mbufs(workers, descriptors, &limits) as usize >= needed);
         assert_eq!(mbufs(1, 256, &Limits { held: 0, frozen: 0, ..limits }), 2047);
         assert_eq!(mbufs(usize::MAX, 256, &limits), u32::MAX);
