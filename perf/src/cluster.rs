@@ -1,4 +1,4 @@
-//! The cluster that packets go through: two DVIPAs, and two stacks that are reached in different ways and serve a port each.
+//! The cluster that packets go through: two DVIPAs, and sixteen stacks that serve them.
 
 use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
@@ -10,88 +10,133 @@ use model::dpt::{
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
 
 use crate::frames::{DVIPA, DVIPA6, Frames, Kind, NODE_MAC, V4, V6};
+use crate::renewal;
 
-/// Stacks by how packets reach them; each serves its own port.
-const IPIP: StackIndex = StackIndex(1);
-const GUE: StackIndex = StackIndex(2);
+/// Targets: stacks 1 to 16.
+const TARGETS: u16 = 16;
+/// The port that all of them serve.
+const PORT: u16 = 8000;
+
+/// How packets are carried to the targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// To all of them in IPIP.
+    Ipip,
+    /// To all of them in GUE.
+    Gue,
+    /// To every other one in GUE, to the rest in IPIP.
+    Mixed,
+}
 
 /// Which packets, and how they are carried on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
     pub(crate) kind: Kind,
-    pub(crate) gue: bool,
+    pub(crate) carried: Carried,
     pub(crate) flows: u32,
 }
 
 impl Traffic {
-    /// The stack that has its connections.
-    pub(crate) fn owner(self) -> StackIndex {
-        if self.gue { GUE } else { IPIP }
+    /// Acknowledgements of so many connections over IPv4, carried on in IPIP.
+    pub(crate) fn ack(flows: u32) -> Self {
+        Self { kind: Kind::Ack, carried: Carried::Ipip, flows }
     }
 
     /// Its packets.
     pub(crate) fn frames(self) -> Frames {
-        Frames::new(self.kind, 8000 + self.owner().0)
+        Frames::new(self.kind, PORT)
     }
 
-    /// A CRT with its flows established; without any, if each packet opens a connection.
+    fn protocol(self) -> Protocol {
+        if self.kind == Kind::Udp { Protocol::Udp } else { Protocol::Tcp }
+    }
+
+    /// How often the use of its flows is written down, in milliseconds.
+    pub(crate) fn renewal_ms(self) -> u64 {
+        renewal::interval_ms(self.protocol())
+    }
+
+    /// When its clock starts.
+    pub(crate) fn start(self) -> Now {
+        renewal::start(self.protocol())
+    }
+
+    /// When the use of a flow was written down last before that, if it is used all the time.
+    pub(crate) fn written(self, flow: u32) -> Now {
+        renewal::written(self.protocol(), flow)
+    }
+
+    /// A CRT with its flows established and the use of each written down when `written` says; without any, if each packet opens
+    /// a connection.
     ///
     /// # Errors
     /// The system's, if the memory can't be had.
     ///
     /// # Panics
     /// If the table refuses a flow that it has room for.
-    pub(crate) fn crt(self) -> std::io::Result<Crt> {
+    pub(crate) fn crt(self, written: impl Fn(u32) -> Now) -> std::io::Result<Crt> {
         let (frames, flows) = (self.frames(), if self.kind == Kind::Syn { 0 } else { self.flows });
         let room = flows.max(1000) as usize;
         let (v4, v6) = if frames.is_v6() { (0, room) } else { (room, 0) };
         let crt = Crt::new(&Config { connections_v4: v4, connections_v6: v6, ..Config::default() })?;
         for n in 0..flows {
+            let (owner, at) = (owner(n), written(n));
             let done = if frames.is_v6() {
-                crt.newconn(frames.key_v6(n), self.owner(), Now::default())
+                crt.newconn(frames.key_v6(n), owner, at)
             } else {
-                crt.newconn(frames.key_v4(n), self.owner(), Now::default())
+                crt.newconn(frames.key_v4(n), owner, at)
             };
             assert!(done.is_ok(), "flow {n} of {flows}: {done:?}");
         }
         Ok(crt)
     }
+
+    /// What the workers know of the cluster.
+    pub(crate) fn tables(self) -> Tables {
+        let encapsulation = |index| match self.carried {
+            Carried::Mixed if index % 2 == 0 => Encapsulation::Gue,
+            Carried::Ipip | Carried::Mixed => Encapsulation::Ipip,
+            Carried::Gue => Encapsulation::Gue,
+        };
+        tables(encapsulation)
+    }
 }
 
-/// What the workers know of the cluster.
-pub(crate) fn tables() -> Tables {
-    let stack = |index: StackIndex, encapsulation| StackEntry {
-        index,
-        name: StackName::new(format!("t{}", index.0)).unwrap_or_else(|e| unreachable!("{e}")),
+/// The stack that has a flow.
+fn owner(n: u32) -> StackIndex {
+    StackIndex(1 + n as u16 % TARGETS)
+}
+
+fn tables(encapsulation: impl Fn(u16) -> Encapsulation) -> Tables {
+    let stack = |index: u16| StackEntry {
+        index: StackIndex(index),
+        name: StackName::new(format!("t{index}")).unwrap_or_else(|e| unreachable!("{e}")),
         reach: Reach::Remote {
-            cluster_address: ClusterAddress { v4: Some([198, 18, 0, index.0 as u8].into()), v6: None },
-            encapsulation,
+            cluster_address: ClusterAddress { v4: Some([198, 18, 0, index as u8].into()), v6: None },
+            encapsulation: encapsulation(index),
         },
         state: StackState::Up,
     };
-    let stacks = vec![stack(IPIP, Encapsulation::Ipip), stack(GUE, Encapsulation::Gue)];
-    let mut distributions = Vec::new();
-    for (dvipa, protocol) in
-        [V4, V6].into_iter().flat_map(|dvipa| [(dvipa, Protocol::Tcp), (dvipa, Protocol::Udp)])
-    {
-        distributions.extend([IPIP, GUE].map(|stack| Distribution {
-            dvipa,
-            port: 8000 + stack.0,
-            protocol,
-            method: Method::RoundRobin,
-            targets: vec![WeightedTarget { stack, weight: 1 }],
-            serving: vec![stack],
-            policies: vec![],
-            refuse: Refuse::Reset,
-        }));
-    }
-    let dvipas =
-        vec![DvipaEntry::new(V4, Dvipa::new(DVIPA.into())), DvipaEntry::new(V6, Dvipa::new(DVIPA6.into()))];
+    let services = [V4, V6].into_iter().flat_map(|dvipa| [(dvipa, Protocol::Tcp), (dvipa, Protocol::Udp)]);
+    let distributions = services.map(|(dvipa, protocol)| Distribution {
+        dvipa,
+        port: PORT,
+        protocol,
+        method: Method::RoundRobin,
+        targets: (1..=TARGETS).map(|n| WeightedTarget { stack: StackIndex(n), weight: 1 }).collect(),
+        policies: vec![],
+    });
+    let dvipas = vec![
+        DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
+        DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
+    ];
     let mut neighbours = Neighbours::new();
-    for stack in [IPIP, GUE] {
-        neighbours.set(stack, Family::V4, Mac([2, 0, 0, 0, 1, stack.0 as u8]));
+    for n in 1..=TARGETS {
+        neighbours.set(StackIndex(n), Family::V4, Mac([2, 0, 0, 0, 1, n as u8]));
     }
-    let cluster_address = ClusterAddress { v4: Some([198, 18, 0, 10].into()), v6: None };
+    let cluster_address = ClusterAddress { v4: Some([198, 18, 1, 0].into()), v6: None };
     let node = Node { mac: Mac(NODE_MAC), cluster_address, fabric_mtu: 1500, vlan: None };
+    let stacks = (1..=TARGETS).map(stack).collect();
+    let distributions = distributions.collect();
     Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
 }

@@ -14,7 +14,7 @@ use forwarder::crt::{BURST as KEYS, Burst, Config, Crt, KeyV4, KeyV6};
 use model::StackIndex;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Traffic;
+use crate::cluster::{Carried, Traffic};
 use crate::frames::Kind;
 use crate::keys::{Numbered, Random};
 use crate::rig::Rig;
@@ -38,11 +38,11 @@ const SCENARIOS: [(&str, Scenario); 12] = [
     ("crt_insert_v4", insert),
     ("crt_half_open_v4", half_open),
     ("crt_remove_v4", remove),
-    ("path_v4", || path(Kind::Ack, false)),
-    ("path_v6", || path(Kind::Ack6, false)),
-    ("path_gue", || path(Kind::Ack, true)),
-    ("path_udp", || path(Kind::Udp, false)),
-    ("path_syn", || path(Kind::Syn, false)),
+    ("path_v4", || path(Kind::Ack, Carried::Ipip)),
+    ("path_v6", || path(Kind::Ack6, Carried::Ipip)),
+    ("path_gue", || path(Kind::Ack, Carried::Gue)),
+    ("path_udp", || path(Kind::Udp, Carried::Ipip)),
+    ("path_syn", || path(Kind::Syn, Carried::Ipip)),
 ];
 
 /// What was recorded.
@@ -228,8 +228,8 @@ fn one_by_one(crt: &Crt, each: impl Fn(KeyV4) -> bool) {
 }
 
 /// Whole bursts; one is written, uncounted, before each.
-fn path(kind: Kind, gue: bool) -> std::io::Result<u32> {
-    let mut rig = Rig::new(Traffic { kind, gue, flows: CONNECTIONS })?;
+fn path(kind: Kind, carried: Carried) -> std::io::Result<u32> {
+    let mut rig = Rig::new(Traffic { kind, carried, flows: CONNECTIONS })?;
     let mut random = Random(1);
     let rounds = CONNECTIONS / KEYS as u32;
     for _ in 0..rounds {

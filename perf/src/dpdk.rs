@@ -4,21 +4,24 @@ use std::sync::{Arc, Barrier};
 
 use ffi::{Eal, Lcore, Mempool};
 
-use crate::cluster::Traffic;
+use crate::cluster::{Carried, Traffic};
 use crate::frames::Kind;
 use crate::path::{Line, Shared};
 use crate::rows::Rows;
-use crate::{peer, stages, testpmd, timing};
+use crate::{FLOWS, peer, testpmd, timing};
 
 /// DPDK, started.
 pub(crate) struct Dpdk {
     eal: Eal,
+    pool: Mempool,
     /// The second core, for scaling.
     other: Option<Lcore>,
     cores: (usize, usize),
     huge: bool,
 }
 
+/// How the names of its rows begin.
+const ROWS: [&str; 5] = ["rte_hash_", "testpmd_", "path_", "stage_", "scaling_"];
 /// Packet buffers: more than all queues hold.
 const MBUFS: u32 = 8191;
 
@@ -35,16 +38,12 @@ impl Dpdk {
             extra.extend(["--no-huge", "-m", "2048"].map(str::to_owned));
         }
         let worker_cores = if first == last { vec![] } else { vec![first] };
-        let arguments = ffi::eal::Arguments { control_core: last, worker_cores, extra, ..Default::default() };
-        match Eal::start(&arguments) {
-            Ok((eal, lcores)) => {
-                Some(Self { eal, other: lcores.into_iter().next(), cores: (last, first), huge })
-            }
-            Err(error) => {
-                eprintln!("DPDK's rows are left out: {error}");
-                None
-            }
-        }
+        let arguments = ffi::eal::Arguments { control_core: last, worker_cores, extra };
+        let started = Eal::start(&arguments).and_then(|(eal, lcores)| {
+            let pool = Mempool::create(eal, "perf", MBUFS, 1518)?;
+            Ok(Self { eal, pool, other: lcores.into_iter().next(), cores: (last, first), huge })
+        });
+        started.inspect_err(|error| eprintln!("{} are left out: {error}", ROWS.join(", "))).ok()
     }
 
     /// rte_hash, as full as the connection table up to its rounding to a power of two.
@@ -79,32 +78,35 @@ impl Dpdk {
         }
     }
 
-    /// Receive and send alone, and the whole path, at the plot's numbers of flows.
+    /// The stages of our path at the plot's numbers of flows.
     pub(crate) fn stages(&self, rows: &mut Rows) {
-        let names = |word: &str| ["io", "path"].map(|part| format!("stage_{part}_{word}_ns"));
-        if !stages::FLOWS.iter().any(|(_, word)| rows.wants(&names(word).each_ref().map(String::as_str))) {
-            return;
-        }
-        let Ok(pool) = Mempool::create(self.eal, "perf-stages", MBUFS, 1518, None) else {
-            eprintln!("stage_io and stage_path are left out: DPDK has not the memory for packets");
-            return;
-        };
-        for (flows, word) in stages::FLOWS {
-            let traffic = Traffic { kind: Kind::Ack, gue: false, flows };
-            let (Ok(shared), Ok(mut line)) = (Shared::new(traffic), Line::new(self.eal, pool, 0, traffic))
-            else {
+        for (flows, word) in FLOWS {
+            let names = ["io", "lookup", "path"].map(|part| format!("stage_{part}_{word}_ns"));
+            let names = names.each_ref().map(String::as_str);
+            if !rows.wants(&names) {
                 continue;
-            };
-            let cost = line.cost(&shared);
-            let [io, path] = names(word);
-            rows.add(&io, "ns", cost.device, "net_null");
-            rows.add(&path, "ns", cost.path, format!("source {:.1} ns subtracted", cost.source));
+            }
+            let Some((shared, mut line)) = self.line(Traffic::ack(flows), &names) else { continue };
+            let stages = line.stages(&shared);
+            let [io, lookup, path] = names;
+            rows.add(io, "ns", stages.device, "net_null");
+            rows.add(lookup, "ns", stages.lookup, "");
+            rows.add(path, "ns", stages.path, "");
         }
+    }
+
+    /// What traffic needs to pass; or says that these rows are left out.
+    fn line(&self, traffic: Traffic, names: &[&str]) -> Option<(Shared, Line)> {
+        let shared = Shared::new(traffic).map_err(|e| e.to_string());
+        let both = shared.and_then(|shared| {
+            Ok((shared, Line::new(self.eal, self.pool, 0, traffic).map_err(|e| e.to_string())?))
+        });
+        both.inspect_err(|error| eprintln!("{} are left out: {error}", names.join(", "))).ok()
     }
 
     /// Our path.
     pub(crate) fn paths(self, rows: &mut Rows) {
-        let ack = |flows| Traffic { kind: Kind::Ack, gue: false, flows };
+        let ack = Traffic::ack;
         let one_million = ack(1_000_000);
         let all = [
             ("path_v4_1k_ns", ack(1000)),
@@ -113,7 +115,8 @@ impl Dpdk {
             ("path_v4_10m_ns", ack(10_000_000)),
             ("path_v6_1k_ns", Traffic { kind: Kind::Ack6, ..ack(1000) }),
             ("path_v6_1m_ns", Traffic { kind: Kind::Ack6, ..one_million }),
-            ("path_gue_1m_ns", Traffic { gue: true, ..one_million }),
+            ("path_gue_1m_ns", Traffic { carried: Carried::Gue, ..one_million }),
+            ("path_mixed_1m_ns", Traffic { carried: Carried::Mixed, ..one_million }),
             ("path_udp_1m_ns", Traffic { kind: Kind::Udp, ..one_million }),
             ("path_syn_ns", Traffic { kind: Kind::Syn, ..one_million }),
         ];
@@ -121,19 +124,12 @@ impl Dpdk {
         if !wanted && !rows.wants(&["scaling_2_workers", "path_allocs_per_packet"]) {
             return;
         }
-        let Ok(pool) = Mempool::create(self.eal, "perf", MBUFS, 1518, None) else {
-            eprintln!("the path's rows are left out: DPDK has not the memory for packets");
-            return;
-        };
         let mut allocations: f64 = 0.0;
         for (name, traffic) in all {
             if !rows.wants(&[name, "path_allocs_per_packet"]) {
                 continue;
             }
-            let (Ok(shared), Ok(mut line)) = (Shared::new(traffic), Line::new(self.eal, pool, 0, traffic))
-            else {
-                continue;
-            };
+            let Some((shared, mut line)) = self.line(traffic, &[name]) else { continue };
             let cost = line.cost(&shared);
             allocations = allocations.max(cost.allocations);
             let note =
@@ -144,7 +140,7 @@ impl Dpdk {
         if rows.wants(&["scaling_2_workers"])
             && let Some(other) = self.other
         {
-            scaling(self.eal, pool, other, ack(100_000), rows);
+            scaling(self.eal, self.pool, other, ack(100_000), rows);
         }
     }
 }

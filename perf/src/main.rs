@@ -16,9 +16,10 @@ mod path;
 mod peer;
 #[cfg(feature = "plot")]
 mod plot;
+mod renewal;
 mod rig;
 mod rows;
-mod stages;
+mod source;
 mod table;
 #[cfg(feature = "dpdk")]
 mod testpmd;
@@ -65,6 +66,10 @@ struct Arguments {
 
 /// Sizes of tables and the words for them in names.
 const SIZES: [(u32, &str); 3] = [(10_000, "10k"), (1_000_000, "1m"), (10_000_000, "10m")];
+/// Flows of the figure, and the words for them in names.
+#[cfg(any(feature = "dpdk", feature = "plot"))]
+const FLOWS: [(u32, &str); 5] =
+    [(1000, "1k"), (10_000, "10k"), (100_000, "100k"), (1_000_000, "1m"), (10_000_000, "10m")];
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -114,7 +119,6 @@ fn measure(rows: &mut Rows) {
         }
     }
     neighbours::measure(rows);
-    stages::measure(rows);
     #[cfg(feature = "dpdk")]
     if let Some(dpdk) = dpdk {
         dpdk.testpmd(rows);
@@ -137,7 +141,7 @@ fn connection_table(rows: &mut Rows, n: u32, word: &str) {
     let [lookup, miss, insert, remove] = names.each_ref().map(String::as_str);
     let (largest, bytes) = (n == 10_000_000, "crt_bytes_per_connection");
     if rows.wants(&[lookup, miss]) || largest && rows.wants(&[bytes, insert, remove]) {
-        let Ok(filled) = Filled::new::<KeyV4>(n) else { return };
+        let Ok(mut filled) = Filled::new::<KeyV4>(n) else { return };
         let (ns, found) = filled.lookup_ns::<KeyV4>(0);
         rows.add(lookup, "ns", ns, format!("{:.0} % full, {:.0} % found", filled.percent(), found * 100.0));
         let (ns, found) = filled.lookup_ns::<KeyV4>(n);
@@ -151,7 +155,7 @@ fn connection_table(rows: &mut Rows, n: u32, word: &str) {
     }
     let (lookup, bytes) = (format!("crt_lookup_v6_{word}_ns"), "crt_bytes_per_connection_v6");
     if n == 1_000_000 && rows.wants(&[&lookup, bytes]) {
-        let Ok(filled) = Filled::new::<KeyV6>(n) else { return };
+        let Ok(mut filled) = Filled::new::<KeyV6>(n) else { return };
         let (ns, found) = filled.lookup_ns::<KeyV6>(0);
         rows.add(&lookup, "ns", ns, format!("{:.0} % full, {:.0} % found", filled.percent(), found * 100.0));
         let each = filled.crt.stats().bytes as f64 / f64::from(n);

@@ -1,21 +1,27 @@
 //! The whole path on real mbufs: receive from a net_null device, write the flow's packet over the buffer (the source),
 //! let the forwarder's worker process the burst, send what it says through the device.
 //!
-//! A pass is timed three times: with everything; without the worker; and without worker and source. The difference of the
-//! last two is the source's own cost and is subtracted, so that receive, path and send remain: what testpmd does, with the
-//! path in between.
+//! Passes of different extent take turns: with everything; without the worker; and without worker and source. The difference
+//! of the last two is the source's own cost and is subtracted, so that receive, path and send remain: what testpmd does, with
+//! the path in between. For the figure, passes with the look-up alone take turns with them. Time goes by as packets come, and
+//! all passes are on one clock, so that connections' stamps are renewed as they would be.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use ffi::{BURST, Burst, Device, Eal, Mempool, Port as Nic, RxQueue, Settings, TxQueue};
-use forwarder::crt::Crt;
+use forwarder::crt::{self, Crt, KeyV4};
 use forwarder::{Counters, Limits, Now, PacketBuffer, Port, Reason, Sink, Tables, Verdict, Worker};
 
-use crate::cluster::{Traffic, tables};
-use crate::frames::{Frames, Kind};
+use crate::cluster::Traffic;
 use crate::keys::Random;
-use crate::timing::{BURSTS, best_ns_of};
+use crate::source::Source;
+use crate::timing::{A_MS, Clock, once_ns, slices, steady_ns_of};
+
+/// Bursts a pass: two or three milliseconds.
+const BURSTS: u64 = 1024;
+/// Packets a pass.
+const PACKETS: u64 = BURSTS * BURST as u64;
 
 /// An mbuf, as the forwarder wants it.
 struct Packet(ffi::Mbuf);
@@ -51,28 +57,52 @@ impl PacketBuffer for Packet {
     }
 }
 
-/// Where the path's packets go: a burst for the NIC. The others are freed and counted.
-#[derive(Default)]
+/// Where the path's packets go: those that it sends, to either port, through one queue. The others are freed and counted.
 struct Outlet {
-    sent: Burst,
-    others: u64,
+    queue: TxQueue,
+    waiting: Burst,
+    pool: Mempool,
+    unsent: u64,
+}
+
+impl Outlet {
+    #[inline]
+    fn flush(&mut self) {
+        self.queue.send(&mut self.waiting);
+    }
 }
 
 impl Sink<Packet> for Outlet {
     #[inline]
     fn give(&mut self, packet: Packet, verdict: Verdict) {
         match verdict {
-            Verdict::Send(Port::Nic) => self.sent.push(packet.0),
-            _ => self.others += 1,
+            Verdict::Send(_) => {
+                if self.waiting.is_full() {
+                    self.flush();
+                }
+                self.waiting.push(packet.0);
+            }
+            Verdict::Drop(_) => self.unsent += 1,
         }
+    }
+
+    fn spare(&mut self) -> Option<Packet> {
+        self.pool.allocate().map(Packet)
     }
 }
 
 /// How much of a pass is done.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
+    /// Receive and send.
     Device,
+    /// And packets are written.
     Source,
+    /// And their keys are made.
+    Keys,
+    /// And looked up.
+    LookUp,
+    /// All that the path does with them.
     Path,
 }
 
@@ -80,12 +110,13 @@ enum Extent {
 pub(crate) struct Line {
     worker: Worker<Packet>,
     receive: RxQueue,
-    send: TxQueue,
+    outlet: Outlet,
     _nic: Nic,
-    frames: Frames,
-    flows: u32,
-    /// Each packet is of a new flow.
-    fresh: Option<u32>,
+    source: Source,
+    clock: Clock,
+    /// Slices of a run.
+    slices: u64,
+    keys: [crt::Burst<KeyV4>; 2],
 }
 
 /// What the workers share.
@@ -107,10 +138,21 @@ pub(crate) struct Cost {
     pub(crate) allocations: f64,
 }
 
+/// The parts of [`Cost::path`] that can be told apart, in nanoseconds a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stages {
+    /// Everything.
+    pub(crate) path: f64,
+    /// Receive and send alone.
+    pub(crate) device: f64,
+    /// The look-up in the CRT alone.
+    pub(crate) lookup: f64,
+}
+
 impl Shared {
     /// Tables, and a CRT with the traffic's flows established.
     pub(crate) fn new(traffic: Traffic) -> std::io::Result<Self> {
-        Ok(Self { tables: tables(), crt: traffic.crt()? })
+        Ok(Self { tables: traffic.tables(), crt: traffic.crt(|n| traffic.written(n))? })
     }
 }
 
@@ -119,56 +161,99 @@ impl Line {
     ///
     /// # Errors
     /// DPDK's.
-    pub(crate) fn new(eal: Eal, pool: Mempool, number: usize, traffic: Traffic) -> Result<Self, ffi::Error> {
-        let frames = traffic.frames();
-        let device = Device::open(eal, &format!("net_null{number},size={}", frames.len()))?;
+    pub(crate) fn new(eal: Eal, pool: Mempool, number: u32, traffic: Traffic) -> Result<Self, ffi::Error> {
+        let source = Source::new(traffic, number);
+        let device = Device::open(eal, &format!("net_null{number},size={}", source.len()))?;
         let (nic, mut queues) = device.start(&Settings::default(), pool)?;
-        let Some((receive, send)) = queues.pop() else { unreachable!("one queue pair was asked for") };
+        let Some((receive, queue)) = queues.pop() else { unreachable!("one queue pair was asked for") };
         Ok(Self {
             worker: Worker::new(Limits::default(), Arc::new(Counters::new())),
             receive,
-            send,
+            outlet: Outlet { queue, waiting: Burst::new(), pool, unsent: 0 },
             _nic: nic,
-            frames,
-            flows: traffic.flows,
-            fresh: (traffic.kind == Kind::Syn).then_some(0),
+            source,
+            clock: Clock::new(traffic.start(), A_MS),
+            slices: slices(PACKETS, traffic.renewal_ms()),
+            keys: Default::default(),
         })
     }
 
-    /// Bursts from receive to send; returns how many packets the path did not send.
-    fn pass(&mut self, shared: &Shared, extent: Extent, seed: u64) -> u64 {
-        let mut random = Random(seed);
-        let mut outlet = Outlet::default();
+    /// Bursts from receive to send.
+    fn pass(&mut self, shared: &Shared, extent: Extent, seed: u64) {
+        let (mut random, mut expired) = (Random(seed), self.clock.now());
         let mut slots: [Option<Packet>; BURST] = std::array::from_fn(|_| None);
-        let now = Now { ms: 1000 };
         for _ in 0..BURSTS {
             let mut burst = Burst::new();
             self.receive.receive(&mut burst);
-            if extent >= Extent::Source {
-                for mbuf in &mut burst {
-                    let n = match &mut self.fresh {
-                        None => random.below(u64::from(self.flows)),
-                        Some(n) => {
-                            *n = n.wrapping_add(1);
-                            *n
-                        }
-                    };
-                    self.frames.write(n, mbuf.bytes_mut());
+            assert_eq!(burst.len(), BURST, "the pool has more buffers than the worker holds");
+            let now = self.clock.now();
+            match extent {
+                Extent::Device => {}
+                Extent::Source | Extent::Path => self.write(&mut burst, &mut random),
+                Extent::Keys => self.write_with_keys(&mut burst, &mut random),
+                Extent::LookUp => {
+                    self.write_with_keys(&mut burst, &mut random);
+                    self.look_up(&shared.crt, now);
                 }
             }
-            if extent < Extent::Path {
-                self.send.send(black_box(&mut burst));
-                continue;
+            if extent != Extent::Path {
+                self.outlet.queue.send(black_box(&mut burst));
+            } else {
+                for (slot, mbuf) in slots.iter_mut().zip(burst) {
+                    *slot = Some(Packet(mbuf));
+                }
+                let Shared { tables, crt } = shared;
+                self.worker.process(&mut slots, Port::Nic, tables, crt, now, &mut self.outlet);
+                if now != expired {
+                    self.worker.expire(tables, crt, now, &mut self.outlet);
+                    expired = now;
+                }
+                self.outlet.flush();
             }
-            let count = burst.len();
-            for (slot, mbuf) in slots.iter_mut().zip(burst) {
-                *slot = Some(Packet(mbuf));
+            if matches!(extent, Extent::LookUp | Extent::Path) {
+                self.clock.advance(BURST);
             }
-            let slots = slots.get_mut(..count).unwrap_or_default();
-            self.worker.process(slots, Port::Nic, &shared.tables, &shared.crt, now, &mut outlet);
-            self.send.send(&mut outlet.sent);
         }
-        outlet.others
+    }
+
+    #[inline(always)]
+    fn write(&mut self, burst: &mut Burst, random: &mut Random) {
+        for mbuf in burst {
+            let flow = self.source.next(random);
+            self.source.write(flow, mbuf.bytes_mut());
+        }
+    }
+
+    #[inline(always)]
+    fn write_with_keys(&mut self, burst: &mut Burst, random: &mut Random) {
+        for (mbufs, keys) in burst.chunks_mut(crt::BURST).zip(&mut self.keys) {
+            keys.clear();
+            for mbuf in mbufs {
+                let flow = self.source.next(random);
+                self.source.write(flow, mbuf.bytes_mut());
+                keys.push(self.source.key_v4(flow));
+            }
+            black_box(keys);
+        }
+    }
+
+    /// As the path does it: two bursts in turns.
+    #[inline(always)]
+    fn look_up(&mut self, crt: &Crt, now: Now) {
+        let [one, two] = &mut self.keys;
+        crt.locate(one);
+        crt.request(one);
+        crt.locate(two);
+        crt.read(one, Some(two));
+        crt.read(two, None);
+        crt.finish(one, now);
+        crt.finish(two, now);
+        black_box((one.found(), two.found()));
+    }
+
+    /// A pass's nanoseconds a packet.
+    fn pass_ns(&mut self, shared: &Shared, extent: Extent, seed: u64) -> f64 {
+        once_ns(PACKETS, || self.pass(shared, extent, seed))
     }
 
     /// The cost of the traffic that the line was made for.
@@ -176,20 +261,35 @@ impl Line {
     /// # Panics
     /// If the path does not send every packet.
     pub(crate) fn cost(&mut self, shared: &Shared) -> Cost {
-        let packets = BURSTS * BURST as u64;
-        let mut unsent = 0;
-        unsent += self.pass(shared, Extent::Path, 5);
+        self.pass(shared, Extent::Path, 5);
         let before = crate::allocations::calls();
-        unsent += self.pass(shared, Extent::Path, 6);
-        let allocations = (crate::allocations::calls() - before) as f64 / packets as f64;
+        self.pass(shared, Extent::Path, 6);
+        let allocations = (crate::allocations::calls() - before) as f64 / PACKETS as f64;
         let extents = [Extent::Path, Extent::Source, Extent::Device];
         let [all, source, device] =
-            best_ns_of(packets, extents, |extent, seed| unsent += self.pass(shared, extent, seed));
+            steady_ns_of(self.slices, extents, |extent, seed| self.pass_ns(shared, extent, seed));
+        self.check();
+        Cost { path: all - (source - device), source: source - device, device, allocations }
+    }
+
+    /// The stages of its path, of a line of packets of connections over IPv4.
+    ///
+    /// # Panics
+    /// If the path does not send every packet.
+    pub(crate) fn stages(&mut self, shared: &Shared) -> Stages {
+        let extents = [Extent::Path, Extent::LookUp, Extent::Keys, Extent::Source, Extent::Device];
+        let [all, lookup, keys, source, device] =
+            steady_ns_of(self.slices, extents, |extent, seed| self.pass_ns(shared, extent, seed));
+        self.check();
+        Stages { path: all - (source - device), device, lookup: lookup - keys }
+    }
+
+    fn check(&self) {
         let counts = Reason::ALL
             .iter()
             .map(|reason| (reason.name(), self.worker.counters().get(*reason)))
             .filter(|c| c.1 > 0);
+        let unsent = self.outlet.unsent;
         assert_eq!(unsent, 0, "the path sends every packet; it counted {:?}", counts.collect::<Vec<_>>());
-        Cost { path: all - (source - device), source: source - device, device, allocations }
     }
 }

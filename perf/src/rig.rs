@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use forwarder::crt::Crt;
 use forwarder::path::BURST;
-use forwarder::{Counters, Limits, Now, PacketBuffer, Port, Sink, Tables, TestPacket, Verdict, Worker};
+use forwarder::{Counters, Limits, PacketBuffer, Port, Sink, Tables, TestPacket, Verdict, Worker};
 
-use crate::cluster::{self, Traffic};
-use crate::frames::{Frames, Kind};
+use crate::cluster::Traffic;
 use crate::keys::Random;
+use crate::source::Source;
+use crate::timing::{A_MS, Clock};
 
 /// One worker, its tables and its packets.
 pub(crate) struct Rig {
     worker: Worker<TestPacket>,
     tables: Tables,
     crt: Crt,
-    frames: Frames,
-    flows: u32,
-    /// Each packet is of a new flow.
-    fresh: Option<u32>,
+    source: Source,
+    clock: Clock,
     packets: [Option<TestPacket>; BURST],
     template: [u8; 74],
 }
@@ -42,56 +41,45 @@ impl Sink<TestPacket> for Returned {
     }
 }
 
-const NOW: Now = Now { ms: 1000 };
-
 impl Rig {
     /// With the traffic's flows in a CRT.
     ///
     /// # Errors
     /// The system's, if the memory can't be had.
     pub(crate) fn new(traffic: Traffic) -> std::io::Result<Self> {
-        let frames = traffic.frames();
+        let source = Source::new(traffic, 0);
         let template = [0; 74];
-        let packet = TestPacket::new(template.get(..frames.len()).unwrap_or_default());
+        let packet = TestPacket::new(template.get(..source.len()).unwrap_or_default());
         Ok(Self {
             worker: Worker::new(Limits::default(), Arc::new(Counters::new())),
-            tables: cluster::tables(),
-            crt: traffic.crt()?,
-            frames,
-            flows: traffic.flows,
-            fresh: (traffic.kind == Kind::Syn).then_some(0),
+            tables: traffic.tables(),
+            // Nothing is due to be renewed: counts of instructions are of packets that renew nothing.
+            crt: traffic.crt(|_| traffic.start())?,
+            source,
+            clock: Clock::new(traffic.start(), A_MS),
             packets: std::array::from_fn(|_| Some(packet.clone())),
             template,
         })
     }
 
-    /// The table, to change what the path will find.
-    pub(crate) fn crt(&self) -> &Crt {
-        &self.crt
-    }
-
-    /// Writes the next burst of packets, of random flows.
+    /// Writes the next burst of packets, of random flows, and lets as much time pass as they take to come.
     #[inline(always)]
     pub(crate) fn write(&mut self, random: &mut Random) {
-        let blank = self.template.get(..self.frames.len()).unwrap_or_default();
+        let blank = self.template.get(..self.source.len()).unwrap_or_default();
         for packet in self.packets.iter_mut().flatten() {
             packet.refill(blank);
-            let n = match &mut self.fresh {
-                None => random.below(u64::from(self.flows)),
-                Some(n) => {
-                    *n = n.wrapping_add(1);
-                    *n
-                }
-            };
-            self.frames.write(n, packet.bytes_mut());
+            let flow = self.source.next(random);
+            self.source.write(flow, packet.bytes_mut());
         }
+        self.clock.advance(BURST);
     }
 
     /// Takes the burst through the path; returns how many of its packets were sent.
     #[inline(always)]
     pub(crate) fn process(&mut self) -> usize {
         let mut returned = Returned::default();
-        self.worker.process(&mut self.packets, Port::Nic, &self.tables, &self.crt, NOW, &mut returned);
+        let now = self.clock.now();
+        self.worker.process(&mut self.packets, Port::Nic, &self.tables, &self.crt, now, &mut returned);
         self.packets = returned.packets;
         returned.sent
     }

@@ -2,12 +2,12 @@
 
 use std::hint::black_box;
 
-use forwarder::Now;
 use forwarder::crt::{BURST as KEYS, Burst, Config, Crt, Fill};
-use model::StackIndex;
+use model::{Protocol, StackIndex};
 
 use crate::keys::{Numbered, Random};
-use crate::timing::{BURST, BURSTS, best_ns, once_ns};
+use crate::renewal;
+use crate::timing::{A_MS, BURST, BURSTS, Clock, best_ns, once_ns, slices, steady_ns_of};
 
 /// A table with connections 0 to `n`, and what filling it took.
 pub(crate) struct Filled {
@@ -15,9 +15,8 @@ pub(crate) struct Filled {
     pub(crate) n: u32,
     /// Nanoseconds an insertion, in bursts.
     pub(crate) insert_ns: f64,
+    clock: Clock,
 }
-
-const NOW: Now = Now { ms: 1000 };
 
 impl Filled {
     /// With room for just so many connections of `K`'s family.
@@ -26,7 +25,8 @@ impl Filled {
         let config = Config { connections_v4: v4, connections_v6: v6, ..Config::default() };
         let crt = Crt::new(&config)?;
         let insert_ns = once_ns(u64::from(n), || insert::<K>(&crt, n));
-        Ok(Self { crt, n, insert_ns })
+        let clock = Clock::new(renewal::start(Protocol::Tcp), A_MS);
+        Ok(Self { crt, n, insert_ns, clock })
     }
 
     /// How full the family's table is, in percent.
@@ -37,13 +37,15 @@ impl Filled {
     }
 
     /// Nanoseconds a look-up of one of the `n` connections from `base` on, in bursts of 32 of which two are under way, the
-    /// source subtracted; and the share that was found.
-    pub(crate) fn lookup_ns<K: Numbered>(&self, base: u32) -> (f64, f64) {
-        let n = u64::from(self.n);
-        let mut found = 0;
-        let ns = best_ns(BURSTS * BURST, |seed| found = look_up::<K>(&self.crt, base, n, seed));
-        let source = best_ns(BURSTS * BURST, |seed| make_keys::<K>(base, n, seed));
-        (ns - source, found as f64 / (BURSTS * BURST) as f64)
+    /// source subtracted, stamps renewed as time goes by; and the share that was found.
+    pub(crate) fn lookup_ns<K: Numbered>(&mut self, base: u32) -> (f64, f64) {
+        let (n, items) = (u64::from(self.n), BURSTS * BURST);
+        let (crt, clock, mut found) = (&self.crt, &mut self.clock, 0);
+        let [ns] = steady_ns_of(slices(items, renewal::interval_ms(Protocol::Tcp)), [()], |(), seed| {
+            once_ns(items, || found = look_up::<K>(crt, clock, base, n, seed))
+        });
+        let source = best_ns(items, |seed| make_keys::<K>(base, n, seed));
+        (ns - source, found as f64 / items as f64)
     }
 
     /// Nanoseconds a removal, of each connection in turn.
@@ -65,7 +67,8 @@ fn insert<K: Numbered>(crt: &Crt, n: u32) {
     let mut burst = Burst::<K>::default();
     for (owner, start) in (0..n).step_by(KEYS).enumerate() {
         burst.set((start..n).take(KEYS).map(K::number));
-        crt.newconn_all(&mut burst, StackIndex((owner % 7) as u16), NOW, |_, done| {
+        let at = renewal::written(Protocol::Tcp, owner as u32);
+        crt.newconn_all(&mut burst, StackIndex((owner % 7) as u16), at, |_, done| {
             if let Err(refused) = done {
                 panic!("a connection from {start} on, of {n}: {refused}");
             }
@@ -76,7 +79,7 @@ fn insert<K: Numbered>(crt: &Crt, n: u32) {
 /// As the path does it: a burst is hashed, then read while the next one's lines are fetched, then finished when the next
 /// one was read.
 #[inline(never)]
-fn look_up<K: Numbered>(crt: &Crt, base: u32, n: u64, seed: u64) -> u64 {
+fn look_up<K: Numbered>(crt: &Crt, clock: &mut Clock, base: u32, n: u64, seed: u64) -> u64 {
     let mut random = Random(seed);
     let [mut a, mut b, mut c] = <[Burst<K>; 3]>::default();
     let mut found = 0;
@@ -84,7 +87,8 @@ fn look_up<K: Numbered>(crt: &Crt, base: u32, n: u64, seed: u64) -> u64 {
         choose(next, base, n, &mut random);
         crt.locate(next);
         crt.read(this, Some(next));
-        crt.finish(last, NOW);
+        crt.finish(last, clock.now());
+        clock.advance(KEYS);
         found += last.found().iter().filter(|found| found.is_some()).count() as u64;
     };
     // The first two turns finish empty bursts; the last two bursts are not finished.
