@@ -47,10 +47,9 @@ impl Dpdk {
     }
 
     /// rte_hash, as full as the connection table up to its rounding to a power of two.
-    pub(crate) fn rte_hash(&self, rows: &mut Rows, n: u32, word: &str) {
+    pub(crate) fn rte_hash(&self, rows: &mut Rows, n: u32, word: &str, largest: bool) {
         let names = [format!("rte_hash_lookup_{word}_ns"), format!("rte_hash_insert_{word}_ns")];
         let [lookup, insert] = names.each_ref().map(String::as_str);
-        let largest = n == 10_000_000;
         if !(rows.wants(&[lookup]) || largest && rows.wants(&[insert])) {
             return;
         }
@@ -86,7 +85,9 @@ impl Dpdk {
             if !rows.wants(&names) {
                 continue;
             }
-            let Some((shared, mut line)) = self.line(Traffic::ack(flows), &names) else { continue };
+            let Some((shared, mut line)) = self.line(Traffic::ack(timing::connections(flows)), &names) else {
+                continue;
+            };
             let stages = line.stages(&shared);
             let [io, lookup, path] = names;
             rows.add(io, "ns", stages.device, "net_null");
@@ -106,7 +107,7 @@ impl Dpdk {
 
     /// Our path.
     pub(crate) fn paths(self, rows: &mut Rows) {
-        let ack = Traffic::ack;
+        let ack = |flows| Traffic::ack(timing::connections(flows));
         let one_million = ack(1_000_000);
         let all = [
             ("path_v4_1k_ns", ack(1000)),

@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use forwarder::crt::{KeyV4, KeyV6};
 
+use keys::Numbered;
 use rows::Rows;
 use table::Filled;
 
@@ -57,7 +58,6 @@ struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     plot: Option<PathBuf>,
     /// A fraction of a second each: to see that it works, not for figures.
-    #[cfg(feature = "transfer")]
     #[arg(long)]
     tiny: bool,
     /// Only rows whose name contains one of these.
@@ -82,6 +82,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.tiny {
+        timing::be_tiny();
+    }
     if let Some(file) = &arguments.counts {
         return Ok(counts::compare(file, arguments.record)?);
     }
@@ -111,11 +114,17 @@ fn measure(rows: &mut Rows) {
     #[cfg(feature = "dpdk")]
     let dpdk = dpdk::Dpdk::start();
     for (n, word) in SIZES {
-        limit(rows, n, word);
-        connection_table(rows, n, word);
+        let largest = n == 10_000_000;
+        let n = timing::connections(n);
+        limit::<KeyV4>(rows, n, &format!("limit_line_{word}_ns"));
+        connection_table(rows, n, word, largest);
+        if word == "1m" {
+            limit::<KeyV6>(rows, n, "limit_line_v6_1m_ns");
+            connection_table_v6(rows, n);
+        }
         #[cfg(feature = "dpdk")]
         if let Some(dpdk) = &dpdk {
-            dpdk.rte_hash(rows, n, word);
+            dpdk.rte_hash(rows, n, word, largest);
         }
     }
     neighbours::measure(rows);
@@ -127,38 +136,48 @@ fn measure(rows: &mut Rows) {
     }
 }
 
-fn limit(rows: &mut Rows, n: u32, word: &str) {
-    let name = format!("limit_line_{word}_ns");
-    if rows.wants(&[&name])
-        && let Some(ns) = peer::limit_line_ns(u64::from(n))
+/// The limit for a table of `n` connections: memory of as many bytes.
+fn limit<K: Numbered>(rows: &mut Rows, n: u32, name: &str) {
+    if rows.wants(&[name])
+        && let Ok(bytes) = table::empty::<K>(n).map(|crt| crt.stats().bytes)
+        && let Some(ns) = peer::limit_line_ns(bytes / 64)
     {
-        rows.add(&name, "ns", ns, "");
+        rows.add(name, "ns", ns, format!("out of {:.1} MB", bytes as f64 / 1e6));
     }
 }
 
-fn connection_table(rows: &mut Rows, n: u32, word: &str) {
+fn connection_table(rows: &mut Rows, n: u32, word: &str, largest: bool) {
     let names = ["lookup_v4", "miss_v4", "insert", "remove"].map(|row| format!("crt_{row}_{word}_ns"));
     let [lookup, miss, insert, remove] = names.each_ref().map(String::as_str);
-    let (largest, bytes) = (n == 10_000_000, "crt_bytes_per_connection");
-    if rows.wants(&[lookup, miss]) || largest && rows.wants(&[bytes, insert, remove]) {
+    let (bytes, age) = ("crt_bytes_per_connection", "crt_age_10m_percent");
+    if rows.wants(&[lookup, miss]) || largest && rows.wants(&[bytes, insert, age, remove]) {
         let Ok(mut filled) = Filled::new::<KeyV4>(n) else { return };
-        let (ns, found) = filled.lookup_ns::<KeyV4>(0);
-        rows.add(lookup, "ns", ns, format!("{:.0} % full, {:.0} % found", filled.percent(), found * 100.0));
-        let (ns, found) = filled.lookup_ns::<KeyV4>(n);
-        rows.add(miss, "ns", ns, format!("{:.0} % found", found * 100.0));
+        if rows.wants(&[lookup]) {
+            let (ns, found) = filled.lookup_ns::<KeyV4>(0);
+            rows.add(lookup, "ns", ns, filled.how_full(found));
+        }
+        if rows.wants(&[miss]) {
+            let (ns, found) = filled.lookup_ns::<KeyV4>(n);
+            rows.add(miss, "ns", ns, filled.how_full(found));
+        }
         if largest {
-            let each = filled.crt.stats().bytes as f64 / f64::from(n);
-            rows.add(bytes, "B", each, "IPv4, half-open and all else included");
+            rows.add(bytes, "B", filled.bytes_each(), "IPv4, half-open and all else included");
             rows.add(insert, "ns", filled.insert_ns, "NEWCONN in bursts, mean over the whole fill");
+            if rows.wants(&[age]) {
+                let (percent, lines) = filled.age_percent();
+                rows.add(age, "%", percent, format!("of a core: {lines} lines each 10 ms"));
+            }
             rows.add(remove, "ns", filled.remove_ns::<KeyV4>(), "in bursts, in the order of insertion");
         }
     }
-    let (lookup, bytes) = (format!("crt_lookup_v6_{word}_ns"), "crt_bytes_per_connection_v6");
-    if n == 1_000_000 && rows.wants(&[&lookup, bytes]) {
+}
+
+fn connection_table_v6(rows: &mut Rows, n: u32) {
+    let (lookup, bytes) = ("crt_lookup_v6_1m_ns", "crt_bytes_per_connection_v6");
+    if rows.wants(&[lookup, bytes]) {
         let Ok(mut filled) = Filled::new::<KeyV6>(n) else { return };
         let (ns, found) = filled.lookup_ns::<KeyV6>(0);
-        rows.add(&lookup, "ns", ns, format!("{:.0} % full, {:.0} % found", filled.percent(), found * 100.0));
-        let each = filled.crt.stats().bytes as f64 / f64::from(n);
-        rows.add(bytes, "B", each, "IPv6, half-open and all else included");
+        rows.add(lookup, "ns", ns, filled.how_full(found));
+        rows.add(bytes, "B", filled.bytes_each(), "IPv6, half-open and all else included");
     }
 }

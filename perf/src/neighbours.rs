@@ -17,7 +17,7 @@ use model::StackIndex;
 
 use crate::keys::{Numbered, Random};
 use crate::rows::Rows;
-use crate::timing::{self, BURST, BURSTS, once_ns};
+use crate::timing::{self, BURST, bursts, once_ns};
 
 /// Connections that stay.
 const STABLE: u32 = 1_000_000;
@@ -26,7 +26,7 @@ const COMING: u32 = 131_072;
 /// Those of them that come and go in one pass.
 const PIECE: u32 = 4096;
 /// Passes of each way.
-const PASSES: usize = 150;
+const PASSES: u64 = 150;
 /// How often a control thread ages.
 const AGE_INTERVAL: Duration = Duration::from_millis(1);
 const NOW: Now = Now { ms: 1000 };
@@ -159,7 +159,7 @@ impl Neighbour {
     fn report(self, rows: &mut Rows, name: &str, ours: impl Fn(&Crt, u64) -> u64) {
         let mut passes: [Vec<Pass>; 3] = Default::default();
         let mut seed = 0;
-        for _ in 0..PASSES {
+        for _ in 0..timing::sized(PASSES, 4) {
             for (place, passes) in Where::ALL.into_iter().zip(&mut passes) {
                 // Each pass its own: who came second with the same keys would find their lines in the cache.
                 seed += 1;
@@ -200,8 +200,9 @@ fn typical_ns(mut passes: Vec<Pass>) -> f64 {
 
 /// Look-ups of stable connections, in bursts.
 fn look_up(crt: &Crt, seed: u64) -> u64 {
-    let found: u64 = (0..BURSTS).map(|n| look_up_burst(crt, seed.wrapping_mul(BURSTS).wrapping_add(n))).sum();
-    assert_eq!(found, BURSTS * BURST, "a stable connection is found beside any neighbour");
+    let bursts = bursts();
+    let found: u64 = (0..bursts).map(|n| look_up_burst(crt, seed.wrapping_mul(bursts).wrapping_add(n))).sum();
+    assert_eq!(found, bursts * BURST, "a stable connection is found beside any neighbour");
     found
 }
 

@@ -16,12 +16,12 @@ use forwarder::{Counters, Limits, Now, PacketBuffer, Port, Reason, Sink, Tables,
 use crate::cluster::Traffic;
 use crate::keys::Random;
 use crate::source::Source;
-use crate::timing::{A_MS, Clock, once_ns, slices, steady_ns_of};
+use crate::timing::{A_MS, Clock, bursts, once_ns, slices, steady_ns_of};
 
-/// Bursts a pass: two or three milliseconds.
-const BURSTS: u64 = 1024;
-/// Packets a pass.
-const PACKETS: u64 = BURSTS * BURST as u64;
+/// Packets a pass: two or three milliseconds.
+fn packets() -> u64 {
+    bursts() * crt::BURST as u64
+}
 
 /// An mbuf, as the forwarder wants it.
 struct Packet(ffi::Mbuf);
@@ -173,7 +173,7 @@ impl Line {
             _nic: nic,
             source,
             clock: Clock::new(traffic.start(), A_MS),
-            slices: slices(PACKETS, traffic.renewal_ms()),
+            slices: slices(packets(), traffic.renewal_ms()),
             keys: Default::default(),
         })
     }
@@ -182,7 +182,7 @@ impl Line {
     fn pass(&mut self, shared: &Shared, extent: Extent, seed: u64) {
         let (mut random, mut expired) = (Random(seed), self.clock.now());
         let mut slots: [Option<Packet>; BURST] = std::array::from_fn(|_| None);
-        for _ in 0..BURSTS {
+        for _ in 0..packets() / BURST as u64 {
             let mut burst = Burst::new();
             self.receive.receive(&mut burst);
             assert_eq!(burst.len(), BURST, "the pool has more buffers than the worker holds");
@@ -253,7 +253,7 @@ impl Line {
 
     /// A pass's nanoseconds a packet.
     fn pass_ns(&mut self, shared: &Shared, extent: Extent, seed: u64) -> f64 {
-        once_ns(PACKETS, || self.pass(shared, extent, seed))
+        once_ns(packets(), || self.pass(shared, extent, seed))
     }
 
     /// The cost of the traffic that the line was made for.
@@ -264,7 +264,7 @@ impl Line {
         self.pass(shared, Extent::Path, 5);
         let before = crate::allocations::calls();
         self.pass(shared, Extent::Path, 6);
-        let allocations = (crate::allocations::calls() - before) as f64 / PACKETS as f64;
+        let allocations = (crate::allocations::calls() - before) as f64 / packets() as f64;
         let extents = [Extent::Path, Extent::Source, Extent::Device];
         let [all, source, device] =
             steady_ns_of(self.slices, extents, |extent, seed| self.pass_ns(shared, extent, seed));

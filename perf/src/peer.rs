@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use crate::timing::{BURST, BURSTS, best_ns};
+use crate::timing::{BURST, best_ns, bursts};
 
 mod c {
     unsafe extern "C" {
@@ -13,7 +13,7 @@ mod c {
     }
 }
 
-/// One random 64-byte line out of `lines`, in bursts of 32 prefetches: nanoseconds a line, the source subtracted. `None` if
+/// One random 64-byte line out of so many, in bursts of 32 prefetches: nanoseconds a line, the source subtracted. `None` if
 /// there is no memory for them.
 pub(crate) fn limit_line_ns(lines: u64) -> Option<f64> {
     // SAFETY: takes any number; the result is checked.
@@ -21,10 +21,11 @@ pub(crate) fn limit_line_ns(lines: u64) -> Option<f64> {
     if memory.is_null() {
         return None;
     }
+    let bursts = bursts();
     let run = |f: unsafe extern "C" fn(*const u64, u64, u64, u64) -> u64| {
-        best_ns(BURSTS * BURST, |seed| {
+        best_ns(bursts * BURST, |seed| {
             // SAFETY: `memory` has this many lines and is only read.
-            black_box(unsafe { f(memory, lines, BURSTS, seed) });
+            black_box(unsafe { f(memory, lines, bursts, seed) });
         })
     };
     let ns = run(c::perf_limit) - run(c::perf_limit_source);
@@ -41,7 +42,7 @@ mod dpdk {
     use std::hint::black_box;
     use std::ptr::NonNull;
 
-    use crate::timing::{BURST, BURSTS, best_ns};
+    use crate::timing::{BURST, best_ns, bursts};
 
     mod c {
         #[repr(C)]
@@ -81,15 +82,15 @@ mod dpdk {
         /// Nanoseconds a look-up of one of the `n` keys from `base` on, in bursts of 32; and the share that was found.
         pub(crate) fn lookup_ns(&self, base: u64, n: u64) -> (f64, f64) {
             let mut found = 0;
-            let ns = best_ns(BURSTS * BURST, |seed| {
+            let ns = best_ns(bursts() * BURST, |seed| {
                 // SAFETY: a live table, only read.
-                found = unsafe { c::perf_rte_hash_lookup(self.0.as_ptr(), base, n, BURSTS, seed) };
+                found = unsafe { c::perf_rte_hash_lookup(self.0.as_ptr(), base, n, bursts(), seed) };
             });
-            let source = best_ns(BURSTS * BURST, |seed| {
+            let source = best_ns(bursts() * BURST, |seed| {
                 // SAFETY: arithmetic only.
-                black_box(unsafe { c::perf_rte_hash_source(base, n, BURSTS, seed) });
+                black_box(unsafe { c::perf_rte_hash_source(base, n, bursts(), seed) });
             });
-            (ns - source, found as f64 / (BURSTS * BURST) as f64)
+            (ns - source, found as f64 / (bursts() * BURST) as f64)
         }
     }
 

@@ -1,13 +1,14 @@
 //! The connection table's rows.
 
 use std::hint::black_box;
+use std::time::Duration;
 
-use forwarder::crt::{BURST as KEYS, Burst, Config, Crt, Fill};
+use forwarder::crt::{BURST as KEYS, Burst, Config, Crt, Fill, KeyV4};
 use model::{Protocol, StackIndex};
 
 use crate::keys::{Numbered, Random};
 use crate::renewal;
-use crate::timing::{A_MS, BURST, BURSTS, Clock, best_ns, once_ns, slices, steady_ns_of};
+use crate::timing::{A_MS, BURST, Clock, best_ns, bursts, once_ns, sized, slices, steady_ns_of};
 
 /// A table with connections 0 to `n`, and what filling it took.
 pub(crate) struct Filled {
@@ -18,34 +19,64 @@ pub(crate) struct Filled {
     clock: Clock,
 }
 
+/// How often `batond`'s control thread ages a part of the table.
+const AGE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A table with room for just so many connections of `K`'s family.
+///
+/// # Errors
+/// The system's, if the memory can't be had.
+pub(crate) fn empty<K: Numbered>(n: u32) -> std::io::Result<Crt> {
+    let (v4, v6) = if size_of::<K>() == size_of::<KeyV4>() { (n as usize, 0) } else { (0, n as usize) };
+    Crt::new(&Config { connections_v4: v4, connections_v6: v6, ..Config::default() })
+}
+
 impl Filled {
-    /// With room for just so many connections of `K`'s family.
+    /// As full as it is meant to get: with as many connections as it has room for.
+    ///
+    /// # Errors
+    /// The system's, if the memory can't be had.
     pub(crate) fn new<K: Numbered>(n: u32) -> std::io::Result<Self> {
-        let (v4, v6) = if size_of::<K>() == 16 { (n as usize, 0) } else { (0, n as usize) };
-        let config = Config { connections_v4: v4, connections_v6: v6, ..Config::default() };
-        let crt = Crt::new(&config)?;
+        let crt = empty::<K>(n)?;
         let insert_ns = once_ns(u64::from(n), || insert::<K>(&crt, n));
         let clock = Clock::new(renewal::start(Protocol::Tcp), A_MS);
         Ok(Self { crt, n, insert_ns, clock })
     }
 
-    /// How full the family's table is, in percent.
-    pub(crate) fn percent(&self) -> f64 {
+    /// How full the family's table is, and the share of keys that was found, for people.
+    pub(crate) fn how_full(&self, found: f64) -> String {
         let stats = self.crt.stats();
         let Fill { entries, capacity } = if stats.v4.entries > 0 { stats.v4 } else { stats.v6 };
-        100.0 * entries as f64 / capacity as f64
+        format!("{:.0} % full, {:.0} % found", 100.0 * entries as f64 / capacity as f64, found * 100.0)
+    }
+
+    /// Bytes of memory a connection.
+    pub(crate) fn bytes_each(&self) -> f64 {
+        self.crt.stats().bytes as f64 / f64::from(self.n)
     }
 
     /// Nanoseconds a look-up of one of the `n` connections from `base` on, in bursts of 32 of which two are under way, the
     /// source subtracted, stamps renewed as time goes by; and the share that was found.
     pub(crate) fn lookup_ns<K: Numbered>(&mut self, base: u32) -> (f64, f64) {
-        let (n, items) = (u64::from(self.n), BURSTS * BURST);
+        let (n, items) = (u64::from(self.n), bursts() * BURST);
         let (crt, clock, mut found) = (&self.crt, &mut self.clock, 0);
         let [ns] = steady_ns_of(slices(items, renewal::interval_ms(Protocol::Tcp)), [()], |(), seed| {
             once_ns(items, || found = look_up::<K>(crt, clock, base, n, seed))
         });
         let source = best_ns(items, |seed| make_keys::<K>(base, n, seed));
         (ns - source, found as f64 / items as f64)
+    }
+
+    /// The share of a core that ageing takes, in percent, called as often as `batond`'s control thread does and for as many lines as
+    /// [`Crt::age_budget`] says; and these lines. No connection is old enough to end.
+    pub(crate) fn age_percent(&mut self) -> (f64, usize) {
+        let (crt, budget, mut now) = (&self.crt, self.crt.age_budget(AGE_INTERVAL), self.clock.now());
+        // At 16 calls a slice, ten seconds: two rounds.
+        let [ns] = steady_ns_of(sized(64, 1), [()], |(), _| {
+            now.ms += AGE_INTERVAL.as_millis() as u64;
+            once_ns(1, || assert_eq!(crt.age(now, budget), 0, "no connection ends"))
+        });
+        (100.0 * ns / AGE_INTERVAL.as_nanos() as f64, budget)
     }
 
     /// Nanoseconds a removal, of each connection in turn.
@@ -92,7 +123,7 @@ fn look_up<K: Numbered>(crt: &Crt, clock: &mut Clock, base: u32, n: u64, seed: u
         found += last.found().iter().filter(|found| found.is_some()).count() as u64;
     };
     // The first two turns finish empty bursts; the last two bursts are not finished.
-    for _ in 0..BURSTS.div_ceil(3) {
+    for _ in 0..bursts().div_ceil(3) {
         turn(&mut a, &mut b, &mut c);
         turn(&mut c, &mut a, &mut b);
         turn(&mut b, &mut c, &mut a);
@@ -103,7 +134,7 @@ fn look_up<K: Numbered>(crt: &Crt, clock: &mut Clock, base: u32, n: u64, seed: u
 #[inline(never)]
 fn make_keys<K: Numbered>(base: u32, n: u64, seed: u64) {
     let (mut random, mut burst) = (Random(seed), Burst::<K>::default());
-    for _ in 0..BURSTS.div_ceil(3) * 3 {
+    for _ in 0..bursts().div_ceil(3) * 3 {
         choose(&mut burst, base, n, &mut random);
         black_box(&burst);
     }

@@ -2,22 +2,42 @@
 //! for what does not cost the same at all times, the mean of such bests over a longer run ([`steady_ns_of`]).
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use forwarder::Now;
 
 /// Packets or keys a burst.
 pub(crate) const BURST: u64 = 32;
-/// Bursts a pass: a millisecond or two, short enough to fit between two interruptions.
-pub(crate) const BURSTS: u64 = 2048;
-/// Passes.
-const PASSES: u64 = 200;
 /// Passes of which the best counts, in a run whose parts cost differently.
 const SLICE: u64 = 16;
 /// How long the clock of a run goes, in milliseconds of its own.
 const RUN_MS: u64 = 8000;
 /// Packets or keys in a millisecond of the clock: 25 million a second (10 Gbit/s carry 14.9).
 pub(crate) const A_MS: u64 = 25_000;
+
+/// Only a fraction of a second each, to see that it works.
+static TINY: AtomicBool = AtomicBool::new(false);
+
+/// From now on things are measured in a size that says nothing of how fast they are.
+pub(crate) fn be_tiny() {
+    TINY.store(true, Ordering::Relaxed);
+}
+
+/// How many, and how many at most in the tiny size.
+pub(crate) fn sized(full: u64, tiny: u64) -> u64 {
+    if TINY.load(Ordering::Relaxed) { full.min(tiny) } else { full }
+}
+
+/// Connections in a table.
+pub(crate) fn connections(full: u32) -> u32 {
+    sized(full.into(), 10_000) as u32
+}
+
+/// Bursts a pass: a millisecond or two, short enough to fit between two interruptions.
+pub(crate) fn bursts() -> u64 {
+    sized(2048, 64)
+}
 
 /// The time of packets that come at a fixed rate.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +71,12 @@ impl Clock {
 /// intervals, so that each part of one weighs the same, unless an interval is longer than [`RUN_MS`].
 pub(crate) fn slices(items: u64, renewal_ms: u64) -> u64 {
     let ms = if renewal_ms > RUN_MS { RUN_MS } else { RUN_MS / renewal_ms * renewal_ms };
-    (ms * A_MS).div_ceil(items * SLICE)
+    sized((ms * A_MS).div_ceil(items * SLICE), 1)
 }
 
 /// Nanoseconds that `run` takes for each of `items`, in the best of several passes; `run` is given the pass's seed.
 pub(crate) fn best_ns(items: u64, mut run: impl FnMut(u64)) -> f64 {
-    (0..PASSES).map(|pass| once_ns(items, || run(seed(pass)))).fold(f64::INFINITY, f64::min)
+    (0..sized(200, 2)).map(|pass| once_ns(items, || run(seed(pass)))).fold(f64::INFINITY, f64::min)
 }
 
 /// What several things cost that do not cost the same at all times, in turns, so that they share the machine's good and bad
