@@ -1,4 +1,5 @@
-//! The cluster that packets go through: two DVIPAs, and sixteen stacks that serve them.
+//! The cluster that packets go through: two DVIPAs, sixteen stacks that serve them, and the node's own, which serves another
+//! port.
 
 use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
@@ -9,13 +10,14 @@ use model::dpt::{
 };
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
 
-use crate::frames::{DVIPA, DVIPA6, Frames, Kind, NODE_MAC, V4, V6};
+use crate::frames::{DVIPA, DVIPA6, Frames, Kind, NODE_MAC, V4, V6, VLAN};
 use crate::renewal;
+use crate::timing::A_MS;
 
 /// Targets: stacks 1 to 16.
 const TARGETS: u16 = 16;
-/// The port that all of them serve.
-const PORT: u16 = 8000;
+/// The node's own stack.
+const LOCAL: u16 = TARGETS + 1;
 
 /// How packets are carried to the targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,115 +30,157 @@ pub(crate) enum Carried {
     Mixed,
 }
 
-/// Which packets, and how they are carried on.
+/// Who serves the port that packets are to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// All targets.
+    Targets,
+    /// The node's own stack.
+    Local,
+    /// Nobody.
+    Nobody,
+}
+
+impl To {
+    fn port(self) -> u16 {
+        8000 + self as u16
+    }
+
+    fn stacks(self) -> Vec<u16> {
+        match self {
+            To::Targets => (1..=TARGETS).collect(),
+            To::Local => vec![LOCAL],
+            To::Nobody => vec![],
+        }
+    }
+}
+
+/// Which packets, and where to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
     pub(crate) kind: Kind,
+    pub(crate) to: To,
     pub(crate) carried: Carried,
+    /// Connections that they are spread over; 0: each is of one that nobody knows.
     pub(crate) flows: u32,
+    /// With a VLAN tag, and so they are sent on.
+    pub(crate) tagged: bool,
+    /// Of 32 packets one is a SYN of a new connection, and two are UDP.
+    pub(crate) mixed: bool,
+    /// The tables are full of new connections.
+    pub(crate) full: bool,
+    /// Packets in a millisecond of the clock.
+    pub(crate) a_ms: u64,
 }
 
 impl Traffic {
     /// Acknowledgements of so many connections over IPv4, carried on in IPIP.
     pub(crate) fn ack(flows: u32) -> Self {
-        Self { kind: Kind::Ack, carried: Carried::Ipip, flows }
+        let (kind, to, carried) = (Kind::Ack, To::Targets, Carried::Ipip);
+        Self { kind, to, carried, flows, tagged: false, mixed: false, full: false, a_ms: A_MS }
     }
 
-    /// Its packets.
-    pub(crate) fn frames(self) -> Frames {
-        Frames::new(self.kind, PORT)
+    /// Packets over IPv4 that are each of a connection of its own.
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, ..Self::ack(0) }
     }
 
-    fn protocol(self) -> Protocol {
-        if self.kind == Kind::Udp { Protocol::Udp } else { Protocol::Tcp }
+    /// Its packets of one kind.
+    pub(crate) fn frames(self, kind: Kind) -> Frames {
+        Frames::new(kind, self.to.port(), self.tagged)
     }
 
-    /// How often the use of its flows is written down, in milliseconds.
+    /// Whether each packet makes an entry in a table that must have room for it.
+    pub(crate) fn needs_room(self) -> bool {
+        let opens = matches!(self.kind, Kind::Syn | Kind::Udp);
+        self.flows == 0 && opens && self.to != To::Nobody && !self.full
+    }
+
+    /// How often the use of its connections is written down, in milliseconds.
     pub(crate) fn renewal_ms(self) -> u64 {
-        renewal::interval_ms(self.protocol())
+        renewal::interval_ms(self.kind.protocol())
     }
 
-    /// When its clock starts.
-    pub(crate) fn start(self) -> Now {
-        renewal::start(self.protocol())
-    }
-
-    /// When the use of a flow was written down last before that, if it is used all the time.
-    pub(crate) fn written(self, flow: u32) -> Now {
-        renewal::written(self.protocol(), flow)
-    }
-
-    /// A CRT with its flows established and the use of each written down when `written` says; without any, if each packet opens
-    /// a connection.
+    /// A CRT with its connections established, the use of each written down when `written` says.
     ///
     /// # Errors
     /// The system's, if the memory can't be had.
     ///
     /// # Panics
-    /// If the table refuses a flow that it has room for.
-    pub(crate) fn crt(self, written: impl Fn(u32) -> Now) -> std::io::Result<Crt> {
-        let (frames, flows) = (self.frames(), if self.kind == Kind::Syn { 0 } else { self.flows });
-        let room = flows.max(1000) as usize;
-        let (v4, v6) = if frames.is_v6() { (0, room) } else { (room, 0) };
+    /// If the table refuses a connection that it has room for.
+    pub(crate) fn crt(self, written: impl Fn(Protocol, u32) -> Now) -> std::io::Result<Crt> {
+        let kinds = if self.mixed { vec![self.kind, Kind::Udp] } else { vec![self.kind] };
+        let room = (self.flows as usize * kinds.len()).max(1000);
+        let (v4, v6) = if self.kind.is_v6() { (0, room) } else { (room, 0) };
         let crt = Crt::new(&Config { connections_v4: v4, connections_v6: v6, ..Config::default() })?;
-        for n in 0..flows {
-            let (owner, at) = (owner(n), written(n));
-            let done = if frames.is_v6() {
-                crt.newconn(frames.key_v6(n), owner, at)
-            } else {
-                crt.newconn(frames.key_v4(n), owner, at)
-            };
-            assert!(done.is_ok(), "flow {n} of {flows}: {done:?}");
+        let stacks = self.to.stacks();
+        for kind in kinds {
+            let frames = self.frames(kind);
+            for (n, stack) in (0..self.flows).zip(stacks.iter().cycle()) {
+                let (owner, at) = (StackIndex(*stack), written(kind.protocol(), n));
+                let done = if kind.is_v6() {
+                    crt.newconn(frames.key_v6(n), owner, at)
+                } else {
+                    crt.newconn(frames.key_v4(n), owner, at)
+                };
+                assert!(done.is_ok(), "connection {n} of {}: {done:?}", self.flows);
+            }
         }
         Ok(crt)
     }
 
     /// What the workers know of the cluster.
     pub(crate) fn tables(self) -> Tables {
-        let encapsulation = |index| match self.carried {
-            Carried::Mixed if index % 2 == 0 => Encapsulation::Gue,
-            Carried::Ipip | Carried::Mixed => Encapsulation::Ipip,
-            Carried::Gue => Encapsulation::Gue,
+        let reach = |n: u16| {
+            let cluster_address = ClusterAddress { v4: Some([198, 18, 0, n as u8].into()), v6: None };
+            let encapsulation = match self.carried {
+                Carried::Mixed if n % 2 == 0 => Encapsulation::Gue,
+                Carried::Ipip | Carried::Mixed => Encapsulation::Ipip,
+                Carried::Gue => Encapsulation::Gue,
+            };
+            if n == LOCAL { Reach::Local } else { Reach::Remote { cluster_address, encapsulation } }
         };
-        tables(encapsulation)
+        let stacks = (1..=LOCAL).map(|n| StackEntry {
+            index: StackIndex(n),
+            name: StackName::new(format!("t{n}")).unwrap_or_else(|e| unreachable!("{e}")),
+            reach: reach(n),
+        });
+        let dvipas = vec![
+            DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
+            DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
+        ];
+        let mut neighbours = Neighbours::new();
+        for n in 1..=TARGETS {
+            neighbours.set(StackIndex(n), Family::V4, Mac([2, 0, 0, 0, 1, n as u8]));
+        }
+        let cluster_address = ClusterAddress { v4: Some([198, 18, 1, 0].into()), v6: None };
+        let vlan = self.tagged.then_some(VLAN);
+        let node = Node { mac: Mac(NODE_MAC), cluster_address, fabric_mtu: 1500, vlan };
+        let (stacks, distributions) = (stacks.collect(), distributions());
+        Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
     }
 }
 
-/// The stack that has a flow.
-fn owner(n: u32) -> StackIndex {
-    StackIndex(1 + n as u16 % TARGETS)
-}
-
-fn tables(encapsulation: impl Fn(u16) -> Encapsulation) -> Tables {
-    let stack = |index: u16| StackEntry {
-        index: StackIndex(index),
-        name: StackName::new(format!("t{index}")).unwrap_or_else(|e| unreachable!("{e}")),
-        reach: Reach::Remote {
-            cluster_address: ClusterAddress { v4: Some([198, 18, 0, index as u8].into()), v6: None },
-            encapsulation: encapsulation(index),
-        },
-        state: StackState::Up,
-    };
-    let services = [V4, V6].into_iter().flat_map(|dvipa| [(dvipa, Protocol::Tcp), (dvipa, Protocol::Udp)]);
-    let distributions = services.map(|(dvipa, protocol)| Distribution {
-        dvipa,
-        port: PORT,
-        protocol,
-        method: Method::RoundRobin,
-        targets: (1..=TARGETS).map(|n| WeightedTarget { stack: StackIndex(n), weight: 1 }).collect(),
-        policies: vec![],
-    });
-    let dvipas = vec![
-        DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
-        DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
-    ];
-    let mut neighbours = Neighbours::new();
-    for n in 1..=TARGETS {
-        neighbours.set(StackIndex(n), Family::V4, Mac([2, 0, 0, 0, 1, n as u8]));
+/// Each protocol's ports that are served, of both DVIPAs.
+fn distributions() -> Vec<Distribution> {
+    let mut all = Vec::new();
+    for dvipa in [V4, V6] {
+        for to in [To::Targets, To::Local] {
+            all.extend([Protocol::Tcp, Protocol::Udp].map(|protocol| {
+                Distribution {
+                    dvipa,
+                    port: to.port(),
+                    protocol,
+                    method: Method::RoundRobin,
+                    targets: to
+                        .stacks()
+                        .into_iter()
+                        .map(|n| WeightedTarget { stack: StackIndex(n), weight: 1 })
+                        .collect(),
+                    policies: vec![],
+                }
+            }));
+        }
     }
-    let cluster_address = ClusterAddress { v4: Some([198, 18, 1, 0].into()), v6: None };
-    let node = Node { mac: Mac(NODE_MAC), cluster_address, fabric_mtu: 1500, vlan: None };
-    let stacks = (1..=TARGETS).map(stack).collect();
-    let distributions = distributions.collect();
-    Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
+    all
 }

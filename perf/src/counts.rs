@@ -229,7 +229,8 @@ fn one_by_one(crt: &Crt, each: impl Fn(KeyV4) -> bool) {
 
 /// Whole bursts; one is written, uncounted, before each.
 fn path(kind: Kind, carried: Carried) -> std::io::Result<u32> {
-    let mut rig = Rig::new(Traffic { kind, carried, flows: CONNECTIONS })?;
+    let flows = if kind == Kind::Syn { 0 } else { CONNECTIONS };
+    let mut rig = Rig::new(Traffic { kind, carried, ..Traffic::ack(flows) })?;
     let mut random = Random(1);
     let rounds = CONNECTIONS / KEYS as u32;
     for _ in 0..rounds {

@@ -6,22 +6,32 @@
 //! the path in between. For the figure, passes with the look-up alone take turns with them. Time goes by as packets come, and
 //! all passes are on one clock, so that connections' stamps are renewed as they would be.
 
+use std::cmp::Reverse;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ffi::{BURST, Burst, Device, Eal, Mempool, Port as Nic, RxQueue, Settings, TxQueue};
 use forwarder::crt::{self, Crt, KeyV4};
-use forwarder::{Counters, Limits, Now, PacketBuffer, Port, Reason, Sink, Tables, Verdict, Worker};
+use forwarder::{Counters, Kind, Limits, Now, PacketBuffer, Port, Reason, Sink, Tables, Verdict, Worker};
 
 use crate::cluster::Traffic;
 use crate::keys::Random;
+use crate::renewal;
 use crate::source::Source;
-use crate::timing::{A_MS, Clock, bursts, once_ns, slices, steady_ns_of};
+use crate::timing::{Clock, bursts, once_ns, sized, slices, steady_ns_of};
 
 /// Packets a pass: two or three milliseconds.
 fn packets() -> u64 {
     bursts() * crt::BURST as u64
 }
+
+/// Slices of a run of packets of new connections.
+const SLICES_OF_NEW: u64 = 8;
+/// New connections' packets that fill the tables, half-open and UDP's, several times over.
+const FILLING: u64 = 1 << 20;
+/// Bursts in a row of a worker that counts.
+const COUNTED: u64 = 32;
 
 /// An mbuf, as the forwarder wants it.
 struct Packet(ffi::Mbuf);
@@ -114,8 +124,7 @@ pub(crate) struct Line {
     _nic: Nic,
     source: Source,
     clock: Clock,
-    /// Slices of a run.
-    slices: u64,
+    traffic: Traffic,
     keys: [crt::Burst<KeyV4>; 2],
 }
 
@@ -126,7 +135,7 @@ pub(crate) struct Shared {
 }
 
 /// What a pass costs, in nanoseconds a packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cost {
     /// Receive, path and send.
     pub(crate) path: f64,
@@ -136,6 +145,8 @@ pub(crate) struct Cost {
     pub(crate) device: f64,
     /// Calls of the allocator a packet.
     pub(crate) allocations: f64,
+    /// What became of the packets.
+    pub(crate) ends: String,
 }
 
 /// The parts of [`Cost::path`] that can be told apart, in nanoseconds a packet.
@@ -152,7 +163,7 @@ pub(crate) struct Stages {
 impl Shared {
     /// Tables, and a CRT with the traffic's flows established.
     pub(crate) fn new(traffic: Traffic) -> std::io::Result<Self> {
-        Ok(Self { tables: traffic.tables(), crt: traffic.crt(|n| traffic.written(n))? })
+        Ok(Self { tables: traffic.tables(), crt: traffic.crt(renewal::written)? })
     }
 }
 
@@ -172,17 +183,17 @@ impl Line {
             outlet: Outlet { queue, waiting: Burst::new(), pool, unsent: 0 },
             _nic: nic,
             source,
-            clock: Clock::new(traffic.start(), A_MS),
-            slices: slices(packets(), traffic.renewal_ms()),
+            clock: Clock::new(renewal::start(), traffic.a_ms),
+            traffic,
             keys: Default::default(),
         })
     }
 
     /// Bursts from receive to send.
-    fn pass(&mut self, shared: &Shared, extent: Extent, seed: u64) {
+    fn pass(&mut self, shared: &Shared, extent: Extent, bursts: u64, seed: u64) {
         let (mut random, mut expired) = (Random(seed), self.clock.now());
         let mut slots: [Option<Packet>; BURST] = std::array::from_fn(|_| None);
-        for _ in 0..packets() / BURST as u64 {
+        for _ in 0..bursts {
             let mut burst = Burst::new();
             self.receive.receive(&mut burst);
             assert_eq!(burst.len(), BURST, "the pool has more buffers than the worker holds");
@@ -218,9 +229,8 @@ impl Line {
 
     #[inline(always)]
     fn write(&mut self, burst: &mut Burst, random: &mut Random) {
-        for mbuf in burst {
-            let flow = self.source.next(random);
-            self.source.write(flow, mbuf.bytes_mut());
+        for (place, mbuf) in burst.iter_mut().enumerate() {
+            self.source.write(place, random, mbuf.bytes_mut());
         }
     }
 
@@ -228,10 +238,9 @@ impl Line {
     fn write_with_keys(&mut self, burst: &mut Burst, random: &mut Random) {
         for (mbufs, keys) in burst.chunks_mut(crt::BURST).zip(&mut self.keys) {
             keys.clear();
-            for mbuf in mbufs {
-                let flow = self.source.next(random);
-                self.source.write(flow, mbuf.bytes_mut());
-                keys.push(self.source.key_v4(flow));
+            for (place, mbuf) in mbufs.iter_mut().enumerate() {
+                let number = self.source.write(place, random, mbuf.bytes_mut());
+                keys.push(self.source.key_v4(number));
             }
             black_box(keys);
         }
@@ -251,25 +260,41 @@ impl Line {
         black_box((one.found(), two.found()));
     }
 
-    /// A pass's nanoseconds a packet.
+    /// A pass's nanoseconds a packet. Entries that it made and that must not fill the table are taken out again afterwards.
     fn pass_ns(&mut self, shared: &Shared, extent: Extent, seed: u64) -> f64 {
-        once_ns(packets(), || self.pass(shared, extent, seed))
+        let first = self.source.next_new();
+        let bursts = packets() / BURST as u64;
+        let ns = once_ns(packets(), || self.pass(shared, extent, bursts, seed));
+        if extent == Extent::Path && self.traffic.needs_room() {
+            for number in first..self.source.next_new() {
+                shared.crt.remove(self.source.key_v4(number));
+            }
+        }
+        ns
     }
 
     /// The cost of the traffic that the line was made for.
     ///
     /// # Panics
-    /// If the path does not send every packet.
+    /// If the path does not send every packet of connections that it knows.
     pub(crate) fn cost(&mut self, shared: &Shared) -> Cost {
-        self.pass(shared, Extent::Path, 5);
+        let is_known = self.traffic.flows > 0;
+        if self.traffic.full {
+            self.pass(shared, Extent::Path, sized(FILLING, packets()) / BURST as u64, 3);
+        }
+        self.pass_ns(shared, Extent::Path, 5);
         let before = crate::allocations::calls();
-        self.pass(shared, Extent::Path, 6);
+        self.pass_ns(shared, Extent::Path, 6);
         let allocations = (crate::allocations::calls() - before) as f64 / packets() as f64;
+        let slices = if is_known { self.slices() } else { sized(SLICES_OF_NEW, 1) };
         let extents = [Extent::Path, Extent::Source, Extent::Device];
         let [all, source, device] =
-            steady_ns_of(self.slices, extents, |extent, seed| self.pass_ns(shared, extent, seed));
-        self.check();
-        Cost { path: all - (source - device), source: source - device, device, allocations }
+            steady_ns_of(slices, extents, |extent, seed| self.pass_ns(shared, extent, seed));
+        if is_known {
+            self.check();
+        }
+        let source = source - device;
+        Cost { path: all - source, source, device, allocations, ends: self.ends() }
     }
 
     /// The stages of its path, of a line of packets of connections over IPv4.
@@ -279,17 +304,40 @@ impl Line {
     pub(crate) fn stages(&mut self, shared: &Shared) -> Stages {
         let extents = [Extent::Path, Extent::LookUp, Extent::Keys, Extent::Source, Extent::Device];
         let [all, lookup, keys, source, device] =
-            steady_ns_of(self.slices, extents, |extent, seed| self.pass_ns(shared, extent, seed));
+            steady_ns_of(self.slices(), extents, |extent, seed| self.pass_ns(shared, extent, seed));
         self.check();
         Stages { path: all - (source - device), device, lookup: lookup - keys }
     }
 
+    /// Packets from receive to send between two moments.
+    pub(crate) fn count(&mut self, shared: &Shared, [begin, end]: [Instant; 2]) -> u64 {
+        while Instant::now() < begin {
+            std::hint::spin_loop();
+        }
+        let mut turns = 0;
+        while Instant::now() < end {
+            turns += 1;
+            self.pass(shared, Extent::Path, COUNTED, turns * 7919 + u64::from(self.source.next_new()));
+        }
+        turns * COUNTED * BURST as u64
+    }
+
+    fn slices(&self) -> u64 {
+        slices(packets(), self.traffic.renewal_ms())
+    }
+
     fn check(&self) {
-        let counts = Reason::ALL
-            .iter()
-            .map(|reason| (reason.name(), self.worker.counters().get(*reason)))
-            .filter(|c| c.1 > 0);
-        let unsent = self.outlet.unsent;
-        assert_eq!(unsent, 0, "the path sends every packet; it counted {:?}", counts.collect::<Vec<_>>());
+        assert_eq!(self.outlet.unsent, 0, "the path sends every packet; they ended as {}", self.ends());
+    }
+
+    /// What became of the packets, in percent of them; what less than one in a hundred was left out.
+    fn ends(&self) -> String {
+        let counters = self.worker.counters();
+        let ends = Reason::ALL.iter().filter(|reason| reason.kind() != Kind::Note);
+        let mut ends: Vec<_> = ends.map(|reason| (counters.get(*reason), reason.name())).collect();
+        let all = ends.iter().map(|end| end.0).sum::<u64>().max(1);
+        ends.sort_by_key(|(count, _)| Reverse(*count));
+        let percent = ends.into_iter().map(|(count, name)| (count * 100 / all, name)).filter(|end| end.0 > 0);
+        percent.map(|(percent, name)| format!("{name} {percent} %")).collect::<Vec<_>>().join(", ")
     }
 }

@@ -29,16 +29,16 @@ pub(crate) fn interval_ms(protocol: Protocol) -> u64 {
     })
 }
 
-/// When a clock starts whose connections began before: their stamps are as old as those of connections that are used all the
-/// time, any age up to the interval being as likely as any other.
-pub(crate) fn start(protocol: Protocol) -> Now {
-    Now { ms: interval_ms(protocol) }
+/// When a clock starts.
+pub(crate) fn start() -> Now {
+    Now { ms: interval_ms(Protocol::Tcp).max(interval_ms(Protocol::Udp)) }
 }
 
-/// The last moment before [`start`] at which the use of connection `n` was written down.
+/// The last moment up to [`start`] at which the use of connection `n` was written down, if it is used all the time: any age up
+/// to the interval is as likely as any other.
 pub(crate) fn written(protocol: Protocol, n: u32) -> Now {
-    let interval = interval_ms(protocol);
-    Now { ms: interval - u64::from(n.wrapping_mul(0x9e37_79b1)) % interval }
+    let age = u64::from(n.wrapping_mul(0x9e37_79b1)) % interval_ms(protocol);
+    Now { ms: start().ms - age }
 }
 
 /// Whether a use `at` so many milliseconds after the connection began makes it look younger afterwards.

@@ -7,9 +7,11 @@ use forwarder::path::BURST;
 use forwarder::{Counters, Limits, PacketBuffer, Port, Sink, Tables, TestPacket, Verdict, Worker};
 
 use crate::cluster::Traffic;
+use crate::frames::LONGEST;
 use crate::keys::Random;
+use crate::renewal;
 use crate::source::Source;
-use crate::timing::{A_MS, Clock};
+use crate::timing::Clock;
 
 /// One worker, its tables and its packets.
 pub(crate) struct Rig {
@@ -19,7 +21,7 @@ pub(crate) struct Rig {
     source: Source,
     clock: Clock,
     packets: [Option<TestPacket>; BURST],
-    template: [u8; 74],
+    template: [u8; LONGEST],
 }
 
 /// Where packets end: back in the places that they came from.
@@ -48,15 +50,15 @@ impl Rig {
     /// The system's, if the memory can't be had.
     pub(crate) fn new(traffic: Traffic) -> std::io::Result<Self> {
         let source = Source::new(traffic, 0);
-        let template = [0; 74];
+        let template = [0; LONGEST];
         let packet = TestPacket::new(template.get(..source.len()).unwrap_or_default());
         Ok(Self {
             worker: Worker::new(Limits::default(), Arc::new(Counters::new())),
             tables: traffic.tables(),
             // Nothing is due to be renewed: counts of instructions are of packets that renew nothing.
-            crt: traffic.crt(|_| traffic.start())?,
+            crt: traffic.crt(|_, _| renewal::start())?,
             source,
-            clock: Clock::new(traffic.start(), A_MS),
+            clock: Clock::new(renewal::start(), traffic.a_ms),
             packets: std::array::from_fn(|_| Some(packet.clone())),
             template,
         })
@@ -66,10 +68,9 @@ impl Rig {
     #[inline(always)]
     pub(crate) fn write(&mut self, random: &mut Random) {
         let blank = self.template.get(..self.source.len()).unwrap_or_default();
-        for packet in self.packets.iter_mut().flatten() {
+        for (place, packet) in self.packets.iter_mut().flatten().enumerate() {
             packet.refill(blank);
-            let flow = self.source.next(random);
-            self.source.write(flow, packet.bytes_mut());
+            self.source.write(place, random, packet.bytes_mut());
         }
         self.clock.advance(BURST);
     }

@@ -39,7 +39,7 @@ impl Filled {
     pub(crate) fn new<K: Numbered>(n: u32) -> std::io::Result<Self> {
         let crt = empty::<K>(n)?;
         let insert_ns = once_ns(u64::from(n), || insert::<K>(&crt, n));
-        let clock = Clock::new(renewal::start(Protocol::Tcp), A_MS);
+        let clock = Clock::new(renewal::start(), A_MS);
         Ok(Self { crt, n, insert_ns, clock })
     }
 
