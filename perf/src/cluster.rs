@@ -134,7 +134,7 @@ impl Traffic {
         let reach = |n: u16| {
             let cluster_address = ClusterAddress { v4: Some([198, 18, 0, n as u8].into()), v6: None };
             let encapsulation = match self.carried {
-                Carried::Mixed if n % 2 == 0 => Encapsulation::Gue,
+                Carried::Mixed if n.is_multiple_of(2) => Encapsulation::Gue,
                 Carried::Ipip | Carried::Mixed => Encapsulation::Ipip,
                 Carried::Gue => Encapsulation::Gue,
             };

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "dpdk")]
 mod allocations;
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "the rows of the path need DPDK"))]
 mod cluster;
 mod counts;
 #[cfg(feature = "dpdk")]
@@ -19,6 +20,7 @@ mod plot;
 mod renewal;
 mod rig;
 mod rows;
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "the rows of the path need DPDK"))]
 mod source;
 mod table;
 #[cfg(feature = "dpdk")]

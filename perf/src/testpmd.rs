@@ -5,7 +5,7 @@
 //! really got is counted.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 /// Seconds of figures that are read after the first one; the best counts.
@@ -18,8 +18,20 @@ struct Moment {
     cpu_ns: u64,
 }
 
-/// Runs `dpdk-testpmd` in a forwarding mode on one core. `None` if it is not installed or does not start.
-pub(crate) fn packet_ns(mode: &str, control_core: usize, core: usize, huge: bool) -> Option<f64> {
+/// Why there is no figure of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("dpdk-testpmd does not start (Debian: apt install dpdk-dev): {0}")]
+    Start(io::Error),
+    #[error("dpdk-testpmd ended before it had forwarded for a few seconds")]
+    Ended,
+}
+
+/// Runs `dpdk-testpmd` in a forwarding mode on one core.
+///
+/// # Errors
+/// If it is not installed, or ends.
+pub(crate) fn packet_ns(mode: &str, control_core: usize, core: usize, huge: bool) -> Result<f64, Error> {
     let memory: &[&str] = if huge { &["--in-memory"] } else { &["--no-huge", "-m", "256", "--no-shconf"] };
     let mut testpmd = Command::new("dpdk-testpmd")
         .args(["-l", &format!("{control_core},{core}"), "--main-lcore", &control_core.to_string()])
@@ -36,7 +48,7 @@ pub(crate) fn packet_ns(mode: &str, control_core: usize, core: usize, huge: bool
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .ok()?;
+        .map_err(Error::Start)?;
     let moments = watch(&mut testpmd);
     // Its devices are virtual and its memory its own: nothing is left behind.
     let _ = testpmd.kill();
@@ -46,7 +58,7 @@ pub(crate) fn packet_ns(mode: &str, control_core: usize, core: usize, huge: bool
         let packets = after.packets.checked_sub(before.packets).filter(|n| *n > 0)?;
         Some(after.cpu_ns.checked_sub(before.cpu_ns)? as f64 / packets as f64)
     });
-    each.min_by(f64::total_cmp)
+    each.min_by(f64::total_cmp).ok_or(Error::Ended)
 }
 
 /// Both ports' packets and the thread's processor time, once a second.
