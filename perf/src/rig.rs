@@ -85,3 +85,66 @@ impl Rig {
         returned.sent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use forwarder::crt::Cursor;
+    use model::Protocol;
+
+    use super::*;
+    use crate::cluster::{Carried, To};
+    use crate::frames::Kind;
+
+    /// Packets of so many bursts that go to the NIC.
+    fn sent(traffic: Traffic, bursts: usize) -> usize {
+        let (mut rig, mut random) = (Rig::new(traffic).expect("memory"), Random(1));
+        (0..bursts)
+            .map(|_| {
+                rig.write(&mut random);
+                rig.process()
+            })
+            .sum()
+    }
+
+    #[test]
+    fn every_packet_of_what_is_served_goes_on_and_no_other() {
+        let ack = Traffic::ack(1000);
+        let served = [
+            ack,
+            Traffic { kind: Kind::Ack6, ..ack },
+            Traffic { kind: Kind::Udp, ..ack },
+            Traffic { carried: Carried::Gue, ..ack },
+            Traffic { carried: Carried::Mixed, ..ack },
+            Traffic { tagged: true, ..ack },
+            Traffic { tagged: true, kind: Kind::Ack6, ..ack },
+            Traffic { mixed: true, ..ack },
+            Traffic::new(Kind::Syn),
+            Traffic::new(Kind::Udp),
+        ];
+        for traffic in served {
+            assert_eq!(sent(traffic, 4), 4 * BURST, "{traffic:?}");
+        }
+        let elsewhere =
+            [Traffic { to: To::Local, ..ack }, Traffic { to: To::Nobody, ..Traffic::new(Kind::Syn) }];
+        for traffic in elsewhere {
+            assert_ne!(sent(traffic, 4), 4 * BURST, "{traffic:?}");
+        }
+    }
+
+    #[test]
+    fn stamps_are_renewed_as_packets_come() {
+        let (interval_ms, flows) = (renewal::interval_ms(Protocol::Tcp), 32);
+        // A packet a millisecond, so that each of the connections is used all the time.
+        let mut rig = Rig::new(Traffic { a_ms: 1, ..Traffic::ack(flows) }).expect("memory");
+        let mut random = Random(1);
+        while rig.clock.now().ms < renewal::start().ms + 3 * interval_ms {
+            rig.write(&mut random);
+            rig.process();
+        }
+        let mut idle_s = Vec::new();
+        rig.crt.scan(Cursor::default(), usize::MAX, rig.clock.now(), |row| idle_s.push(row.idle_s));
+        assert_eq!(idle_s.len(), flows as usize);
+        let longest = idle_s.into_iter().max().map(u64::from);
+        assert!(longest.is_some_and(|s| s * 1000 < interval_ms * 3 / 2), "{longest:?} s, {interval_ms} ms");
+    }
+}

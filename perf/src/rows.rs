@@ -42,12 +42,17 @@ impl Rows {
         !self.asked.is_empty() && self.asked.iter().all(is_one)
     }
 
-    /// Adds a row, if it is asked for.
+    /// Adds a row, if it is asked for. A difference of costs below zero is none that could be measured: it becomes 0, with a word.
     pub(crate) fn add(&mut self, name: &str, unit: &'static str, value: f64, note: impl Into<String>) {
         if !self.wants(&[name]) {
             return;
         }
-        let row = Row { name: name.to_owned(), unit, value, note: note.into() };
+        let (mut value, mut note) = (value, note.into());
+        if value < 0.0 {
+            value = 0.0;
+            note = format!("below the noise; {note}");
+        }
+        let row = Row { name: name.to_owned(), unit, value, note };
         if self.json {
             println!("{}", json(&row));
         } else {
@@ -151,13 +156,14 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         let _ = write!(text, "{:<31}{:>10.2} {:<6}", row.name, row.value, row.unit);
         for goal in GOALS.iter().filter(|goal| goal.row == row.name) {
+            let sign = if goal.most { "≤" } else { "≥" };
+            let of = if goal.of.is_empty() { String::new() } else { format!(" × {}", goal.of) };
             let Some(reference) = (if goal.of.is_empty() { Some(1.0) } else { value(goal.of) }) else {
+                let _ = write!(text, "  (wanted {sign} {}{of}, which was not measured)", goal.factor);
                 continue;
             };
             let ratio = row.value / reference;
             let held = if goal.most { ratio <= goal.factor } else { ratio >= goal.factor };
-            let sign = if goal.most { "≤" } else { "≥" };
-            let of = if goal.of.is_empty() { String::new() } else { format!(" × {}", goal.of) };
             let mark = if held { "held" } else { "MISSED" };
             let _ = write!(text, "  {ratio:.2}{of} (wanted {sign} {}: {mark})", goal.factor);
         }
@@ -167,4 +173,29 @@ fn table(rows: &[Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(measured: &[(&str, f64)]) -> String {
+        let mut rows = Rows::new(vec![], false);
+        measured.iter().for_each(|(name, value)| rows.add(name, "ns", *value, ""));
+        table(&rows.rows)
+    }
+
+    #[test]
+    fn a_goal_says_whether_it_is_held_and_what_it_could_not_be_compared_with() {
+        let held = printed(&[("testpmd_io_ns", 10.0), ("path_v4_1m_ns", 44.0)]);
+        assert!(held.contains("4.40 × testpmd_io_ns (wanted ≤ 4.5: held)"), "{held}");
+        let alone = printed(&[("path_v4_1m_ns", 44.0)]);
+        assert!(alone.contains("(wanted ≤ 4.5 × testpmd_io_ns, which was not measured)"), "{alone}");
+    }
+
+    #[test]
+    fn a_difference_below_zero_is_shown_as_noise() {
+        let noise = printed(&[("crt_lookup_v4_10k_ns", -0.3)]);
+        assert!(noise.contains(" 0.00 ns") && noise.contains("below the noise"), "{noise}");
+    }
 }
