@@ -131,7 +131,6 @@ const GOALS: &[Goal] = &[
     at_most("path_syn_full_ns", 2.0, "path_syn_ns"),
     at_most("path_udp_full_ns", 2.0, "path_syn_ns"),
     at_most("path_orphan_ns", 2.0, "path_syn_ns"),
-    at_most("path_orphan_asked_ns", 2.0, "path_syn_ns"),
     at_most("path_allocs_per_packet", 0.0, ""),
     at_least("scaling_2_workers", 1.9),
     at_most("transfer_pause_p50_ratio", 2.0, ""),
