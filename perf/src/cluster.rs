@@ -5,7 +5,7 @@ use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
 use forwarder::{Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
     WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
@@ -112,7 +112,8 @@ impl Traffic {
         let kinds = if self.mixed { vec![self.kind, Kind::Udp] } else { vec![self.kind] };
         let room = (self.flows as usize * kinds.len()).max(1000);
         let (v4, v6) = if self.kind.is_v6() { (0, room) } else { (room, 0) };
-        let crt = Crt::new(&Config { connections_v4: v4, connections_v6: v6, ..Config::default() })?;
+        let flows = (self.flows as usize).max(Config::default().flows);
+        let crt = Crt::new(&Config { connections_v4: v4, connections_v6: v6, flows, ..Config::default() })?;
         let stacks = self.to.stacks();
         for kind in kinds {
             let frames = self.frames(kind);
@@ -144,11 +145,14 @@ impl Traffic {
             index: StackIndex(n),
             name: StackName::new(format!("t{n}")).unwrap_or_else(|e| unreachable!("{e}")),
             reach: reach(n),
+            state: StackState::Up,
         });
-        let dvipas = vec![
-            DvipaEntry { index: V4, dvipa: Dvipa::new(DVIPA.into()) },
-            DvipaEntry { index: V6, dvipa: Dvipa::new(DVIPA6.into()) },
-        ];
+        let candidates: Vec<_> = (1..=TARGETS).map(StackIndex).collect();
+        let dvipa = |index, address| {
+            let ask = Ask { candidates: candidates.clone(), certain: true };
+            DvipaEntry { ask, ..DvipaEntry::new(index, Dvipa::new(address)) }
+        };
+        let dvipas = vec![dvipa(V4, DVIPA.into()), dvipa(V6, DVIPA6.into())];
         let mut neighbours = Neighbours::new();
         for n in 1..=TARGETS {
             neighbours.set(StackIndex(n), Family::V4, Mac([2, 0, 0, 0, 1, n as u8]));
@@ -177,7 +181,9 @@ fn distributions() -> Vec<Distribution> {
                         .into_iter()
                         .map(|n| WeightedTarget { stack: StackIndex(n), weight: 1 })
                         .collect(),
+                    serving: to.stacks().into_iter().map(StackIndex).collect(),
                     policies: vec![],
+                    refuse: Refuse::Reset,
                 }
             }));
         }

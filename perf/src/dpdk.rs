@@ -39,9 +39,9 @@ impl Dpdk {
             extra.extend(["--no-huge", "-m", "2048"].map(str::to_owned));
         }
         let worker_cores = if first == last { vec![] } else { vec![first] };
-        let arguments = ffi::eal::Arguments { control_core: last, worker_cores, extra };
+        let arguments = ffi::eal::Arguments { control_core: last, worker_cores, extra, ..Default::default() };
         let started = Eal::start(&arguments).and_then(|(eal, lcores)| {
-            let pool = Mempool::create(eal, "perf", MBUFS, 1518)?;
+            let pool = Mempool::create(eal, "perf", MBUFS, 1518, None)?;
             Ok(Self { eal, pool, other: lcores.into_iter().next(), cores: (last, first), huge })
         });
         started.inspect_err(|error| eprintln!("{} are left out: {error}", ROWS.join(", "))).ok()

@@ -28,7 +28,7 @@ const AGE_INTERVAL: Duration = Duration::from_millis(10);
 /// The system's, if the memory can't be had.
 pub(crate) fn empty<K: Numbered>(n: u32) -> std::io::Result<Crt> {
     let (v4, v6) = if size_of::<K>() == size_of::<KeyV4>() { (n as usize, 0) } else { (0, n as usize) };
-    Crt::new(&Config { connections_v4: v4, connections_v6: v6, ..Config::default() })
+    Crt::new(&Config { connections_v4: v4, connections_v6: v6, flows: 1024, ..Config::default() })
 }
 
 impl Filled {
