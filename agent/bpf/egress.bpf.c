@@ -146,10 +146,10 @@ static __always_inline int is_known(const struct connection *flow)
 
 	if (bpf_map_lookup_elem(&served, &service))
 		return 1;
-	last = bpf_map_lookup_elem(&flows, flow);
+	last = bpf_map_lookup_elem(&begun, flow);
 	if (last && now - *last < FLOW_RENEWED_NS)
 		return 1;
-	bpf_map_update_elem(&flows, flow, &now, BPF_ANY);
+	bpf_map_update_elem(&begun, flow, &now, BPF_ANY);
 	return 0;
 }
 

@@ -33,4 +33,4 @@ struct {
 	__uint(max_entries, 16384);
 	__type(key, struct connection);
 	__type(value, __u64); /* CLOCK_MONOTONIC, ns */
-} flows SEC(".maps");
+} begun SEC(".maps");

@@ -18,14 +18,14 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
     };
     let (nic, local) = devices(spec, workers.len());
     let workers = if spec.machine().is_some() { &[1, 2] } else { workers };
-    let eal = if spec.machine().is_some() { "[]" } else { "[\"--no-huge\", \"-m\", \"256\"]" };
+    let eal = if spec.machine().is_some() { "[]" } else { "[\"--no-huge\", \"-m\", \"512\"]" };
     let mut text = format!(
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
          [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
          [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\neal = {eal}\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
-         connections_v4 = 200000\nconnections_v6 = 50000\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
+         connections_v4 = 200000\nconnections_v6 = 50000\nrx_descriptors = 512\ntx_descriptors = 512\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
          [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}\"\n\n\
          [[forwarder.port]]\nrole = \"local\"\ndevice = \"{local}\"\ninterface = \"loc0\"\n\n",
         certificates = certificates(name),

@@ -164,7 +164,7 @@ impl Programs {
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.freezes, "freezes")?;
         pin(&mut open.maps.served, "served")?;
-        pin(&mut open.maps.flows, "flows")?;
+        pin(&mut open.maps.begun, "begun")?;
         let skeleton = open.load().map_err(bpf("load egress"))?;
         let served = handle(&skeleton.maps.served)?;
         let egress = owned(&skeleton.progs.baton_egress)?;

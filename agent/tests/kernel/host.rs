@@ -123,21 +123,27 @@ impl Host {
         command
     }
 
-    /// A counter of the agent's programs.
-    pub(crate) fn counter(&self, name: &str) -> u64 {
+    /// The counters of the agent's programs.
+    fn counters(&self) -> Vec<(String, u64)> {
         let curl = ["curl", "-sS", "--unix-socket"];
         let socket = self.directory.path().join("agent.sock").display().to_string();
         let words: Vec<_> = curl.into_iter().chain([socket.as_str(), "http://agent/v1/status"]).collect();
         let status: serde_json::Value = serde_json::from_str(&self.host.run(&words).unwrap()).unwrap();
-        let counters = status["counters"].as_array().unwrap();
-        counters.iter().find(|c| c["name"] == name).unwrap()["value"].as_u64().unwrap()
+        let counters = status["counters"].as_array().unwrap().iter();
+        counters.map(|c| (c["name"].as_str().unwrap().to_owned(), c["value"].as_u64().unwrap())).collect()
+    }
+
+    /// A counter of the agent's programs.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.counters().into_iter().find(|(n, _)| n == name).unwrap().1
     }
 
     /// Waits until a counter has at least this value.
     pub(crate) fn wait_for_counter(&self, name: &str, at_least: u64) {
         let until = Instant::now() + PATIENCE;
         while self.counter(name) < at_least {
-            assert!(Instant::now() < until, "{name} is {}, not {at_least}", self.counter(name));
+            let counted = || self.counters().into_iter().filter(|(_, value)| *value > 0).collect::<Vec<_>>();
+            assert!(Instant::now() < until, "{name} is not {at_least}: {:?}", counted());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

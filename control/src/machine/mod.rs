@@ -282,6 +282,12 @@ impl RoutingStack {
         self.actions.pop_front()
     }
 
+    /// Computes with the next poll what waits in a storm of changes: somebody is about to be shown what this stack knows, and the
+    /// workers must not be behind that.
+    pub fn hurry(&mut self) {
+        self.pace.hurry();
+    }
+
     /// The DPT that the workers have, or get with the next polls.
     pub fn dpt(&self) -> &Dpt {
         &self.published

@@ -38,6 +38,11 @@ impl Pace {
         self.wanted = self.wanted.max(Some(urgency));
     }
 
+    /// What waits, waits no longer.
+    pub(super) fn hurry(&mut self) {
+        self.wanted = self.wanted.map(|_| Urgency::Now);
+    }
+
     /// Gives credit for the time that has passed. A clock that goes backwards only delays.
     pub(super) fn tick(&mut self, now: Instant) {
         let pauses = now.saturating_duration_since(self.credited).as_millis() / PAUSE.as_millis();
@@ -92,5 +97,10 @@ mod tests {
         pace.want(Urgency::Now);
         assert_eq!(pace.take(), Some(Urgency::Now));
         assert_eq!(pace.next_deadline(), None, "nothing waits");
+        pace.hurry();
+        assert_eq!(pace.take(), None, "nor is there anything to hurry");
+        pace.want(Urgency::Soon);
+        pace.hurry();
+        assert_eq!(pace.take(), Some(Urgency::Now));
     }
 }

@@ -54,6 +54,8 @@ impl<F: Forwarding> Driver<F> {
                 () = &mut stop => break,
                 Some(event) = events.recv() => self.heard(event),
                 Some(Asked { request, reply }) = asked.recv() => {
+                    self.machine.hurry();
+                    self.act();
                     // Fails only if the client has gone away.
                     let _ = reply.send(self.answer(request));
                 }

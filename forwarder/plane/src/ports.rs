@@ -145,7 +145,7 @@ mod tests {
         let needed =
             workers * (descriptors + limits.held + limits.frozen + limits.ask_held + 4 * BURST) + 3 * 384;
         assert!(mbufs(workers, descriptors, &limits) as usize >= needed);
-        assert_eq!(mbufs(1, 256, &Limits { held: 0, frozen: 0, ..limits }), 2047);
+        assert_eq!(mbufs(1, 256, &Limits { held: 0, frozen: 0, ask_held: 0, ..limits }), 2047);
         assert_eq!(mbufs(usize::MAX, 256, &limits), u32::MAX);
     }
 }

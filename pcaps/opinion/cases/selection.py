@@ -219,7 +219,8 @@ def own_stack():
         ):
             frame = bytes(from_client(packet))
             c.packet(frame, (LOCAL, frame[:14] + rfc.hop(frame[14:])))
-        c.packet(from_client(ip(family) / tcp("S", dport=23)), port=LOCAL, drop="not_distributed")
+        itself = ip(family) / tcp("S", dport=23)
+        c.packet(from_client(itself), (LOCAL, rfc.reset(itself)), port=LOCAL, counts=["refused_reset"])
         distributed = ip(family) / tcp("S")
         c.packet(from_client(distributed), rfc.to(t1, distributed))
     return c

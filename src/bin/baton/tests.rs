@@ -261,7 +261,7 @@ fn check_accepts_a_good_file_and_explains_a_bad_one() {
     let words = format!("baton check --file-only {}", files.file().display());
     let good = run(&words).unwrap_or_else(|f| panic!("{}", f.text()));
     assert!(good.contains("good (batond, node rt1: 1 DVIPAs"), "{good}");
-    let json = words.replace("baton", "baton --json");
+    let json = words.replacen("baton", "baton --json", 1);
     let good: serde_json::Value = serde_json::from_str(&run(&json).unwrap()).unwrap();
     assert_eq!(good["good"], true);
     files.define(&WEB.replace("198.18.9.1", "198.18.9")).unwrap();

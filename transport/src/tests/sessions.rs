@@ -192,17 +192,19 @@ fn a_peer_that_stops_is_quiet_first_and_its_session_over_later() {
         Node { endpoint, events }
     });
     let t1 = there.block_on(async { cluster.dialler("t1") });
-    t1.endpoint.dial(name("rt1"), rt1.address());
+    there.block_on(async { t1.endpoint.dial(name("rt1"), rt1.address()) });
     // Both run, then only the first one does.
     std::thread::scope(|scope| {
-        let living = scope.spawn(|| there.block_on(tokio::time::sleep(Duration::from_millis(600))));
+        let living =
+            scope.spawn(|| there.block_on(async { tokio::time::sleep(Duration::from_millis(600)).await }));
         here.block_on(rt1.expect_up("t1"));
         living.join().unwrap();
     });
     let next = here.block_on(rt1.next());
     assert!(matches!(&next, Event::Quiet { peer } if *peer == name("t1")), "{next:?}");
     std::thread::scope(|scope| {
-        let living = scope.spawn(|| there.block_on(tokio::time::sleep(Duration::from_millis(300))));
+        let living =
+            scope.spawn(|| there.block_on(async { tokio::time::sleep(Duration::from_millis(300)).await }));
         let next = here.block_on(rt1.next());
         assert!(matches!(&next, Event::Heard { peer } if *peer == name("t1")), "{next:?}");
         living.join().unwrap();

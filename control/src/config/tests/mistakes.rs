@@ -180,11 +180,11 @@ fn a_report_shows_the_line_the_sentence_and_the_fix() {
     let mistakes = parse(&GOOD.replace("rank = 200", "rank = 300")).unwrap_err();
     assert_eq!(
         mistakes.to_string(),
-        "batond.toml:61:8: `rank` is 300, which is outside of 1 to 254; write a whole number from 1 to 254"
+        "batond.toml:65:8: `rank` is 300, which is outside of 1 to 254; write a whole number from 1 to 254"
     );
     let report = mistakes.report(false);
     for part in [
-        "batond.toml:61:8",
+        "batond.toml:65:8",
         "rank = 300",
         "which is outside of 1 to 254",
         "help: write a whole number",

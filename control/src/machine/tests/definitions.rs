@@ -103,6 +103,7 @@ fn weights_of_a_controller_end_with_their_service() {
     for _ in 0..3 {
         bench.wait(std::time::Duration::from_secs(1)); // until all is announced
     }
+    bench.wait(super::super::SETTLES);
     assert_eq!(bench.stack.next_deadline(), None);
 }
 

@@ -175,6 +175,8 @@ fn an_announcement_is_made_three_times_a_second_apart() {
         bench.wait(time);
         assert_eq!(words(&bench.actions()), ["announce"]);
     }
+    bench.wait(super::super::SETTLES);
+    assert!(!words(&bench.actions()).contains(&"announce"));
     assert_eq!(bench.stack.next_deadline(), None);
 }
 

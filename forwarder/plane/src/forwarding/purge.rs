@@ -1,12 +1,12 @@
-//! The entries of dead stacks go, some at each tick.
+//! The entries of dead stacks, and UDP flows of services that are no longer defined, go, some at each tick.
 //!
 //! A client of such an entry is told when it sends again: its packet belongs to nobody then. A stack that comes back gives an
 //! account of what it still has, and what has gone meanwhile is made again.
 
 use forwarder::crt::{Crt, Cursor, Key, KeyParts, KeyV4, KeyV6, Now};
 use hashbrown::HashSet;
-use model::StackIndex;
 use model::dpt::{Dpt, StackState};
+use model::{DvipaIndex, Protocol, StackIndex};
 
 use std::net::SocketAddr;
 
@@ -14,25 +14,37 @@ use std::net::SocketAddr;
 /// thread's time.
 const STEP: usize = 32_768;
 
-/// Which stacks are dead, and how far the walk through the CRT is that ends their entries.
+/// Which stacks are dead, which services have ended, and how far the walk through the CRT is that ends their entries.
 #[derive(Debug, Default)]
 pub(super) struct Purge {
     dead: HashSet<StackIndex>,
+    /// UDP services: those that are distributed, and those that were until a while ago.
+    served: HashSet<(DvipaIndex, u16)>,
+    ended: HashSet<(DvipaIndex, u16)>,
     /// Where the next step begins; none: nothing is left.
     at: Option<Cursor>,
 }
 
 impl Purge {
-    /// These stacks are dead now. For one that was not before, the walk begins anew; who is not any more is left alone.
+    /// These stacks are dead and these services distributed now. For a stack that was not dead before, and a service that was
+    /// distributed, the walk begins anew; what is not dead or ended any more is left alone.
     pub(super) fn of(&mut self, dpt: &Dpt) {
         let dead = dpt.stacks.iter().filter(|stack| stack.state == StackState::Dead).map(|stack| stack.index);
         let dead: HashSet<StackIndex> = dead.collect();
-        if dead.is_empty() {
+        let udp = dpt.distributions.iter().filter(|service| service.protocol == Protocol::Udp);
+        let served: HashSet<_> = udp.map(|service| (service.dvipa, service.port)).collect();
+        let begins = !dead.is_subset(&self.dead) || !self.served.is_subset(&served);
+        if self.at.is_none() {
+            self.ended.clear();
+        }
+        self.ended.extend(self.served.difference(&served));
+        self.ended.retain(|service| !served.contains(service));
+        if dead.is_empty() && self.ended.is_empty() {
             self.at = None;
-        } else if !dead.is_subset(&self.dead) {
+        } else if begins {
             self.at = Some(Cursor::default());
         }
-        self.dead = dead;
+        (self.dead, self.served) = (dead, served);
     }
 
     /// Ends the next of their entries.
@@ -40,7 +52,9 @@ impl Purge {
         let Some(from) = self.at else { return };
         let mut found = Vec::new();
         self.at = crt.scan(from, STEP, now, |row| {
-            if self.dead.contains(&row.entry.owner) {
+            let KeyParts { dvipa, dvipa_port, protocol, .. } = row.key;
+            let ended = protocol == Protocol::Udp && self.ended.contains(&(dvipa, dvipa_port));
+            if ended || self.dead.contains(&row.entry.owner) {
                 found.push((row.key, row.entry.owner));
             }
         });
@@ -70,8 +84,8 @@ fn bury_key<K: Key>(crt: &Crt, key: K, owner: StackIndex, now: Now) {
 #[cfg(test)]
 mod tests {
     use forwarder::crt::{Config, CrtState, Entry};
-    use model::dpt::{Reach, StackEntry};
-    use model::{DvipaIndex, Protocol, StackName};
+    use model::StackName;
+    use model::dpt::{Distribution, Method, Reach, Refuse, StackEntry};
 
     use super::*;
 
@@ -124,6 +138,35 @@ mod tests {
         assert_eq!(crt.get(key(1000), NOW), None);
         assert_eq!(crt.get(key(1002), NOW), Some(moving), "its transfer decides");
         assert_eq!((crt.stack_count(DEAD).connections, crt.stack_count(DEAD).half_open), (1, 0));
+    }
+
+    #[test]
+    fn the_flows_of_a_service_end_with_its_definition_and_those_of_targets_stay() {
+        let crt = Crt::new(&Config::default()).unwrap();
+        let flow = |port| KeyV4::new([198, 18, 0, 2].into(), 9, DvipaIndex(0), port, Protocol::Udp);
+        for port in [53, 5300, 40_000] {
+            crt.insert_flow(flow(port), UP, None, NOW).unwrap();
+        }
+        let serves = |ports: &[u16]| {
+            let service = |port: &u16| Distribution {
+                dvipa: DvipaIndex(0),
+                port: *port,
+                protocol: Protocol::Udp,
+                method: Method::RoundRobin,
+                targets: vec![],
+                serving: vec![],
+                policies: vec![],
+                refuse: Refuse::Reset,
+            };
+            Dpt { distributions: ports.iter().map(service).collect(), ..Dpt::default() }
+        };
+        let mut purge = Purge::default();
+        purge.of(&serves(&[53, 5300]));
+        assert_eq!(walk(&mut purge, &crt), 0, "nothing has ended");
+        purge.of(&serves(&[53]));
+        walk(&mut purge, &crt);
+        let left = [53, 5300, 40_000].map(|port| crt.get(flow(port), NOW).is_some());
+        assert_eq!(left, [true, false, true], "one that a target began itself has no service");
     }
 
     #[test]

@@ -97,6 +97,14 @@ pub(super) fn dpt() -> Dpt {
     Dpt { generation: 1, dvipas, stacks, distributions }
 }
 
+/// The same cluster without an agent on the routing node: its own kernel is no stack of it.
+pub(super) fn without_own_stack() -> Dpt {
+    let mut dpt = dpt();
+    dpt.stacks.retain(|stack| stack.index != LOCAL);
+    dpt.distributions.retain(|distribution| distribution.port != port_of(LOCAL));
+    dpt
+}
+
 pub(super) fn node() -> Node {
     let cluster_address = ClusterAddress { v4: Some(NODE), v6: Some(NODE6) };
     Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None }

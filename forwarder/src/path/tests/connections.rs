@@ -65,7 +65,7 @@ fn udps_first_packet_makes_an_established_flow_that_takes_no_room_of_tcp() {
 }
 
 #[test]
-fn a_udp_flow_ends_with_its_server_and_with_its_definition() {
+fn a_udp_flow_ends_with_its_server_and_stays_where_nothing_is_distributed() {
     for family in FAMILIES {
         let frame = udp(family, 1024, port_of(GUE), b"one");
         let mut bench = Bench::new();
@@ -77,7 +77,7 @@ fn a_udp_flow_ends_with_its_server_and_with_its_definition() {
         none.distributions.clear();
         let mut bench = Bench::with(&none, &node());
         bench.establish(1024, port_of(GUE), Protocol::Udp, GUE);
-        assert_eq!(bench.dropped(&frame), Reason::NotDistributed);
+        assert_eq!(outer(&bench.sent(&frame)).1, stack_v4(GUE), "it is one that the target began");
     }
 }
 
@@ -91,13 +91,15 @@ fn a_target_that_takes_no_new_connections_keeps_its_udp_flows() {
     bench.establish(1024, port_of(GUE), Protocol::Udp, GUE);
     let of = |port| udp(Family::V4, port, port_of(GUE), b"one");
     assert_eq!(outer(&bench.sent(&of(1024))).1, stack_v4(GUE));
-    assert_eq!(bench.dropped(&of(1025)), Reason::NoTarget);
+    bench.sent(&of(1025));
+    assert_eq!((bench.count(Reason::NoTarget), bench.count(Reason::RefusedUnreachable)), (1, 1));
 }
 
 #[test]
 fn a_port_that_is_not_distributed_is_told_from_one_without_targets() {
-    let mut dpt = dpt();
-    dpt.distributions[1].targets.clear();
+    let mut dpt = without_own_stack();
+    let gue = dpt.distributions.iter_mut().filter(|d| d.port == port_of(GUE));
+    gue.for_each(|distribution| distribution.targets.clear());
     let mut bench = Bench::with(&dpt, &node());
     bench.sent(&syn(Family::V4, 1024, 9));
     assert_eq!((bench.count(Reason::NotDistributed), bench.count(Reason::NoTarget)), (1, 0));

@@ -130,8 +130,10 @@ fn an_error_that_quotes_no_known_connection_is_dropped() {
 
 #[test]
 fn other_icmp_to_a_dvipa_is_dropped() {
-    let frame = frame!(to_dvipa(Family::V4).icmpv4_echo_reply(1, 1), b"");
+    let frame = frame!(to_dvipa(Family::V4).icmpv4_raw(13, 0, [0; 4]), b"");
     assert_eq!(Bench::new().dropped(&frame), Reason::IcmpUnsupported);
+    let frame = frame!(to_dvipa(Family::V4).icmpv4_echo_reply(1, 1), b"");
+    assert_eq!(Bench::new().dropped(&frame), Reason::IcmpUnmatched, "no target has asked");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn reset(out: &[u8]) -> (u32, u32, (bool, bool)) {
 #[test]
 fn a_segment_to_a_closed_port_is_reset_by_its_own_numbers() {
     for family in FAMILIES {
-        let mut bench = Bench::new();
+        let mut bench = Bench::with(&without_own_stack(), &node());
         let tcp = |sequence| to_dvipa(family).tcp(1024, NOTHING, sequence, 1);
         let without_ack = [(frame!(tcp(7).syn(), &[]), 8), (frame!(tcp(7).syn(), b"four"), 12)];
         let more = [(frame!(tcp(7).fin(), b"four"), 12), (frame!(tcp(u32::MAX).syn(), &[]), 0)];
@@ -63,7 +63,7 @@ fn a_reset_is_never_answered() {
 #[test]
 fn a_datagram_to_a_closed_port_is_unreachable() {
     for (family, kind) in [(Family::V4, (3, 3)), (Family::V6, (1, 4))] {
-        let mut bench = Bench::new();
+        let mut bench = Bench::with(&without_own_stack(), &node());
         let frame = udp(family, 1024, NOTHING, b"hello");
         let out = bench.sent(&frame);
         assert_eq!(super::icmp::error_about(&out, &frame), (kind.0, kind.1, [0; 4]));
@@ -73,7 +73,7 @@ fn a_datagram_to_a_closed_port_is_unreachable() {
 
 #[test]
 fn a_service_and_a_dvipa_may_be_silent() {
-    let mut dpt = dpt();
+    let mut dpt = without_own_stack();
     dpt.dvipas[0].refuse = Refuse::Silent;
     let service = dpt.distributions.iter_mut().find(|d| d.dvipa == V6 && d.port == port_of(GUE)).unwrap();
     (service.refuse, service.targets) = (Refuse::Silent, vec![]);
@@ -86,7 +86,7 @@ fn a_service_and_a_dvipa_may_be_silent() {
 
 #[test]
 fn errors_and_refusals_share_one_limit() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::with(&without_own_stack(), &node());
     let limits = Limits { answers_a_second: 30, ..Limits::default() };
     bench.worker = Worker::new(limits, bench.counters.clone());
     let big = frame!(to_dvipa(Family::V4).udp(1024, port_of(IPIP)), &[1; 1472]);
@@ -98,7 +98,7 @@ fn errors_and_refusals_share_one_limit() {
 
 /// Nobody may have a connection without an entry.
 fn nobody(certain: bool) -> Dpt {
-    let mut dpt = dpt();
+    let mut dpt = without_own_stack();
     dpt.dvipas.iter_mut().for_each(|dvipa| dvipa.ask = model::dpt::Ask { candidates: vec![], certain });
     dpt
 }
