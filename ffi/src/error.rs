@@ -39,7 +39,7 @@ pub enum Error {
     #[error(
         "no memory for {mbufs} packet buffers of {bytes} bytes, {} MiB: reserve more hugepages, give DPDK more with `-m`, or \
          lower `forwarder.rx_descriptors` and `forwarder.tx_descriptors`",
-        u64::from(*mbufs) * u64::from(*bytes) >> 20
+        (u64::from(*mbufs) * u64::from(*bytes)) >> 20
     )]
     Mempool {
         /// How many were asked for.

@@ -1,5 +1,6 @@
 //! Hosts that die: their links are cut, or they fall silent, and no kernel tells anybody.
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -196,6 +197,32 @@ fn only_a_host_that_does_not_answer_is_dead() {
 }
 
 /// A host is away for so long: who waited goes on, who went elsewhere stays there.
+/// R3: clients of a dead host are told when they send again: nobody else has their connections. Those of others go on.
+#[test]
+#[ignore = "needs root"]
+fn the_clients_of_a_dead_host_are_told() {
+    let lab = lab(Spec::default());
+    let held: Vec<_> = [web4(), web6()].repeat(3).into_iter().map(|to| connect(&lab, to)).collect();
+    held.iter().for_each(|(connection, _)| drop(established(&lab, connection)));
+    Death::Frozen.strike(&lab, "t1");
+    lab.wait_for_session("t1", "dead").unwrap_or_else(|e| panic!("{e}"));
+    let mut told = 0;
+    for (mut connection, target) in held {
+        if target != "t1" {
+            still_answered_by(&mut connection, &target);
+            continue;
+        }
+        // Its kernel repeats the request until it is told.
+        let mut stream = connection.into_stream();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n").expect("it is sent");
+        let error = stream.read(&mut [0; 64]).expect_err("no answer can come");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+        told += 1;
+    }
+    assert_eq!(told, 2, "one of each family");
+}
+
 fn a_host_comes_back(away: Duration) {
     let lab = lab(Spec::default());
     let from = |port| SocketAddr::from(SocketAddrV4::new(CLIENT.0, port));

@@ -8,7 +8,7 @@ use model::Connection;
 use model::Protocol::Tcp;
 
 use crate::connections::reach_directly;
-use crate::host::{CLIENT_V4, CLIENT_V6, DVIPA_V4, DVIPA_V6, HOST_V4, Host, ROUTING_V4, dvipas};
+use crate::host::{DVIPA_V4, DVIPA_V6, HOST_V4, Host, ROUTING_V4, dvipas};
 use crate::routing_stack::to_all;
 
 const PORT: u16 = 80;
@@ -28,11 +28,12 @@ fn host(setting: &str) -> (Host, TcpListener) {
     (host, listener)
 }
 
-/// Asks with an ACK of a client's port.
-fn ask(host: &Host, dvipa: SocketAddr, port: u16, option: &str) {
+/// Asks with an ACK of a client.
+fn ask(host: &Host, dvipa: SocketAddr, client: SocketAddr, option: &str) {
+    let (source, port) = (client.ip(), client.port());
     let (protocol, ip) = match dvipa {
-        SocketAddr::V4(_) => (4, format!("IP(src='{CLIENT_V4}', dst='{DVIPA_V4}')")),
-        SocketAddr::V6(_) => (41, format!("IPv6(src='{CLIENT_V6}', dst='{DVIPA_V6}')")),
+        SocketAddr::V4(_) => (4, format!("IP(src='{source}', dst='{DVIPA_V4}')")),
+        SocketAddr::V6(_) => (41, format!("IPv6(src='{source}', dst='{DVIPA_V6}')")),
     };
     let inner = format!("{ip}/TCP(sport={port}, dport={PORT}, flags='A', seq=1, ack=1)");
     let gue =
@@ -50,12 +51,13 @@ fn who_has_the_connection_claims_it_and_nobody_else_says_a_word() {
     for (number, dvipa) in (1..).zip(dvipas(PORT)) {
         let client = host.peer.enter(|| TcpStream::connect(dvipa).unwrap());
         let (_server, _) = listener.accept().unwrap();
-        ask(&host, dvipa, client.local_addr().unwrap().port(), ONLY_IF);
+        ask(&host, dvipa, client.local_addr().unwrap(), ONLY_IF);
         host.wait_for_counter("asked_claimed", number);
         // The host would answer this one with a reset.
         let resets = || host.host.sh("nstat -asz TcpOutRsts | awk '/OutRsts/ {print $2}'").unwrap();
         let before = resets();
-        ask(&host, dvipa, 9, ONLY_IF);
+        let stranger = SocketAddr::new(client.local_addr().unwrap().ip(), 9);
+        ask(&host, dvipa, stranger, ONLY_IF);
         host.wait_for_counter("asked_not_here", number);
         assert_eq!(resets(), before);
     }
@@ -83,7 +85,7 @@ fn a_request_that_waits_for_its_first_byte_is_claimed_and_told() {
             !host.routing_stack.heard().connections.contains(&connection),
             "no socket of it is established"
         );
-        ask(&host, dvipa, client.local_addr().unwrap().port(), ONLY_IF);
+        ask(&host, dvipa, client.local_addr().unwrap(), ONLY_IF);
         host.routing_stack.wait("the claim", |h| h.connections.contains(&connection));
     }
     server.kill().unwrap();
@@ -97,11 +99,11 @@ fn one_in_time_wait_takes_its_packet_and_is_over() {
     for (number, dvipa) in (1..).zip(dvipas(PORT)) {
         let client = host.peer.enter(|| TcpStream::connect(dvipa).unwrap());
         let connection = Connection::new(Tcp, client.local_addr().unwrap(), dvipa).unwrap();
-        let port = client.local_addr().unwrap().port();
+        let of_client = client.local_addr().unwrap();
         drop(listener.accept().unwrap());
         drop(client);
         host.routing_stack.wait("the end", |h| !h.connections.contains(&connection));
-        ask(&host, dvipa, port, ONLY_IF);
+        ask(&host, dvipa, of_client, ONLY_IF);
         host.wait_for_counter("asked_claimed", number);
         std::thread::sleep(Duration::from_millis(200));
         assert!(!host.routing_stack.heard().connections.contains(&connection));
@@ -117,9 +119,9 @@ fn a_container_behind_the_hosts_dnat_is_found() {
     let (host, listener) = host(rule);
     let client = host.peer.enter(|| TcpStream::connect(SocketAddr::new(DVIPA_V4, 8080)).unwrap());
     listener.accept().unwrap();
-    let port = client.local_addr().unwrap().port();
+    let (source, port) = (client.local_addr().unwrap().ip(), client.local_addr().unwrap().port());
     let inner = format!(
-        "IP(src='{CLIENT_V4}', dst='{DVIPA_V4}')/TCP(sport={port}, dport=8080, flags='A', seq=1, ack=1)"
+        "IP(src='{source}', dst='{DVIPA_V4}')/TCP(sport={port}, dport=8080, flags='A', seq=1, ack=1)"
     );
     let gue = format!("UDP(sport=50000, dport=6080, chksum=0)/(bytes([1, 4, 0, 0]) + bytes({ONLY_IF}))");
     let outer = format!("Ether(dst=host_mac)/IP(src='{ROUTING_V4}', dst='{HOST_V4}')");

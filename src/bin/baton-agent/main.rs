@@ -51,7 +51,8 @@ fn main() -> ExitCode {
     let result = runtime.map_err(Failure::from).and_then(|runtime| {
         runtime.block_on(async {
             if arguments.cleanup {
-                Ok(tell(clean_up(&config).await?))
+                tell(clean_up(&config).await?);
+                Ok(())
             } else {
                 run(config, &arguments.config, level).await
             }

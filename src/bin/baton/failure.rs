@@ -72,7 +72,7 @@ impl Failure {
             Failure::Refused(problem) => problem,
             other => &Problem { error: other.text().trim_end().to_owned(), mistakes: Vec::new() },
         };
-        serde_json::to_string_pretty(problem).map_or_else(|e| e.to_string(), |text| text) + "\n"
+        serde_json::to_string_pretty(problem).unwrap_or_else(|e| e.to_string()) + "\n"
     }
 
     /// The process's exit code: 1 refused, 3 no answer (2 is clap's, for wrong usage).

@@ -19,7 +19,7 @@ fn a_target_that_comes_and_goes_is_noted_once_with_the_reason() {
     let came = Note::Came { stack: name("t1"), services: vec![web] };
     let went = |why| Note::Went { stack: name("t1"), services: vec![web], why: Some(why) };
     bench.listens("t1", web);
-    assert_eq!(notes(&mut bench), [came.clone()]);
+    assert_eq!(notes(&mut bench), std::slice::from_ref(&came));
     bench.listens("t1", web);
     assert_eq!(notes(&mut bench), [], "it is not news");
     bench.stops("t1", web);
