@@ -196,7 +196,6 @@ fn only_a_host_that_does_not_answer_is_dead() {
     }
 }
 
-/// A host is away for so long: who waited goes on, who went elsewhere stays there.
 /// R3: clients of a dead host are told when they send again: nobody else has their connections. Those of others go on.
 #[test]
 #[ignore = "needs root"]
@@ -223,6 +222,7 @@ fn the_clients_of_a_dead_host_are_told() {
     assert_eq!(told, 2, "one of each family");
 }
 
+/// A host is away for so long: who waited goes on, who went elsewhere stays there.
 fn a_host_comes_back(away: Duration) {
     let lab = lab(Spec::default());
     let from = |port| SocketAddr::from(SocketAddrV4::new(CLIENT.0, port));

@@ -153,10 +153,17 @@ impl<'a> Picture<'a> {
 
     /// The DPT, without its generation.
     pub(super) fn dpt(&self) -> Dpt {
-        let refuse =
-            |dvipa| self.config.vipadynamic.defines.iter().find(|d| d.dvipa == dvipa).map(|d| d.refuse);
+        let vipadynamic = &self.config.vipadynamic;
+        let refuse: BTreeMap<Dvipa, _> = vipadynamic.defines.iter().map(|d| (d.dvipa, d.refuse)).collect();
+        let mut candidates: BTreeMap<Dvipa, BTreeMap<StackIndex, StackNow<'a>>> = BTreeMap::new();
+        for distribution in &vipadynamic.distributes {
+            let stacks = self.candidates(distribution, &distribution.destip).into_iter();
+            let stacks = stacks.filter_map(|who| who.stack()).map(|stack| (stack.known.index, stack));
+            candidates.entry(distribution.dvipa).or_default().extend(stacks);
+        }
         let entry = |(dvipa, held): (Dvipa, Held)| {
-            let (ask, refuse) = (self.ask(dvipa), refuse(dvipa).unwrap_or_default());
+            let ask = self.ask(candidates.get(&dvipa).into_iter().flat_map(BTreeMap::values));
+            let refuse = refuse.get(&dvipa).copied().unwrap_or_default();
             DvipaEntry { index: held.index, dvipa, ask, refuse }
         };
         let mut dvipas: Vec<DvipaEntry> = self.dvipas.iter().map(entry).collect();
@@ -187,15 +194,15 @@ impl<'a> Picture<'a> {
         self.stacks.losses.state(stack, *stack.name == self.config.node.name)
     }
 
-    /// Who may have connections to a DVIPA: every candidate, whatever it serves now. A stack that was never here has none
-    /// that this node could ask for, and a dead one has none any more; one whose agent is silent may.
-    fn ask(&self, dvipa: Dvipa) -> Ask {
-        let of_it = self.config.vipadynamic.distributes.iter().filter(|d| d.dvipa == dvipa);
-        let stacks = of_it.flat_map(|d| self.candidates(d, &d.destip)).filter_map(|who| who.stack());
-        let stacks = stacks.filter(|stack| self.stack_state(*stack) != StackState::Dead);
-        let stacks: BTreeMap<StackIndex, StackNow<'a>> = stacks.map(|s| (s.known.index, s)).collect();
-        let certain = self.settled && stacks.values().all(|s| s.said.is_some_and(|said| said.accounted));
-        Ask { candidates: stacks.into_keys().collect(), certain }
+    /// Who may have connections to a DVIPA: every one of its candidates, whatever it serves now. A stack that was never here has
+    /// none that this node could ask for, and a dead one has none any more; one whose agent is silent may.
+    fn ask<'s>(&self, candidates: impl Iterator<Item = &'s StackNow<'a>>) -> Ask
+    where
+        'a: 's,
+    {
+        let living: Vec<_> = candidates.filter(|s| self.stack_state(**s) != StackState::Dead).collect();
+        let certain = self.settled && living.iter().all(|s| s.said.is_some_and(|said| said.accounted));
+        Ask { candidates: living.iter().map(|s| s.known.index).collect(), certain }
     }
 
     /// How packets reach a stack.

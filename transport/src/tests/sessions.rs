@@ -178,39 +178,3 @@ async fn a_peer_that_is_heard_is_not_quiet() {
     let (mut rt1, _t1) = listening_pair(&Cluster::of(&["rt1", "t1"])).await;
     assert!(rt1.next_within(Duration::from_millis(1200)).await.is_none());
 }
-
-/// A peer in a process of its own, as it were: a runtime that can be stopped.
-#[test]
-fn a_peer_that_stops_is_quiet_first_and_its_session_over_later() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (here, there) = (runtime(), runtime());
-    let cluster = Cluster::of(&["rt1", "t1"]);
-    let quiet = Settings { quiet_after: Some(Duration::from_millis(200)), ..settings(1) };
-    let at = Listen::At(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let mut rt1 = here.block_on(async {
-        let (endpoint, events) = Endpoint::bind(at, &cluster.identity("rt1"), quiet).unwrap();
-        Node { endpoint, events }
-    });
-    let t1 = there.block_on(async { cluster.dialler("t1") });
-    there.block_on(async { t1.endpoint.dial(name("rt1"), rt1.address()) });
-    // Both run, then only the first one does.
-    std::thread::scope(|scope| {
-        let living =
-            scope.spawn(|| there.block_on(async { tokio::time::sleep(Duration::from_millis(600)).await }));
-        here.block_on(rt1.expect_up("t1"));
-        living.join().unwrap();
-    });
-    let next = here.block_on(rt1.next());
-    assert!(matches!(&next, Event::Quiet { peer } if *peer == name("t1")), "{next:?}");
-    std::thread::scope(|scope| {
-        let living =
-            scope.spawn(|| there.block_on(async { tokio::time::sleep(Duration::from_millis(300)).await }));
-        let next = here.block_on(rt1.next());
-        assert!(matches!(&next, Event::Heard { peer } if *peer == name("t1")), "{next:?}");
-        living.join().unwrap();
-    });
-    let next = here.block_on(rt1.next());
-    assert!(matches!(next, Event::Quiet { .. }), "{next:?}");
-    assert_eq!(here.block_on(rt1.expect_down("t1")), DownReason::Silent);
-    drop(t1);
-}
