@@ -48,8 +48,15 @@ fn is_renewed(protocol: Protocol, at: u64) -> bool {
 
 /// For how long a connection is shown as idle, in seconds, summed over samples.
 fn idle_s(protocol: Protocol, at: u64, is_used: bool) -> u64 {
-    let small =
-        Config { connections_v4: 64, connections_v6: 0, half_open: 64, fragments: 64, ..Config::default() };
+    // Small, because it is made and scanned a thousand times.
+    let small = Config {
+        connections_v4: 64,
+        connections_v6: 0,
+        flows: 64,
+        half_open: 64,
+        fragments: 64,
+        ..Config::default()
+    };
     let crt = Crt::new(&small).unwrap_or_else(|e| panic!("memory for a table of 64 connections: {e}"));
     let key = KeyV4::new([192, 0, 2, 1].into(), 4000, DvipaIndex(0), 443, protocol);
     let made = crt.newconn(key, StackIndex(1), Now::default());
