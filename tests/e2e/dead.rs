@@ -143,7 +143,7 @@ fn udp_lab() -> (Lab, Vec<Server>) {
     (lab, servers)
 }
 
-/// R3: a UDP flow of a host that lost its link goes to another target within seconds, and a second one of another host stays.
+/// R3, R5: a UDP flow of a host that lost its link goes to another target within seconds, and a second one of another host stays.
 #[test]
 #[ignore = "needs root"]
 fn the_udp_flows_of_a_dead_host_go_elsewhere() {
