@@ -28,7 +28,7 @@ const volatile struct address own_v6 = {};   /* an address of that interface; no
 /* As address_v4 and address_v6; the context is read a word at a time (the verifier refuses wider reads). */
 #define WORD(field) (*(volatile __u32 *)&(field))
 
-/* Whether a socket of this host takes packets to this destination, whoever sends them. */
+/* Whether a socket of this host takes packets to this destination, from any sender. */
 static __always_inline int is_served_here(struct bpf_sock_addr *ctx, const struct address *to, __be16 port)
 {
 	struct bpf_sock_tuple tuple = {};

@@ -24,7 +24,7 @@ static const uint32_t SHIM_ETHER_OVERHEAD = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LE
 
 /*
  * Where the fields of an mbuf are. Newer headers (23.11, 24.11) put them into anonymous unions, which C sees through and
- * generated bindings name differently in each version; the offsets are the same to whoever reads them here.
+ * generated bindings name differently in each version; the offsets are the same in all of them.
  */
 enum {
 	SHIM_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),

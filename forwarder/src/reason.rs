@@ -123,9 +123,9 @@ reasons! {
         Frozen "frozen" "Its connection is being moved, and as many of its packets wait as may, or for as long; the client sends it again.",
         HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client sends it again.",
         FragmentNoRoom "fragment_no_room" "A later fragment arrived before the first, and the buffer for such fragments is full (512), or its source has its share of it (64).",
-        AskLimited "ask_limited" "Its connection has no entry, and as many connections are being asked about as may, or as many asks were sent this second.",
-        AskNoRoom "ask_no_room" "Its connection is being asked about, and as many of its packets wait as may; the client sends it again.",
-        AnswerLimited "answer_limited" "Its sender would have been told of an error or a refusal, but as many answers were sent this second as may.",
+        AskLimited "ask_limited" "Its connection has no entry, and the worker's limit of connections asked about (2048) or of asks a second (20000) is reached.",
+        AskNoRoom "ask_no_room" "Its connection is being asked about, and the limit of its waiting packets is reached; the client retransmits.",
+        AnswerLimited "answer_limited" "Its sender was not told of an error or a refusal: the worker's limit of answers (10000 a second) is reached.",
         NoHeadroom "no_headroom" "No room in the packet's buffer for the outer header.",
         NoBuffer "no_buffer" "No buffer to be had for a second fragment.",
     }

@@ -60,7 +60,7 @@ fn ask(socket: &UdpSocket) -> Result<String, String> {
 }
 
 /// R5: an unmodified server that is bound to the wildcard address answers from the DVIPA, whatever its packets come in; so it
-/// does to clients that share a port, and from the host's own address to whoever asks that.
+/// does to clients that share a port, and from the host's own address to clients that ask that.
 #[test]
 #[ignore = "needs root"]
 fn a_server_bound_to_the_wildcard_address_answers_from_the_dvipa() {

@@ -315,7 +315,7 @@ pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError
     Ok(left)
 }
 
-/// The agents' programs that this kernel runs, whoever loaded them.
+/// The agents' programs that this kernel runs, of any agent.
 pub fn loaded() -> Vec<String> {
     let all = libbpf_rs::query::ProgInfoIter::default();
     let ours = all.filter(|program| program.name.to_string_lossy().starts_with("baton_"));

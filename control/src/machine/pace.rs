@@ -1,6 +1,6 @@
 //! When the DPT is computed anew: at once, and in a storm of small changes at most every [`PAUSE`].
 //!
-//! A thousand SRVSTATs that arrive together are a thousand changes of the DPT. Whoever waits for its NEWCONN must not wait
+//! A thousand SRVSTATs that arrive together are a thousand changes of the DPT. A client that waits for its NEWCONN must not wait
 //! for a thousand new tables.
 
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl Pace {
         }
     }
 
-    /// What is to be computed now, if anything; whoever asks does it.
+    /// What is to be computed now, if anything; the caller does it.
     pub(super) fn take(&mut self) -> Option<Urgency> {
         if self.credit == 0 && self.wanted != Some(Urgency::Now) {
             return None;

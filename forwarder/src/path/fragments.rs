@@ -84,7 +84,7 @@ impl<B> Early<B> {
         self.len == 0
     }
 
-    /// Keeps a fragment, or gives it back if as many are held as may be, of all or of its source.
+    /// Keeps a fragment, or gives it back if the limit of all or of its source is reached.
     pub(super) fn hold(&mut self, packet: B, datagram: Datagram, now: Now) -> Result<(), B> {
         let (held, free) = self.places.split_at_mut(self.len.min(self.places.len()));
         let Some(place) = free.first_mut() else { return Err(packet) };

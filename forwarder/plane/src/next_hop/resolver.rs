@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const CONFIRM: Duration = Duration::from_secs(5);
 /// How long a path MTU is believed (RFC 1191 6.3, RFC 8201 5.3).
 const MTU_LIFE: Duration = Duration::from_secs(600);
-/// The least path MTU that is believed: IPv6's least (RFC 8200 5). Smaller ones would serve only whoever forges them.
+/// The least path MTU that is believed: IPv6's least (RFC 8200 5). Smaller ones would serve only senders of forged messages.
 const LEAST_MTU: u16 = 1280;
 
 /// A cluster address of a stack, and what is heard of it.

@@ -92,7 +92,7 @@ fn a_new_connection_takes_the_place_of_one_that_was_idle_for_long() {
     let _ = crt.newconn(v4(gone), A, at(9000));
     let moving =
         (0..=fits).filter(|n| crt.get(v4(*n), at(9000)).is_some_and(|e| e.state == CrtState::Frozen));
-    assert_eq!(moving.count(), fits as usize, "whoever came, none of them gave way");
+    assert_eq!(moving.count(), fits as usize, "none of them gave way");
 }
 
 #[test]
