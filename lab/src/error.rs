@@ -34,6 +34,9 @@ pub enum LabError {
     /// There is nothing to boot a guest from.
     #[error("{0} has no guest to boot: run scripts/guest")]
     NoGuest(PathBuf),
+    /// The lab has no guest, or it has not started.
+    #[error("no guest of lab {0} runs")]
+    GuestIsDown(String),
     /// A file or directory could not be read or written.
     #[error("{attempt} {path}: {cause}")]
     File {

@@ -20,7 +20,7 @@ use crate::spec::{Local, Machine, Model};
 /// What the guest does with the machine's file system.
 const BOOT: &str = include_str!("guest/boot.sh");
 /// How long a guest may take to start, on a machine that has other work.
-const BOOTED: Duration = Duration::from_secs(240);
+const BOOTED: Duration = Duration::from_secs(120);
 /// How long a script in a guest may take.
 const DONE: Duration = Duration::from_secs(150);
 /// Where the NIC is: the first device behind the first root port.
@@ -31,6 +31,8 @@ pub const NIC: &str = "0000:01:00.0";
 pub struct Guest {
     files: PathBuf,
     serial: BufReader<UnixStream>,
+    /// What has come of the line that is not whole yet.
+    line: String,
     number: u32,
 }
 
@@ -178,7 +180,8 @@ impl Guest {
             std::thread::sleep(Duration::from_millis(20));
         };
         stream.set_read_timeout(Some(Duration::from_secs(1))).with_path("set up", run.join("serial"))?;
-        let mut guest = Self { files: files.to_owned(), serial: BufReader::new(stream), number: 0 };
+        let mut guest =
+            Self { files: files.to_owned(), serial: BufReader::new(stream), line: String::new(), number: 0 };
         while begun.elapsed() < BOOTED {
             failed()?;
             if guest.answer(Duration::from_secs(1)).is_ok() {
@@ -210,20 +213,20 @@ impl Guest {
 
     /// The exit status of the script with the last number.
     fn answer(&mut self, patience: Duration) -> Result<String> {
-        let (begun, mut line) = (Instant::now(), String::new());
+        let begun = Instant::now();
         while begun.elapsed() < patience {
-            // What came before the time was over is in `line`.
-            if self.serial.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+            // A line may come in pieces, with a time-out between them.
+            if self.serial.read_line(&mut self.line).is_ok_and(|bytes| bytes > 0) {
+                let line = std::mem::take(&mut self.line);
                 if let Some((number, status)) = line.trim().split_once(' ')
                     && number == self.number.to_string()
                 {
                     return Ok(status.to_owned());
                 }
-                line.clear();
             }
         }
         let what = format!("the guest to do script {}", self.number);
-        Err(LabError::Timeout { what, waited: begun.elapsed(), last: line })
+        Err(LabError::Timeout { what, waited: begun.elapsed(), last: self.line.clone() })
     }
 }
 

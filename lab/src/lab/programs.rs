@@ -15,6 +15,9 @@ use crate::guest::{self, Guest};
 use crate::process::Process;
 use crate::spec::{Machine, RoutingNode, Web};
 
+/// How often a virtual machine is booted until it has started.
+const BOOTS: u32 = 3;
+
 impl Lab {
     /// Starts `batond`, the agents and the nginx servers.
     ///
@@ -55,12 +58,7 @@ impl Lab {
     fn start_batond_in(&self, machine: Machine, node: RoutingNode) -> Result<()> {
         let (files, run) = (self.files(), self.record.directory());
         if self.id_of("guest").is_none() {
-            let directory = guest::directory(&self.binaries)?;
-            let network = guest::network(machine.local, self.spec.fabric_mtu, node.addresses());
-            let host = self.host(node.name());
-            let mut command = guest::command(host, &directory, machine, (files, run), &network)?;
-            self.start_program("guest", &mut command)?;
-            let guest = Guest::wait(files, run, || self.check())?;
+            let guest = self.boot(machine, node)?;
             *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
         }
         let level = std::env::var("BATON_LAB_LOG").unwrap_or_else(|_| "info".into());
@@ -82,16 +80,32 @@ impl Lab {
         .map(drop)
     }
 
+    /// Boots the virtual machine. A kernel that stands still while it starts, as can happen under emulation, is booted again.
+    fn boot(&self, machine: Machine, node: RoutingNode) -> Result<Guest> {
+        let (files, run) = (self.files(), self.record.directory());
+        let directory = guest::directory(&self.binaries)?;
+        let network = guest::network(machine.local, self.spec.fabric_mtu, node.addresses());
+        let mut attempt = 1;
+        loop {
+            let host = self.host(node.name());
+            let mut command = guest::command(host, &directory, machine, (files, run), &network)?;
+            self.start_program("guest", &mut command)?;
+            match Guest::wait(files, run, || self.check()) {
+                Err(error) if attempt < BOOTS => eprintln!("attempt {attempt} to boot: {error}"),
+                outcome => return outcome,
+            }
+            self.programs().remove("guest");
+            attempt += 1;
+        }
+    }
+
     /// Runs a shell script in the virtual machine that the routing node is, and returns what it wrote.
     ///
     /// # Errors
-    /// As [`Guest::sh`].
-    ///
-    /// # Panics
-    /// If there is no guest, or it has not started.
+    /// [`LabError::GuestIsDown`] if it has not started, and as [`Guest::sh`].
     pub fn in_guest(&self, script: &str) -> Result<String> {
         let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
-        guest.as_mut().unwrap_or_else(|| panic!("lab {} has no guest", self.id())).sh(script)
+        guest.as_mut().ok_or_else(|| LabError::GuestIsDown(self.id().to_owned()))?.sh(script)
     }
 
     /// Takes the cable out of the guest's NIC, or puts it in.
