@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use ffi::{BURST, Burst, Device, Eal, Mempool, Port as Nic, RxQueue, Settings, TxQueue};
 use forwarder::crt::{self, Crt, KeyV4};
-use forwarder::{Counters, Kind, Limits, Now, PacketBuffer, Port, Reason, Sink, Tables, Verdict, Worker};
+use forwarder::{Counters, Kind, Limits, Now, Port, Reason, Sink, Tables, Verdict, Worker};
+use plane::packet::Packet;
 
 use crate::cluster::Traffic;
 use crate::keys::Random;
@@ -32,40 +33,6 @@ const SLICES_OF_NEW: u64 = 8;
 const FILLING: u64 = 1 << 20;
 /// Bursts in a row of a worker that counts.
 const COUNTED: u64 = 32;
-
-/// An mbuf, as the forwarder wants it.
-struct Packet(ffi::Mbuf);
-
-impl PacketBuffer for Packet {
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        self.0.bytes()
-    }
-    #[inline]
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.0.bytes_mut()
-    }
-    #[inline]
-    fn prepend(&mut self, n: usize) -> bool {
-        self.0.prepend(n)
-    }
-    #[inline]
-    fn trim_front(&mut self, n: usize) -> bool {
-        self.0.trim_front(n)
-    }
-    #[inline]
-    fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
-    }
-    #[inline]
-    fn extend(&mut self, n: usize) -> bool {
-        self.0.extend(n)
-    }
-    #[inline]
-    fn prefetch(&self) {
-        self.0.prefetch();
-    }
-}
 
 /// Where the path's packets go: those that it sends, to either port, through one queue. The others are freed and counted.
 struct Outlet {
