@@ -33,8 +33,10 @@ function bench.prepare(protocol, addresses, ports)
         "addresses and ports have a common divisor: not all pairs would come")
     local send, range = setup.send, pktgen.range
     local port = protocol == "tcp" and setup.tcp_port or setup.udp_port
-    pktgen.stop("all")
-    pktgen.reset("all")
+    for _, each in ipairs({ send, setup.receive }) do
+        pktgen.stop(each)
+        pktgen.reset(each)
+    end
     pktgen.set_mac(send, "dst", setup.router_mac)
     range.ip_proto(send, protocol)
     all(range.dst_mac, send, setup.router_mac, setup.router_mac, "00:00:00:00:00:00")

@@ -7,7 +7,7 @@ function fake.new(mbit, capacity, old)
     local now = { rate = 0, size = 0, sending = false, sent = 0, received = 0, samples = nil, sampling = false }
     local ranges, log = {}, {}
     local function is_port(port)
-        assert(port == "all" or tostring(port):match("^%d+$"), "no port: " .. tostring(port))
+        assert(tostring(port):match("^%d+$"), "invalid portlist: " .. tostring(port))
     end
     local function range(name, kind)
         return function(port, what, value)
