@@ -62,6 +62,10 @@ impl PacketBuffer for Packet {
         self.0.extend(n)
     }
     #[inline]
+    fn ipv4_checksum_is_right(&self) -> bool {
+        self.0.ipv4_checksum_is_right()
+    }
+    #[inline]
     fn prefetch(&self) {
         self.0.prefetch();
     }

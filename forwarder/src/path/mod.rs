@@ -290,7 +290,8 @@ impl Lanes {
             let Some(packet) = place else { continue };
             received = received.wrapping_add(1);
             let Some(frame) = tag.behind::<TAG>(packet.bytes()) else { continue };
-            if let Some(key) = parse::plain_v4(frame, gate, cx.tables) {
+            let verified = packet.ipv4_checksum_is_right();
+            if let Some(key) = parse::plain_v4(frame, gate, verified, cx.tables) {
                 self.v4.push(key);
                 *lot = Lot::PlainV4;
             } else if let Some(key) = parse::plain_v6(frame, gate, cx.tables) {

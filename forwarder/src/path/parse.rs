@@ -77,10 +77,10 @@ const L4_V6: usize = 54;
 /// Recognises a plain packet: of no VLAN or behind this node's [`Tag`], IPv4 without options, whole, TTL left, TCP or UDP, to a DVIPA, and every check
 /// passed that [`Datagram::parse`](super::datagram::Datagram::parse) makes.
 ///
-/// In: a frame. Out: its key; or `None` for the general way, which also finds out what is wrong with it. Touches the frame's first line and one slot of the DVIPA map. Costs a read of each word of the
+/// In: a frame, and whether its device has verified the header's checksum. Out: its key; or `None` for the general way, which also finds out what is wrong with it. Touches the frame's first line and one slot of the DVIPA map. Costs a read of each word of the
 /// headers and branches that go the same way for next to all packets.
 #[inline(always)]
-pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables) -> Option<KeyV4> {
+pub(crate) fn plain_v4(frame: &[u8], gate: Gate, verified: bool, tables: &Tables) -> Option<KeyV4> {
     let head = frame.first_chunk::<V4_BYTES>()?;
     // EtherType, version and header length, traffic class, total length, identification.
     let front = long(head, 12);
@@ -97,7 +97,7 @@ pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables) -> Option<KeyV
         | (hops <= 1)
         | (usize::from(len) > frame.len().wrapping_sub(IP))
         | !gate.admits(head)
-        | !header_sum_is_right(head)
+        | !(verified || header_sum_is_right(head))
         | !ipv4::is_host_octet(first)
         | (source == destination);
     if odd {

@@ -1,5 +1,6 @@
 //! The plain way and the general way agree, whatever the packet; and every packet ends in one counter.
 
+use model::Protocol;
 use proptest::prelude::*;
 
 use super::bench::*;
@@ -10,7 +11,7 @@ use crate::path::ends::AnyKey;
 use crate::path::parse::{Gate, Tag, plain_v4, plain_v6};
 use crate::path::plain::PlainKey;
 use crate::tables::Family;
-use crate::{Kind, Node, Port, Reason};
+use crate::{Kind, Node, Port, Reason, TestPacket};
 
 /// The VLAN of a tagged node.
 const VLAN: u16 = 0x123;
@@ -64,7 +65,7 @@ fn tagged(frame: &[u8], tag: [u8; 4]) -> Vec<u8> {
 fn plain<const TAG: usize>(frame: &[u8], bench: &Bench) -> Option<(AnyKey, Inner, bool)> {
     let (gate, tables) = (Gate::new(Port::Nic, &bench.tables), &bench.tables);
     let behind = Tag::new(tables).behind::<TAG>(frame)?;
-    let v4 = plain_v4(behind, gate, tables)
+    let v4 = plain_v4(behind, gate, false, tables)
         .map(|k| (k.any(), k.inner::<TAG>(frame), k.opens::<TAG>(frame)));
     v4.or_else(|| {
         plain_v6(behind, gate, tables).map(|k| (k.any(), k.inner::<TAG>(frame), k.opens::<TAG>(frame)))
@@ -91,6 +92,18 @@ fn tagged_packets_are_plain_in_the_nodes_own_vlan() {
         elsewhere[5] ^= 1;
         assert!(plain::<4>(&elsewhere, &bench).is_none(), "to another station");
     }
+}
+
+#[test]
+fn a_checksum_that_the_device_has_verified_is_not_computed_again() {
+    let mut bench = Bench::new();
+    bench.establish(4000, 8001, Protocol::Tcp, GUE);
+    let mut frame = ack(Family::V4, 4000, 8001);
+    frame[24] ^= 1;
+    assert_eq!(bench.dropped(&frame), Reason::BadChecksum);
+    let mut burst = [Some(TestPacket::new(&frame).verified())];
+    bench.worker.process(&mut burst, Port::Nic, &bench.tables, &bench.crt, bench.now, &mut bench.outlet);
+    assert_eq!((bench.count(Reason::Forwarded), bench.count(Reason::BadChecksum)), (1, 1));
 }
 
 proptest! {
