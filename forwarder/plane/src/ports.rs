@@ -98,7 +98,7 @@ impl Opened {
         let settings = Settings { queues, mtu, rx_descriptors, tx_descriptors, promiscuous };
         let (port, pairs) = device.start(&settings, pool)?;
         if let Some(interface) = kernel::shared_interface(port.device()) {
-            kernel::Settings::default().leave_alone(interface);
+            kernel::tell(&kernel::Settings::default().leave_alone(interface));
             kernel::finish_frames(interface);
         }
         port.refused().iter().for_each(|refused| tell(&port, refused));
