@@ -19,6 +19,8 @@
 /* The hash functions that spread a client's packets over the queues: addresses, and ports where there are some. */
 static const uint64_t SHIM_RSS_FUNCTIONS = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 static const uint64_t SHIM_TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+/* Devices that find out whether an IPv4 header's checksum is right. */
+static const uint64_t SHIM_RX_IPV4_CHECKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint32_t SHIM_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint32_t SHIM_ETHER_OVERHEAD = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
 
@@ -46,6 +48,12 @@ SHIM_IS(nb_segs, 2);
 SHIM_IS(ol_flags, 8);
 SHIM_IS(vlan_tci, 2);
 
+/*
+ * What a device found out about the checksum of the IPv4 header. Of a tunnelled packet whose tunnel it knows, the first flags
+ * are about the inner header and another one is about the outer.
+ */
+static const uint64_t SHIM_RX_IPV4_CHECKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_OUTER_IP_CKSUM_BAD;
+static const uint64_t SHIM_RX_IPV4_CHECKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 /* The device took the VLAN tag off the packet: it is in `vlan_tci` only. */
 static const uint64_t SHIM_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
 

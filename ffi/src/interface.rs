@@ -55,6 +55,38 @@ pub fn set_address(interface: &str, mac: [u8; 6]) -> io::Result<()> {
     ioctl(&socket, libc::SIOCSIFHWADDR, &mut request)
 }
 
+/// An interface as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Its longest packet, in bytes without the Ethernet header.
+    pub mtu: u32,
+    /// It is meant to be up.
+    pub up: bool,
+}
+
+/// Looks at an interface.
+///
+/// # Errors
+/// The system's: no such interface.
+pub fn state(interface: &str) -> io::Result<State> {
+    let socket = socket()?;
+    let mut request = request(interface)?;
+    ioctl(&socket, libc::SIOCGIFHWADDR, &mut request)?;
+    // SAFETY: this request writes the address.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
+    ioctl(&socket, libc::SIOCGIFMTU, &mut request)?;
+    // SAFETY: this request writes the MTU.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    ioctl(&socket, libc::SIOCGIFFLAGS, &mut request)?;
+    // SAFETY: this request writes the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    let mut mac = [0; 6];
+    mac.iter_mut().zip(address).for_each(|(to, from)| *to = from.cast_unsigned());
+    Ok(State { mac, mtu: u32::try_from(mtu).unwrap_or_default(), up: i32::from(flags) & libc::IFF_UP != 0 })
+}
+
 fn ethtool(socket: &OwnedFd, interface: &str, value: &mut EthtoolValue) -> io::Result<()> {
     let mut request = request(interface)?;
     request.ifr_ifru.ifru_data = from_mut(value).cast();
@@ -97,9 +129,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_loopback_interface_is_as_the_kernel_shows_it() {
+        let state = state("lo").unwrap();
+        let shown = std::fs::read_to_string("/sys/class/net/lo/mtu").unwrap();
+        assert_eq!((state.mac, state.mtu.to_string()), ([0; 6], shown.trim().to_owned()));
+        let flags = std::fs::read_to_string("/sys/class/net/lo/flags").unwrap();
+        let flags = i32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap();
+        assert_eq!(state.up, flags & libc::IFF_UP != 0);
+    }
+
+    #[test]
     fn an_interface_that_is_not_there_is_an_error() {
         for name in ["bt-nothing0", "a-name-that-is-too-long-for-one"] {
             assert_eq!(switch_offloads_off(name).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+            assert_eq!(state(name).unwrap_err().raw_os_error(), Some(libc::ENODEV));
             assert_eq!(set_address(name, [2; 6]).unwrap_err().raw_os_error(), Some(libc::ENODEV));
         }
     }

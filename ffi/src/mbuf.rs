@@ -87,6 +87,19 @@ impl Mbuf {
         self.get(NB_SEGS)
     }
 
+    /// The device has verified the IPv4 header's checksum, and it is right. `false` says nothing: it is wrong, or nobody has
+    /// looked.
+    #[inline]
+    pub fn ipv4_checksum_is_right(&self) -> bool {
+        self.get(OL_FLAGS) & raw::SHIM_RX_IPV4_CHECKSUM_MASK == raw::SHIM_RX_IPV4_CHECKSUM_GOOD
+    }
+
+    /// As if the device had set these flags.
+    #[cfg(test)]
+    pub(crate) fn mark(&mut self, flags: u64) {
+        self.set(OL_FLAGS, flags);
+    }
+
     /// The tag (priority and number of the VLAN) that the device took off the packet, if it did.
     #[inline]
     pub(crate) fn stripped_tag(&self) -> Option<u16> {

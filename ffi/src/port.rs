@@ -60,6 +60,8 @@ pub struct Info {
     pub tx_queues: u16,
     /// It can spread packets over receive queues by their addresses.
     pub rss: bool,
+    /// It can verify checksums of IPv4 headers ([`crate::Mbuf::ipv4_checksum_is_right`]); a started port does.
+    pub ipv4_checksums: bool,
     /// The least and the greatest MTU.
     pub mtu: (u16, u16),
     /// The greatest MTU that DPDK lets anyone set: that of drivers for interfaces of the kernel is too small.
@@ -241,7 +243,9 @@ fn probe(name: &DeviceName) -> Result<u16, Error> {
     port_of(name)?.ok_or_else(|| Error::NoPort { device, hint: hint() })
 }
 
-/// RSS where there is more than one queue and the device has it; buffers are given back without looking at each.
+/// RSS where there is more than one queue and the device has it; checksums of IPv4 headers verified if it can, and nothing else:
+/// targets verify those of TCP and UDP, and virtio may leave those unfinished if it is asked for them. Buffers are given back
+/// without looking at each.
 fn configuration(settings: &Settings, info: &Info) -> raw::rte_eth_conf {
     // SAFETY: a C struct of integers, for which all zero means "the defaults".
     let mut configuration: raw::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -249,6 +253,9 @@ fn configuration(settings: &Settings, info: &Info) -> raw::rte_eth_conf {
     if settings.queues > 1 && info.rss {
         configuration.rxmode.mq_mode = raw::SHIM_MQ_RX_RSS;
         configuration.rx_adv_conf.rss_conf.rss_hf = raw::SHIM_RSS_FUNCTIONS & info.rss_functions;
+    }
+    if info.ipv4_checksums {
+        configuration.rxmode.offloads = raw::SHIM_RX_IPV4_CHECKSUM;
     }
     // Allowed because all packets come from one pool (fact 5) and nobody else refers to them (fact 3).
     configuration.txmode.offloads = info.tx_offloads & raw::SHIM_TX_FAST_FREE;
@@ -270,6 +277,8 @@ impl Info {
             rx_queues: raw_info.max_rx_queues,
             tx_queues: raw_info.max_tx_queues,
             rss: raw_info.flow_type_rss_offloads & raw::SHIM_RSS_FUNCTIONS != 0,
+            // Drivers for interfaces of the kernel compute what others leave to the device, and the payload's checksum too.
+            ipv4_checksums: !of_the_kernel && raw_info.rx_offload_capa & raw::SHIM_RX_IPV4_CHECKSUM != 0,
             mtu: (raw_info.min_mtu, if of_the_kernel { raw_info.max_mtu } else { settable_mtu }),
             settable_mtu,
             numa,

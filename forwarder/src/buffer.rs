@@ -29,6 +29,11 @@ pub trait PacketBuffer: Sized {
     #[must_use]
     fn extend(&mut self, n: usize) -> bool;
 
+    /// The device that received the frame has verified its IPv4 header's checksum, and it is right.
+    fn ipv4_checksum_is_right(&self) -> bool {
+        false
+    }
+
     /// A hint that the first bytes will be read soon.
     fn prefetch(&self) {}
 }

@@ -30,7 +30,7 @@ const NOW: Now = Now { ms: 1000 };
 /// Sets a function up, and lets [`counted`] call it; returns how many packets or keys that were.
 type Scenario = fn() -> std::io::Result<u32>;
 
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("crt_hit_v4", || look_up::<KeyV4>(0)),
     ("crt_hit_v6", || look_up::<KeyV6>(0)),
     ("crt_miss_v4", || look_up::<KeyV4>(CONNECTIONS)),
@@ -38,11 +38,13 @@ const SCENARIOS: [(&str, Scenario); 12] = [
     ("crt_insert_v4", insert),
     ("crt_half_open_v4", half_open),
     ("crt_remove_v4", remove),
-    ("path_v4", || path(Kind::Ack, Carried::Ipip)),
-    ("path_v6", || path(Kind::Ack6, Carried::Ipip)),
-    ("path_gue", || path(Kind::Ack, Carried::Gue)),
-    ("path_udp", || path(Kind::Udp, Carried::Ipip)),
-    ("path_syn", || path(Kind::Syn, Carried::Ipip)),
+    ("path_v4", || path(Traffic::ack(CONNECTIONS))),
+    ("path_v6", || path(Traffic { kind: Kind::Ack6, ..Traffic::ack(CONNECTIONS) })),
+    ("path_gue", || path(Traffic { carried: Carried::Gue, ..Traffic::ack(CONNECTIONS) })),
+    ("path_vlan", || path(Traffic { tagged: true, ..Traffic::ack(CONNECTIONS) })),
+    ("path_vlan_v6", || path(Traffic { tagged: true, kind: Kind::Ack6, ..Traffic::ack(CONNECTIONS) })),
+    ("path_udp", || path(Traffic { kind: Kind::Udp, ..Traffic::ack(CONNECTIONS) })),
+    ("path_syn", || path(Traffic::new(Kind::Syn))),
 ];
 
 /// What was recorded.
@@ -228,9 +230,8 @@ fn one_by_one(crt: &Crt, each: impl Fn(KeyV4) -> bool) {
 }
 
 /// Whole bursts; one is written, uncounted, before each.
-fn path(kind: Kind, carried: Carried) -> std::io::Result<u32> {
-    let flows = if kind == Kind::Syn { 0 } else { CONNECTIONS };
-    let mut rig = Rig::new(Traffic { kind, carried, ..Traffic::ack(flows) })?;
+fn path(traffic: Traffic) -> std::io::Result<u32> {
+    let mut rig = Rig::new(traffic)?;
     let mut random = Random(1);
     let rounds = CONNECTIONS / KEYS as u32;
     for _ in 0..rounds {

@@ -34,6 +34,7 @@ mod oversize;
 mod pktgen;
 mod restarts;
 mod ring;
+mod scale;
 mod selection;
 mod soak;
 mod thinking;

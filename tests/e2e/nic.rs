@@ -39,7 +39,7 @@ fn e1000e_carries_every_kind_of_traffic_and_outlives_its_link() {
     assert!(gratuitous.iter().any(|p| p.starts_with(&mac(10))), "announced again: {gratuitous:#?}");
 }
 
-/// R1, F1: igb, bound to vfio-pci, with jumbo frames; both workers receive (RSS).
+/// R1, F1: igb, bound to vfio-pci, with jumbo frames; both workers receive (RSS), and the NIC verifies checksums.
 #[test]
 #[ignore = "needs root and a guest"]
 fn igb_carries_every_kind_of_traffic_in_jumbo_frames_to_two_workers() {
@@ -52,6 +52,9 @@ fn igb_carries_every_kind_of_traffic_in_jumbo_frames_to_two_workers() {
             ["ping", "-M", "do", "-c", "3", "-i", "0.2", "-W", "5", "-s", payload, &address.to_string()];
         lab.client().run(&ping).expect("9000 bytes are answered");
     }
+    let log = std::fs::read_to_string(lab.files().join("batond.log")).expect("its log");
+    let verify = |line: &str| line.contains("port runs") && line.contains("ipv4_checksums=\"device\"");
+    assert_eq!(log.lines().filter(|line| verify(line)).count(), 1, "the NIC, and not the veth:\n{log}");
     both_workers_receive(&lab);
 }
 

@@ -87,6 +87,7 @@ impl<F: Forwarding> Driver<F> {
             config_age_s: self.configured.elapsed().as_secs(),
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
+            environment: self.forwarding.environment(),
         }
     }
 
@@ -172,6 +173,7 @@ impl<F: Forwarding> Driver<F> {
             connections,
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
+            environment: self.forwarding.environment(),
         }
     }
 

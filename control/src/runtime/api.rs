@@ -12,6 +12,7 @@ use model::message::OrderId;
 use model::{Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
+use super::environment::Environment;
 use super::forwarding::{CrtStats, PortView};
 use crate::machine::{EvacuationTerms, EvacuationView, RefusedView, StatusView};
 
@@ -43,6 +44,9 @@ pub struct StatusAnswer {
     /// The NIC and the local port.
     #[serde(default)]
     pub ports: Vec<PortView>,
+    /// What others have changed in the node's kernel.
+    #[serde(default)]
+    pub environment: Environment,
 }
 
 /// Query of `GET /v1/crt`: all fields are optional and narrow the list.
@@ -172,6 +176,9 @@ pub struct StatsAnswer {
     /// The NIC and the local port.
     #[serde(default)]
     pub ports: Vec<PortView>,
+    /// What others have changed in the node's kernel.
+    #[serde(default)]
+    pub environment: Environment,
 }
 
 /// One counter.

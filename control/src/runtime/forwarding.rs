@@ -9,6 +9,8 @@ use model::handoff::Handoff;
 use model::{Connection, CrtState, Dvipa, StackIndex};
 use serde::{Deserialize, Serialize};
 
+use super::environment::Environment;
+
 /// The forwarder as the control thread sees it. Every call is made on the control thread and returns within a few
 /// milliseconds; [`Forwarding::crt_list`] may take one pass over the CRT.
 pub trait Forwarding {
@@ -68,6 +70,11 @@ pub trait Forwarding {
 
     /// Both ports: the NIC and the local port.
     fn ports(&self) -> Vec<PortView>;
+
+    /// What others have changed in the node's kernel.
+    fn environment(&self) -> Environment {
+        Environment::default()
+    }
 
     /// Entries of the CRT that pass the filter: at most `limit` of them, in no particular order, and how many more
     /// there are.

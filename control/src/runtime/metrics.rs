@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::api::{CounterRow, StatsAnswer};
+use super::environment::Subject;
 use super::forwarding::PortView;
 use crate::machine::{SessionState, StatusView};
 
@@ -41,6 +42,7 @@ impl Collector for Snapshot {
         };
         family(&mut to, "baton_link_up", "1: the port's link is up; 0: it is lost.", &of(|p| p.link.into()))?;
         family(&mut to, "baton_link_losses", "How often the port's link was lost.", &of(|p| p.lost))?;
+        self.environment(&mut to)?;
         let gauges = [
             ("baton_uptime_seconds", "Seconds since the start.", self.stats.uptime_s),
             ("baton_dpt_generation", "How often the DPT has changed.", self.status.generation),
@@ -66,6 +68,25 @@ impl Snapshot {
             ConstCounter::new(refused.count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+
+    fn environment(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let environment = &self.stats.environment;
+        let help = "How often somebody changed something in the node's kernel and batond put it right.";
+        let counter = ConstCounter::new(0_u64);
+        let mut metric =
+            to.encode_descriptor("baton_environment_put_right", help, None, counter.metric_type())?;
+        for subject in Subject::ALL {
+            let times = environment.put_right.get(&subject).copied().unwrap_or_default();
+            let labels = [("subject", subject.as_str())];
+            ConstCounter::new(times).encode(metric.encode_family(&labels)?)?;
+        }
+        let standing = Subject::ALL.map(|subject| {
+            let findings = environment.standing.iter().filter(|f| f.subject == subject).count();
+            ("subject", subject.as_str().to_owned(), size(findings))
+        });
+        let help = "What somebody changed in the node's kernel and only the operator can put right, now.";
+        family(to, "baton_environment_standing", help, &standing)
     }
 
     fn crt(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

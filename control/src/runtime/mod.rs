@@ -1,6 +1,7 @@
 //! Turns I/O into events of the machine and its actions into I/O, on one thread.
 //!
-//! In reading order: [`check`] (a host, before the start), [`forwarding`] (what the runtime asks of the forwarder beside it), `driver` (the loop: the
+//! In reading order: [`check`] (a host, before the start), [`forwarding`] (what the runtime asks of the forwarder beside it), [`environment`] (what others change in the
+//! kernel), `driver` (the loop: the
 //! machine, the sessions and the forwarder meet here), `reload` (a new configuration, whole or not at all),
 //! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
 //! many clients), `answers` (what it answers), `metrics` (Prometheus), `notes` (the log), `transfers` (what
@@ -13,6 +14,7 @@ pub mod api;
 mod bounded;
 pub mod check;
 mod driver;
+pub mod environment;
 pub mod forwarding;
 mod metrics;
 mod notes;

@@ -61,6 +61,33 @@ fn a_tag_that_the_device_took_off_is_back_in_its_place_once() {
 }
 
 #[test]
+fn only_a_checksum_that_the_device_found_right_is_right() {
+    let guard = dpdk();
+    let mut packet = guard.1.packet(b"packet").unwrap();
+    assert!(!packet.ipv4_checksum_is_right(), "nobody has looked");
+    let (good, mask) = (raw::SHIM_RX_IPV4_CHECKSUM_GOOD, raw::SHIM_RX_IPV4_CHECKSUM_MASK);
+    packet.mark(good | raw::SHIM_RX_VLAN_STRIPPED);
+    assert!(packet.ipv4_checksum_is_right());
+    // Any other of the flags: it is wrong, that of an outer header is, or the device says that it could not tell.
+    for others in (0..64).map(|bit| mask & 1 << bit).filter(|flag| *flag & !good != 0) {
+        packet.mark(others);
+        assert!(!packet.ipv4_checksum_is_right(), "{others:#x}");
+        packet.mark(good | others);
+        assert!(!packet.ipv4_checksum_is_right(), "{others:#x} too");
+    }
+}
+
+#[test]
+fn what_a_device_does_not_offer_is_not_asked_of_it() {
+    let guard = dpdk();
+    let mut info = Device::open(guard.0, "net_null9").unwrap().info().clone();
+    assert!(!info.ipv4_checksums, "net_null has no such offload");
+    assert_eq!(configuration(&SMALL, &info).rxmode.offloads, 0);
+    info.ipv4_checksums = true;
+    assert_eq!(configuration(&SMALL, &info).rxmode.offloads, raw::SHIM_RX_IPV4_CHECKSUM);
+}
+
+#[test]
 fn a_port_that_dpdk_has_already_is_taken_over() {
     let guard = dpdk();
     let (eal, pool) = *guard;

@@ -5,7 +5,12 @@
 //!
 //! A port whose device is an interface of this kernel (net_af_packet) gets copies of its frames: the kernel would answer
 //! them too.
+//!
+//! [`watch`] looks at all of this while the forwarder runs.
 
+pub mod watch;
+
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,61 +127,75 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Lets the kernel route packets that arrive at `interface` with a DVIPA as their IPv4 source.
-    pub fn allow_ipv4(&self, interface: &str) {
+    /// Lets the kernel route packets that arrive at `interface` with a DVIPA as their IPv4 source. Returns what was otherwise.
+    pub fn allow_ipv4(&self, interface: &str) -> Vec<Changed> {
         let conf = self.net.join("ipv4/conf");
+        let own = conf.join(interface);
+        let mut changes = Vec::new();
         // The kernel takes the larger of `all` and the interface's own value, so that `all` must be 0 (kernel
         // `IN_DEV_RPFILTER`, `IN_DEV_TX_REDIRECTS`); other interfaces keep what they had.
         for key in ["rp_filter", "send_redirects"] {
-            self.hand_down(&conf, key);
-            set(&conf.join(interface).join(key), 0);
+            self.hand_down(interface, key, &mut changes);
+            changes.extend(set(&own.join(key), 0));
         }
-        set(&conf.join(interface).join("accept_local"), 1);
-        set(&conf.join(interface).join("forwarding"), 1);
+        changes.extend(["accept_local", "forwarding"].into_iter().filter_map(|key| set(&own.join(key), 1)));
+        changes
     }
 
     /// Lets the kernel route IPv6 packets that arrive at `interface`. Kernels before 6.17 have one switch for all
     /// interfaces, which makes each of them a router's: it stops to hear router advertisements. So there `interface` is
-    /// told to go on, and the others are made hosts' interfaces again.
-    pub fn allow_ipv6(&self, interface: &str) {
+    /// told to go on, and the others are made hosts' interfaces again. Returns what was otherwise.
+    pub fn allow_ipv6(&self, interface: &str) -> Vec<Changed> {
         let conf = self.net.join("ipv6/conf");
         let forced = conf.join(interface).join("force_forwarding");
         if forced.exists() {
-            return set(&forced, 1);
+            return set(&forced, 1).into_iter().collect();
         }
+        let all = conf.join("all/forwarding");
+        if get(&all) == Some(1) {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
         let accept_ra = conf.join(interface).join("accept_ra");
         if get(&accept_ra) == Some(1) {
-            set(&accept_ra, 2);
+            changes.extend(set(&accept_ra, 2));
         }
         let hosts: Vec<PathBuf> = interfaces(&conf)
             .filter(|path| !path.ends_with(interface))
             .map(|path| path.join("forwarding"))
             .filter(|path| get(path) == Some(0))
             .collect();
-        set(&conf.join("all/forwarding"), 1);
-        hosts.iter().for_each(|path| set(path, 0));
+        changes.extend(set(&all, 1));
+        changes.extend(hosts.iter().filter_map(|path| set(path, 0)));
+        changes
     }
 
     /// Has the kernel ignore what arrives at an interface that a port reads: no route leads back there, so that strict
     /// reverse path filtering drops IPv4, ARP requests are not answered, and IPv6 is switched off. A looser filter of all
-    /// interfaces would count here too.
-    pub fn leave_alone(&self, interface: &str) {
-        self.hand_down(&self.net.join("ipv4/conf"), "rp_filter");
-        set(&self.net.join("ipv4/conf").join(interface).join("rp_filter"), 1);
-        set(&self.net.join("ipv4/conf").join(interface).join("arp_ignore"), ARP_IGNORE_ALL);
-        set(&self.net.join("ipv6/conf").join(interface).join("disable_ipv6"), 1);
+    /// interfaces would count here too. Returns what was otherwise.
+    pub fn leave_alone(&self, interface: &str) -> Vec<Changed> {
+        let (v4, v6) =
+            (self.net.join("ipv4/conf").join(interface), self.net.join("ipv6/conf").join(interface));
+        let mut changes = Vec::new();
+        self.hand_down(interface, "rp_filter", &mut changes);
+        let wanted = [
+            (v4.join("rp_filter"), 1),
+            (v4.join("arp_ignore"), ARP_IGNORE_ALL),
+            (v6.join("disable_ipv6"), 1),
+        ];
+        changes.extend(wanted.iter().filter_map(|(path, value)| set(path, *value)));
+        changes
     }
 
-    /// Sets `all/key` to 0 after giving its value to every interface that has a smaller one.
-    fn hand_down(&self, conf: &Path, key: &str) {
+    /// Sets IPv4's `all/key` to 0 after giving its value to every other interface than this one that has a smaller one.
+    fn hand_down(&self, interface: &str, key: &str, changes: &mut Vec<Changed>) {
+        let conf = self.net.join("ipv4/conf");
         let all = conf.join("all").join(key);
         let Some(value) = get(&all).filter(|value| *value > 0) else { return };
-        for path in interfaces(conf).map(|path| path.join(key)) {
-            if get(&path).is_some_and(|own| own < value) {
-                set(&path, value);
-            }
-        }
-        set(&all, 0);
+        let others = interfaces(&conf).filter(|path| !path.ends_with(interface)).map(|path| path.join(key));
+        let smaller = others.filter(|path| get(path).is_some_and(|own| own < value));
+        changes.extend(smaller.filter_map(|path| set(&path, value)));
+        changes.extend(set(&all, 0));
     }
 }
 
@@ -190,18 +209,38 @@ fn get(path: &Path) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Sets a value that is another one now; a failure is the operator's to mend, and the log says how.
-fn set(path: &Path, value: u32) {
-    if get(path) == Some(value) {
-        return;
+/// A setting that was not as it has to be.
+#[derive(Debug)]
+pub struct Changed {
+    path: PathBuf,
+    was: u32,
+    value: u32,
+    /// Whether it is now: a failure is the operator's to mend.
+    done: io::Result<()>,
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} was {} and has to be {}", self.path.display(), self.was, self.value)
     }
-    match fs::write(path, value.to_string()) {
-        Ok(()) => tracing::info!(setting = %path.display(), value, "kernel setting changed"),
-        Err(error) => tracing::warn!(
-            setting = %path.display(), value, %error,
-            "kernel setting could not be changed: set it by hand"
-        ),
+}
+
+/// Says what was changed at the start.
+pub fn tell(changes: &[Changed]) {
+    for changed in changes {
+        match &changed.done {
+            Ok(()) => tracing::info!("kernel setting changed: {changed}"),
+            Err(error) => {
+                tracing::warn!(%error, "kernel setting could not be changed: {changed}: set it by hand")
+            }
+        }
     }
+}
+
+/// Sets a value that is another one now. What is not there can't be in the way.
+fn set(path: &Path, value: u32) -> Option<Changed> {
+    let was = get(path).filter(|was| *was != value)?;
+    Some(Changed { path: path.to_owned(), was, value, done: fs::write(path, value.to_string()) })
 }
 
 #[cfg(test)]

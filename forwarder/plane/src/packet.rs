@@ -40,6 +40,11 @@ impl PacketBuffer for Packet {
     }
 
     #[inline]
+    fn ipv4_checksum_is_right(&self) -> bool {
+        self.0.ipv4_checksum_is_right()
+    }
+
+    #[inline]
     fn prefetch(&self) {
         self.0.prefetch();
     }

@@ -94,15 +94,25 @@ impl Opened {
     ) -> Result<(ffi::Port, Vec<(RxQueue, TxQueue)>), Error> {
         let Self { device, rx_descriptors, tx_descriptors } = self;
         let (driver, spreads) = (device.info().driver.clone(), device.info().rss);
+        let ipv4_checksums = if device.info().ipv4_checksums { "device" } else { "worker" };
         let settings = Settings { queues, mtu, rx_descriptors, tx_descriptors, promiscuous };
         let (port, pairs) = device.start(&settings, pool)?;
         if let Some(interface) = kernel::shared_interface(port.device()) {
-            kernel::Settings::default().leave_alone(interface);
+            kernel::tell(&kernel::Settings::default().leave_alone(interface));
             kernel::finish_frames(interface);
         }
         port.refused().iter().for_each(|refused| tell(&port, refused));
         let device = port.device();
-        tracing::info!(device, driver, queues, rx_descriptors, tx_descriptors, mtu, "port runs");
+        tracing::info!(
+            device,
+            driver,
+            queues,
+            rx_descriptors,
+            tx_descriptors,
+            mtu,
+            ipv4_checksums,
+            "port runs"
+        );
         if queues > 1 && !spreads {
             tracing::info!(
                 device,

@@ -14,6 +14,7 @@ pub struct TestPacket {
     storage: Vec<u8>,
     start: usize,
     end: usize,
+    verified: bool,
 }
 
 impl TestPacket {
@@ -23,7 +24,13 @@ impl TestPacket {
         if let Some(room) = storage.get_mut(HEADROOM..).and_then(|s| s.get_mut(..frame.len())) {
             room.copy_from_slice(frame);
         }
-        Self { storage, start: HEADROOM, end: HEADROOM.saturating_add(frame.len()) }
+        Self { storage, start: HEADROOM, end: HEADROOM.saturating_add(frame.len()), verified: false }
+    }
+
+    /// As if a device had found its IPv4 header's checksum right.
+    #[cfg(test)]
+    pub(crate) fn verified(self) -> Self {
+        Self { verified: true, ..self }
     }
 
     /// Makes it a fresh packet with these bytes, in the same memory. Bytes beyond the capacity are cut off.
@@ -55,6 +62,10 @@ impl PacketBuffer for TestPacket {
         let start = self.start.checked_add(n).filter(|s| *s <= self.end);
         self.start = start.unwrap_or(self.start);
         start.is_some()
+    }
+
+    fn ipv4_checksum_is_right(&self) -> bool {
+        self.verified
     }
 
     fn truncate(&mut self, len: usize) {

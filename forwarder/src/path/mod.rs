@@ -45,6 +45,7 @@ pub use handoff::Handoffs;
 pub(crate) use handoff::OPTION_BYTES;
 
 use crate::crt::{Crt, Found, KeyV4, KeyV6, Now};
+use crate::packet::ethernet::TAG_BYTES;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
 use bucket::Bucket;
 use emit::{End, Out};
@@ -54,7 +55,7 @@ use fragments::Early;
 use frozen::Frozen;
 use lookup::Lane;
 use orphans::Orphans;
-use parse::Gate;
+use parse::{Gate, Tag};
 use plain::PlainKey;
 
 /// The most packets that pass the stages together.
@@ -200,6 +201,24 @@ impl<B: PacketBuffer> Worker<B> {
         now: Now,
         sink: &mut S,
     ) {
+        match (from, tables.node().vlan) {
+            (Port::Nic, Some(_)) => self.stages::<TAG_BYTES, S>(burst, from, tables, crt, now, sink),
+            _ => self.stages::<0, S>(burst, from, tables, crt, now, sink),
+        }
+    }
+
+    /// [`Worker::process`] of frames whose plain packets have a VLAN tag of `TAG` bytes: a number that the compiler knows,
+    /// because with one that it does not know each untagged packet would cost more.
+    #[inline(always)]
+    fn stages<const TAG: usize, S: Sink<B>>(
+        &mut self,
+        burst: &mut [Option<B>],
+        from: Port,
+        tables: &Tables,
+        crt: &Crt,
+        now: Now,
+        sink: &mut S,
+    ) {
         let cx = Context { tables, handoffs: &self.handoffs, crt, now, from };
         let mut out = Out::new(&self.counters, sink, &mut self.answers);
         if self.held.frozen.is_due(crt) {
@@ -209,20 +228,20 @@ impl<B: PacketBuffer> Worker<B> {
         let [lanes, more_lanes] = &mut self.lanes;
         for pair in burst.chunks_mut(PAIR) {
             let (part, more) = pair.split_at_mut(pair.len().min(BURST));
-            out.received(from, lanes.sort(part, &cx));
+            out.received(from, lanes.sort::<TAG, B>(part, &cx));
             lanes.request(crt);
             if more.is_empty() {
                 lanes.read(None, crt);
             } else {
-                out.received(from, more_lanes.sort(more, &cx));
+                out.received(from, more_lanes.sort::<TAG, B>(more, &cx));
                 lanes.read(Some(more_lanes), crt);
                 more_lanes.read(None, crt);
             }
             lanes.finish(&cx);
-            lanes.deliver(part, &mut self.held, &cx, &mut out);
+            lanes.deliver::<TAG, B, S>(part, &mut self.held, &cx, &mut out);
             if !more.is_empty() {
                 more_lanes.finish(&cx);
-                more_lanes.deliver(more, &mut self.held, &cx, &mut out);
+                more_lanes.deliver::<TAG, B, S>(more, &mut self.held, &cx, &mut out);
             }
         }
         out.finish();
@@ -258,10 +277,10 @@ impl<B: PacketBuffer> Worker<B> {
 impl Lanes {
     /// First stage: puts plain packets into their lanes. Returns how many packets there are of any kind.
     #[inline(never)]
-    fn sort<B: PacketBuffer>(&mut self, burst: &[Option<B>], cx: &Context<'_>) -> u64 {
+    fn sort<const TAG: usize, B: PacketBuffer>(&mut self, burst: &[Option<B>], cx: &Context<'_>) -> u64 {
         self.v4.clear();
         self.v6.clear();
-        let (mut received, gate) = (0_u64, Gate::new(cx.from, cx.tables));
+        let (mut received, gate, tag) = (0_u64, Gate::new(cx.from, cx.tables), Tag::new(cx.tables));
         burst.iter().take(AHEAD).flatten().for_each(B::prefetch);
         for (number, (place, lot)) in burst.iter().zip(&mut self.lots).enumerate() {
             if let Some(Some(later)) = burst.get(number.wrapping_add(AHEAD)) {
@@ -270,8 +289,9 @@ impl Lanes {
             *lot = Lot::General;
             let Some(packet) = place else { continue };
             received = received.wrapping_add(1);
-            let frame = packet.bytes();
-            if let Some(key) = parse::plain_v4(frame, gate, cx.tables) {
+            let Some(frame) = tag.behind::<TAG>(packet.bytes()) else { continue };
+            let verified = packet.ipv4_checksum_is_right();
+            if let Some(key) = parse::plain_v4(frame, gate, verified, cx.tables) {
                 self.v4.push(key);
                 *lot = Lot::PlainV4;
             } else if let Some(key) = parse::plain_v6(frame, gate, cx.tables) {
@@ -302,7 +322,7 @@ impl Lanes {
 
     /// The other stages, for each packet in the order of the burst.
     #[inline(always)]
-    fn deliver<B: PacketBuffer, S: Sink<B>>(
+    fn deliver<const TAG: usize, B: PacketBuffer, S: Sink<B>>(
         &self,
         burst: &mut [Option<B>],
         held: &mut Held<B>,
@@ -315,12 +335,12 @@ impl Lanes {
             match lot {
                 Lot::PlainV4 => {
                     if let Some(found) = v4.next() {
-                        carry(packet, found, held, cx, out);
+                        carry::<TAG, _, _, _>(packet, found, held, cx, out);
                     }
                 }
                 Lot::PlainV6 => {
                     if let Some(found) = v6.next() {
-                        carry(packet, found, held, cx, out);
+                        carry::<TAG, _, _, _>(packet, found, held, cx, out);
                     }
                 }
                 Lot::General => deliver::any(packet, held, cx, out),
@@ -331,7 +351,7 @@ impl Lanes {
 
 /// A plain packet with what the CRT knew of it when the burst began.
 #[inline(always)]
-fn carry<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
+fn carry<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     packet: B,
     (key, found): (K, Found),
     held: &mut Held<B>,
@@ -339,14 +359,14 @@ fn carry<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     match found.established_tcp() {
-        Some(owner) => send(packet, key, (owner, Reason::Forwarded), held, cx, out),
-        None => decide(packet, key, found, held, cx, out),
+        Some(owner) => send::<TAG, _, _, _>(packet, key, (owner, Reason::Forwarded), held, cx, out),
+        None => decide::<TAG, _, _, _>(packet, key, found, held, cx, out),
     }
 }
 
 /// [`carry`] of a packet that is UDP, or whose connection is not simply established.
 #[inline(never)]
-fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
+fn decide<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     packet: B,
     key: K,
     found: Found,
@@ -354,9 +374,9 @@ fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let (opens, udp) = (key.opens(packet.bytes()), key.is_udp());
+    let (opens, udp) = (key.opens::<TAG>(packet.bytes()), key.is_udp());
     match select::decide(key, found.entry(), opens, udp, cx) {
-        Fate::Forward { to, counts } => send(packet, key, (to, counts), held, cx, out),
+        Fate::Forward { to, counts } => send::<TAG, _, _, _>(packet, key, (to, counts), held, cx, out),
         fate => deliver::plain(packet, (key.any(), key.flow()), fate, held, cx, out),
     }
 }
@@ -364,7 +384,7 @@ fn decide<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
 /// A plain packet whose owner is known. One that is too long for its carrier, also one that is carried by nothing, or to a
 /// stack that is not heard of, is delivered the general way.
 #[inline(always)]
-fn send<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
+fn send<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     mut packet: B,
     key: K,
     (to, counts): (model::StackIndex, Reason),
@@ -372,7 +392,7 @@ fn send<B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let (carrier, inner) = (cx.tables.carrier(to, K::FAMILY), key.inner(packet.bytes()));
+    let (carrier, inner) = (cx.tables.carrier(to, K::FAMILY), key.inner::<TAG>(packet.bytes()));
     if inner.len > carrier.fast_inner {
         let fate = Fate::Forward { to, counts };
         return deliver::plain(packet, (key.any(), inner.hash), fate, held, cx, out);

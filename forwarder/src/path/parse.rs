@@ -6,10 +6,10 @@ use model::Protocol;
 
 use crate::crt::{KeyV4, KeyV6};
 use crate::packet::{chunk_at, ethernet, ipv4, ipv6, protocol};
-use crate::{Port, Tables};
+use crate::{Mac, Port, Tables};
 
 /// Which frames are addressed to this node, made ready for a burst: the first 8 bytes of the frame, less what the mask
-/// leaves out, are as expected.
+/// leaves out, are as expected. Of a frame whose [`Tag`] was looked at, nothing is expected any more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gate {
     mask: u64,
@@ -17,21 +17,49 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// From its own kernel, every frame is for this node. If the node is in a VLAN, the general way looks at the tags.
+    /// From its own kernel, every frame is for this node.
     pub(crate) fn new(from: Port, tables: &Tables) -> Self {
-        let [a, b, c, d, e, f] = tables.node().mac.0;
         match (from, tables.node().vlan) {
-            (Port::Local, _) => Self { mask: 0, expected: 0 },
-            (Port::Nic, None) => {
-                Self { mask: !0xffff, expected: u64::from_be_bytes([a, b, c, d, e, f, 0, 0]) }
-            }
-            (Port::Nic, Some(_)) => Self { mask: 0, expected: 1 },
+            (Port::Nic, None) => Self::of(tables.node().mac),
+            (Port::Local, _) | (Port::Nic, Some(_)) => Self { mask: 0, expected: 0 },
         }
+    }
+
+    fn of(mac: Mac) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        Self { mask: !0xffff, expected: u64::from_be_bytes([a, b, c, d, e, f, 0, 0]) }
     }
 
     #[inline(always)]
     fn admits<const N: usize>(self, head: &[u8; N]) -> bool {
         long(head, 0) & self.mask == self.expected
+    }
+}
+
+/// What tagged frames to this node begin with, made ready for a burst: its address, and the tag of its VLAN with any
+/// priority.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tag {
+    gate: Gate,
+    tag: u32,
+}
+
+impl Tag {
+    pub(crate) fn new(tables: &Tables) -> Self {
+        let vlan = tables.node().vlan.unwrap_or_default() & 0x0fff;
+        Self { gate: Gate::of(tables.node().mac), tag: u32::from(ethernet::VLAN) << 16 | u32::from(vlan) }
+    }
+
+    /// The frame without the first `TAG` bytes, if it has a tag and that and its address are ours. What is left is read as an
+    /// untagged frame: its EtherType is where that of one is. Without a tag (`TAG` is 0), the frame as it is.
+    #[inline(always)]
+    pub(crate) fn behind<const TAG: usize>(self, frame: &[u8]) -> Option<&[u8]> {
+        if TAG == 0 {
+            return Some(frame);
+        }
+        let head = frame.first_chunk::<16>()?;
+        let ours = self.gate.admits(head) & (word(head, 12) & 0xffff_0fff == self.tag);
+        frame.get(TAG..).filter(|_| ours)
     }
 }
 
@@ -46,13 +74,13 @@ const V6_BYTES: usize = 68;
 /// Where the transport header begins in a plain IPv6 packet.
 const L4_V6: usize = 54;
 
-/// Recognises a plain packet: untagged, IPv4 without options, whole, TTL left, TCP or UDP, to a DVIPA, and every check
+/// Recognises a plain packet: of no VLAN or behind this node's [`Tag`], IPv4 without options, whole, TTL left, TCP or UDP, to a DVIPA, and every check
 /// passed that [`Datagram::parse`](super::datagram::Datagram::parse) makes.
 ///
-/// In: a frame. Out: its key; or `None` for the general way, which also finds out what is wrong with it. Touches the frame's first line and one slot of the DVIPA map. Costs a read of each word of the
+/// In: a frame, and whether its device has verified the header's checksum. Out: its key; or `None` for the general way, which also finds out what is wrong with it. Touches the frame's first line and one slot of the DVIPA map. Costs a read of each word of the
 /// headers and branches that go the same way for next to all packets.
 #[inline(always)]
-pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables) -> Option<KeyV4> {
+pub(crate) fn plain_v4(frame: &[u8], gate: Gate, verified: bool, tables: &Tables) -> Option<KeyV4> {
     let head = frame.first_chunk::<V4_BYTES>()?;
     // EtherType, version and header length, traffic class, total length, identification.
     let front = long(head, 12);
@@ -69,7 +97,7 @@ pub(crate) fn plain_v4(frame: &[u8], gate: Gate, tables: &Tables) -> Option<KeyV
         | (hops <= 1)
         | (usize::from(len) > frame.len().wrapping_sub(IP))
         | !gate.admits(head)
-        | !header_sum_is_right(head)
+        | !(verified || header_sum_is_right(head))
         | !ipv4::is_host_octet(first)
         | (source == destination);
     if odd {

@@ -20,14 +20,14 @@ pub(crate) trait PlainKey: Key + Into<KeyParts> {
     /// The same key.
     fn any(self) -> AnyKey;
 
-    /// Bytes from the IP header on, padding left out; and DSCP with ECN. Of a frame that is shorter than `parse` lets pass: 0.
+    /// Of an untagged frame: bytes from the IP header on, padding left out; and DSCP with ECN. Of a frame that is shorter than `parse` lets pass: 0.
     fn shape(frame: &[u8]) -> (u16, u8);
 
-    /// What has to be known of the packet to carry it.
+    /// What has to be known of the packet to carry it, whose frame has a tag of `TAG` bytes.
     #[inline(always)]
-    fn inner(self, frame: &[u8]) -> Inner {
-        let (len, traffic_class) = Self::shape(frame);
-        let l2_bytes = ethernet::HEADER_BYTES;
+    fn inner<const TAG: usize>(self, frame: &[u8]) -> Inner {
+        let (len, traffic_class) = Self::shape(frame.get(TAG..).unwrap_or_default());
+        let l2_bytes = ethernet::HEADER_BYTES.wrapping_add(TAG);
         Inner { family: Self::FAMILY, l2_bytes, len, traffic_class, hash: self.flow() }
     }
 
@@ -39,10 +39,11 @@ pub(crate) trait PlainKey: Key + Into<KeyParts> {
         self.into().protocol == Protocol::Udp
     }
 
-    /// Whether the packet may open a connection: a SYN, or any UDP packet.
-    fn opens(self, frame: &[u8]) -> bool {
+    /// Whether the packet may open a connection: a SYN, or any UDP packet. Its frame has a tag of `TAG` bytes.
+    fn opens<const TAG: usize>(self, frame: &[u8]) -> bool {
         const FLAGS: usize = 13;
-        let flags = ethernet::HEADER_BYTES.wrapping_add(Self::HEADER_BYTES).wrapping_add(FLAGS);
+        let l2_bytes = ethernet::HEADER_BYTES.wrapping_add(TAG);
+        let flags = l2_bytes.wrapping_add(Self::HEADER_BYTES).wrapping_add(FLAGS);
         self.is_udp() || frame.get(flags).is_some_and(|flags| transport::opens(*flags))
     }
 }

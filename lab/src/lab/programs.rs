@@ -296,12 +296,13 @@ impl Lab {
         Ok(())
     }
 
-    /// Where one of the project's programs is.
+    /// Where one of the project's programs is. `BATON_LAB_BATOND` names another `batond`, built against another DPDK.
     ///
     /// # Errors
     /// [`LabError::NoProgram`] if it is not built.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
-        let path = self.binaries.join(name);
+        let other = std::env::var_os("BATON_LAB_BATOND").filter(|_| name == "batond");
+        let path = other.map_or_else(|| self.binaries.join(name), PathBuf::from);
         if path.exists() { Ok(path) } else { Err(LabError::NoProgram(name.to_owned())) }
     }
 

@@ -71,7 +71,7 @@ fn failed(error: &dyn Error) -> ExitCode {
 fn run(file: PathBuf, config: Config) -> Result<(), Box<dyn Error>> {
     let node = Node::start(&config)?;
     let next_hops = NextHops::follow(node.interface.index)?;
-    let plane = Plane::new(node, next_hops);
+    let plane = Plane::new(node, next_hops)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (mut terminated, mut interrupted) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -14,16 +14,18 @@ mod purge;
 mod snapshot;
 mod watch;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::runtime::environment::Environment;
 use control::runtime::{
     Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS,
     Ticked,
 };
 use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row};
-use forwarder::{AnyKey, Handoffs, Now, Tables};
+use forwarder::{AnyKey, Handoffs, Mac, Now, Tables};
 use hashbrown::HashMap;
 use model::dpt::{Dpt, Reach, StackState};
 use model::handoff::Handoff;
@@ -38,7 +40,10 @@ use self::snapshot::Snapshots;
 use self::watch::{Change, Watch};
 use crate::announce;
 use crate::groups::Groups;
-use crate::kernel;
+use crate::kernel::{
+    self,
+    watch::{Needs, Watch as Watched},
+};
 use crate::next_hop::{Known, NextHops, Wanted};
 use crate::node::Node;
 
@@ -51,6 +56,8 @@ const SCAN_STEP: usize = 4096;
 #[derive(Debug)]
 pub struct Plane {
     node: Node,
+    /// The kernel's settings.
+    watched: Watched,
     next_hops: NextHops,
     dpt: Dpt,
     known: Arc<Known>,
@@ -90,17 +97,22 @@ impl Confirming {
 
 impl Plane {
     /// Takes charge of a running node.
-    pub fn new(node: Node, next_hops: NextHops) -> Self {
-        kernel::Settings::default().allow_ipv4(&node.interface.name);
+    ///
+    /// # Errors
+    /// The thread that looks at the kernel's settings can't be had.
+    pub fn new(node: Node, next_hops: NextHops) -> io::Result<Self> {
+        kernel::tell(&kernel::Settings::default().allow_ipv4(&node.interface.name));
+        let watched = Watched::start(needs(&node))?;
         let now_ms = node.shared.clock.ms();
         let aged_a_tick = node.shared.crt.age_budget(Duration::from_millis(TICK_MS));
         let watches =
             node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
         let groups = Groups::new(node.interface.index);
         let links = [&node.nic, &node.local].map(|port| Link::new(port.link_is_up()));
-        Self {
+        Ok(Self {
             links,
             node,
+            watched,
             next_hops,
             dpt: Dpt::default(),
             known: Arc::default(),
@@ -117,7 +129,7 @@ impl Plane {
             strays: 0,
             contested: 0,
             confirming: Confirming::default(),
-        }
+        })
     }
 
     fn crt(&self) -> &Crt {
@@ -264,6 +276,14 @@ impl Plane {
     }
 }
 
+/// What the node needs of its kernel.
+fn needs(node: &Node) -> Needs {
+    let read =
+        [&node.nic, &node.local].into_iter().filter_map(|port| kernel::shared_interface(port.device()));
+    let (local, mtu) = (node.interface.name.clone(), node.identity.fabric_mtu);
+    Needs { local, mac: Mac(node.nic.mac()), read: read.map(str::to_owned).collect(), mtu }
+}
+
 /// What is said of a connection that is at its stack and gets no entry here.
 fn no_entry<K: Into<KeyParts>>(key: K, done: Result<Confirmed, Refused>) {
     if let Err(refused) = done {
@@ -277,7 +297,8 @@ impl Forwarding for Plane {
         self.dpt = dpt.clone();
         self.names.learn(&dpt.dvipas);
         if !self.ipv6_allowed && dpt.dvipas.iter().any(|entry| entry.dvipa.address().is_ipv6()) {
-            kernel::Settings::default().allow_ipv6(&self.node.interface.name);
+            kernel::tell(&kernel::Settings::default().allow_ipv6(&self.node.interface.name));
+            self.watched.ipv6();
             self.ipv6_allowed = true;
         }
         self.groups.want(dpt.dvipas.iter().filter_map(|entry| match entry.dvipa.address() {
@@ -377,6 +398,10 @@ impl Forwarding for Plane {
             lost: link.lost(),
         };
         ports.into_iter().zip(&self.links).map(view).collect()
+    }
+
+    fn environment(&self) -> Environment {
+        self.watched.environment()
     }
 
     fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {

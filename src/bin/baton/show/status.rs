@@ -5,6 +5,7 @@ use std::time::Duration;
 use control::machine::StackView;
 use control::runtime::PortView;
 use control::runtime::api::StatusAnswer;
+use control::runtime::environment::Environment;
 use serde_json::Value;
 
 use super::crt::fill;
@@ -34,6 +35,7 @@ fn batond(answer: &StatusAnswer) -> String {
         ("CRT", fill(&answer.crt)),
         ("ports", ports(&answer.ports)),
     ]);
+    out.push_str(&environment(&answer.environment));
     if m.stacks.is_empty() {
         out.push_str("\nno stack has had a session yet\n");
         return out;
@@ -61,6 +63,18 @@ fn ports(ports: &[PortView]) -> String {
         format!("{} {} ({}) {link}{often}", port.role, port.device, port.driver)
     };
     ports.iter().map(each).collect::<Vec<_>>().join("; ")
+}
+
+/// What others have changed in the node's kernel: nothing, or a few lines.
+fn environment(environment: &Environment) -> String {
+    let times = environment.put_right.iter().map(|(subject, n)| format!("{} ({n})", subject.as_str()));
+    let put_right: Vec<String> = times.collect();
+    let mut out = String::new();
+    if !put_right.is_empty() {
+        out.push_str(&pairs(&[("put right", put_right.join(", "))]));
+    }
+    environment.standing.iter().for_each(|finding| out.push_str(&format!("\nTO DO: {}\n", finding.sentence)));
+    out
 }
 
 fn row(stack: &StackView) -> [String; 9] {
