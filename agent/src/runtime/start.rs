@@ -227,6 +227,7 @@ pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: 
         cluster_address: config.node.cluster_address,
         interfaces: interfaces.to_vec(),
         fabric_mtu: fabric_mtu(config, interfaces),
+        own_v4: config.node.cluster_address.v4.or_else(|| interfaces.first()?.v4),
         own_v6: config.node.cluster_address.v6.or_else(|| interfaces.first()?.v6),
         netns_cookie,
     }
