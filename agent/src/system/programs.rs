@@ -62,6 +62,8 @@ pub struct Settings {
     pub own_v6: Option<Ipv6Addr>,
     /// Whose sockets are told of.
     pub netns_cookie: u64,
+    /// It is told when something listens in another network namespace.
+    pub has_containers: bool,
 }
 
 /// Why the programs can't be put in force.
@@ -177,6 +179,7 @@ impl Programs {
         let mut open = SocketsSkelBuilder::default().open(&mut storage).map_err(bpf("open sockets"))?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.netns_cookie = settings.netns_cookie;
+            constants.has_containers = settings.has_containers.into();
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
