@@ -106,7 +106,9 @@ pub(crate) struct Budgets {
     openings: Box<[Bucket]>,
     hasher: RandomState,
     /// The worker receives more than it can handle: whoever begins connections has his share of it.
-    pub(super) pressed: bool,
+    pressed: bool,
+    /// When that was so last.
+    pressed_at: Option<Now>,
 }
 
 impl Budgets {
@@ -122,7 +124,21 @@ impl Budgets {
             openings: vec![Bucket::new(limits.opening_share_a_second); limits.shares.max(1)].into(),
             hasher: RandomState::new(),
             pressed: false,
+            pressed_at: None,
         }
+    }
+
+    /// Says whether the worker receives more than it can handle.
+    pub(super) fn set_pressed(&mut self, pressed: bool, now: Now) {
+        self.pressed = pressed;
+        if pressed {
+            self.pressed_at = Some(now);
+        }
+    }
+
+    /// Whether it did so at some time since then: what came in may have been lost.
+    pub(super) fn was_pressed_since(&self, since: Now) -> bool {
+        self.pressed_at.is_some_and(|at| since <= at)
     }
 
     /// Whether it may be done now, for this asker.

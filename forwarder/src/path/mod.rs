@@ -208,10 +208,11 @@ impl<B: PacketBuffer> Worker<B> {
     }
 
     /// Says whether it receives more than it can handle: then each network may begin so many connections and no more
-    /// ([`Limits::opening_share_a_second`]), because such packets cost most, and what there is goes on.
+    /// ([`Limits::opening_share_a_second`]), because such packets cost most, and what there is goes on. Nobody is told that a connection is nobody's then: what its stack has
+    /// reported may have been lost.
     #[inline]
-    pub fn set_pressed(&mut self, pressed: bool) {
-        self.budgets.pressed = pressed;
+    pub fn set_pressed(&mut self, pressed: bool, now: Now) {
+        self.budgets.set_pressed(pressed, now);
     }
 
     /// What it counted.

@@ -77,7 +77,7 @@ impl Line {
         let count = burst.len();
         if from == Port::Nic {
             let pressed = self.load.is_pressed(burst.is_full(), now);
-            self.path.set_pressed(pressed);
+            self.path.set_pressed(pressed, now);
         }
         if count == 0 {
             return 0;
