@@ -97,7 +97,7 @@ impl Agent {
 
         // The ends come first: what ends from now on is told, what ended before is in no picture.
         let ends = Ends::subscribe().map_err(kernel("the ends of sockets"))?;
-        let translated = Translated::subscribe().map_err(kernel("connections that are translated"))?;
+        let translated = Translated::subscribe();
         let programs = Programs::start(&settings(&config, &interfaces, netns_cookie))?;
         let sockets = SocketEvents::open(&programs.maps).map_err(kernel("events of sockets"))?;
         // What was told before is in the first look.

@@ -43,23 +43,24 @@ const ATTRIBUTES: usize = HEADER_BYTES + 4;
 const ESTABLISHED: u8 = 3;
 const TIME_WAIT: u8 = 7;
 
-/// Tells of connections that DNAT sends on.
+/// Tells of connections that DNAT sends on; of none where the kernel can't.
 pub struct Translated {
-    socket: TokioSocket,
+    socket: Option<TokioSocket>,
     buffer: Vec<u8>,
 }
 
 impl Translated {
-    /// Subscribes.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn subscribe() -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
-        attach_filter(socket.socket_mut().as_fd(), &filter())?;
-        socket.socket_mut().set_rx_buf_sz(BUFFER_BYTES)?;
-        socket.socket_mut().bind(&Kernel::new(0, GROUPS))?;
-        Ok(Self { socket, buffer: Vec::with_capacity(MESSAGE_BYTES) })
+    /// Subscribes, if the kernel has netfilter.
+    pub fn subscribe() -> Self {
+        let open = || -> io::Result<TokioSocket> {
+            let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+            attach_filter(socket.socket_mut().as_fd(), &filter())?;
+            socket.socket_mut().set_rx_buf_sz(BUFFER_BYTES)?;
+            socket.socket_mut().bind(&Kernel::new(0, GROUPS))?;
+            Ok(socket)
+        };
+        let told = |cause| tracing::info!(%cause, "the kernel does not tell of containers' connections");
+        Self { socket: open().map_err(told).ok(), buffer: Vec::with_capacity(MESSAGE_BYTES) }
     }
 
     /// Waits until there is something to tell. Cancel-safe.
@@ -71,10 +72,11 @@ impl Translated {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Vec<Event>>> {
+        let Some(socket) = &mut self.socket else { return Poll::Pending };
         let mut events = Vec::new();
         for _ in 0..AT_ONCE {
             self.buffer.clear();
-            match self.socket.poll_recv(context, &mut self.buffer) {
+            match socket.poll_recv(context, &mut self.buffer) {
                 Poll::Ready(Ok(())) => events.extend(messages(&self.buffer).filter_map(event)),
                 Poll::Ready(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     events.push(Event::EventsLost)
