@@ -39,7 +39,7 @@ pub enum Kind {
     Fragments,
     /// ICMP echo requests.
     Echo,
-    /// Broadcast ARP requests for the IPv4 address, each of a station of its own.
+    /// ARP requests for the IPv4 address, from 256 stations.
     Arp,
 }
 
@@ -119,7 +119,7 @@ const FRAGMENT: u8 = 44;
 /// The frame of this number. Two sources are the same for one number in 2^31 at most.
 fn frame(to_mac: [u8; 6], from_mac: [u8; 6], kind: Kind, to: SocketAddr, number: u32) -> Vec<u8> {
     if let (Kind::Arp, IpAddr::V4(target)) = (kind, to.ip()) {
-        return arp(number, target);
+        return arp(to_mac, number, target);
     }
     let flow = if kind == Kind::Udp { number / 2 } else { number };
     // Neighbouring numbers differ in address and port.
@@ -148,12 +148,13 @@ fn frame(to_mac: [u8; 6], from_mac: [u8; 6], kind: Kind, to: SocketAddr, number:
     [&to_mac[..], &from_mac, &ethertype, &ip].concat()
 }
 
-/// A request of another station for each number, from an address of [`SOURCES`].
-fn arp(number: u32, target: Ipv4Addr) -> Vec<u8> {
-    let [a, b, c, d] = number.wrapping_mul(0x9e37_79b1).to_be_bytes();
-    let station = [2, 0xff, a, b, c, d];
-    let request = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &station, &[198, 19, c, d], &[0; 6], &target.octets()];
-    [&[0xff; 6][..], &station, &[8, 6], &request.concat(), &[0; 18]].concat()
+/// A request of another station for each of 256 numbers, from an address of [`SOURCES`]. Not broadcast: every host of the lab
+/// would do the flood's work, in the same kernel.
+fn arp(to_mac: [u8; 6], number: u32, target: Ipv4Addr) -> Vec<u8> {
+    let station = [2, 0xff, 0, 0, 0, number as u8];
+    let sender = [198, 19, 0, number as u8];
+    let request = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &station, &sender, &[0; 6], &target.octets()];
+    [&to_mac[..], &station, &[8, 6], &request.concat(), &[0; 18]].concat()
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {

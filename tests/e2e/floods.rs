@@ -174,7 +174,7 @@ fn a_flood_to_the_nodes_own_address_harms_nobody() {
     }
 }
 
-/// R8: ARP requests of ever other stations for a DVIPA, or for the routing node's own address, harm nobody.
+/// R8: ARP requests of many stations for a DVIPA, or for the routing node's own address, harm nobody.
 #[test]
 #[ignore = "needs root"]
 fn a_flood_of_arp_requests_harms_nobody() {
