@@ -9,6 +9,7 @@
  *   sends the SYN on: so the entry is there before the answer can be. If no routing stack is known, it leaves as it is.
  * - So does an ICMP echo request, and of a UDP flow that begins here (its port is not served for the routing stacks) a datagram
  *   every few seconds. One that would be too long, or is not whole, leaves as it is.
+ * - A datagram of this host's own to a DVIPA that others serve gets its source back.
  */
 #include "address.h"
 #include "counters.h"
@@ -16,10 +17,12 @@
 #include "flows.h"
 #include "freezes.h"
 #include "packet.h"
+#include "source.h"
 
 const volatile __u16 mss_v4 = 0; /* largest MSS to offer, in bytes */
 const volatile __u16 mss_v6 = 0;
 const volatile __u16 largest = 0; /* IP packet that may be encapsulated, in bytes */
+const volatile struct address own_v6 = {}; /* of this host's own datagrams to DVIPAs; none if there is none */
 const volatile __u32 encapsulated_ifindex = 0; /* the interface towards the routing stacks */
 
 #define TCP_OPTIONS 20 /* options that are looked at; a kernel writes the MSS among the first */
@@ -285,11 +288,28 @@ static __always_inline int to_routing_stack(struct __sk_buff *skb, const struct 
 	return bpf_redirect_neigh(encapsulated_ifindex, 0, 0, 0);
 }
 
+/* A datagram that clients.bpf.c has sent here without a source, so that no route of lo was taken, gets it back. */
+static __always_inline int give_source(struct __sk_buff *skb)
+{
+	struct address own = { .word = { own_v6.word[0], own_v6.word[1], own_v6.word[2], own_v6.word[3] } }, from, to;
+	struct ipv6hdr ip;
+
+	if (skb->protocol != bpf_htons(ETH_P_IPV6) || load(skb, 0, &ip, sizeof(ip)) || ip.nexthdr != IPPROTO_UDP)
+		return 0;
+	from = address_v6(ip.saddr.in6_u.u6_addr32);
+	if (!address_is_none(&from))
+		return 0;
+	to = address_v6(ip.daddr.in6_u.u6_addr32);
+	return bpf_map_lookup_elem(&dvipas, &to) ? change_source_v6(skb, &from, &own) : 0;
+}
+
 SEC("tc")
 int baton_egress(struct __sk_buff *skb)
 {
 	struct syn syn;
 
+	if (give_source(skb))
+		return DROP;
 	if (leaves_kept_away(skb, skb->protocol == bpf_htons(ETH_P_IP)))
 		return DROP;
 	if (read_begun(skb, &syn))

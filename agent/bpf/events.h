@@ -18,6 +18,7 @@ enum kind {
 	UDP_BOUND,
 	CLAIMED,	 /* a routing stack asked for the connection, and it is here */
 	CLAIMED_CLOSING, /* it is here, in TIME_WAIT */
+	LISTENS_ELSEWHERE, /* a listen, or its end, in another network namespace */
 };
 
 /* Read by the agent's `system::events`. */

@@ -3,7 +3,8 @@
  * Tells of listens and connections as they happen (cgroup: sock_ops and post_bind).
  *
  * Attached to the root of cgroup v2, the programs see the sockets of all network namespaces; only those of the agent's own
- * are told of. Listens of all addresses are told, connections only if their local address is a DVIPA of this host; for those
+ * are told of. Of others, as containers', it is told that something listens or no longer does, if the agent wants to know; it
+ * looks for itself. Listens of all addresses are told, connections only if their local address is a DVIPA of this host; for those
  * a note of what is said on them begins.
  */
 #include "address.h"
@@ -23,6 +24,7 @@
 #define CONTINUE 1
 
 const volatile __u64 netns_cookie = 0; /* the agent's own network namespace */
+const volatile __u8 has_containers = 0; /* tell of listens in others */
 
 /* The fields that are read, wherever this kernel has them. */
 struct sock_common {
@@ -143,13 +145,37 @@ static __always_inline void tell_change(struct bpf_sock_ops *ops, __u32 from, __
 		tell_connection(ops, ENDED);
 }
 
+/* A listen of another network namespace, or its end. */
+static __always_inline void elsewhere(struct bpf_sock_ops *ops)
+{
+	struct event event = { .kind = LISTENS_ELSEWHERE };
+
+	switch (ops->op) {
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+		tell(&event, 0);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		/* Inherited from the listener. */
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_STATE_CB_FLAG);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[0] == BPF_TCP_LISTEN && ops->args[1] == BPF_TCP_CLOSE)
+			tell(&event, 0);
+		break;
+	}
+}
+
 SEC("sockops")
 int baton_sockets(struct bpf_sock_ops *ops)
 {
 	if (ops->family != AF_INET && ops->family != AF_INET6)
 		return CONTINUE;
-	if (bpf_get_netns_cookie(ops) != netns_cookie)
+	if (bpf_get_netns_cookie(ops) != netns_cookie) {
+		if (has_containers)
+			elsewhere(ops);
 		return CONTINUE;
+	}
 	switch (ops->op) {
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
@@ -172,7 +198,9 @@ static __always_inline int bound(struct bpf_sock *socket)
 {
 	struct event event = { .kind = UDP_BOUND };
 
-	if (socket->protocol == IPPROTO_UDP && bpf_get_netns_cookie(socket) == netns_cookie)
+	if (socket->protocol != IPPROTO_UDP)
+		return CONTINUE;
+	if (bpf_get_netns_cookie(socket) == netns_cookie || has_containers)
 		tell(&event, 0);
 	return CONTINUE;
 }

@@ -77,21 +77,30 @@ impl TxQueue {
     /// Sends the burst and leaves it empty. Returns how many packets the device did not take: those are freed.
     #[inline]
     pub fn send(&mut self, burst: &mut Burst) -> usize {
+        self.offer(burst);
+        let unsent = burst.len();
+        burst.clear();
+        unsent
+    }
+
+    /// Sends as much of the burst as the device takes; what it does not take stays in the burst, in order. Returns how many
+    /// packets it took.
+    #[inline]
+    pub fn offer(&mut self, burst: &mut Burst) -> usize {
         let count = burst.len();
         // SAFETY: `count` live mbufs, which DPDK takes over from the first on, as many as it returns; the burst is
-        // emptied before, so that those have one owner. The port is started, and `&mut self` makes this thread the only
-        // one on the queue (fact 4).
-        let sent = unsafe {
+        // emptied before, so that those have one owner, and then holds those that DPDK left alone, moved to its beginning.
+        // The port is started, and `&mut self` makes this thread the only one on the queue (fact 4).
+        unsafe {
             burst.set_len(0);
-            let packets = burst.as_mut_ptr().cast::<*mut raw::rte_mbuf>();
-            let count = u16::try_from(count).unwrap_or(BURST_U16);
-            usize::from(raw::shim_tx_burst(self.port.id(), self.queue, packets, count))
-        };
-        for left in sent..count {
-            // SAFETY: a place below `count` that DPDK left alone still holds a live `Mbuf`, and each is taken once.
-            drop(unsafe { burst.as_ptr().add(left).read() });
+            let packets = burst.as_mut_ptr();
+            let offered = u16::try_from(count).unwrap_or(BURST_U16);
+            let sent = raw::shim_tx_burst(self.port.id(), self.queue, packets.cast(), offered);
+            let sent = usize::from(sent).min(count);
+            packets.copy_from(packets.add(sent), count - sent);
+            burst.set_len(count - sent);
+            sent
         }
-        count.saturating_sub(sent)
     }
 }
 

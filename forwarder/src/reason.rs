@@ -126,6 +126,10 @@ reasons! {
         AskLimited "ask_limited" "Its connection has no entry, and the worker's limit of connections asked about (2048) or of asks a second (20000) is reached.",
         AskNoRoom "ask_no_room" "Its connection is being asked about, and the limit of its waiting packets is reached; the client retransmits.",
         AnswerLimited "answer_limited" "Its sender was not told of an error or a refusal: the worker's limit of answers (10000 a second) is reached.",
+        EchoLimited "echo_limited" "An echo request to a DVIPA that was not answered: the worker's limit (10000 a second) is reached, and the share of its network (10 a second).",
+        NeighbourLimited "neighbour_limited" "An ARP request or neighbour solicitation for a DVIPA that was not answered: the worker's limit (20000 a second) is reached, and the share of its sender (10 a second).",
+        LocalLimited "local_limited" "For the node's own kernel and dropped: the worker's limit is reached (20000 a second of sessions and routing protocols, 20000 of ARP and neighbour discovery, 50000 of others), and the share of its network or sender (10 a second).",
+        Overloaded "overloaded" "It would begin a connection while the worker receives more than it can handle, and the share of its network (50 a second) is used up; an honest client sends it again.",
         NoHeadroom "no_headroom" "No room in the packet's buffer for the outer header.",
         NoBuffer "no_buffer" "No buffer to be had for a second fragment.",
     }

@@ -25,6 +25,12 @@ pub trait Sink<B> {
     /// Takes one packet. Each packet that went into the path comes out exactly once, maybe in a later call.
     fn give(&mut self, packet: B, verdict: Verdict);
 
+    /// Takes a packet for the node's own kernel that goes ahead of others, because it keeps the node in its cluster or on its
+    /// segment.
+    fn give_first(&mut self, packet: B) {
+        self.give(packet, Verdict::Send(Port::Local));
+    }
+
     /// An empty packet to write a second fragment into, if there is one to be had. It comes back through
     /// [`Sink::give`].
     fn spare(&mut self) -> Option<B> {

@@ -32,6 +32,17 @@ impl HttpConnection {
         Self::over(ns.enter(|| TcpStream::connect_timeout(&to, PATIENCE))?)
     }
 
+    /// As [`HttpConnection::open`], and waits so long for the connection and for each answer.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_patiently(ns: &Namespace, to: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let connection = Self::over(ns.enter(|| TcpStream::connect_timeout(&to, patience))?)?;
+        connection.stream.get_ref().set_read_timeout(Some(patience))?;
+        connection.stream.get_ref().set_write_timeout(Some(patience))?;
+        Ok(connection)
+    }
+
     /// As [`HttpConnection::open`], from this source address.
     ///
     /// # Errors

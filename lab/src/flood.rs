@@ -1,7 +1,7 @@
 //! Floods: packets as fast as one thread can send them, each of a source that nobody else uses.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,8 @@ use std::thread::{self, JoinHandle};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::sockopt::SndBufForce;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, send, setsockopt, socket,
+    AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, bind, sendmmsg,
+    setsockopt, socket,
 };
 
 use crate::error::{Result, WithPath};
@@ -18,6 +19,10 @@ use crate::namespace::Namespace;
 
 /// Where spoofed sources are: in RFC 2544's network, and in RFC 3849's. No host of a lab has such an address.
 pub const SOURCES: (&str, &str) = ("198.19.0.0/16", "2001:db8:ffff::/48");
+/// Frames that are made before the flood begins, and sent again and again: more than a lab's tables hold.
+const FRAMES: u32 = 1 << 18;
+/// Frames that are handed to the kernel at once.
+const AT_ONCE: usize = 64;
 /// What may wait in the socket, bytes.
 const SOCKET_BYTES: usize = 4 << 20;
 
@@ -34,6 +39,8 @@ pub enum Kind {
     Fragments,
     /// ICMP echo requests.
     Echo,
+    /// ARP requests for the IPv4 address, from 256 stations.
+    Arp,
 }
 
 /// A flood while it lasts; dropping it ends it.
@@ -64,15 +71,15 @@ impl Flood {
         let (fd, own) = ns.enter(open).with_path("open a packet socket on", interface)?;
         let (sent, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let (count, stopped) = (Arc::clone(&sent), Arc::clone(&stop));
+        let frames: Vec<_> = (0..FRAMES).map(|number| frame(mac, own, kind, to, number)).collect();
         let work = move || {
-            let mut number = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                let frame = frame(mac, own, kind, to, number);
-                // One that finds no room is lost, as on a link.
-                if send(fd.as_raw_fd(), &frame, MsgFlags::empty()).is_ok() {
-                    let _ = count.fetch_add(1, Ordering::Relaxed);
-                }
-                number += 1;
+            let mut headers = MultiHeaders::<()>::preallocate(AT_ONCE, None);
+            for some in frames.chunks(AT_ONCE).cycle().take_while(|_| !stopped.load(Ordering::Relaxed)) {
+                let slices: Vec<_> = some.iter().map(|frame| [IoSlice::new(frame)]).collect();
+                let none = vec![None; slices.len()];
+                let sent = sendmmsg(fd.as_raw_fd(), &mut headers, &slices, none, [], MsgFlags::empty());
+                // What finds no room is lost, as on a link.
+                let _ = count.fetch_add(sent.map_or(0, Iterator::count) as u64, Ordering::Relaxed);
             }
         };
         Ok(Self { sent, stop, thread: Some(thread::spawn(work)) })
@@ -111,6 +118,9 @@ const FRAGMENT: u8 = 44;
 
 /// The frame of this number. Two sources are the same for one number in 2^31 at most.
 fn frame(to_mac: [u8; 6], from_mac: [u8; 6], kind: Kind, to: SocketAddr, number: u32) -> Vec<u8> {
+    if let (Kind::Arp, IpAddr::V4(target)) = (kind, to.ip()) {
+        return arp(to_mac, number, target);
+    }
     let flow = if kind == Kind::Udp { number / 2 } else { number };
     // Neighbouring numbers differ in address and port.
     let mixed = flow.wrapping_mul(0x9e37_79b1);
@@ -124,7 +134,7 @@ fn frame(to_mac: [u8; 6], from_mac: [u8; 6], kind: Kind, to: SocketAddr, number:
         Kind::Syn => (TCP, tcp(from, to, 0x02, number)),
         Kind::Ack => (TCP, tcp(from, to, 0x10, number)),
         Kind::Udp | Kind::Fragments => (UDP, udp(from, to)),
-        Kind::Echo => echo(from, to),
+        Kind::Echo | Kind::Arp => echo(from, to),
     };
     let later = kind == Kind::Fragments && number % 2 == 1;
     let fragment = (kind == Kind::Fragments).then_some(later);
@@ -136,6 +146,15 @@ fn frame(to_mac: [u8; 6], from_mac: [u8; 6], kind: Kind, to: SocketAddr, number:
     };
     let ethertype: [u8; 2] = if to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
     [&to_mac[..], &from_mac, &ethertype, &ip].concat()
+}
+
+/// A request of another station for each of 256 numbers, from an address of [`SOURCES`]. Not broadcast: every host of the lab
+/// would do the flood's work, in the same kernel.
+fn arp(to_mac: [u8; 6], number: u32, target: Ipv4Addr) -> Vec<u8> {
+    let station = [2, 0xff, 0, 0, 0, number as u8];
+    let sender = [198, 19, 0, number as u8];
+    let request = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &station, &sender, &[0; 6], &target.octets()];
+    [&to_mac[..], &station, &[8, 6], &request.concat(), &[0; 18]].concat()
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {

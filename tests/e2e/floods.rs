@@ -12,6 +12,8 @@ use crate::fixture::{connect, dvipa4, established, lab, still_answered_by, web4,
 
 /// How long each flood lasts.
 const FLOOD: Duration = Duration::from_secs(10);
+/// How long an honest client has something sent again: the machine does the flood's work too.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Each way of the honest client's link, milliseconds.
 const ONE_WAY_MS: u16 = 75;
 
@@ -22,6 +24,11 @@ fn flooded(spec: Spec) -> Lab {
     lab
 }
 
+/// A port of the routing node's own address.
+fn node(port: u16) -> SocketAddr {
+    SocketAddr::new(spec::RT1.0.into(), port)
+}
+
 fn flood(lab: &Lab, kind: Kind, to: SocketAddr) -> Flood {
     let mac = fabric::mac(spec::RoutingNode::First.number());
     let mut bytes = mac.split(':').map(|part| u8::from_str_radix(part, 16).expect("a byte"));
@@ -30,16 +37,20 @@ fn flood(lab: &Lab, kind: Kind, to: SocketAddr) -> Flood {
 }
 
 /// While the flood lasts: every new connection is served, in both families, and those that were there go on; no session is
-/// lost, and ARP, neighbour discovery and echo are answered.
-fn honest_traffic_goes_on(lab: &Lab, flood: Flood) {
-    let mut held: Vec<_> = [web4(), web6()].repeat(3).into_iter().map(|to| connect(lab, to)).collect();
+/// lost, and ARP, neighbour discovery and echo are answered. Returns how many frames the flood had.
+fn honest_traffic_goes_on(lab: &Lab, flood: Flood) -> u64 {
+    let patiently = |to| {
+        let mut connection = HttpConnection::open_patiently(lab.client(), to, PATIENCE)
+            .unwrap_or_else(|e| panic!("a connection to {to} after {} frames: {e}", flood.sent()));
+        let target = connection.target().unwrap_or_else(|e| panic!("{to} does not answer: {e}"));
+        (connection, target)
+    };
+    let mut held: Vec<_> = [web4(), web6()].repeat(3).into_iter().map(patiently).collect();
     let until = Instant::now() + FLOOD;
     let (mut opened, mut number) = (0, 0_usize);
     while Instant::now() < until {
         let to = [web4(), web6()][number % 2];
-        let mut connection = HttpConnection::open(lab.client(), to)
-            .unwrap_or_else(|e| panic!("connection {number} to {to} after {} frames: {e}", flood.sent()));
-        connection.target().unwrap_or_else(|e| panic!("connection {number} to {to} is not answered: {e}"));
+        drop(patiently(to));
         let (connection, target) = &mut held[number % 6];
         still_answered_by(connection, target);
         opened += 1;
@@ -57,6 +68,18 @@ fn honest_traffic_goes_on(lab: &Lab, flood: Flood) {
     let sent = flood.end();
     println!("{opened} connections beside {sent} frames");
     assert!(sent > 100_000, "the flood is one: {sent}");
+    sent
+}
+
+/// All shares of one worker, a second.
+const SHARES: u64 = 4096 * 10;
+
+/// No more of this has happened than so many a second and worker, since the flood began.
+fn bounded(lab: &Lab, name: &str, a_second: u64, began: Instant) {
+    let counted = lab.counter(name).expect("baton stats answers");
+    let most = (began.elapsed().as_secs_f64() + 1.0) * (a_second * lab.spec().workers() as u64) as f64;
+    println!("{name}: {counted} of at most {most}");
+    assert!(counted as f64 <= most, "{name}: {counted} counted, {most} is the limit");
 }
 
 /// R8: a SYN flood at the generator's full speed: every honest handshake of 150 ms completes and is served.
@@ -124,13 +147,71 @@ fn a_flood_of_fragments_harms_nobody() {
     honest_traffic_goes_on(&lab, flood);
 }
 
-/// R8: echo requests harm nobody.
+/// R8: echo requests harm nobody: answers are limited, and an honest host still has its own.
 #[test]
 #[ignore = "needs root"]
 fn a_flood_of_echo_requests_harms_nobody() {
     let lab = flooded(Spec::default());
     let (connection, _) = connect(&lab, web4());
     established(&lab, &connection);
-    let flood = flood(&lab, Kind::Echo, web4());
+    let began = Instant::now();
+    let flood = flood(&lab, Kind::Echo, web6());
     honest_traffic_goes_on(&lab, flood);
+    bounded(&lab, "answered_echo", 10_000 + SHARES, began);
+}
+
+/// R8: a flood to the routing node's own address, of a session's kind too, costs no session, and what is for its kernel is
+/// limited.
+#[test]
+#[ignore = "needs root"]
+fn a_flood_to_the_nodes_own_address_harms_nobody() {
+    for port in [9, 7440] {
+        let lab = flooded(Spec::default());
+        let began = Instant::now();
+        let flood = flood(&lab, Kind::Udp, node(port));
+        honest_traffic_goes_on(&lab, flood);
+        bounded(&lab, "passed_to_local", 50_000 + 2 * 20_000 + SHARES, began);
+    }
+}
+
+/// R8: ARP requests of many stations for a DVIPA, or for the routing node's own address, harm nobody.
+#[test]
+#[ignore = "needs root"]
+fn a_flood_of_arp_requests_harms_nobody() {
+    for (to, limited) in [(web4(), "answered_arp"), (node(0), "passed_to_local")] {
+        let lab = flooded(Spec::default());
+        let began = Instant::now();
+        let flood = flood(&lab, Kind::Arp, to);
+        honest_traffic_goes_on(&lab, flood);
+        bounded(&lab, limited, 20_000 + SHARES, began);
+    }
+}
+
+/// R8: three times as many packets as the worker serves, for ten seconds: sessions last, ARP is answered, new connections are
+/// served, and a download goes on whose every byte is right.
+#[test]
+#[ignore = "needs root"]
+fn three_times_what_the_worker_serves_harms_nobody() {
+    let lab = flooded(Spec { tireless: true, ..Spec::default() });
+    let counters = ["received_nic", "missed_nic", "forwarded_new", "overloaded"];
+    let count = |lab: &Lab| counters.map(|name| lab.counter(name).expect("baton stats answers"));
+    let quiet = HttpConnection::open(lab.client(), web4()).and_then(|mut c| c.get("/slow-enough"));
+    let expected = quiet.expect("the file without a flood");
+    let sessions = lab.counter("sessions_up").expect("baton stats answers");
+    let before = count(&lab);
+    let mut download =
+        HttpConnection::open_patiently(lab.client(), web4(), PATIENCE).expect("the client connects");
+    let flood = flood(&lab, Kind::Syn, web4());
+    let sent = std::thread::scope(|scope| {
+        let download = scope.spawn(|| download.get("/slow-enough").expect("the download goes on"));
+        let sent = honest_traffic_goes_on(&lab, flood);
+        assert!(download.join().expect("it ends") == expected, "every byte is right");
+        sent
+    });
+    let after = count(&lab);
+    let [received, missed, served, shed] = std::array::from_fn(|i| after[i] - before[i]);
+    println!("{sent} sent: {received} received, {missed} missed, {shed} shed, {served} served");
+    assert!(sent >= 3 * served, "{served} served of {sent}: it was no overload");
+    assert!(missed + shed > 0, "the worker was pressed");
+    assert_eq!(lab.counter("sessions_up").expect("baton stats answers"), sessions, "no session was lost");
 }

@@ -74,6 +74,39 @@ fn a_target_reaches_what_another_target_serves() {
     assert_eq!(client::ask(lab.host("t1"), dvipa4(7)).expect("t1 answers itself"), "t1");
 }
 
+/// R7: a UDP socket that is not connected sends to a DVIPA that another target serves, in turns with somebody else, and has the
+/// answers of both. Where this host serves itself, its datagrams stay here.
+#[test]
+#[ignore = "needs root"]
+fn datagrams_of_a_socket_that_is_not_connected_reach_what_others_serve() {
+    let lab = lab(Spec::default().vipadynamic(both_protocols("[7]")).web([]));
+    let _udp = dvipas(7).map(|to| Server::udp(lab.host("t2"), to, "t2").expect("it listens"));
+    wait_for_services(&lab, 2, &["t2"]);
+    for (to, outside) in dvipas(7).into_iter().zip([IpAddr::from(CLIENT.0), CLIENT.1.into()]) {
+        let outside = SocketAddr::new(outside, 9000);
+        let _outside = Server::udp(lab.client(), outside, "outside").expect("the outside listens");
+        for host in ["t1", "t3", "t2"] {
+            let wildcard = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0u16; 8]) };
+            let socket = lab.host(host).enter(|| UdpSocket::bind((wildcard, 0))).expect("it is bound");
+            socket.set_read_timeout(Some(SOON)).expect("it is set");
+            for (to, answer) in [(to, "t2 3"), (outside, "outside 3")].repeat(3) {
+                let mut buffer = [0; 64];
+                socket.send_to(b"who", to).expect("it is sent");
+                let (bytes, from) =
+                    socket.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{host} asks {to}: {e}"));
+                assert_eq!((&buffer[..bytes], from), (answer.as_bytes(), to), "{host}");
+            }
+        }
+        let _own = Server::udp(lab.host("t1"), to, "t1").expect("it listens");
+        let socket = lab.host("t1").enter(|| UdpSocket::bind((to.ip(), 0))).expect("it is bound");
+        socket.set_read_timeout(Some(SOON)).expect("it is set");
+        socket.send_to(b"who", to).expect("it is sent");
+        let mut buffer = [0; 64];
+        let bytes = socket.recv(&mut buffer).expect("t1 answers itself");
+        assert_eq!(&buffer[..bytes], b"t1 3");
+    }
+}
+
 /// R7: a program on a drained target reaches the targets that still serve, once its own server is gone.
 #[test]
 #[ignore = "needs root"]

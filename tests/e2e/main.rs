@@ -7,6 +7,7 @@ mod announcing;
 mod application_state;
 mod backup;
 mod connections;
+mod containers;
 mod counter;
 mod databases;
 mod dead;

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) admin: Option<Admin>,
     pub(super) applications: Option<Applications>,
     pub(super) bpf: Option<Bpf>,
+    pub(super) container: Option<Vec<Container>>,
     pub(super) watch: Option<Watch>,
     pub(super) log: Option<Log>,
 }
@@ -90,6 +91,31 @@ pub(super) enum Who {
 pub(super) struct Bpf {
     pub(super) pin: Option<PathBuf>,
     pub(super) cgroup: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Container {
+    pub(super) protocol: Option<Protocol>,
+    pub(super) port: Spanned<u16>,
+    pub(super) dvipa: Option<IpAddr>,
+    pub(super) address: SocketAddr,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl From<Protocol> for model::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
 }
 
 #[derive(Deserialize)]

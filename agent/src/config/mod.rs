@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{ClusterAddress, StackName};
+use model::{ClusterAddress, Protocol, StackName};
 use toml::Spanned;
 use tracing::level_filters::LevelFilter;
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub applications: Applications,
     /// `[bpf]`
     pub bpf: Bpf,
+    /// `[[container]]`
+    pub containers: Vec<Container>,
     /// How often all sockets are looked at again and every DVIPA's address is checked.
     pub repair: Duration,
     /// What is logged: `error`, `warn`, `info`, `debug` or `trace`.
@@ -89,6 +91,19 @@ pub struct Applications {
     pub users: Option<Vec<u32>>,
 }
 
+/// A port that the host's DNAT sends on to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port of the DVIPAs.
+    pub port: u16,
+    /// The only DVIPA whose port it is, if not that of all.
+    pub dvipa: Option<IpAddr>,
+    /// Where DNAT sends it: the container's own address and port.
+    pub address: SocketAddr,
+}
+
 /// The BPF programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bpf {
@@ -120,7 +135,7 @@ impl Config {
     }
 
     /// The first key of `next` that differs and that a running agent can't change: only certificates, routing stacks,
-    /// `repair_s` and the log level can.
+    /// `repair_s`, the log level and `[[container]]`s beside others can.
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
         let times = |c: &Cluster| (c.heartbeat, c.lost_after);
         let differ = [
@@ -129,6 +144,7 @@ impl Config {
             ("[admin]", self.admin_socket != next.admin_socket),
             ("[applications]", self.applications != next.applications),
             ("[bpf]", self.bpf != next.bpf),
+            ("[[container]]", self.containers.is_empty() != next.containers.is_empty()),
         ];
         differ.into_iter().find_map(|(key, differs)| differs.then_some(key))
     }
@@ -173,6 +189,7 @@ impl Check<'_> {
         };
         let socket = file.admin.and_then(|a| a.socket).unwrap_or_else(|| "/run/baton/agent.sock".into());
         let applications = self.applications(file.applications.unwrap_or_default());
+        let containers = self.containers(file.container.unwrap_or_default());
         let repair = self.repair(file.watch.and_then(|w| w.repair_s));
         let log_level = self.log_level(file.log.and_then(|l| l.level));
         Some(Config {
@@ -182,6 +199,7 @@ impl Check<'_> {
             admin_socket: self.base.join(socket),
             applications,
             bpf,
+            containers,
             repair,
             log_level,
         })
@@ -250,6 +268,34 @@ impl Check<'_> {
         if all.is_empty() && self.mistakes.is_empty() {
             let fix = "add [[routing_stack]] with name = \"rt1\" and control = \"ADDRESS:PORT\"";
             self.mistake::<()>(at, "there is no routing stack to report to", fix);
+        }
+        all
+    }
+
+    fn containers(&mut self, containers: Vec<file::Container>) -> Vec<Container> {
+        let mut all: Vec<Container> = Vec::new();
+        for container in containers {
+            let at = container.port.span();
+            let file::Container { protocol, port, dvipa, address } = container;
+            let port = port.into_inner();
+            if dvipa.is_some_and(|dvipa| dvipa.is_ipv4() != address.is_ipv4()) {
+                self.mistake::<()>(
+                    at.clone(),
+                    "DVIPA and container are of different families",
+                    "write a container's address of the DVIPA's family",
+                );
+            }
+            let protocol = protocol.map_or(Protocol::Tcp, Protocol::from);
+            let same = |other: &Container| {
+                let of = |c: &Container| (c.protocol, c.port, c.dvipa, c.address.is_ipv4());
+                of(other) == (protocol, port, dvipa, address.is_ipv4())
+            };
+            if port == 0 || address.port() == 0 {
+                self.mistake::<()>(at, "port 0 is none", "write the port of the DNAT rule");
+            } else if all.iter().any(same) {
+                self.mistake::<()>(at, "this port is here twice", "remove one of the [[container]] tables");
+            }
+            all.push(Container { protocol, port, dvipa, address });
         }
         all
     }

@@ -64,6 +64,31 @@ fn several_interfaces() {
 }
 
 #[test]
+fn containers_have_ports_and_addresses() {
+    use model::Protocol;
+    let section = "[[container]]\nport = 8080\naddress = \"172.17.0.2:80\"\n\n\
+                   [[container]]\nprotocol = \"udp\"\nport = 53\ndvipa = \"2001:db8:9::1\"\naddress = \"[fd00::2]:53\"\n";
+    let config = parse(&format!("{GOOD}{section}")).unwrap();
+    let [web, dns] = config.containers[..] else { panic!("{:?}", config.containers) };
+    assert_eq!((web.protocol, web.port, web.dvipa), (Protocol::Tcp, 8080, None));
+    assert_eq!((web.address, dns.protocol), ("172.17.0.2:80".parse().unwrap(), Protocol::Udp));
+    assert_eq!(dns.dvipa, Some("2001:db8:9::1".parse().unwrap()));
+    assert_eq!(parse(GOOD).unwrap().needs_restart(&config), Some("[[container]]"));
+    for (from, to, mistake) in [
+        ("8080", "0", "port 0 is none"),
+        (
+            "protocol = \"udp\"\nport = 53\ndvipa = \"2001:db8:9::1\"\naddress = \"[fd00::2]:53\"",
+            "port = 8080\naddress = \"172.17.0.3:80\"",
+            "twice",
+        ),
+        ("2001:db8:9::1", "198.18.9.1", "different families"),
+    ] {
+        let said = parse(&format!("{GOOD}{}", section.replacen(from, to, 1))).unwrap_err();
+        assert!(said.contains(mistake), "{said}");
+    }
+}
+
+#[test]
 fn who_may_use_the_control_socket() {
     let section =
         "[applications]\nsocket = \"a.sock\"\nmode = 0o600\ngroup = \"root\"\nusers = [\"root\", 33]\n";

@@ -33,6 +33,8 @@ pub enum Event {
     },
     /// A UDP socket was bound.
     UdpBound,
+    /// A socket of another network namespace of this host, as a container's, listens or does not any more.
+    ListensElsewhere,
     /// Events of sockets were lost.
     EventsLost,
     /// The look that was asked for has brought this.

@@ -179,7 +179,7 @@ impl Machine {
                 let change = self.sockets.ended(cookie, now);
                 self.tell(change);
             }
-            Event::UdpBound => self.want(Scope::Udp),
+            Event::UdpBound | Event::ListensElsewhere => self.want(Scope::Untold),
             Event::EventsLost => self.want(Scope::All),
             Event::Seen(scope, picture) => self.seen(scope, picture),
             Event::NotSeen => {

@@ -20,6 +20,16 @@ const RECENT_EVENTS: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cookie(pub u64);
 
+impl Cookie {
+    /// Where the bits begin that tell what stands for a container's socket: 2^48 sockets are more than a host opens.
+    pub const OF_CONTAINERS: u32 = 48;
+
+    /// Whether it stands for a container's socket.
+    pub fn is_of_a_container(self) -> bool {
+        self.0 >> Self::OF_CONTAINERS != 0
+    }
+}
+
 /// The kernel's number of a network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ifindex(pub u32);
@@ -67,8 +77,8 @@ pub struct Listener {
 /// What a look covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// UDP listeners only.
-    Udp,
+    /// Listeners whose ends are not told of: UDP's and containers'.
+    Untold,
     /// All listeners and connections.
     All,
 }
@@ -186,8 +196,10 @@ impl Sockets {
     }
 
     fn known(&self, scope: Scope) -> Vec<Cookie> {
-        let in_scope = |l: &Listener| scope == Scope::All || l.protocol == Protocol::Udp;
-        let listeners = self.listeners.iter().filter(|(_, l)| in_scope(l)).map(|(c, _)| *c);
+        let in_scope = |cookie: Cookie, listener: &Listener| {
+            scope == Scope::All || listener.protocol == Protocol::Udp || cookie.is_of_a_container()
+        };
+        let listeners = self.listeners.iter().filter(|(c, l)| in_scope(**c, l)).map(|(c, _)| *c);
         let connections = self.cookies.keys().copied().filter(|_| scope == Scope::All);
         listeners.chain(connections).collect()
     }

@@ -366,9 +366,9 @@ fn connections_of_other_addresses_and_within_the_host_are_none() {
 #[test]
 fn a_lost_event_or_a_udp_bind_makes_it_look() {
     let mut bench = Bench::reporting(list(&[1], &[]), &Picture::default());
-    assert_eq!(bench.tell(Event::UdpBound), [Action::Look(Scope::Udp)]);
+    assert_eq!(bench.tell(Event::UdpBound), [Action::Look(Scope::Untold)]);
     assert_eq!(bench.tell(Event::EventsLost), [], "one look at a time");
-    assert_eq!(bench.tell(Event::Seen(Scope::Udp, Picture::default())), [Action::Look(Scope::All)]);
+    assert_eq!(bench.tell(Event::Seen(Scope::Untold, Picture::default())), [Action::Look(Scope::All)]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the machine wants done, done.
 
 use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use model::Dvipa;
@@ -8,8 +10,9 @@ use model::message::Load;
 use transport::SendError;
 
 use super::Agent;
+use crate::config::Container;
 use crate::machine::{Action, Event, Origin, Picture, Scope};
-use crate::system::{addresses, diag};
+use crate::system::{addresses, containers, diag, translated};
 
 /// A UDP flow is told of until this long after its last datagram, as `forwarder.idle_udp_s` is when nothing is configured.
 const FLOW_LIFE: Duration = Duration::from_secs(120);
@@ -70,9 +73,9 @@ impl Agent {
     }
 
     fn look(&mut self, scope: Scope) {
-        let dvipas = self.dvipas.clone();
+        let (dvipas, containers) = (self.dvipas.clone(), self.config.containers.clone());
         let datagrams = self.machine.owes_an_account().then(|| self.programs.maps.datagrams.clone());
-        self.tasks.spawn_blocking(move || match diag::look(scope, &dvipas) {
+        self.tasks.spawn_blocking(move || match all(scope, &dvipas, &containers) {
             Ok(picture) => {
                 let flows = datagrams.map_or(Ok(Vec::new()), |datagrams| datagrams.recent(FLOW_LIFE));
                 let flows = flows.unwrap_or_else(|cause| {
@@ -101,4 +104,14 @@ impl Agent {
             })
         });
     }
+}
+
+/// The sockets of this host and of its containers, and the connections that it translates for these.
+fn all(scope: Scope, dvipas: &HashSet<IpAddr>, containers: &[Container]) -> io::Result<Picture> {
+    let mut picture = diag::look(scope, dvipas)?;
+    picture.listeners.extend(containers::look(containers)?);
+    if scope == Scope::All {
+        picture.connections.extend(translated::look(dvipas)?);
+    }
+    Ok(picture)
 }

@@ -27,6 +27,7 @@ use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::Interface;
 use crate::system::load::{Meter, Use};
 use crate::system::programs::Programs;
+use crate::system::translated::Translated;
 use crate::transfers::Transfers;
 
 pub use cleanup::{Removed, clean_up};
@@ -56,6 +57,7 @@ pub struct Agent {
     sessions: SessionEvents,
     sockets: SocketEvents,
     ends: Ends,
+    translated: Translated,
     /// Looks and load samples under way; each ends as an event.
     tasks: JoinSet<Event>,
     meter: Meter,
@@ -105,6 +107,7 @@ impl Agent {
                 () = &mut stop => break,
                 events = self.sockets.next() => self.take(events),
                 ends = self.ends.next() => self.take(ends),
+                translated = self.translated.next() => self.take(translated),
                 Some(event) = self.sessions.recv() => self.session(event),
                 Some(done) = self.tasks.join_next() => self.done(done),
                 Some(answer) = self.questions.recv() => drop(answer.send(self.status())),

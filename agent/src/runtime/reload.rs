@@ -39,7 +39,11 @@ impl Agent {
         self.tell(Event::Repair(next.repair));
         self.tell(Event::RoutingStacks(names));
         self.standings_changed = true;
+        let containers = self.config.containers != next.containers;
         self.config = next;
+        if containers {
+            self.tell(Event::ListensElsewhere);
+        }
         tracing::info!("the configuration was read again: certificates and routing stacks are in force");
     }
 }

@@ -24,6 +24,7 @@ use crate::system::events::Events as SocketEvents;
 use crate::system::interfaces::{self, Interface, InterfaceError};
 use crate::system::load::{Meter, Use};
 use crate::system::programs::{ProgramError, Programs, Settings};
+use crate::system::translated::Translated;
 use crate::system::{netns_cookie, prepare_interfaces};
 use crate::transfers::Transfers;
 use crate::transfers::dumps::Dumps;
@@ -96,6 +97,7 @@ impl Agent {
 
         // The ends come first: what ends from now on is told, what ended before is in no picture.
         let ends = Ends::subscribe().map_err(kernel("the ends of sockets"))?;
+        let translated = Translated::subscribe();
         let programs = Programs::start(&settings(&config, &interfaces, netns_cookie))?;
         let sockets = SocketEvents::open(&programs.maps).map_err(kernel("events of sockets"))?;
         // What was told before is in the first look.
@@ -146,6 +148,7 @@ impl Agent {
             sessions,
             sockets,
             ends,
+            translated,
             tasks: JoinSet::new(),
             meter: Meter::new(now),
             used: Use::default(),
@@ -227,7 +230,9 @@ pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: 
         cluster_address: config.node.cluster_address,
         interfaces: interfaces.to_vec(),
         fabric_mtu: fabric_mtu(config, interfaces),
+        own_v4: config.node.cluster_address.v4.or_else(|| interfaces.first()?.v4),
         own_v6: config.node.cluster_address.v6.or_else(|| interfaces.first()?.v6),
         netns_cookie,
+        has_containers: !config.containers.is_empty(),
     }
 }

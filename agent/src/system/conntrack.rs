@@ -23,12 +23,12 @@ const TIMEOUT_S: u32 = 120;
 const NEW: u16 = 1 << 8;
 /// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE`: one that is there is changed.
 const FLAGS: u16 = 0x1 | 0x4 | 0x400;
-const HEADER_BYTES: usize = 16;
-const NESTED: u16 = 0x8000;
-const TUPLE_ORIGINAL: u16 = 1;
+pub(super) const HEADER_BYTES: usize = 16;
+pub(super) const NESTED: u16 = 0x8000;
+pub(super) const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
-const STATUS: u16 = 3;
-const PROTOINFO: u16 = 4;
+pub(super) const STATUS: u16 = 3;
+pub(super) const PROTOINFO: u16 = 4;
 const TIMEOUT: u16 = 7;
 /// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`.
 const IN_BOTH_DIRECTIONS: u32 = 2 | 4 | 8;
@@ -42,8 +42,12 @@ const LIBERAL: [u8; 2] = [8, 8];
 /// # Errors
 /// What the kernel says.
 pub fn make_known(connection: &Connection) -> io::Result<()> {
-    let is_in_use = fs::read_to_string(COUNT).is_ok_and(|count| count.trim() != "0");
-    if is_in_use { send(&request(connection)) } else { Ok(()) }
+    if is_in_use() { send(&request(connection)) } else { Ok(()) }
+}
+
+/// Whether this network namespace tracks connections: there is one.
+pub(super) fn is_in_use() -> bool {
+    fs::read_to_string(COUNT).is_ok_and(|count| count.trim() != "0")
 }
 
 fn send(request: &[u8]) -> io::Result<()> {
@@ -102,7 +106,7 @@ fn tuple(kind: u16, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 }
 
 /// A netlink attribute, padded to four bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let bytes = (4 + value.len()) as u16;
     let mut attribute = [&bytes.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
     attribute.resize(attribute.len().next_multiple_of(4), 0);

@@ -52,6 +52,23 @@ pub fn look(scope: Scope, dvipas: &HashSet<IpAddr>) -> io::Result<Picture> {
     Ok(picture)
 }
 
+/// All listeners of the network namespace that the thread is in.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn listeners() -> io::Result<Vec<(Cookie, Listener)>> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        for (protocol, number, states) in [
+            (Protocol::Udp, IPPROTO_UDP, StateFlags::CLOSE),
+            (Protocol::Tcp, IPPROTO_TCP, StateFlags::LISTEN),
+        ] {
+            dump(family, number, states, |socket| found.extend(listener(protocol, socket)))?;
+        }
+    }
+    Ok(found)
+}
+
 /// The fullest accept queue of TCP listeners on these ports, in thousandths of its limit.
 ///
 /// # Errors

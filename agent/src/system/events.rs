@@ -21,6 +21,7 @@ const ENDED: u8 = 4;
 const UDP_BOUND: u8 = 5;
 const CLAIMED: u8 = 6;
 const CLAIMED_CLOSING: u8 = 7;
+const LISTENS_ELSEWHERE: u8 = 8;
 
 /// The reader of the ring buffer.
 pub struct Events {
@@ -95,6 +96,7 @@ fn parse(bytes: &[u8]) -> Option<Event> {
         ESTABLISHED => Connection::new(Protocol::Tcp, remote, local).map(|c| Event::Established(cookie, c)),
         LISTEN_ENDED | ENDED => Some(Event::Ended(cookie)),
         UDP_BOUND => Some(Event::UdpBound),
+        LISTENS_ELSEWHERE => Some(Event::ListensElsewhere),
         CLAIMED | CLAIMED_CLOSING => Connection::new(Protocol::Tcp, remote, local)
             .map(|connection| Event::Claimed { connection, closing: kind == CLAIMED_CLOSING }),
         _ => None,

@@ -1,6 +1,6 @@
 //! The network interfaces that forwarded packets arrive at.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
@@ -17,6 +17,8 @@ pub struct Interface {
     pub ifindex: Ifindex,
     /// The largest IP packet that it carries, in bytes.
     pub mtu: u32,
+    /// Its first global IPv4 address.
+    pub v4: Option<Ipv4Addr>,
     /// Its first global IPv6 address that may be a source.
     pub v6: Option<Ipv6Addr>,
 }
@@ -53,23 +55,30 @@ pub async fn find(netlink: &rtnetlink::Handle, name: &str) -> Result<Interface, 
     }
     let mtu =
         link.attributes.iter().find_map(|a| if let LinkAttribute::Mtu(mtu) = a { Some(*mtu) } else { None });
-    let v6 = source_v6(netlink, link.header.index).await.map_err(missing)?;
+    let (v4, v6) = sources(netlink, link.header.index).await.map_err(missing)?;
     let ifindex = Ifindex(link.header.index);
-    Ok(Interface { name: name.to_owned(), ifindex, mtu: mtu.unwrap_or(1500), v6 })
+    Ok(Interface { name: name.to_owned(), ifindex, mtu: mtu.unwrap_or(1500), v4, v6 })
 }
 
-async fn source_v6(netlink: &rtnetlink::Handle, index: u32) -> Result<Option<Ipv6Addr>, rtnetlink::Error> {
+/// The first addresses of both families that may be a source.
+async fn sources(
+    netlink: &rtnetlink::Handle,
+    index: u32,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), rtnetlink::Error> {
     let unfit = AddressHeaderFlags::Deprecated | AddressHeaderFlags::Tentative;
     let mut addresses = netlink.address().get().set_link_index_filter(index).execute();
-    let mut first = None;
+    let (mut v4, mut v6) = (None, None);
     while let Some(message) = addresses.try_next().await? {
-        let fits = message.header.scope == AddressScope::Universe && !message.header.flags.intersects(unfit);
-        first = first.or_else(|| {
-            message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(IpAddr::V6(address)) if fits => Some(*address),
-                _ => None,
-            })
-        });
+        if message.header.scope != AddressScope::Universe || message.header.flags.intersects(unfit) {
+            continue;
+        }
+        for attribute in message.attributes {
+            match attribute {
+                AddressAttribute::Address(IpAddr::V4(address)) => v4 = v4.or(Some(address)),
+                AddressAttribute::Address(IpAddr::V6(address)) => v6 = v6.or(Some(address)),
+                _ => {}
+            }
+        }
     }
-    Ok(first)
+    Ok((v4, v6))
 }

@@ -45,6 +45,29 @@ pub fn netns_cookie_of(socket: BorrowedFd<'_>) -> io::Result<u64> {
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has the kernel run this program on each packet for a socket, and drop what it returns 0 for.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel reads `len` instructions from `filter`, which are those of the slice, and writes none; it reads as many
+    // bytes of `sock_fprog` as it is told, which is its size. A test of containers would see no event were it otherwise.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The root of cgroup v2: the given directory, or where it is mounted, or else a mount that nobody else sees.
 ///
 /// # Errors

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -56,10 +56,14 @@ pub struct Settings {
     pub interfaces: Vec<Interface>,
     /// The largest IP packet that the fabric carries, in bytes.
     pub fabric_mtu: u16,
-    /// The source of this host's own IPv6 connections to DVIPAs; none if the first interface has no address for it.
+    /// The sources of what this host's own programs send to DVIPAs; none if the first interface has no address for it.
+    pub own_v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
     pub own_v6: Option<Ipv6Addr>,
     /// Whose sockets are told of.
     pub netns_cookie: u64,
+    /// It is told when something listens in another network namespace.
+    pub has_containers: bool,
 }
 
 /// Why the programs can't be put in force.
@@ -94,6 +98,7 @@ pub(super) fn bpf(what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> P
 pub struct Programs {
     decapsulate: OwnedFd,
     egress: OwnedFd,
+    loopback: OwnedFd,
     /// What they share with the agent.
     pub maps: Maps,
     /// Live connections put into listeners, or why this host can't do that.
@@ -158,6 +163,7 @@ impl Programs {
             constants.mss_v4 = room.saturating_sub(IPV4_AND_TCP_BYTES);
             constants.mss_v6 = room.saturating_sub(IPV6_AND_TCP_BYTES);
             constants.largest = settings.fabric_mtu.saturating_sub(GUE_IN_IPV6_BYTES);
+            constants.own_v6.word = words(settings.own_v6.map(IpAddr::V6));
             constants.encapsulated_ifindex = settings.interfaces.first().map_or(0, |i| i.ifindex.0);
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
@@ -173,6 +179,7 @@ impl Programs {
         let mut open = SocketsSkelBuilder::default().open(&mut storage).map_err(bpf("open sockets"))?;
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.netns_cookie = settings.netns_cookie;
+            constants.has_containers = settings.has_containers.into();
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
@@ -208,11 +215,18 @@ impl Programs {
         if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
             constants.netns_cookie = settings.netns_cookie;
             constants.ifindex = settings.interfaces.first().map_or(0, |i| i.ifindex.0);
+            constants.own_v4.word = words(settings.own_v4.map(IpAddr::V4));
             constants.own_v6.word = words(settings.own_v6.map(IpAddr::V6));
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
         let skeleton = open.load().map_err(bpf("load clients"))?;
-        for program in [&skeleton.progs.baton_connect_v4, &skeleton.progs.baton_connect_v6] {
+        let loopback = owned(&skeleton.progs.baton_loopback)?;
+        for program in [
+            &skeleton.progs.baton_connect_v4,
+            &skeleton.progs.baton_connect_v6,
+            &skeleton.progs.baton_send_v4,
+            &skeleton.progs.baton_send_v6,
+        ] {
             link(program, &cgroup, &settings.pin)?;
         }
         let maps = Maps {
@@ -237,7 +251,7 @@ impl Programs {
         if let Err(cause) = &answers {
             tracing::warn!(%cause);
         }
-        Ok(Self { decapsulate, egress, maps, injection, answers })
+        Ok(Self { decapsulate, egress, loopback, maps, injection, answers })
     }
 
     /// What this host can do with live connections.
@@ -251,20 +265,21 @@ impl Programs {
     /// [`ProgramError`] with the interface.
     pub fn attach(&self, interfaces: &[Interface]) -> Result<Vec<String>, ProgramError> {
         let mut missing = Vec::new();
-        for Interface { name, ifindex, .. } in interfaces {
-            for (program, point, direction) in
-                [(&self.decapsulate, TC_INGRESS, "ingress"), (&self.egress, TC_EGRESS, "egress")]
-            {
-                let mut hook = hook(program, ifindex.0, point);
-                let own = libbpf_rs::Program::id_from_fd(program.as_fd())
-                    .map_err(bpf("ask for a program's number"))?;
-                if hook.query().is_ok_and(|attached| attached == own) {
-                    continue;
-                }
-                let attached = hook.create().and_then(|mut hook| hook.replace(true).attach());
-                attached.map_err(bpf(format!("attach a program to {name}")))?;
-                missing.push(format!("the program on {name} {direction} was not attached"));
+        for (name, ifindex, point, direction) in places(interfaces) {
+            let program = match (ifindex, direction) {
+                (LOOPBACK, _) => &self.loopback,
+                (_, INGRESS) => &self.decapsulate,
+                _ => &self.egress,
+            };
+            let mut hook = hook(program, ifindex, point);
+            let own =
+                libbpf_rs::Program::id_from_fd(program.as_fd()).map_err(bpf("ask for a program's number"))?;
+            if hook.query().is_ok_and(|attached| attached == own) {
+                continue;
             }
+            let attached = hook.create().and_then(|mut hook| hook.replace(true).attach());
+            attached.map_err(bpf(format!("attach a program to {name}")))?;
+            missing.push(format!("the program on {name} {direction} was not attached"));
         }
         Ok(missing)
     }
@@ -290,13 +305,11 @@ pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
     let nothing = OwnedFd::from(fs::File::open("/dev/null").map_err(at_pin)?);
     let mut left = Left::default();
-    for Interface { name, ifindex, .. } in interfaces {
-        for (point, direction) in [(TC_INGRESS, "ingress"), (TC_EGRESS, "egress")] {
-            let mut hook = hook(&nothing, ifindex.0, point);
-            if hook.query().is_ok() {
-                hook.detach().map_err(bpf(format!("detach a program from {name}")))?;
-                left.attached.push(format!("the program on {name} {direction}"));
-            }
+    for (name, ifindex, point, direction) in places(interfaces) {
+        let mut hook = hook(&nothing, ifindex, point);
+        if hook.query().is_ok() {
+            hook.detach().map_err(bpf(format!("detach a program from {name}")))?;
+            left.attached.push(format!("the program on {name} {direction}"));
         }
     }
     if !pin.exists() {
@@ -349,6 +362,20 @@ pub(super) fn pin_map(map: &mut OpenMapMut<'_>, path: &Path) -> Result<(), Progr
         }
     }
     map.set_pin_path(path).map_err(bpf(format!("pin a map at {}", path.display())))
+}
+
+const INGRESS: &str = "ingress";
+const EGRESS: &str = "egress";
+/// The number of `lo`, in every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// Where packet programs are attached: the interface's name and number, the hook and its name.
+fn places(interfaces: &[Interface]) -> Vec<(&str, u32, libbpf_rs::TcAttachPoint, &'static str)> {
+    let both = interfaces.iter().flat_map(|Interface { name, ifindex, .. }| {
+        [(TC_INGRESS, INGRESS), (TC_EGRESS, EGRESS)]
+            .map(|(point, way)| (name.as_str(), ifindex.0, point, way))
+    });
+    both.chain([("lo", LOOPBACK, TC_EGRESS, EGRESS)]).collect()
 }
 
 fn hook(program: &OwnedFd, ifindex: u32, point: libbpf_rs::TcAttachPoint) -> TcHook {

@@ -79,7 +79,10 @@ fn an_agent_that_is_stopped_withdraws_and_leaves_the_data_path() {
     assert!(!host.loopback().contains("198.18.9.1"), "{}", host.loopback());
     assert!(!host.loopback().contains("2001:db8:9::1"), "{}", host.loopback());
     assert_eq!(pins(&host), Vec::<std::path::PathBuf>::new());
-    let filters = host.host.sh("tc filter show dev eth0 ingress; tc filter show dev eth0 egress").unwrap();
+    let filters = host
+        .host
+        .sh("tc filter show dev eth0 ingress; tc filter show dev eth0 egress; tc filter show dev lo egress")
+        .unwrap();
     assert!(!filters.contains("baton"), "{filters}");
 }
 

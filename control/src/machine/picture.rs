@@ -161,6 +161,12 @@ impl<'a> Picture<'a> {
             let stacks = stacks.filter_map(|who| who.stack()).map(|stack| (stack.known.index, stack));
             candidates.entry(distribution.dvipa).or_default().extend(stacks);
         }
+        // The owner's own stack has connections to what is not distributed.
+        if let Some(own) = self.stacks.get(&self.config.node.name) {
+            for (dvipa, _) in self.dvipas.iter() {
+                candidates.entry(dvipa).or_default().insert(own.known.index, own);
+            }
+        }
         let entry = |(dvipa, held): (Dvipa, Held)| {
             let ask = self.ask(candidates.get(&dvipa).into_iter().flat_map(BTreeMap::values));
             let refuse = refuse.get(&dvipa).copied().unwrap_or_default();

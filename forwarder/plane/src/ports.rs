@@ -9,8 +9,9 @@ use crate::{frames, kernel};
 
 /// Ethernet header, two VLAN tags and check sequence.
 const ETHERNET_BYTES: u16 = 14 + 8 + 4;
-/// Mbufs that a worker has in hand during a turn: a burst of each port on its way in, and one on its way out.
-const MBUFS_IN_HAND: usize = 4 * BURST;
+/// Mbufs that a worker has in hand during a turn: a burst of each port on its way in, one on its way out, and one that goes
+/// ahead of it.
+const MBUFS_IN_HAND: usize = 5 * BURST;
 
 /// Both ports, started, and the pool that their packets come from.
 #[derive(Debug)]
@@ -153,7 +154,7 @@ mod tests {
         let limits = Limits::default();
         let (workers, descriptors) = (2, 4 * 1024);
         let needed =
-            workers * (descriptors + limits.held + limits.frozen + limits.ask_held + 4 * BURST) + 3 * 384;
+            workers * (descriptors + limits.held + limits.frozen + limits.ask_held + 5 * BURST) + 3 * 384;
         assert!(mbufs(workers, descriptors, &limits) as usize >= needed);
         assert_eq!(mbufs(1, 256, &Limits { held: 0, frozen: 0, ask_held: 0, ..limits }), 2047);
         assert_eq!(mbufs(usize::MAX, 256, &limits), u32::MAX);

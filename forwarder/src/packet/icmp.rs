@@ -48,6 +48,12 @@ pub mod v6 {
     pub const SOLICITATION: u8 = 135;
     /// Neighbour advertisement (RFC 4861 4.4).
     pub const ADVERTISEMENT: u8 = 136;
+
+    /// Whether messages of this type stay on their link: of neighbour discovery (RFC 4861 4), and of multicast listeners
+    /// (RFC 2710 3, RFC 3810 5).
+    pub fn is_of_the_link(kind: u8) -> bool {
+        matches!(kind, 130..=137 | 143)
+    }
 }
 
 /// A message of either ICMP. Its checksum is not verified here.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use model::DvipaIndex;
 
+use super::bucket::Budgets;
 use super::datagram::Datagram;
 use super::emit::End;
 use super::{Context, arp, echo, neighbour};
@@ -12,10 +13,15 @@ use crate::tables::Family;
 use crate::{PacketBuffer, Port, Reason};
 
 /// Answers a question of the segment about a DVIPA. `None`: it is none.
-pub(super) fn segment<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Context<'_>) -> Option<End> {
+pub(super) fn segment<B: PacketBuffer>(
+    packet: &mut B,
+    eth: Ethernet,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> Option<End> {
     match eth.ethertype {
-        ethernet::ARP => arp::answer(packet, eth, cx),
-        ethernet::IPV6 => neighbour::answer(packet, eth, cx),
+        ethernet::ARP => arp::answer(packet, eth, cx, budgets),
+        ethernet::IPV6 => neighbour::answer(packet, eth, cx, budgets),
         _ => None,
     }
 }
@@ -34,13 +40,20 @@ pub(super) fn claim<B: PacketBuffer>(packet: &mut B, claimed: (DvipaIndex, IpAdd
 }
 
 /// Answers an ICMP message to a DVIPA that is no error: an echo request, or it is dropped.
-pub(super) fn icmp<B: PacketBuffer>(packet: &mut B, d: &Datagram, cx: &Context<'_>) -> End {
+pub(super) fn icmp<B: PacketBuffer>(
+    packet: &mut B,
+    d: &Datagram,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> End {
     let echo_request = match d.family {
         Family::V4 => icmp::v4::ECHO_REQUEST,
         Family::V6 => icmp::v6::ECHO_REQUEST,
     };
     match Icmp::parse(d.payload(packet.bytes())) {
-        Ok(message) if message.kind == echo_request && message.code == 0 => echo::answer(packet, d, cx),
+        Ok(message) if message.kind == echo_request && message.code == 0 => {
+            echo::answer(packet, d, cx, budgets)
+        }
         Ok(_) => End::dropped(Reason::IcmpUnsupported),
         Err(malformed) => End::dropped(malformed.into()),
     }

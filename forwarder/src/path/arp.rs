@@ -1,5 +1,6 @@
 //! ARP for DVIPAs (RFC 826).
 
+use super::bucket::{Budgets, Matter};
 use super::emit::End;
 use super::{Context, answer};
 use crate::packet::arp::Operation;
@@ -11,7 +12,12 @@ use crate::{PacketBuffer, Reason};
 ///
 /// In: an ARP frame. Out: the reply for the port that it came from, or what becomes of another host's claim to a DVIPA;
 /// `None`: not about a DVIPA. Padding and tags stay as they are.
-pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Context<'_>) -> Option<End> {
+pub(super) fn answer<B: PacketBuffer>(
+    packet: &mut B,
+    eth: Ethernet,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> Option<End> {
     let request = Arp::parse(packet.bytes().get(eth.header_bytes..)?).ok()?;
     let mac = cx.tables.node().mac;
     if let Some(dvipa) = cx.tables.dvipa_v4(request.sender) {
@@ -19,6 +25,9 @@ pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Contex
     }
     if request.operation != Operation::Request || cx.tables.dvipa_v4(request.target).is_none() {
         return None;
+    }
+    if !budgets.take(Matter::Neighbour, eth.source, cx.now) {
+        return Some(End::dropped(Reason::NeighbourLimited));
     }
     let reply = Arp {
         operation: Operation::Reply,

@@ -22,7 +22,7 @@ pub(super) fn any<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    match whose::is_it(&mut packet, cx) {
+    match whose::is_it(&mut packet, cx, out.budgets()) {
         Ok((read, fate)) => deliver(packet, &read, fate, held, cx, out),
         Err(end) => out.end(packet, end),
     }
@@ -45,7 +45,10 @@ pub(super) fn plain<B: PacketBuffer, S: Sink<B>>(
             let fate = match fate {
                 // The fast way did not look whether it opens a connection.
                 Fate::Forward { to, .. } if cx.tables.is_lost(to) => match datagram.ends(packet.bytes()) {
-                    Ok((ends, opens)) => ends.key().fate(opens, datagram.protocol == protocol::UDP, cx),
+                    Ok((ends, opens)) => {
+                        let udp = datagram.protocol == protocol::UDP;
+                        ends.key().fate((opens, udp), cx, out.budgets())
+                    }
                     Err(reason) => Fate::Drop(reason),
                 },
                 fate => fate,

@@ -1,6 +1,7 @@
 //! Echo requests to a DVIPA, answered by the routing node (RFC 792, RFC 4443 4.2).
 
 use super::Context;
+use super::bucket::{Budgets, Matter};
 use super::datagram::Datagram;
 use super::emit::End;
 use super::icmp_reply::{self, Marks, pseudo_header};
@@ -11,9 +12,17 @@ use crate::{PacketBuffer, Reason};
 /// Turns an echo request into its reply, in its own buffer.
 ///
 /// In: a whole ICMP message to a DVIPA whose type is echo request. Out: the reply for the port that it came from, or
-/// why it is dropped. Options and extension headers of the request are not sent back. Touches the whole message, to
-/// verify its checksum.
-pub(super) fn answer<B: PacketBuffer>(packet: &mut B, datagram: &Datagram, cx: &Context<'_>) -> End {
+/// why it is dropped: more come than are answered. Options and extension headers of the request are not sent back. Touches the
+/// whole message, to verify its checksum.
+pub(super) fn answer<B: PacketBuffer>(
+    packet: &mut B,
+    datagram: &Datagram,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> End {
+    if !budgets.take(Matter::Echo, datagram.source, cx.now) {
+        return End::dropped(Reason::EchoLimited);
+    }
     let message = datagram.payload(packet.bytes());
     let sum = u16::try_from(message.len()).map(|len| pseudo_header(datagram, len).bytes(message).finish());
     if sum != Ok(0) {

@@ -1,6 +1,6 @@
 //! Last stage: every packet gets its verdict, and is counted with it.
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Budgets};
 use crate::{Counters, Port, Reason, Sink, Verdict};
 
 /// What a stage decided about a packet it was lent.
@@ -8,17 +8,24 @@ use crate::{Counters, Port, Reason, Sink, Verdict};
 pub(crate) struct End {
     pub(crate) verdict: Verdict,
     pub(crate) reason: Reason,
+    /// It goes to the node's own kernel ahead of others ([`Sink::give_first`]).
+    ahead: bool,
 }
 
 impl End {
     /// It is sent.
     pub(crate) fn sent(to: Port, reason: Reason) -> Self {
-        Self { verdict: Verdict::Send(to), reason }
+        Self { verdict: Verdict::Send(to), reason, ahead: false }
+    }
+
+    /// It goes to the node's own kernel ahead of others.
+    pub(crate) fn ahead(reason: Reason) -> Self {
+        Self { ahead: true, ..Self::sent(Port::Local, reason) }
     }
 
     /// It is dropped.
     pub(crate) fn dropped(reason: Reason) -> Self {
-        Self { verdict: Verdict::Drop(reason), reason }
+        Self { verdict: Verdict::Drop(reason), reason, ahead: false }
     }
 }
 
@@ -30,17 +37,22 @@ pub(crate) struct Out<'a, S> {
     counters: &'a Counters,
     sink: &'a mut S,
     forwarded: u64,
-    answers: &'a mut Bucket,
+    budgets: &'a mut Budgets,
 }
 
 impl<'a, S> Out<'a, S> {
-    pub(crate) fn new(counters: &'a Counters, sink: &'a mut S, answers: &'a mut Bucket) -> Self {
-        Self { counters, sink, forwarded: 0, answers }
+    pub(crate) fn new(counters: &'a Counters, sink: &'a mut S, budgets: &'a mut Budgets) -> Self {
+        Self { counters, sink, forwarded: 0, budgets }
     }
 
     /// How many errors and refusals may still be sent.
     pub(crate) fn answers(&mut self) -> &mut Bucket {
-        self.answers
+        &mut self.budgets.answers
+    }
+
+    /// What may still be done.
+    pub(crate) fn budgets(&mut self) -> &mut Budgets {
+        self.budgets
     }
 
     /// Gives a received packet up.
@@ -49,7 +61,7 @@ impl<'a, S> Out<'a, S> {
         S: Sink<B>,
     {
         self.counters.add(end.reason, 1);
-        self.sink.give(packet, end.verdict);
+        if end.ahead { self.sink.give_first(packet) } else { self.sink.give(packet, end.verdict) }
     }
 
     /// Sends a packet of an established connection to its target; counted when the burst is over.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::{DvipaIndex, Protocol, StackIndex};
 
+use super::bucket::Budgets;
 use super::fate::Fate;
 use super::{Context, parse, select};
 use crate::Reason;
@@ -70,10 +71,10 @@ impl AnyKey {
     }
 
     /// [`select::decide`] for either family.
-    pub(crate) fn fate(self, opens: bool, udp: bool, cx: &Context<'_>) -> Fate {
+    pub(crate) fn fate(self, (opens, udp): (bool, bool), cx: &Context<'_>, budgets: &mut Budgets) -> Fate {
         match self {
-            AnyKey::V4(key) => select::decide(key, self.get(cx), opens, udp, cx),
-            AnyKey::V6(key) => select::decide(key, self.get(cx), opens, udp, cx),
+            AnyKey::V4(key) => select::decide(key, self.get(cx), (opens, udp), cx, budgets),
+            AnyKey::V6(key) => select::decide(key, self.get(cx), (opens, udp), cx, budgets),
         }
     }
 

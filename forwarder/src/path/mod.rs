@@ -6,7 +6,8 @@
 //!
 //! - [`whose`] is it: [`datagram`] reads it, [`ends`] names its connection; [`quoted`], [`fragments`] and [`outgoing`] are
 //!   asked. Its [`fate`] is a type.
-//! - [`answer`] it, if it is a question to this node: [`arp`], [`neighbour`], [`echo`].
+//! - [`answer`] it, if it is a question to this node: [`arp`], [`neighbour`], [`echo`]; let what is none of ours
+//!   [`crossing`] over to the other port.
 //! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`]. Whose connection has no entry is one of
 //!   the [`orphans`], about which stacks are [`ask`]ed; what nothing serves is [`refuse`]d.
 
@@ -14,6 +15,7 @@ mod answer;
 mod arp;
 mod ask;
 mod bucket;
+mod crossing;
 mod datagram;
 mod deliver;
 mod echo;
@@ -47,7 +49,7 @@ pub(crate) use handoff::OPTION_BYTES;
 use crate::crt::{Crt, Found, KeyV4, KeyV6, Now};
 use crate::packet::ethernet::TAG_BYTES;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
-use bucket::Bucket;
+use bucket::Budgets;
 use emit::{End, Out};
 use encapsulate::encapsulate;
 use fate::Fate;
@@ -97,6 +99,21 @@ pub struct Limits {
     pub unclaimed_ms: u64,
     /// ICMP errors and resets that it sends a second (RFC 4443 2.4 f).
     pub answers_a_second: u32,
+    /// Echo requests that it answers a second, besides shares.
+    pub echoes_a_second: u32,
+    /// ARP requests and solicitations for DVIPAs that it answers a second, besides shares.
+    pub neighbours_a_second: u32,
+    /// Packets of sessions, and as many of ARP and neighbour discovery, that it hands to the node's own kernel a second, besides
+    /// shares.
+    pub own_a_second: u32,
+    /// Other packets that it hands to the node's own kernel a second, besides shares.
+    pub passed_a_second: u32,
+    /// What each network (/24 of IPv4, /64 of IPv6), station or stack may have a second of what is used up.
+    pub share_a_second: u32,
+    /// Connections that each network may begin a second while the worker is pressed.
+    pub opening_share_a_second: u32,
+    /// Places that these shares are in.
+    pub shares: usize,
 }
 
 impl Default for Limits {
@@ -117,6 +134,13 @@ impl Default for Limits {
             unclaimed: 65_536,
             unclaimed_ms: 3000,
             answers_a_second: 10_000,
+            echoes_a_second: 10_000,
+            neighbours_a_second: 20_000,
+            own_a_second: 20_000,
+            passed_a_second: 50_000,
+            share_a_second: 10,
+            opening_share_a_second: 50,
+            shares: 4096,
         }
     }
 }
@@ -147,7 +171,7 @@ pub struct Worker<B> {
     /// Of two bursts that pass in turns.
     lanes: [Lanes; 2],
     held: Held<B>,
-    answers: Bucket,
+    budgets: Budgets,
     handoffs: Arc<Handoffs>,
 }
 
@@ -171,8 +195,8 @@ impl<B: PacketBuffer> Worker<B> {
     /// A worker that holds nothing yet. All its memory is taken here.
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
         let (early, frozen, orphans) = (Early::new(limits), Frozen::new(limits), Orphans::new(limits));
-        let (held, answers) = (Held { early, frozen, orphans }, Bucket::new(limits.answers_a_second));
-        Self { counters, lanes: Default::default(), held, answers, handoffs: Arc::default() }
+        let (held, budgets) = (Held { early, frozen, orphans }, Budgets::new(limits));
+        Self { counters, lanes: Default::default(), held, budgets, handoffs: Arc::default() }
     }
 
     /// Replaces the options of connections that are being handed over. The former ones are freed if nobody else has them: who
@@ -182,6 +206,14 @@ impl<B: PacketBuffer> Worker<B> {
         if !Arc::ptr_eq(&self.handoffs, handoffs) {
             self.handoffs = Arc::clone(handoffs);
         }
+    }
+
+    /// Says whether it receives more than it can handle: then each network may begin so many connections and no more
+    /// ([`Limits::opening_share_a_second`]), because such packets cost most, and what there is goes on. Nobody is told that a connection is nobody's then: what its stack has
+    /// reported may have been lost.
+    #[inline]
+    pub fn set_pressed(&mut self, pressed: bool, now: Now) {
+        self.budgets.set_pressed(pressed, now);
     }
 
     /// What it counted.
@@ -220,7 +252,7 @@ impl<B: PacketBuffer> Worker<B> {
         sink: &mut S,
     ) {
         let cx = Context { tables, handoffs: &self.handoffs, crt, now, from };
-        let mut out = Out::new(&self.counters, sink, &mut self.answers);
+        let mut out = Out::new(&self.counters, sink, &mut self.budgets);
         if self.held.frozen.is_due(crt) {
             // Before the packets that came later.
             deliver::thaw(&mut self.held, &cx, &mut out);
@@ -254,7 +286,7 @@ impl<B: PacketBuffer> Worker<B> {
             return;
         }
         let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
-        let mut out = Out::new(&self.counters, sink, &mut self.answers);
+        let mut out = Out::new(&self.counters, sink, &mut self.budgets);
         deliver::expire(&mut self.held, &cx, &mut out);
         deliver::thaw(&mut self.held, &cx, &mut out);
         orphans::look(&mut self.held, &cx, &mut out);
@@ -266,7 +298,7 @@ impl<B: PacketBuffer> Worker<B> {
     #[inline]
     pub fn thaw<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
         if self.held.frozen.is_due(crt) {
-            let mut out = Out::new(&self.counters, sink, &mut self.answers);
+            let mut out = Out::new(&self.counters, sink, &mut self.budgets);
             let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
             deliver::thaw(&mut self.held, &cx, &mut out);
             out.finish();
@@ -375,7 +407,7 @@ fn decide<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     let (opens, udp) = (key.opens::<TAG>(packet.bytes()), key.is_udp());
-    match select::decide(key, found.entry(), opens, udp, cx) {
+    match select::decide(key, found.entry(), (opens, udp), cx, out.budgets()) {
         Fate::Forward { to, counts } => send::<TAG, _, _, _>(packet, key, (to, counts), held, cx, out),
         fate => deliver::plain(packet, (key.any(), key.flow()), fate, held, cx, out),
     }

@@ -1,5 +1,6 @@
 //! Neighbour discovery for DVIPAs (RFC 4861 7.2.3, 7.2.4).
 
+use super::bucket::{Budgets, Matter};
 use super::emit::End;
 use super::{Context, answer};
 use crate::packet::frame::{self, Link};
@@ -11,7 +12,12 @@ use crate::{PacketBuffer, Reason, Tables};
 ///
 /// In: an IPv6 frame. Out: the advertisement for the port that it came from, or why it is dropped; `None`: no message
 /// of neighbour discovery about a DVIPA. Tags stay as they are.
-pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Context<'_>) -> Option<End> {
+pub(super) fn answer<B: PacketBuffer>(
+    packet: &mut B,
+    eth: Ethernet,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> Option<End> {
     let ip = Ipv6::parse(packet.bytes().get(eth.header_bytes..)?).ok()?;
     if ip.protocol() != protocol::ICMPV6 || ip.fragment().is_some() {
         return None;
@@ -30,6 +36,9 @@ pub(super) fn answer<B: PacketBuffer>(packet: &mut B, eth: Ethernet, cx: &Contex
         Err(Malformed::Checksum) => return Some(End::dropped(Reason::BadChecksum)),
         Err(_) => return Some(End::dropped(Reason::BadNeighbour)),
     };
+    if !budgets.take(Matter::Neighbour, eth.source, cx.now) {
+        return Some(End::dropped(Reason::NeighbourLimited));
+    }
     Some(match write(packet, eth, solicitation, cx.tables) {
         Some(()) => End::sent(cx.from, Reason::AnsweredNeighbour),
         None => End::dropped(Reason::NoHeadroom),

@@ -6,7 +6,8 @@
 //! connection takes the copy in and reports it; with the entry the held packets go the normal way. The first one is then
 //! sent a second time, because its copy may have been lost; a receiver of TCP drops what it has. If all were asked and for
 //! [`Limits::ask_wait_ms`] nobody reported, the connection is *unclaimed*: that is remembered for a while, and its packets
-//! are refused. If not all could answer, nothing is known, and its packets are dropped: the client repeats them.
+//! are refused. If not all could answer, or their reports may have been lost because this worker could not keep up, nothing is
+//! known, and its packets are dropped: the client repeats them.
 //!
 //! Everything is bounded, because a stranger can send as many orphans as the line takes: asks by a token bucket (each copy
 //! is one), connections that are asked about and packets that are held by places taken at the start.
@@ -207,7 +208,8 @@ impl<B: PacketBuffer> Orphans<B> {
             return None;
         }
         let over = passed_ms(question.asked) >= limits.ask_wait_ms;
-        let certain = candidates.certain && !question.unasked;
+        let lost = question.unasked || out.budgets().was_pressed_since(question.since);
+        let certain = candidates.certain && !lost;
         over.then_some(if certain { Answer::Known } else { Answer::None })
     }
 }

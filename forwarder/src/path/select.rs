@@ -3,6 +3,7 @@
 use model::{Protocol, StackIndex};
 
 use super::Context;
+use super::bucket::{Budgets, Matter};
 use super::fate::Fate;
 use super::lookup::{Standing, standing};
 use crate::crt::{CrtState, Entry, Key, KeyParts, Refused};
@@ -10,20 +11,26 @@ use crate::{Port, Reason};
 
 /// Says what becomes of a packet that carries ports, if its connection is not simply established.
 ///
-/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection, whether it is UDP. Touches the service's
+/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection and is UDP. Touches the service's
 /// targets for UDP and for a packet that opens a connection, and the CRT entry that the latter makes: of TCP it is half-open
 /// from then on, of UDP it is established.
 #[inline(never)]
 pub(crate) fn decide<K: Key + Into<KeyParts>>(
     key: K,
     found: Option<Entry>,
-    opens: bool,
-    udp: bool,
+    (opens, udp): (bool, bool),
     cx: &Context<'_>,
+    budgets: &mut Budgets,
 ) -> Fate {
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
-        return if opens { select(key, udp, None, cx) } else { Fate::Ask };
+        return match opens {
+            false => Fate::Ask,
+            true if budgets.take(Matter::Opening, key.into().client.ip(), cx.now) => {
+                select(key, udp, None, cx)
+            }
+            true => Fate::Drop(Reason::Overloaded),
+        };
     };
     let is_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Established);
     if opens && !udp && is_here && cx.tables.is_lost(entry.owner) {

@@ -3,6 +3,7 @@
 mod agreement;
 mod answers;
 mod bench;
+mod budgets;
 mod connections;
 mod encapsulation;
 mod flood;

@@ -1,11 +1,12 @@
 //! Whose is it: the general way of reading a packet, for every one that is not plain.
 
+use super::bucket::Budgets;
 use super::datagram::Datagram;
 use super::emit::End;
 use super::ends::AnyKey;
 use super::fate::Fate;
 use super::fragments::{self, DatagramKey};
-use super::{Context, answer, outgoing, quoted};
+use super::{Context, answer, crossing, outgoing, quoted};
 use crate::packet::{Ethernet, Icmp, protocol};
 use crate::tables::Family;
 use crate::{PacketBuffer, Port, Reason};
@@ -25,13 +26,16 @@ pub(crate) struct Read {
 /// In: a frame. Out: what it is and what becomes of it, if it is to be delivered; else its end, and the frame is what is
 /// to be sent. Order of questions: is it for this node, ARP or neighbour discovery about a DVIPA, an IP packet to a
 /// DVIPA, an outgoing connection's SYN; what is left crosses to the other port unchanged.
-pub(super) fn is_it<B: PacketBuffer>(packet: &mut B, cx: &Context<'_>) -> Result<(Read, Fate), End> {
+pub(super) fn is_it<B: PacketBuffer>(
+    packet: &mut B,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> Result<(Read, Fate), End> {
     // The node's kernel may know what to do with a frame that can't be read; so may the network.
-    let eth = Ethernet::parse(packet.bytes()).map_err(|_| crosses(cx))?;
-    if !concerns_us(eth, cx) {
-        return Err(crosses(cx));
-    }
-    if let Some(end) = answer::segment(packet, eth, cx) {
+    let Some(eth) = Ethernet::parse(packet.bytes()).ok().filter(|eth| concerns_us(*eth, cx)) else {
+        return Err(crossing::crosses(packet.bytes(), cx, budgets));
+    };
+    if let Some(end) = answer::segment(packet, eth, cx, budgets) {
         return Err(end);
     }
     // A frame to another station was flooded; one to a group is no unicast packet's (RFC 1122 3.3.6).
@@ -39,9 +43,9 @@ pub(super) fn is_it<B: PacketBuffer>(packet: &mut B, cx: &Context<'_>) -> Result
     let datagram =
         if to_us { Datagram::parse(packet.bytes(), eth, cx.tables).map_err(End::dropped)? } else { None };
     if let Some(datagram) = datagram {
-        return to_dvipa(packet, datagram, cx);
+        return to_dvipa(packet, datagram, cx, budgets);
     }
-    Err(outgoing::admit(packet, eth, cx).unwrap_or_else(|| crosses(cx)))
+    Err(outgoing::admit(packet, eth, cx).unwrap_or_else(|| crossing::crosses(packet.bytes(), cx, budgets)))
 }
 
 /// The frame is in our VLAN. An untagged one (a priority tag has VLAN 0) is in none: a tag that a device took off is back
@@ -51,31 +55,29 @@ fn concerns_us(eth: Ethernet, cx: &Context<'_>) -> bool {
     cx.from == Port::Local || ours.is_none_or(|ours| eth.vlan == Some(ours))
 }
 
-/// The packet is none of ours: over to the other port.
-fn crosses(cx: &Context<'_>) -> End {
-    match cx.from {
-        Port::Nic => End::sent(Port::Local, Reason::PassedToLocal),
-        Port::Local => End::sent(Port::Nic, Reason::PassedToNic),
-    }
-}
-
 fn to_dvipa<B: PacketBuffer>(
     packet: &mut B,
     datagram: Datagram,
     cx: &Context<'_>,
+    budgets: &mut Budgets,
 ) -> Result<(Read, Fate), End> {
     let icmp = match datagram.family {
         Family::V4 => protocol::ICMP,
         Family::V6 => protocol::ICMPV6,
     };
     match datagram.fragment {
-        _ if datagram.protocol == icmp => icmp_message(packet, datagram, cx),
+        _ if datagram.protocol == icmp => icmp_message(packet, datagram, cx, budgets),
         Some(fragment) if !fragment.is_first() => Ok(later_fragment(datagram, cx)),
-        _ => with_ports(packet, datagram, cx).map_err(End::dropped),
+        _ => with_ports(packet, datagram, cx, budgets).map_err(End::dropped),
     }
 }
 
-fn icmp_message<B: PacketBuffer>(packet: &mut B, d: Datagram, cx: &Context<'_>) -> Result<(Read, Fate), End> {
+fn icmp_message<B: PacketBuffer>(
+    packet: &mut B,
+    d: Datagram,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> Result<(Read, Fate), End> {
     if d.fragment.is_some() {
         return Err(End::dropped(Reason::IcmpUnsupported));
     }
@@ -92,13 +94,18 @@ fn icmp_message<B: PacketBuffer>(packet: &mut B, d: Datagram, cx: &Context<'_>) 
         let fate = Fate::Forward { to, counts: Reason::ForwardedEcho };
         return Ok((Read { datagram: d, key: Some(ends.key()), hash: ends.hash() }, fate));
     }
-    Err(answer::icmp(packet, &d, cx))
+    Err(answer::icmp(packet, &d, cx, budgets))
 }
 
 /// A whole packet, or a first fragment.
-fn with_ports<B: PacketBuffer>(packet: &B, d: Datagram, cx: &Context<'_>) -> Result<(Read, Fate), Reason> {
+fn with_ports<B: PacketBuffer>(
+    packet: &B,
+    d: Datagram,
+    cx: &Context<'_>,
+    budgets: &mut Budgets,
+) -> Result<(Read, Fate), Reason> {
     let (ends, opens) = d.ends(packet.bytes())?;
-    let fate = ends.key().fate(opens, d.protocol == protocol::UDP, cx);
+    let fate = ends.key().fate((opens, d.protocol == protocol::UDP), cx, budgets);
     let hash = if d.fragment.is_some() { fragments::hash(&d) } else { ends.hash() };
     Ok((Read { datagram: d, key: Some(ends.key()), hash }, fate))
 }

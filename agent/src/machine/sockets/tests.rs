@@ -68,9 +68,20 @@ fn a_look_at_udp_leaves_tcp_alone() {
     sockets.established(Cookie(2), connection(1), t0);
     sockets.ended(Cookie(9), t0 + LATER);
     sockets.look_begins(t0 + LATER);
-    assert_eq!(sockets.correct(Scope::Udp, &picture(&[(Cookie(3), DNS)], &[])), [Change::Listeners]);
+    assert_eq!(sockets.correct(Scope::Untold, &picture(&[(Cookie(3), DNS)], &[])), [Change::Listeners]);
     assert_eq!(sockets.listeners().count(), 2);
     assert_eq!(sockets.connection_count(), 1);
+}
+
+#[test]
+fn a_look_at_what_is_not_told_ends_what_a_container_listened_on() {
+    let (mut sockets, container) = (Sockets::default(), Cookie(1 << Cookie::OF_CONTAINERS | 7));
+    let now = Instant::now();
+    sockets.look_begins(now);
+    assert_eq!(sockets.correct(Scope::Untold, &picture(&[(container, WEB)], &[])), [Change::Listeners]);
+    sockets.look_begins(now);
+    assert_eq!(sockets.correct(Scope::Untold, &Picture::default()), [Change::Listeners]);
+    assert_eq!(sockets.listeners().count(), 0);
 }
 
 #[test]

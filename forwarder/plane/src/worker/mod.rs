@@ -33,13 +33,39 @@ pub struct Line {
     output: Output,
     gauges: Arc<Gauges>,
     slots: [Option<Packet>; BURST],
+    load: Load,
+}
+
+/// So many full bursts in a row are more packets than a queue of 1024 holds: they come faster than the worker handles them.
+const PRESSED: u32 = 20;
+/// The worker stays pressed for so long after the last of them, in milliseconds, so that it works its queue off.
+const PRESSED_MS: u64 = 100;
+
+/// Whether more packets come from the NIC than the worker handles.
+#[derive(Debug, Default)]
+struct Load {
+    /// Bursts in a row that were full.
+    full: u32,
+    pressed_until: Now,
+}
+
+impl Load {
+    /// Notes a burst; returns whether the worker is pressed.
+    #[inline]
+    fn is_pressed(&mut self, full: bool, now: Now) -> bool {
+        self.full = if full { self.full.saturating_add(1) } else { 0 };
+        if self.full >= PRESSED {
+            self.pressed_until = Now { ms: now.ms.saturating_add(PRESSED_MS) };
+        }
+        now < self.pressed_until
+    }
 }
 
 impl Line {
     /// Takes all the memory that it will ever need.
     pub fn new(limits: Limits, counters: Arc<Counters>, output: Output, gauges: Arc<Gauges>) -> Self {
         let path = forwarder::Worker::new(limits, counters);
-        Self { path, output, gauges, slots: array::from_fn(|_| None) }
+        Self { path, output, gauges, slots: array::from_fn(|_| None), load: Load::default() }
     }
 
     /// Receives a burst and lets it pass; what is to be sent waits in the output. Returns how many packets there were.
@@ -49,6 +75,10 @@ impl Line {
         let oversized = queue.receive(&mut burst);
         self.gauges.port(from).oversized.add(oversized as u64);
         let count = burst.len();
+        if from == Port::Nic {
+            let pressed = self.load.is_pressed(burst.is_full(), now);
+            self.path.set_pressed(pressed, now);
+        }
         if count == 0 {
             return 0;
         }

@@ -13,6 +13,8 @@ use crate::packet::Packet;
 pub struct Output {
     nic: Side,
     local: Side,
+    /// Packets for the node's own kernel that go ahead of others, and stay here while the local port takes none.
+    first: Burst,
     pool: Mempool,
     gauges: Arc<Gauges>,
 }
@@ -27,13 +29,20 @@ impl Output {
     /// An output with nothing in it. `pool` is where spare packets come from.
     pub fn new(nic: TxQueue, local: TxQueue, pool: Mempool, gauges: Arc<Gauges>) -> Self {
         let side = |queue| Side { queue, waiting: Burst::new() };
-        Self { nic: side(nic), local: side(local), pool, gauges }
+        Self { nic: side(nic), local: side(local), first: Burst::new(), pool, gauges }
     }
 
     /// Sends everything that waits.
     #[inline]
     pub fn flush(&mut self) {
         self.nic.flush(&self.gauges.nic);
+        self.flush_local();
+    }
+
+    fn flush_local(&mut self) {
+        if !self.first.is_empty() {
+            self.gauges.local.sent.add(self.local.queue.offer(&mut self.first) as u64);
+        }
         self.local.flush(&self.gauges.local);
     }
 
@@ -41,7 +50,12 @@ impl Output {
     pub(super) fn send(&mut self, packet: Packet, port: Port) {
         match port {
             Port::Nic => self.nic.push(packet, &self.gauges.nic),
-            Port::Local => self.local.push(packet, &self.gauges.local),
+            Port::Local => {
+                if self.local.waiting.is_full() {
+                    self.flush_local();
+                }
+                self.local.push(packet, &self.gauges.local);
+            }
         }
     }
 }
@@ -75,6 +89,15 @@ impl Sink<Packet> for Output {
         match verdict {
             Verdict::Send(port) => self.send(packet, port),
             Verdict::Drop(_) => drop(packet),
+        }
+    }
+
+    fn give_first(&mut self, packet: Packet) {
+        if self.first.is_full() {
+            self.flush_local();
+        }
+        if self.first.try_push(packet.0).is_err() {
+            self.gauges.local.unsent.add(1);
         }
     }
 

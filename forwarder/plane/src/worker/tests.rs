@@ -4,7 +4,7 @@ use etherparse::PacketBuilder;
 use ffi::eal::Arguments;
 use ffi::{Device, Eal, Mempool, Settings, TxQueue};
 use forwarder::tables::Family;
-use forwarder::{Mac, Neighbours, Node, Reason};
+use forwarder::{Mac, Neighbours, Node, Reason, Sink, Verdict};
 use model::dpt::{
     Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
     WeightedTarget,
@@ -159,4 +159,50 @@ fn a_worker_on_its_core_forwards_passes_on_and_injects() {
     local.receive(&mut left);
     drop(left);
     assert_eq!(pool.free(), free);
+}
+
+#[test]
+fn what_goes_first_waits_for_room_at_the_local_port_and_the_rest_is_lost() {
+    let guard = dpdk();
+    let (eal, pool, _) = *guard;
+    let ((_nic, nic), (mut queue, local)) = (open(eal, "net_ring2", pool), open(eal, "net_ring3", pool));
+    let gauges = Arc::new(Gauges::default());
+    let mut output = Output::new(nic, local, pool, Arc::clone(&gauges));
+    let packet = |byte: u8| Packet(pool.packet(&[byte; 60]).unwrap());
+    let to_local = Verdict::Send(Port::Local);
+    while gauges.local.unsent.get() == 0 {
+        output.give(packet(1), to_local);
+        output.flush();
+    }
+    output.give(packet(3), to_local);
+    output.give_first(packet(2));
+    output.flush();
+    assert_eq!(gauges.local.unsent.get(), 2, "what does not go first is lost");
+    queue.receive(&mut Burst::new());
+    output.give(packet(4), to_local);
+    output.flush();
+    let mut arrived = Vec::new();
+    loop {
+        let mut burst = Burst::new();
+        queue.receive(&mut burst);
+        if burst.is_empty() {
+            break;
+        }
+        arrived.extend(burst.iter().map(|mbuf| mbuf.bytes()[0]));
+    }
+    assert_eq!(arrived[arrived.len() - 2..], [2, 4]);
+    (0..BURST).for_each(|_| output.give_first(packet(5)));
+    assert_eq!(gauges.local.unsent.get(), 2);
+}
+
+#[test]
+fn a_queue_that_does_not_become_empty_presses_its_worker_for_a_while() {
+    let mut load = Load::default();
+    let now = |ms| Now { ms };
+    // A full queue after a pause is none.
+    assert!((0..1024 / BURST).all(|_| !load.is_pressed(true, now(1000))));
+    assert!(!load.is_pressed(false, now(1000)));
+    let pressed: Vec<_> = (0..30).map(|_| load.is_pressed(true, now(2000))).collect();
+    assert_eq!(pressed.iter().position(|pressed| *pressed), Some(19));
+    assert!(load.is_pressed(false, now(2099)) && !load.is_pressed(false, now(2100)));
 }
