@@ -29,5 +29,5 @@ pub mod programs;
 mod skeletons;
 mod sysctl;
 
-pub use kernel::{netns_cookie, netns_cookie_of};
+pub use kernel::{netns_cookie, netns_cookie_of, release as kernel_release};
 pub use sysctl::{prepare_interfaces, unfit_for_moves};
