@@ -21,6 +21,7 @@ mod floods;
 mod forwarding;
 mod injection;
 mod joining;
+mod kernels;
 mod kills;
 mod lifetimes;
 mod listening;
