@@ -40,3 +40,4 @@ mod soak;
 mod thinking;
 mod transfer;
 mod udp;
+mod workers;
