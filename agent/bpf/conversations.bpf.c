@@ -76,17 +76,26 @@ static __always_inline int is_after(__u32 a, __u32 b)
 	return (__s32)(a - b) > 0;
 }
 
+/*
+ * Copies 1 to `most` bytes of the packet, and returns whether it could. The verifier wants to see both bounds in the same register,
+ * so the compiler must know nothing of them and not join the comparisons. The lower one is a signed comparison: of an unsigned one
+ * compilers make a comparison with 0, of which verifiers before Linux 6.8 learn nothing.
+ */
+static __always_inline int copy(struct __sk_buff *skb, __u32 at, void *to, __u32 bytes, __u32 most)
+{
+	asm volatile("" : "+r"(bytes));
+	if ((__s32)bytes < 1)
+		return 0;
+	asm volatile("" : "+r"(bytes));
+	return bytes <= most && bpf_skb_load_bytes(skb, at, to, bytes) == 0;
+}
+
 /* Copies the beginning of what was said; returns how much. */
 static __always_inline __u16 note(struct __sk_buff *skb, const struct said *said, void *to, __u32 most)
 {
-	__u32 bytes = said->bytes;
+	__u32 bytes = said->bytes < most ? said->bytes : most;
 
-	if (bytes > most)
-		bytes = most;
-	/* The verifier wants to see that it is not 0. */
-	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at, to, bytes))
-		return 0;
-	return bytes;
+	return copy(skb, said->at, to, bytes, most) ? bytes : 0;
 }
 
 static __always_inline int is_http(const __u8 *head)
@@ -119,9 +128,8 @@ static __always_inline int is_switched(const struct conversation *of, const __u8
 static __always_inline void begin_answer(struct __sk_buff *skb, const struct said *said, struct conversation *of)
 {
 	__u8 head[16] = {};
-	__u32 bytes = said->bytes < sizeof(head) ? said->bytes : sizeof(head);
 
-	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at, head, bytes))
+	if (!note(skb, said, head, sizeof(head)))
 		return;
 	of->response_bytes = 0;
 	of->answered_end = of->received_end;
@@ -145,15 +153,11 @@ static __always_inline void begin_answer(struct __sk_buff *skb, const struct sai
 /* Servers write heads in pieces: what follows at once belongs to the note, as long as it is short. */
 static __always_inline void go_on(struct __sk_buff *skb, const struct said *said, struct conversation *of)
 {
-	__u32 noted = of->response_bytes, bytes = said->bytes;
+	__u32 noted = of->response_bytes;
 
 	if (noted == 0 || noted >= RESPONSE_BYTES / 2 || said->begin != of->response_begin + noted)
 		return;
-	if (bytes > RESPONSE_BYTES / 2)
-		bytes = RESPONSE_BYTES / 2;
-	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at, of->response + noted, bytes))
-		return;
-	of->response_bytes = noted + bytes;
+	of->response_bytes = noted + note(skb, said, of->response + noted, RESPONSE_BYTES / 2);
 }
 
 static __always_inline void note_tail(struct __sk_buff *skb, const struct said *said, struct conversation *of)
@@ -163,7 +167,7 @@ static __always_inline void note_tail(struct __sk_buff *skb, const struct said *
 
 	if (bytes > TAIL_BYTES)
 		bytes = TAIL_BYTES;
-	if (bytes < 1 || bpf_skb_load_bytes(skb, said->at + said->bytes - bytes, last, bytes))
+	if (!copy(skb, said->at + said->bytes - bytes, last, bytes, TAIL_BYTES))
 		return;
 	for (__u32 i = 0; i < TAIL_BYTES; i++) {
 		if (i < bytes)

@@ -17,10 +17,6 @@
 #include "handoff.h"
 #include "packet.h"
 
-/* Since Linux 6.3; a build machine's headers may be older. */
-#define DECAP_L3_IPV4 (1ULL << 7)
-#define DECAP_L3_IPV6 (1ULL << 8)
-
 const volatile struct address own_v4 = {}; /* this stack's cluster addresses; none if there is none of the family */
 const volatile struct address own_v6 = {};
 
@@ -50,6 +46,10 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } ask SEC(".maps");
+
+/* Since Linux 6.3; a build machine's headers may be older. */
+#define DECAP_L3_IPV4 (1ULL << 7)
+#define DECAP_L3_IPV6 (1ULL << 8)
 
 /* What is around the packet. */
 struct outer {
@@ -204,13 +204,32 @@ static __always_inline int write_ecn_v6(struct __sk_buff *skb, __u8 ecn)
 	return bpf_skb_store_bytes(skb, ETH_HLEN, head, sizeof(head), BPF_F_RECOMPUTE_CSUM);
 }
 
+/*
+ * Removes the outer headers, which are of the other family than the packet in them. Before Linux 6.3 bpf_skb_adjust_room refuses to
+ * change the family, and has changed nothing: then the outer header is made one of the inner family first, and so has another
+ * length.
+ */
+static __always_inline int take_off_other(struct __sk_buff *skb, __s32 bytes, int inner_is_v4)
+{
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | (inner_is_v4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6);
+	__s32 longer = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+
+	if (bpf_skb_adjust_room(skb, -bytes, BPF_ADJ_ROOM_MAC, flags) == 0)
+		return 0;
+	if (bpf_skb_change_proto(skb, bpf_htons(inner_is_v4 ? ETH_P_IP : ETH_P_IPV6), 0))
+		return -1;
+	bytes += inner_is_v4 ? -longer : longer;
+	return bpf_skb_adjust_room(skb, -bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 /* Removes the outer headers and makes the Ethernet header name the inner family. */
 static __always_inline int take_off(struct __sk_buff *skb, const struct outer *outer, int inner_is_v4)
 {
-	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | (inner_is_v4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6);
 	__be16 ethertype = bpf_htons(inner_is_v4 ? ETH_P_IP : ETH_P_IPV6);
+	__s32 bytes = outer->bytes;
 
-	if (bpf_skb_adjust_room(skb, -(__s32)outer->bytes, BPF_ADJ_ROOM_MAC, flags))
+	if (skb->protocol == ethertype ? bpf_skb_adjust_room(skb, -bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO)
+				       : take_off_other(skb, bytes, inner_is_v4))
 		return -1;
 	return bpf_skb_store_bytes(skb, ETH_HLEN - sizeof(ethertype), &ethertype, sizeof(ethertype), 0);
 }

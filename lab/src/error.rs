@@ -32,11 +32,11 @@ pub enum LabError {
         output: String,
     },
     /// There is nothing to boot a guest from.
-    #[error("{0} has no guest to boot: run scripts/guest")]
+    #[error("{0} has nothing to boot a guest from: run scripts/guest, with 6.1 for a kernel of Debian 12")]
     NoGuest(PathBuf),
-    /// The lab has no guest, or it has not started.
-    #[error("no guest of lab {0} runs")]
-    GuestIsDown(String),
+    /// A guest that should do something was not booted, or has not said that it has started.
+    #[error("the guest {0} has not started")]
+    NotStarted(String),
     /// A file or directory could not be read or written.
     #[error("{attempt} {path}: {cause}")]
     File {

@@ -39,7 +39,10 @@ impl Fabric {
         for node in spec.routing_nodes() {
             fabric.add_host(record, node.name(), node.number(), (spec.fabric_mtu, spec.workers()))?;
             match spec.machine() {
-                Some(machine) => guest::wire(fabric.host(node.name()), machine, spec.fabric_mtu)?,
+                Some(machine) => {
+                    let host = fabric.host(node.name());
+                    guest::wire(host, node.number(), machine.tap_queues(), spec.fabric_mtu)?;
+                }
                 None => fabric.set_up_routing_node(*node, spec.fabric_mtu)?,
             }
         }
@@ -48,7 +51,13 @@ impl Fabric {
             fabric.set_addresses(spec::PROXY, "eth0", spec::PROXY_ADDRESS)?;
         }
         for index in 1..=spec.targets {
-            fabric.add_target(record, index, spec.fabric_mtu)?;
+            let (name, number) = (format!("t{index}"), spec::target(index));
+            if spec.is_guest(&name) {
+                fabric.add_host(record, &name, number, (spec.fabric_mtu, 1))?;
+                guest::wire(fabric.host(&name), number, 1, spec.fabric_mtu)?;
+            } else {
+                fabric.add_target(record, index, spec.fabric_mtu)?;
+            }
         }
         if spec.flooder {
             let (v4, v6) = flood::SOURCES;

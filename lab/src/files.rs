@@ -62,11 +62,8 @@ fn devices(spec: &Spec, queues: usize) -> (String, String) {
 /// node's agent hears what its kernel hears: the other end of the forwarder's local port.
 pub fn agent(spec: &Spec, name: &str, run: &Path) -> String {
     let routing_node = spec.routing_nodes().iter().find(|node| node.name() == name);
-    let index = name.strip_prefix('t').and_then(|digits| digits.parse().ok()).unwrap_or_default();
-    let ((v4, v6), interface) = match routing_node {
-        None => (spec::host(spec::target(index)), "eth0"),
-        Some(node) => (node.addresses(), "loc0"),
-    };
+    let (v4, v6) = spec::host(spec::number(name));
+    let interface = if routing_node.is_some() { "loc0" } else { "eth0" };
     let only_v6 = spec.outer_v6 && routing_node.is_none();
     let each = |node: &RoutingNode| {
         let (name, control) = (node.name(), node.addresses().0);

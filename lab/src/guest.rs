@@ -1,12 +1,15 @@
-//! A routing node in a virtual machine, so that its NIC is a PCI device with an ordinary poll-mode driver.
+//! Hosts in virtual machines: a routing node, so that its NIC is a PCI device with an ordinary poll-mode driver, or a target, so
+//! that it has another kernel.
 //!
-//! QEMU runs in the routing node's namespace and emulates everything, the processor included. The guest's NIC is a TAP
+//! QEMU runs in the host's namespace and emulates everything, the processor included. The guest's NIC is a TAP
 //! there, bridged with the host's place on the segment. Its file system is this machine's own, read only, with the lab's
 //! files writable at the same place; so programs, libraries and configuration are where they are outside. `scripts/guest`
 //! makes what is booted.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::error::{LabError, Result, WithPath};
 use crate::fabric::mac;
 use crate::namespace::Namespace;
-use crate::spec::{Local, Machine, Model};
+use crate::spec::{self, Local, Machine, Model, RoutingNode, Spec};
 
 /// What the guest does with the machine's file system.
 const BOOT: &str = include_str!("guest/boot.sh");
@@ -23,31 +26,125 @@ const BOOT: &str = include_str!("guest/boot.sh");
 const BOOTED: Duration = Duration::from_secs(120);
 /// How long a script in a guest may take.
 const DONE: Duration = Duration::from_secs(150);
+/// The kernel's driver of NICs behind an IOMMU.
+const VFIO: &str = "vfio-pci";
+/// All that QEMU emulates, but for the features that have the kernel copy and clear memory with single string instructions: QEMU
+/// takes them byte by byte, nine times as long as it needs for words.
+const PROCESSOR: &str = "max,-erms,-fsrm";
 /// Where the NIC is: the first device behind the first root port.
 pub const NIC: &str = "0000:01:00.0";
 
 /// A guest that runs.
 #[derive(Debug)]
 pub struct Guest {
-    files: PathBuf,
+    /// Where its scripts are, and what they write.
+    scripts: PathBuf,
     serial: BufReader<UnixStream>,
     /// What has come of the line that is not whole yet.
     line: String,
     number: u32,
 }
 
-/// Where `scripts/guest` has put what is booted, beside the programs: `BATON_GUEST`, or `guest` beside their directory.
-///
-/// # Errors
-/// [`LabError::NoGuest`] if it is not there.
-pub fn directory(binaries: &Path) -> Result<PathBuf> {
-    let given = std::env::var_os("BATON_GUEST").map(PathBuf::from);
-    let directory = given.or_else(|| Some(binaries.parent()?.join("guest"))).unwrap_or_default();
-    if directory.join("complete").exists() { Ok(directory) } else { Err(LabError::NoGuest(directory)) }
+/// What `scripts/guest` has made, beside the programs: in `BATON_GUEST`, or `guest` beside their directory.
+#[derive(Debug)]
+struct Made {
+    /// Where QEMU is.
+    directory: PathBuf,
+    /// Where the kernel is.
+    kernel: PathBuf,
 }
 
-/// The network of the guest's kernel as an operator makes it: the local port's interface, with what kernels make by default.
-pub fn network(local: Local, mtu: u16, addresses: (impl ToString, impl ToString)) -> String {
+impl Made {
+    fn find(binaries: &Path, kernel: &str) -> Result<Self> {
+        let given = std::env::var_os("BATON_GUEST").map(PathBuf::from);
+        let directory = given.or_else(|| Some(binaries.parent()?.join("guest"))).unwrap_or_default();
+        let kernel = directory.join(kernel);
+        let missing = [&directory, &kernel].into_iter().find(|made| !made.join("complete").exists()).cloned();
+        missing.map_or(Ok(Self { directory, kernel }), |missing| Err(LabError::NoGuest(missing)))
+    }
+}
+
+/// Where a guest's log, scripts and sockets are, each by the host's name.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// The host that is a guest.
+    pub host: &'a str,
+    /// The lab's files.
+    pub files: &'a Path,
+    /// The directory of its sockets.
+    pub run: &'a Path,
+}
+
+impl Places<'_> {
+    fn scripts(self) -> PathBuf {
+        self.files.join(format!("guest-{}", self.host))
+    }
+
+    fn socket(self, kind: &str) -> PathBuf {
+        self.run.join(format!("{kind}-{}", self.host))
+    }
+
+    /// The kernel's messages and what the first scripts say, written by QEMU.
+    pub fn log(self) -> PathBuf {
+        self.scripts().with_extension("log")
+    }
+}
+
+/// What is different for a routing node and a target.
+struct Kind<'a> {
+    /// The kernel's directory in that of `scripts/guest`, which is the newest one's itself.
+    kernel: &'a str,
+    memory_mb: u32,
+    processors: u32,
+    /// Of 2 MiB.
+    hugepages: u32,
+    /// The kernel's driver of the NIC, or none for its own choice.
+    driver: &'static str,
+    queues: u8,
+    device: String,
+    /// Commands that set up its network.
+    network: String,
+}
+
+impl<'a> Kind<'a> {
+    fn of(spec: &'a Spec, host: &str) -> Self {
+        let (v4, v6) = spec::host(spec::number(host));
+        match (spec.machine(), spec.kernels.get(host)) {
+            (Some(machine), _) if host == RoutingNode::First.name() => Self {
+                kernel: "",
+                memory_mb: 1400,
+                processors: 3,
+                hugepages: 220,
+                driver: machine.kernel_driver(),
+                queues: machine.tap_queues(),
+                device: device(machine),
+                network: network(machine.local, spec.fabric_mtu, (v4, v6)),
+            },
+            (_, kernel) => Self {
+                kernel: kernel.map_or("", String::as_str),
+                memory_mb: 512,
+                processors: 2,
+                hugepages: 0,
+                driver: "",
+                queues: 1,
+                // Frames leave and arrive whole: a DPDK port reads what the others send.
+                device: "virtio-net-pci,csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,\
+                         guest_ecn=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off"
+                    .into(),
+                network: format!(
+                    "ip link set eth0 mtu {mtu} up
+                     ip addr add {v4}/15 dev eth0
+                     ip addr add {v6}/32 dev eth0 nodad",
+                    mtu = spec.fabric_mtu
+                ),
+            },
+        }
+    }
+}
+
+/// The network of a routing node's kernel as an operator makes it: the local port's interface, with what kernels make by
+/// default.
+fn network(local: Local, mtu: u16, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> String {
     let device = match local {
         Local::Veth => format!(
             "ip link add loc0 mtu {mtu} type veth peer name loc1 mtu {mtu}
@@ -62,7 +159,6 @@ pub fn network(local: Local, mtu: u16, addresses: (impl ToString, impl ToString)
              ip link set loc0 mtu {mtu}"
         ),
     };
-    let (v4, v6) = (addresses.0.to_string(), addresses.1.to_string());
     format!(
         "{device}
          ip link set loc0 up
@@ -71,15 +167,15 @@ pub fn network(local: Local, mtu: u16, addresses: (impl ToString, impl ToString)
     )
 }
 
-/// Makes the routing node's end of the wire: a TAP, bridged with its place on the segment.
+/// Makes a guest's end of the wire: a TAP, bridged with its place on the segment.
 ///
 /// # Errors
 /// What the first failing command says.
-pub fn wire(namespace: &Namespace, machine: Machine, mtu: u16) -> Result<()> {
-    let queues = if machine.tap_queues() > 1 { "multi_queue" } else { "" };
+pub fn wire(namespace: &Namespace, number: u8, queues: u8, mtu: u16) -> Result<()> {
+    let queues = if queues > 1 { "multi_queue" } else { "" };
     namespace
         .sh(&format!(
-            "ip link set eth0 address 02:00:00:00:01:0a
+            "ip link set eth0 address 02:00:00:00:01:{number:02x}
              ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
              ip tuntap add dev tap0 mode tap {queues}
              for l in br0 eth0 tap0; do
@@ -92,46 +188,35 @@ pub fn wire(namespace: &Namespace, machine: Machine, mtu: u16) -> Result<()> {
         .map(drop)
 }
 
-/// The command that boots a guest. `files` are the lab's, `run` the directory of its sockets.
+/// The command that boots a guest in the namespace of the host that it is. `binaries` are beside what `scripts/guest` has made.
 ///
 /// # Errors
-/// [`LabError::File`].
-pub fn command(
-    namespace: &Namespace,
-    directory: &Path,
-    machine: Machine,
-    (files, run): (&Path, &Path),
-    network: &str,
-) -> Result<Command> {
-    fs::create_dir_all(files.join("guest")).with_path("create", files.join("guest"))?;
-    let script = files.join("guest.sh");
-    let bind = machine.kernel_driver();
+/// [`LabError::NoGuest`], [`LabError::File`].
+pub fn command(namespace: &Namespace, binaries: &Path, spec: &Spec, places: Places<'_>) -> Result<Command> {
+    let kind = Kind::of(spec, places.host);
+    let Made { directory, kernel } = Made::find(binaries, kind.kernel)?;
+    let scripts = places.scripts();
+    fs::create_dir_all(&scripts).with_path("create", &scripts)?;
+    let script = scripts.with_extension("sh");
     let text = format!(
-        "guest={guest}\nfiles={files}\nrun={run}\nbind={bind}\nhugepages={HUGEPAGES}\nnetwork='{network}'\n{BOOT}",
+        "guest={guest}\nkernel={kernel}\nscripts={scripts}\nrun={run}\nbind={bind}\nhugepages={hugepages}\nnetwork='{network}'\n{BOOT}",
         guest = directory.display(),
-        files = files.display(),
-        run = run.display(),
+        kernel = kernel.display(),
+        scripts = scripts.display(),
+        run = places.run.display(),
+        bind = kind.driver,
+        hugepages = kind.hugepages,
+        network = kind.network,
     );
     fs::write(&script, text).with_path("write", &script)?;
     let mut command = namespace.command(&directory.join("qemu").to_string_lossy());
-    command.args(["-machine", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", "max"]);
-    command.args([
-        "-m",
-        "1400",
-        "-smp",
-        "3",
-        "-vga",
-        "none",
-        "-nic",
-        "none",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    if machine.vfio {
+    command.args(["-machine", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", PROCESSOR]);
+    command.args(["-m", &kind.memory_mb.to_string(), "-smp", &kind.processors.to_string()]);
+    command.args(["-vga", "none", "-nic", "none", "-display", "none", "-no-reboot"]);
+    if kind.driver == VFIO {
         command.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
     }
-    command.arg("-kernel").arg(directory.join("vmlinuz")).arg("-initrd").arg(directory.join("initrd.gz"));
+    command.arg("-kernel").arg(kernel.join("vmlinuz")).arg("-initrd").arg(kernel.join("initrd.gz"));
     command.args([
         "-append",
         &format!("console=ttyS0 quiet panic=-1 intel_iommu=on guest={}", script.display()),
@@ -141,27 +226,35 @@ pub fn command(
         let fsdev = format!("local,id={tag},path={path},security_model=none,multidevs=remap{more}");
         ["-fsdev".into(), fsdev, "-device".into(), format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}")]
     };
-    command.args(share("machine", Path::new("/"), ",readonly=on")).args(share("files", files, ""));
+    command.args(share("machine", Path::new("/"), ",readonly=on")).args(share("files", places.files, ""));
     command.args(["-serial", "stdio"]);
-    let socket = |name: &str| format!("unix:{},server=on,wait=off", run.join(name).display());
+    let socket = |kind: &str| format!("unix:{},server=on,wait=off", places.socket(kind).display());
     command.args(["-serial", &socket("serial"), "-monitor", &socket("monitor")]);
     command.args(["-device", "pcie-root-port,id=r0,slot=1"]);
-    let tap =
-        format!("tap,id=wire,ifname=tap0,script=no,downscript=no,vhost=off,queues={}", machine.tap_queues());
-    command.args(["-netdev", &tap]).args(["-device", &device(machine)]);
+    let tap = format!("tap,id=wire,ifname=tap0,script=no,downscript=no,vhost=off,queues={}", kind.queues);
+    let nic =
+        format!("{},id=nic,bus=r0,netdev=wire,mac={},romfile=", kind.device, mac(spec::number(places.host)));
+    command.args(["-netdev", &tap]).args(["-device", &nic]);
     Ok(command)
 }
 
-/// Hugepages of 2 MiB in the guest.
-const HUGEPAGES: u32 = 220;
-
+/// The routing node's NIC, as QEMU wants it.
 fn device(machine: Machine) -> String {
     let model = machine.model.name();
-    let queues = match machine.model {
-        Model::VirtioNet => format!(",mq=on,vectors={}", 2 * machine.tap_queues() + 2),
-        _ => String::new(),
-    };
-    format!("{model},id=nic,bus=r0,netdev=wire,mac={},romfile={queues}", mac(10))
+    match machine.model {
+        Model::VirtioNet => format!("{model},mq=on,vectors={}", 2 * machine.tap_queues() + 2),
+        _ => model.to_owned(),
+    }
+}
+
+/// The line of a shell script that runs a command, its environment included.
+pub fn line(command: &Command) -> String {
+    let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
+    let environment = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(value?))));
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    std::iter::once("env".to_owned()).chain(environment).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 impl Guest {
@@ -169,27 +262,31 @@ impl Guest {
     ///
     /// # Errors
     /// [`LabError::Timeout`], or what `failed` says.
-    pub fn wait(files: &Path, run: &Path, mut failed: impl FnMut() -> Result<()>) -> Result<Self> {
-        let begun = Instant::now();
+    pub fn wait(places: Places<'_>, mut failed: impl FnMut() -> Result<()>) -> Result<Self> {
+        let (begun, socket) = (Instant::now(), places.socket("serial"));
         let stream = loop {
-            match UnixStream::connect(run.join("serial")) {
+            match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(_) if begun.elapsed() < BOOTED => failed()?,
-                Err(cause) => return Err(cause).with_path("connect to", run.join("serial")),
+                Err(cause) => return Err(cause).with_path("connect to", &socket),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        stream.set_read_timeout(Some(Duration::from_secs(1))).with_path("set up", run.join("serial"))?;
-        let mut guest =
-            Self { files: files.to_owned(), serial: BufReader::new(stream), line: String::new(), number: 0 };
+        stream.set_read_timeout(Some(Duration::from_secs(1))).with_path("set up", &socket)?;
+        let serial = BufReader::new(stream);
+        let mut guest = Self { scripts: places.scripts(), serial, line: String::new(), number: 0 };
         while begun.elapsed() < BOOTED {
             failed()?;
             if guest.answer(Duration::from_secs(1)).is_ok() {
                 return Ok(guest);
             }
         }
-        let last = crate::process::tail(&files.join("guest.log"), 20);
-        Err(LabError::Timeout { what: "the guest to start".into(), waited: begun.elapsed(), last })
+        let last = crate::process::tail(&places.log(), 20);
+        Err(LabError::Timeout {
+            what: format!("the guest {} to start", places.host),
+            waited: begun.elapsed(),
+            last,
+        })
     }
 
     /// Runs a shell script in the guest and returns what it wrote.
@@ -198,7 +295,7 @@ impl Guest {
     /// [`LabError::Failed`] with everything it wrote if it ends with an error, [`LabError::Timeout`].
     pub fn sh(&mut self, script: &str) -> Result<String> {
         self.number += 1;
-        let (number, directory) = (self.number, self.files.join("guest"));
+        let (number, directory) = (self.number, self.scripts.clone());
         let path = directory.join(format!("{number}.sh"));
         fs::write(&path, script).with_path("write", &path)?;
         writeln!(self.serial.get_mut(), "{number}").with_path("write to", &path)?;
@@ -234,8 +331,8 @@ impl Guest {
 ///
 /// # Errors
 /// [`LabError::File`] if QEMU's monitor is not there.
-pub fn set_link(run: &Path, up: bool) -> Result<()> {
-    let path = run.join("monitor");
+pub fn set_link(places: Places<'_>, up: bool) -> Result<()> {
+    let path = places.socket("monitor");
     let mut monitor = UnixStream::connect(&path).with_path("connect to", &path)?;
     let word = if up { "on" } else { "off" };
     writeln!(monitor, "set_link nic {word}").with_path("write to", &path)?;

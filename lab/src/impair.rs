@@ -29,6 +29,9 @@ pub struct Impairment {
     pub reorder_ms: u16,
     /// Every frame takes so many milliseconds.
     pub delay_ms: u16,
+    /// Every other IPv6 segment of TCP that the host sends becomes an atomic fragment (RFC 6946), which a receiver without ports to
+    /// look at takes from another queue than the rest of the connection, or from the same.
+    pub atomic: bool,
 }
 
 impl Impairment {
@@ -40,6 +43,11 @@ impl Impairment {
     /// Delays every frame by so many milliseconds.
     pub fn delay(ms: u16) -> Self {
         Self { delay_ms: ms, ..Self::default() }
+    }
+
+    /// Makes every other IPv6 segment that the host sends an atomic fragment.
+    pub fn atomic() -> Self {
+        Self { atomic: true, ..Self::default() }
     }
 
     /// Also lets so many of a thousand arrive twice.
@@ -55,10 +63,11 @@ impl Impairment {
 
 impl fmt::Display for Impairment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { loss_permille, duplicate_permille, reorder_permille, reorder_ms, delay_ms } = self;
+        let Self { loss_permille, duplicate_permille, reorder_permille, reorder_ms, delay_ms, atomic } = self;
+        let atomic = if *atomic { ", every other segment an atomic fragment" } else { "" };
         write!(
             f,
-            "loss {loss_permille} ‰, duplicates {duplicate_permille} ‰, overtaken {reorder_permille} ‰ by {reorder_ms} ms, all {delay_ms} ms late"
+            "loss {loss_permille} ‰, duplicates {duplicate_permille} ‰, overtaken {reorder_permille} ‰ by {reorder_ms} ms, all {delay_ms} ms late{atomic}"
         )
     }
 }

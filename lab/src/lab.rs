@@ -12,7 +12,7 @@ use crate::capture::Capture;
 use crate::error::{LabError, Result, WithPath};
 use crate::fabric::Fabric;
 use crate::files;
-use crate::guest::Guest;
+use crate::guest::{self, Guest};
 use crate::impair::{Impairment, Link};
 use crate::namespace::{Namespace, output_of};
 use crate::process::{Process, tail};
@@ -30,7 +30,7 @@ const TAIL_LINES: usize = 15;
 #[derive(Debug)]
 pub struct Lab {
     // Dropped in this order: programs, then links, then the namespaces with whatever else is in them.
-    guest: Mutex<Option<Guest>>,
+    guests: Mutex<BTreeMap<String, Guest>>,
     programs: Mutex<BTreeMap<String, Process>>,
     links: Mutex<BTreeMap<String, Link>>,
     record: Record,
@@ -74,8 +74,8 @@ impl Lab {
             output_of(Command::new("mount").args(["-t", kind, kind]).arg(&at), &format!("mount -t {kind}"))?;
         }
         let fabric = Fabric::build(&spec, &record)?;
-        let (guest, programs, links) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let lab = Self { guest, programs, links, record, fabric, spec, binaries: binaries()? };
+        let (guests, programs, links) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let lab = Self { guests, programs, links, record, fabric, spec, binaries: binaries()? };
         lab.write_files()?;
         Ok(lab)
     }
@@ -199,19 +199,17 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] with everything it wrote.
     pub fn baton_at(&self, node: RoutingNode, words: &[&str]) -> Result<String> {
-        let (program, socket) = (self.program("baton")?, self.socket_of(node));
-        if self.spec.machine().is_some() {
-            let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-            return self.in_guest(&format!(
-                "{} --socket {} {}",
-                program.display(),
-                socket.display(),
-                words.join(" ")
-            ));
+        let mut command = Command::new(self.program("baton")?);
+        command.arg("--socket").arg(self.socket_of(node)).args(words);
+        self.output_on(node.name(), &mut command, &format!("baton {}", words.join(" ")))
+    }
+
+    /// What a command writes that needs the files of a host: those in a guest's memory are the guest's own.
+    fn output_on(&self, host: &str, command: &mut Command, shown_as: &str) -> Result<String> {
+        if self.spec.is_guest(host) {
+            return self.in_guest_of(host, &guest::line(command));
         }
-        let mut command = Command::new(program);
-        command.arg("--socket").arg(socket).args(words);
-        output_of(&mut command, &format!("baton {}", words.join(" ")))
+        output_of(command, shown_as)
     }
 
     /// The routing node's admin socket.
@@ -245,7 +243,7 @@ impl Lab {
         let socket = files::agent_socket(self.record.directory(), stack);
         let mut command = Command::new(self.program("baton")?);
         command.args(["--json", "--socket"]).arg(socket).arg("status");
-        let text = output_of(&mut command, "baton status")?;
+        let text = self.output_on(stack, &mut command, "baton status")?;
         json("status", &text)
     }
 
@@ -257,7 +255,7 @@ impl Lab {
         let socket = files::agent_socket(self.record.directory(), stack);
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--max-time", "5", "--unix-socket"]).arg(socket).arg("http://agent/v1/status");
-        let (text, command) = (output_of(&mut curl, "curl")?, format!("status of {stack}"));
+        let (text, command) = (self.output_on(stack, &mut curl, "curl")?, format!("status of {stack}"));
         serde_json::from_str(&text).map_err(|e| LabError::Answer { command, what: format!("{e}: {text}") })
     }
 

@@ -35,6 +35,13 @@ pub const fn target(index: u8) -> u8 {
     20 + index
 }
 
+/// The number of a routing node or a target; 0 if it is neither.
+pub fn number(host: &str) -> u8 {
+    let node = [RoutingNode::First, RoutingNode::Second].into_iter().find(|node| node.name() == host);
+    let index = || host.strip_prefix('t')?.parse().ok();
+    node.map(RoutingNode::number).or_else(|| index().map(target)).unwrap_or_default()
+}
+
 /// An nginx on a target.
 #[derive(Clone, Debug)]
 pub struct Web {
@@ -204,6 +211,8 @@ pub struct Spec {
     pub flooder: bool,
     /// The routing nodes' workers never sleep.
     pub tireless: bool,
+    /// Targets that are virtual machines, and the kernel of each: one that `scripts/guest` has made by this name.
+    pub kernels: BTreeMap<String, String>,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
     /// Further lines of `[forwarder]` in `batond.toml`.
@@ -226,6 +235,7 @@ impl Default for Spec {
             proxy: false,
             flooder: false,
             tireless: false,
+            kernels: BTreeMap::new(),
             fabric_mtu: 1500,
             forwarder: String::new(),
         }
@@ -273,6 +283,17 @@ impl Spec {
     /// The virtual machine that `rt1` is, if it is one.
     pub fn machine(&self) -> Option<Machine> {
         if let Nic::Pci(machine) = self.nic { Some(machine) } else { None }
+    }
+
+    /// Whether this host is a virtual machine.
+    pub fn is_guest(&self, host: &str) -> bool {
+        self.guests().any(|guest| guest == host)
+    }
+
+    /// The hosts that are virtual machines.
+    pub fn guests(&self) -> impl Iterator<Item = &str> {
+        let routing_node = self.machine().map(|_| RoutingNode::First.name());
+        routing_node.into_iter().chain(self.kernels.keys().map(String::as_str))
     }
 
     /// The stacks that have an agent.

@@ -1,5 +1,6 @@
 //! What most tests say first.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,20 @@ pub(crate) fn established(lab: &Lab, connection: &HttpConnection) -> CrtRow {
             .ok_or(format!("{rows:#?}"))
     })
     .unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// What each worker of the last `batond` that has ended counted, by the counter's name.
+pub(crate) fn counts_of_workers(lab: &Lab) -> Vec<BTreeMap<String, u64>> {
+    let log = std::fs::read_to_string(lab.files().join("batond.log")).expect("its log");
+    let counts = |line: &str| -> BTreeMap<String, u64> {
+        let words =
+            line.split_whitespace().filter_map(|word| word.trim_start_matches("counts=").split_once('='));
+        words.filter_map(|(name, count)| Some((name.to_owned(), count.parse().ok()?))).collect()
+    };
+    let mut last: Vec<_> =
+        log.lines().rev().filter(|line| line.contains("worker ended")).take(2).map(counts).collect();
+    last.reverse();
+    last
 }
 
 /// Sends requests over a connection until one is answered, as a person would who presses reload: the connection must

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use lab::client::{self, HttpConnection, ask_often};
 use lab::fabric::mac;
-use lab::spec::{self, DVIPA, Local, Machine, Model, Nic, RT1};
+use lab::spec::{self, DVIPA, Local, Machine, Model, Nic, RT1, Web};
 use lab::{Lab, Server, Spec};
 use model::dpt::Encapsulation;
 
-use crate::fixture::{dvipa4, lab, web4, web6};
+use crate::fixture::{counts_of_workers, dvipa4, lab, web4, web6};
 
 /// How long something may take that happens at once, in a guest without a processor of its own.
 const SOON: Duration = Duration::from_secs(30);
 /// The service over UDP.
 const ECHO: u16 = 5300;
+/// The port of which a routing application of the routing node has each client first.
+const ROUTED: u16 = 81;
 const TARGETS: [&str; 3] = ["t1", "t2", "t3"];
 
 /// R1, F1: e1000e, bound to uio_pci_generic; its link is lost and comes back.
@@ -103,8 +105,13 @@ fn routing_node(spec: Spec) -> Lab {
     let encapsulation_of = [("t2", Encapsulation::Ipip), ("t3", Encapsulation::L2)];
     let web = "ports = [80]\ndestip = \"all\"\nmethod = \"round-robin\"";
     let echo = format!("ports = [{ECHO}]\nprotocol = \"udp\"\ndestip = \"all\"");
-    let tables = |address: IpAddr, mask| spec::dvipa(address, mask, &[web, &echo]);
+    let routed = format!("ports = [{ROUTED}]\ndestip = \"all\"\ncontent_routed = true");
+    let tables = |address: IpAddr, mask| spec::dvipa(address, mask, &[web, &echo, &routed]);
+    let mut servers = TARGETS.map(Web::wildcard);
+    servers[0].listen.extend([format!("{ROUTED}"), format!("[::]:{ROUTED} ipv6only=on")]);
     lab(Spec {
+        routing_agent: true,
+        web: servers.into(),
         encapsulation_of: encapsulation_of.map(|(name, e)| (name.to_owned(), e)).into(),
         vipadynamic: format!("[[vipadynamic]]\n{}{}", tables(DVIPA.0.into(), 24), tables(DVIPA.1.into(), 64)),
         ..spec
@@ -148,6 +155,45 @@ fn carries(lab: &Lab) {
         let neighbour = lab.client().run(&["ip", "neigh", "show", "to", &address]).expect("ip runs");
         assert!(neighbour.contains(&mac(10)), "{address} is at rt1: {neighbour}");
     }
+    routes_by_content(lab);
+}
+
+/// The guest's kernel answers clients of the routed port, through the local port; the routing application there reads what they
+/// want, and their connections go to an unmodified server, or to an application with a control socket.
+fn routes_by_content(lab: &Lab) {
+    let (v4, v6, port) = (DVIPA.0.to_string(), DVIPA.1.to_string(), ROUTED.to_string());
+    let target = ["http", "target", "files", &port, &v4, &v6];
+    lab.start_application("t2", "files", &target).expect("the target starts");
+    let router = ["http", "router", &port, &v4, &v6, "--", "listener@t1=path:/big", "files"];
+    lab.start_application("rt1", "router", &router).expect("the router starts");
+    lab.wait_for_targets(ROUTED, &["rt1"]).unwrap_or_else(|e| panic!("{e}"));
+    let at_client = lab.capture("client", "eth0", &format!("tcp port {ROUTED}")).expect("a capture");
+    for (dvipa, path) in
+        [(DVIPA.0.into(), "/big"), (DVIPA.1.into(), "/big"), (DVIPA.0.into(), "/download/8388608")]
+    {
+        let url = format!("http://{}{path}", SocketAddr::new(dvipa, ROUTED));
+        let curl = [
+            "curl",
+            "-sS",
+            "--max-time",
+            "60",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{size_download}",
+            &url,
+        ];
+        assert_eq!(lab.client().run(&curl).expect("it is answered"), format!("200 {}", 8 << 20), "{url}");
+    }
+    let seen = at_client.stop().expect("the capture ends");
+    let answered = format!("ether src {} and (tcp[13] == 18 or ip6[53] == 18)", mac(10));
+    assert_eq!(seen.count(&answered).expect("it is read"), 3, "the routing node's kernel accepts");
+    let whole =
+        |number| seen.count(&format!("src port {ROUTED} and ether src {} and greater 1000", mac(number)));
+    let of = [10, spec::target(1), spec::target(2)].map(|number| whole(number).expect("it is read") > 100);
+    assert_eq!(of, [false, true, true], "the bytes come from the targets");
+    let moved = lab.transfers().expect("they are counted");
+    assert_eq!((moved["injected"], moved["restored"]), (2, 1), "{moved:?}");
 }
 
 /// A new client's datagram, and what a target answers.
@@ -176,11 +222,7 @@ fn both_workers_receive(lab: &Lab) {
         client::ask(lab.client(), to).expect("a target answers");
     }
     lab.in_guest("kill $(pidof batond); while pidof batond; do sleep 0.1; done").expect("batond ends");
-    let log = std::fs::read_to_string(lab.files().join("batond.log")).expect("its log");
-    let received: Vec<u32> = log
-        .lines()
-        .filter(|line| line.contains("worker ended"))
-        .filter_map(|line| line.split("received_nic=").nth(1)?.split_whitespace().next()?.parse().ok())
-        .collect();
-    assert!(received.len() == 2 && received.iter().all(|count| *count > 20), "{received:?}\n{log}");
+    let counts = counts_of_workers(lab);
+    let received = counts.iter().filter(|counts| counts.get("received_nic").is_some_and(|count| *count > 20));
+    assert_eq!(received.count(), 2, "{counts:#?}");
 }

@@ -97,7 +97,7 @@ fn a_server_bound_to_the_wildcard_address_answers_from_the_dvipa() {
         }
     }
     let status = lab.agent("t1").expect("it answers");
-    assert!(status["no_udp_answers"].is_null(), "{status}");
+    assert!(!status["lacks"].to_string().contains("UDP"), "{status}");
 }
 
 /// R5: a resolver's clients take answers only from the address that they asked. A server that connects its socket to its client

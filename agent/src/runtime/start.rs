@@ -99,6 +99,7 @@ impl Agent {
         let ends = Ends::subscribe().map_err(kernel("the ends of sockets"))?;
         let translated = Translated::subscribe();
         let programs = Programs::start(&settings(&config, &interfaces, netns_cookie))?;
+        programs.lacks().iter().for_each(|what| tracing::warn!("{what}"));
         let sockets = SocketEvents::open(&programs.maps).map_err(kernel("events of sockets"))?;
         // What was told before is in the first look.
         drop(sockets.take());

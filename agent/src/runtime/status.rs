@@ -36,8 +36,10 @@ pub struct Status {
     pub connections: usize,
     /// Connections that move, or have moved a moment ago.
     pub transfers: TransfersStatus,
-    /// Why UDP servers bound to the wildcard address do not answer from the DVIPA, if they don't.
-    pub no_udp_answers: Option<String>,
+    /// The kernel's release.
+    pub kernel: String,
+    /// What this host can't do, and what it takes.
+    pub lacks: Vec<String>,
     /// Use of all processors over the last second, in thousandths.
     pub cpu_permille: u16,
     /// Share of the last second in which some task waited for memory, in thousandths.
@@ -170,7 +172,8 @@ impl Agent {
             listeners: view.listeners,
             connections: view.connections,
             transfers: self.transfers_status(),
-            no_udp_answers: self.programs.answers.as_ref().err().map(ToString::to_string),
+            kernel: crate::system::kernel_release(),
+            lacks: self.programs.lacks(),
             cpu_permille: self.used.cpu_permille,
             memory_pressure_permille: self.used.memory_pressure_permille,
             environment: self.environment.clone(),

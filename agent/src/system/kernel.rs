@@ -16,6 +16,11 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Where a BPF file system belongs.
 const BPF_FS: &str = "/sys/fs/bpf";
 
+/// The running kernel's release, as uname(2) has it; empty if /proc does not tell.
+pub fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
 /// The number of this process's network namespace, as BPF programs see it (Linux 5.14).
 ///
 /// # Errors

@@ -31,5 +31,5 @@ mod skeletons;
 mod sysctl;
 pub mod translated;
 
-pub use kernel::{netns_cookie, netns_cookie_of};
+pub use kernel::{netns_cookie, netns_cookie_of, release as kernel_release};
 pub use sysctl::{prepare_interfaces, unfit_for_moves};

@@ -80,7 +80,7 @@ pub enum ProgramError {
         cause: io::Error,
     },
     /// A system call of libbpf.
-    #[error("cannot {what}: {cause}; the agent needs Linux 6.3 with BTF, and root")]
+    #[error("cannot {what}: {cause}; the agent needs Linux 6.1 with BTF, and root")]
     Bpf {
         /// What was attempted.
         what: String,
@@ -103,8 +103,10 @@ pub struct Programs {
     pub maps: Maps,
     /// Live connections put into listeners, or why this host can't do that.
     pub injection: Result<Injection, Inability>,
-    /// Why UDP servers bound to the wildcard address do not answer from the DVIPA, if they don't.
-    pub answers: Result<(), Inability>,
+    /// Connections of containers are found again, or why not.
+    conntrack: Result<(), Inability>,
+    /// UDP servers bound to the wildcard address answer from the DVIPA, or why not.
+    answers: Result<(), Inability>,
 }
 
 impl Programs {
@@ -240,18 +242,18 @@ impl Programs {
             admissions,
             conversations,
         };
-        if let Err(cause) = claims::start(&settings.pin, &ask)? {
-            tracing::info!(%cause, "only sockets of this host are found when a routing stack asks");
-        }
+        let conntrack = claims::start(&settings.pin, &ask)?;
         let injection = Injection::start(&settings.pin, &handoff);
-        if let Err(cause) = &injection {
-            tracing::info!(%cause, "connections can't be put into listeners of this host");
-        }
         let answers = answers::start(settings, &cgroup);
-        if let Err(cause) = &answers {
-            tracing::warn!(%cause);
-        }
-        Ok(Self { decapsulate, egress, loopback, maps, injection, answers })
+        Ok(Self { decapsulate, egress, loopback, maps, injection, conntrack, answers })
+    }
+
+    /// What this host can't do, as sentences for operators that say what it takes.
+    pub fn lacks(&self) -> Vec<String> {
+        let Self { injection, conntrack, answers, .. } = self;
+        let programs = [injection.as_ref().err(), conntrack.as_ref().err(), answers.as_ref().err()];
+        let programs = programs.into_iter().flatten().map(ToString::to_string);
+        self.abilities().repair.err().into_iter().chain(programs).collect()
     }
 
     /// What this host can do with live connections.

@@ -132,9 +132,9 @@ impl Node {
         self.shared.stop.store(true, Ordering::Relaxed);
         for (number, (running, worker)) in self.running.drain(..).zip(&self.workers).enumerate() {
             running.join();
-            let [nic, local] =
-                [Reason::ReceivedNic, Reason::ReceivedLocal].map(|reason| worker.counters.get(reason));
-            tracing::info!(worker = number, received_nic = nic, received_local = local, "worker ended");
+            let all = Reason::ALL.iter().map(|reason| (reason.name(), worker.counters.get(*reason)));
+            let counts: Vec<_> = all.filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
+            tracing::info!(worker = number, counts = %counts.join(" "), "worker ended");
         }
     }
 }

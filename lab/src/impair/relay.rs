@@ -79,6 +79,20 @@ impl Port {
     }
 }
 
+/// Ethernet and IPv6 headers.
+const HEADS: usize = 14 + 40;
+
+/// A plain IPv6 segment of TCP with a fragment header that says it is whole (RFC 6946).
+fn atomic(frame: &[u8]) -> Option<Vec<u8>> {
+    let (heads, segment) = frame.split_first_chunk::<HEADS>()?;
+    let is_tcp = heads[12..14] == [0x86, 0xdd] && heads[20] == 6;
+    let mut heads = *heads;
+    let length = u16::from_be_bytes([heads[18], heads[19]]) + 8;
+    heads[18..20].copy_from_slice(&length.to_be_bytes());
+    heads[20] = 44;
+    is_tcp.then(|| [&heads[..], &[6, 0, 0, 0, 0, 0, 0, 1], segment].concat())
+}
+
 /// A frame that later ones overtake: when it goes on, in which order of equals, to which side.
 type Held = Reverse<(Instant, u64, usize, Vec<u8>)>;
 
@@ -89,6 +103,8 @@ pub(super) struct Relay {
     chances: [Chance; 2],
     held: BinaryHeap<Held>,
     count: u64,
+    /// The next segment becomes an atomic fragment, if any does.
+    is_atomics_turn: bool,
     tally: Arc<Tally>,
     buffer: Vec<u8>,
 }
@@ -97,7 +113,7 @@ impl Relay {
     pub(super) fn new((one, other): (Port, Port), seed: u64, tally: Arc<Tally>) -> Self {
         let chances = [Chance::new(seed), Chance::new(!seed)];
         let (held, buffer) = (BinaryHeap::new(), vec![0; FRAME_BYTES]);
-        Self { ports: [one, other], chances, held, count: 0, tally, buffer }
+        Self { ports: [one, other], chances, held, count: 0, is_atomics_turn: false, tally, buffer }
     }
 
     /// Waits for frames and carries them.
@@ -118,7 +134,7 @@ impl Relay {
     }
 
     fn carry(&mut self, side: usize, impairment: Impairment) {
-        let Self { ports, chances, held, count, tally, buffer } = self;
+        let Self { ports, chances, held, count, is_atomics_turn, tally, buffer } = self;
         let add = |counter: &AtomicU64| {
             let _ = counter.fetch_add(1, Ordering::Relaxed);
         };
@@ -126,6 +142,13 @@ impl Relay {
         for _ in 0..BURST {
             let Some(frame) = from.receive(buffer) else { break };
             add(&tally.came);
+            let mut fragment = None;
+            // Side 0 is the host's.
+            if impairment.atomic && side == 0 {
+                *is_atomics_turn = !*is_atomics_turn;
+                fragment = is_atomics_turn.then(|| atomic(frame)).flatten();
+            }
+            let frame = fragment.as_deref().unwrap_or(frame);
             if chance.permille(impairment.loss_permille) {
                 add(&tally.lost);
                 continue;

@@ -11,12 +11,17 @@ use nix::sys::signal::Signal;
 use super::Lab;
 use crate::error::{LabError, Result, WithPath};
 use crate::files;
-use crate::guest::{self, Guest};
+use crate::guest::{self, Guest, Places};
 use crate::process::Process;
-use crate::spec::{Machine, RoutingNode, Web};
+use crate::spec::{RoutingNode, Web};
 
 /// How often a virtual machine is booted until it has started.
 const BOOTS: u32 = 3;
+
+/// The name of the program that is a host's virtual machine.
+fn guest_of(host: &str) -> String {
+    format!("guest-{host}")
+}
 
 impl Lab {
     /// Starts `batond`, the agents and the nginx servers.
@@ -24,6 +29,7 @@ impl Lab {
     /// # Errors
     /// The first program that can't be started.
     pub fn start_programs(&self) -> Result<()> {
+        self.boot()?;
         for node in self.spec.routing_nodes() {
             self.start_batond_of(*node)?;
         }
@@ -41,71 +47,87 @@ impl Lab {
     /// # Errors
     /// [`LabError::Start`].
     pub fn start_batond(&self) -> Result<()> {
+        self.boot()?;
         self.start_batond_of(RoutingNode::First)
     }
 
     fn start_batond_of(&self, node: RoutingNode) -> Result<()> {
-        if let Some(machine) = self.spec.machine() {
-            return self.start_batond_in(machine, node);
+        let (host, name) = (node.name(), node.batond());
+        let mut command = self.program_in(host, "batond")?;
+        command.env("BATON_HALT", self.halt(name));
+        command.arg("--config").arg(self.files().join(format!("{name}.toml")));
+        self.start_on_host(host, name, &mut command)?;
+        if !self.spec.is_guest(host) {
+            return Ok(());
         }
-        let mut command = self.program_in(node.name(), "batond")?;
-        command.env("BATON_HALT", self.halt(node.batond()));
-        command.arg("--config").arg(self.files().join(format!("{}.toml", node.batond())));
-        self.start_program(node.batond(), &mut command)
-    }
-
-    /// Boots the virtual machine that a routing node is, if it does not run, and starts its `batond` there.
-    fn start_batond_in(&self, machine: Machine, node: RoutingNode) -> Result<()> {
-        let (files, run) = (self.files(), self.record.directory());
-        if self.id_of("guest").is_none() {
-            let guest = self.boot(machine, node)?;
-            *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
-        }
-        let level = std::env::var("BATON_LAB_LOG").unwrap_or_else(|_| "info".into());
-        self.in_guest(&format!(
-            "cd /
-             BATON_LOG={level} setsid {batond} --config {config} >>{log} 2>&1 &
-             for turn in $(seq 1000); do
+        self.in_guest_of(
+            host,
+            &format!(
+                "for turn in $(seq 1000); do
                  [ ! -S {socket} ] || exit 0
-                 kill -0 $! || break
+                 kill -0 $(cat /run/{name}.pid) || break
                  sleep 0.1
              done
              cat {log}
              exit 1",
-            batond = self.program("batond")?.display(),
-            config = files.join(format!("{}.toml", node.batond())).display(),
-            log = files.join(format!("{}.log", node.batond())).display(),
-            socket = run.join(format!("{}.sock", node.name())).display(),
-        ))
+                log = self.files().join(format!("{name}.log")).display(),
+                socket = self.socket_of(node).display(),
+            ),
+        )
         .map(drop)
     }
 
-    /// Boots the virtual machine. A kernel that stands still while it starts, as can happen under emulation, is booted again.
-    fn boot(&self, machine: Machine, node: RoutingNode) -> Result<Guest> {
-        let (files, run) = (self.files(), self.record.directory());
-        let directory = guest::directory(&self.binaries)?;
-        let network = guest::network(machine.local, self.spec.fabric_mtu, node.addresses());
-        let mut attempt = 1;
-        loop {
-            let host = self.host(node.name());
-            let mut command = guest::command(host, &directory, machine, (files, run), &network)?;
-            self.start_program("guest", &mut command)?;
-            match Guest::wait(files, run, || self.check()) {
-                Err(error) if attempt < BOOTS => eprintln!("attempt {attempt} to boot: {error}"),
-                outcome => return outcome,
-            }
-            self.programs().remove("guest");
-            attempt += 1;
+    /// Boots the virtual machines that do not run yet, all at the same time, and waits until they have started. A kernel that
+    /// stands still while it starts, as can happen under emulation, is booted again.
+    fn boot(&self) -> Result<()> {
+        let new: Vec<&str> = self.spec.guests().filter(|host| !self.guests().contains_key(*host)).collect();
+        for host in &new {
+            self.start_guest(host)?;
         }
+        for host in new {
+            let mut attempt = 1;
+            let guest = loop {
+                match Guest::wait(self.places(host), || self.check()) {
+                    Err(error) if attempt < BOOTS => eprintln!("attempt {attempt} to boot {host}: {error}"),
+                    outcome => break outcome?,
+                }
+                self.programs().remove(&guest_of(host));
+                self.start_guest(host)?;
+                attempt += 1;
+            };
+            self.guests().insert(host.to_owned(), guest);
+        }
+        Ok(())
+    }
+
+    fn start_guest(&self, host: &str) -> Result<()> {
+        let mut command = guest::command(self.host(host), &self.binaries, &self.spec, self.places(host))?;
+        self.start_program(&guest_of(host), &mut command)
+    }
+
+    fn guests(&self) -> MutexGuard<'_, BTreeMap<String, Guest>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn places<'a>(&'a self, host: &'a str) -> Places<'a> {
+        Places { host, files: self.files(), run: self.record.directory() }
     }
 
     /// Runs a shell script in the virtual machine that the routing node is, and returns what it wrote.
     ///
     /// # Errors
-    /// [`LabError::GuestIsDown`] if it has not started, and as [`Guest::sh`].
+    /// As [`Lab::in_guest_of`].
     pub fn in_guest(&self, script: &str) -> Result<String> {
-        let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
-        guest.as_mut().ok_or_else(|| LabError::GuestIsDown(self.id().to_owned()))?.sh(script)
+        self.in_guest_of(RoutingNode::First.name(), script)
+    }
+
+    /// Runs a shell script in the virtual machine that this host is, and returns what it wrote. The id of a program that was
+    /// started there is in `/run/NAME.pid`.
+    ///
+    /// # Errors
+    /// As [`Guest::sh`]; [`LabError::NotStarted`].
+    pub fn in_guest_of(&self, host: &str, script: &str) -> Result<String> {
+        self.guests().get_mut(host).ok_or_else(|| LabError::NotStarted(host.to_owned()))?.sh(script)
     }
 
     /// Takes the cable out of the guest's NIC, or puts it in.
@@ -113,7 +135,7 @@ impl Lab {
     /// # Errors
     /// As [`guest::set_link`].
     pub fn set_guest_link(&self, up: bool) -> Result<()> {
-        guest::set_link(self.record.directory(), up)
+        guest::set_link(self.places(RoutingNode::First.name()), up)
     }
 
     /// Starts a stack's agent.
@@ -124,7 +146,7 @@ impl Lab {
         let mut command = self.program_in(stack, "baton-agent")?;
         command.env("BATON_HALT", self.halt(&format!("agent-{stack}")));
         command.arg("--config").arg(self.files().join(format!("{stack}.toml")));
-        self.start_program(&format!("agent-{stack}"), &mut command)
+        self.start_on_host(stack, &format!("agent-{stack}"), &mut command)
     }
 
     /// Starts an application on a stack, to be known by `name`, with the control socket of that stack's agent. A program
@@ -135,9 +157,9 @@ impl Lab {
     pub fn start_application(&self, stack: &str, name: &str, words: &[&str]) -> Result<()> {
         let program = words.first().copied().unwrap_or_default();
         let path = if program.contains('/') { PathBuf::from(program) } else { self.example(program)? };
-        let mut command = self.host(stack).command(&path.to_string_lossy());
+        let mut command = self.command_on(stack, &path.to_string_lossy());
         command.args(words.iter().skip(1)).env("BATON_CONTROL_SOCKET", self.applications(stack));
-        self.start_program(name, &mut command)
+        self.start_on_host(stack, name, &mut command)
     }
 
     /// Where one of the project's examples is.
@@ -168,9 +190,9 @@ impl Lab {
         fs::write(&big, vec![b'b'; 8 << 20]).with_path("write", big)?;
         let file =
             self.write(&format!("nginx-{}/nginx.conf", web.stack), &files::nginx(web, self.files()))?;
-        let mut command = self.host(&web.stack).command("nginx");
+        let mut command = self.command_on(&web.stack, "nginx");
         command.arg("-e").arg(own.join("error.log")).arg("-c").arg(file);
-        self.start_program(&format!("nginx-{}", web.stack), &mut command)
+        self.start_on_host(&web.stack, &format!("nginx-{}", web.stack), &mut command)
     }
 
     /// Starts any program on a host, to be known by `name`, with its output in a log of that name.
@@ -178,9 +200,9 @@ impl Lab {
     /// # Errors
     /// [`LabError::Start`].
     pub fn start_on(&self, host: &str, name: &str, words: &[&str]) -> Result<()> {
-        let mut command = self.host(host).command(words.first().copied().unwrap_or("true"));
+        let mut command = self.command_on(host, words.first().copied().unwrap_or("true"));
         command.args(words.iter().skip(1));
-        self.start_program(name, &mut command)
+        self.start_on_host(host, name, &mut command)
     }
 
     /// Stops a program (`batond`, `agent-t1`, `nginx-t1`, …) with this signal and waits for its end.
@@ -290,6 +312,21 @@ impl Lab {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A command in a host's namespace; or for a guest, where [`Self::start_on_host`] runs it.
+    fn command_on(&self, host: &str, program: &str) -> Command {
+        if self.spec.is_guest(host) { Command::new(program) } else { self.host(host).command(program) }
+    }
+
+    /// Starts what [`Self::command_on`] has made for this host. What runs in a guest ends with it.
+    fn start_on_host(&self, host: &str, name: &str, command: &mut Command) -> Result<()> {
+        if !self.spec.is_guest(host) {
+            return self.start_program(name, command);
+        }
+        let (line, log) = (guest::line(command), self.files().join(format!("{name}.log")));
+        let script = format!("cd /; setsid {line} >>{} 2>&1 & echo $! >/run/{name}.pid", log.display());
+        self.in_guest_of(host, &script).map(drop)
+    }
+
     fn start_program(&self, name: &str, command: &mut Command) -> Result<()> {
         let process = Process::start(name, command, &self.files().join(format!("{name}.log")))?;
         self.programs().insert(name.to_owned(), process);
@@ -307,7 +344,7 @@ impl Lab {
     }
 
     fn program_in(&self, host: &str, name: &str) -> Result<Command> {
-        let mut command = self.host(host).command(&self.program(name)?.to_string_lossy());
+        let mut command = self.command_on(host, &self.program(name)?.to_string_lossy());
         let level = std::env::var("BATON_LAB_LOG").unwrap_or_else(|_| "info".into());
         command.env("BATON_LOG", &level).env("RUST_LOG", &level).env("NO_COLOR", "1");
         Ok(command)

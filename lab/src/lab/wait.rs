@@ -1,5 +1,6 @@
 //! Waiting until the cluster is as a test wants it.
 
+use std::fmt::Display;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,12 @@ use crate::error::{LabError, Result};
 
 /// How long the cluster may take to be complete. A loaded machine with two cores needs a few seconds.
 const READY: Duration = Duration::from_secs(30);
-/// The same if the routing node is emulated.
+/// The same if a host is emulated.
 const READY_IN_GUEST: Duration = Duration::from_secs(120);
 
 impl Lab {
     fn patience(&self) -> Duration {
-        if self.spec.machine().is_some() { READY_IN_GUEST } else { READY }
+        if self.spec.guests().next().is_some() { READY_IN_GUEST } else { READY }
     }
 
     /// Waits until every target's session is up, every candidate has its DVIPAs and, if the specification has nginx
@@ -30,8 +31,13 @@ impl Lab {
             rows.iter().try_for_each(|row| {
                 let dvipa: IpAddr = row.dvipa.parse().map_err(|e| format!("{}: {e}", row.dvipa))?;
                 row.targets.iter().try_for_each(|target| {
+                    let of = |e: &dyn Display| format!("{}: {dvipa}: {e}", target.target);
+                    if self.spec.is_guest(&target.target) {
+                        let shows = format!("ip -o addr show to {dvipa} | grep .");
+                        return self.in_guest_of(&target.target, &shows).map(drop).map_err(|e| of(&e));
+                    }
                     let bound = self.host(&target.target).enter(|| UdpSocket::bind((dvipa, 0)));
-                    bound.map(drop).map_err(|e| format!("{}: {dvipa}: {e}", target.target))
+                    bound.map(drop).map_err(|e| of(&e))
                 })
             })
         })?;

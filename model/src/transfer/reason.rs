@@ -51,7 +51,7 @@ reasons! {
         NotATarget 2 "not_a_target" "No application listens for this service on the chosen stack; choose one out of the targets.",
         SameStack 3 "same_stack" "The connection is on the chosen stack already.",
         NeedsControlSocket 4 "needs_control_socket" "Application state or consent needs a target application with a control socket.",
-        NoWay 5 "no_way" "The target's kernel can neither restore a socket nor create one from a packet.",
+        NoWay 5 "no_way" "The target's kernel lacks what this move takes: Linux 6.9 for a listener, CONFIG_CHECKPOINT_RESTORE for an application with a control socket; the status of its agent says why.",
         Busy 6 "busy" "This connection is moving already.",
         Encrypted 44 "encrypted" "The connection is encrypted (TLS), and no other server has its keys: it ends where it is.",
         AnotherProtocol 45 "another_protocol" "The server does not speak HTTP/1.x, so that it can't be seen whether it owes an answer: the connection stays, unless --quiet says after which silence it does not.",
