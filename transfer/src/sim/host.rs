@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::StackName;
+use model::handoff::HandoffOption;
 use model::transfer::{Abilities, About, Ledger, Preparation, TransferId, TransferMessage, Way};
 
 use super::Fault;
@@ -62,8 +63,8 @@ pub(super) struct Host {
     pub(super) applications: Vec<Option<Application>>,
     /// The source's notes, in a pinned map.
     pub(super) leaving: BTreeMap<usize, source::Note>,
-    /// Which preparation of a transfer may be made, in the same map as the ledger.
-    admitted: BTreeMap<TransferId, Preparation>,
+    /// By connection, as in the kernel's map: the preparation of a transfer that a packet may make.
+    admitted: BTreeMap<usize, (TransferId, Preparation)>,
     /// How many of the client's bytes an admitted connection has had before, noted with its admission until its socket is
     /// given them.
     unread: BTreeMap<TransferId, (usize, u8)>,
@@ -305,7 +306,7 @@ impl Host {
                 if let Some(received) = received.filter(|_| fault != Some(Fault::NothingGiven)) {
                     self.unread.insert(transfer, (flow, received));
                 }
-                self.admitted.insert(transfer, preparation);
+                self.admitted.insert(flow, (transfer, preparation));
                 self.noted.insert(transfer, (note, Standing::Admitted));
                 self.target(target::Event::Ready(transfer));
             }
@@ -343,6 +344,7 @@ impl Host {
             }
             target::Action::Discard(transfer) => {
                 self.unread.remove(&transfer);
+                self.admitted.retain(|_, (of, _)| *of != transfer);
                 agent.offers.remove(&transfer);
                 if let Some((flow, _)) = agent.coming.remove(&transfer)
                     && self.slots[flow].socket.is_some_and(|socket| socket.repair && socket.by_agent)
@@ -354,7 +356,7 @@ impl Host {
             }
             target::Action::Forget(transfer) => {
                 agent.coming.remove(&transfer);
-                self.admitted.remove(&transfer);
+                self.admitted.retain(|_, (of, _)| *of != transfer);
                 self.noted.remove(&transfer);
             }
         }
@@ -382,18 +384,21 @@ impl Host {
         !self.unread.values().any(|(of, _)| *of == flow)
     }
 
-    /// The program at the host's door: an option that the ledger admits makes the connection, out of a packet that begins
-    /// where the option says.
+    /// The program at the host's door: an option that is admitted makes the connection, out of a packet that begins where the
+    /// option says and acknowledges what it says.
     pub(super) fn handed(&mut self, Forwarded { flow, packet, handoff, .. }: Forwarded) {
-        let Some(Handoff { transfer, preparation, start, answered }) = handoff else { return };
+        let Some(Handoff { option, beyond }) = handoff else { return };
+        let HandoffOption { start, sent, .. } = HandoffOption::decode(&option).expect("it was encoded");
+        let Some(admitted @ (transfer, _)) = self.admitted.get(&flow).copied() else { return };
         let Some((_, standing @ Standing::Admitted)) = self.noted.get_mut(&transfer) else { return };
         let slot = &mut self.slots[flow];
-        let admitted = self.admitted.get(&transfer) == Some(&preparation);
-        if !admitted || packet.begins != start || slot.socket.is_some() {
+        let fits = u32::from(packet.begins) == start && u32::from(packet.ack) == sent;
+        if beyond.is_some_and(|beyond| beyond != admitted) || !fits || slot.socket.is_some() {
             return;
         }
         *standing = Standing::Active;
         slot.shut = false;
+        let (start, answered) = (packet.begins, packet.ack);
         slot.socket = Some(Socket {
             repair: false,
             by_agent: false,

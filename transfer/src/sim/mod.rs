@@ -46,6 +46,8 @@ enum Fault {
     HeldWhileAsked,
     /// The source freezes the connection while the target's application is asked.
     FrozenWhileAsked,
+    /// Packets carry what the handoff option has, and not which transfer it is of.
+    OldOption,
 }
 
 /// How large the world is, and what may go wrong in it.

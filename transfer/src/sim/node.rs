@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use model::Epoch;
+use model::handoff::BYTES;
 use model::transfer::{Preparation, TransferId};
 
 use super::kernel::Packet;
@@ -11,15 +12,13 @@ use crate::routing::{Action, Routing};
 /// Packets that are held for a frozen connection.
 const HELD: usize = 2;
 
-/// The handoff option that packets of a connection carry.
+/// What packets of a connection carry that is being handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Handoff {
-    pub(super) transfer: TransferId,
-    pub(super) preparation: Preparation,
-    /// Where the client's stream begins at the target.
-    pub(super) start: u8,
-    /// Where the server's stream goes on.
-    pub(super) answered: u8,
+    /// The option, byte for byte.
+    pub(super) option: [u8; BYTES],
+    /// What no option has room for; `None` if it is left out as on the wire.
+    pub(super) beyond: Option<(TransferId, Preparation)>,
 }
 
 /// A CRT entry.

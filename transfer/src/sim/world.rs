@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use model::handoff::{BYTES, HandoffOption};
 use model::transfer::{TransferId, TransferMessage};
 use model::{Connection, Epoch, StackName};
 
@@ -333,7 +334,9 @@ impl World {
             routing::Action::HandOver { connection, target, transfer, preparation, parcel } => {
                 let (flow, target) = (flow_of(&connection), owner_of(&target));
                 let socket = Socket::restored(&parcel.socket).expect("a dump of ours");
-                let handoff = Handoff { transfer, preparation, start: socket.read, answered: socket.written };
+                let left_out = self.settings.fault == Some(Fault::OldOption);
+                let beyond = (!left_out).then_some((transfer, preparation));
+                let handoff = Handoff { option: self.option_of(&socket), beyond };
                 self.point(flow, Some(target), Some(handoff));
                 // The packet that makes the connection if the client is silent.
                 let packet = Packet { byte: None, begins: socket.read, ack: socket.written };
@@ -346,6 +349,21 @@ impl World {
             }
             routing::Action::Report { .. } => {}
         }
+    }
+
+    /// The handoff option of a dumped socket, as it goes over the wire.
+    fn option_of(&self, socket: &Socket) -> [u8; BYTES] {
+        let option = HandoffOption {
+            epoch: self.epoch,
+            start: socket.read.into(),
+            sent: socket.written.into(),
+            mss: 1460,
+            scales: None,
+            sack: false,
+            timestamps: None,
+            ecn: false,
+        };
+        option.encode()
     }
 
     fn point(&mut self, flow: usize, owner: Option<usize>, handoff: Option<Handoff>) {
