@@ -84,10 +84,10 @@ static __always_inline void tell_listen(struct bpf_sock_ops *ops, enum kind kind
 
 static __always_inline void note_admitted(const struct connection *connection)
 {
-	__u32 *made = bpf_map_lookup_elem(&admitted, connection);
+	struct admission *admission = bpf_map_lookup_elem(&admitted, connection);
 
-	if (made)
-		*made = MADE;
+	if (admission)
+		admission->state = MADE;
 }
 
 /* A client has connected to a DVIPA: what it and its server say is noted from now on (conversations.bpf.c). */

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{RingBuffer, libbpf_sys};
+use model::handoff::Token;
 use rustix::fs::statfs;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use tokio::io::unix::AsyncFd;
@@ -43,6 +44,25 @@ pub fn netns_cookie_of(socket: BorrowedFd<'_>) -> io::Result<u64> {
         )
     };
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A token that nobody can guess and no other admission has (random(7)).
+///
+/// # Errors
+/// What the system says.
+pub fn random_token() -> io::Result<Token> {
+    loop {
+        let mut bits = 0u64;
+        let bytes = size_of::<u64>();
+        // SAFETY: `bits` is valid for writes of `bytes` bytes while the call lasts. If it stayed as it is, this would never
+        // return, and no test of injection would end.
+        let drawn = unsafe { libc::getrandom((&raw mut bits).cast(), bytes, 0) };
+        match (usize::try_from(drawn), Token::new(bits)) {
+            (Ok(drawn), Some(token)) if drawn == bytes => return Ok(token),
+            (Ok(_), _) => {}
+            (Err(_), _) => return Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// The root of cgroup v2: the given directory, or where it is mounted, or else a mount that nobody else sees.

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
 //! what they count), [`freezes`] (whose packets they keep away),
-//! `claims` (connections that a routing stack asks for), [`injection`] (connections put into listeners), [`conntrack`] (made known to stateful filters), [`admissions`] (which were),
+//! `claims` (connections that a routing stack asks for), `injection` (connections put into listeners), [`conntrack`] (made known to stateful filters), [`admissions`] (which were),
 //! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
 //! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
 
@@ -19,7 +19,7 @@ pub mod diag;
 pub mod ends;
 pub mod events;
 pub mod freezes;
-pub mod injection;
+mod injection;
 pub mod interfaces;
 mod kernel;
 pub mod load;
@@ -29,5 +29,5 @@ pub mod programs;
 mod skeletons;
 mod sysctl;
 
-pub use kernel::{netns_cookie, netns_cookie_of};
+pub use kernel::{netns_cookie, netns_cookie_of, random_token};
 pub use sysctl::{prepare_interfaces, unfit_for_moves};

@@ -22,7 +22,6 @@ use super::admissions::Admissions;
 use super::conversations::Conversations;
 use super::datagrams::Datagrams;
 use super::freezes::Freezes;
-use super::injection::Injection;
 use super::interfaces::Interface;
 use super::kernel;
 use super::maps::Maps;
@@ -30,16 +29,17 @@ use super::skeletons::{
     ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
     SocketsSkelBuilder,
 };
-use super::{answers, claims};
+use super::{answers, claims, injection};
 
 /// The place of the filters among others of an interface: before most.
 pub(super) const TC_PRIORITY: u32 = 10;
 const TC_HANDLE: u32 = 1;
 
-/// Room that is left for encapsulation when the MSS is clamped, in bytes: IPv6 (40), UDP (8), GUE (4) and 12 of options.
-pub const ENCAPSULATION_BYTES: u16 = 64;
 /// The largest outer header of a packet that goes to a routing stack, in bytes: IPv6 (40), UDP (8) and GUE (4).
 const GUE_IN_IPV6_BYTES: u16 = 52;
+/// Room that is left for encapsulation when the MSS is clamped, in bytes: the same with the handoff option, the longest that a
+/// forwarder puts before a packet. A full segment of a connection that is handed over fits too.
+pub const ENCAPSULATION_BYTES: u16 = GUE_IN_IPV6_BYTES + model::handoff::BYTES as u16;
 const IPV4_AND_TCP_BYTES: u16 = 40;
 const IPV6_AND_TCP_BYTES: u16 = 60;
 
@@ -97,7 +97,7 @@ pub struct Programs {
     /// What they share with the agent.
     pub maps: Maps,
     /// Live connections put into listeners, or why this host can't do that.
-    pub injection: Result<Injection, Inability>,
+    pub injection: Result<(), Inability>,
     /// Why UDP servers bound to the wildcard address do not answer from the DVIPA, if they don't.
     pub answers: Result<(), Inability>,
 }
@@ -229,7 +229,7 @@ impl Programs {
         if let Err(cause) = claims::start(&settings.pin, &ask)? {
             tracing::info!(%cause, "only sockets of this host are found when a routing stack asks");
         }
-        let injection = Injection::start(&settings.pin, &handoff);
+        let injection = injection::start(&settings.pin, &handoff);
         if let Err(cause) = &injection {
             tracing::info!(%cause, "connections can't be put into listeners of this host");
         }
@@ -242,7 +242,7 @@ impl Programs {
 
     /// What this host can do with live connections.
     pub fn abilities(&self) -> Abilities {
-        Abilities::new(self.injection.as_ref().map(drop).map_err(ToString::to_string))
+        Abilities::new(self.injection.as_ref().copied().map_err(ToString::to_string))
     }
 
     /// Attaches the packet programs where they are not, and says where; an interface may have been deleted and made again.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use channel::Sealed;
 use model::control_socket::{JobName, OfferId, Refusal};
+use model::handoff::Token;
 use model::transfer::{Reason, TransferId, Way, Why};
 use model::{Connection, ConnectionState};
 use transfer::target::{Action, Event, Note};
@@ -14,8 +15,8 @@ use super::dumps::Kept;
 use super::{Kernel, Transfers};
 use crate::control_socket::{ApplicationId, Command, Held};
 use crate::repair::{self, MAX_UNREAD_BYTES, RestoreError, Restored, Unread};
-use crate::system::conntrack;
 use crate::system::freezes::Standing;
+use crate::system::{conntrack, random_token};
 
 /// A restored connection's packets are kept away for longer than it waits for its activation.
 const FROZEN: Duration = limits::PREPARE.saturating_add(Duration::from_secs(50));
@@ -77,7 +78,7 @@ impl Transfers {
                 };
                 self.tell_target(event, now);
             }
-            Action::Admit { note, socket, .. } => self.admit(&note, &socket, kernel, now),
+            Action::Admit { note, socket } => self.admit(&note, &socket, kernel, now),
             Action::Pass { transfer, job, application } => {
                 self.pass(transfer, job.as_deref(), &application, now)
             }
@@ -235,13 +236,13 @@ impl Transfers {
         let Note { connection, transfer, .. } = *note;
         self.touched.insert(connection, true);
         let event = match self.admitted(note, socket, kernel) {
-            Ok(unread) => {
+            Ok((token, unread)) => {
                 self.disconnect_orphan(&connection);
                 let coming =
                     self.coming.entry(transfer).or_insert_with(|| Coming::new(connection, Way::Inject));
                 (coming.is_admitted, coming.unread) = (true, unread);
                 self.let_flow(&connection, kernel);
-                Event::Ready(transfer)
+                Event::Admitted { transfer, token }
             }
             Err(said) => Event::NotReady { transfer, why: Why::new(Reason::NotRestored, &said) },
         };
@@ -249,7 +250,12 @@ impl Transfers {
     }
 
     /// Notes all that a restarted agent needs, unread bytes first: whoever finds the connection made finds them.
-    fn admitted(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>) -> Result<Option<Unread>, String> {
+    fn admitted(
+        &mut self,
+        note: &Note,
+        socket: &[u8],
+        kernel: Kernel<'_>,
+    ) -> Result<(Token, Option<Unread>), String> {
         let unread = unread_of(note, socket)?;
         if let Some(unread) = &unread {
             if self.bytes_to_give().saturating_add(unread.bytes()) > limits::BYTES {
@@ -259,8 +265,9 @@ impl Transfers {
         }
         self.notes.admits(note).map_err(|e| e.to_string())?;
         conntrack::make_known(&note.connection).map_err(|e| not_tracked(&e))?;
-        kernel.admissions.admit(&note.connection).map_err(|e| e.to_string())?;
-        Ok(unread)
+        let token = random_token().map_err(|e| format!("no random number: {e}"))?;
+        kernel.admissions.admit(&note.connection, token).map_err(|e| e.to_string())?;
+        Ok((token, unread))
     }
 
     /// Looks whether packets have made connections that were admitted.

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::StackName;
-use model::handoff::HandoffOption;
-use model::transfer::{Abilities, About, Ledger, Preparation, TransferId, TransferMessage, Way};
+use model::handoff::{HandoffOption, Token};
+use model::transfer::{Abilities, About, Ledger, TransferId, TransferMessage, Way};
 
 use super::Fault;
 use super::kernel::{Slot, Socket};
-use super::node::{Forwarded, Handoff};
+use super::node::Forwarded;
 use crate::fixture::{numbered, stack};
 use crate::source::{self, Source};
 use crate::target::{self, Standing, Target};
@@ -63,8 +63,10 @@ pub(super) struct Host {
     pub(super) applications: Vec<Option<Application>>,
     /// The source's notes, in a pinned map.
     pub(super) leaving: BTreeMap<usize, source::Note>,
-    /// By connection, as in the kernel's map: the preparation of a transfer that a packet may make.
-    admitted: BTreeMap<usize, (TransferId, Preparation)>,
+    /// By connection, as in the kernel's map: which transfer a packet may make that has the token.
+    admitted: BTreeMap<usize, (TransferId, Token)>,
+    /// The last token that was drawn.
+    token: u64,
     /// How many of the client's bytes an admitted connection has had before, noted with its admission until its socket is
     /// given them.
     unread: BTreeMap<TransferId, (usize, u8)>,
@@ -94,6 +96,8 @@ impl Host {
             applications: vec![None; flows],
             leaving: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            // Random in truth: no two admissions have the same.
+            token: 1000 * (index as u64 + 1),
             unread: BTreeMap::new(),
             noted: BTreeMap::new(),
         };
@@ -295,7 +299,7 @@ impl Host {
                 self.applications[flow] = None;
                 self.target(target::Event::Ready(transfer));
             }
-            target::Action::Admit { note, socket, preparation } => {
+            target::Action::Admit { note, socket } => {
                 let (transfer, flow) = (note.transfer, flow_of(&note.connection));
                 agent.coming.insert(transfer, (flow, Vec::new()));
                 if self.noted.contains_key(&transfer) {
@@ -306,9 +310,11 @@ impl Host {
                 if let Some(received) = received.filter(|_| fault != Some(Fault::NothingGiven)) {
                     self.unread.insert(transfer, (flow, received));
                 }
-                self.admitted.insert(flow, (transfer, preparation));
+                self.token += 1;
+                let token = Token::new(self.token).expect("it is not 0");
+                self.admitted.insert(flow, (transfer, token));
                 self.noted.insert(transfer, (note, Standing::Admitted));
-                self.target(target::Event::Ready(transfer));
+                self.target(target::Event::Admitted { transfer, token });
             }
             target::Action::Pass { transfer, application, .. } => {
                 let Some((flow, told)) = agent.coming.get(&transfer).cloned() else { return };
@@ -384,16 +390,21 @@ impl Host {
         !self.unread.values().any(|(of, _)| *of == flow)
     }
 
-    /// The program at the host's door: an option that is admitted makes the connection, out of a packet that begins where the
-    /// option says and acknowledges what it says.
-    pub(super) fn handed(&mut self, Forwarded { flow, packet, handoff, .. }: Forwarded) {
-        let Some(Handoff { option, beyond }) = handoff else { return };
-        let HandoffOption { start, sent, .. } = HandoffOption::decode(&option).expect("it was encoded");
-        let Some(admitted @ (transfer, _)) = self.admitted.get(&flow).copied() else { return };
+    /// The program at the host's door: an option with the token of an admission makes the connection, out of a packet that begins
+    /// where the option says and acknowledges what it says.
+    pub(super) fn handed(
+        &mut self,
+        Forwarded { flow, packet, handoff, .. }: Forwarded,
+        fault: Option<Fault>,
+    ) {
+        let Some(option) = handoff.and_then(|bytes| HandoffOption::decode(&bytes)) else { return };
+        let HandoffOption { token, start, sent, .. } = option;
+        let Some((transfer, admitted)) = self.admitted.get(&flow).copied() else { return };
         let Some((_, standing @ Standing::Admitted)) = self.noted.get_mut(&transfer) else { return };
         let slot = &mut self.slots[flow];
         let fits = u32::from(packet.begins) == start && u32::from(packet.ack) == sent;
-        if beyond.is_some_and(|beyond| beyond != admitted) || !fits || slot.socket.is_some() {
+        let is_admitted = token == admitted || fault == Some(Fault::OldOption);
+        if !is_admitted || !fits || slot.socket.is_some() {
             return;
         }
         *standing = Standing::Active;

@@ -46,7 +46,7 @@ enum Fault {
     HeldWhileAsked,
     /// The source freezes the connection while the target's application is asked.
     FrozenWhileAsked,
-    /// Packets carry what the handoff option has, and not which transfer it is of.
+    /// Targets do not look at the token of an option, so that it says as much as one of version 1.
     OldOption,
 }
 

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use model::Epoch;
 use model::handoff::BYTES;
-use model::transfer::{Preparation, TransferId};
 
 use super::kernel::Packet;
 use crate::routing::{Action, Routing};
@@ -12,14 +11,8 @@ use crate::routing::{Action, Routing};
 /// Packets that are held for a frozen connection.
 const HELD: usize = 2;
 
-/// What packets of a connection carry that is being handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Handoff {
-    /// The option, byte for byte.
-    pub(super) option: [u8; BYTES],
-    /// What no option has room for; `None` if it is left out as on the wire.
-    pub(super) beyond: Option<(TransferId, Preparation)>,
-}
+/// The handoff option as it goes over the wire: a target sees nothing else.
+pub(super) type Handoff = [u8; BYTES];
 
 /// A CRT entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::handoff::{BYTES, HandoffOption};
+use model::handoff::{HandoffOption, Token};
 use model::transfer::{TransferId, TransferMessage};
 use model::{Connection, Epoch, StackName};
 
@@ -125,6 +125,21 @@ impl Targets for Dpt<'_> {
 
 fn router() -> StackName {
     stack("rt1")
+}
+
+/// The handoff option of a dumped socket.
+fn option_of(socket: &Socket, token: Token) -> Handoff {
+    let option = HandoffOption {
+        token,
+        start: socket.read.into(),
+        sent: socket.written.into(),
+        mss: 1460,
+        scales: None,
+        sack: false,
+        timestamps: None,
+        ecn: false,
+    };
+    option.encode()
 }
 
 impl World {
@@ -331,12 +346,10 @@ impl World {
                 let (flow, owner) = (flow_of(&connection), owner.as_ref().map(owner_of));
                 self.point(flow, owner, None);
             }
-            routing::Action::HandOver { connection, target, transfer, preparation, parcel } => {
+            routing::Action::HandOver { connection, target, token, parcel } => {
                 let (flow, target) = (flow_of(&connection), owner_of(&target));
                 let socket = Socket::restored(&parcel.socket).expect("a dump of ours");
-                let left_out = self.settings.fault == Some(Fault::OldOption);
-                let beyond = (!left_out).then_some((transfer, preparation));
-                let handoff = Handoff { option: self.option_of(&socket), beyond };
+                let handoff = option_of(&socket, token);
                 self.point(flow, Some(target), Some(handoff));
                 // The packet that makes the connection if the client is silent.
                 let packet = Packet { byte: None, begins: socket.read, ack: socket.written };
@@ -349,21 +362,6 @@ impl World {
             }
             routing::Action::Report { .. } => {}
         }
-    }
-
-    /// The handoff option of a dumped socket, as it goes over the wire.
-    fn option_of(&self, socket: &Socket) -> [u8; BYTES] {
-        let option = HandoffOption {
-            epoch: self.epoch,
-            start: socket.read.into(),
-            sent: socket.written.into(),
-            mss: 1460,
-            scales: None,
-            sack: false,
-            timestamps: None,
-            ecn: false,
-        };
-        option.encode()
     }
 
     fn point(&mut self, flow: usize, owner: Option<usize>, handoff: Option<Handoff>) {
@@ -404,7 +402,7 @@ impl World {
 
     fn arrive(&mut self, forwarded: Forwarded) {
         let Forwarded { host, flow, packet, .. } = forwarded;
-        self.hosts[host].handed(forwarded);
+        self.hosts[host].handed(forwarded, self.settings.fault);
         // A packet that the option did not turn into a connection is none of this host's, and draws no answer.
         if forwarded.handoff.is_some() && self.hosts[host].slots[flow].socket.is_none() {
             return;
