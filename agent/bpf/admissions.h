@@ -11,8 +11,17 @@
 
 #include "connection.h"
 
-#define ADMITTED 0
-#define MADE 1
+/*
+ * How far it is. A packet claims an admission or the agent voids it, each in one step (compare and exchange), never both: what a
+ * packet has claimed on one processor the agent does not call void on another. Between claim and connection the kernel may still
+ * drop the packet (a packet filter, a full accept queue): when the agent has seen that it did, it opens the admission again. No
+ * second packet may claim it before, which could make the connection when that of the first has ended or moved on.
+ */
+#define ADMISSION_OPEN 0
+#define ADMISSION_CLAIMED 1 /* by a packet of which the kernel makes the connection, or which it drops */
+#define ADMISSION_CLOSING 2 /* the same, and it is not opened again */
+#define ADMISSION_MADE 3
+#define ADMISSION_VOID 4
 
 struct admission {
 	__be64 token; /* as in the handoff option; never 0 */

@@ -280,14 +280,6 @@ int baton_decapsulate(struct __sk_buff *skb)
 		count(ECN_MARKED);
 	}
 	count(is_gue ? DECAPSULATED_GUE : DECAPSULATED_IPIP);
-	if (arrives_kept_away(skb, is_v4))
-		return DROP;
-	note_datagram(skb, is_v4);
-	if (outer.is_asked) {
-		bpf_tail_call(skb, &ask, 0);
-		count(ASKED_NOT_HERE);
-		return DROP;
-	}
 	if (outer.has_handoff) {
 		skb->cb[0] = outer.handoff[0];
 		skb->cb[1] = outer.handoff[1];
@@ -295,6 +287,14 @@ int baton_decapsulate(struct __sk_buff *skb)
 		skb->cb[3] = outer.handoff[3];
 		skb->cb[4] = outer.handoff[4];
 		bpf_tail_call(skb, &handoff, 0);
+	}
+	if (arrives_kept_away(skb, is_v4))
+		return DROP;
+	note_datagram(skb, is_v4);
+	if (outer.is_asked) {
+		bpf_tail_call(skb, &ask, 0);
+		count(ASKED_NOT_HERE);
+		return DROP;
 	}
 	return NEXT_PROGRAM;
 }

@@ -29,8 +29,10 @@
 //! permission: the routing stack points the CRT entry at the target with the handoff option on, and the target decides when its
 //! kernel makes the connection from such a packet. What lets a packet do that is the token in its option, 64 random bits that the
 //! target's admission gave out with Prepared, and nothing else: a late option of a former hand-over of the same connection, of a
-//! former run or of a former routing stack has another one. What the client had sent before, the target's agent gives to its
-//! kernel afterwards: that is noted before the connection can be made, and no part of the decision.
+//! former run or of a former routing stack has another one. A packet claims an admission or the target voids it, in one step and
+//! never both; what a packet has claimed is void only when the kernel has dropped that packet, and no second packet claims it
+//! before. What the client had sent before, the target's agent gives to its kernel afterwards: that is noted before the connection
+//! can be made, and no part of the decision.
 //!
 //! # When the source may thaw
 //! A frozen source never thaws because time has passed. It thaws

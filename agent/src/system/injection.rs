@@ -30,6 +30,7 @@ fn load(pin: &Path, handoff: &MapHandle) -> Result<(), Inability> {
     let mut open = HandoffSkelBuilder::default().open(&mut storage)?;
     open.maps.counters.set_pin_path(pin.join("counters"))?;
     open.maps.admitted.set_pin_path(pin.join("admitted"))?;
+    open.maps.freezes.set_pin_path(pin.join("freezes"))?;
     let skeleton = open.load()?;
     let program = skeleton.progs.baton_handoff.as_fd().as_raw_fd().to_ne_bytes();
     Ok(handoff.update(&SLOT, &program, MapFlags::ANY)?)

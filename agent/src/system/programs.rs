@@ -24,7 +24,7 @@ use super::datagrams::Datagrams;
 use super::freezes::Freezes;
 use super::interfaces::Interface;
 use super::kernel;
-use super::maps::Maps;
+use super::maps::{Maps, from_bytes};
 use super::skeletons::{
     ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
     SocketsSkelBuilder,
@@ -182,7 +182,7 @@ impl Programs {
         pin(&mut open.maps.freezes, "freezes")?;
         let skeleton = open.load().map_err(bpf("load sockets"))?;
         let events = handle(&skeleton.maps.events)?;
-        let admissions = Admissions::new(handle(&skeleton.maps.admitted)?);
+        let admissions = Admissions::start(&settings.pin)?;
 
         let at = settings.cgroup.clone().unwrap_or_else(|| PathBuf::from("(found)"));
         let at_cgroup = |cause| ProgramError::Path { what: "cgroup v2 at", path: at, cause };
@@ -302,9 +302,8 @@ pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError
     if !pin.exists() {
         return Ok(left);
     }
-    if let Ok(maps) = open_maps(pin) {
-        let inherited = maps.inherited().map_err(bpf("read the map of DVIPAs"))?;
-        left.dvipas = inherited.dvipas.into_keys().collect();
+    if let Ok(dvipas) = MapHandle::from_pinned_path(pin.join("dvipas")) {
+        left.dvipas = dvipas.keys().filter_map(|key| from_bytes(&key)).map(Dvipa::new).collect();
     }
     for entry in fs::read_dir(pin).map_err(at_pin)? {
         fs::remove_file(entry.map_err(at_pin)?.path()).map_err(at_pin)?;
@@ -320,21 +319,6 @@ pub fn loaded() -> Vec<String> {
     let all = libbpf_rs::query::ProgInfoIter::default();
     let ours = all.filter(|program| program.name.to_string_lossy().starts_with("baton_"));
     ours.map(|program| format!("{} ({})", program.name.to_string_lossy(), program.id)).collect()
-}
-
-fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
-    let map = |name: &str| MapHandle::from_pinned_path(pin.join(name));
-    Ok(Maps {
-        forwarders: map("forwarders")?,
-        dvipas: map("dvipas")?,
-        served: map("served")?,
-        counters: map("counters")?,
-        events: map("events")?,
-        datagrams: Datagrams::new(map("flows")?),
-        freezes: Freezes::new(map("freezes")?),
-        admissions: Admissions::new(map("admitted")?),
-        conversations: Conversations::new(map("conversations")?),
-    })
 }
 
 /// The map is taken over if a former run has left it. One of another form, left by another version of the agent, is

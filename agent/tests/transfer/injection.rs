@@ -23,26 +23,28 @@ use crate::bench::{Bench, RESET};
 use crate::forwarder::{Forwarder, option_of};
 
 /// Two hosts with an nginx each, and the forwarder.
-struct Web {
-    forwarder: Forwarder,
+pub(crate) struct Web {
+    pub(crate) forwarder: Forwarder,
     servers: [Process; 2],
-    bench: Bench,
+    /// The last connection that was taken out of a server.
+    pub(crate) pulled: Option<ConnectionState>,
+    pub(crate) bench: Bench,
 }
 
 impl Web {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bench = Bench::new();
         for host in &bench.hosts {
             host.programs.maps.set_forwarders(&[IpAddr::from(CLIENT.0)].into()).unwrap();
             host.programs.injection.as_ref().expect("this kernel can");
         }
         let servers = [0, 1].map(|host| nginx_of(&bench, host, "80, [::]:80"));
-        Self { forwarder: Forwarder::start(&bench.client), servers, bench }
+        Self { forwarder: Forwarder::start(&bench.client), servers, pulled: None, bench }
     }
 
     /// Takes the connection out of the nginx of one host, and has its next packet put it into the other's, with this option. The
     /// client may still have to acknowledge the last answer.
-    fn move_on(
+    pub(crate) fn move_on(
         &mut self,
         connection: &Connection,
         from: usize,
@@ -58,10 +60,9 @@ impl Web {
                 Err(refused) => panic!("{refused}"),
             }
         };
-        let maps = &self.bench.hosts[to].programs.maps;
-        maps.freezes.let_flow(connection).unwrap();
+        self.pulled = Some(state.clone());
         let token = random_token().unwrap();
-        maps.admissions.admit(connection, token).unwrap();
+        self.bench.hosts[to].programs.maps.admissions.admit(connection, token).unwrap();
         let option = option_of(&state, token);
         self.forwarder.send_to(to, Some(option));
         (state, option)
@@ -117,12 +118,12 @@ fn big() -> Vec<u8> {
     crate::stream::bytes(crate::stream::Way::Down, 0, 1 << 20)
 }
 
-fn dvipas() -> [SocketAddr; 2] {
+pub(crate) fn dvipas() -> [SocketAddr; 2] {
     [(DVIPA.0, 80).into(), (DVIPA.1, 80).into()]
 }
 
 /// A connection that the first host's server has answered.
-fn open(web: &mut Web, dvipa: SocketAddr) -> (HttpConnection, Connection) {
+pub(crate) fn open(web: &mut Web, dvipa: SocketAddr) -> (HttpConnection, Connection) {
     web.forwarder.send_to(0, None);
     let mut http = HttpConnection::open(&web.bench.client, dvipa).unwrap();
     assert_eq!(http.target().unwrap(), "t1");

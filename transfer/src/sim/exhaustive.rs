@@ -294,3 +294,10 @@ fn an_option_that_says_nothing_of_its_hand_over_is_found() {
     let wrong = visit_from(after_a_hand_over(Some(Fault::OldOption)));
     assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
 }
+
+/// One processor tells the agent that no packet makes the connection, another makes it.
+#[test]
+fn a_claim_in_two_steps_is_found() {
+    let wrong = visit(Settings { impatient: true, fault: Some(Fault::TornClaim), ..injection() });
+    assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
+}

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use model::Epoch;
-use model::handoff::BYTES;
+use model::handoff::{BYTES, HandoffOption, Token};
 
-use super::kernel::Packet;
+use super::kernel::{Packet, Socket};
 use crate::routing::{Action, Routing};
 
 /// Packets that are held for a frozen connection.
@@ -13,6 +13,21 @@ const HELD: usize = 2;
 
 /// The handoff option as it goes over the wire: a target sees nothing else.
 pub(super) type Handoff = [u8; BYTES];
+
+/// The handoff option of a dumped socket.
+pub(super) fn option_of(socket: &Socket, token: Token) -> Handoff {
+    let option = HandoffOption {
+        token,
+        start: socket.read.into(),
+        sent: socket.written.into(),
+        mss: 1460,
+        scales: None,
+        sack: false,
+        timestamps: None,
+        ecn: false,
+    };
+    option.encode()
+}
 
 /// A CRT entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
