@@ -54,7 +54,7 @@ struct {
 /* What is around the packet. */
 struct outer {
 	struct address source;
-	__u32 handoff[HANDOFF_WORDS]; /* the handoff option, if has_handoff */
+	__u32 handoff[HANDOFF_WORDS]; /* the handoff option, if has_handoff and it is of this version */
 	__u8 has_handoff;
 	__u8 is_asked;	   /* it came with the ask option */
 	__u32 bytes;	   /* of all headers to take off */
@@ -114,15 +114,21 @@ static __always_inline int read_outer_v6(struct __sk_buff *skb, struct outer *ou
 /* Keeps the handoff option or the ask option, if a GUE header has that and nothing else in its private data. */
 static __always_inline void read_option(struct __sk_buff *skb, __u32 at, __u32 bytes, struct outer *outer)
 {
-	__u8 kind;
+	struct {
+		__u8 kind;
+		__u8 version;
+	} head;
 
-	if (load(skb, at, &kind, sizeof(kind)))
+	if (load(skb, at, &head, sizeof(head)))
 		return;
-	/* A version that this program does not know is a question too, to which nothing is to be answered. */
-	outer->is_asked = bytes == ASK_BYTES && kind == ASK_KIND;
-	if (bytes != HANDOFF_BYTES || kind != HANDOFF_KIND)
-		return;
-	outer->has_handoff = load(skb, at, outer->handoff, sizeof(outer->handoff)) == 0;
+	/*
+	 * A version that this program does not know is a question too, to which nothing is to be answered, and a hand-over that
+	 * makes nothing: the kernel would answer its packets with RST.
+	 */
+	outer->is_asked = bytes == ASK_BYTES && head.kind == ASK_KIND;
+	outer->has_handoff = head.kind == HANDOFF_KIND;
+	if (outer->has_handoff && head.version == HANDOFF_VERSION && bytes == HANDOFF_BYTES)
+		load(skb, at + HANDOFF_AT_FLAGS, outer->handoff, sizeof(outer->handoff));
 }
 
 /*
@@ -293,6 +299,14 @@ int baton_decapsulate(struct __sk_buff *skb)
 		count(ECN_MARKED);
 	}
 	count(is_gue ? DECAPSULATED_GUE : DECAPSULATED_IPIP);
+	if (outer.has_handoff) {
+		skb->cb[0] = outer.handoff[0];
+		skb->cb[1] = outer.handoff[1];
+		skb->cb[2] = outer.handoff[2];
+		skb->cb[3] = outer.handoff[3];
+		skb->cb[4] = outer.handoff[4];
+		bpf_tail_call(skb, &handoff, 0);
+	}
 	if (arrives_kept_away(skb, is_v4))
 		return DROP;
 	note_datagram(skb, is_v4);
@@ -300,13 +314,6 @@ int baton_decapsulate(struct __sk_buff *skb)
 		bpf_tail_call(skb, &ask, 0);
 		count(ASKED_NOT_HERE);
 		return DROP;
-	}
-	if (outer.has_handoff) {
-		skb->cb[0] = outer.handoff[0];
-		skb->cb[1] = outer.handoff[1];
-		skb->cb[2] = outer.handoff[2];
-		skb->cb[3] = outer.handoff[3];
-		bpf_tail_call(skb, &handoff, 0);
 	}
 	return NEXT_PROGRAM;
 }

@@ -6,13 +6,17 @@
  * The kernel builds the established connection from the packet's sequence numbers and from what the option says was agreed
  * on, puts it on the accept queue, and takes the payload as the first unread bytes (bpf_sk_assign_tcp_reqsk). Only a
  * packet that begins at the option's start and acknowledges all that the client was sent can do that, because this host has
- * nothing of it to send again; and only for a connection that the agent has admitted, once: a late copy must not bring back
- * what has ended. If the connection is there already, the option means nothing. A packet that could do neither is dropped: a
- * listener would answer it with RST. The client sends it again.
+ * nothing of it to send again; and only one with the token of the agent's admission, once: a late packet of a former hand-over
+ * has another token, and a late copy must not bring back what has ended. If the connection is there already, the option means
+ * nothing. A packet that could do neither is dropped: a listener would answer it with RST. The client sends it again.
+ *
+ * A packet without the token is kept away as any other packet of a connection that is frozen here or has departed from here; one
+ * with it is let in and ends that.
  */
 #include "address.h"
 #include "admissions.h"
 #include "counters.h"
+#include "freezes.h"
 #include "handoff.h"
 #include "lookup.h"
 
@@ -39,17 +43,6 @@ struct sock {
 extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *s, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
 				   int attrs__sz) __ksym;
 
-#define EPOCH_MASK 0xffffff
-#define EPOCH_OLDER 0x800000 /* a difference, modulo 2^24, from here on is a negative one */
-
-/* The epoch of each DVIPA, as this host knows it; options of older ones are void. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct address);
-	__type(value, __u32);
-} epochs SEC(".maps");
-
 struct option {
 	__u8 bytes[HANDOFF_BYTES];
 };
@@ -62,13 +55,6 @@ static __always_inline __u32 big_endian(const __u8 *bytes, int count)
 	for (int i = 0; i < count; i++)
 		value = value << 8 | bytes[i];
 	return value;
-}
-
-static __always_inline int is_void(const struct option *option, const struct address *dvipa)
-{
-	__u32 *known = bpf_map_lookup_elem(&epochs, dvipa);
-
-	return known && ((big_endian(option->bytes + HANDOFF_AT_EPOCH, 3) - *known) & EPOCH_MASK) >= EPOCH_OLDER;
 }
 
 #define TCP_OPTIONS 20
@@ -132,17 +118,22 @@ static __always_inline int create(struct __sk_buff *skb, const struct segment *s
 	return bpf_sk_assign_tcp_reqsk(skb, full, &attrs, sizeof(attrs)) == 0;
 }
 
-static __always_inline int is_admitted(const struct segment *segment)
+/* The admission whose token this option has, if its connection is not made, nor is it void. */
+static __always_inline struct admission *admission_of(const struct connection *connection, const struct option *option)
 {
-	struct connection connection = {
-		.client = segment->source,
-		.dvipa = segment->destination,
-		.client_port = segment->tcp.source,
-		.dvipa_port = segment->tcp.dest,
-	};
-	__u32 *state = bpf_map_lookup_elem(&admitted, &connection);
+	struct admission *admission = bpf_map_lookup_elem(&admitted, connection);
+	__be64 token;
 
-	return state && *state == ADMITTED;
+	__builtin_memcpy(&token, option->bytes + HANDOFF_AT_TOKEN, sizeof(token));
+	if (!admission || admission->token != token || admission->state > ADMISSION_CLAIMED)
+		return 0;
+	return admission;
+}
+
+/* In one step: baton_void comes before it or after it, and so does another packet. Returns 1 if this packet makes the connection. */
+static __always_inline int claim(struct admission *admission)
+{
+	return __sync_val_compare_and_swap(&admission->state, ADMISSION_OPEN, ADMISSION_CLAIMED) == ADMISSION_OPEN;
 }
 
 static __always_inline int drop(enum counter why)
@@ -151,45 +142,62 @@ static __always_inline int drop(enum counter why)
 	return DROP;
 }
 
+/* The option means nothing: the packet is treated as any other. */
+static __always_inline int goes_on(const struct connection *connection, const struct segment *segment)
+{
+	return is_kept_away(connection, &segment->tcp) ? DROP : NEXT_PROGRAM;
+}
+
 SEC("tc")
 int baton_handoff(struct __sk_buff *skb)
 {
 	int is_v4 = skb->protocol == bpf_htons(ETH_P_IP), created;
-	__u32 words[HANDOFF_WORDS] = { skb->cb[0], skb->cb[1], skb->cb[2], skb->cb[3] };
+	__u32 words[HANDOFF_WORDS] = { skb->cb[0], skb->cb[1], skb->cb[2], skb->cb[3], skb->cb[4] };
+	struct connection connection;
+	struct admission *admission;
 	struct segment segment;
 	struct bpf_sock *socket;
 	struct option option;
 
-	__builtin_memcpy(&option, words, sizeof(option));
+	__builtin_memcpy(option.bytes + HANDOFF_AT_FLAGS, words, sizeof(words));
 	if (!read_segment(skb, is_v4, &segment))
 		return NEXT_PROGRAM;
+	connection = (struct connection){
+		.client = segment.source,
+		.dvipa = segment.destination,
+		.client_port = segment.tcp.source,
+		.dvipa_port = segment.tcp.dest,
+	};
 	/* Those a listener treats rightly: a SYN opens another connection, an RST is not answered. */
 	if (segment.tcp.syn || segment.tcp.rst)
-		return NEXT_PROGRAM;
+		return goes_on(&connection, &segment);
 	socket = find(skb, &segment, is_v4);
 	if (!socket)
 		return drop(HANDOFF_NO_LISTENER);
 	if (socket->state != BPF_TCP_LISTEN) {
 		bpf_sk_release(socket);
-		return NEXT_PROGRAM;
+		return goes_on(&connection, &segment);
 	}
-	if (is_void(&option, &segment.destination)) {
+	admission = admission_of(&connection, &option);
+	if (!admission) {
 		bpf_sk_release(socket);
-		return drop(HANDOFF_VOID);
+		return goes_on(&connection, &segment) == DROP ? DROP : drop(HANDOFF_NOT_ADMITTED);
 	}
 	if (!segment.tcp.ack || bpf_ntohl(segment.tcp.seq) != big_endian(option.bytes + HANDOFF_AT_START, 4) ||
 	    bpf_ntohl(segment.tcp.ack_seq) != big_endian(option.bytes + HANDOFF_AT_SENT, 4)) {
 		bpf_sk_release(socket);
 		return drop(HANDOFF_ELSEWHERE);
 	}
-	if (!is_admitted(&segment)) {
+	if (!claim(admission)) {
 		bpf_sk_release(socket);
-		return drop(HANDOFF_NOT_ADMITTED);
+		return drop(HANDOFF_ELSEWHERE);
 	}
 	created = create(skb, &segment, &option, socket);
 	bpf_sk_release(socket);
 	if (!created)
 		return drop(HANDOFF_FAILED);
+	/* It has been here before, perhaps, and its late packets were kept away. */
+	bpf_map_delete_elem(&freezes, &connection);
 	count(HANDED_OVER);
 	return NEXT_PROGRAM;
 }

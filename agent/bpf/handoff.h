@@ -2,15 +2,16 @@
 /* The handoff option in a GUE header. What it means is in baton-model's `handoff`; a test compares the numbers. */
 #pragma once
 
-#define HANDOFF_BYTES 16
+#define HANDOFF_BYTES 24
 #define HANDOFF_KIND 0xb1
+#define HANDOFF_VERSION 2
 
-#define HANDOFF_AT_FLAGS 1
-#define HANDOFF_AT_MSS 2
-#define HANDOFF_AT_SCALES 4
-#define HANDOFF_AT_EPOCH 5
+#define HANDOFF_AT_FLAGS 4
+#define HANDOFF_AT_SCALES 5
+#define HANDOFF_AT_MSS 6
 #define HANDOFF_AT_START 8
 #define HANDOFF_AT_SENT 12
+#define HANDOFF_AT_TOKEN 16
 
 #define HANDOFF_SCALES 1
 #define HANDOFF_SACK 2
@@ -20,6 +21,7 @@
 
 /*
  * How the option travels from the program that takes the encapsulation off to the one that makes connections: in the
- * packet's control block, which has five words.
+ * packet's control block, which has five words, without kind and version. All zero, and so without a token, if the version
+ * is another one.
  */
-#define HANDOFF_WORDS (HANDOFF_BYTES / 4)
+#define HANDOFF_WORDS ((HANDOFF_BYTES - HANDOFF_AT_FLAGS) / 4)

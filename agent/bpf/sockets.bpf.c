@@ -86,10 +86,11 @@ static __always_inline void tell_listen(struct bpf_sock_ops *ops, enum kind kind
 
 static __always_inline void note_admitted(const struct connection *connection)
 {
-	__u32 *made = bpf_map_lookup_elem(&admitted, connection);
+	struct admission *admission = bpf_map_lookup_elem(&admitted, connection);
 
-	if (made)
-		*made = MADE;
+	/* If the agent closes it in between, the second step is the one. A handshake of the client's own claims nothing. */
+	if (admission && __sync_val_compare_and_swap(&admission->state, ADMISSION_CLAIMED, ADMISSION_MADE) == ADMISSION_CLOSING)
+		__sync_val_compare_and_swap(&admission->state, ADMISSION_CLOSING, ADMISSION_MADE);
 }
 
 /* A client has connected to a DVIPA: what it and its server say is noted from now on (conversations.bpf.c). */

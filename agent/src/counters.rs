@@ -34,7 +34,7 @@ const fn counter(name: &'static str, fault: Fault, sentence: &'static str) -> Co
 }
 
 /// All counters, in the order of `enum counter` in `bpf/counters.h`.
-pub const COUNTERS: [Counter; 25] = [
+pub const COUNTERS: [Counter; 24] = [
     counter("decapsulated_ipip", Fault::None, "A forwarder's IP-in-IP packet was delivered to its DVIPA."),
     counter("decapsulated_gue", Fault::None, "A forwarder's GUE packet was delivered to its DVIPA."),
     counter(
@@ -115,14 +115,9 @@ pub const COUNTERS: [Counter; 25] = [
         "A packet with a handoff option found neither its connection nor a listener; dropped.",
     ),
     counter(
-        "handoff_void",
-        Fault::Peer,
-        "A handoff option named an older epoch of its DVIPA than this host knows; dropped.",
-    ),
-    counter(
         "handoff_not_admitted",
         Fault::None,
-        "A packet with a handoff option would have begun a connection that has been here already, or that nobody hands over; dropped.",
+        "A packet with a handoff option would have begun a connection, and has not the token of an admission in force: it is late, doubled or forged; dropped.",
     ),
     counter(
         "handoff_failed",

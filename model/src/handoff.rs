@@ -2,39 +2,52 @@
 //! that the target's kernel can go on with it.
 //!
 //! It is private data of GUE (draft-ietf-intarea-gue 3.2: header length beyond the fields that flags announce; no flag is
-//! set). Sixteen bytes, big-endian; `agent/bpf/handoff.h` has the same numbers, and a test compares them:
+//! set). 24 bytes, big-endian; `agent/bpf/handoff.h` has the same numbers, and a test compares them:
 //!
 //! | at | bytes | |
 //! | --- | --- | --- |
-//! | 0 | 1 | 0xb, which says whose data it is, and the version, 4 bits each |
-//! | 1 | 1 | flags: window scales, SACK, timestamps, timestamps in µs, ECN |
-//! | 2 | 2 | the client's MSS |
-//! | 4 | 1 | window scales: of the client's windows, of those offered to it, 4 bits each |
-//! | 5 | 3 | the DVIPA's epoch, modulo 2²⁴ |
+//! | 0 | 1 | 0xb1, which says whose data it is |
+//! | 1 | 1 | the version, 2 |
+//! | 2 | 2 | 0 |
+//! | 4 | 1 | flags: window scales, SACK, timestamps, timestamps in µs, ECN |
+//! | 5 | 1 | window scales: of the client's windows, of those offered to it, 4 bits each |
+//! | 6 | 2 | the client's MSS |
 //! | 8 | 4 | the sequence number that the connection goes on at |
 //! | 12 | 4 | the sequence number after the last byte that the client was sent |
+//! | 16 | 8 | the token of the target's admission |
+//!
+//! The token alone says that a packet may make the connection: an option of a former hand-over, of a former run, or of somebody
+//! who only knows the connection has another one. The rest says how.
+//!
+//! Version 1 had 16 bytes, flags at 1, and no token. A target that knows only another version drops a packet that has no
+//! connection yet.
 
-use crate::Epoch;
+use std::num::NonZeroU64;
+
+use minicbor::{Decode, Encode};
+
 use crate::connection_state::{ConnectionState, WindowScales};
 
 /// How long it is.
-pub const BYTES: usize = 16;
-/// The first byte: baton's mark, and version 1.
+pub const BYTES: usize = 24;
+/// The first byte: baton's mark.
 pub const KIND: u8 = 0xb1;
+/// The second one.
+pub const VERSION: u8 = 2;
 /// Where each field is.
 pub mod at {
     /// One byte.
-    pub const FLAGS: usize = 1;
-    /// Two bytes.
-    pub const MSS: usize = 2;
+    pub const FLAGS: usize = 4;
     /// One byte.
-    pub const SCALES: usize = 4;
-    /// Three bytes.
-    pub const EPOCH: usize = 5;
+    pub const SCALES: usize = 5;
+    /// Two bytes.
+    pub const MSS: usize = 6;
     /// Four bytes.
     pub const START: usize = 8;
     /// Four bytes.
     pub const SENT: usize = 12;
+    /// Eight bytes.
+    pub const TOKEN: usize = 16;
 }
 /// The bits of the flags.
 pub mod flag {
@@ -52,11 +65,29 @@ pub mod flag {
 /// The smallest MSS that a kernel takes a connection with: RFC 9293 3.7.1 for IPv4, the smallest MTU for IPv6.
 pub const LEAST_MSS: (u16, u16) = (536, 1220);
 
-/// The handoff option, version 1.
+/// What lets a packet make a connection at a target: 64 random bits, never all zero, that the target gave out when it admitted
+/// this connection this once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Token(#[n(0)] NonZeroU64);
+
+impl Token {
+    /// The token of these bits; `None` if there are none.
+    pub fn new(random: u64) -> Option<Self> {
+        NonZeroU64::new(random).map(Self)
+    }
+
+    /// As it is in the option, and in the target's map.
+    pub fn bytes(self) -> [u8; 8] {
+        self.0.get().to_be_bytes()
+    }
+}
+
+/// The handoff option, version 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandoffOption {
-    /// The DVIPA's epoch; one that is older than the target knows is void.
-    pub epoch: Epoch,
+    /// What the target's admission gave out.
+    pub token: Token,
     /// Only a packet that begins at this sequence number makes the connection.
     pub start: u32,
     /// Only one that acknowledges everything before this number: the target has nothing of it to send again.
@@ -98,12 +129,12 @@ pub struct Handoff {
 
 impl Handoff {
     /// How a dumped connection goes on in another kernel.
-    pub fn new(state: &ConnectionState, epoch: Epoch) -> Self {
+    pub fn new(state: &ConnectionState, token: Token) -> Self {
         let unit =
             |value| if value & 1 == 1 { TimestampUnit::Microsecond } else { TimestampUnit::Millisecond };
         let scale = state.scales.map_or(0, |scales| scales.send);
         let option = HandoffOption {
-            epoch,
+            token,
             start: state.receive.first,
             sent: state.send_next(),
             mss: state.mss,
@@ -134,18 +165,21 @@ impl HandoffOption {
         ];
         let flags = flags.into_iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit);
         let [m0, m1] = self.mss.to_be_bytes();
-        let [.., e0, e1, e2] = self.epoch.0.to_be_bytes();
         let [s0, s1, s2, s3] = self.start.to_be_bytes();
         let [n0, n1, n2, n3] = self.sent.to_be_bytes();
-        [KIND, flags, m0, m1, send << 4 | receive & 15, e0, e1, e2, s0, s1, s2, s3, n0, n1, n2, n3]
+        let [t0, t1, t2, t3, t4, t5, t6, t7] = self.token.bytes();
+        let scales = send << 4 | receive & 15;
+        [
+            KIND, VERSION, 0, 0, flags, scales, m0, m1, s0, s1, s2, s3, n0, n1, n2, n3, t0, t1, t2, t3, t4,
+            t5, t6, t7,
+        ]
     }
 
-    /// Reads it; `None` if it is something else, of another version, or impossible. The epoch is the one given back modulo
-    /// 2²⁴.
+    /// Reads it; `None` if it is something else, of another version, or impossible.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, numbers) = bytes.first_chunk::<BYTES>()?.split_at(at::START);
-        let [KIND, flags, m0, m1, scales, e0, e1, e2] = *head else { return None };
-        let [s0, s1, s2, s3, n0, n1, n2, n3] = *numbers else { return None };
+        let [KIND, VERSION, _, _, flags, scales, m0, m1] = *head else { return None };
+        let ([s0, s1, s2, s3, n0, n1, n2, n3], token) = numbers.split_first_chunk()?;
         let has = |bit| flags & bit != 0;
         let scales = WindowScales { send: scales >> 4, receive: scales & 15 };
         if scales.send.max(scales.receive) > 14 {
@@ -154,9 +188,9 @@ impl HandoffOption {
         let unit =
             if has(flag::MICROSECONDS) { TimestampUnit::Microsecond } else { TimestampUnit::Millisecond };
         Some(Self {
-            epoch: Epoch(u64::from(u32::from_be_bytes([0, e0, e1, e2]))),
-            start: u32::from_be_bytes([s0, s1, s2, s3]),
-            sent: u32::from_be_bytes([n0, n1, n2, n3]),
+            token: Token::new(u64::from_be_bytes(*token.first_chunk()?))?,
+            start: u32::from_be_bytes([*s0, *s1, *s2, *s3]),
+            sent: u32::from_be_bytes([*n0, *n1, *n2, *n3]),
             mss: u16::from_be_bytes([m0, m1]),
             scales: has(flag::SCALES).then_some(scales),
             sack: has(flag::SACK),
@@ -175,14 +209,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            (epoch, start, sent, mss) in (0u64..1 << 24, any::<u32>(), any::<u32>(), any::<u16>()),
+            (token, start, sent, mss) in (1.., any::<u32>(), any::<u32>(), any::<u16>()),
             scales in prop::option::of((0u8..15, 0u8..15)),
             (sack, ecn) in any::<(bool, bool)>(),
             timestamps in prop::option::of(any::<bool>()),
         ) {
             let unit = |micro| if micro { TimestampUnit::Microsecond } else { TimestampUnit::Millisecond };
             let option = HandoffOption {
-                epoch: Epoch(epoch), start, sent, mss, sack, ecn,
+                token: Token::new(token).unwrap(), start, sent, mss, sack, ecn,
                 scales: scales.map(|(send, receive)| WindowScales { send, receive }),
                 timestamps: timestamps.map(unit),
             };
@@ -190,7 +224,8 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_an_option_or_none(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+        fn any_bytes_are_an_option_or_none(bytes in prop::collection::vec(any::<u8>(), 0..28)) {
+            let bytes = [&[KIND, VERSION][..], &bytes].concat();
             if let Some(option) = HandoffOption::decode(&bytes) {
                 prop_assert_eq!(HandoffOption::decode(&option.encode()), Some(option));
             }
@@ -198,9 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_none() {
+    fn another_version_and_an_option_without_a_token_are_none() {
         let mut bytes = [0; BYTES];
-        bytes[0] = KIND + 1;
+        (bytes[0], bytes[1]) = (KIND, VERSION);
+        assert_eq!(HandoffOption::decode(&bytes), None);
+        bytes[at::TOKEN] = 1;
+        assert!(HandoffOption::decode(&bytes).is_some());
+        bytes[1] = VERSION + 1;
         assert_eq!(HandoffOption::decode(&bytes), None);
     }
 }

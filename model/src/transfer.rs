@@ -16,6 +16,7 @@ pub use parcel::{
 pub use reason::{Reason, Why};
 
 use crate::codec::WireConnection;
+use crate::handoff::Token;
 use crate::{Connection, Dvipa, Epoch, StackName};
 
 /// One attempt to move one connection. Given by the routing stack and never again.
@@ -33,17 +34,6 @@ pub struct TransferId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Request {
     /// The agent's incarnation.
-    #[n(0)]
-    pub incarnation: u64,
-    /// Counts up in that incarnation.
-    #[n(1)]
-    pub number: u64,
-}
-
-/// One readiness of a target to have a connection made by a packet. An option that names a former one does nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct Preparation {
-    /// The target agent's incarnation.
     #[n(0)]
     pub incarnation: u64,
     /// Counts up in that incarnation.
@@ -301,9 +291,9 @@ pub struct Prepared {
     /// Which transfer.
     #[n(0)]
     pub about: About,
-    /// What the option has to name.
+    /// What the option has to have.
     #[n(1)]
-    pub preparation: Preparation,
+    pub token: Token,
 }
 
 /// Routing stack → target: activate no more, and say whether you have.

@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use model::codec::WireConnection;
-use model::transfer::{About, Ledger, Parcel, Part, Preparation, Request, TransferId};
+use model::handoff::Token;
+use model::transfer::{About, Ledger, Parcel, Part, Request, TransferId};
 use model::{Connection, Dvipa, Epoch, Protocol, StackName};
 
 use crate::Owner;
@@ -49,8 +50,8 @@ pub(crate) fn request(number: u64) -> Request {
     Request { incarnation: 100, number }
 }
 
-pub(crate) fn preparation(number: u64) -> Preparation {
-    Preparation { incarnation: RUN, number }
+pub(crate) fn token(number: u64) -> Token {
+    Token::new(number).expect("it is not 0")
 }
 
 /// The only part of a small parcel.

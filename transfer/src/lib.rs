@@ -26,9 +26,13 @@
 //! goes out while the source dumps, and the state moves with the socket.
 //!
 //! With [injection](model::transfer::Way::Inject) the target answers the parts with Prepared, and packets are the
-//! permission: the routing stack points the CRT entry at the target with the handoff option on, which names this preparation,
-//! and the target decides when its kernel makes the connection from such a packet. What the client had sent before, the
-//! target's agent gives to its kernel afterwards: that is noted before the connection can be made, and no part of the decision.
+//! permission: the routing stack points the CRT entry at the target with the handoff option on, and the target decides when its
+//! kernel makes the connection from such a packet. What lets a packet do that is the token in its option, 64 random bits that the
+//! target's admission gave out with Prepared, and nothing else: a late option of a former hand-over of the same connection, of a
+//! former run or of a former routing stack has another one. A packet claims an admission or the target voids it, in one step and
+//! never both; what a packet has claimed is void only when the kernel has dropped that packet, and no second packet claims it
+//! before. What the client had sent before, the target's agent gives to its kernel afterwards: that is noted before the connection
+//! can be made, and no part of the decision.
 //!
 //! # When the source may thaw
 //! A frozen source never thaws because time has passed. It thaws
@@ -37,8 +41,8 @@
 //! 2. on Aborted, which a routing stack says only if it gave this transfer itself and has not sent Commit (nor the handoff
 //!    option) and never will, or if the target said Void out of the very ledger that was named in Freeze. A target says
 //!    Void only of a transfer that its ledger does not hold, and afterwards takes no Offer of it: the run that says so
-//!    remembers, and later ones were not meant. Of an injection the routing stack permits only the first preparation that it
-//!    was told.
+//!    remembers, and later ones were not meant. Of an injection the routing stack permits only the first token that it was
+//!    told.
 //!
 //! A routing stack that did not give the transfer itself (restarted, or a backup that took over) always asks the target:
 //! *ACTIVE wins over FROZEN*. What of a target that does not answer any more? If its host lives, its agent comes back and

@@ -83,15 +83,7 @@ impl Agent {
     }
 
     fn tell_standings(&mut self) {
-        let owners = self.machine.owners();
-        if let Ok(injection) = &self.programs.injection {
-            for (dvipa, (_, epoch)) in &owners {
-                if let Err(cause) = injection.set_epoch(*dvipa, *epoch) {
-                    tracing::error!(%dvipa, %cause, "handoff options of former epochs are not void");
-                }
-            }
-        }
-        self.transfers.owners(owners, self.machine.listing(), Instant::now());
+        self.transfers.owners(self.machine.owners(), self.machine.listing(), Instant::now());
         let held = self.transfers.held();
         self.tell(Event::Held(held));
     }

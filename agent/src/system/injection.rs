@@ -7,73 +7,40 @@ use std::path::Path;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject};
-use model::{Dvipa, Epoch};
 
 use super::abilities::{Inability, has_syncookies};
-use super::maps::to_bytes;
 use super::skeletons::HandoffSkelBuilder;
 
 /// The one place in the map of programs.
 const SLOT: [u8; 4] = [0; 4];
-/// Epochs are compared modulo 2²⁴ (model's `handoff`).
-const EPOCH_MASK: u64 = 0xff_ffff;
 
-/// The program in force.
-#[derive(Debug)]
-pub struct Injection {
-    epochs: MapHandle,
+/// Loads the program and lets baton_decapsulate call it, in place of that of a former run.
+pub(super) fn start(pin: &Path, handoff: &MapHandle) -> Result<(), Inability> {
+    load(pin, handoff).inspect_err(|_| {
+        // One of a former run would go on with that run's maps. There may be none.
+        let _ = handoff.delete(&SLOT);
+    })
 }
 
-impl Injection {
-    /// Loads the program and lets baton_decapsulate call it, in place of that of a former run.
-    pub(super) fn start(pin: &Path, handoff: &MapHandle) -> Result<Self, Inability> {
-        Self::load(pin, handoff).inspect_err(|_| {
-            // One of a former run would go on with that run's maps. There may be none.
-            let _ = handoff.delete(&SLOT);
-        })
+fn load(pin: &Path, handoff: &MapHandle) -> Result<(), Inability> {
+    if !has_syncookies() {
+        return Err(Inability::Syncookies);
     }
-
-    fn load(pin: &Path, handoff: &MapHandle) -> Result<Self, Inability> {
-        if !has_syncookies() {
-            return Err(Inability::Syncookies);
-        }
-        let mut storage = MaybeUninit::<OpenObject>::uninit();
-        let mut open = HandoffSkelBuilder::default().open(&mut storage)?;
-        open.maps.counters.set_pin_path(pin.join("counters"))?;
-        open.maps.admitted.set_pin_path(pin.join("admitted"))?;
-        open.maps.epochs.set_pin_path(pin.join("epochs"))?;
-        let skeleton = open.load()?;
-        let program = skeleton.progs.baton_handoff.as_fd().as_raw_fd().to_ne_bytes();
-        handoff.update(&SLOT, &program, MapFlags::ANY)?;
-        Ok(Self { epochs: MapHandle::try_from(&skeleton.maps.epochs)? })
-    }
-
-    /// From now on handoff options of this DVIPA with an older epoch are void.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn set_epoch(&self, dvipa: Dvipa, epoch: Epoch) -> libbpf_rs::Result<()> {
-        let epoch = u32::try_from(epoch.0 & EPOCH_MASK).unwrap_or_default();
-        self.epochs.update(&to_bytes(dvipa.address()), &epoch.to_ne_bytes(), MapFlags::ANY)
-    }
-
-    /// The DVIPA is no longer here.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn forget(&self, dvipa: Dvipa) -> libbpf_rs::Result<()> {
-        match self.epochs.delete(&to_bytes(dvipa.address())) {
-            Err(e) if e.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
-    }
+    let mut storage = MaybeUninit::<OpenObject>::uninit();
+    let mut open = HandoffSkelBuilder::default().open(&mut storage)?;
+    open.maps.counters.set_pin_path(pin.join("counters"))?;
+    open.maps.admitted.set_pin_path(pin.join("admitted"))?;
+    open.maps.freezes.set_pin_path(pin.join("freezes"))?;
+    let skeleton = open.load()?;
+    let program = skeleton.progs.baton_handoff.as_fd().as_raw_fd().to_ne_bytes();
+    Ok(handoff.update(&SLOT, &program, MapFlags::ANY)?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::handoff::{BYTES, KIND, at, flag};
+    use model::handoff::{BYTES, KIND, VERSION, at, flag};
 
     #[test]
     fn the_programs_read_the_option_where_the_model_writes_it() {
@@ -90,12 +57,13 @@ mod tests {
         let expected = BTreeMap::from([
             ("BYTES", BYTES),
             ("KIND", KIND.into()),
+            ("VERSION", VERSION.into()),
             ("AT_FLAGS", at::FLAGS),
-            ("AT_MSS", at::MSS),
             ("AT_SCALES", at::SCALES),
-            ("AT_EPOCH", at::EPOCH),
+            ("AT_MSS", at::MSS),
             ("AT_START", at::START),
             ("AT_SENT", at::SENT),
+            ("AT_TOKEN", at::TOKEN),
             ("SCALES", flag::SCALES.into()),
             ("SACK", flag::SACK.into()),
             ("TIMESTAMPS", flag::TIMESTAMPS.into()),

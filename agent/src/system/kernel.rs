@@ -5,8 +5,10 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use libbpf_rs::{RingBuffer, libbpf_sys};
+use model::handoff::Token;
 use rustix::fs::statfs;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use tokio::io::unix::AsyncFd;
@@ -71,6 +73,25 @@ pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A token that nobody can guess and no other admission has (random(7)).
+///
+/// # Errors
+/// What the system says.
+pub fn random_token() -> io::Result<Token> {
+    loop {
+        let mut bits = 0u64;
+        let bytes = size_of::<u64>();
+        // SAFETY: `bits` is valid for writes of `bytes` bytes while the call lasts. If it stayed as it is, this would never
+        // return, and no test of injection would end.
+        let drawn = unsafe { libc::getrandom((&raw mut bits).cast(), bytes, 0) };
+        match (usize::try_from(drawn), Token::new(bits)) {
+            (Ok(drawn), Some(token)) if drawn == bytes => return Ok(token),
+            (Ok(_), _) => {}
+            (Err(_), _) => return Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// The root of cgroup v2: the given directory, or where it is mounted, or else a mount that nobody else sees.
@@ -147,6 +168,39 @@ pub(super) fn tcx_programs(ifindex: u32, is_ingress: bool) -> Vec<u32> {
     };
     let count = if result == 0 { count as usize } else { 0 };
     ids.into_iter().take(count).collect()
+}
+
+/// Runs a program of the type `syscall` on this context, and gives what it returns.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32> {
+    // SAFETY: all zero is a value of this structure: no option is set.
+    let mut options: libbpf_sys::bpf_test_run_opts = unsafe { std::mem::zeroed() };
+    options.sz = size_of_val(&options) as libbpf_sys::size_t;
+    options.ctx_in = context.as_mut_ptr().cast();
+    options.ctx_size_in = u32::try_from(context.len()).unwrap_or(u32::MAX);
+    // SAFETY: `options` and the context that it points to are valid for reads and writes while the call lasts, and the kernel
+    // reads and writes no more than `ctx_size_in` bytes of the latter (bpf(2), BPF_PROG_RUN). The tests of admissions see no
+    // state at all if the context were wrong.
+    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut options) };
+    if result == 0 { Ok(options.retval) } else { Err(io::Error::from_raw_os_error(-result)) }
+}
+
+/// `MEMBARRIER_CMD_GLOBAL` of linux/membarrier.h.
+const GLOBAL: libc::c_int = 1;
+/// No packet is on its way through the kernel for so long.
+const THROUGH: Duration = Duration::from_secs(1);
+
+/// Waits until every packet that is on its way through this host's kernel has been taken in or dropped: a packet goes from the tc
+/// programs to its socket within one critical section of RCU (`netif_receive_skb`), and membarrier(2) waits for all of these.
+/// Where the kernel does not offer that (nohz_full), a time that is long enough passes.
+pub(super) fn wait_for_packets() {
+    // SAFETY: the call takes numbers only, and touches no memory of this process.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result != 0 {
+        std::thread::sleep(THROUGH);
+    }
 }
 
 /// A ring buffer whose events can be waited for.

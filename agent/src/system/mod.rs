@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
 //! what they count), [`freezes`] (whose packets they keep away),
-//! `claims` (connections that a routing stack asks for), [`injection`] (connections put into listeners), [`conntrack`] (made known to stateful filters), [`translated`] (told of by it, for containers), [`containers`] (what they listen on), [`admissions`] (which were),
+//! `claims` (connections that a routing stack asks for), `injection` (connections put into listeners), [`conntrack`] (made known to stateful filters), [`translated`] (told of by it, for containers), [`containers`] (what they listen on), [`admissions`] (which were),
 //! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
 //! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
 
@@ -20,7 +20,7 @@ pub mod diag;
 pub mod ends;
 pub mod events;
 pub mod freezes;
-pub mod injection;
+mod injection;
 pub mod interfaces;
 mod kernel;
 pub mod load;
@@ -31,5 +31,5 @@ mod skeletons;
 mod sysctl;
 pub mod translated;
 
-pub use kernel::{netns_cookie, netns_cookie_of, release as kernel_release};
+pub use kernel::{netns_cookie, netns_cookie_of, random_token, release as kernel_release};
 pub use sysctl::{prepare_interfaces, unfit_for_moves};

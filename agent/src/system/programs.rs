@@ -22,24 +22,24 @@ use super::admissions::Admissions;
 use super::conversations::Conversations;
 use super::datagrams::Datagrams;
 use super::freezes::Freezes;
-use super::injection::Injection;
 use super::interfaces::Interface;
 use super::kernel;
-use super::maps::Maps;
+use super::maps::{Maps, from_bytes};
 use super::skeletons::{
     ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
     SocketsSkelBuilder,
 };
-use super::{answers, claims};
+use super::{answers, claims, injection};
 
 /// The place of the filters among others of an interface: before most.
 pub(super) const TC_PRIORITY: u32 = 10;
 const TC_HANDLE: u32 = 1;
 
-/// Room that is left for encapsulation when the MSS is clamped, in bytes: IPv6 (40), UDP (8), GUE (4) and 12 of options.
-pub const ENCAPSULATION_BYTES: u16 = 64;
 /// The largest outer header of a packet that goes to a routing stack, in bytes: IPv6 (40), UDP (8) and GUE (4).
 const GUE_IN_IPV6_BYTES: u16 = 52;
+/// Room that is left for encapsulation when the MSS is clamped, in bytes: the same with the handoff option, the longest that a
+/// forwarder puts before a packet. A full segment of a connection that is handed over fits too.
+pub const ENCAPSULATION_BYTES: u16 = GUE_IN_IPV6_BYTES + model::handoff::BYTES as u16;
 const IPV4_AND_TCP_BYTES: u16 = 40;
 const IPV6_AND_TCP_BYTES: u16 = 60;
 
@@ -102,7 +102,7 @@ pub struct Programs {
     /// What they share with the agent.
     pub maps: Maps,
     /// Live connections put into listeners, or why this host can't do that.
-    pub injection: Result<Injection, Inability>,
+    pub injection: Result<(), Inability>,
     /// Connections of containers are found again, or why not.
     conntrack: Result<(), Inability>,
     /// UDP servers bound to the wildcard address answer from the DVIPA, or why not.
@@ -191,7 +191,7 @@ impl Programs {
         pin(&mut open.maps.freezes, "freezes")?;
         let skeleton = open.load().map_err(bpf("load sockets"))?;
         let events = handle(&skeleton.maps.events)?;
-        let admissions = Admissions::new(handle(&skeleton.maps.admitted)?);
+        let admissions = Admissions::start(&settings.pin)?;
 
         let at = settings.cgroup.clone().unwrap_or_else(|| PathBuf::from("(found)"));
         let at_cgroup = |cause| ProgramError::Path { what: "cgroup v2 at", path: at, cause };
@@ -243,7 +243,7 @@ impl Programs {
             conversations,
         };
         let conntrack = claims::start(&settings.pin, &ask)?;
-        let injection = Injection::start(&settings.pin, &handoff);
+        let injection = injection::start(&settings.pin, &handoff);
         let answers = answers::start(settings, &cgroup);
         Ok(Self { decapsulate, egress, loopback, maps, injection, conntrack, answers })
     }
@@ -258,7 +258,7 @@ impl Programs {
 
     /// What this host can do with live connections.
     pub fn abilities(&self) -> Abilities {
-        Abilities::new(self.injection.as_ref().map(drop).map_err(ToString::to_string))
+        Abilities::new(self.injection.as_ref().copied().map_err(ToString::to_string))
     }
 
     /// Attaches the packet programs where they are not, and says where; an interface may have been deleted and made again.
@@ -317,9 +317,8 @@ pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError
     if !pin.exists() {
         return Ok(left);
     }
-    if let Ok(maps) = open_maps(pin) {
-        let inherited = maps.inherited().map_err(bpf("read the map of DVIPAs"))?;
-        left.dvipas = inherited.dvipas.into_keys().collect();
+    if let Ok(dvipas) = MapHandle::from_pinned_path(pin.join("dvipas")) {
+        left.dvipas = dvipas.keys().filter_map(|key| from_bytes(&key)).map(Dvipa::new).collect();
     }
     for entry in fs::read_dir(pin).map_err(at_pin)? {
         fs::remove_file(entry.map_err(at_pin)?.path()).map_err(at_pin)?;
@@ -335,21 +334,6 @@ pub fn loaded() -> Vec<String> {
     let all = libbpf_rs::query::ProgInfoIter::default();
     let ours = all.filter(|program| program.name.to_string_lossy().starts_with("baton_"));
     ours.map(|program| format!("{} ({})", program.name.to_string_lossy(), program.id)).collect()
-}
-
-fn open_maps(pin: &Path) -> libbpf_rs::Result<Maps> {
-    let map = |name: &str| MapHandle::from_pinned_path(pin.join(name));
-    Ok(Maps {
-        forwarders: map("forwarders")?,
-        dvipas: map("dvipas")?,
-        served: map("served")?,
-        counters: map("counters")?,
-        events: map("events")?,
-        datagrams: Datagrams::new(map("flows")?),
-        freezes: Freezes::new(map("freezes")?),
-        admissions: Admissions::new(map("admitted")?),
-        conversations: Conversations::new(map("conversations")?),
-    })
 }
 
 /// The map is taken over if a former run has left it. One of another form, left by another version of the agent, is

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use channel::Sealed;
 use model::control_socket::{JobName, OfferId, Refusal};
+use model::handoff::Token;
 use model::transfer::{Reason, TransferId, Way, Why};
 use model::{Connection, ConnectionState};
 use transfer::target::{Action, Event, Note};
@@ -14,11 +15,16 @@ use super::dumps::Kept;
 use super::{Kernel, Transfers};
 use crate::control_socket::{ApplicationId, Command, Held};
 use crate::repair::{self, MAX_UNREAD_BYTES, RestoreError, Restored, Unread};
-use crate::system::conntrack;
+use crate::system::admissions::{self, Voided};
 use crate::system::freezes::Standing;
+use crate::system::{conntrack, diag, random_token};
 
 /// A restored connection's packets are kept away for longer than it waits for its activation.
 const FROZEN: Duration = limits::PREPARE.saturating_add(Duration::from_secs(50));
+
+/// How often it is looked whether the kernel has dropped a packet that was to make a connection: more often than the packet is
+/// sent again ([`limits::HAND_OVER`]).
+const CLAIMS: Duration = Duration::from_millis(100);
 
 /// A connection that is to come here.
 #[derive(Debug)]
@@ -34,6 +40,10 @@ pub(super) struct Coming {
     pub(super) is_passing: bool,
     /// A packet may make it.
     is_admitted: bool,
+    /// One has claimed it, and is waited for: meanwhile no other can.
+    is_claimed: bool,
+    /// When that is over, it is decided.
+    is_closing: bool,
     /// What it is to be given once one has.
     pub(super) unread: Option<Unread>,
 }
@@ -48,9 +58,16 @@ impl Coming {
             unsent: None,
             is_passing: false,
             is_admitted: false,
+            is_claimed: false,
+            is_closing: false,
             unread: None,
         }
     }
+}
+
+/// Why a connection can't come here, in the words of who says so.
+fn not_restored(said: impl ToString) -> Why {
+    Why::new(Reason::NotRestored, &said.to_string())
 }
 
 /// Why a connection does not come here: a stateful filter would drop its packets.
@@ -77,7 +94,7 @@ impl Transfers {
                 };
                 self.tell_target(event, now);
             }
-            Action::Admit { note, socket, .. } => self.admit(&note, &socket, kernel, now),
+            Action::Admit { note, socket } => self.admit(&note, &socket, kernel, now),
             Action::Pass { transfer, job, application } => {
                 self.pass(transfer, job.as_deref(), &application, now)
             }
@@ -234,33 +251,42 @@ impl Transfers {
     fn admit(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>, now: Instant) {
         let Note { connection, transfer, .. } = *note;
         self.touched.insert(connection, true);
+        self.disconnect_orphan(&connection);
         let event = match self.admitted(note, socket, kernel) {
-            Ok(unread) => {
-                self.disconnect_orphan(&connection);
+            Ok((token, unread)) => {
                 let coming =
                     self.coming.entry(transfer).or_insert_with(|| Coming::new(connection, Way::Inject));
                 (coming.is_admitted, coming.unread) = (true, unread);
-                self.let_flow(&connection, kernel);
-                Event::Ready(transfer)
+                Event::Admitted { transfer, token }
             }
-            Err(said) => Event::NotReady { transfer, why: Why::new(Reason::NotRestored, &said) },
+            Err(why) => Event::NotReady { transfer, why },
         };
         self.tell_target(event, now);
     }
 
     /// Notes all that a restarted agent needs, unread bytes first: whoever finds the connection made finds them.
-    fn admitted(&mut self, note: &Note, socket: &[u8], kernel: Kernel<'_>) -> Result<Option<Unread>, String> {
-        let unread = unread_of(note, socket)?;
+    fn admitted(
+        &mut self,
+        note: &Note,
+        socket: &[u8],
+        kernel: Kernel<'_>,
+    ) -> Result<(Token, Option<Unread>), Why> {
+        let unread = unread_of(note, socket).map_err(not_restored)?;
+        // Its packets would go there, and the option would mean nothing.
+        if diag::ask(&note.connection).map_err(not_restored)?.is_some() {
+            return Err(Reason::AlreadyHere.into());
+        }
         if let Some(unread) = &unread {
             if self.bytes_to_give().saturating_add(unread.bytes()) > limits::BYTES {
-                return Err("too many bytes wait for servers that do not read".to_owned());
+                return Err(not_restored("too many bytes wait for servers that do not read"));
             }
-            self.dumps.keep(note.transfer, Kept::Unread, socket).map_err(|e| e.to_string())?;
+            self.dumps.keep(note.transfer, Kept::Unread, socket).map_err(not_restored)?;
         }
-        self.notes.admits(note).map_err(|e| e.to_string())?;
-        conntrack::make_known(&note.connection).map_err(|e| not_tracked(&e))?;
-        kernel.admissions.admit(&note.connection).map_err(|e| e.to_string())?;
-        Ok(unread)
+        self.notes.admits(note).map_err(not_restored)?;
+        conntrack::make_known(&note.connection).map_err(|e| not_restored(not_tracked(&e)))?;
+        let token = random_token().map_err(not_restored)?;
+        kernel.admissions.admit(&note.connection, token).map_err(not_restored)?;
+        Ok((token, unread))
     }
 
     /// Looks whether packets have made connections that were admitted.
@@ -280,25 +306,95 @@ impl Transfers {
         }
     }
 
+    /// No packet makes the connection any more. If one has claimed it and the kernel is about to, that is waited for.
     fn bar(&mut self, transfer: TransferId, kernel: Kernel<'_>, now: Instant) {
-        let made = match self.coming.get_mut(&transfer) {
-            Some(coming) => {
-                coming.is_admitted = false;
-                let connection = coming.connection;
-                self.touched.insert(connection, true);
-                // From here on no packet makes it; then what was made is seen.
-                self.departs(&connection, kernel);
-                let made = kernel.admissions.is_made(&connection).unwrap_or_else(|cause| {
-                    tracing::error!(%connection, %cause, "can't be seen, so that it counts as here");
-                    true
-                });
-                if made {
-                    self.let_flow(&connection, kernel);
+        let Some(coming) = self.coming.get_mut(&transfer) else { return self.barred(transfer, kernel, now) };
+        coming.is_admitted = false;
+        let connection = coming.connection;
+        self.touched.insert(connection, true);
+        match kernel.admissions.void(&connection) {
+            Ok(Voided::Void | Voided::Made) => self.barred(transfer, kernel, now),
+            Ok(Voided::Claimed) => {
+                coming.is_closing = true;
+                // The wait for a claim that was seen before is for this one: it was not opened again.
+                if !std::mem::replace(&mut coming.is_claimed, true) {
+                    self.claimed.push(transfer);
                 }
-                made
             }
-            None => false,
-        };
+            Err(cause) => {
+                tracing::error!(%connection, %cause, "its admission can't be voided, so that it counts as here");
+                self.is_barred(transfer, true, kernel, now);
+            }
+        }
+    }
+
+    /// Looks whether packets have claimed admissions without making the connection: the kernel may have dropped them.
+    pub(super) fn look_for_claimed(&mut self, kernel: Kernel<'_>, now: Instant) {
+        if self.next_claims().is_none_or(|due| due > now) {
+            return;
+        }
+        self.last_claims = now;
+        for (transfer, coming) in self.coming.iter_mut().filter(|(_, c)| c.is_admitted && !c.is_claimed) {
+            coming.is_claimed = kernel.admissions.is_claimed(&coming.connection).unwrap_or(false);
+            self.claimed.extend(coming.is_claimed.then_some(*transfer));
+        }
+    }
+
+    /// When that is due.
+    pub(super) fn next_claims(&self) -> Option<Instant> {
+        self.coming.values().any(|coming| coming.is_admitted).then(|| self.last_claims + CLAIMS)
+    }
+
+    /// The packets that had claimed these admissions are through. What is not made by now may be by another packet, or never.
+    pub(super) fn claims_are_through(
+        &mut self,
+        transfers: Vec<TransferId>,
+        kernel: Kernel<'_>,
+        now: Instant,
+    ) {
+        for transfer in transfers {
+            let Some(coming) = self.coming.get_mut(&transfer) else { continue };
+            coming.is_claimed = false;
+            if std::mem::take(&mut coming.is_closing) {
+                self.barred(transfer, kernel, now);
+            } else if coming.is_admitted
+                && let Err(cause) = kernel.admissions.reopen(&coming.connection)
+            {
+                tracing::error!(connection = %coming.connection, %cause, "no other packet can make it");
+            }
+        }
+    }
+
+    /// Packets that have claimed admissions get through, while everything else goes on; those that come meanwhile are next.
+    pub(super) fn wait_for_claims(&mut self) {
+        if self.claims.is_empty() && !self.claimed.is_empty() {
+            let claimed = std::mem::take(&mut self.claimed);
+            self.claims.spawn_blocking(|| {
+                admissions::wait_for_claims();
+                claimed
+            });
+        }
+    }
+
+    /// The connection is made or never will be.
+    fn barred(&mut self, transfer: TransferId, kernel: Kernel<'_>, now: Instant) {
+        let made = self.coming.get(&transfer).is_some_and(|coming| {
+            kernel.admissions.is_made(&coming.connection).unwrap_or_else(|cause| {
+                tracing::error!(connection = %coming.connection, %cause, "can't be seen, so that it counts as here");
+                true
+            })
+        });
+        self.is_barred(transfer, made, kernel, now);
+    }
+
+    fn is_barred(&mut self, transfer: TransferId, made: bool, kernel: Kernel<'_>, now: Instant) {
+        if let Some(connection) = self.coming.get(&transfer).map(|coming| coming.connection) {
+            if made {
+                self.let_flow(&connection, kernel);
+            } else {
+                self.departs(&connection, kernel);
+            }
+        }
         let noted = if made { self.notes.made(transfer) } else { self.notes.bars(transfer) };
         if let Err(cause) = noted {
             tracing::error!(%cause, made, "a restarted agent will not know what became of a transfer");

@@ -85,6 +85,8 @@ pub enum News {
     Application(ApplicationId, control_socket::Event),
     /// The socket of a connection that shall move was looked for.
     Found(Box<Found>),
+    /// Packets that had claimed the admissions of these transfers are through.
+    Through(Vec<TransferId>),
 }
 
 /// How it stands with a connection that has moved or was to.
@@ -125,6 +127,12 @@ pub struct Transfers {
     /// Requests that can't be followed yet.
     waiting: Vec<Waiting>,
     searches: JoinSet<Found>,
+    /// Transfers whose admission a packet has claimed without making the connection, so far.
+    claimed: Vec<TransferId>,
+    /// Those of which such packets are being waited for.
+    claims: JoinSet<Vec<TransferId>>,
+    /// When it was looked for such.
+    last_claims: Instant,
     /// By port: the process that the last connection was found in, where the next one is looked for first.
     servers: BTreeMap<u16, u32>,
     /// Connections that a packet has made here of late, and when.
@@ -173,6 +181,9 @@ impl Transfers {
             orphans: HashMap::new(),
             waiting: Vec::new(),
             searches: JoinSet::new(),
+            claimed: Vec::new(),
+            claims: JoinSet::new(),
+            last_claims: now,
             servers: BTreeMap::new(),
             made: HashMap::new(),
             outbox: Vec::new(),
@@ -192,6 +203,10 @@ impl Transfers {
                 // It is only cancelled with everything else, and does not panic.
                 Err(_) => std::future::pending().await,
             },
+            Some(through) = self.claims.join_next() => match through {
+                Ok(transfers) => News::Through(transfers),
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 
@@ -205,6 +220,7 @@ impl Transfers {
         match news {
             News::Application(application, event) => self.application(application, event, kernel, now),
             News::Found(found) => self.found(*found, kernel, now),
+            News::Through(transfers) => self.claims_are_through(transfers, kernel, now),
         }
     }
 
@@ -276,6 +292,7 @@ impl Transfers {
         self.look_again(now);
         self.look_at_settling(kernel, now);
         self.do_what_is_wanted(kernel, now);
+        self.wait_for_claims();
         self.give(now);
     }
 
@@ -299,6 +316,7 @@ impl Transfers {
         ];
         debug_assert!(followed.iter().all(Result::is_ok), "the time is always heard");
         self.give_up_awaited(kernel, now);
+        self.look_for_claimed(kernel, now);
         let commands = self.directory.time_passed(now);
         self.tell_all(commands);
         if now >= self.next_sweep {
@@ -323,6 +341,7 @@ impl Transfers {
             self.giving.values().map(|giving| giving.next).min(),
             self.awaited.values().map(|awaited| awaited.until).min(),
             self.next_look(),
+            self.next_claims(),
         ];
         deadlines.into_iter().flatten().fold(self.next_sweep, Instant::min)
     }

@@ -21,6 +21,7 @@ pub(super) fn refusal(why: &Why) -> (Refusal, Option<String>) {
         Reason::NoRoutingStack => Refusal::NoRoutingStack,
         Reason::NoWay
         | Reason::NoSocket
+        | Reason::AlreadyHere
         | Reason::Unanswered
         | Reason::NotRestored
         | Reason::TargetLost

@@ -89,7 +89,7 @@ fn the_syn_of_a_connection_opened_with_a_dvipa_goes_encapsulated_to_the_routing_
              print(dict(inner[TCP].options)['MSS'])"
         );
         let mss: u16 = host.scapy(&check).trim().parse().unwrap();
-        assert_eq!(mss, if from.is_ipv4() { 1396 } else { 1376 });
+        assert_eq!(mss, if from.is_ipv4() { 1384 } else { 1364 });
     }
     assert!(host.counter("syn_encapsulated") >= 2);
 }

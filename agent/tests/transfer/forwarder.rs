@@ -5,8 +5,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use lab::Namespace;
 use lab::spec::{self, CLIENT, DVIPA};
-use model::handoff::{HandoffOption, TimestampUnit};
-use model::{ConnectionState, Epoch};
+use model::ConnectionState;
+use model::handoff::{HandoffOption, TimestampUnit, Token};
 
 /// The toy forwarder in the client's namespace.
 pub(crate) struct Forwarder {
@@ -38,10 +38,13 @@ impl Forwarder {
 
     /// The client's packets go to this host, with this option.
     pub(crate) fn send_to(&mut self, host: usize, option: Option<HandoffOption>) {
-        let hex =
-            |option: HandoffOption| option.encode().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        self.send_bytes_to(host, &option.map(|option| option.encode().to_vec()).unwrap_or_default());
+    }
+
+    /// The same with any private data of GUE.
+    pub(crate) fn send_bytes_to(&mut self, host: usize, option: &[u8]) {
         let target = spec::host(spec::target(u8::try_from(host).unwrap() + 1)).0;
-        let option = option.map(hex).unwrap_or_default();
+        let option: String = option.iter().map(|byte| format!("{byte:02x}")).collect();
         self.order(&serde_json::json!({ "target": target, "option": option }));
     }
 
@@ -57,11 +60,11 @@ impl Drop for Forwarder {
     }
 }
 
-/// The handoff option that goes on with this connection.
-pub(crate) fn option_of(state: &ConnectionState) -> HandoffOption {
+/// The handoff option that goes on with this connection where it was admitted with this token.
+pub(crate) fn option_of(state: &ConnectionState, token: Token) -> HandoffOption {
     let unit = |value| if value & 1 == 1 { TimestampUnit::Microsecond } else { TimestampUnit::Millisecond };
     HandoffOption {
-        epoch: Epoch(7),
+        token,
         start: state.receive_next(),
         sent: state.send_next(),
         mss: state.mss,

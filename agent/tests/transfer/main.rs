@@ -5,6 +5,7 @@
 //! Needs root. Each test makes its own network namespaces and removes them; run with
 //! `cargo test -p baton-agent --test transfer -- --ignored`.
 
+mod admissions;
 mod applications;
 mod bench;
 mod cluster;

@@ -16,7 +16,7 @@ use crate::injection::nginx;
 use crate::routing_stack::PORT;
 
 /// An nginx on each host, and a connection of the client that the first one has answered on.
-fn web(cluster: &Cluster) -> ([Process; 2], HttpConnection, Connection) {
+pub(crate) fn web(cluster: &Cluster) -> ([Process; 2], HttpConnection, Connection) {
     let files = cluster.record.files();
     let servers =
         cluster.hosts.each_ref().map(|h| nginx(&h.namespace, files, h.name.as_str(), "80, [::]:80"));

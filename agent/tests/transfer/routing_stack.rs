@@ -11,11 +11,12 @@ use lab::spec::{CLIENT, DVIPA};
 use model::codec::{Address, WireConnection};
 use model::control_socket::request::Role;
 use model::control_socket::{JobName, Target};
+use model::handoff::Token;
 use model::message::{
     Application, Hello, Message, Move, Targets as TargetsMessage, VipaList, VipaListDistribution,
     VipaListDvipa,
 };
-use model::transfer::{Reason, TransferId};
+use model::transfer::Reason;
 use model::{Connection, ConnectionState, Dvipa, Epoch, Protocol, StackName};
 use tokio::sync::mpsc;
 use transfer::Routing;
@@ -110,7 +111,7 @@ struct Player {
     endpoint: Endpoint,
     forwarder: RefCell<Forwarder>,
     seen: Shared,
-    handed_over: BTreeSet<TransferId>,
+    handed_over: BTreeSet<Token>,
     owner: bool,
 }
 
@@ -307,12 +308,12 @@ impl Player {
                         self.forwarder.borrow_mut().send_to(index(&owner), None);
                     }
                 }
-                Action::HandOver { target, transfer, parcel, .. } => {
-                    if self.handed_over.insert(transfer) {
+                Action::HandOver { target, token, parcel, .. } => {
+                    if self.handed_over.insert(token) {
                         self.seen.0.lock().unwrap().handed_over += 1;
                     }
                     let state = ConnectionState::decode(&parcel.socket).unwrap();
-                    self.forwarder.borrow_mut().send_to(index(&target), Some(option_of(&state)));
+                    self.forwarder.borrow_mut().send_to(index(&target), Some(option_of(&state, token)));
                 }
                 Action::Report { outcome, .. } => self.seen.0.lock().unwrap().outcomes.push(outcome),
             }

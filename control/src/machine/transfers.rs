@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use model::codec::Address;
 use model::connection_state::ConnectionState;
-use model::handoff::Handoff;
+use model::handoff::{Handoff, Token};
 use model::message::Message;
 use model::transfer::{Parcel, Reason, TransferMessage, Way};
 use model::{Connection, Dvipa, Epoch, StackName, message};
@@ -236,9 +236,9 @@ impl RoutingStack {
                     let owner = owner.and_then(|owner| self.stack_index(&owner));
                     self.actions.push_back(Action::Thaw { connection, owner });
                 }
-                Step::HandOver { connection, target, parcel, .. } => {
+                Step::HandOver { connection, target, token, parcel } => {
                     self.orders.flows(&connection, now);
-                    self.hand_over(connection, &target, &parcel, now);
+                    self.hand_over(connection, &target, token, &parcel, now);
                 }
                 Step::End(connection) => self.actions.push_back(Action::End { connection }),
                 Step::Report { connection, source, target, way, outcome } => {
@@ -269,11 +269,17 @@ impl RoutingStack {
         }
     }
 
-    fn hand_over(&mut self, connection: Connection, target: &StackName, parcel: &Parcel, now: Instant) {
-        let epoch = self.dvipas.owned(connection.service().dvipa).map(|held| held.epoch);
+    fn hand_over(
+        &mut self,
+        connection: Connection,
+        target: &StackName,
+        token: Token,
+        parcel: &Parcel,
+        now: Instant,
+    ) {
         let state = ConnectionState::decode(&parcel.socket).ok().filter(|s| s.connection == connection);
-        if let (Some(to), Some(epoch), Some(state)) = (self.stack_index(target), epoch, state) {
-            let handoff = Handoff::new(&state, epoch);
+        if let (Some(to), Some(state)) = (self.stack_index(target), state) {
+            let handoff = Handoff::new(&state, token);
             self.actions.push_back(Action::HandOver { connection, to, handoff });
         } else {
             self.transfer_news(News::NotHandedOver { connection, why: Reason::Malformed.into() }, now);

@@ -56,10 +56,10 @@ pub(crate) fn hand_over<B: PacketBuffer>(
     option: &[u8; OPTION_BYTES],
 ) -> Result<(), Reason> {
     let (done, at) = match carrier.form {
-        Form::Gue4 => (put::<62, 74, 14, { V4 | GUE | OPTION }, B>(packet, carrier, inner), 46),
-        Form::Gue6 => (put::<82, 94, 14, { GUE | OPTION }, B>(packet, carrier, inner), 66),
-        Form::Gue4Tagged => (put::<66, 78, 18, { V4 | GUE | OPTION }, B>(packet, carrier, inner), 50),
-        Form::Gue6Tagged => (put::<86, 98, 18, { GUE | OPTION }, B>(packet, carrier, inner), 70),
+        Form::Gue4 => (put::<70, 82, 14, { V4 | GUE | OPTION }, B>(packet, carrier, inner), 46),
+        Form::Gue6 => (put::<90, 102, 14, { GUE | OPTION }, B>(packet, carrier, inner), 66),
+        Form::Gue4Tagged => (put::<74, 86, 18, { V4 | GUE | OPTION }, B>(packet, carrier, inner), 50),
+        Form::Gue6Tagged => (put::<94, 106, 18, { GUE | OPTION }, B>(packet, carrier, inner), 70),
         _ => return Err(carrier.missing),
     };
     done.ok_or(Reason::NoHeadroom)?;

@@ -12,7 +12,7 @@ use crate::packet::{Mac, Sum, gue, protocol, transport};
 use crate::path::OPTION_BYTES;
 
 /// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
-pub(crate) const MAX_BYTES: usize = 86;
+pub(crate) const MAX_BYTES: usize = 94;
 /// The least MTU of an IPv6 link (RFC 8200 5).
 const LEAST_V6_MTU: u16 = 1280;
 

@@ -57,6 +57,7 @@ reasons! {
         AnotherProtocol 45 "another_protocol" "The server does not speak HTTP/1.x, so that it can't be seen whether it owes an answer: the connection stays, unless --quiet says after which silence it does not.",
         Unseen 46 "unseen" "The last answer was not seen from its beginning, so that it can't be seen whether it is whole: the connection moves after its next one, or with --quiet.",
         NoSocket 41 "no_socket" "No process on its stack has the connection's socket: it waits to be accepted, or has ended.",
+        AlreadyHere 48 "already_here" "The target's host has a socket of the same addresses and ports: choose another target, or try again in a minute, when the trace of one that has ended there (TIME-WAIT) is gone.",
         TooLarge 7 "too_large" "The application state or the socket's queues are larger than a transfer carries.",
     }
     "peer" => {

@@ -18,8 +18,8 @@ use lab::process::Process;
 use lab::registry::Record;
 use lab::spec::{self, CLIENT, DVIPA, Spec};
 use lab::{Namespace, cpu};
-use model::handoff::HandoffOption;
-use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol};
+use model::handoff::{HandoffOption, Token};
+use model::{ClusterAddress, Connection, Dvipa, Protocol};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 
@@ -119,13 +119,13 @@ impl Bed {
 
     /// Connections that are answered a second, and nginx's share of the time.
     fn rate(&mut self, kind: Kind, time: Duration) -> Result<(f64, f64), Failure> {
-        let admissions = &self.programs.maps.admissions;
+        let (admissions, token) = (&self.programs.maps.admissions, token()?);
         // As an agent does when it hears of a transfer; not measured here.
         let admitted = match kind {
             Kind::Fresh => Vec::new(),
             Kind::Injected => self.sender.following(ADMITTED)?,
         };
-        admitted.iter().try_for_each(|connection| admissions.admit(connection))?;
+        admitted.iter().try_for_each(|connection| admissions.admit(connection, token))?;
         let before = cpu::of_process(self.nginx.id())?;
         let begun = Instant::now();
         let answered = self.sender.drive(kind, time)?;
@@ -180,6 +180,11 @@ fn nginx(host: &Namespace, record: &Record, core: usize) -> Result<Process, Fail
     Err("nginx does not listen".into())
 }
 
+/// One for all: the map is compared all the same.
+fn token() -> Result<Token, Failure> {
+    Token::new(1).ok_or_else(|| "no token".into())
+}
+
 /// Speaks TCP by hand, as many clients.
 struct Sender {
     /// Takes packets that arrive.
@@ -198,7 +203,7 @@ impl Sender {
     /// Must be made in the client's namespace.
     fn new(target: Ipv4Addr) -> Result<Self, Failure> {
         let option = HandoffOption {
-            epoch: Epoch(1),
+            token: token()?,
             start: START.wrapping_add(1),
             sent: 1,
             mss: MSS,

@@ -1,7 +1,8 @@
 //! A transfer under way, as the routing stack sees it.
 
 use model::StackName;
-use model::transfer::{About, Collector, Consent, Ledger, Parcel, Preparation, Request, Way, Why};
+use model::handoff::Token;
+use model::transfer::{About, Collector, Consent, Ledger, Parcel, Request, Way, Why};
 
 /// How far a transfer is.
 #[derive(Clone, Debug, Hash)]
@@ -31,8 +32,8 @@ pub(super) enum Phase {
 pub(super) enum Permission {
     /// Commit.
     Commit,
-    /// Packets with the handoff option that names this preparation.
-    Packets(Preparation),
+    /// Packets whose handoff option has this token.
+    Packets(Token),
 }
 
 /// A transfer under way.

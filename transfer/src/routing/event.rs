@@ -1,6 +1,7 @@
 //! What the routing stack's machine hears, asks, and wants done.
 
-use model::transfer::{Parcel, Preparation, Reason, TransferId, TransferMessage, Way, Why};
+use model::handoff::Token;
+use model::transfer::{Parcel, Reason, TransferMessage, Way, Why};
 use model::{Connection, Dvipa, Epoch, StackName};
 
 /// What the DPT says of a target. Asked once a transfer, when it is prepared.
@@ -93,7 +94,7 @@ pub enum Action {
         owner: Option<StackName>,
     },
     /// Point the entry at the target, let the held packets go there and every later one, all with the handoff option that
-    /// the parcel's socket describes. First goes a bare ACK as from the client that begins where the option says: it makes
+    /// has this token and describes the parcel's socket. First goes a bare ACK as from the client that begins where the option says: it makes
     /// the connection when the client is silent, or waits for the answer to bytes that it has sent and that were
     /// acknowledged. Until [`Action::Freeze`] or [`Action::Thaw`]; repeated, because that packet may get lost.
     HandOver {
@@ -101,10 +102,8 @@ pub enum Action {
         connection: Connection,
         /// To whom.
         target: StackName,
-        /// What the option names.
-        transfer: TransferId,
-        /// What it names besides.
-        preparation: Preparation,
+        /// What the target's admission gave out.
+        token: Token,
         /// What the option and the ACK are made of.
         parcel: Parcel,
     },

@@ -149,7 +149,7 @@ impl Routing {
         prepared: Prepared,
         now: Instant,
     ) -> Result<(), Reason> {
-        let Prepared { about, preparation } = prepared;
+        let Prepared { about, token } = prepared;
         let Some(entry) = self.entries.get_mut(&about.transfer) else {
             self.too_late(from, about);
             return Ok(());
@@ -159,10 +159,10 @@ impl Routing {
         }
         match &entry.phase {
             Phase::Offering(_) if entry.way == Way::Inject => self.permit(prepared, now),
-            Phase::Committing(Permission::Packets(first), _) if *first == preparation => {
+            Phase::Committing(Permission::Packets(first), _) if *first == token => {
                 self.repeat(about.transfer, now);
             }
-            // Only one preparation of a transfer is ever permitted, so that Void means what it says.
+            // Only one admission of a transfer is ever permitted, so that Void means what it says.
             Phase::Committing(..) => self.abort_at(from, about, Reason::TargetLost.into()),
             Phase::Asking(_) | Phase::Returning(_) | Phase::Losing => self.too_late(from, about),
             Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Offering(_) | Phase::Releasing => {
@@ -173,12 +173,12 @@ impl Routing {
     }
 
     /// Packets may make the connection. From here on only the target knows the outcome.
-    fn permit(&mut self, Prepared { about, preparation }: Prepared, now: Instant) {
+    fn permit(&mut self, Prepared { about, token }: Prepared, now: Instant) {
         let Some(entry) = self.entries.get_mut(&about.transfer) else { return };
         let Phase::Offering(parcel) = &mut entry.phase else { return };
         let parcel = std::mem::take(parcel);
         entry.handed_over = true;
-        entry.phase = Phase::Committing(Permission::Packets(preparation), parcel);
+        entry.phase = Phase::Committing(Permission::Packets(token), parcel);
         self.repeat(about.transfer, now);
         self.timers.set(about.transfer, Timer::Patience, now + limits::MADE);
     }
@@ -364,15 +364,9 @@ impl Routing {
                 self.send_parts(transfer);
                 self.commit(transfer, now);
             }
-            Phase::Committing(Permission::Packets(preparation), parcel) => {
-                let (connection, preparation, parcel) = (about.connection.0, *preparation, parcel.clone());
-                self.actions.push_back(Action::HandOver {
-                    connection,
-                    target,
-                    transfer,
-                    preparation,
-                    parcel,
-                });
+            Phase::Committing(Permission::Packets(token), parcel) => {
+                let (connection, token, parcel) = (about.connection.0, *token, parcel.clone());
+                self.actions.push_back(Action::HandOver { connection, target, token, parcel });
                 return self.timers.set(transfer, Timer::Repeat, now + limits::HAND_OVER);
             }
             Phase::Asking(why) => {

@@ -1,6 +1,4 @@
-use model::transfer::{
-    Abandon, Active, Agreed, Done, Doubt, Held, Ledger, Part, Preparation, Prepared, Request, Void,
-};
+use model::transfer::{Abandon, Active, Agreed, Done, Doubt, Held, Ledger, Part, Prepared, Request, Void};
 
 use super::*;
 use crate::fixture::*;
@@ -121,8 +119,7 @@ fn agreed() -> Event {
 }
 
 fn prepared(number: u64) -> Event {
-    let preparation: Preparation = preparation(number);
-    from("t2", TransferMessage::Prepared(Prepared { about: about(OWN), preparation }))
+    from("t2", TransferMessage::Prepared(Prepared { about: about(OWN), token: token(number) }))
 }
 
 fn void_of(transfer: TransferId, ledger: Ledger) -> Event {

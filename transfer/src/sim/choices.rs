@@ -1,6 +1,7 @@
 //! Everything that can happen next.
 
 use super::Settings;
+use super::kernel::Packet;
 use super::node::Forwarded;
 use super::world::{Choice, World};
 use crate::fixture::numbered;
@@ -13,7 +14,9 @@ impl World {
         for (host, state) in self.hosts.iter().enumerate() {
             if state.agent.as_ref().is_some_and(|agent| !agent.pending.is_empty()) {
                 let death = self.may_die(Some(host)).then_some(Choice::KillAgent(host));
-                return [Choice::Act(host)].into_iter().chain(death).collect();
+                let act = (!state.waits()).then_some(Choice::Act(host));
+                let kernel = self.kernel(host).into_iter().filter(|_| act.is_none());
+                return act.clone().into_iter().chain(kernel).chain(death).collect();
             }
         }
         if self.node.as_ref().is_some_and(|node| !node.pending.is_empty()) {
@@ -21,11 +24,22 @@ impl World {
             return [Choice::NodeActs].into_iter().chain(death).collect();
         }
         let mut choices = self.network();
+        choices.extend((0..self.hosts.len()).flat_map(|host| self.kernel(host)));
         choices.extend(self.streams());
         choices.extend(self.wishes());
         choices.extend(self.timers());
         choices.extend(self.deaths());
         choices
+    }
+
+    /// What a host's kernel has begun, or its agent sees that it has ended.
+    fn kernel(&self, host: usize) -> Vec<Choice> {
+        let state = &self.hosts[host];
+        let reopen = state.can_reopen().then_some(Choice::Reopen(host));
+        let make = |(flow, packet): &(usize, Packet)| {
+            [true, false].map(|made| Choice::Make { host, flow: *flow, packet: *packet, made })
+        };
+        state.claims.iter().flat_map(make).chain(reopen).collect()
     }
 
     fn network(&self) -> Vec<Choice> {

@@ -43,15 +43,15 @@ const MOVES: &str = "the connection moves";
 /// What is said of a world in which no connection ever moves.
 const NOTHING_MOVES: &str = "nothing moves";
 
-/// The world as a model.
-struct Bounded(Settings);
+/// What can come of this world.
+struct Bounded(World);
 
 impl Model for Bounded {
     type State = State;
     type Action = Choice;
 
     fn init_states(&self) -> Vec<State> {
-        vec![World::new(self.0).into()]
+        vec![self.0.clone().into()]
     }
 
     fn actions(&self, State { world, .. }: &State, choices: &mut Vec<Choice>) {
@@ -69,7 +69,7 @@ impl Model for Bounded {
     /// A source that never hears why its request failed asks for ever: twice is often enough, and where somebody dies, once
     /// of each routing stack.
     fn within_boundary(&self, State { world, .. }: &State) -> bool {
-        let often = if self.0.kills == 0 { 2 } else { 1 };
+        let often = if self.0.settings.kills == 0 { 2 } else { 1 };
         world.node.as_ref().is_none_or(|node| node.machine.begun() <= often)
     }
 
@@ -132,13 +132,14 @@ fn injection() -> Settings {
 
 /// Visits everything, or until something is wrong. What is wrong, if anything: the shortest way there.
 fn visit(settings: Settings) -> Result<usize, String> {
+    visit_from(World::new(settings))
+}
+
+fn visit_from(world: World) -> Result<usize, String> {
+    let settings = world.settings;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let checker = Bounded(settings)
-        .checker()
-        .threads(threads)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+    let checker =
+        Bounded(world).checker().threads(threads).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     for promise in [ONE_OWNER, SETTLES] {
         if let Some(path) = checker.discovery(promise) {
             let end = &path.last_state().world;
@@ -259,5 +260,44 @@ fn a_connection_that_stands_still_because_an_application_thinks_is_found() {
 #[test]
 fn a_source_that_thaws_without_asking_is_found() {
     let wrong = visit(Settings { fault: Some(Fault::ThawOnTimeOut), ..bounds() });
+    assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
+}
+
+/// The packet of a first hand-over is late: its application has taken the request back, and the idle connection goes on at the
+/// source. A second one is asked for.
+fn after_a_hand_over(fault: Option<Fault>) -> World {
+    let mut world = World::new(Settings { asks: 2, cancels: true, unread: false, fault, ..injection() });
+    for choice in
+        [Choice::Ask { flow: 0, from: 0, to: 1, gives_last: false }, Choice::Cancel { flow: 0, host: 0 }]
+    {
+        world.apply(&choice);
+        world.run_deeds();
+        while let Some(mail) = world.mail.first().cloned() {
+            world.apply(&Choice::Deliver(mail));
+            world.run_deeds();
+        }
+    }
+    assert!(world.packets.len() == 1 && world.hosts[0].slots[0].owns() && world.hosts[0].is_quiet());
+    world
+}
+
+#[test]
+fn a_late_packet_of_a_former_hand_over_makes_nothing() {
+    match visit_from(after_a_hand_over(None)) {
+        Ok(states) => println!("{states} states"),
+        Err(wrong) => panic!("{wrong}"),
+    }
+}
+
+#[test]
+fn an_option_that_says_nothing_of_its_hand_over_is_found() {
+    let wrong = visit_from(after_a_hand_over(Some(Fault::OldOption)));
+    assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
+}
+
+/// One processor tells the agent that no packet makes the connection, another makes it.
+#[test]
+fn a_claim_in_two_steps_is_found() {
+    let wrong = visit(Settings { impatient: true, fault: Some(Fault::TornClaim), ..injection() });
     assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
 }

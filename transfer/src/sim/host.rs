@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::StackName;
-use model::transfer::{Abilities, About, Ledger, Preparation, TransferId, TransferMessage, Way};
+use model::handoff::{HandoffOption, Token};
+use model::transfer::{Abilities, About, Ledger, TransferId, TransferMessage, Way};
 
 use super::Fault;
-use super::kernel::{Slot, Socket};
-use super::node::{Forwarded, Handoff};
+use super::kernel::{Admission, Claim, Packet, Slot, Socket};
+use super::node::Forwarded;
 use crate::fixture::{numbered, stack};
 use crate::source::{self, Source};
 use crate::target::{self, Standing, Target};
@@ -33,6 +34,10 @@ pub(super) enum Deed {
     Repair(usize),
     /// The second half of Activate: the note is written; now the socket wakes.
     Wake(target::Note),
+    /// The agent looks which connections were made: that is noted.
+    Look(TransferId),
+    /// The second half of Bar: the packets that had claimed the admission are through.
+    Close(TransferId),
     /// The connection of this transfer was made: its socket is given what the client sent before.
     Give(TransferId),
 }
@@ -62,8 +67,12 @@ pub(super) struct Host {
     pub(super) applications: Vec<Option<Application>>,
     /// The source's notes, in a pinned map.
     pub(super) leaving: BTreeMap<usize, source::Note>,
-    /// Which preparation of a transfer may be made, in the same map as the ledger.
-    admitted: BTreeMap<TransferId, Preparation>,
+    /// The map of admissions, by connection.
+    admissions: BTreeMap<usize, Admission>,
+    /// Packets that have claimed an admission, and that the kernel is about to make a connection of or to drop.
+    pub(super) claims: BTreeSet<(usize, Packet)>,
+    /// The last token that was drawn.
+    token: u64,
     /// How many of the client's bytes an admitted connection has had before, noted with its admission until its socket is
     /// given them.
     unread: BTreeMap<TransferId, (usize, u8)>,
@@ -92,7 +101,10 @@ impl Host {
             slots: vec![Slot::default(); flows],
             applications: vec![None; flows],
             leaving: BTreeMap::new(),
-            admitted: BTreeMap::new(),
+            admissions: BTreeMap::new(),
+            claims: BTreeSet::new(),
+            // Random in truth: no two admissions have the same.
+            token: 1000 * (index as u64 + 1),
             unread: BTreeMap::new(),
             noted: BTreeMap::new(),
         };
@@ -167,7 +179,8 @@ impl Host {
         self.slots.fill(Slot::default());
         self.applications.fill(None);
         self.leaving.clear();
-        self.admitted.clear();
+        self.admissions.clear();
+        self.claims.clear();
         self.unread.clear();
         self.noted.clear();
     }
@@ -215,6 +228,8 @@ impl Host {
                 }
             }
             Deed::Wake(note) => self.wake(&note),
+            Deed::Look(transfer) => self.look(transfer),
+            Deed::Close(transfer) => self.close(transfer),
             Deed::Give(transfer) => self.give(transfer),
         }
         effects
@@ -294,7 +309,7 @@ impl Host {
                 self.applications[flow] = None;
                 self.target(target::Event::Ready(transfer));
             }
-            target::Action::Admit { note, socket, preparation } => {
+            target::Action::Admit { note, socket } => {
                 let (transfer, flow) = (note.transfer, flow_of(&note.connection));
                 agent.coming.insert(transfer, (flow, Vec::new()));
                 if self.noted.contains_key(&transfer) {
@@ -305,9 +320,11 @@ impl Host {
                 if let Some(received) = received.filter(|_| fault != Some(Fault::NothingGiven)) {
                     self.unread.insert(transfer, (flow, received));
                 }
-                self.admitted.insert(transfer, preparation);
+                self.token += 1;
+                let token = Token::new(self.token).expect("it is not 0");
+                self.admissions.insert(flow, Admission { transfer, token, state: Claim::Admitted });
                 self.noted.insert(transfer, (note, Standing::Admitted));
-                self.target(target::Event::Ready(transfer));
+                self.target(target::Event::Admitted { transfer, token });
             }
             target::Action::Pass { transfer, application, .. } => {
                 let Some((flow, told)) = agent.coming.get(&transfer).cloned() else { return };
@@ -328,21 +345,18 @@ impl Host {
                 agent.pending.push_front(Deed::Wake(note));
             }
             target::Action::Bar(transfer) => {
-                let made = match self.noted.get_mut(&transfer) {
-                    Some((_, Standing::Active)) => true,
-                    Some((_, standing)) => {
-                        *standing = Standing::Barred;
-                        false
-                    }
-                    None => false,
-                };
-                if made {
-                    agent.pending.push_front(Deed::Give(transfer));
+                let mut of_it =
+                    self.admissions.values_mut().filter(|admission| admission.transfer == transfer);
+                let claimed = of_it.next().is_some_and(|admission| admission.void() == Claim::Closing);
+                if claimed {
+                    agent.pending.push_front(Deed::Close(transfer));
+                } else {
+                    self.close(transfer);
                 }
-                self.target(target::Event::Barred { transfer, made });
             }
             target::Action::Discard(transfer) => {
                 self.unread.remove(&transfer);
+                self.admissions.retain(|_, admission| admission.transfer != transfer);
                 agent.offers.remove(&transfer);
                 if let Some((flow, _)) = agent.coming.remove(&transfer)
                     && self.slots[flow].socket.is_some_and(|socket| socket.repair && socket.by_agent)
@@ -354,7 +368,7 @@ impl Host {
             }
             target::Action::Forget(transfer) => {
                 agent.coming.remove(&transfer);
-                self.admitted.remove(&transfer);
+                self.admissions.retain(|_, admission| admission.transfer != transfer);
                 self.noted.remove(&transfer);
             }
         }
@@ -382,32 +396,96 @@ impl Host {
         !self.unread.values().any(|(of, _)| *of == flow)
     }
 
-    /// The program at the host's door: an option that the ledger admits makes the connection, out of a packet that begins
-    /// where the option says.
-    pub(super) fn handed(&mut self, Forwarded { flow, packet, handoff, .. }: Forwarded) {
-        let Some(Handoff { transfer, preparation, start, answered }) = handoff else { return };
-        let Some((_, standing @ Standing::Admitted)) = self.noted.get_mut(&transfer) else { return };
+    /// The program at the host's door: an option with the token of an admission lets a packet claim it that begins where the
+    /// option says and acknowledges what it says. Whether this one has.
+    pub(super) fn claim(
+        &mut self,
+        Forwarded { flow, packet, handoff, .. }: Forwarded,
+        fault: Option<Fault>,
+    ) -> bool {
+        let Some(option) = handoff.and_then(|bytes| HandoffOption::decode(&bytes)) else { return false };
+        let fits = u32::from(packet.begins) == option.start && u32::from(packet.ack) == option.sent;
+        let Some(admission) = self.admissions.get_mut(&flow) else { return false };
+        let claims = self.slots[flow].socket.is_none() && fits && admission.claim(option.token, fault);
+        if claims {
+            self.claims.insert((flow, packet));
+        }
+        claims
+    }
+
+    /// The kernel makes the connection of a packet that has claimed it.
+    pub(super) fn make(&mut self, flow: usize, packet: Packet) {
         let slot = &mut self.slots[flow];
-        let admitted = self.admitted.get(&transfer) == Some(&preparation);
-        if !admitted || packet.begins != start || slot.socket.is_some() {
+        if slot.socket.is_some() {
             return;
         }
-        *standing = Standing::Active;
+        let (received, written) = (packet.begins, packet.ack);
         slot.shut = false;
         slot.socket = Some(Socket {
             repair: false,
             by_agent: false,
             by_application: true,
-            received: start,
-            read: start,
-            written: answered,
-            acknowledged: answered,
+            received,
+            read: received,
+            written,
+            acknowledged: written,
         });
-        self.applications[flow] = Some(Application { answered: start, waits: false });
-        if let Some(agent) = &mut self.agent {
-            agent.pending.push_back(Deed::Give(transfer));
+        self.applications[flow] = Some(Application { answered: received, waits: false });
+        if let Some(admission) = self.admissions.get_mut(&flow)
+            && matches!(admission.state, Claim::Admitted | Claim::Claimed | Claim::Closing)
+        {
+            admission.state = Claim::Made;
+            if let Some(agent) = &mut self.agent {
+                agent.pending.push_back(Deed::Look(admission.transfer));
+            }
         }
-        self.target(target::Event::Made(transfer));
+    }
+
+    fn is_made(&self, transfer: TransferId) -> bool {
+        let made = |admission: &Admission| admission.transfer == transfer && admission.state == Claim::Made;
+        self.admissions.values().any(made)
+    }
+
+    /// The agent sees what the kernel has made.
+    fn look(&mut self, transfer: TransferId) {
+        if self.is_made(transfer) {
+            self.note(transfer, Standing::Active);
+            self.target(target::Event::Made(transfer));
+        }
+    }
+
+    /// No packet makes the connection any more; perhaps one has.
+    fn close(&mut self, transfer: TransferId) {
+        let made = self.is_made(transfer);
+        self.note(transfer, if made { Standing::Active } else { Standing::Barred });
+        self.target(target::Event::Barred { transfer, made });
+    }
+
+    /// What is admitted is so no longer; one that was made is given what its client sent before.
+    fn note(&mut self, transfer: TransferId, now: Standing) {
+        if let Some((_, standing @ Standing::Admitted)) = self.noted.get_mut(&transfer) {
+            *standing = now;
+        }
+        if let Some(agent) = self.agent.as_mut().filter(|_| now == Standing::Active) {
+            agent.pending.push_front(Deed::Give(transfer));
+        }
+    }
+
+    /// The agent sees that packets which had claimed admissions are through, and have made nothing.
+    pub(super) fn can_reopen(&self) -> bool {
+        let claimed = |admission: &Admission| admission.state == Claim::Claimed;
+        self.agent.is_some() && self.claims.is_empty() && self.admissions.values().any(claimed)
+    }
+
+    /// Other packets may claim what these had.
+    pub(super) fn reopen(&mut self) {
+        self.admissions.values_mut().for_each(Admission::reopen);
+    }
+
+    /// The agent's next deed has to wait for the kernel.
+    pub(super) fn waits(&self) -> bool {
+        let next = self.agent.as_ref().and_then(|agent| agent.pending.front());
+        matches!(next, Some(Deed::Close(_))) && !self.claims.is_empty()
     }
 
     /// The offers that wait for an answer.

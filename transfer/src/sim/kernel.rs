@@ -3,6 +3,11 @@
 //!
 //! Bytes are known by their place in the stream, so that a socket is a few numbers.
 
+use model::handoff::Token;
+use model::transfer::TransferId;
+
+use super::Fault;
+
 /// A packet from the client, or from a routing node in its name, and what the client has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Packet {
@@ -12,6 +17,61 @@ pub(super) struct Packet {
     pub(super) begins: u8,
     /// How many of the server's bytes the client has.
     pub(super) ack: u8,
+}
+
+/// What the map of admissions holds of a connection. Each step is one of the kernel's: nothing comes between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Admission {
+    pub(super) transfer: TransferId,
+    pub(super) token: Token,
+    pub(super) state: Claim,
+}
+
+/// How far an admission is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Claim {
+    /// A packet may claim it.
+    Admitted,
+    /// One has, and the kernel makes the connection or drops the packet; then the agent admits another.
+    Claimed,
+    /// No other may any more; one had.
+    Closing,
+    /// The connection was made.
+    Made,
+    /// No packet has claimed it, nor will.
+    Void,
+}
+
+impl Admission {
+    /// A packet with this token wants to make the connection.
+    pub(super) fn claim(&mut self, token: Token, fault: Option<Fault>) -> bool {
+        let is_its = token == self.token || fault == Some(Fault::OldOption);
+        let is_shared = self.state == Claim::Claimed && fault == Some(Fault::SharedClaim);
+        if !is_its || self.state != Claim::Admitted && !is_shared {
+            return false;
+        }
+        if fault != Some(Fault::TornClaim) {
+            self.state = Claim::Claimed;
+        }
+        true
+    }
+
+    /// The packet that has claimed it was dropped: another may.
+    pub(super) fn reopen(&mut self) {
+        if self.state == Claim::Claimed {
+            self.state = Claim::Admitted;
+        }
+    }
+
+    /// The agent wants that no packet makes it any more; what has become of it.
+    pub(super) fn void(&mut self) -> Claim {
+        self.state = match self.state {
+            Claim::Admitted => Claim::Void,
+            Claim::Claimed => Claim::Closing,
+            state => state,
+        };
+        self.state
+    }
 }
 
 /// A socket.

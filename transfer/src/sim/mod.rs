@@ -46,6 +46,12 @@ enum Fault {
     HeldWhileAsked,
     /// The source freezes the connection while the target's application is asked.
     FrozenWhileAsked,
+    /// Targets do not look at the token of an option, so that it says as much as one of version 1.
+    OldOption,
+    /// A packet looks whether it is admitted, and makes the connection later, as if nothing could come between.
+    TornClaim,
+    /// A packet may claim what another has claimed, so that it makes the connection when the other's has gone.
+    SharedClaim,
 }
 
 /// How large the world is, and what may go wrong in it.
@@ -105,11 +111,13 @@ fn now() -> Instant {
 fn settings(seed: u64, fault: Option<Fault>) -> Settings {
     let mut random = Rng::with_seed(seed ^ 0xA5A5);
     let hosts = 2 + random.usize(..2);
+    // Connections that stay idle are the same each time they move.
+    let (bytes, packets) = [(6, 4), (0, 1)][usize::from(seed % 4 == 0)];
     Settings {
         hosts,
         flows: 1 + random.usize(..2),
-        bytes: 6,
-        packets: 4,
+        bytes,
+        packets,
         asks: 1 + random.usize(..5),
         copies: true,
         consent: [Consent::Asked, Consent::Presumed][usize::from(random.usize(..4) == 0)],
@@ -138,6 +146,8 @@ fn pick(choices: &[Choice], random: &mut Rng) -> Choice {
         Choice::Arrive(_) | Choice::ServerSends { .. } | Choice::Serve { .. } => 20,
         Choice::ClientSends { .. } | Choice::Answer { .. } | Choice::Ask { .. } => 15,
         Choice::StartAgent(_) | Choice::StartNode | Choice::Session(_) => 15,
+        Choice::Make { made: true, .. } | Choice::Reopen(_) => 15,
+        Choice::Make { made: false, .. } => 5,
         Choice::Lose(_) | Choice::Miss(_) => 4,
         Choice::SourceTimer(..) | Choice::TargetTimer(..) | Choice::NodeTimer(..) => 4,
         Choice::Cancel { .. } | Choice::Break(_) | Choice::Quit { .. } => 2,
@@ -268,6 +278,8 @@ fn faults_that_are_built_in_are_found() {
         Fault::NothingGiven,
         Fault::HeldWhileAsked,
         Fault::FrozenWhileAsked,
+        Fault::TornClaim,
+        Fault::SharedClaim,
     ] {
         let found = (0..SEEDS).find(|seed| walk(*seed, Some(fault)).1.is_err());
         assert!(found.is_some(), "{fault:?} was not found");

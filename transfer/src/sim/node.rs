@@ -3,23 +3,30 @@
 use std::collections::VecDeque;
 
 use model::Epoch;
-use model::transfer::{Preparation, TransferId};
+use model::handoff::{BYTES, HandoffOption, Token};
 
-use super::kernel::Packet;
+use super::kernel::{Packet, Socket};
 use crate::routing::{Action, Routing};
 
 /// Packets that are held for a frozen connection.
 const HELD: usize = 2;
 
-/// The handoff option that packets of a connection carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Handoff {
-    pub(super) transfer: TransferId,
-    pub(super) preparation: Preparation,
-    /// Where the client's stream begins at the target.
-    pub(super) start: u8,
-    /// Where the server's stream goes on.
-    pub(super) answered: u8,
+/// The handoff option as it goes over the wire: a target sees nothing else.
+pub(super) type Handoff = [u8; BYTES];
+
+/// The handoff option of a dumped socket.
+pub(super) fn option_of(socket: &Socket, token: Token) -> Handoff {
+    let option = HandoffOption {
+        token,
+        start: socket.read.into(),
+        sent: socket.written.into(),
+        mss: 1460,
+        scales: None,
+        sack: false,
+        timestamps: None,
+        ecn: false,
+    };
+    option.encode()
 }
 
 /// A CRT entry.

@@ -73,6 +73,11 @@ impl World {
 
     /// Clients send, packets arrive, applications answer, hosts send.
     fn talk(&mut self) {
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].can_reopen() {
+                self.apply(&Choice::Reopen(host));
+            }
+        }
         for flow in 0..self.clients.len() {
             let client = self.clients[flow];
             let next = (client.acknowledged < self.settings.bytes).then_some(client.acknowledged);

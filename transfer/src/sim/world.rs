@@ -7,7 +7,7 @@ use model::{Connection, Epoch, StackName};
 
 use super::host::{Effects, Host, flow_of};
 use super::kernel::{Fate, Packet, Socket};
-use super::node::{CrtEntry, Forwarded, Handoff, Node};
+use super::node::{CrtEntry, Forwarded, Handoff, Node, option_of};
 use super::{Fault, Settings};
 use crate::Owner;
 use crate::fixture::{dvipa, numbered, stack};
@@ -50,6 +50,10 @@ pub(super) enum Choice {
     Arrive(Forwarded),
     /// A packet is lost.
     Miss(Forwarded),
+    /// A host's kernel makes the connection of a packet that has claimed it, or drops the packet.
+    Make { host: usize, flow: usize, packet: Packet, made: bool },
+    /// An agent admits other packets, because those that had claimed admissions were dropped.
+    Reopen(usize),
     /// The client sends this byte (again), or an ACK.
     ClientSends { flow: usize, byte: Option<u8> },
     /// A host sends its oldest unacknowledged byte (again), or an ACK, and it arrives.
@@ -169,7 +173,12 @@ impl World {
     pub(super) fn run_deeds(&mut self) {
         loop {
             let busy = |host: &Host| host.agent.as_ref().is_some_and(|agent| !agent.pending.is_empty());
-            if let Some(host) = self.hosts.iter().position(busy) {
+            let claimed = self.hosts.iter().position(|host| !host.claims.is_empty());
+            if let Some((host, (flow, packet))) =
+                claimed.and_then(|host| Some((host, *self.hosts[host].claims.first()?)))
+            {
+                self.apply(&Choice::Make { host, flow, packet, made: true });
+            } else if let Some(host) = self.hosts.iter().position(busy) {
                 self.apply(&Choice::Act(host));
             } else if self.node.as_ref().is_some_and(|node| !node.pending.is_empty()) {
                 self.apply(&Choice::NodeActs);
@@ -210,6 +219,14 @@ impl World {
             Choice::Miss(packet) => {
                 self.packets.remove(&packet);
             }
+            Choice::Make { host, flow, packet, made } => {
+                let was = self.hosts[host].claims.remove(&(flow, packet));
+                if was && made {
+                    self.hosts[host].make(flow, packet);
+                    self.enter(host, flow, packet);
+                }
+            }
+            Choice::Reopen(host) => self.hosts[host].reopen(),
             Choice::ClientSends { flow, byte } => self.client_sends(flow, byte),
             Choice::ServerSends { flow, host } => self.server_sends(flow, host),
             Choice::Serve { flow, host } => self.serve(flow, host),
@@ -330,10 +347,10 @@ impl World {
                 let (flow, owner) = (flow_of(&connection), owner.as_ref().map(owner_of));
                 self.point(flow, owner, None);
             }
-            routing::Action::HandOver { connection, target, transfer, preparation, parcel } => {
+            routing::Action::HandOver { connection, target, token, parcel } => {
                 let (flow, target) = (flow_of(&connection), owner_of(&target));
                 let socket = Socket::restored(&parcel.socket).expect("a dump of ours");
-                let handoff = Handoff { transfer, preparation, start: socket.read, answered: socket.written };
+                let handoff = option_of(&socket, token);
                 self.point(flow, Some(target), Some(handoff));
                 // The packet that makes the connection if the client is silent.
                 let packet = Packet { byte: None, begins: socket.read, ack: socket.written };
@@ -386,11 +403,16 @@ impl World {
 
     fn arrive(&mut self, forwarded: Forwarded) {
         let Forwarded { host, flow, packet, .. } = forwarded;
-        self.hosts[host].handed(forwarded);
-        // A packet that the option did not turn into a connection is none of this host's, and draws no answer.
-        if forwarded.handoff.is_some() && self.hosts[host].slots[flow].socket.is_none() {
-            return;
+        let claims = self.hosts[host].claim(forwarded, self.settings.fault);
+        // A packet that the option does not turn into a connection is none of this host's, and draws no answer.
+        let is_its = forwarded.handoff.is_none() || self.hosts[host].slots[flow].socket.is_some();
+        if is_its && !claims {
+            self.enter(host, flow, packet);
         }
+    }
+
+    /// A packet gets into a host's kernel.
+    fn enter(&mut self, host: usize, flow: usize, packet: Packet) {
         let wrong = match self.hosts[host].slots[flow].arrive(packet) {
             Fate::Dropped | Fate::Taken => return,
             Fate::Reset if self.may_be_lost[flow] => return,

@@ -1,6 +1,7 @@
 //! What the target's machine hears and what it wants done.
 
-use model::transfer::{Preparation, TransferId, TransferMessage, Way, Why};
+use model::handoff::Token;
+use model::transfer::{TransferId, TransferMessage, Way, Why};
 use model::{Connection, Dvipa, StackName};
 
 use crate::Owner;
@@ -64,9 +65,16 @@ pub enum Event {
     },
     /// It has closed its control socket.
     ApplicationGone(TransferId),
-    /// [`Action::Restore`] or [`Action::Admit`] is done.
+    /// [`Action::Restore`] is done.
     Ready(TransferId),
-    /// It can't be done.
+    /// [`Action::Admit`] is done.
+    Admitted {
+        /// Which.
+        transfer: TransferId,
+        /// What it gave out: drawn anew each time, so that no other admission has it.
+        token: Token,
+    },
+    /// [`Action::Restore`] or [`Action::Admit`] can't be done.
     NotReady {
         /// Which.
         transfer: TransferId,
@@ -79,7 +87,7 @@ pub enum Event {
     NotPassed(TransferId),
     /// [`Action::Activate`] is done.
     Activated(TransferId),
-    /// The kernel has made the connection out of a packet that names this transfer, and noted it.
+    /// The kernel has made the connection out of a packet with the token of this transfer, and noted it.
     Made(TransferId),
     /// [`Action::Bar`] is done.
     Barred {
@@ -128,9 +136,10 @@ pub enum Action {
         /// The dump.
         socket: Vec<u8>,
     },
-    /// Note the transfer as admitted: a packet whose handoff option names it and this preparation, and that begins where
-    /// the option says, makes the connection from now on, even if other packets of it are kept away. Answer with
-    /// [`Event::Ready`] or, if the transfer was barred, [`Event::NotReady`].
+    /// Note the transfer as admitted, and draw a token: a packet whose handoff option has it, and that begins where the option
+    /// says, makes the connection from now on, even if other packets of it are kept away. A token of a former admission makes
+    /// nothing. Answer with [`Event::Admitted`] or, if the transfer was barred or a socket of the connection is here,
+    /// [`Event::NotReady`].
     ///
     /// The client's bytes in the dump were acknowledged, so that the client never sends them again: they are noted too, and
     /// given to the kernel once it has made the connection. That is this host's own business: the transfer does not wait
@@ -140,8 +149,6 @@ pub enum Action {
         note: Note,
         /// The dump.
         socket: Vec<u8>,
-        /// What the option has to name: a late option of a former preparation makes nothing.
-        preparation: Preparation,
     },
     /// Pass the silent socket to the application, with what the source's application tells it if it was not asked; answer
     /// with [`Event::Passed`] or [`Event::NotPassed`]. A second descriptor stays here.
@@ -156,8 +163,9 @@ pub enum Action {
     /// Write the note, then leave repair mode and let packets in; answer with [`Event::Activated`]. The writing is the
     /// moment of decision. Done again after a restart, when the application has the descriptor.
     Activate(Note),
-    /// Let no packet that names this transfer make the connection any more, note that, and look whether one has; answer
-    /// with [`Event::Barred`]. The note stays for as long as a packet may live.
+    /// Void the admission, in one step with looking whether a packet has claimed it; note what was found, and answer with
+    /// [`Event::Barred`]. If one has, the answer waits until the kernel has made the connection or dropped the packet. The note
+    /// stays for as long as a packet may live.
     Bar(TransferId),
     /// Close the socket silently if there is one, and tell the application, if it was asked, that the offer is void.
     Discard(TransferId),

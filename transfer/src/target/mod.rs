@@ -4,32 +4,34 @@
 //! [`Target::next_deadline`] says when [`Event::TimePassed`] is due. Until it activates it may void a transfer at any
 //! time; afterwards it says Active until everybody knows.
 //!
-//! | event | none | Hearing | Thinking | Collecting | Preparing | Prepared | Passing | Activating | Active | Barring |
-//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-//! | Offer | *Hearing*; ask, if there is no state; *Thinking*; *Collecting*, if nobody is asked; or Void | – | – | *again* | – | *again* | – | – | Active | – |
-//! | State (the last) | – | ask; *Thinking* | – | – | – | – | – | – | – | – |
-//! | Accepted | – | – | Agreed; *Collecting* | – | – | – | – | – | – | – |
-//! | Rejected | – | – | *void* | – | – | – | – | – | – | – |
-//! | Refused | – | *void* | *void* | *void* | – | – | *void* | – | – | – |
-//! | ApplicationGone | – | *void* | *void* | *void* | *void* | *void* | – | – | – | – |
-//! | Part (the last) | – | – | – | *prepare* | – | – | – | – | – | – |
-//! | Ready | – | – | – | – | *again*; *Prepared*, or pass; *Passing* if permitted | – | – | – | – | – |
-//! | NotReady | – | – | – | – | *void* | – | – | – | – | – |
-//! | Commit | Void | – | – | permitted | permitted | pass; *Passing* | – | – | Active | – |
-//! | Passed | – | – | – | – | – | – | activate; *Activating* | – | – | – |
-//! | NotPassed | – | – | – | – | – | – | *void* | – | – | – |
-//! | Activated | – | – | – | – | – | – | – | Active; *Active* | – | – |
-//! | Made | – | – | – | – | Active; *Active* | Active; *Active* | – | – | – | Active; *Active* |
-//! | Abort | Void | *void* | *void* | *void* | *void* | *void* | – | – | Active | – |
-//! | Barred | – | – | – | – | – | – | – | – | – | Active; *Active*, or *void* |
-//! | Settled | – | – | – | – | – | – | – | – | forget; *none* | – |
-//! | new owner | – | – | – | *again* | – | *again* | – | – | Active | – |
-//! | Repeat fires | – | – | – | *again* | – | *again* | – | – | Active | – |
-//! | Patience fires | – | *void* | *void* | *void* | – | *void* | – | – | forget; *none* | – |
+//! | event | none | Hearing | Thinking | Collecting | Preparing | Prepared | Admitted | Passing | Activating | Active | Barring |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | Offer | *Hearing*; ask, if there is no state; *Thinking*; *Collecting*, if nobody is asked; or Void | – | – | *again* | – | *again* | *again* | – | – | Active | – |
+//! | State (the last) | – | ask; *Thinking* | – | – | – | – | – | – | – | – | – |
+//! | Accepted | – | – | Agreed; *Collecting* | – | – | – | – | – | – | – | – |
+//! | Rejected | – | – | *void* | – | – | – | – | – | – | – | – |
+//! | Refused | – | *void* | *void* | *void* | – | – | – | *void* | – | – | – |
+//! | ApplicationGone | – | *void* | *void* | *void* | *void* | *void* | *void* | – | – | – | – |
+//! | Part (the last) | – | – | – | *prepare* | – | – | – | – | – | – | – |
+//! | Ready | – | – | – | – | *again*; *Prepared*, or pass; *Passing* if permitted | – | – | – | – | – | – |
+//! | Admitted | – | – | – | – | *again*; *Admitted* | – | – | – | – | – | – |
+//! | NotReady | – | – | – | – | *void* | – | – | – | – | – | – |
+//! | Commit | Void | – | – | permitted | permitted | pass; *Passing* | – | – | – | Active | – |
+//! | Passed | – | – | – | – | – | – | – | activate; *Activating* | – | – | – |
+//! | NotPassed | – | – | – | – | – | – | – | *void* | – | – | – |
+//! | Activated | – | – | – | – | – | – | – | – | Active; *Active* | – | – |
+//! | Made | – | – | – | – | Active; *Active* | – | Active; *Active* | – | – | – | Active; *Active* |
+//! | Abort | Void | *void* | *void* | *void* | *void* | *void* | *void* | – | – | Active | – |
+//! | Barred | – | – | – | – | – | – | – | – | – | – | Active; *Active*, or *void* |
+//! | Settled | – | – | – | – | – | – | – | – | – | forget; *none* | – |
+//! | new owner | – | – | – | *again* | – | *again* | *again* | – | – | Active | – |
+//! | Repeat fires | – | – | – | *again* | – | *again* | *again* | – | – | Active | – |
+//! | Patience fires | – | *void* | *void* | *void* | – | *void* | *void* | – | – | forget; *none* | – |
 //!
 //! Hearing and Thinking are of connections whose application is asked: nothing of the connection is here, and it goes on at the
-//! source. Commit, Passing and Activating are of connections that are restored, Made and Barring of injection. *again*: Agreed of
-//! the former (while it is Collecting only if its application was asked), Prepared of the latter. *prepare*: restore, or admit;
+//! source. Commit, Prepared, Passing and Activating are of connections that are restored, Admitted, Made and Barring of injection.
+//! *again*: Agreed of the former (while it is Collecting only if its application was asked), of the latter Prepared with the token.
+//! *prepare*: restore, or admit;
 //! *Preparing*. *void*: discard, Void; *none*; where packets may make the connection: bar first; *Barring*. Preparing, Passing,
 //! Activating and Barring have no timer: whoever does these always answers.
 
@@ -42,9 +44,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use model::codec::WireConnection;
+use model::handoff::Token;
 use model::transfer::{
-    Abilities, About, Collector, Consent, Ledger, Parcel, Preparation, Reason, TransferId, TransferMessage,
-    Void, Way, Why,
+    Abilities, About, Collector, Consent, Ledger, Parcel, Reason, TransferId, TransferMessage, Void, Way, Why,
 };
 use model::{Connection, Dvipa, StackName};
 
@@ -66,9 +68,11 @@ enum Phase {
     /// The application agrees, or is not asked; the parts come in.
     Collecting(Collector),
     /// The socket is being restored, or the packets admitted.
-    Preparing(Preparation),
-    /// Ready: Commit has it activated, or a packet that names this preparation makes it.
-    Prepared(Preparation),
+    Preparing,
+    /// The socket is restored: Commit has it activated.
+    Prepared,
+    /// A packet with this token makes it.
+    Admitted(Token),
     /// The application is given the silent socket.
     Passing,
     /// The decision is being noted.
@@ -96,7 +100,6 @@ struct Entry {
 #[derive(Clone, Debug, Hash)]
 pub struct Target {
     abilities: Abilities,
-    prepared: u64,
     owners: Owners,
     entries: BTreeMap<TransferId, Entry>,
     by_connection: BTreeMap<Connection, TransferId>,
@@ -111,7 +114,6 @@ impl Target {
     pub fn new(abilities: Abilities) -> Self {
         Self {
             abilities,
-            prepared: 0,
             owners: Owners::default(),
             entries: BTreeMap::new(),
             by_connection: BTreeMap::new(),
@@ -137,6 +139,7 @@ impl Target {
             Event::Refused { transfer, why } => self.refused(transfer, why),
             Event::ApplicationGone(transfer) => self.application_gone(transfer),
             Event::Ready(transfer) => self.ready(transfer, now),
+            Event::Admitted { transfer, token } => self.admitted(transfer, token, now),
             Event::NotReady { transfer, why } => self.not_ready(transfer, why),
             Event::Passed(transfer) => self.passed(transfer),
             Event::NotPassed(transfer) => self.not_passed(transfer),
@@ -172,8 +175,9 @@ impl Target {
         self.phase_of(connection).is_some_and(|phase| match phase {
             // A late copy of an old offer may name a connection that is here for good.
             Phase::Hearing(_) | Phase::Thinking | Phase::Collecting(_) | Phase::Active => false,
-            Phase::Preparing(_)
-            | Phase::Prepared(_)
+            Phase::Preparing
+            | Phase::Prepared
+            | Phase::Admitted(_)
             | Phase::Passing
             | Phase::Activating
             | Phase::Barring(_) => true,
@@ -273,14 +277,12 @@ impl Target {
     /// The parts are here, and the application agrees or is not asked.
     fn prepare(&mut self, transfer: TransferId, Parcel { socket, application }: Parcel) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
-        self.prepared += 1;
-        let preparation = Preparation { incarnation: self.abilities.incarnation, number: self.prepared };
         entry.application = application;
-        entry.phase = Phase::Preparing(preparation);
+        entry.phase = Phase::Preparing;
         self.timers.clear(transfer);
         self.actions.push_back(match entry.note.way {
             Way::Restore => Action::Restore { note: entry.note.clone(), socket },
-            Way::Inject => Action::Admit { note: entry.note.clone(), socket, preparation },
+            Way::Inject => Action::Admit { note: entry.note.clone(), socket },
         });
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use model::handoff::Token;
 use model::transfer::{
     Abort, Active, Agreed, Collector, Commit, Consent, Offer, Part, Prepared, Reason, TransferId,
     TransferMessage, Way, Why,
@@ -99,8 +100,9 @@ impl Target {
         match entry.phase {
             Phase::Hearing(_) | Phase::Thinking | Phase::Collecting(_) => self.void(transfer, why),
             Phase::Passing => self.discard(transfer, why),
-            Phase::Preparing(_)
-            | Phase::Prepared(_)
+            Phase::Preparing
+            | Phase::Prepared
+            | Phase::Admitted(_)
             | Phase::Activating
             | Phase::Active
             | Phase::Barring(_) => return Err(Reason::Unknown),
@@ -120,8 +122,9 @@ impl Target {
             Phase::Hearing(_)
             | Phase::Thinking
             | Phase::Collecting(_)
-            | Phase::Preparing(_)
-            | Phase::Prepared(_) => self.void(transfer, Reason::ApplicationGone.into()),
+            | Phase::Preparing
+            | Phase::Prepared
+            | Phase::Admitted(_) => self.void(transfer, Reason::ApplicationGone.into()),
             // Passing answers for itself; an active connection ends as that of any server that dies.
             Phase::Passing | Phase::Activating | Phase::Active | Phase::Barring(_) => {}
         }
@@ -129,16 +132,38 @@ impl Target {
     }
 
     pub(super) fn ready(&mut self, transfer: TransferId, now: Instant) -> Result<(), Reason> {
-        let entry = self.entries.get_mut(&transfer).ok_or(Reason::Unknown)?;
-        let Phase::Preparing(preparation) = entry.phase else { return Err(Reason::Unknown) };
+        let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
+        let (Way::Restore, Phase::Preparing) = (entry.note.way, &entry.phase) else {
+            return Err(Reason::Unknown);
+        };
         if entry.permitted {
             self.pass(transfer);
-            return Ok(());
+        } else {
+            self.waits(transfer, Phase::Prepared, now);
         }
-        entry.phase = Phase::Prepared(preparation);
+        Ok(())
+    }
+
+    pub(super) fn admitted(
+        &mut self,
+        transfer: TransferId,
+        token: Token,
+        now: Instant,
+    ) -> Result<(), Reason> {
+        let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
+        let (Way::Inject, Phase::Preparing) = (entry.note.way, &entry.phase) else {
+            return Err(Reason::Unknown);
+        };
+        self.waits(transfer, Phase::Admitted(token), now);
+        Ok(())
+    }
+
+    /// All is prepared, and the routing stack is told.
+    fn waits(&mut self, transfer: TransferId, phase: Phase, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&transfer) else { return };
+        entry.phase = phase;
         self.repeat(transfer, now);
         self.timers.set(transfer, Timer::Patience, now + limits::PREPARED);
-        Ok(())
     }
 
     pub(super) fn commit(&mut self, Commit { about }: Commit, now: Instant) {
@@ -147,13 +172,18 @@ impl Target {
             return self.say_void(connection, transfer, Reason::Unknown.into());
         };
         match (entry.note.way, &entry.phase) {
-            (Way::Restore, Phase::Prepared(_)) => self.pass(transfer),
-            (Way::Restore, Phase::Collecting(_) | Phase::Preparing(_)) => entry.permitted = true,
+            (_, Phase::Prepared) => self.pass(transfer),
+            (Way::Restore, Phase::Collecting(_) | Phase::Preparing) => entry.permitted = true,
             (_, Phase::Active) => self.repeat(transfer, now),
-            (Way::Inject, Phase::Collecting(_) | Phase::Preparing(_) | Phase::Prepared(_)) => {}
-            (
+            (Way::Inject, Phase::Collecting(_) | Phase::Preparing)
+            | (
                 _,
-                Phase::Hearing(_) | Phase::Thinking | Phase::Passing | Phase::Activating | Phase::Barring(_),
+                Phase::Hearing(_)
+                | Phase::Thinking
+                | Phase::Admitted(_)
+                | Phase::Passing
+                | Phase::Activating
+                | Phase::Barring(_),
             ) => {}
         }
     }
@@ -168,7 +198,7 @@ impl Target {
 
     pub(super) fn not_ready(&mut self, transfer: TransferId, why: Why) -> Result<(), Reason> {
         let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
-        let Phase::Preparing(_) = entry.phase else { return Err(Reason::Unknown) };
+        let Phase::Preparing = entry.phase else { return Err(Reason::Unknown) };
         self.discard(transfer, why);
         Ok(())
     }
@@ -198,7 +228,7 @@ impl Target {
     pub(super) fn made(&mut self, transfer: TransferId, now: Instant) -> Result<(), Reason> {
         let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
         match (entry.note.way, &entry.phase) {
-            (Way::Inject, Phase::Preparing(_) | Phase::Prepared(_) | Phase::Barring(_)) => {
+            (Way::Inject, Phase::Preparing | Phase::Admitted(_) | Phase::Barring(_)) => {
                 self.is_active(transfer, now);
                 Ok(())
             }
@@ -219,8 +249,9 @@ impl Target {
             Phase::Hearing(_)
             | Phase::Thinking
             | Phase::Collecting(_)
-            | Phase::Preparing(_)
-            | Phase::Prepared(_)
+            | Phase::Preparing
+            | Phase::Prepared
+            | Phase::Admitted(_)
             | Phase::Passing
             | Phase::Activating => return Err(Reason::Unknown),
         }
@@ -281,7 +312,7 @@ impl Target {
     fn void(&mut self, transfer: TransferId, why: Why) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
         match (entry.note.way, &entry.phase) {
-            (Way::Inject, Phase::Preparing(_) | Phase::Prepared(_)) => {
+            (Way::Inject, Phase::Preparing) | (_, Phase::Admitted(_)) => {
                 entry.phase = Phase::Barring(why);
                 self.timers.clear(transfer);
                 self.actions.push_back(Action::Bar(transfer));
@@ -291,8 +322,8 @@ impl Target {
                 Phase::Hearing(_)
                 | Phase::Thinking
                 | Phase::Collecting(_)
-                | Phase::Preparing(_)
-                | Phase::Prepared(_),
+                | Phase::Preparing
+                | Phase::Prepared,
             ) => self.discard(transfer, why),
             (_, Phase::Passing | Phase::Activating | Phase::Active | Phase::Barring(_)) => {}
         }
@@ -320,21 +351,24 @@ impl Target {
     /// Says again what was not answered.
     pub(super) fn repeat(&mut self, transfer: TransferId, now: Instant) {
         let Some(Entry { note, consent, phase, .. }) = self.entries.get(&transfer) else { return };
-        let (connection, source, way) = (note.connection, note.source.clone(), note.way);
+        let connection = note.connection;
         match *phase {
-            Phase::Collecting(_) if *consent == Consent::Asked => {
+            Phase::Collecting(_) if *consent == Consent::Presumed => return,
+            Phase::Collecting(_) | Phase::Prepared => {
                 self.tell(connection, transfer, |about| TransferMessage::Agreed(Agreed { about }));
             }
-            Phase::Prepared(preparation) => self.tell(connection, transfer, |about| match way {
-                Way::Restore => TransferMessage::Agreed(Agreed { about }),
-                Way::Inject => TransferMessage::Prepared(Prepared { about, preparation }),
-            }),
-            Phase::Active => self
-                .tell(connection, transfer, |about| TransferMessage::Active(Active { about, source, way })),
+            Phase::Admitted(token) => {
+                self.tell(connection, transfer, |about| TransferMessage::Prepared(Prepared { about, token }));
+            }
+            Phase::Active => {
+                let (source, way) = (note.source.clone(), note.way);
+                self.tell(connection, transfer, |about| {
+                    TransferMessage::Active(Active { about, source, way })
+                });
+            }
             Phase::Hearing(_)
             | Phase::Thinking
-            | Phase::Collecting(_)
-            | Phase::Preparing(_)
+            | Phase::Preparing
             | Phase::Passing
             | Phase::Activating
             | Phase::Barring(_) => return,

@@ -59,10 +59,11 @@ impl Bench {
                 Event::Passed(OWN),
                 Event::Activated(OWN),
             ],
+            ("Admitted", _) => &[offer(way, Consent::Presumed), last_part(), admitted()],
             ("Active", Way::Inject) => {
-                &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), Event::Made(OWN)]
+                &[offer(way, Consent::Presumed), last_part(), admitted(), Event::Made(OWN)]
             }
-            ("Barring", _) => &[offer(way, Consent::Presumed), last_part(), Event::Ready(OWN), abort()],
+            ("Barring", _) => &[offer(way, Consent::Presumed), last_part(), admitted(), abort()],
             (other, _) => panic!("{other}"),
         };
         for event in events {
@@ -111,6 +112,10 @@ fn last_of_state() -> Event {
 
 fn last_part() -> Event {
     received(TransferMessage::Part(part(OWN)))
+}
+
+fn admitted() -> Event {
+    Event::Admitted { transfer: OWN, token: token(7) }
 }
 
 fn commit() -> Event {
@@ -210,6 +215,7 @@ fn the_table_holds_for_a_restored_connection() {
             ("Passed", Event::Passed(OWN), &[("Passing", "Activate → Activating")]),
             ("NotPassed", Event::NotPassed(OWN), &[("Passing", gone)]),
             ("Activated", Event::Activated(OWN), &[("Activating", "Active → Active")]),
+            ("Admitted", admitted(), &[]),
             ("Made", Event::Made(OWN), &[]),
             (
                 "Abort",
@@ -249,23 +255,24 @@ fn the_table_holds_for_a_restored_connection() {
 fn the_table_holds_for_an_injected_connection() {
     walk(
         Way::Inject,
-        &["Collecting", "Preparing", "Prepared", "Active", "Barring"],
+        &["Collecting", "Preparing", "Admitted", "Active", "Barring"],
         &[
             ("Part", last_part(), &[("Collecting", "Admit → Preparing")]),
             ("Commit", commit(), &[("Active", "Active → Active")]),
             (
                 "Offer",
                 offer(Way::Inject, Consent::Presumed),
-                &[("Prepared", "Prepared → Prepared"), ("Active", "Active → Active")],
+                &[("Admitted", "Prepared → Admitted"), ("Active", "Active → Active")],
             ),
-            ("Ready", Event::Ready(OWN), &[("Preparing", "Prepared → Prepared")]),
+            ("Ready", Event::Ready(OWN), &[]),
+            ("Admitted", admitted(), &[("Preparing", "Prepared → Admitted")]),
             (
                 "new owner",
                 Event::Owner { dvipa: dvipa(), owner: owner() },
                 &[
                     ("Collecting", "Abilities → Collecting"),
                     ("Preparing", "Abilities → Preparing"),
-                    ("Prepared", "Abilities Prepared → Prepared"),
+                    ("Admitted", "Abilities Prepared → Admitted"),
                     ("Active", "Abilities Active → Active"),
                     ("Barring", "Abilities → Barring"),
                 ],
@@ -275,7 +282,7 @@ fn the_table_holds_for_an_injected_connection() {
                 Event::Made(OWN),
                 &[
                     ("Preparing", "Active → Active"),
-                    ("Prepared", "Active → Active"),
+                    ("Admitted", "Active → Active"),
                     ("Barring", "Active → Active"),
                 ],
             ),
@@ -285,7 +292,7 @@ fn the_table_holds_for_an_injected_connection() {
                 &[
                     ("Collecting", "Discard Void → none"),
                     ("Preparing", "Bar → Barring"),
-                    ("Prepared", "Bar → Barring"),
+                    ("Admitted", "Bar → Barring"),
                     ("Active", "Active → Active"),
                 ],
             ),
@@ -310,7 +317,7 @@ fn the_end_of_patience_in_each_phase() {
         ("Hearing", Way::Restore, "Discard Void → none"),
         ("Thinking", Way::Restore, "Discard Void → none"),
         ("Prepared", Way::Restore, "Discard Void → none"),
-        ("Prepared", Way::Inject, "Bar → Barring"),
+        ("Admitted", Way::Inject, "Bar → Barring"),
         ("Active", Way::Restore, "Forget → none"),
     ] {
         let mut bench = Bench::at(phase, way);
@@ -319,6 +326,18 @@ fn the_end_of_patience_in_each_phase() {
     }
     for phase in ["Preparing", "Passing", "Activating"] {
         assert_eq!(Bench::at(phase, Way::Restore).machine.next_deadline(), None, "{phase}");
+    }
+}
+
+#[test]
+fn the_routing_stack_is_told_the_token_of_the_admission() {
+    let mut bench = Bench::at("Preparing", Way::Inject);
+    for event in [admitted(), offer(Way::Inject, Consent::Presumed)] {
+        let said = bench.tell(event);
+        let [Action::Send { message: TransferMessage::Prepared(prepared), .. }] = &said[..] else {
+            panic!("{said:?}")
+        };
+        assert_eq!(prepared.token, token(7));
     }
 }
 

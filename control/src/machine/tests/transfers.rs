@@ -3,10 +3,11 @@
 use model::codec::WireConnection;
 use model::connection_state::{ConnectionState, Phase, SocketFamily};
 use model::control_socket::request::Role;
+use model::handoff::Token;
 use model::message::{Message, Targets};
 use model::transfer::{
-    Abandon, Abilities, About, Active, Agreed, Consent, Done, Held, Ledger, Parcel, Preparation, Prepare,
-    Prepared, Reason, Request, TransferMessage, Void, Way,
+    Abandon, Abilities, About, Active, Agreed, Consent, Done, Held, Ledger, Parcel, Prepare, Prepared,
+    Reason, Request, TransferMessage, Void, Way,
 };
 use model::{Connection, Service, StackIndex};
 use transfer::limits;
@@ -141,12 +142,15 @@ fn agreed(bench: &mut Bench, target: &str) -> About {
     about
 }
 
+fn token() -> Token {
+    Token::new(77).unwrap()
+}
+
 /// Until the target is ready for packets.
 fn prepared(bench: &mut Bench, target: &str) -> About {
     let about = offered(bench, target);
     assert_eq!(parts(bench, about), [format!("Part:{target}")]);
-    let preparation = Preparation { incarnation: 6, number: 1 };
-    say(bench, target, TransferMessage::Prepared(Prepared { about, preparation })).unwrap();
+    say(bench, target, TransferMessage::Prepared(Prepared { about, token: token() })).unwrap();
     about
 }
 
@@ -233,7 +237,7 @@ fn a_server_without_a_control_socket_is_handed_the_connection_from_its_first_unr
     let actions = bench.actions();
     let [Action::HandOver { connection, to, handoff }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((*connection, *to), (here(), index(&bench, "t2")));
-    assert_eq!((handoff.option.start, handoff.option.epoch), (77, EPOCH));
+    assert_eq!((handoff.option.start, handoff.option.token), (77, token()));
     let thaw = format!("thaw to {}", to.0);
     assert_eq!(active(&mut bench, "t2", about, Way::Inject), [thaw, "Released:rt1".into()]);
     done(&mut bench, about, Held::Gone);

@@ -1,12 +1,12 @@
 use etherparse::{NetHeaders, PacketHeaders, TcpOptionElement, TransportHeader};
-use model::handoff::{HandoffOption, TimestampUnit};
-use model::{Epoch, Protocol};
+use model::Protocol;
+use model::handoff::{HandoffOption, TimestampUnit, Token};
 
 use super::*;
 
 fn handoff(echo: Option<u32>) -> Handoff {
     let option = HandoffOption {
-        epoch: Epoch(1),
+        token: Token::new(1).unwrap(),
         start: 0xffff_fff0,
         sent: 77,
         mss: 1460,

@@ -12,7 +12,8 @@ use crate::{PacketBuffer, Port, Reason, TestPacket, Verdict};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const CLIENT_PORT: u16 = 1024;
-const OPTION: [u8; 16] = [0xb1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const OPTION: [u8; 24] =
+    [0xb1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
 
 /// A frozen connection to GUE's port.
 fn frozen(family: Family) -> (Bench, AnyKey) {

@@ -1,4 +1,5 @@
 use crate::codec::{self, HEADER_BYTES, Received, WireConnection, decode_body, decode_header};
+use crate::handoff::Token;
 use crate::message::Message;
 use crate::transfer::*;
 use crate::{Connection, Epoch, Protocol, StackName};
@@ -12,7 +13,7 @@ fn one_of_each() -> Vec<TransferMessage> {
     let stack = StackName::new("t1").unwrap();
     let why = Why::new(Reason::Rejected, "mailbox is full");
     let (ledger, way) = (Ledger(9), Way::Inject);
-    let preparation = Preparation { incarnation: 1, number: 2 };
+    let token = Token::new(u64::MAX).unwrap();
     vec![
         TransferMessage::Abilities(Abilities { ledger, restores: true, injects: false, incarnation: 4 }),
         TransferMessage::Prepare(Prepare {
@@ -42,7 +43,7 @@ fn one_of_each() -> Vec<TransferMessage> {
             incarnation: 4,
         }),
         TransferMessage::Agreed(Agreed { about }),
-        TransferMessage::Prepared(Prepared { about, preparation }),
+        TransferMessage::Prepared(Prepared { about, token }),
         TransferMessage::Commit(Commit { about }),
         TransferMessage::Abort(Abort { about, why: why.clone() }),
         TransferMessage::Void(Void { about, ledger, why: why.clone() }),
