@@ -145,6 +145,16 @@ fn an_echo_request_is_answered_with_its_own_data() {
 }
 
 #[test]
+fn an_echo_reply_may_be_fragmented_if_its_request_might_have_been() {
+    for flags in [[0, 0], [0x40, 0]] {
+        let mut request = frame!(to_dvipa(Family::V4).icmpv4_echo_request(7, 9), b"x");
+        request[18..22].copy_from_slice(&[0xab, 0xcd, flags[0], flags[1]]);
+        mend(&mut request);
+        assert_eq!(Bench::new().sent(&request)[18..22], request[18..22]);
+    }
+}
+
+#[test]
 fn an_echo_request_with_a_wrong_checksum_is_dropped() {
     for (family, at) in [(Family::V4, 36), (Family::V6, 56)] {
         let mut request = match family {
