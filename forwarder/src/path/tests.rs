@@ -14,4 +14,5 @@ mod lost;
 mod orphans;
 mod outgoing;
 mod passing;
+mod plain;
 mod refuse;
