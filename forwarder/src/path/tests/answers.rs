@@ -165,3 +165,12 @@ fn an_echo_request_with_a_wrong_checksum_is_dropped() {
         assert_eq!(Bench::new().dropped(&request), Reason::BadChecksum);
     }
 }
+
+#[test]
+fn neighbour_discovery_in_fragments_is_not_answered() {
+    // RFC 6980 5, also if the one fragment is the whole message.
+    let mut frame = solicitation(CLIENT6, &[&[1, 1][..], &CLIENT_MAC.0].concat());
+    frame.splice(54..54, [58, 0, 0, 0, 0, 0, 0, 1]);
+    (frame[20], frame[19]) = (44, frame[19] + 8);
+    assert_eq!(Bench::new().one(&frame), (frame, Verdict::Send(Port::Local)));
+}
