@@ -8,7 +8,7 @@ use super::bucket::Budgets;
 use super::fate::Fate;
 use super::{Context, parse, select};
 use crate::Reason;
-use crate::crt::{Entry, KeyParts, KeyV4, KeyV6};
+use crate::crt::{Crt, Entry, KeyParts, KeyV4, KeyV6, Now, Refused};
 
 /// Both ends of a connection whose DVIPA is known, for keys of either family.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,17 @@ impl From<AnyKey> for KeyParts {
 }
 
 impl AnyKey {
+    /// [`Crt::insert_flow`] for either family, where nobody is known to have had the flow.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn insert_flow(self, crt: &Crt, owner: StackIndex, now: Now) -> Result<Entry, Refused> {
+        match self {
+            AnyKey::V4(key) => crt.insert_flow(key, owner, None, now),
+            AnyKey::V6(key) => crt.insert_flow(key, owner, None, now),
+        }
+    }
+
     /// What the CRT knows of it.
     pub(crate) fn get(self, cx: &Context<'_>) -> Option<Entry> {
         match self {

@@ -65,10 +65,19 @@ struct Unclaimed {
 /// What becomes of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// There is an entry, or it is certain that nobody has the connection: its packets are read again.
-    Known,
+    /// There is an entry: its packets are read again.
+    Found,
+    /// It is certain that nobody has the connection: that is remembered, and its packets are read again and refused.
+    Nobody,
     /// Nobody can say.
-    None,
+    Unknown,
+}
+
+/// What asking may cost, and how long it takes.
+#[derive(Debug)]
+struct Pace {
+    budget: Bucket,
+    limits: Limits,
 }
 
 /// The connections that one worker asks about, and those that nobody claimed. Its memory is taken at the start.
@@ -83,8 +92,7 @@ pub(super) struct Orphans<B> {
     looked: Now,
     unclaimed: Box<[Unclaimed]>,
     hasher: RandomState,
-    budget: Bucket,
-    limits: Limits,
+    pace: Pace,
 }
 
 impl<B: PacketBuffer> Orphans<B> {
@@ -98,8 +106,7 @@ impl<B: PacketBuffer> Orphans<B> {
             looked: Now::default(),
             unclaimed: vec![Unclaimed::default(); limits.unclaimed.max(1)].into(),
             hasher: RandomState::new(),
-            budget: Bucket::new(limits.asks_a_second),
-            limits,
+            pace: Pace { budget: Bucket::new(limits.asks_a_second), limits },
         }
     }
 
@@ -118,39 +125,10 @@ impl<B: PacketBuffer> Orphans<B> {
     }
 
     fn remember(&mut self, key: AnyKey, now: Now) {
-        let until = Now { ms: now.ms.saturating_add(self.limits.unclaimed_ms) };
+        let until = Now { ms: now.ms.saturating_add(self.pace.limits.unclaimed_ms) };
         let hash = self.hasher.hash_one(key);
         if let Some(place) = self.unclaimed(hash) {
             *place = Unclaimed { hash, until };
-        }
-    }
-
-    /// The places of a connection.
-    fn places(&mut self, hash: u64) -> &mut [Option<Question<B>>] {
-        let groups = (self.questions.len() / WAYS) as u64;
-        let group = (hash >> 32).checked_rem(groups).unwrap_or(0) as usize;
-        self.questions.chunks_mut(WAYS).nth(group).unwrap_or_default()
-    }
-
-    /// Sends copies of a question's first packet to so many further candidates.
-    fn ask<S: Sink<B>>(
-        budget: &mut Bucket,
-        question: &mut Question<B>,
-        candidates: &Ask,
-        most: usize,
-        cx: &Context<'_>,
-        out: &mut Out<'_, S>,
-    ) {
-        let Question { read, first, .. } = *question;
-        let ring = candidates.candidates.iter().cycle().skip(first).take(candidates.candidates.len());
-        let [Some(packet), ..] = &question.held else { return };
-        for to in ring.skip(question.count).take(most) {
-            if !budget.take(cx.now) {
-                return;
-            }
-            question.unasked |= !ask::send(packet, &read.datagram, read.hash, *to, cx, out);
-            question.count = question.count.saturating_add(1);
-            question.asked = cx.now;
         }
     }
 
@@ -174,43 +152,70 @@ impl<B: PacketBuffer> Orphans<B> {
             let Some(place) = self.questions.get_mut(self.next) else { continue };
             let Some(question) = place else { continue };
             let candidates = cx.tables.ask(KeyParts::from(question.key).dvipa);
-            let Some(answer) = Self::answer(&mut self.budget, question, candidates, self.limits, cx, out)
-            else {
-                continue;
-            };
+            let Some(answer) = self.pace.answer(question, candidates, cx, out) else { continue };
             self.len = self.len.saturating_sub(1);
             self.packets = self.packets.saturating_sub(question.held.iter().flatten().count());
             return place.take().map(|question| (question, answer));
         }
         None
     }
+}
 
-    /// The answer to a question, if there is one by now; asks further candidates otherwise.
-    fn answer<S: Sink<B>>(
-        budget: &mut Bucket,
+/// The places of a connection.
+fn places<B>(questions: &mut [Option<Question<B>>], hash: u64) -> &mut [Option<Question<B>>] {
+    let groups = (questions.len() / WAYS) as u64;
+    let group = (hash >> 32).checked_rem(groups).unwrap_or(0) as usize;
+    questions.chunks_mut(WAYS).nth(group).unwrap_or_default()
+}
+
+impl Pace {
+    /// Sends copies of a question's first packet to so many further candidates.
+    fn ask<B: PacketBuffer, S: Sink<B>>(
+        &mut self,
         question: &mut Question<B>,
         candidates: &Ask,
-        limits: Limits,
+        most: usize,
+        cx: &Context<'_>,
+        out: &mut Out<'_, S>,
+    ) {
+        let Question { read, first, .. } = *question;
+        let ring = candidates.candidates.iter().cycle().skip(first).take(candidates.candidates.len());
+        let [Some(packet), ..] = &question.held else { return };
+        for to in ring.skip(question.count).take(most) {
+            if !self.budget.take(cx.now) {
+                return;
+            }
+            question.unasked |= !ask::send(packet, &read.datagram, read.hash, *to, cx, out);
+            question.count = question.count.saturating_add(1);
+            question.asked = cx.now;
+        }
+    }
+
+    /// The answer to a question, if there is one by now; asks further candidates otherwise.
+    fn answer<B: PacketBuffer, S: Sink<B>>(
+        &mut self,
+        question: &mut Question<B>,
+        candidates: &Ask,
         cx: &Context<'_>,
         out: &mut Out<'_, S>,
     ) -> Option<Answer> {
         let passed_ms = |since: Now| cx.now.ms.saturating_sub(since.ms);
         if question.key.get(cx).is_some() {
-            return Some(Answer::Known);
+            return Some(Answer::Found);
         }
         if question.count < candidates.candidates.len() {
-            if passed_ms(question.since) >= limits.ask_ms {
-                return Some(Answer::None);
+            if passed_ms(question.since) >= self.limits.ask_ms {
+                return Some(Answer::Unknown);
             }
-            if passed_ms(question.since) >= limits.ask_next_ms {
-                Self::ask(budget, question, candidates, COPIES_A_LOOK, cx, out);
+            if passed_ms(question.since) >= self.limits.ask_next_ms {
+                self.ask(question, candidates, COPIES_A_LOOK, cx, out);
             }
             return None;
         }
-        let over = passed_ms(question.asked) >= limits.ask_wait_ms;
+        let over = passed_ms(question.asked) >= self.limits.ask_wait_ms;
         let lost = question.unasked || out.budgets().was_pressed_since(question.since);
         let certain = candidates.certain && !lost;
-        over.then_some(if certain { Answer::Known } else { Answer::None })
+        over.then_some(if certain { Answer::Nobody } else { Answer::Unknown })
     }
 }
 
@@ -236,8 +241,9 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
     if orphans.is_unclaimed(hash, cx.now) {
         return deliver::refuse(packet, read, Reason::Unclaimed, cx, out);
     }
-    let full = orphans.packets >= orphans.limits.ask_held;
-    let known = orphans.places(hash).iter_mut().flatten().find(|question| question.key == key);
+    let full = orphans.packets >= orphans.pace.limits.ask_held;
+    let known =
+        places(&mut orphans.questions, hash).iter_mut().flatten().find(|question| question.key == key);
     if let Some(question) = known {
         let place = question.held.iter_mut().find(|place| place.is_none()).filter(|_| !full);
         let Some(place) = place else { return out.end(packet, End::dropped(Reason::AskNoRoom)) };
@@ -253,7 +259,6 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
             false => out.end(packet, End::dropped(Reason::AskUnanswered)),
         };
     }
-    let Orphans { budget, questions, .. } = orphans;
     let first = cx.tables.first_asked(parts).unwrap_or((hash >> 16) as usize);
     let mut question = Question {
         key,
@@ -266,12 +271,10 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
         count: 0,
         unasked: false,
     };
-    let groups = (questions.len() / WAYS) as u64;
-    let group = (hash >> 32).checked_rem(groups).unwrap_or(0) as usize;
-    let places = questions.chunks_mut(WAYS).nth(group).unwrap_or_default();
+    let places = places(&mut orphans.questions, hash);
     let place = places.iter_mut().find(|place| place.is_none()).filter(|_| !full);
     if place.is_some() {
-        Orphans::ask(budget, &mut question, candidates, 1, cx, out);
+        orphans.pace.ask(&mut question, candidates, 1, cx, out);
     }
     match place {
         Some(place) if question.count > 0 => {
@@ -297,14 +300,14 @@ pub(super) fn look<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context
     }
     let mut left = held.orphans.share(cx.now);
     while let Some((question, answer)) = held.orphans.look(&mut left, cx, out) {
-        if answer == Answer::Known && question.key.get(cx).is_none() {
+        if answer == Answer::Nobody {
             held.orphans.remember(question.key, cx.now);
         }
         let cx = Context { from: question.from, ..*cx };
         for packet in question.held.into_iter().flatten() {
             match answer {
-                Answer::Known => deliver::any(packet, held, &cx, out),
-                Answer::None => out.end(packet, End::dropped(Reason::AskUnanswered)),
+                Answer::Found | Answer::Nobody => deliver::any(packet, held, &cx, out),
+                Answer::Unknown => out.end(packet, End::dropped(Reason::AskUnanswered)),
             }
         }
     }

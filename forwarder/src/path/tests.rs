@@ -15,4 +15,5 @@ mod lost;
 mod orphans;
 mod outgoing;
 mod passing;
+mod plain;
 mod refuse;

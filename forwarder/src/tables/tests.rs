@@ -268,3 +268,15 @@ fn a_learned_path_mtu_makes_the_longest_packet_shorter() {
     assert_eq!(longest(Gue, Some(9000)), [1468, 1468], "what is configured is the limit");
     assert_eq!(longest(L2, Some(1400)), [1500, 1500], "there is no router on a segment");
 }
+
+#[test]
+fn tables_say_what_they_were_made_from() {
+    let mut dpt = dpt(Method::RoundRobin, &[1], vec![]);
+    dpt.generation = 7;
+    let address = IpAddr::from([198, 18, 9, 3]);
+    dpt.dvipas.push(DvipaEntry::new(DvipaIndex(2), Dvipa::new(address)));
+    let tables = Tables::build(&dpt, &Neighbours::new(), &node());
+    assert_eq!(tables.generation(), 7);
+    let known = [0, 1, 2, 3].map(|i| tables.dvipa_address(DvipaIndex(i)));
+    assert_eq!(known, [Some([198, 18, 9, 1].into()), None, Some(address), None]);
+}

@@ -163,11 +163,8 @@ impl Plane {
                     continue;
                 }
                 match key {
-                    Some(AnyKey::V4(key)) if only_fills_in(connection) => {
-                        let _ = self.node.shared.crt.insert_flow(key, owner, None, now);
-                    }
-                    Some(AnyKey::V6(key)) if only_fills_in(connection) => {
-                        let _ = self.node.shared.crt.insert_flow(key, owner, None, now);
+                    Some(key) if only_fills_in(connection) => {
+                        let _ = key.insert_flow(&self.node.shared.crt, owner, now);
                     }
                     Some(AnyKey::V4(key)) => drop(self.confirming.v4.push(key)),
                     Some(AnyKey::V6(key)) => drop(self.confirming.v6.push(key)),

@@ -145,6 +145,16 @@ fn an_echo_request_is_answered_with_its_own_data() {
 }
 
 #[test]
+fn an_echo_reply_may_be_fragmented_if_its_request_might_have_been() {
+    for flags in [[0, 0], [0x40, 0]] {
+        let mut request = frame!(to_dvipa(Family::V4).icmpv4_echo_request(7, 9), b"x");
+        request[18..22].copy_from_slice(&[0xab, 0xcd, flags[0], flags[1]]);
+        mend(&mut request);
+        assert_eq!(Bench::new().sent(&request)[18..22], request[18..22]);
+    }
+}
+
+#[test]
 fn an_echo_request_with_a_wrong_checksum_is_dropped() {
     for (family, at) in [(Family::V4, 36), (Family::V6, 56)] {
         let mut request = match family {
@@ -154,4 +164,13 @@ fn an_echo_request_with_a_wrong_checksum_is_dropped() {
         request[at] ^= 0x55;
         assert_eq!(Bench::new().dropped(&request), Reason::BadChecksum);
     }
+}
+
+#[test]
+fn neighbour_discovery_in_fragments_is_not_answered() {
+    // RFC 6980 5, also if the one fragment is the whole message.
+    let mut frame = solicitation(CLIENT6, &[&[1, 1][..], &CLIENT_MAC.0].concat());
+    frame.splice(54..54, [58, 0, 0, 0, 0, 0, 0, 1]);
+    (frame[20], frame[19]) = (44, frame[19] + 8);
+    assert_eq!(Bench::new().one(&frame), (frame, Verdict::Send(Port::Local)));
 }

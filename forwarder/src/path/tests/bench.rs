@@ -266,6 +266,11 @@ pub(super) fn udp(family: Family, client_port: u16, port: u16, payload: &[u8]) -
     frame!(to_dvipa(family).udp(client_port, port), payload)
 }
 
+/// A frame with a VLAN's tag.
+pub(super) fn in_vlan(vlan: u8, frame: &[u8]) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat()
+}
+
 /// Addresses of the outermost IP header, its payload's protocol, its TTL, and the header checksum verified.
 pub(super) fn outer(frame: &[u8]) -> (IpAddr, IpAddr, u8, u8) {
     let sliced = SlicedPacket::from_ethernet(frame).unwrap();

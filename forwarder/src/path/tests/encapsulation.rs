@@ -107,10 +107,8 @@ fn frames_are_tagged_if_the_node_is_in_a_vlan() {
             let frame = syn(family, 1024, port_of(stack));
             let untagged = Bench::with(&dpt(), &node).sent(&frame);
             node.vlan = Some(100);
-            let frame = [&frame[..12], &[0x81, 0, 0, 100], &frame[12..]].concat();
-            let tagged = Bench::with(&dpt(), &node).sent(&frame);
-            assert_eq!(tagged[12..16], [0x81, 0, 0, 100]);
-            assert_eq!([&tagged[..12], &tagged[16..]].concat(), untagged);
+            let tagged = Bench::with(&dpt(), &node).sent(&in_vlan(100, &frame));
+            assert_eq!(tagged, in_vlan(100, &untagged));
         }
     }
 }

@@ -134,3 +134,13 @@ fn a_first_fragment_too_short_for_its_transport_header_is_dropped() {
     let tiny = [&first[..14], &ip.to_bytes(), &first[34..]].concat();
     assert_eq!(Bench::new().dropped(&tiny), Reason::Truncated);
 }
+
+#[test]
+fn a_whole_packet_is_no_first_fragment() {
+    for family in FAMILIES {
+        let mut bench = Bench::new();
+        bench.sent(&udp(family, 1024, port_of(IPIP), b"whole"));
+        let [_, second, _] = fragments(family, 0);
+        assert!(bench.burst(&[second], Port::Nic).is_empty(), "its first one is still to come");
+    }
+}

@@ -115,3 +115,16 @@ fn an_icmp_error_about_a_frozen_connection_waits_with_its_packets() {
         assert_eq!((bench.count(Reason::FrozenHeld), bench.count(Reason::ForwardedIcmpError)), (1, 1));
     }
 }
+
+#[test]
+fn what_is_said_about_a_packet_that_waited_leaves_through_the_port_that_it_came_from() {
+    for port in [Port::Nic, Port::Local] {
+        let (mut bench, packet) = frozen(Family::V6);
+        let mut last_hop = packet(1);
+        last_hop[21] = 1;
+        assert!(bench.burst(&[last_hop], port).is_empty());
+        change(&bench, Family::V6, entry(GUE, CrtState::Frozen), entry(GUE, CrtState::Established));
+        assert_eq!(bench.turn(false)[0].1, Verdict::Send(port));
+        assert_eq!(bench.count(Reason::AnsweredTimeExceeded), 1);
+    }
+}

@@ -8,7 +8,7 @@ use crate::crt::{CrtState, Entry, Key, KeyV4, KeyV6};
 use crate::packet::Gue;
 use crate::path::{AnyKey, Handoffs};
 use crate::tables::Family;
-use crate::{PacketBuffer, Port, Reason, TestPacket, Verdict};
+use crate::{Node, PacketBuffer, Port, Reason, Tables, TestPacket, Verdict};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const CLIENT_PORT: u16 = 1024;
@@ -43,6 +43,7 @@ fn opened(frame: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let ip = if frame[14] >> 4 == 4 { 20 } else { 40 };
     let payload = &frame[14 + ip + 8..];
     let gue = Gue::parse(payload).unwrap();
+    assert_eq!(gue.protocol, if gue.payload[0] >> 4 == 4 { 4 } else { 41 }, "the family of what is inside");
     (payload[4..gue.header_bytes].to_vec(), gue.payload.to_vec())
 }
 
@@ -134,4 +135,46 @@ fn without_its_option_or_another_host_a_packet_is_dropped() {
     change(&bench, key, new, Entry { owner: LOCAL, ..new });
     assert_eq!(bench.dropped(&packet), Reason::HandoffUnknown, "the node's own kernel takes no option");
     assert!(Handoffs::default().without(key).is_none());
+}
+
+#[test]
+fn a_hand_over_is_tagged_if_the_node_is_in_a_vlan() {
+    for (family, stack) in FAMILIES.into_iter().flat_map(|family| [(family, GUE), (family, GUE6)]) {
+        let (mut bench, key) = frozen(family);
+        let [old, new] = [(LOCAL, CrtState::Frozen), (stack, CrtState::HandingOver)]
+            .map(|(owner, state)| Entry { owner, state });
+        change(&bench, key, old, new);
+        bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
+        let packet = ack(family, CLIENT_PORT, port_of(GUE));
+        let untagged = bench.sent(&packet);
+        bench.tables = Tables::build(&dpt(), &neighbours(), &Node { vlan: Some(100), ..node() });
+        assert_eq!(bench.sent(&in_vlan(100, &packet)), in_vlan(100, &untagged));
+    }
+}
+
+#[test]
+fn options_are_given_and_taken_away_one_by_one() {
+    let key = |port| KeyV4::new(CLIENT, port, V4, 80, Protocol::Tcp);
+    let both = Handoffs::default().with(key(1), OPTION).with(key(2), OPTION);
+    let one = both.without(key(1)).unwrap();
+    let has = |options: &Handoffs| [1, 2].map(|port| options.has(key(port).into(), OPTION));
+    assert_eq!((has(&both), has(&one)), ([true, true], [false, true]));
+    assert!(!one.has(key(2).into(), [0; 16]) && one.without(key(1)).is_none());
+}
+
+#[test]
+fn a_packet_that_is_too_long_for_its_option_is_dropped() {
+    for (family, headers) in [(Family::V4, 40), (Family::V6, 60)] {
+        let (mut bench, key) = frozen(family);
+        bench.worker.set_handoffs(&Arc::new(Handoffs::default().with(key, OPTION)));
+        let [old, new] = [(LOCAL, CrtState::Frozen), (GUE, CrtState::HandingOver)]
+            .map(|(owner, state)| Entry { owner, state });
+        change(&bench, key, old, new);
+        // IPv4, UDP, GUE and the option before it.
+        let fits = 1500 - 48 - headers;
+        let packet =
+            |len: usize| frame!(to_dvipa(family).tcp(CLIENT_PORT, port_of(GUE), 1, 1).ack(9), &vec![7; len]);
+        assert_eq!(bench.sent(&packet(fits)).len(), 1514);
+        assert_eq!(bench.dropped(&packet(fits + 1)), Reason::HandoffUnknown);
+    }
 }

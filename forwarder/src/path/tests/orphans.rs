@@ -9,7 +9,7 @@ use super::bench::*;
 use crate::crt::KeyV4;
 use crate::packet::Gue;
 use crate::tables::Family;
-use crate::{Limits, Mac, Neighbours, Port, Reason, Tables, Verdict, Worker};
+use crate::{Limits, Mac, Neighbours, Node, Port, Reason, Tables, Verdict, Worker};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -18,6 +18,7 @@ fn asked(frame: &[u8]) -> (std::net::IpAddr, Vec<u8>, Vec<u8>) {
     let ip = if frame[14] >> 4 == 4 { 20 } else { 40 };
     let payload = &frame[14 + ip + 8..];
     let gue = Gue::parse(payload).unwrap();
+    assert_eq!(gue.protocol, if gue.payload[0] >> 4 == 4 { 4 } else { 41 }, "the family of what is inside");
     (outer(frame).1, payload[4..gue.header_bytes].to_vec(), gue.payload.to_vec())
 }
 
@@ -95,6 +96,30 @@ fn what_nobody_claims_is_refused_and_remembered() {
         bench.burst(&[ack(family, 1025, port_of(GUE))], Port::Nic);
         assert_eq!(bench.count(Reason::Asked), 5);
     }
+}
+
+#[test]
+fn what_nobody_claims_is_asked_about_again_after_three_seconds() {
+    let mut bench = Bench::new();
+    let packet = ack(Family::V4, 1024, port_of(GUE));
+    bench.burst(&[&packet], Port::Nic);
+    while bench.count(Reason::Unclaimed) == 0 {
+        pass(&mut bench, 1);
+    }
+    bench.now.ms += 2999;
+    bench.sent(&packet);
+    assert_eq!(bench.count(Reason::Unclaimed), 2);
+    bench.now.ms += 1;
+    bench.burst(&[&packet], Port::Nic);
+    assert_eq!((bench.count(Reason::Unclaimed), bench.count(Reason::AskHeld)), (2, 2));
+}
+
+#[test]
+fn a_client_behind_the_local_port_is_told_there() {
+    let mut bench = Bench::new();
+    bench.burst(&[ack(Family::V4, 1024, port_of(GUE))], Port::Local);
+    let out = pass(&mut bench, 300);
+    assert_eq!((out.last().unwrap().1, bench.count(Reason::RefusedReset)), (Verdict::Send(Port::Local), 1));
 }
 
 #[test]
@@ -196,4 +221,33 @@ fn two_hundred_candidates_are_asked_in_steps_each_once() {
     assert_eq!((out.len(), to.len(), most), (200, 200, 32));
     assert_eq!(pass(&mut bench, 250).len(), 1);
     assert_eq!(bench.count(Reason::RefusedReset), 1);
+}
+
+#[test]
+fn in_a_vlan_what_asks_other_hosts_is_tagged() {
+    for family in FAMILIES {
+        let mut dpt = dpt();
+        dpt.dvipas.iter_mut().for_each(|dvipa| dvipa.ask.candidates = vec![LOCAL, GUE, GUE6]);
+        let packet = ack(family, 1024, port_of(GUE));
+        let questions = |vlan: Option<u16>, packet: &[u8]| {
+            let mut bench = Bench::with(&dpt, &Node { vlan, ..node() });
+            let mut out = bench.burst(&[packet], Port::Nic);
+            out.extend(pass(&mut bench, 40));
+            out.sort_by_key(|(frame, _)| outer(frame).1);
+            out
+        };
+        let expected: Vec<_> = questions(None, &packet)
+            .into_iter()
+            .map(|(frame, port)| match port {
+                Verdict::Send(Port::Nic) => (in_vlan(100, &frame), port),
+                _ => (frame, port),
+            })
+            .collect();
+        assert_eq!(questions(Some(100), &in_vlan(100, &packet)), expected);
+        let to: Vec<_> = expected.iter().map(|(frame, _)| outer(frame).1).collect();
+        assert_eq!(to, [NODE.into(), stack_v4(GUE).into(), std::net::IpAddr::from(stack_v6(GUE6))]);
+        for (frame, _) in questions(None, &packet) {
+            assert_eq!(asked(&frame).1, model::ask::OPTION);
+        }
+    }
 }

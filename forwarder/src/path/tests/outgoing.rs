@@ -104,3 +104,43 @@ fn a_congestion_mark_of_the_outer_header_is_passed_on() {
     assert_eq!(crate::packet::Sum::ZERO.bytes(&out[14..34]).finish(), 0);
     assert_eq!(mark(0).1, Verdict::Drop(Reason::Congested));
 }
+
+/// Makes the IPv4 header at `at` one of a first fragment.
+fn first_fragment(frame: &mut [u8], at: usize) {
+    let mut header = etherparse::Ipv4Header::from_slice(&frame[at..]).unwrap().0;
+    (header.dont_fragment, header.more_fragments) = (false, true);
+    header.header_checksum = header.calc_header_checksum();
+    frame[at..at + 20].copy_from_slice(&header.to_bytes());
+}
+
+#[test]
+fn what_came_in_fragments_or_goes_to_another_node_crosses() {
+    for outer in [Family::V4, Family::V6] {
+        let frame = encapsulated(GUE, outer, Family::V4, false, &inner(Family::V4, false));
+        let (mut fragment, mut other) = (frame.clone(), frame);
+        match outer {
+            Family::V4 => {
+                first_fragment(&mut fragment, 14);
+                other[33] += 1;
+                mend(&mut other);
+            }
+            Family::V6 => {
+                // A fragment header before the inner packet, which more follow.
+                fragment.splice(54..54, [fragment[20], 0, 0, 1, 0, 0, 0, 1]);
+                (fragment[20], fragment[19]) = (44, fragment[19] + 8);
+                other[53] += 1;
+            }
+        }
+        for frame in [fragment, other] {
+            assert_eq!(Bench::new().one(&frame), (frame, Verdict::Send(Port::Local)));
+        }
+    }
+}
+
+#[test]
+fn a_fragment_opens_no_connection() {
+    let mut packet = inner(Family::V4, false);
+    first_fragment(&mut packet, 0);
+    let frame = encapsulated(GUE, Family::V4, Family::V4, true, &packet);
+    assert_eq!(Bench::new().dropped(&frame), Reason::OutgoingRefused);
+}
