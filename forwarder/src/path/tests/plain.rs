@@ -14,7 +14,7 @@ const PORT: u16 = 8001;
 /// What the packet is called, if it is plain.
 fn read(frame: &[u8], from: Port, bench: &Bench) -> Option<AnyKey> {
     let gate = Gate::new(from, &bench.tables);
-    let v4 = plain_v4(frame, gate, &bench.tables).map(AnyKey::V4);
+    let v4 = plain_v4(frame, gate, false, &bench.tables).map(AnyKey::V4);
     let v6 = plain_v6(frame, gate, &bench.tables).map(AnyKey::V6);
     assert!(v4.is_none() || v6.is_none());
     v4.or(v6)
