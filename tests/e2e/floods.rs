@@ -187,31 +187,45 @@ fn a_flood_of_arp_requests_harms_nobody() {
     }
 }
 
-/// R8: three times as many packets as the worker serves, for ten seconds: sessions last, ARP is answered, new connections are
-/// served, and a download goes on whose every byte is right.
+/// R8: three times as many packets as the worker takes, for ten seconds: sessions last, ARP is answered, new connections are
+/// served, and a download goes on whose every byte is right. How many floods at once that takes depends on the machine.
 #[test]
 #[ignore = "needs root"]
-fn three_times_what_the_worker_serves_harms_nobody() {
+fn three_times_what_the_worker_takes_harms_nobody() {
     let lab = flooded(Spec { tireless: true, ..Spec::default() });
-    let counters = ["received_nic", "missed_nic", "forwarded_new", "overloaded"];
-    let count = |lab: &Lab| counters.map(|name| lab.counter(name).expect("baton stats answers"));
     let quiet = HttpConnection::open(lab.client(), web4()).and_then(|mut c| c.get("/slow-enough"));
     let expected = quiet.expect("the file without a flood");
     let sessions = lab.counter("sessions_up").expect("baton stats answers");
-    let before = count(&lab);
+    let was_overload = (0..MOST_FLOODS).any(|more| {
+        let [sent, received] = overload(&lab, more, &expected);
+        assert_eq!(lab.counter("sessions_up").expect("baton stats answers"), sessions, "no session was lost");
+        sent >= 3 * received
+    });
+    assert!(was_overload, "{MOST_FLOODS} floods at once are no overload on this machine");
+}
+
+/// Floods at once, at most.
+const MOST_FLOODS: usize = 5;
+
+/// A flood and so many more, beside honest clients and a download. Returns how many packets the floods sent, and how many the
+/// worker took in that time.
+fn overload(lab: &Lab, more: usize, expected: &[u8]) -> [u64; 2] {
+    let counters = ["received_nic", "missed_nic", "forwarded_new", "overloaded"];
+    let count = || counters.map(|name| lab.counter(name).expect("baton stats answers"));
     let mut download =
         HttpConnection::open_patiently(lab.client(), web4(), PATIENCE).expect("the client connects");
-    let flood = flood(&lab, Kind::Syn, web4());
+    let before = count();
+    let others: Vec<_> = (0..more).map(|_| flood(lab, Kind::Syn, web4())).collect();
+    let flood = flood(lab, Kind::Syn, web4());
     let sent = std::thread::scope(|scope| {
         let download = scope.spawn(|| download.get("/slow-enough").expect("the download goes on"));
-        let sent = honest_traffic_goes_on(&lab, flood);
+        let sent = honest_traffic_goes_on(lab, flood);
+        let sent = others.into_iter().map(Flood::end).sum::<u64>() + sent;
         assert!(download.join().expect("it ends") == expected, "every byte is right");
         sent
     });
-    let after = count(&lab);
+    let after = count();
     let [received, missed, served, shed] = std::array::from_fn(|i| after[i] - before[i]);
     println!("{sent} sent: {received} received, {missed} missed, {shed} shed, {served} served");
-    assert!(sent >= 3 * served, "{served} served of {sent}: it was no overload");
-    assert!(missed + shed > 0, "the worker was pressed");
-    assert_eq!(lab.counter("sessions_up").expect("baton stats answers"), sessions, "no session was lost");
+    [sent, received]
 }

@@ -159,8 +159,10 @@ fn start(number: u8, pin: &std::path::Path) -> Programs {
         cluster_address: ClusterAddress { v4: Some(v4), v6: Some(v6) },
         interfaces: vec![interface("eth0")],
         fabric_mtu: 1500,
+        own_v4: Some(v4),
         own_v6: Some(v6),
         netns_cookie: netns_cookie().unwrap(),
+        has_containers: false,
     };
     let programs = Programs::start(&settings).unwrap();
     for dvipa in [DVIPA.0.into(), DVIPA.1.into()] {

@@ -149,8 +149,10 @@ fn in_force(own: (Ipv4Addr, std::net::Ipv6Addr), pin: std::path::PathBuf) -> Res
         cluster_address: ClusterAddress { v4: Some(own.0), v6: Some(own.1) },
         interfaces: vec![interface],
         fabric_mtu: 1500,
+        own_v4: Some(own.0),
         own_v6: Some(own.1),
         netns_cookie: netns_cookie()?,
+        has_containers: false,
     };
     let programs = Programs::start(&settings)?;
     programs.maps.add_dvipa(Dvipa::new(DVIPA.0.into()), None)?;
