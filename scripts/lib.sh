@@ -72,15 +72,16 @@ built() {
 }
 
 # apt_beside DIRECTORY SUITE…: reads the lists of these suites of Debian into DIRECTORY, from where this machine has its own
-# packages. apt's own files stay as they are.
+# packages, or from $mirror_beside (with $keyring_beside and $components_beside). apt's own files stay as they are.
 apt_beside() {
-    local directory=$1 suite mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg signed=
+    local directory=$1 suite mirror=${mirror_beside:-} signed=
+    local keyring=${keyring_beside:-/usr/share/keyrings/debian-archive-keyring.gpg}
     shift
-    mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 2>/dev/null | awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }')
+    [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 2>/dev/null | awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }')
     [ -e "$keyring" ] && signed="[signed-by=$keyring] "
     mkdir -p "$directory/apt/lists/partial" "$directory/apt/cache/archives/partial" || return
     for suite in "$@"; do
-        echo "deb ${signed}${mirror:-http://deb.debian.org/debian} $suite main"
+        echo "deb ${signed}${mirror:-http://deb.debian.org/debian} $suite ${components_beside:-main}"
     done >"$directory/apt/sources.list"
     beside=(-q -o "Dir::Etc::sourcelist=$directory/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
         -o "Dir::State::Lists=$directory/apt/lists" -o "Dir::Cache=$directory/apt/cache" -t "$1")
