@@ -16,15 +16,15 @@ pub(super) struct Cut {
     units: u16,
 }
 
-/// Where to cut a packet so that the first part has at most `max` bytes, and as many as possible. `None` if it may not be cut, or
-/// if it has options: some of them belong into both parts, some don't.
+/// Where to cut a packet of more than `max` bytes so that the first part has at most as many, and as many as possible. `None` if it
+/// may not be cut, if no payload fits, or if it has options: some of them belong into both parts, some don't.
 pub(super) fn plan(d: &Datagram, max: u16) -> Option<Cut> {
     let header = ipv4::HEADER_BYTES as u16;
     let units = max.saturating_sub(header) >> 3;
     let first_len = (units << 3).saturating_add(header);
     let second_len = d.len.checked_sub(first_len)?.saturating_add(header);
     let simple = d.may_split && d.header_bytes == ipv4::HEADER_BYTES;
-    (simple && units > 0 && second_len > header).then_some(Cut { first_len, second_len, units })
+    (simple && units > 0).then_some(Cut { first_len, second_len, units })
 }
 
 /// Cuts a packet in two.

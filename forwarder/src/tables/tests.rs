@@ -174,6 +174,17 @@ fn maglev_depends_on_names_not_on_indices() {
     }
 }
 
+/// Routing nodes of other versions make the same tables and choose the same targets, or a takeover would move connections.
+#[test]
+fn maglev_always_tells_the_same_target() {
+    let (tables, crt) = (tables(Method::Maglev, &[1, 2, 3, 4, 5, 6, 7], vec![]), crt());
+    let picks = ["198.18.0.2", "203.0.113.77", "2001:db8::2", "2001:db8:ffff:1::f00d"].map(|client| {
+        let client = client.parse().unwrap();
+        [80, 1024, 40_000, 65_535].map(|port| pick(&tables, client, port, &crt).unwrap())
+    });
+    assert_eq!(picks, [[6, 1, 7, 7], [3, 5, 6, 5], [1, 4, 3, 5], [5, 4, 6, 5]]);
+}
+
 #[test]
 fn the_first_policy_that_matches_the_client_decides() {
     let policy = |client: &str, stack| Policy {
@@ -196,10 +207,16 @@ fn the_first_policy_that_matches_the_client_decides() {
 
 #[test]
 fn a_rotation_goes_on_where_it_was_when_the_tables_are_replaced() {
-    let first = tables(Method::RoundRobin, &[1, 1, 1], vec![]);
-    assert_eq!(picks(&first, 2), [1, 2]);
-    let second = first.rebuild(&dpt(Method::RoundRobin, &[1, 1, 1], vec![]), &Neighbours::new(), &node());
-    assert_eq!(picks(&second, 2), [3, 1]);
+    for method in [Method::RoundRobin, Method::LeastConnections] {
+        let mut dpt = dpt(method, &[1, 1, 1], vec![]);
+        let first = Tables::build(&dpt, &Neighbours::new(), &node());
+        assert_eq!(picks(&first, 2), [1, 2]);
+        let second = first.rebuild(&dpt, &Neighbours::new(), &node());
+        assert_eq!(picks(&second, 2), [3, 1], "the service is the same");
+        dpt.distributions[0].refuse = Refuse::Silent;
+        let third = second.rebuild(&dpt, &Neighbours::new(), &node());
+        assert_eq!(picks(&third, 2), [2, 3], "the service was made anew");
+    }
 }
 
 #[test]

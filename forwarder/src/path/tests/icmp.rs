@@ -4,7 +4,9 @@ use etherparse::{Icmpv4Slice, Icmpv6Slice};
 use model::Protocol;
 
 use super::bench::*;
-use crate::packet::Sum;
+use crate::packet::{Ethernet, Sum};
+use crate::path::datagram::Datagram;
+use crate::path::split;
 use crate::tables::Family;
 use crate::{Port, Reason, Verdict};
 
@@ -129,6 +131,23 @@ fn an_error_that_quotes_no_known_connection_is_dropped() {
 }
 
 #[test]
+fn an_error_is_about_a_connection_only_if_the_dvipa_sent_what_it_quotes_and_its_ports_are_there() {
+    let mut bench = Bench::new();
+    bench.establish(1024, port_of(GUE), Protocol::Tcp, GUE);
+    // The quoted IPv4 header.
+    const QUOTED: usize = 14 + 20 + 8;
+    let mut changed = |at: usize, value| {
+        let mut frame = error_quoting(Family::V4, 6, (port_of(GUE), 1024), 8);
+        frame[QUOTED + at] = value;
+        bench.one(&frame).1
+    };
+    let unmatched = Verdict::Drop(Reason::IcmpUnmatched);
+    assert_eq!(changed(6, 0x20), Verdict::Send(Port::Nic), "a first fragment has the ports");
+    assert_eq!(changed(7, 1), unmatched, "a later one has none");
+    assert_eq!(changed(15, 9), unmatched, "another source");
+}
+
+#[test]
 fn other_icmp_to_a_dvipa_is_dropped() {
     let frame = frame!(to_dvipa(Family::V4).icmpv4_raw(13, 0, [0; 4]), b"");
     assert_eq!(Bench::new().dropped(&frame), Reason::IcmpUnsupported);
@@ -203,4 +222,12 @@ fn a_packet_that_two_parts_can_t_carry_becomes_as_many_as_it_takes() {
         let made = parts as u64 - 1;
         assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::FragmentMade)), (1, made));
     }
+}
+
+#[test]
+fn a_packet_is_not_cut_where_no_payload_fits() {
+    let frame = may_be_split(&[1; 1000]);
+    let ethernet = Ethernet::parse(&frame).unwrap();
+    let d = Datagram::parse(&frame, ethernet, &Bench::new().tables).unwrap().unwrap();
+    assert_eq!([27, 28].map(|max| split::plan(&d, max).is_some()), [false, true]);
 }
