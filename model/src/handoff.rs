@@ -209,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            (token, start, sent, mss) in (1.., any::<u32>(), any::<u32>(), any::<u16>()),
+            (token, start, sent, mss) in (1u64.., any::<u32>(), any::<u32>(), any::<u16>()),
             scales in prop::option::of((0u8..15, 0u8..15)),
             (sack, ecn) in any::<(bool, bool)>(),
             timestamps in prop::option::of(any::<bool>()),
