@@ -95,6 +95,13 @@ fn weighted_round_robin_interleaves_evenly() {
 }
 
 #[test]
+fn a_round_is_as_short_as_the_weights_allow() {
+    for (weights, turns) in [(&[50, 30, 20][..], 10), (&[7, 7], 2), (&[6, 0, 9], 5), (&[0], 0)] {
+        assert_eq!(schedule::weighted(&targets(weights)).len(), turns, "{weights:?}");
+    }
+}
+
+#[test]
 fn weights_that_share_nothing_still_make_a_bounded_schedule() {
     let list = schedule::weighted(&targets(&[65_535, 65_521, 1]));
     assert!(list.len() <= 8200, "{} turns", list.len());
@@ -227,6 +234,10 @@ fn an_open_map_finds_what_is_in_it_and_nothing_else() {
         assert_eq!(map.get(i), (i % 7 == 0).then_some(i / 7));
     }
     assert_eq!(OpenMap::<u32, u32>::new(Vec::new().into_iter()).get(0), None);
+    // Cubes lie less evenly than multiples: some share a slot.
+    let cubes: Vec<(u32, u32)> = (0..1600).map(|i: u32| (i.pow(3), i)).collect();
+    let map = OpenMap::new(cubes.into_iter());
+    assert!((0..1600_u32).all(|i| map.get(i.pow(3)) == Some(i) && map.get(i.pow(3) + 2).is_none()));
 }
 
 /// The same DPT with two services, of which the second has these weights.
