@@ -36,8 +36,8 @@ fn the_mss_of_a_syn_ack_leaves_room_for_encapsulation() {
     let _listener = host.host.enter(|| TcpListener::bind("[::]:80").unwrap());
     let four = format!("IP(src='{CLIENT_V4}', dst='{DVIPA_V4}')");
     let six = format!("IPv6(src='{CLIENT_V6}', dst='{DVIPA_V6}')");
-    assert_eq!(answered_mss(&host, &four, 1460), 1500 - 64 - 40);
-    assert_eq!(answered_mss(&host, &six, 1440), 1500 - 64 - 60);
+    assert_eq!(answered_mss(&host, &four, 1460), 1500 - 76 - 40);
+    assert_eq!(answered_mss(&host, &six, 1440), 1500 - 76 - 60);
     assert!(host.counter("mss_clamped") >= 2);
 }
 
