@@ -100,7 +100,7 @@ fn f3_a_burst_becomes_what_its_packets_become_one_by_one() {
 fn f3_every_end_that_a_packet_can_have_has_a_case() {
     // These need a full table, a full pool, more packets than a case has, a buffer without headroom, or a handoff option from the control thread: unit tests
     // of the stages have them.
-    const ELSEWHERE: [Reason; 9] = [
+    const ELSEWHERE: [Reason; 13] = [
         Reason::TableFull,
         Reason::FragmentNoRoom,
         Reason::NoHeadroom,
@@ -110,6 +110,10 @@ fn f3_every_end_that_a_packet_can_have_has_a_case() {
         Reason::AskLimited,
         Reason::AskNoRoom,
         Reason::AnswerLimited,
+        Reason::EchoLimited,
+        Reason::NeighbourLimited,
+        Reason::LocalLimited,
+        Reason::Overloaded,
     ];
     let cases = cases();
     let named: BTreeSet<_> =

@@ -112,7 +112,7 @@ fn settings(seed: u64, fault: Option<Fault>) -> Settings {
     let mut random = Rng::with_seed(seed ^ 0xA5A5);
     let hosts = 2 + random.usize(..2);
     // Connections that stay idle are the same each time they move.
-    let (bytes, packets) = [(6, 4), (0, 1)][usize::from(seed % 4 == 0)];
+    let (bytes, packets) = [(6, 4), (0, 1)][usize::from(seed.is_multiple_of(4))];
     Settings {
         hosts,
         flows: 1 + random.usize(..2),

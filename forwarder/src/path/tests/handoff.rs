@@ -171,7 +171,7 @@ fn a_packet_that_is_too_long_for_its_option_is_dropped() {
             .map(|(owner, state)| Entry { owner, state });
         change(&bench, key, old, new);
         // IPv4, UDP, GUE and the option before it.
-        let fits = 1500 - 48 - headers;
+        let fits = 1500 - (20 + 8 + 4 + OPTION.len()) - headers;
         let packet =
             |len: usize| frame!(to_dvipa(family).tcp(CLIENT_PORT, port_of(GUE), 1, 1).ack(9), &vec![7; len]);
         assert_eq!(bench.sent(&packet(fits)).len(), 1514);

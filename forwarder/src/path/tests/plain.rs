@@ -5,7 +5,7 @@ use model::Protocol;
 use super::bench::*;
 use crate::crt::{KeyV4, KeyV6};
 use crate::path::AnyKey;
-use crate::path::parse::{Gate, plain_v4, plain_v6};
+use crate::path::parse::{Gate, Tag, plain_v4, plain_v6};
 use crate::tables::Family;
 use crate::{Node, Port};
 
@@ -179,11 +179,15 @@ fn what_needs_a_closer_look_is_not_plain() {
 }
 
 #[test]
-fn in_a_vlan_the_general_way_looks_at_the_tags() {
+fn in_a_vlan_packets_with_its_tag_are_plain() {
     let bench = Bench::with(&dpt(), &Node { vlan: Some(100), ..node() });
+    let behind_tag = |frame: &[u8]| {
+        Tag::new(&bench.tables).behind::<4>(frame).and_then(|frame| read(frame, Port::Nic, &bench))
+    };
     for family in [Family::V4, Family::V6] {
         let frame = syn(family, 1024, PORT);
-        assert_eq!([&frame, &in_vlan(100, &frame)].map(|f| read(f, Port::Nic, &bench)), [None, None]);
+        assert_eq!(behind_tag(&in_vlan(100, &frame)), named(family, Protocol::Tcp));
+        assert_eq!([&frame, &in_vlan(101, &frame)].map(|frame| behind_tag(frame)), [None, None]);
         assert_eq!(read(&frame, Port::Local, &bench), named(family, Protocol::Tcp));
     }
 }
