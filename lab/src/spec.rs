@@ -209,7 +209,7 @@ pub struct Spec {
     pub proxy: bool,
     /// There is a host [`FLOODER`], and every other host drops what it would send to a spoofed source.
     pub flooder: bool,
-    /// The routing nodes' workers never sleep.
+    /// The routing nodes have one worker that never sleeps, whose NIC has a long receive queue.
     pub tireless: bool,
     /// Targets that are virtual machines, and the kernel of each: one that `scripts/guest` has made by this name.
     pub kernels: BTreeMap<String, String>,

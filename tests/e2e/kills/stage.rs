@@ -257,7 +257,7 @@ impl Stage {
             match row.map(|row| (row.stack.as_str(), row.state.as_str())) {
                 Some(("t2", "established")) => Ok(Outcome::Moved),
                 Some((_, "established")) => Ok(Outcome::Stayed),
-                None if victim.is_application() => Ok(Outcome::Ended),
+                None | Some((_, "closing")) if victim.is_application() => Ok(Outcome::Ended),
                 Some(_) | None => Err(format!("{rows:#?}")),
             }
         });
