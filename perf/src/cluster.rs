@@ -165,11 +165,11 @@ impl Traffic {
     }
 }
 
-/// Each protocol's ports that are served, of both DVIPAs.
+/// Each protocol's ports, of both DVIPAs. One that nobody distributes would be the node's own.
 fn distributions() -> Vec<Distribution> {
     let mut all = Vec::new();
     for dvipa in [V4, V6] {
-        for to in [To::Targets, To::Local] {
+        for to in [To::Targets, To::Local, To::Nobody] {
             all.extend([Protocol::Tcp, Protocol::Udp].map(|protocol| {
                 Distribution {
                     dvipa,
