@@ -105,7 +105,7 @@ pub(crate) struct Budgets {
     /// The same for those who begin connections.
     openings: Box<[Bucket]>,
     hasher: RandomState,
-    /// The worker receives more than it can handle: whoever begins connections has his share of it.
+    /// The worker receives more than it can handle: each network that begins connections has its share of it.
     pressed: bool,
     /// When that was so last.
     pressed_at: Option<Now>,
