@@ -34,6 +34,7 @@ for _, frame in ipairs({ 64, 512, 1518 }) do
     bench.prepare("udp", flows.addresses, flows.ports)
     bench.establish(flows.addresses * flows.ports)
     local throughput = bench.throughput(frame)
+    assert(throughput > 0, "no rate is without loss: latency below it can't be measured (RFC 2544 26.2)")
     for _, share in ipairs({ 10, 50, 90 }) do
         local path = string.format("pktgen-latency-%d-%d.txt", frame, share)
         pktgen.latsampler_params(setup.receive, "simple", SAMPLES, SAMPLES_A_SECOND, path)
