@@ -1,13 +1,12 @@
 //! sock_diag(7): the end of each socket.
 
-use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
 
 use netlink_packet_sock_diag::constants::TCP_CLOSE;
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket};
 
+use super::told::Told;
 use crate::machine::{Cookie, Event};
 
 /// `1 << (SKNLGRP_INET_TCP_DESTROY - 1)` and so on for UDP and IPv6 (linux/sock_diag.h).
@@ -18,14 +17,11 @@ const DESTROY_BUFFER: usize = 4 << 20;
 const MESSAGE_BYTES: usize = 4096;
 /// `sizeof(struct nlmsghdr)` of linux/netlink.h.
 const HEADER_BYTES: usize = 16;
-/// Ends that are read at once.
-const AT_ONCE: usize = 64;
 
 /// Tells of the end of every TCP and UDP socket of this network namespace, also of those that were opened before the
 /// agent's programs were attached.
 pub struct Ends {
-    socket: TokioSocket,
-    buffer: Vec<u8>,
+    told: Told,
 }
 
 impl Ends {
@@ -37,7 +33,7 @@ impl Ends {
         let mut socket = TokioSocket::new(NETLINK_SOCK_DIAG)?;
         socket.socket_mut().set_rx_buf_sz(DESTROY_BUFFER)?;
         socket.socket_mut().bind(&SocketAddr::new(0, DESTROY_GROUPS))?;
-        Ok(Self { socket, buffer: Vec::with_capacity(MESSAGE_BYTES) })
+        Ok(Self { told: Told::new(socket, MESSAGE_BYTES) })
     }
 
     /// Waits until sockets have ended, and takes what is told of them. Cancel-safe.
@@ -45,24 +41,7 @@ impl Ends {
     /// # Errors
     /// What the system says.
     pub async fn next(&mut self) -> io::Result<Vec<Event>> {
-        poll_fn(|context| self.poll_next(context)).await
-    }
-
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Vec<Event>>> {
-        let mut events = Vec::new();
-        for _ in 0..AT_ONCE {
-            self.buffer.clear();
-            match self.socket.poll_recv(context, &mut self.buffer) {
-                Poll::Ready(Ok(())) => events.extend(ended(&self.buffer)),
-                Poll::Ready(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => {
-                    events.push(Event::EventsLost)
-                }
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending if events.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
-            }
-        }
-        Poll::Ready(Ok(events))
+        self.told.next(|message, events| events.extend(ended(message))).await
     }
 }
 

@@ -4,7 +4,7 @@
 //! what they count), [`freezes`] (whose packets they keep away),
 //! `claims` (connections that a routing stack asks for), `injection` (connections put into listeners), [`conntrack`] (made known to stateful filters), [`translated`] (told of by it, for containers), [`containers`] (what they listen on), [`admissions`] (which were),
 //! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
-//! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), `interfaces`, `sysctl`, [`load`] (how busy this host is), `kernel` (single calls).
+//! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), `interfaces`, `sysctl`, `told` (what netlink tells by itself), [`load`] (how busy this host is), `kernel` (single calls).
 
 pub mod abilities;
 pub mod addresses;
@@ -29,6 +29,7 @@ pub mod order;
 pub mod programs;
 mod skeletons;
 mod sysctl;
+mod told;
 pub mod translated;
 
 pub use kernel::{netns_cookie, netns_cookie_of, random_token, release as kernel_release};

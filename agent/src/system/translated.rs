@@ -4,12 +4,11 @@
 //! A filter in the kernel keeps the events of all other connections back.
 
 use std::collections::HashSet;
-use std::future::poll_fn;
+use std::future::pending;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::task::{Context, Poll};
 
 use model::{Connection, Protocol};
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -17,6 +16,7 @@ use netlink_sys::{AsyncSocket, Socket, SocketAddr as Kernel, TokioSocket};
 
 use super::conntrack::{HEADER_BYTES, PROTOINFO, STATUS, TUPLE_ORIGINAL, attribute, is_in_use};
 use super::kernel::attach_filter;
+use super::told::Told;
 use crate::machine::{Cookie, Event};
 
 /// `1 << (NFNLGRP_CONNTRACK_NEW - 1)` and so on for UPDATE and DESTROY (linux/netfilter/nfnetlink_compat.h).
@@ -25,8 +25,6 @@ const GROUPS: u32 = 0b111;
 const BUFFER_BYTES: usize = 4 << 20;
 /// The kernel writes one event at a time, and at most 32 kB of a dump.
 const MESSAGE_BYTES: usize = 64 << 10;
-/// Events that are read at once.
-const AT_ONCE: usize = 64;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET`, and what of it is the message.
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u8 = 2;
@@ -45,8 +43,7 @@ const TIME_WAIT: u8 = 7;
 
 /// Tells of connections that DNAT sends on; of none where the kernel can't.
 pub struct Translated {
-    socket: Option<TokioSocket>,
-    buffer: Vec<u8>,
+    told: Option<Told>,
 }
 
 impl Translated {
@@ -59,8 +56,8 @@ impl Translated {
             socket.socket_mut().bind(&Kernel::new(0, GROUPS))?;
             Ok(socket)
         };
-        let told = |cause| tracing::info!(%cause, "the kernel does not tell of containers' connections");
-        Self { socket: open().map_err(told).ok(), buffer: Vec::with_capacity(MESSAGE_BYTES) }
+        let unheard = |cause| tracing::info!(%cause, "the kernel does not tell of containers' connections");
+        Self { told: open().map_err(unheard).ok().map(|socket| Told::new(socket, MESSAGE_BYTES)) }
     }
 
     /// Waits until there is something to tell. Cancel-safe.
@@ -68,25 +65,10 @@ impl Translated {
     /// # Errors
     /// What the system says.
     pub async fn next(&mut self) -> io::Result<Vec<Event>> {
-        poll_fn(|context| self.poll_next(context)).await
-    }
-
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Vec<Event>>> {
-        let Some(socket) = &mut self.socket else { return Poll::Pending };
-        let mut events = Vec::new();
-        for _ in 0..AT_ONCE {
-            self.buffer.clear();
-            match socket.poll_recv(context, &mut self.buffer) {
-                Poll::Ready(Ok(())) => events.extend(messages(&self.buffer).filter_map(event)),
-                Poll::Ready(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => {
-                    events.push(Event::EventsLost)
-                }
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending if events.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
-            }
+        match &mut self.told {
+            Some(told) => told.next(|bytes, events| events.extend(messages(bytes).filter_map(event))).await,
+            None => pending().await,
         }
-        Poll::Ready(Ok(events))
     }
 }
 
