@@ -1,7 +1,5 @@
 //! What others have changed on this host: how often it was put right, and what stands in the way still.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::Serialize;
 
 /// What can be changed under the agent.
@@ -26,9 +24,10 @@ impl Subject {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Address, Self::Setting, Self::Program, Self::Interface, Self::Order, Self::HandOver];
+}
 
-    /// The word in logs and metrics.
-    pub fn as_str(self) -> &'static str {
+impl model::environment::Subject for Subject {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::Setting => "setting",
@@ -40,53 +39,17 @@ impl Subject {
     }
 }
 
-/// Something that only the operator can put right.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Finding {
-    /// What it is about.
-    pub subject: Subject,
-    /// What was found, and what to do.
-    pub sentence: String,
-}
-
-impl Finding {
-    /// A finding.
-    pub fn new(subject: Subject, sentence: impl Into<String>) -> Self {
-        Self { subject, sentence: sentence.into() }
-    }
-}
-
-/// The host's condition, as far as others can change it.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Environment {
-    /// How often something was changed and put right, since the agent has started.
-    pub put_right: BTreeMap<Subject, u64>,
-    /// What stands in the way now.
-    pub standing: BTreeSet<Finding>,
-}
-
-impl Environment {
-    /// Something was changed, and is as it should be again.
-    pub fn put_right(&mut self, subject: Subject, what: &str) {
-        tracing::warn!(subject = subject.as_str(), "{what}: put right");
-        let times = self.put_right.entry(subject).or_default();
-        *times = times.saturating_add(1);
-    }
-
-    /// This is all that stands in the way now. What is new and what is gone is logged once.
-    pub fn stands(&mut self, findings: BTreeSet<Finding>) {
-        for finding in findings.difference(&self.standing) {
-            tracing::warn!(subject = finding.subject.as_str(), "{}", finding.sentence);
-        }
-        for finding in self.standing.difference(&findings) {
-            tracing::info!(subject = finding.subject.as_str(), "no longer: {}", finding.sentence);
-        }
-        self.standing = findings;
-    }
-}
+/// As [`model::environment::Finding`].
+pub type Finding = model::environment::Finding<Subject>;
+/// As [`model::environment::Environment`].
+pub type Environment = model::environment::Environment<Subject>;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use model::environment::Subject as _;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@
 //! workers see it, and the messages between stacks with their encoding. No I/O, no clock, no decisions.
 //!
 //! In reading order: [`address`] (DVIPA, protocol, service), [`stack`] (who is in the cluster), [`connection`],
-//! [`crt`] (where a connection is in its life), [`dpt`] (what the routing stack decided), [`message`] (what stacks tell each other), [`transfer`] (what they say while a
+//! [`crt`] (where a connection is in its life), [`dpt`] (what the routing stack decided), [`environment`] (what others changed on a host), [`message`] (what stacks tell each other), [`transfer`] (what they say while a
 //! connection moves), [`handoff`] and [`ask`] (what forwarders tell targets in packets), [`codec`] (how it is written), [`control_socket`] (what an application and its agent tell each other).
 
 pub mod address;
@@ -15,6 +15,7 @@ pub mod connection_state;
 pub mod control_socket;
 pub mod crt;
 pub mod dpt;
+pub mod environment;
 pub mod handoff;
 pub mod message;
 pub mod stack;

@@ -1,7 +1,5 @@
 //! What others have changed in the routing node's kernel: how often it was put right, and what stands in the way still.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 /// What can be changed under `batond`.
@@ -23,9 +21,10 @@ pub enum Subject {
 impl Subject {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Setting, Self::Offload, Self::Address, Self::Mtu, Self::Interface];
+}
 
-    /// The word in JSON, logs and metrics.
-    pub fn as_str(self) -> &'static str {
+impl model::environment::Subject for Subject {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Setting => "setting",
             Self::Offload => "offload",
@@ -36,46 +35,17 @@ impl Subject {
     }
 }
 
-/// Something that only the operator can put right.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Finding {
-    /// What it is about.
-    pub subject: Subject,
-    /// What was found, and what to do.
-    pub sentence: String,
-}
-
-/// The kernel's condition, as far as others can change it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Environment {
-    /// How often something was changed and put right since the start.
-    pub put_right: BTreeMap<Subject, u64>,
-    /// What stands in the way now.
-    pub standing: BTreeSet<Finding>,
-}
-
-impl Environment {
-    /// Something was changed, and is as it should be again.
-    pub fn put_right(&mut self, subject: Subject, what: &str) {
-        tracing::warn!(subject = subject.as_str(), "{what}: put right");
-        let times = self.put_right.entry(subject).or_default();
-        *times = times.saturating_add(1);
-    }
-
-    /// This is all that stands in the way now. What is new and what is gone is logged once.
-    pub fn stands(&mut self, findings: BTreeSet<Finding>) {
-        for finding in findings.difference(&self.standing) {
-            tracing::warn!(subject = finding.subject.as_str(), "{}", finding.sentence);
-        }
-        for finding in self.standing.difference(&findings) {
-            tracing::info!(subject = finding.subject.as_str(), "no longer: {}", finding.sentence);
-        }
-        self.standing = findings;
-    }
-}
+/// As [`model::environment::Finding`].
+pub type Finding = model::environment::Finding<Subject>;
+/// As [`model::environment::Environment`].
+pub type Environment = model::environment::Environment<Subject>;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use model::environment::Subject as _;
+
     use super::*;
 
     #[test]

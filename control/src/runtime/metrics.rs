@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use model::environment::Subject as _;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;

@@ -6,6 +6,7 @@ use control::machine::StackView;
 use control::runtime::PortView;
 use control::runtime::api::StatusAnswer;
 use control::runtime::environment::Environment;
+use model::environment::Subject as _;
 use serde_json::Value;
 
 use super::crt::fill;
