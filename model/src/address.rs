@@ -36,7 +36,7 @@ impl From<IpAddr> for Dvipa {
     }
 }
 
-/// The number of a DVIPA in this node's tables: given once, never reused while the node runs, at most
+/// The number of a DVIPA in this node's tables: given again only when nothing names it any more, at most
 /// [`DvipaIndex::MAX`], so that a CRT entry can name its DVIPA in 12 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

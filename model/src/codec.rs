@@ -10,11 +10,13 @@ use minicbor::decode::Error as CborError;
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use crate::message::{
-    Applications, Heartbeat, Hello, Load, Message, Move, Newconn, Srvstat, Stays, Targets, Termconn, VipaList,
-};
-use crate::transfer::TransferMessage;
+use crate::message::Pulse;
 use crate::{Connection, Protocol, StackName};
+
+mod direction;
+
+pub(crate) use direction::direction;
+pub use direction::{Direction, Side};
 
 /// The version that this software writes.
 pub const VERSION: u8 = 1;
@@ -52,11 +54,15 @@ pub enum CodecError {
     },
 }
 
-/// What a frame was.
+/// What a frame was, to a reader of messages of this direction.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Received {
+pub enum Received<M> {
     /// A message.
-    Message(Message),
+    Message(M),
+    /// One of the session's own.
+    Pulse(Pulse),
+    /// A message of the other direction, called so: the peer says what only its reader may say. Its body was not read.
+    Misdirected(&'static str),
     /// Of a version or kind that this software does not know: to be ignored.
     Unknown {
         /// The version it was written in.
@@ -83,38 +89,17 @@ pub fn decode_header(bytes: [u8; HEADER_BYTES]) -> Result<Header, CodecError> {
 ///
 /// # Errors
 /// [`CodecError::Body`] if the kind is known and its body is malformed.
-pub fn decode_body(header: Header, body: &[u8]) -> Result<Received, CodecError> {
-    fn body_of<'b, T: Decode<'b, ()>>(
-        kind: u16,
-        body: &'b [u8],
-        wrap: fn(T) -> Message,
-    ) -> Result<Received, CodecError> {
-        match minicbor::decode::<T>(body) {
-            Ok(value) => Ok(Received::Message(wrap(value))),
-            Err(cause) => Err(CodecError::Body { kind, cause }),
-        }
-    }
+pub fn decode_body<M: Side>(header: Header, body: &[u8]) -> Result<Received<M>, CodecError> {
     let Header { version, kind, .. } = header;
     if version != VERSION {
         return Ok(Received::Unknown { version, kind });
     }
-    match kind {
-        1 => body_of::<Hello>(kind, body, Message::Hello),
-        2 => body_of::<VipaList>(kind, body, Message::VipaList),
-        3 => body_of::<Srvstat>(kind, body, Message::Srvstat),
-        4 => body_of::<Newconn>(kind, body, Message::Newconn),
-        5 => body_of::<Termconn>(kind, body, Message::Termconn),
-        6 => body_of::<Load>(kind, body, Message::Load),
-        7 => body_of::<Heartbeat>(kind, body, Message::Heartbeat),
-        8 => body_of::<Applications>(kind, body, Message::Applications),
-        9 => body_of::<Targets>(kind, body, Message::Targets),
-        10 => body_of::<Move>(kind, body, Message::Move),
-        11 => body_of::<Stays>(kind, body, Message::Stays),
-        _ => match TransferMessage::decode(kind, body) {
-            Some(Ok(message)) => Ok(Received::Message(Message::Transfer(message))),
-            Some(Err(cause)) => Err(CodecError::Body { kind, cause }),
-            None => Ok(Received::Unknown { version, kind }),
-        },
+    let message = M::decode(kind, body).map(|read| read.map(Received::Message));
+    let read = message.or_else(|| Pulse::decode(kind, body).map(|read| read.map(Received::Pulse)));
+    match (read, M::Other::word_of(kind)) {
+        (Some(read), _) => read.map_err(|cause| CodecError::Body { kind, cause }),
+        (None, Some(word)) => Ok(Received::Misdirected(word)),
+        (None, None) => Ok(Received::Unknown { version, kind }),
     }
 }
 
@@ -122,23 +107,10 @@ pub fn decode_body(header: Header, body: &[u8]) -> Result<Received, CodecError> 
 ///
 /// # Errors
 /// [`CodecError::Length`] if the body would be longer than [`MAX_BODY_BYTES`].
-pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
+pub fn encode(message: &impl Direction) -> Result<Vec<u8>, CodecError> {
     let mut frame = Vec::with_capacity(USUAL_BYTES);
     frame.extend_from_slice(&[0; HEADER_BYTES]);
-    let kind = match message {
-        Message::Hello(m) => body_of(1, m, &mut frame),
-        Message::VipaList(m) => body_of(2, m, &mut frame),
-        Message::Srvstat(m) => body_of(3, m, &mut frame),
-        Message::Newconn(m) => body_of(4, m, &mut frame),
-        Message::Termconn(m) => body_of(5, m, &mut frame),
-        Message::Load(m) => body_of(6, m, &mut frame),
-        Message::Heartbeat(m) => body_of(7, m, &mut frame),
-        Message::Applications(m) => body_of(8, m, &mut frame),
-        Message::Targets(m) => body_of(9, m, &mut frame),
-        Message::Move(m) => body_of(10, m, &mut frame),
-        Message::Stays(m) => body_of(11, m, &mut frame),
-        Message::Transfer(m) => m.encode(&mut frame),
-    };
+    let kind = message.encode(&mut frame);
     let body_bytes = frame.len().saturating_sub(HEADER_BYTES);
     let rest = u32::try_from(body_bytes.saturating_add(4)).unwrap_or(u32::MAX);
     if body_bytes > MAX_BODY_BYTES {

@@ -7,12 +7,13 @@
 //! fields that it does not know.
 //!
 //! In reading order: [`name`] (jobs and targets), [`request`] (application → agent), [`notification`] (agent →
-//! application), [`refusal`] (why something was not done).
+//! application), [`view`] (what is shown of targets), [`refusal`] (why something was not done).
 
 pub mod name;
 pub mod notification;
 pub mod refusal;
 pub mod request;
+pub mod view;
 
 use std::convert::Infallible;
 
@@ -20,8 +21,9 @@ use minicbor::{Decode, Encode};
 
 pub use name::{BadJobName, JobName, Target};
 pub use notification::Notification;
-pub use refusal::{Fault, Refusal};
+pub use refusal::Refusal;
 pub use request::Request;
+pub use view::{TargetState, TargetView, WeightFrom};
 
 /// The version that this software speaks.
 pub const VERSION: u8 = 1;
@@ -33,10 +35,14 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
 pub const MAX_STATE_BYTES: usize = 16 << 20;
 /// The most bytes that go back to a connection before it moves. They fit a message.
 pub const MAX_GIVEN_BACK_BYTES: usize = 32 << 10;
+/// The longest message of an application to another, in bytes.
+pub const MAX_SAID_BYTES: usize = 32 << 10;
 /// The most ports of one registration.
 pub const MAX_PORTS: usize = 1024;
 /// The most targets of one message; a longer list comes in parts.
 pub const TARGETS_A_MESSAGE: usize = 256;
+/// The most jobs that a target can be chosen from, and the most targets that can be left out.
+pub const MAX_CHOICE: usize = 256;
 /// The longest text that a person gives as a reason, in bytes. A longer one is cut.
 pub const MAX_TEXT_BYTES: usize = 512;
 

@@ -4,32 +4,93 @@
 //! addresses and hands it to the workers as one immutable snapshot.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
-/// Everything the workers need to know, indices stable for as long as the node runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// A part that a DPT and its successors have in common: a clone is the same one, and who writes to it gets a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shared<T>(Arc<T>);
+
+impl<T> Shared<T> {
+    /// Whether the two are one, so that they need not be compared.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone> DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl<A, T: FromIterator<A>> FromIterator<A> for Shared<T> {
+    fn from_iter<I: IntoIterator<Item = A>>(items: I) -> Self {
+        T::from_iter(items).into()
+    }
+}
+
+/// Everything the workers need to know. An index is the same stack's or DVIPA's for as long as anything can name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dpt {
     /// Counts the changes; shown, and lets a reader see that its change has reached the workers.
     pub generation: u64,
-    /// DVIPAs that this stack owns now, by index.
-    pub dvipas: Vec<DvipaEntry>,
-    /// All stacks that a CRT entry may name, also those that are gone, by index.
-    pub stacks: Vec<StackEntry>,
+    /// DVIPAs that this stack owns or would take over, by index.
+    pub dvipas: Vec<Shared<DvipaEntry>>,
+    /// All stacks that a CRT entry may name, also those that are gone, sorted by index; some numbers may be nobody's.
+    pub stacks: Shared<Vec<StackEntry>>,
     /// What is distributed, one entry a service (DVIPA, port, protocol), sorted.
-    pub distributions: Vec<Distribution>,
+    pub distributions: Vec<Shared<Distribution>>,
 }
 
-/// A DVIPA that this stack owns.
+/// The entry of a stack, in [`Dpt::stacks`].
+pub fn stack_of(stacks: &[StackEntry], index: StackIndex) -> Option<&StackEntry> {
+    let at = stacks.binary_search_by_key(&index, |stack| stack.index).ok()?;
+    stacks.get(at)
+}
+
+/// What the forwarder does for a DVIPA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Duty {
+    /// It forwards, and answers ARP and neighbour discovery for it.
+    #[default]
+    Owner,
+    /// It forwards what still arrives. Another node owns the address and answers for it.
+    Former,
+    /// It forwards what routers send it, as the owner does. Another node owns the address and answers for it.
+    Partner,
+    /// Packets to it are none of this node's; the CRT knows its connections.
+    Backup,
+}
+
+/// A DVIPA that this stack owns or would take over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DvipaEntry {
     /// Its number in CRT entries.
     pub index: DvipaIndex,
     /// Its address.
     pub dvipa: Dvipa,
+    /// What this node does for it.
+    pub duty: Duty,
     /// Who is asked about a connection to it that has no entry.
     pub ask: Ask,
     /// What a client is told at a port that is not distributed, or when nobody has its connection.
@@ -37,9 +98,9 @@ pub struct DvipaEntry {
 }
 
 impl DvipaEntry {
-    /// A DVIPA with nobody to ask yet.
+    /// A DVIPA of this node with nobody to ask yet.
     pub fn new(index: DvipaIndex, dvipa: Dvipa) -> Self {
-        Self { index, dvipa, ask: Ask::default(), refuse: Refuse::default() }
+        Self { index, dvipa, duty: Duty::Owner, ask: Ask::default(), refuse: Refuse::default() }
     }
 }
 

@@ -16,7 +16,7 @@
 //! | 12 | 4 | the sequence number after the last byte that the client was sent |
 //! | 16 | 8 | the token of the target's admission |
 //!
-//! The token alone says that a packet may make the connection: an option of a former hand-over, of a former run, or of somebody
+//! The token alone says that a packet may make the connection: an option of a former hand-over, of a former run, or of another stack
 //! who only knows the connection has another one. The rest says how.
 //!
 //! Version 1 had 16 bytes, flags at 1, and no token. A target that knows only another version drops a packet that has no

@@ -4,11 +4,17 @@
 //! workers see it, and the messages between stacks with their encoding. No I/O, no clock, no decisions.
 //!
 //! In reading order: [`address`] (DVIPA, protocol, service), [`stack`] (who is in the cluster), [`connection`],
-//! [`crt`] (where a connection is in its life), [`dpt`] (what the routing stack decided), [`environment`] (what others changed on a host), [`message`] (what stacks tell each other), [`transfer`] (what they say while a
-//! connection moves), [`handoff`] and [`ask`] (what forwarders tell targets in packets), [`codec`] (how it is written), [`control_socket`] (what an application and its agent tell each other).
+//! [`crt`] (where a connection is in its life), [`numbering`] (what the numbers in the CRT mean), [`dpt`] (what the routing stack decided), [`environment`] (what others changed on a
+//! host), [`checksums`] (packets that a sender's device left unfinished), [`blame`] (who can mend what went wrong), [`message`] (what
+//! stacks tell each other), [`peer`] (what routing stacks tell each other), [`ports`] (which stack uses which ports of a DVIPA),
+//! [`transfer`] (what they say while a connection moves), [`ownership`] (what routing stacks and witnesses say of who owns a DVIPA),
+//! [`handoff`] and [`ask`] (what forwarders tell targets in packets), [`codec`] (how it is written), [`control_socket`] (what an
+//! application and its agent tell each other).
 
 pub mod address;
 pub mod ask;
+pub mod blame;
+pub mod checksums;
 pub mod codec;
 pub mod connection;
 pub mod connection_state;
@@ -18,12 +24,20 @@ pub mod dpt;
 pub mod environment;
 pub mod handoff;
 pub mod message;
+pub mod numbering;
+pub mod ownership;
+pub mod peer;
+pub mod ports;
 pub mod stack;
 pub mod transfer;
 
 pub use address::{Dvipa, DvipaIndex, Protocol, Service};
+pub use blame::Blame;
 pub use connection::Connection;
 pub use connection_state::ConnectionState;
 pub use crt::CrtState;
 pub use handoff::HandoffOption;
 pub use stack::{ClusterAddress, Epoch, Rank, StackIndex, StackName};
+
+#[cfg(test)]
+mod tests;

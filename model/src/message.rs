@@ -3,43 +3,102 @@
 //! The documents' messages: the VIPA list (seed figure 5 and 6), SRVSTAT, NEWCONN, TERMCONN (figure 8). Field numbers
 //! are the encoding: a field is never renumbered, a new one gets a new number and is an `Option`, and a reader skips
 //! numbers that it does not know. A message kind that a reader does not know is ignored whole ([`crate::codec`]).
+//!
+//! Messages have the type of their direction, so that a reader decides only about what can come. One of the other direction is
+//! refused where the session is read ([`crate::codec::Received::Misdirected`]).
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{Address, WireConnection};
+use crate::codec::{Address, Side, WireConnection, direction};
 use crate::control_socket::request::Role;
-use crate::control_socket::{JobName, Target};
-use crate::transfer::{TransferMessage, Why};
+use crate::control_socket::{JobName, Target, TargetView};
+use crate::ownership::{FromWitness, ToWitness};
+use crate::ports::{PortsGranted, PortsHeld};
+use crate::transfer::{FromHost, ToHost, Why};
 use crate::{Epoch, Protocol, StackName};
 
-/// A message from one stack to another. Its number is in the frame ([`crate::codec`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// Who is speaking; first on every session, both ways.
-    Hello(Hello),
-    /// Routing stack → all: what is distributed and to whom.
-    VipaList(VipaList),
-    /// Target → routing stack: which applications listen.
-    Srvstat(Srvstat),
-    /// Target → routing stack: these connections are here.
-    Newconn(Newconn),
-    /// Target → routing stack: these connections have ended.
-    Termconn(Termconn),
-    /// Target → routing stack: how busy it is (the documents' WLM).
-    Load(Load),
-    /// Both ways, when there is nothing else to say.
-    Heartbeat(Heartbeat),
-    /// All ways, while a connection moves.
-    Transfer(TransferMessage),
-    /// Target → routing stack: which applications have registered on control sockets.
-    Applications(Applications),
-    /// Routing stack → a stack with such an application: where its connections can be transferred to.
-    Targets(Targets),
-    /// Routing stack → the stack that has a connection: transfer it.
-    Move(Move),
-    /// The stack that has a connection → routing stack: it does not follow [`Move`].
-    Stays(Stays),
+direction! {
+    /// Routing stack → stack.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum ToStack {
+        /// What is distributed and to whom; to all.
+        VipaList(VipaList) = 2 "a VIPA list",
+        /// Where connections can be transferred to; to a stack with an application that is registered for them.
+        Targets(Targets) = 9 "Targets",
+        /// Transfer this connection; to the stack that has it.
+        Move(Move) = 10 "Move",
+        /// How far it has heard what became of connections.
+        Heard(Heard) = 13 "Heard",
+        /// An application says something to one here.
+        Say(Say) = 15 "Say",
+        /// Which target it has chosen.
+        Chosen(Chosen) = 50 "Chosen",
+        /// How the targets of a service are.
+        Views(Views) = 51 "Views",
+        /// Which ports of a DVIPA it may give to applications.
+        PortsGranted(PortsGranted) = 53 "PortsGranted",
+        ;
+        /// While a connection moves.
+        Transfer(ToHost),
+        /// As a witness of ownership.
+        Ownership(ToWitness),
+    }
+}
+
+direction! {
+    /// Stack → routing stack.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum FromStack {
+        /// Which applications listen.
+        Srvstat(Srvstat) = 3 "SRVSTAT",
+        /// These connections are here.
+        Newconn(Newconn) = 4 "NEWCONN",
+        /// These connections have ended.
+        Termconn(Termconn) = 5 "TERMCONN",
+        /// How busy it is (the documents' WLM).
+        Load(Load) = 6 "Load",
+        /// Which applications have registered on control sockets.
+        Applications(Applications) = 8 "Applications",
+        /// It does not follow [`Move`].
+        Stays(Stays) = 11 "Stays",
+        /// How far it has said what became of its connections.
+        Told(Told) = 12 "Told",
+        /// The ends of transfers that follow come after what it has said of connections.
+        After(After) = 14 "After",
+        /// An application says something to one of another stack.
+        Say(Say) = 15 "Say",
+        /// Choose a target for a connection.
+        Choose(Choose) = 48 "Choose",
+        /// How are the targets of a service?
+        View(View) = 49 "View",
+        /// Which ports of a DVIPA it gives to applications, and how many more it wants.
+        PortsHeld(PortsHeld) = 52 "PortsHeld",
+        ;
+        /// While a connection moves.
+        Transfer(FromHost),
+        /// As a witness of ownership.
+        Ownership(FromWitness),
+    }
+}
+
+direction! {
+    /// What every session begins with and is kept alive by, both ways. It ends in the session: nobody else hears it.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum Pulse {
+        /// Who is speaking; first on every session.
+        Hello(Hello) = 1 "Hello",
+        /// When there is nothing else to say.
+        Heartbeat(Heartbeat) = 7 "Heartbeat",
+    }
+}
+
+impl Side for ToStack {
+    type Other = FromStack;
+}
+
+impl Side for FromStack {
+    type Other = ToStack;
 }
 
 /// Who is speaking. The name must be the one in the certificate.
@@ -85,7 +144,7 @@ pub struct VipaListDvipa {
     /// The epoch of its ownership.
     #[n(1)]
     pub epoch: Epoch,
-    /// The sender owns it now (otherwise it is a backup for it).
+    /// The sender owns it now (otherwise it would take it over).
     #[n(2)]
     pub owner: bool,
     /// The sender's rank as a backup; 255 for its primary (VIPADEFINE).
@@ -94,6 +153,10 @@ pub struct VipaListDvipa {
     /// What is distributed.
     #[n(4)]
     pub distributions: Vec<VipaListDistribution>,
+    /// The sender knows that another owns it, and forwards packets to it all the same: it owned it until a moment ago, or always
+    /// forwards.
+    #[n(5)]
+    pub forwards: Option<bool>,
 }
 
 /// One VIPADISTRIBUTE in a VIPA list.
@@ -108,6 +171,9 @@ pub struct VipaListDistribution {
     /// The candidate targets by stack name. Empty: ALL.
     #[n(2)]
     pub candidates: Vec<String>,
+    /// A routing application decides where its connections go. `None`: the sender is of a version that does not say.
+    #[n(3)]
+    pub content_routed: Option<bool>,
 }
 
 /// Which applications listen on distributed ports of one DVIPA.
@@ -271,6 +337,139 @@ pub struct Stays {
     /// Why.
     #[n(3)]
     pub why: Why,
+}
+
+/// What became of the sender's connections has been said up to this number, on the same stream as [`Newconn`] and [`Termconn`].
+/// Changes are numbered from 1 on in each run of an agent, for each routing stack by itself; a complete account takes a number too, and
+/// so does what is named again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Told {
+    /// The number of the last change that was said, or that is part of the complete account that was given.
+    #[n(0)]
+    pub number: u64,
+    /// What was said from [`Heard`]'s number on is a complete account together with what was heard before: it stands in the
+    /// place of one.
+    #[n(1)]
+    pub since: Option<u64>,
+}
+
+/// What became of the receiver's connections has been heard up to this number of this run, in this session or former ones. Sent
+/// before a VIPA list, if anything was heard: the receiver may then answer the list with what followed, and a
+/// [`Told::since`] at its end, instead of a complete account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Heard {
+    /// [`Told::number`].
+    #[n(0)]
+    pub number: u64,
+}
+
+/// The sender gave a connection away only after it had said of connections what has numbers up to this one. Sent before
+/// [`crate::transfer::Done`] on the same stream, which is another one than that of [`Told`]: what comes in there until that
+/// number may be about the connection before it moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct After {
+    /// [`Told::number`].
+    #[n(0)]
+    pub number: u64,
+}
+
+/// An application says something to another one of the same service. Not repeated, and not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Say {
+    /// The DVIPA.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of its ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The port.
+    #[n(2)]
+    pub port: u16,
+    /// Who says it.
+    #[n(3)]
+    pub from: Target,
+    /// To whom.
+    #[n(4)]
+    pub to: Target,
+    /// The connection that it is about, if it is about one.
+    #[n(5)]
+    pub about: Option<WireConnection>,
+    /// What.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// The number that an agent gives a question; the answer names it. Not used twice while the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Question(#[n(0)] pub u64);
+
+/// An application that has a connection leaves it to the routing stack to which target it goes. Answered by [`Chosen`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Choose {
+    /// The connection.
+    #[n(0)]
+    pub connection: WireConnection,
+    /// The epoch of its DVIPA's ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// What the answer names.
+    #[n(2)]
+    pub question: Question,
+    /// Among applications of these names; empty: among all targets.
+    #[n(3)]
+    pub jobs: Vec<JobName>,
+    /// But not these.
+    #[n(4)]
+    pub besides: Vec<Target>,
+}
+
+/// Where a connection is to go, by the method, weights, policies and drains that hold for new connections.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Chosen {
+    /// The connection.
+    #[n(0)]
+    pub connection: WireConnection,
+    /// The epoch of its DVIPA's ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// What it answers.
+    #[n(2)]
+    pub question: Question,
+    /// The target; `None`: there is none to choose.
+    #[n(3)]
+    pub target: Option<Target>,
+}
+
+/// An application wants to know how the targets of a service are. Answered by [`Views`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct View {
+    /// The DVIPA.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of its ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The port.
+    #[n(2)]
+    pub port: u16,
+}
+
+/// How the targets of a service are now, drained ones included.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Views {
+    /// The DVIPA.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of its ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The port.
+    #[n(2)]
+    pub port: u16,
+    /// The targets, sorted by name.
+    #[n(3)]
+    pub views: Vec<TargetView>,
 }
 
 /// A sign of life.

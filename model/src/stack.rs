@@ -66,7 +66,7 @@ impl From<StackName> for String {
     }
 }
 
-/// The number of a stack in this node's tables: given once, never reused while the node runs, at most
+/// The number of a stack in this node's tables: given again only when nothing names it any more, at most
 /// [`StackIndex::MAX`], so that a CRT entry can name its owner in 14 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -120,7 +120,8 @@ impl fmt::Display for ClusterAddress {
     }
 }
 
-/// How often a DVIPA has changed hands. Every message about a DVIPA names the epoch, and older ones are void.
+/// The number of an ownership of a DVIPA, above those of all before it. Every message about a DVIPA names the epoch, and older ones are
+/// void.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode,
 )]

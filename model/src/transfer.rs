@@ -6,7 +6,8 @@
 
 mod parcel;
 mod reason;
-mod wire;
+#[cfg(test)]
+mod tests;
 
 use minicbor::{Decode, Encode};
 
@@ -15,7 +16,8 @@ pub use parcel::{
 };
 pub use reason::{Reason, Why};
 
-use crate::codec::WireConnection;
+use crate::codec::{WireConnection, direction};
+use crate::control_socket::JobName;
 use crate::handoff::Token;
 use crate::{Connection, Dvipa, Epoch, StackName};
 
@@ -41,7 +43,7 @@ pub struct Request {
     pub number: u64,
 }
 
-/// The memory of a target host in which activations are noted. It outlives the agent's process but not the host: whoever
+/// The memory of a target host in which activations are noted. It outlives the agent's process but not the host: a run of the agent that
 /// answers out of another ledger can't say what was noted in this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
@@ -141,6 +143,9 @@ pub struct Prepare {
     /// The target application's job name, if one is meant.
     #[n(6)]
     pub job: Option<String>,
+    /// The job name of the application that gives it, if one does.
+    #[n(7)]
+    pub giver: Option<JobName>,
 }
 
 /// Routing stack → source: no, and nothing has happened.
@@ -160,7 +165,7 @@ pub struct Refuse {
     pub why: Why,
 }
 
-/// Routing stack → source: the target's application is being asked; send the [`State`](TransferMessage::State), if there is any,
+/// Routing stack → source: the target's application is being asked; send the [`State`](FromSource::State), if there is any,
 /// and let the connection go on until [`Freeze`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Consult {
@@ -191,7 +196,7 @@ pub struct Freeze {
 
 /// Source → routing stack → target: a part of what moves (the documents' TRANSFER). See [`Parcel`]. What an application that is
 /// asked is to read of its counterpart comes before, as a parcel without socket in parts of the same form
-/// ([`TransferMessage::State`]).
+/// ([`FromSource::State`], [`ToTarget::State`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Part {
     /// Which transfer.
@@ -267,6 +272,9 @@ pub struct Offer {
     /// The run of the target's agent that is meant, and no other.
     #[n(7)]
     pub incarnation: u64,
+    /// The job name of the application that gives it, if one does.
+    #[n(8)]
+    pub giver: Option<JobName>,
 }
 
 /// Target → routing stack: the application agrees ([`Way::Restore`]); the connection can be taken out of its kernel.
@@ -384,31 +392,84 @@ pub struct Settled {
     pub about: About,
 }
 
-/// Any message of a transfer. Each is a kind of its own in the frame ([`crate::codec`]).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each variant holds the message of its name, State a part of it")]
-pub enum TransferMessage {
-    Abilities(Abilities),
-    Prepare(Prepare),
-    Refuse(Refuse),
-    Consult(Consult),
-    State(Part),
-    Freeze(Freeze),
-    Part(Part),
-    Abandon(Abandon),
-    Doubt(Doubt),
-    Offer(Offer),
-    Agreed(Agreed),
-    Commit(Commit),
-    Prepared(Prepared),
-    Abort(Abort),
-    Void(Void),
-    Active(Active),
-    Aborted(Aborted),
-    Released(Released),
-    Lost(Lost),
-    Done(Done),
-    Settled(Settled),
+direction! {
+    /// What a source is told.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[expect(missing_docs, reason = "each variant holds the message of its name")]
+    pub enum ToSource {
+        Refuse(Refuse) = 18 "Refuse",
+        Freeze(Freeze) = 19 "Freeze",
+        Aborted(Aborted) = 29 "Aborted",
+        Released(Released) = 30 "Released",
+        Lost(Lost) = 31 "Lost",
+        Consult(Consult) = 35 "Consult",
+    }
+}
+
+direction! {
+    /// What a target is told.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[expect(missing_docs, reason = "each variant holds the message of its name, State a part of it")]
+    pub enum ToTarget {
+        Part(Part) = 20 "Part",
+        Offer(Offer) = 23 "Offer",
+        Commit(Commit) = 25 "Commit",
+        Abort(Abort) = 26 "Abort",
+        Settled(Settled) = 33 "Settled",
+        State(Part) = 36 "State",
+    }
+}
+
+direction! {
+    /// What a source says.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[expect(missing_docs, reason = "each variant holds the message of its name, State a part of it")]
+    pub enum FromSource {
+        Prepare(Prepare) = 17 "Prepare",
+        Part(Part) = 20 "Part",
+        Abandon(Abandon) = 21 "Abandon",
+        Doubt(Doubt) = 22 "Doubt",
+        Done(Done) = 32 "Done",
+        State(Part) = 36 "State",
+    }
+}
+
+direction! {
+    /// What a target says.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[expect(missing_docs, reason = "each variant holds the message of its name")]
+    pub enum FromTarget {
+        Prepared(Prepared) = 24 "Prepared",
+        Void(Void) = 27 "Void",
+        Active(Active) = 28 "Active",
+        Agreed(Agreed) = 34 "Agreed",
+    }
+}
+
+direction! {
+    /// What a routing stack tells a host of its transfers.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum ToHost {
+        ;
+        /// As the connection's source.
+        Source(ToSource),
+        /// As its target.
+        Target(ToTarget),
+    }
+}
+
+direction! {
+    /// What a host tells a routing stack of transfers.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum FromHost {
+        /// Of none.
+        Abilities(Abilities) = 16 "Abilities",
+        ;
+        /// As the connection's source.
+        Source(FromSource),
+        /// As its target.
+        Target(FromTarget),
+    }
 }
 
 impl std::fmt::Display for TransferId {
@@ -434,32 +495,59 @@ impl About {
     }
 }
 
-impl TransferMessage {
-    /// The connection and the epoch that it is about; [`Abilities`] are about none.
-    pub fn subject(&self) -> Option<(Connection, Epoch)> {
-        let about = match self {
-            Self::Abilities(_) => return None,
-            Self::Prepare(m) => return Some((m.connection.0, m.epoch)),
-            Self::Refuse(m) => return Some((m.connection.0, m.epoch)),
-            Self::Consult(m) => &m.about,
-            Self::State(m) => &m.about,
-            Self::Freeze(m) => &m.about,
-            Self::Part(m) => &m.about,
-            Self::Abandon(m) => &m.about,
-            Self::Doubt(m) => &m.about,
-            Self::Offer(m) => &m.about,
-            Self::Agreed(m) => &m.about,
-            Self::Commit(m) => &m.about,
+/// What messages are about. Those after the semicolon come before there is a transfer.
+macro_rules! subject {
+    ($($name:ident: $($variant:ident)+ $(; $early:ident)?,)+) => {
+        $(impl $name {
+            /// The connection and the epoch that it is about.
+            pub fn subject(&self) -> (Connection, Epoch) {
+                match self {
+                    $(Self::$variant(m) => (m.about.connection.0, m.about.epoch),)+
+                    $(Self::$early(m) => (m.connection.0, m.epoch),)?
+                }
+            }
+        })+
+    };
+}
+
+subject! {
+    ToSource: Freeze Aborted Released Lost Consult; Refuse,
+    ToTarget: Part Offer Commit Abort Settled State,
+    FromSource: Part Abandon Doubt Done State; Prepare,
+    FromTarget: Prepared Void Active Agreed,
+}
+
+impl FromSource {
+    /// Which transfer it is about; `None`: it asks for one.
+    pub fn about(&self) -> Option<&About> {
+        match self {
+            Self::Prepare(_) => None,
+            Self::Part(m) | Self::State(m) => Some(&m.about),
+            Self::Abandon(m) => Some(&m.about),
+            Self::Doubt(m) => Some(&m.about),
+            Self::Done(m) => Some(&m.about),
+        }
+    }
+}
+
+impl FromTarget {
+    /// Which transfer it is about.
+    pub fn about(&self) -> &About {
+        match self {
             Self::Prepared(m) => &m.about,
-            Self::Abort(m) => &m.about,
             Self::Void(m) => &m.about,
             Self::Active(m) => &m.about,
-            Self::Aborted(m) => &m.about,
-            Self::Released(m) => &m.about,
-            Self::Lost(m) => &m.about,
-            Self::Done(m) => &m.about,
-            Self::Settled(m) => &m.about,
-        };
-        Some((about.connection.0, about.epoch))
+            Self::Agreed(m) => &m.about,
+        }
+    }
+}
+
+impl ToHost {
+    /// The connection and the epoch that it is about.
+    pub fn subject(&self) -> (Connection, Epoch) {
+        match self {
+            Self::Source(m) => m.subject(),
+            Self::Target(m) => m.subject(),
+        }
     }
 }

@@ -89,10 +89,43 @@ fn a_socket_option_of_newer_software_is_skipped() {
     assert_eq!(options, [(SocketOption::Mark, 7)]);
 }
 
+/// 65 535 bytes at a scale of 14.
+const LARGEST_WINDOW: u32 = 65_535 << 14;
+
+#[test]
+fn the_largest_of_everything_is_possible() {
+    let mut state = some_state();
+    (state.send, state.receive) = (SendQueue::default(), ReceiveQueue::default());
+    state.receive.bytes = vec![0; MAX_QUEUED_BYTES];
+    let windows = (LARGEST_WINDOW, LARGEST_WINDOW, LARGEST_WINDOW);
+    (state.windows.snd_wnd, state.windows.max_window, state.windows.rcv_wnd) = windows;
+    state.scales = Some(WindowScales { send: 14, receive: 14 });
+    state.congestion_control = "c".repeat(MAX_CONGESTION_CONTROL_BYTES);
+    state.check().unwrap();
+    (state.phase, state.receive.bytes) = (Phase::FinWait2, Vec::new());
+    state.check().unwrap();
+    // The largest state fits a parcel.
+    assert_eq!(crate::transfer::MAX_SOCKET_BYTES - MAX_QUEUED_BYTES, 64 << 10);
+}
+
 #[test]
 fn what_no_connection_is_like_is_refused() {
     type Change = fn(&mut ConnectionState);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 16] = [
+        ("another family", |s| {
+            s.family = if s.family == SocketFamily::V6 { SocketFamily::V4 } else { SocketFamily::V6 };
+        }),
+        ("a port is 0", |s| s.connection.client.set_port(0)),
+        ("a port is 0", |s| s.connection.dvipa.set_port(0)),
+        ("unacknowledged", |s| {
+            s.phase = Phase::FinWait2;
+            s.send = SendQueue { bytes: vec![1], ..SendQueue::default() };
+        }),
+        ("no scale can say", |s| s.windows.max_window = LARGEST_WINDOW + 1),
+        ("no scale can say", |s| s.windows.rcv_wnd = LARGEST_WINDOW + 1),
+        ("above 14", |s| s.scales = Some(WindowScales { send: 0, receive: 15 })),
+        ("proper name", |s| s.congestion_control = "c".repeat(MAX_CONGESTION_CONTROL_BYTES + 1)),
+        ("too long", |s| s.send = SendQueue { bytes: vec![0; MAX_QUEUED_BYTES + 1], ..SendQueue::default() }),
         ("more unsent", |s| s.send.unsent_bytes = s.send.bytes.len() as u32 + 1),
         ("too long", |s| s.receive.bytes = vec![0; MAX_QUEUED_BYTES + 1]),
         ("larger than the largest", |s| s.windows.snd_wnd = s.windows.max_window + 1),
@@ -120,4 +153,34 @@ fn sequence_numbers_count_the_fins_and_wrap() {
     state.send = SendQueue { first: u32::MAX, bytes: Vec::new(), unsent_bytes: 0 };
     assert_eq!(state.send_unacknowledged(), 0);
     assert_eq!(state.receive_next(), 1);
+}
+
+#[test]
+fn queues_are_cut_where_the_unsent_bytes_begin_and_take_back_what_was_read() {
+    let mut state = some_state();
+    state.send = SendQueue { first: u32::MAX, bytes: b"sent, unsent".to_vec(), unsent_bytes: 6 };
+    assert_eq!(state.send.split(), (&b"sent, "[..], &b"unsent"[..]));
+    (state.phase, state.receive) = (Phase::Established, ReceiveQueue { first: 2, bytes: b"est".to_vec() });
+    assert_eq!((state.send_unacknowledged(), state.send_next(), state.receive_next()), (u32::MAX, 5, 5));
+    state.receive.give_back(b"requ");
+    assert_eq!(state.receive, ReceiveQueue { first: u32::MAX - 1, bytes: b"request".to_vec() });
+    state.options = vec![(SocketOption::Mark, 7), (SocketOption::Ttl, 64)];
+    let [mark, hops, ttl] =
+        [SocketOption::Mark, SocketOption::HopLimit, SocketOption::Ttl].map(|o| state.option(o));
+    assert_eq!((mark, hops, ttl), (Some(7), None, Some(64)));
+}
+
+#[test]
+fn a_phase_says_which_fins_there_were() {
+    let fins = [
+        (Phase::Established, false, false),
+        (Phase::CloseWait, true, false),
+        (Phase::FinWait1, false, true),
+        (Phase::FinWait2, false, true),
+        (Phase::Closing, true, true),
+        (Phase::LastAck, true, true),
+    ];
+    for (phase, received, queued) in fins {
+        assert_eq!((phase.fin_received(), phase.fin_queued()), (received, queued), "{phase:?}");
+    }
 }

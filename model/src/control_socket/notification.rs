@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::name::stack_name;
-use super::{JobName, OfferId, Refusal, RequestId, Target, messages};
+use super::{JobName, OfferId, Refusal, RequestId, Target, TargetView, messages};
 use crate::StackName;
 use crate::codec::WireConnection;
 
@@ -35,6 +35,14 @@ messages! {
         11 => Arriving,
         /// Answers `Claim`: the connection is the application's.
         12 => Claimed,
+        /// Answers `Say`: it is on its way.
+        13 => Said,
+        /// What another application says.
+        14 => Heard,
+        /// Answers `Choose`.
+        15 => Chosen,
+        /// Answers `View`, in parts.
+        16 => Views,
     }
 }
 
@@ -97,6 +105,9 @@ pub struct Offer {
     /// The application that it is for.
     #[n(2)]
     pub job: JobName,
+    /// Who gives it; `None`: an operator or a server without a control socket, or it is not known.
+    #[n(3)]
+    pub giver: Option<Target>,
 }
 
 /// An offer is void: the transfer has failed or was given up, or a given connection was not taken in time.
@@ -120,6 +131,9 @@ pub struct Arriving {
     /// The connection: client, DVIPA, port.
     #[n(1)]
     pub connection: WireConnection,
+    /// Who gives it, as in [`Offer`].
+    #[n(2)]
+    pub giver: Option<Target>,
 }
 
 /// A connection is the application's from now on.
@@ -153,6 +167,56 @@ pub struct Claimed {
     /// Which request.
     #[n(0)]
     pub request: RequestId,
+}
+
+/// What was to be said is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Said {
+    /// Which request.
+    #[n(0)]
+    pub request: RequestId,
+}
+
+/// The target that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Chosen {
+    /// Which request.
+    #[n(0)]
+    pub request: RequestId,
+    /// It.
+    #[n(1)]
+    pub target: Target,
+}
+
+/// How the targets of a service are, or a part of that.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Views {
+    /// Which request.
+    #[n(0)]
+    pub request: RequestId,
+    /// The last part.
+    #[n(1)]
+    pub last: bool,
+    /// The targets of this part; the parts are sorted.
+    #[n(2)]
+    pub views: Vec<TargetView>,
+}
+
+/// Another application says something.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Heard {
+    /// Who.
+    #[n(0)]
+    pub from: Target,
+    /// The port that both have registered for.
+    #[n(1)]
+    pub port: u16,
+    /// The connection that it is about, if it is about one.
+    #[n(2)]
+    pub about: Option<WireConnection>,
+    /// What.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
 }
 
 /// A connection has moved: the application closes its descriptor, which sends nothing to the client.

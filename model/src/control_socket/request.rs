@@ -4,12 +4,13 @@ use minicbor::{Decode, Encode};
 
 use super::notification::By;
 use super::{JobName, OfferId, RequestId, Target, messages};
-use crate::codec::Address;
+use crate::codec::{Address, WireConnection};
 
 messages! {
     /// A message from an application. Number 4 was `Take`: given connections are passed without being asked for now.
     Request {
-        /// Answered by `Registered`, `Waiting` (and `Registered` later), or `Failed`.
+        /// With the listening socket that is to take the application's clients, if it names one. Answered by `Registered`,
+        /// `Waiting` (and `Registered` later), or `Failed`.
         1 => Register,
         /// Answered by `Targets`, now and at each change, or `Failed`.
         2 => Subscribe,
@@ -27,6 +28,12 @@ messages! {
         9 => Taken,
         /// Not answered.
         10 => TakesOffers,
+        /// Answered by `Said` or `Failed`.
+        11 => Say,
+        /// Answered by `Chosen` or `Failed`.
+        12 => Choose,
+        /// Answered by `Views` or `Failed`.
+        13 => View,
     }
 }
 
@@ -63,7 +70,7 @@ pub struct Register {
     /// A target only: its listener gets no new connections, it serves only those that are transferred to it.
     #[n(5)]
     pub hold_accepts: bool,
-    /// Somebody will look at offers and given connections. If not, there are none until `TakesOffers`; applications of versions
+    /// The application will look at offers and given connections. If not, there are none until `TakesOffers`; applications of versions
     /// that do not say it take them.
     #[n(6)]
     pub takes_offers: Option<bool>,
@@ -99,7 +106,7 @@ pub struct Transfer {
     /// What to do about bytes that the client has not acknowledged.
     #[n(3)]
     pub unacknowledged: Unacknowledged,
-    /// The last bytes that the application has read from the connection, to be read once more by whoever gets it: at most
+    /// The last bytes that the application has read from the connection, to be read once more by the next application: at most
     /// [`MAX_GIVEN_BACK_BYTES`](super::MAX_GIVEN_BACK_BYTES).
     #[cbor(n(4), with = "minicbor::bytes")]
     pub given_back: Option<Vec<u8>>,
@@ -158,12 +165,69 @@ pub struct Taken {
     pub by: By,
 }
 
-/// From now on somebody looks at offers and given connections.
+/// From now on the application looks at offers and given connections.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TakesOffers {
     /// The registration.
     #[n(0)]
     pub request: RequestId,
+}
+
+/// Says something to another application of a service that both have registered for. It comes to it at most once, and is
+/// lost if that application, or a stack between the two, has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Say {
+    /// The answer names it.
+    #[n(0)]
+    pub request: RequestId,
+    /// The DVIPA.
+    #[n(1)]
+    pub dvipa: Address,
+    /// The port.
+    #[n(2)]
+    pub port: u16,
+    /// To whom.
+    #[n(3)]
+    pub to: Target,
+    /// The connection that it is about, if it is about one: of several processes it comes to the one that has been
+    /// transferred that.
+    #[n(4)]
+    pub about: Option<WireConnection>,
+    /// What: at most [`MAX_SAID_BYTES`](super::MAX_SAID_BYTES).
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// Asks for the target that the routing stack chooses for a connection, as it selects targets for new connections: by the
+/// service's method, weights, policies and drains.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Choose {
+    /// The answer names it.
+    #[n(0)]
+    pub request: RequestId,
+    /// Whose connection: its client, DVIPA and port.
+    #[n(1)]
+    pub connection: WireConnection,
+    /// Among applications of these names, at most [`MAX_CHOICE`](super::MAX_CHOICE). Empty: among all targets.
+    #[n(2)]
+    pub jobs: Vec<JobName>,
+    /// But not these, at most [`MAX_CHOICE`](super::MAX_CHOICE).
+    #[n(3)]
+    pub besides: Vec<Target>,
+}
+
+/// Asks how the targets of a service are: their weights, loads and connections.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct View {
+    /// The answer names it.
+    #[n(0)]
+    pub request: RequestId,
+    /// The DVIPA.
+    #[n(1)]
+    pub dvipa: Address,
+    /// The port.
+    #[n(2)]
+    pub port: u16,
 }
 
 /// Accepts an offered connection.

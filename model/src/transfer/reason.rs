@@ -4,8 +4,10 @@ use minicbor::decode::Error as CborError;
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
+use crate::Blame;
+
 macro_rules! reasons {
-    ($($fault:literal => { $($variant:ident $number:literal $name:literal $sentence:literal,)+ })+) => {
+    ($($blame:ident => { $($variant:ident $number:literal $name:literal $sentence:literal,)+ })+) => {
         /// Why a transfer did not take place, or what became of the connection. Counter, metric label and log word.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason { $($(#[doc = $sentence] $variant,)+)+ }
@@ -24,18 +26,18 @@ macro_rules! reasons {
                 match self { $($(Reason::$variant => $sentence,)+)+ }
             }
 
-            /// Who can mend it: `client`, `peer`, `operator` or `us`.
-            pub fn fault(self) -> &'static str {
-                match self { $($(Reason::$variant)|+ => $fault,)+ }
+            /// Who can mend it.
+            pub fn blame(self) -> Blame {
+                match self { $($(Reason::$variant)|+ => Blame::$blame,)+ }
             }
 
             /// The number on the wire.
-            fn number(self) -> u16 {
+            pub(crate) fn number(self) -> u16 {
                 match self { $($(Reason::$variant => $number,)+)+ }
             }
 
             /// The reason with this number; a future one is [`Reason::Other`].
-            fn of_number(number: u16) -> Self {
+            pub(crate) fn of_number(number: u16) -> Self {
                 match number { $($($number => Reason::$variant,)+)+ _ => Reason::Other }
             }
         }
@@ -43,12 +45,13 @@ macro_rules! reasons {
 }
 
 reasons! {
-    "client" => {
+    Client => {
         Ended 1 "ended" "The connection ended before it could move.",
         NotIdle 40 "not_idle" "A request or an answer was under way; try again when the connection is idle.",
     }
-    "operator" => {
+    Operator => {
         NotATarget 2 "not_a_target" "No application listens for this service on the chosen stack; choose one out of the targets.",
+        TargetDrains 60 "target_drains" "An operator drains the chosen stack, and nothing is transferred to it; choose another target.",
         SameStack 3 "same_stack" "The connection is on the chosen stack already.",
         NeedsControlSocket 4 "needs_control_socket" "Application state or consent needs a target application with a control socket.",
         NoWay 5 "no_way" "The target's kernel lacks what this move takes: Linux 6.9 for a listener, CONFIG_CHECKPOINT_RESTORE for an application with a control socket; the status of its agent says why.",
@@ -60,7 +63,7 @@ reasons! {
         AlreadyHere 48 "already_here" "The target's host has a socket of the same addresses and ports: choose another target, or try again in a minute, when the trace of one that has ended there (TIME-WAIT) is gone.",
         TooLarge 7 "too_large" "The application state or the socket's queues are larger than a transfer carries.",
     }
-    "peer" => {
+    Peer => {
         Rejected 8 "rejected" "The target application rejected the connection.",
         TakesNoOffers 47 "takes_no_offers" "The application takes no offers; have it wait for offers, or choose another target.",
         OfferTimedOut 9 "offer_timed_out" "The target application did not answer the offer in time.",
@@ -71,13 +74,14 @@ reasons! {
         SourceLost 14 "source_lost" "The session with the source's agent broke before it had sent the connection.",
         TimedOut 15 "timed_out" "The other stacks did not answer in time; the connection stays.",
         OtherLedger 16 "other_ledger" "The target's host was restarted in the middle.",
-        OutcomeLost 17 "outcome_lost" "The target's host died while it took the connection over; nobody has it any more.",
+        OutcomeLost 17 "outcome_lost" "The target's host died while it took the connection over; no stack has it any more.",
         Unknown 18 "unknown" "The other stack knows nothing of this transfer.",
         GivenBack 43 "given_back" "The application gave more bytes back than it had read.",
         Unanswered 42 "unanswered" "The connection's agent did not say what became of the order: it is of an older version, and its log says it.",
     }
-    "us" => {
+    Us => {
         NotDumped 19 "not_dumped" "This connection can't be dumped: something of it can't move.",
+        NotDumpedNow 49 "not_dumped_now" "This connection can't be dumped as it is now; try again when that has passed.",
         Cancelled 20 "cancelled" "The application took the request back.",
         NoRoutingStack 21 "no_routing_stack" "No routing stack of this address can be reached now; try again.",
         TooMany 22 "too_many" "Too many transfers are under way; try again.",

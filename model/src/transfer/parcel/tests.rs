@@ -49,6 +49,24 @@ fn too_much_is_refused_before_it_is_sent() {
 }
 
 #[test]
+fn the_largest_parcel_moves_and_a_larger_state_does_not() {
+    let parcel = Parcel { socket: vec![1; MAX_SOCKET_BYTES], application: vec![2; MAX_APPLICATION_BYTES] };
+    let parts = parcel.parts(about()).unwrap();
+    assert_eq!(parts.len(), usize::from(MAX_PARTS));
+    let take = |parts: &mut dyn Iterator<Item = Part>| {
+        let mut collector = Collector::default();
+        let mut taken = Ok(None);
+        parts.for_each(|part| taken = collector.take(part));
+        taken
+    };
+    assert_eq!(take(&mut parts.iter().cloned()), Ok(Some(parcel)));
+    // As many bytes, and a smaller socket: one byte of state too many.
+    let socket_bytes = MAX_SOCKET_BYTES as u32 - 1;
+    let mut lying = parts.into_iter().map(|part| Part { socket_bytes, ..part });
+    assert_eq!(take(&mut lying), Err(PartError::Contradicts(MAX_PARTS - 1)));
+}
+
+#[test]
 fn impossible_and_contradicting_parts_take_no_memory() {
     let part = |index, of, socket_bytes, bytes| Part {
         about: about(),
