@@ -1,0 +1,42 @@
+//! How long a lease runs, by whose clock.
+//!
+//! The routing node counts its lease from before it asked, the witness from after it heard, so that a delay only shortens what the node
+//! believes. What is left is that clocks run at different rates: each may be off the true one by [`DRIFT`]. The witness counts the
+//! whole lease, and in the worst case its clock is fast; the node counts [`Lease::counted`], and in the worst case its clock is slow:
+//!
+//! ```text
+//! counted / (1 − 1/10)  ≤  lease / (1 + 1/10)    ⇔    counted ≤ lease · 9/11
+//! ```
+
+use std::time::Duration;
+
+/// The rate of each clock may be off the true one by one part in so many.
+pub const DRIFT: u32 = 10;
+/// A lease is not shorter, or the heartbeats that renew it would be most of what is sent.
+pub const MIN: Duration = Duration::from_millis(100);
+/// A lease is not longer: for so long a DVIPA can be without an owner when one dies.
+pub const MAX: Duration = Duration::from_secs(60);
+/// Unless configured otherwise. A backup hears of a death by the neighbour's silence in about this time anyway.
+pub const DEFAULT: Duration = Duration::from_millis(600);
+
+/// How long a node is leased to after each ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lease(pub(crate) Duration);
+
+impl Lease {
+    /// For how long after asking the node believes in it.
+    pub(crate) fn counted(self) -> Duration {
+        self.0 * (DRIFT - 1) / (DRIFT + 1)
+    }
+
+    /// How often it is renewed: two renewals in a row may be lost.
+    pub(crate) fn interval(self) -> Duration {
+        self.0 / 5
+    }
+
+    /// For how long a node keeps `grants` of the `majority` that it needs, in which the others may come: the longer the more it has, so
+    /// that of several nodes the one that is nearest gets what the others leave.
+    pub(crate) fn patience(self, grants: u32, majority: u32) -> Duration {
+        self.0 * (majority + grants.min(majority)) / (2 * majority.max(1))
+    }
+}

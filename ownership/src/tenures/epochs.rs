@@ -1,0 +1,53 @@
+//! Which epochs there were.
+
+use std::collections::BTreeMap;
+
+use model::{Dvipa, Epoch};
+
+/// So many DVIPAs are remembered one by one; of more, only the highest epoch of all.
+const MAX_REMEMBERED: usize = 8192;
+
+/// The highest epoch of each DVIPA. The next is its successor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Epochs {
+    /// The highest of those that are not remembered one by one.
+    above: Epoch,
+    highest: BTreeMap<Dvipa, Epoch>,
+    /// The highest that is on disk.
+    kept: Epoch,
+}
+
+impl Epochs {
+    pub(super) fn new(above: Epoch) -> Self {
+        Self { above, highest: BTreeMap::new(), kept: above }
+    }
+
+    /// There is this one.
+    pub(super) fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
+        if self.highest.len() >= MAX_REMEMBERED && !self.highest.contains_key(&dvipa) {
+            self.above = self.highest.values().fold(self.above, |above, epoch| above.max(*epoch));
+            self.highest.clear();
+        }
+        let highest = self.highest.entry(dvipa).or_default();
+        *highest = epoch.max(*highest);
+    }
+
+    /// The highest that there was.
+    pub(super) fn highest(&self, dvipa: Dvipa) -> Epoch {
+        self.highest.get(&dvipa).map_or(self.above, |highest| self.above.max(*highest))
+    }
+
+    /// Takes the next one.
+    pub(super) fn next(&mut self, dvipa: Dvipa) -> Epoch {
+        let epoch = Epoch(self.highest(dvipa).0.saturating_add(1));
+        self.saw(dvipa, epoch);
+        epoch
+    }
+
+    /// Whether this one has to be written to disk, which is taken for done.
+    pub(super) fn is_to_be_kept(&mut self, epoch: Epoch) -> bool {
+        let is_higher = epoch > self.kept;
+        self.kept = epoch.max(self.kept);
+        is_higher
+    }
+}

@@ -1,0 +1,196 @@
+//! The tables' rows.
+
+use super::*;
+use model::ownership::Claim;
+
+const LEASE: Duration = Duration::from_millis(500);
+
+fn name(name: &str) -> StackName {
+    StackName::new(name).unwrap()
+}
+
+fn dvipa(last: u8) -> Dvipa {
+    Dvipa::new(format!("198.18.9.{last}").parse().unwrap())
+}
+
+/// A witness, and nodes `a` and `b` that ask it.
+struct Bench {
+    witness: Witness,
+    now: Instant,
+}
+
+impl Bench {
+    /// One that has waited.
+    fn new(epoch: u64) -> Self {
+        let now = Instant::now();
+        let witness = Witness::new(Kept { epoch: Epoch(epoch), lease: LEASE }, now);
+        Self { witness, now: now + LEASE }
+    }
+
+    fn claims_of_run(&mut self, node: &str, run: u64, ask: u64, claims: &[(u8, u64, bool)]) -> Vec<String> {
+        let claim = |(last, epoch, owned): &(u8, u64, bool)| Claim {
+            dvipa: Address(dvipa(*last).address()),
+            epoch: Epoch(*epoch),
+            owned: *owned,
+        };
+        let (lease_ms, claims) = (500, claims.iter().map(claim).collect());
+        let message = ToWitness::Claims(Claims { run, ask: Ask(ask), lease_ms, claims });
+        self.witness.heard(&name(node), message, self.now);
+        self.said()
+    }
+
+    fn claims(&mut self, node: &str, ask: u64, claims: &[(u8, u64, bool)]) -> Vec<String> {
+        self.claims_of_run(node, 1, ask, claims)
+    }
+
+    fn renews(&mut self, node: &str, ask: u64, list: u64) -> Vec<String> {
+        let message = ToWitness::Renew(Renew { run: 1, ask: Ask(ask), list: Ask(list) });
+        self.witness.heard(&name(node), message, self.now);
+        self.said()
+    }
+
+    /// After so many milliseconds.
+    fn later(&mut self, ms: u64) -> &mut Self {
+        self.now += Duration::from_millis(ms);
+        self
+    }
+
+    fn tick(&mut self) -> Vec<String> {
+        self.witness.tick(self.now);
+        self.said()
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        let word = |deed| match deed {
+            Deed::Keep(kept) => format!("keep {} {}", kept.epoch.0, kept.lease.as_millis()),
+            Deed::Send { to, message: FromWitness::Granted(g) } => {
+                let without = g.without.iter().map(|w| {
+                    let holder = w.holder.as_ref().map_or("too low", StackName::as_str);
+                    format!(" but {} ({} {holder})", w.dvipa.0, w.highest.0)
+                });
+                format!("{to}: {} of {}{}", g.ask.0, g.list.0, without.collect::<String>())
+            }
+            Deed::Send { to, message: FromWitness::Unleased(u) } => {
+                format!("{to}: {} unleased, wait {}", u.ask.0, u.wait_ms)
+            }
+        };
+        std::iter::from_fn(|| self.witness.poll()).map(word).collect()
+    }
+
+    fn holder(&self, last: u8) -> Option<(String, u64)> {
+        let grant = self.witness.grants().find(|grant| grant.dvipa == dvipa(last))?;
+        Some((grant.to.to_string(), grant.epoch.0))
+    }
+}
+
+#[test]
+fn a_witness_leases_to_none_until_what_it_has_forgotten_must_have_lapsed() {
+    let mut bench = Bench::new(4);
+    bench.now -= Duration::from_micros(1500);
+    assert_eq!(bench.claims("a", 1, &[(1, 5, false)]), ["a: 1 unleased, wait 2"], "rounded up");
+    assert_eq!(bench.renews("a", 2, 1), ["a: 2 unleased, wait 2"]);
+    assert_eq!(bench.later(2).claims("a", 3, &[(1, 5, false)]), ["keep 5 500", "a: 3 of 3"]);
+}
+
+#[test]
+fn a_grant_needs_an_epoch_above_the_highest_and_an_owner_may_join_in_any() {
+    let mut bench = Bench::new(4);
+    assert_eq!(bench.claims("a", 1, &[(1, 4, false)]), ["a: 1 of 1 but 198.18.9.1 (4 too low)"]);
+    assert_eq!(bench.holder(1), None);
+    assert_eq!(bench.claims("a", 2, &[(1, 5, false)]), ["keep 5 500", "a: 2 of 2"]);
+    assert_eq!(bench.claims("a", 3, &[(1, 5, false)]), ["a: 3 of 3"], "what is granted stays so");
+    assert_eq!(bench.claims("b", 1, &[(2, 3, true)]), ["b: 1 of 1"]);
+    assert_eq!(bench.holder(2), Some(("b".to_owned(), 3)));
+    let low = "b: 2 of 2 but 198.18.9.2 (4 too low)";
+    assert_eq!(bench.claims("b", 2, &[(2, 4, false)]), [low], "4 was there before it joined in 3");
+}
+
+#[test]
+fn another_waits_until_the_holder_releases_or_lapses_and_is_told_at_once() {
+    let mut bench = Bench::new(0);
+    bench.claims("a", 1, &[(1, 1, false), (2, 1, false)]);
+    assert_eq!(bench.claims("b", 1, &[(1, 2, false)]), ["b: 1 of 1 but 198.18.9.1 (1 a)"]);
+    assert_eq!(bench.claims("a", 2, &[(2, 1, false)]), ["keep 2 500", "a: 2 of 2", "b: 1 of 1"]);
+    assert_eq!(bench.holder(1), Some(("b".to_owned(), 2)));
+    // `a` waits, `b` lapses.
+    bench.claims("a", 3, &[(1, 3, false), (2, 1, false)]);
+    bench.later(400).renews("a", 4, 3);
+    assert_eq!(bench.witness.next_deadline(), Some(bench.now + Duration::from_millis(100)));
+    assert!(bench.later(99).tick().is_empty());
+    assert_eq!(bench.later(1).tick(), ["keep 3 500", "a: 4 of 3"]);
+    assert_eq!(bench.holder(1), Some(("a".to_owned(), 3)));
+}
+
+#[test]
+fn an_owner_that_waits_comes_before_others_and_one_with_too_low_an_epoch_is_passed_over() {
+    let mut bench = Bench::new(0);
+    bench.claims("a", 1, &[(1, 7, false)]);
+    bench.claims("b", 1, &[(1, 6, false)]);
+    bench.claims("c", 1, &[(1, 9, false)]);
+    bench.claims("d", 1, &[(1, 5, true)]);
+    bench.claims("a", 2, &[]);
+    assert_eq!(bench.holder(1), Some(("d".to_owned(), 5)), "it owns by others' grants");
+    let said = bench.claims("d", 2, &[]);
+    assert_eq!(bench.holder(1), Some(("c".to_owned(), 9)));
+    assert!(
+        said.contains(&"b: 1 of 1 but 198.18.9.1 (9 c)".to_owned()),
+        "it is told to claim anew: {said:?}"
+    );
+}
+
+#[test]
+fn a_lease_is_renewed_by_the_list_that_the_witness_has_and_by_no_other() {
+    let mut bench = Bench::new(0);
+    bench.claims("a", 1, &[(1, 1, false)]);
+    assert_eq!(bench.later(499).renews("a", 2, 1), ["a: 2 of 1"]);
+    assert_eq!(bench.later(499).renews("a", 3, 7), ["a: 3 unleased, wait 0"]);
+    assert!(bench.later(1).tick().is_empty());
+    assert_eq!(bench.holder(1), None, "it has lapsed");
+    assert_eq!(bench.renews("a", 4, 1), ["a: 4 unleased, wait 0"]);
+}
+
+#[test]
+fn late_and_doubled_messages_change_nothing() {
+    let mut bench = Bench::new(0);
+    bench.claims("a", 5, &[(1, 1, false)]);
+    assert!(bench.claims("a", 4, &[]).is_empty());
+    assert!(bench.claims("a", 5, &[]).is_empty());
+    bench.renews("a", 6, 5);
+    assert!(bench.later(400).renews("a", 6, 5).is_empty());
+    bench.later(100).tick();
+    assert_eq!(bench.holder(1), None, "the doubled one has renewed nothing");
+    assert!(bench.claims("a", 6, &[(1, 2, false)]).is_empty(), "nor one that comes after the lease");
+}
+
+#[test]
+fn another_run_of_a_node_waits_until_the_former_one_has_lapsed() {
+    let mut bench = Bench::new(0);
+    bench.claims_of_run("a", 1, 5, &[(1, 1, false)]);
+    assert_eq!(bench.later(200).claims_of_run("a", 2, 1, &[(1, 2, false)]), ["a: 1 unleased, wait 300"]);
+    assert_eq!(bench.later(300).claims_of_run("a", 2, 2, &[(1, 2, false)]), ["keep 2 500", "a: 2 of 2"]);
+}
+
+#[test]
+fn a_lease_that_is_too_short_or_too_long_is_void_and_a_longer_one_is_kept_first() {
+    let mut bench = Bench::new(0);
+    for (lease_ms, void) in [(99, 1), (60_001, 2)] {
+        let message = ToWitness::Claims(Claims { run: 1, ask: Ask(1), lease_ms, claims: Vec::new() });
+        bench.witness.heard(&name("a"), message, bench.now);
+        assert!(bench.said().is_empty());
+        assert_eq!(bench.witness.void(), void);
+    }
+    let message = ToWitness::Claims(Claims { run: 1, ask: Ask(1), lease_ms: 900, claims: Vec::new() });
+    bench.witness.heard(&name("a"), message, bench.now);
+    assert_eq!(bench.said(), ["keep 0 900", "a: 1 of 1"]);
+    assert_eq!(bench.witness.kept(), Kept { epoch: Epoch(0), lease: Duration::from_millis(900) });
+}
+
+#[test]
+fn more_nodes_than_the_limit_wait_until_one_has_lapsed() {
+    let mut bench = Bench::new(0);
+    for number in 0..MAX_NODES {
+        bench.claims(&format!("n{number}"), 1, &[]);
+    }
+    assert_eq!(bench.claims("a", 1, &[]), ["a: 1 unleased, wait 60000"]);
+    assert_eq!(bench.later(500).claims("a", 2, &[]), ["a: 2 of 2"]);
+}
