@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use model::Blame;
+
 macro_rules! tallies {
-    ($($(#[doc = $sentence:literal])+ $variant:ident = $name:literal, $fault:expr;)+) => {
+    ($($(#[doc = $sentence:literal])+ $variant:ident = $name:literal, $blame:expr;)+) => {
         /// Something that an endpoint counts.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Tally { $($(#[doc = $sentence])+ $variant),+ }
@@ -17,9 +19,9 @@ macro_rules! tallies {
                 match self { $(Tally::$variant => $name),+ }
             }
 
-            /// Who is at fault: `peer`, `operator` or `us`; `None` if nobody is.
-            pub fn fault(self) -> Option<&'static str> {
-                match self { $(Tally::$variant => $fault),+ }
+            /// Who can mend it; `None`: it is as it should be.
+            pub fn blame(self) -> Option<Blame> {
+                match self { $(Tally::$variant => $blame),+ }
             }
 
             /// What it means.
@@ -33,6 +35,8 @@ macro_rules! tallies {
 tallies! {
     /// Sessions with another stack that began.
     SessionsUp = "sessions_up", None;
+    /// Those of them with a stack of this host, over a Unix socket.
+    SessionsBeside = "sessions_beside", None;
     /// Messages received from authenticated stacks.
     MessagesReceived = "messages_received", None;
     /// Messages handed to a session.
@@ -40,25 +44,25 @@ tallies! {
     /// Sessions that ended because the peer opened a new one.
     SessionsReplaced = "sessions_replaced", None;
     /// Attempts to reach a stack that failed.
-    DialsFailed = "dials_failed", Some("peer");
+    DialsFailed = "dials_failed", Some(Blame::Peer);
     /// Sessions that ended because nothing was heard from the peer in time.
-    SessionsSilent = "sessions_silent", Some("peer");
+    SessionsSilent = "sessions_silent", Some(Blame::Peer);
     /// Messages whose body could not be decoded; ignored.
-    MalformedMessages = "malformed_messages", Some("peer");
+    MalformedMessages = "malformed_messages", Some(Blame::Peer);
     /// Messages of a version or kind that this software does not know; ignored.
-    UnknownMessages = "unknown_messages", Some("peer");
+    UnknownMessages = "unknown_messages", Some(Blame::Peer);
     /// Sessions that ended because the peer broke the protocol, for instance with an impossible frame length.
-    ProtocolErrors = "protocol_errors", Some("peer");
+    ProtocolErrors = "protocol_errors", Some(Blame::Peer);
     /// Sessions that ended because the queue to a slow peer was full.
-    QueuesFull = "queues_full", Some("peer");
+    QueuesFull = "queues_full", Some(Blame::Peer);
     /// Connections without a valid certificate of the cluster; refused.
-    Unauthenticated = "unauthenticated", Some("operator");
+    Unauthenticated = "unauthenticated", Some(Blame::Operator);
     /// Peers whose HELLO or certificate names another stack than expected; refused.
-    WrongNames = "wrong_names", Some("operator");
+    WrongNames = "wrong_names", Some(Blame::Operator);
     /// Connections ignored because too many others were in their handshake.
-    HandshakesRefused = "handshakes_refused", Some("peer");
+    HandshakesRefused = "handshakes_refused", Some(Blame::Peer);
     /// Messages that were not sent because they are longer than a frame may be.
-    OversizeMessages = "oversize_messages", Some("us");
+    OversizeMessages = "oversize_messages", Some(Blame::Us);
 }
 
 /// The counters of one endpoint, since its start.

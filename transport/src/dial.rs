@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::counters::Tally;
 use crate::endpoint::{Inner, PeerState, PeerStatus, Shared};
+use crate::outbox::Sent;
 use crate::session;
 
 /// The pause after the first failure.
@@ -31,7 +32,7 @@ impl Dial {
     }
 }
 
-pub(crate) fn start(inner: &Arc<Inner>, peer: StackName, address: SocketAddr) {
+pub(crate) fn start<S: Sent>(inner: &Arc<Inner<S>>, peer: StackName, address: SocketAddr) {
     let stop = inner.stop.child_token();
     let state = Arc::new(Shared::new(PeerState::Dialling));
     let dial = Dial { address, stop: stop.clone(), state: state.clone() };
@@ -41,8 +42,8 @@ pub(crate) fn start(inner: &Arc<Inner>, peer: StackName, address: SocketAddr) {
     inner.tasks.spawn(keep(inner.clone(), peer, address, stop, state));
 }
 
-async fn keep(
-    inner: Arc<Inner>,
+async fn keep<S: Sent>(
+    inner: Arc<Inner<S>>,
     peer: StackName,
     address: SocketAddr,
     stop: CancellationToken,

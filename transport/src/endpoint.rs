@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use model::StackName;
 use model::codec;
-use model::message::{Hello, Message};
+use model::message::{Hello, Pulse};
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,10 +18,10 @@ use crate::counters::{Counters, Tally};
 use crate::dial::{self, Dial};
 use crate::event::{DownReason, Events, Internal};
 use crate::identity::Identity;
-use crate::outbox::{Lane, Outbox};
+use crate::outbox::{Lane, Outbox, Sent};
 use crate::refusal::Refused;
 use crate::socket::Socket;
-use crate::{session, tls};
+use crate::{beside, session, tls};
 
 /// Events that may wait for the endpoint's owner.
 const EVENTS: usize = 1024;
@@ -31,6 +32,8 @@ const HANDSHAKES: usize = 64;
 /// How long a peer may take from its first packet to its HELLO.
 pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
+/// The pause after a connection that could not be accepted.
+const NOT_AT_ONCE: Duration = Duration::from_millis(100);
 /// How long [`Endpoint::close`] waits at most.
 const CLOSE_TIME: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,8 @@ pub struct Settings {
     pub quiet_after: Option<Duration>,
     /// A peer that was not heard for this long is gone. At least three heartbeats, or it is taken as that.
     pub lost_after: Duration,
+    /// Stacks of this network namespace are met over a Unix socket rather than QUIC.
+    pub beside: bool,
 }
 
 /// Where an endpoint's socket is.
@@ -132,18 +137,22 @@ impl<T> Shared<T> {
 }
 
 /// What the endpoint, its sessions and its [`Events`] share. No lock is held across an await.
-pub(crate) struct Inner {
+pub(crate) struct Inner<S: Sent> {
     pub(crate) quinn: quinn::Endpoint,
     pub(crate) settings: Settings,
+    /// What is said first to every peer from now on.
+    pub(crate) hello: Shared<Hello>,
     pub(crate) client: Shared<quinn::ClientConfig>,
+    /// What is shown and demanded on this host, by who dials and who answers.
+    pub(crate) tls: Shared<(Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>)>,
     /// The newest session of each peer, from its HELLO on.
     pub(crate) current: Shared<HashMap<StackName, Arc<Outbox>>>,
-    /// A peer's sessions take turns: whoever holds the lock may emit events about it.
+    /// A peer's sessions take turns: the one that holds the lock may emit events about it.
     pub(crate) turns: Shared<HashMap<StackName, Arc<tokio::sync::Mutex<()>>>>,
     /// Sessions that the owner knows of: between his receiving `Up` and `Down`.
     pub(crate) open: Shared<HashMap<StackName, Arc<Outbox>>>,
     pub(crate) dials: Shared<HashMap<StackName, Dial>>,
-    pub(crate) events: mpsc::Sender<Internal>,
+    pub(crate) events: mpsc::Sender<Internal<S::Other>>,
     pub(crate) undelivered: Arc<Semaphore>,
     pub(crate) counters: Counters,
     /// Who is refused, for the log.
@@ -152,13 +161,18 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
 }
 
-/// All sessions of this stack. Clones are the same endpoint.
-#[derive(Clone)]
-pub struct Endpoint {
-    inner: Arc<Inner>,
+/// All sessions of this stack, which says `S` in them. Clones are the same endpoint.
+pub struct Endpoint<S: Sent> {
+    inner: Arc<Inner<S>>,
 }
 
-impl Endpoint {
+impl<S: Sent> Clone for Endpoint<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<S: Sent> Endpoint<S> {
     /// Binds the socket and, with [`Listen::At`], accepts sessions. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -167,23 +181,30 @@ impl Endpoint {
         listen: Listen,
         identity: &Identity,
         settings: Settings,
-    ) -> Result<(Self, Events), BindError> {
+    ) -> Result<(Self, Events<S>), BindError> {
         let mut settings = settings;
         settings.hello.stack = identity.name.to_string();
         settings.hello.heartbeat_ms = u32::try_from(settings.heartbeat.as_millis()).ok();
         settings.lost_after = settings.lost_after.max(settings.heartbeat * 3);
-        let (client, server) = tls_configs(identity, &settings)?;
+        let Configs { client, server, tls } = configs::<S>(identity, &settings)?;
+        let mut beside = None;
         let quinn = match listen {
-            Listen::At(address) => UdpSocket::bind(address)
-                .and_then(|socket| endpoint(socket, Some(server)))
-                .map_err(|cause| BindError::Socket { address, cause })?,
+            Listen::At(address) => {
+                let bound = UdpSocket::bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+                let (at, socket) = bound.map_err(|cause| BindError::Socket { address, cause })?;
+                // First: a stack of this host that QUIC answers has not missed it by much.
+                beside = settings.beside.then(|| listen_beside(at)).flatten();
+                endpoint(socket, Some(server)).map_err(|cause| BindError::Socket { address, cause })?
+            }
             Listen::DialOnly => dial_only()?,
         };
         let (events, receiver) = mpsc::channel(EVENTS);
         let inner = Arc::new(Inner {
             quinn,
+            hello: Shared::new(settings.hello.clone()),
             settings,
             client: Shared::new(client),
+            tls: Shared::new(tls),
             current: Shared::new(HashMap::new()),
             turns: Shared::new(HashMap::new()),
             open: Shared::new(HashMap::new()),
@@ -196,7 +217,11 @@ impl Endpoint {
             tasks: TaskTracker::new(),
         });
         if let Listen::At(_) = listen {
-            inner.tasks.spawn(accept(inner.clone()));
+            let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+            inner.tasks.spawn(accept(inner.clone(), handshakes));
+            if let Some(listener) = beside {
+                inner.tasks.spawn(accept_beside(inner.clone(), listener));
+            }
         }
         Ok((Self { inner: inner.clone() }, Events { receiver, inner, next: None }))
     }
@@ -226,20 +251,42 @@ impl Endpoint {
     }
 
     /// Queues a message. It arrives unless the session ends first; messages of a kind group (HEARTBEAT and LOAD;
-    /// VIPA list; SRVSTAT, NEWCONN, TERMCONN) arrive in the order in which they were sent.
+    /// VIPA list; SRVSTAT, NEWCONN, TERMCONN, Told) arrive in the order in which they were sent.
     ///
     /// # Errors
     /// [`SendError`] if there is no session, the queue is full (the session then ends), or the message is too long.
-    pub fn send(&self, peer: &StackName, message: &Message) -> Result<(), SendError> {
+    pub fn send(&self, peer: &StackName, message: &S) -> Result<(), SendError> {
         let outbox = self.inner.open.lock().get(peer).cloned();
         let outbox = outbox.ok_or_else(|| SendError::NoSession(peer.clone()))?;
         let frame = codec::encode(message).map_err(|e| {
             self.inner.counters.count(Tally::OversizeMessages);
             SendError::Oversize { peer: peer.clone(), cause: e.to_string() }
         })?;
-        outbox.push(Lane::of(message), frame).map_err(|_| SendError::QueueFull(peer.clone()))?;
+        let pushed = outbox.push(message.lane(), message.connection(), frame);
+        pushed.map_err(|_| SendError::QueueFull(peer.clone()))?;
         self.inner.counters.count(Tally::MessagesSent);
         Ok(())
+    }
+
+    /// Peers that have a session, or whose former one is ending.
+    #[cfg(test)]
+    pub(crate) fn known_peers(&self) -> usize {
+        self.inner.turns.lock().len()
+    }
+
+    /// Says something else of this stack from now on, and tells all peers with a session at once ([`crate::Event::Greets`]). Its name
+    /// stays.
+    pub fn greet_again(&self, change: impl FnOnce(&mut Hello)) {
+        let hello = {
+            let mut hello = self.inner.hello.lock();
+            change(&mut hello);
+            hello.stack.clone_from(&self.inner.settings.hello.stack);
+            codec::encode(&Pulse::Hello(hello.clone())).unwrap_or_default()
+        };
+        for outbox in self.inner.open.lock().values() {
+            // One whose session ends hears it when the next one begins.
+            let _ = outbox.push(Lane::Pulse, None, hello.clone());
+        }
     }
 
     /// The peers that are dialled and how it stands with them, sorted by name.
@@ -263,8 +310,9 @@ impl Endpoint {
         if identity.name.as_str() != own {
             return Err(BindError::Tls(format!("the certificate is for {}, not for {own}", identity.name)));
         }
-        let (client, server) = tls_configs(identity, &self.inner.settings)?;
+        let Configs { client, server, tls } = configs::<S>(identity, &self.inner.settings)?;
         *self.inner.client.lock() = client;
+        *self.inner.tls.lock() = tls;
         self.inner.quinn.set_server_config(Some(server));
         Ok(())
     }
@@ -283,14 +331,31 @@ impl Endpoint {
     }
 }
 
-fn tls_configs(
-    identity: &Identity,
-    settings: &Settings,
-) -> Result<(quinn::ClientConfig, quinn::ServerConfig), BindError> {
+/// What the identity is made into.
+struct Configs {
+    client: quinn::ClientConfig,
+    server: quinn::ServerConfig,
+    tls: (Arc<rustls::ClientConfig>, Arc<rustls::ServerConfig>),
+}
+
+fn configs<S: Sent>(identity: &Identity, settings: &Settings) -> Result<Configs, BindError> {
     let Settings { heartbeat, lost_after, .. } = *settings;
-    let client = tls::client(identity, heartbeat, lost_after);
-    let server = tls::server(identity, heartbeat, lost_after);
-    client.and_then(|c| Ok((c, server?))).map_err(|e| BindError::Tls(e.to_string()))
+    let make = || -> Result<Configs, tls::SetupError> {
+        let (client, server) = (tls::client(identity, S::PROTOCOL)?, tls::server(identity, S::PROTOCOL)?);
+        let tls = (Arc::new(client.clone()), Arc::new(server.clone()));
+        let client = tls::quic_client(client, heartbeat, lost_after)?;
+        let server = tls::quic_server(server, heartbeat, lost_after)?;
+        Ok(Configs { client, server, tls })
+    };
+    make().map_err(|e| BindError::Tls(e.to_string()))
+}
+
+/// The socket for stacks of this host. Without it they use QUIC.
+fn listen_beside(address: SocketAddr) -> Option<UnixListener> {
+    let listener = beside::listen(address);
+    listener
+        .inspect_err(|e| tracing::warn!(%address, cause = %e, "stacks of this host have to use QUIC"))
+        .ok()
 }
 
 /// A dual-stack socket, or an IPv4 one on hosts without IPv6.
@@ -317,8 +382,7 @@ fn endpoint(socket: UdpSocket, server: Option<quinn::ServerConfig>) -> io::Resul
 
 /// Accepts connections, a bounded number of handshakes at a time. Under pressure a peer first has to prove its
 /// address.
-async fn accept(inner: Arc<Inner>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+async fn accept<S: Sent>(inner: Arc<Inner<S>>, handshakes: Arc<Semaphore>) {
     loop {
         let incoming = tokio::select! {
             () = inner.stop.cancelled() => return,
@@ -336,5 +400,30 @@ async fn accept(inner: Arc<Inner>) {
         };
         let task = session::accepted(inner.clone(), incoming, permit);
         inner.tasks.spawn(task);
+    }
+}
+
+/// The same for stacks of this host. Other users' processes are not spoken to.
+async fn accept_beside<S: Sent>(inner: Arc<Inner<S>>, listener: UnixListener) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let accepted = tokio::select! {
+            () = inner.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            // No descriptor is left, for instance; not at once again.
+            tokio::time::sleep(NOT_AT_ONCE).await;
+            continue;
+        };
+        if !beside::is_of_this_user(&stream) {
+            inner.counters.count(Tally::Unauthenticated);
+            continue;
+        }
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            inner.counters.count(Tally::HandshakesRefused);
+            continue;
+        };
+        inner.tasks.spawn(session::accepted_beside(inner.clone(), stream, permit));
     }
 }

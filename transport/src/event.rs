@@ -1,34 +1,45 @@
 //! What the owner of an endpoint hears.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::StackName;
-use model::message::{Hello, Message};
+use model::message::Hello;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::endpoint::Inner;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Sent};
 
 /// News of a peer. Per peer always in this order: `Up`, any number of others, `Down`; then perhaps `Up` again.
 /// A new session of a peer whose former one is still there first ends that one ([`DownReason::Replaced`]).
 #[derive(Debug)]
-pub enum Event {
+pub enum Event<M> {
     /// A session with a peer that proved its name begins.
     Up {
         /// Its name, from its certificate.
         peer: StackName,
-        /// Its address.
-        address: SocketAddr,
         /// What it said first; `hello.stack` is `peer`.
         hello: Hello,
     },
-    /// The peer says something; never HELLO or HEARTBEAT, which end here.
+    /// The peer says something else of itself than at first.
+    Greets {
+        /// Who.
+        peer: StackName,
+        /// What it is from now on.
+        hello: Hello,
+    },
+    /// The peer says something.
     Message {
         /// Who.
         peer: StackName,
         /// What.
-        message: Message,
+        message: M,
+    },
+    /// The peer says what only its reader may say; it was not read.
+    Misdirected {
+        /// Who.
+        peer: StackName,
+        /// What such messages are called.
+        message: &'static str,
     },
     /// Nothing was heard of the peer for [`crate::Settings::quiet_after`]; the session goes on.
     Quiet {
@@ -76,18 +87,26 @@ pub enum DownReason {
 }
 
 /// What travels from the sessions to [`Events`].
-pub(crate) enum Internal {
+pub(crate) enum Internal<M> {
     Up {
         peer: StackName,
-        address: SocketAddr,
         hello: Hello,
         outbox: Arc<Outbox>,
+    },
+    Greets {
+        peer: StackName,
+        hello: Hello,
+        _share: OwnedSemaphorePermit,
     },
     /// The permit is this message's share of the memory that undelivered messages may use.
     Message {
         peer: StackName,
-        message: Message,
+        message: M,
         _share: OwnedSemaphorePermit,
+    },
+    Misdirected {
+        peer: StackName,
+        message: &'static str,
     },
     Quiet {
         peer: StackName,
@@ -101,21 +120,21 @@ pub(crate) enum Internal {
     },
 }
 
-/// The receiving end of an endpoint's events. Bounded: while nobody receives, peers are not read and soon can't
+/// The receiving end of the events of an endpoint that sends `S`. Bounded: while nobody receives, peers are not read and soon can't
 /// send.
-pub struct Events {
-    pub(crate) receiver: mpsc::Receiver<Internal>,
-    pub(crate) inner: Arc<Inner>,
+pub struct Events<S: Sent> {
+    pub(crate) receiver: mpsc::Receiver<Internal<S::Other>>,
+    pub(crate) inner: Arc<Inner<S>>,
     /// Is next: [`Events::try_message`] found something else than a message.
-    pub(crate) next: Option<Internal>,
+    pub(crate) next: Option<Internal<S::Other>>,
 }
 
-impl Events {
+impl<S: Sent> Events<S> {
     /// The next event; `None` once the endpoint is closed and all is said.
     ///
     /// Messages can be sent to a peer from the moment its `Up` is returned here until its `Down` is, so that what
     /// was meant for one session never gets into the next. Cancel-safe.
-    pub async fn recv(&mut self) -> Option<Event> {
+    pub async fn recv(&mut self) -> Option<Event<S::Other>> {
         let next = match self.next.take() {
             Some(next) => Some(next),
             None => tokio::select! {
@@ -125,25 +144,36 @@ impl Events {
                 () = self.inner.tasks.wait() => self.receiver.try_recv().ok(),
             },
         };
-        let event = match next? {
-            Internal::Up { peer, address, hello, outbox } => {
+        Some(self.told(next?))
+    }
+
+    /// The next event, if it is there.
+    pub fn try_next(&mut self) -> Option<Event<S::Other>> {
+        let next = self.next.take().or_else(|| self.receiver.try_recv().ok())?;
+        Some(self.told(next))
+    }
+
+    fn told(&self, next: Internal<S::Other>) -> Event<S::Other> {
+        match next {
+            Internal::Up { peer, hello, outbox } => {
                 self.inner.open.lock().insert(peer.clone(), outbox);
-                Event::Up { peer, address, hello }
+                Event::Up { peer, hello }
             }
+            Internal::Greets { peer, hello, .. } => Event::Greets { peer, hello },
             Internal::Message { peer, message, .. } => Event::Message { peer, message },
+            Internal::Misdirected { peer, message } => Event::Misdirected { peer, message },
             Internal::Quiet { peer } => Event::Quiet { peer },
             Internal::Heard { peer } => Event::Heard { peer },
             Internal::Down { peer, why } => {
                 self.inner.open.lock().remove(&peer);
                 Event::Down { peer, why }
             }
-        };
-        Some(event)
+        }
     }
 
     /// The next event, if it is there and a message: before a session begins or ends, what its messages have led to can be
     /// done.
-    pub fn try_message(&mut self) -> Option<(StackName, Message)> {
+    pub fn try_message(&mut self) -> Option<(StackName, S::Other)> {
         if self.next.is_some() {
             return None;
         }

@@ -1,7 +1,9 @@
-//! Messages on a QUIC stream.
+//! Messages on a stream.
 
-use model::codec::{self, CodecError, HEADER_BYTES, Received};
-use quinn::{ReadExactError, RecvStream};
+use std::io;
+
+use model::codec::{self, CodecError, HEADER_BYTES, Received, Side};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Memory for a body grows by at most this much ahead of what has arrived, whatever length its header claims.
 const STEP_BYTES: usize = 64 << 10;
@@ -13,14 +15,14 @@ pub(crate) enum FrameError {
     Codec(#[from] CodecError),
     #[error("a frame was cut off")]
     Truncated,
-    #[error(transparent)]
-    Read(#[from] quinn::ReadError),
+    #[error("the stream can't be read: {0}")]
+    Read(io::Error),
 }
 
 /// What the next frame was.
-pub(crate) enum Frame {
+pub(crate) enum Frame<M> {
     /// A frame with a body of this many bytes.
-    Whole(Received, u32),
+    Whole(Received<M>, u32),
     /// A known kind whose body does not decode; the stream goes on behind it.
     Malformed(CodecError),
     /// The stream ended between two frames.
@@ -28,12 +30,15 @@ pub(crate) enum Frame {
 }
 
 /// Reads one frame. `body` is scratch space that is kept between calls. Not cancel-safe.
-pub(crate) async fn read(stream: &mut RecvStream, body: &mut Vec<u8>) -> Result<Frame, FrameError> {
+pub(crate) async fn read<M: Side>(
+    stream: &mut (impl AsyncRead + Unpin),
+    body: &mut Vec<u8>,
+) -> Result<Frame<M>, FrameError> {
     let mut header = [0; HEADER_BYTES];
-    match stream.read_exact(&mut header).await {
-        Ok(()) => {}
-        Err(ReadExactError::FinishedEarly(0)) => return Ok(Frame::End),
-        Err(e) => return Err(cut(e)),
+    match fill(stream, &mut header).await? {
+        0 => return Ok(Frame::End),
+        HEADER_BYTES => {}
+        _ => return Err(FrameError::Truncated),
     }
     let header = codec::decode_header(header)?;
     body.clear();
@@ -42,7 +47,9 @@ pub(crate) async fn read(stream: &mut RecvStream, body: &mut Vec<u8>) -> Result<
         let start = body.len();
         body.resize(header.body_bytes.min(start + STEP_BYTES), 0);
         let step = body.get_mut(start..).unwrap_or_default();
-        stream.read_exact(step).await.map_err(cut)?;
+        if fill(stream, step).await? < step.len() {
+            return Err(FrameError::Truncated);
+        }
     }
     match codec::decode_body(header, body) {
         Ok(received) => Ok(Frame::Whole(received, u32::try_from(body.len()).unwrap_or(u32::MAX))),
@@ -51,9 +58,14 @@ pub(crate) async fn read(stream: &mut RecvStream, body: &mut Vec<u8>) -> Result<
     }
 }
 
-fn cut(error: ReadExactError) -> FrameError {
-    match error {
-        ReadExactError::FinishedEarly(_) => FrameError::Truncated,
-        ReadExactError::ReadError(e) => FrameError::Read(e),
+/// Fills a buffer, or as much of it as comes before the stream's end; how much.
+async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> Result<usize, FrameError> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match stream.read(rest).await.map_err(FrameError::Read)? {
+            0 => break,
+            more => filled += more,
+        }
     }
+    Ok(filled)
 }

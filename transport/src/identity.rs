@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -131,6 +132,15 @@ pub enum IdentityError {
         /// The certificate's file.
         certificate: PathBuf,
     },
+    /// Other users of this host could use it.
+    #[error("the private key {} can be used by every user of this host (mode {mode:o}): `chmod 600` it, and issue another \
+             certificate if one of them may have read it", key.display())]
+    KeyIsOpen {
+        /// The key's file.
+        key: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// A peer would refuse it for another reason.
     #[error(
         "the certificate {} would be refused by every peer: {cause}; issue a new one with `baton pki issue`",
@@ -154,6 +164,7 @@ impl Identity {
         let roots = Arc::new(read_roots(&files.ca)?);
         let chain = read_certificates("certificate", &files.certificate)?;
         let pem = read("private key", &files.key)?;
+        keep_secret(&files.key)?;
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| content("private key", &files.key, e))?;
         let identity = Self { name: name.clone(), roots, chain, key };
         identity.check(files)?;
@@ -230,6 +241,20 @@ pub(crate) fn stack_name(certificate: &[u8]) -> Result<StackName, String> {
 
 fn content(what: &'static str, path: &Path, cause: impl ToString) -> IdentityError {
     IdentityError::Content { what, path: path.to_owned(), cause: cause.to_string() }
+}
+
+/// A process that can read the key is this stack, for the others. A group may be meant to: an operator is told.
+fn keep_secret(key: &Path) -> Result<(), IdentityError> {
+    let read = |cause| IdentityError::Read { what: "private key", path: key.to_owned(), cause };
+    let mode = std::fs::metadata(key).map_err(read)?.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(IdentityError::KeyIsOpen { key: key.to_owned(), mode });
+    }
+    if mode & 0o070 != 0 {
+        let key = key.display();
+        tracing::warn!(%key, mode = format!("{mode:o}"), "its group can use the private key; if that is not meant, chmod it to 600");
+    }
+    Ok(())
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, IdentityError> {

@@ -1,15 +1,16 @@
 //! How a message reaches another stack by name.
 //!
-//! Sessions over QUIC with mutual TLS 1.3: both sides show a certificate of the cluster's own CA, and the DNS
+//! Sessions over QUIC, on one host over a Unix socket, with mutual TLS 1.3: both sides show a certificate of the cluster's own CA, and the DNS
 //! name in it is the stack's name. Both begin with HELLO. The owner of an [`Endpoint`] hears of sessions and
 //! messages as [`Event`]s and sends by name; he knows nothing of streams, certificates or retries.
 //!
 //! In reading order: [`endpoint`] (what others use), [`event`], [`counters`], [`identity`] (who we are and whom
 //! we believe), `dial` (dial, and dial again), `session` (one peer, from the handshake to the last word),
-//! `refusal` (why there is none), `socket` (what wakes an endpoint), `talk` (readers and writers), `outbox` (what waits to be sent), `frames`
+//! `refusal` (why there is none), `socket` (what wakes an endpoint), `beside` (two stacks of one host), `talk` (readers and writers), `outbox` (what waits to be sent), `frames`
 //! (messages on a QUIC stream), `tls` (what rustls and quinn are told), [`pki`] (making the cluster's
 //! certificates).
 
+mod beside;
 pub mod counters;
 mod dial;
 pub mod endpoint;
@@ -18,6 +19,7 @@ mod frames;
 pub mod identity;
 mod outbox;
 pub mod pki;
+pub mod private;
 mod refusal;
 mod session;
 mod socket;
@@ -31,3 +33,4 @@ pub use counters::{Counters, Tally};
 pub use endpoint::{BindError, Endpoint, Listen, PeerState, PeerStatus, SendError, Settings};
 pub use event::{DownReason, Event, Events};
 pub use identity::{Identity, IdentityError, IdentityFiles};
+pub use outbox::LANE_BYTES;

@@ -1,43 +1,133 @@
 //! What waits to be sent to one peer.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use model::message::Message;
-use tokio::sync::mpsc;
+use model::Connection;
+use model::codec::Side;
+use model::message::{FromStack, ToStack};
+use model::peer::ToPeer;
+use model::transfer::FromHost;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::DownReason;
 
-/// Frames that may wait in one lane.
-pub(crate) const LANE_FRAMES: usize = 4096;
-/// Bytes that may wait in one lane: a complete account of three million IPv6 connections.
-pub(crate) const LANE_BYTES: usize = 128 << 20;
+/// Bytes that may wait in one lane: more than the connections that a routing stack holds at once, or a complete account of six
+/// million IPv6 connections.
+pub const LANE_BYTES: usize = 320 << 20;
+/// What a frame counts beside its own bytes.
+const FRAME_BYTES: usize = 128;
 
-/// The kinds of one lane keep their order and share a QUIC stream; lanes do not wait for each other.
+/// The kinds of one lane keep their order, in [`Lane::Transfer`] those about one connection. Over QUIC each lane has a stream, and
+/// lanes do not wait for each other; beside each other on one host they share a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// HELLO, HEARTBEAT, LOAD: small and urgent.
+pub enum Lane {
+    /// HELLO, HEARTBEAT, LOAD, and what leases need: small and urgent.
     Pulse,
-    /// The VIPA list, and the targets that follow from it.
+    /// The VIPA list, the targets and blocks of ports that follow from it and how they are, and what applications say to each other.
     List,
     /// SRVSTAT, registered applications, NEWCONN, TERMCONN: their order means something.
     Account,
-    /// A connection that moves, or is ordered to: its client waits meanwhile.
+    /// A connection that moves, is ordered to, or is to be given a target: its client waits meanwhile.
     Transfer,
 }
 
-impl Lane {
-    pub(crate) const ALL: [Lane; 4] = [Lane::Pulse, Lane::List, Lane::Account, Lane::Transfer];
+/// What an endpoint sends: [`ToStack`] that of a routing stack, [`FromStack`] that of a stack, [`ToPeer`] that of a routing stack to others.
+pub trait Sent: Side<Other: Send> + Send + Sync + 'static {
+    /// The protocol's name in the TLS handshake (RFC 7301): who dials another kind of endpoint than it means is refused.
+    const PROTOCOL: &'static [u8];
 
-    pub(crate) fn of(message: &Message) -> Lane {
-        match message {
-            Message::Hello(_) | Message::Heartbeat(_) | Message::Load(_) => Lane::Pulse,
-            Message::VipaList(_) | Message::Targets(_) => Lane::List,
-            Message::Srvstat(_) | Message::Newconn(_) | Message::Termconn(_) | Message::Applications(_) => {
-                Lane::Account
-            }
-            Message::Transfer(_) | Message::Move(_) | Message::Stays(_) => Lane::Transfer,
+    /// In which lane it goes.
+    fn lane(&self) -> Lane;
+
+    /// Which connection it is about, in [`Lane::Transfer`]. What is about none goes before all that waits, in its order.
+    fn connection(&self) -> Option<Connection>;
+}
+
+impl Sent for ToStack {
+    const PROTOCOL: &'static [u8] = b"baton/1";
+
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Ownership(_) => Lane::Pulse,
+            Self::Heard(_)
+            | Self::VipaList(_)
+            | Self::Targets(_)
+            | Self::Views(_)
+            | Self::Say(_)
+            | Self::PortsGranted(_) => Lane::List,
+            Self::Transfer(_) | Self::Move(_) | Self::Chosen(_) => Lane::Transfer,
+        }
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        match self {
+            Self::Heard(_)
+            | Self::VipaList(_)
+            | Self::Targets(_)
+            | Self::Views(_)
+            | Self::Say(_)
+            | Self::Ownership(_)
+            | Self::PortsGranted(_) => None,
+            Self::Transfer(message) => Some(message.subject().0),
+            Self::Move(order) => Some(order.connection.0),
+            Self::Chosen(chosen) => Some(chosen.connection.0),
+        }
+    }
+}
+
+impl Sent for FromStack {
+    const PROTOCOL: &'static [u8] = b"baton/1";
+
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Load(_) | Self::Ownership(_) => Lane::Pulse,
+            Self::Say(_) | Self::View(_) | Self::PortsHeld(_) => Lane::List,
+            Self::Srvstat(_)
+            | Self::Newconn(_)
+            | Self::Termconn(_)
+            | Self::Told(_)
+            | Self::Applications(_) => Lane::Account,
+            Self::Transfer(_) | Self::After(_) | Self::Stays(_) | Self::Choose(_) => Lane::Transfer,
+        }
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        match self {
+            Self::Transfer(FromHost::Source(message)) => Some(message.subject().0),
+            Self::Transfer(FromHost::Target(message)) => Some(message.subject().0),
+            Self::Choose(choose) => Some(choose.connection.0),
+            Self::Stays(stays) => Some(stays.connection.0),
+            // Of these After and Abilities go in that lane; the ends that After is to come before are sent later.
+            Self::After(_)
+            | Self::Load(_)
+            | Self::Say(_)
+            | Self::View(_)
+            | Self::Srvstat(_)
+            | Self::Newconn(_)
+            | Self::Termconn(_)
+            | Self::Told(_)
+            | Self::Applications(_)
+            | Self::Ownership(_)
+            | Self::PortsHeld(_)
+            | Self::Transfer(FromHost::Abilities(_)) => None,
+        }
+    }
+}
+
+impl Sent for ToPeer {
+    const PROTOCOL: &'static [u8] = b"baton-peers/1";
+
+    fn lane(&self) -> Lane {
+        match self {
+            Self::Definitions(_) | Self::Accounted(_) | Self::Orders(_) => Lane::List,
+        }
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        match self {
+            Self::Definitions(_) | Self::Accounted(_) | Self::Orders(_) => None,
         }
     }
 }
@@ -60,12 +150,63 @@ impl Ending {
     }
 }
 
+/// The frames that wait in one lane: each connection's in their order, and of those of several connections the one next that has
+/// had the least of the lane (start-time fair queueing, Goyal and others, SIGCOMM 1996).
+#[derive(Default)]
 struct Queue {
-    frames: mpsc::Sender<Vec<u8>>,
-    bytes: AtomicUsize,
+    waiting: Mutex<Waiting>,
+    bell: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// By what its connection has had of the lane when its turn comes, then by its length, so that short ones do not wait.
+    frames: BTreeMap<(u64, usize, u64), Vec<u8>>,
+    /// What each connection has had of the lane when its last frame is sent.
+    had: HashMap<Connection, u64>,
+    /// What the connection of the last frame had.
+    now: u64,
+    count: u64,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, of: Option<Connection>, frame: Vec<u8>) {
+        let (start, length) = match of {
+            Some(connection) => {
+                let had = self.had.entry(connection).or_default();
+                let start = self.now.max(*had);
+                *had = start.saturating_add(frame.len() as u64);
+                (start, frame.len())
+            }
+            None => (self.now, 0),
+        };
+        self.count += 1;
+        self.bytes += cost(&frame);
+        self.frames.insert((start, length, self.count), frame);
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let ((start, ..), frame) = self.frames.pop_first()?;
+        self.now = start;
+        self.bytes -= cost(&frame);
+        if self.frames.is_empty() {
+            // No connection is owed anything.
+            *self = Self::default();
+        } else if self.had.len() > 2 * self.frames.len() + 64 {
+            self.had.retain(|_, had| *had > start);
+        }
+        Some(frame)
+    }
+}
+
+/// What a frame takes of a lane's bytes.
+fn cost(frame: &[u8]) -> usize {
+    frame.len().saturating_add(FRAME_BYTES)
 }
 
 /// The bounded queues to one peer, one a lane. Filled by the endpoint's owner, emptied by the session's writers.
+#[derive(Default)]
 pub(crate) struct Outbox {
     queues: [Queue; 4],
     pub(crate) ending: Ending,
@@ -77,30 +218,30 @@ pub(crate) struct Outbox {
 pub(crate) struct Full;
 
 impl Outbox {
-    /// The queues and the ends that the writers empty, in the order of [`Lane::ALL`].
-    pub(crate) fn new() -> (Self, [mpsc::Receiver<Vec<u8>>; 4]) {
-        let [(s0, r0), (s1, r1), (s2, r2), (s3, r3)] = Lane::ALL.map(|_| mpsc::channel(LANE_FRAMES));
-        let queues = [s0, s1, s2, s3].map(|frames| Queue { frames, bytes: AtomicUsize::new(0) });
-        (Self { queues, ending: Ending::default(), gone: CancellationToken::new() }, [r0, r1, r2, r3])
-    }
-
-    /// Queues a frame, or ends the session if it does not fit: a session never silently misses a message.
-    pub(crate) fn push(&self, lane: Lane, frame: Vec<u8>) -> Result<(), Full> {
+    /// Queues a frame about a connection or none, or ends the session if it does not fit: a session never silently misses a message.
+    pub(crate) fn push(&self, lane: Lane, of: Option<Connection>, frame: Vec<u8>) -> Result<(), Full> {
         let queue = self.queue(lane);
-        let length = frame.len();
-        // Relaxed: the count guards only itself; the frame travels through the channel.
-        let waiting = queue.bytes.fetch_add(length, Ordering::Relaxed).saturating_add(length);
-        if waiting <= LANE_BYTES && queue.frames.try_send(frame).is_ok() {
-            return Ok(());
+        let mut waiting = queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.bytes.saturating_add(cost(&frame)) > LANE_BYTES {
+            self.ending.end(DownReason::QueueFull);
+            return Err(Full);
         }
-        queue.bytes.fetch_sub(length, Ordering::Relaxed);
-        self.ending.end(DownReason::QueueFull);
-        Err(Full)
+        waiting.push(of, frame);
+        queue.bell.notify_one();
+        Ok(())
     }
 
-    /// A frame of this length has left the lane.
-    pub(crate) fn sent(&self, lane: Lane, length: usize) {
-        self.queue(lane).bytes.fetch_sub(length, Ordering::Relaxed);
+    /// Waits for a lane's next frame. Cancel-safe; each lane has one writer.
+    pub(crate) async fn next(&self, lane: Lane) -> Vec<u8> {
+        let queue = self.queue(lane);
+        loop {
+            let frame = queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match frame {
+                Some(frame) => return frame,
+                // One that came since has left its permit.
+                None => queue.bell.notified().await,
+            }
+        }
     }
 
     fn queue(&self, lane: Lane) -> &Queue {
@@ -111,5 +252,44 @@ impl Outbox {
             Lane::Account => account,
             Lane::Transfer => transfer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use model::Protocol;
+
+    use super::*;
+
+    fn connection(port: u16) -> Option<Connection> {
+        let (client, dvipa) =
+            (SocketAddr::from(([198, 18, 0, 2], port)), SocketAddr::from(([198, 18, 9, 1], 80)));
+        Connection::new(Protocol::Tcp, client, dvipa)
+    }
+
+    fn order(mut waiting: Waiting) -> Vec<u8> {
+        std::iter::from_fn(|| waiting.pop()).filter_map(|frame| frame.first().copied()).collect()
+    }
+
+    #[test]
+    fn the_connection_that_has_had_least_is_next_and_each_keeps_its_order() {
+        let mut waiting = Waiting::default();
+        for (frame, port, length) in [(1, 1, 1000), (2, 1, 1000), (3, 2, 10), (4, 2, 10), (5, 3, 500)] {
+            waiting.push(connection(port), vec![frame; length]);
+        }
+        assert_eq!(order(waiting), [3, 5, 1, 4, 2]);
+    }
+
+    /// After comes before the ends of transfers that are sent behind it.
+    #[test]
+    fn what_is_about_no_connection_goes_before_all_that_waits_in_its_order() {
+        let mut waiting = Waiting::default();
+        waiting.push(connection(1), vec![1; 1000]);
+        waiting.push(None, vec![2; 100]);
+        waiting.push(None, vec![3; 100]);
+        waiting.push(connection(2), vec![4; 10]);
+        assert_eq!(order(waiting), [2, 3, 4, 1]);
     }
 }

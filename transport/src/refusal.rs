@@ -1,19 +1,22 @@
 //! Why a session did not come about, in an operator's words.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 
 use quinn::ConnectionError;
 
 use crate::counters::Tally;
 use crate::endpoint::HANDSHAKE_TIME;
-use crate::session::MAX_PEERS;
+use crate::session::{MAX_PEERS, Place};
 
 /// Why no session came about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("{}", explain(.0))]
     Unauthenticated(ConnectionError),
+    #[error("no TLS on this host: {0}")]
+    Beside(io::Error),
     #[error("expected the stack `{wanted}`, but {found}; check the name and address in the configuration")]
     WrongName { wanted: String, found: String },
     #[error("no HELLO within {} s", HANDSHAKE_TIME.as_secs())]
@@ -59,7 +62,7 @@ impl Refusal {
         match self {
             // Nobody answering is no failed authentication.
             Refusal::Unauthenticated(ConnectionError::TimedOut | ConnectionError::Reset) => None,
-            Refusal::Unauthenticated(_) => Some(Tally::Unauthenticated),
+            Refusal::Unauthenticated(_) | Refusal::Beside(_) => Some(Tally::Unauthenticated),
             Refusal::WrongName { .. } => Some(Tally::WrongNames),
             Refusal::Late | Refusal::NoHello(_) | Refusal::TooMany => Some(Tally::ProtocolErrors),
             Refusal::Dial(_) | Refusal::Stopped => None,
@@ -70,13 +73,22 @@ impl Refusal {
 /// Peers that are remembered with the reason why they were refused; if there are more, all are news again.
 const REMEMBERED: usize = 1024;
 
+/// The address that was refused; `None`: this host.
+fn address(place: Place) -> Option<IpAddr> {
+    match place {
+        Place::At(address) => Some(address.ip()),
+        Place::Beside => None,
+    }
+}
+
 /// Why each address was refused the last time: a peer that dials on and on is one line in the log.
 #[derive(Debug, Default)]
-pub(crate) struct Refused(HashMap<IpAddr, String>);
+pub(crate) struct Refused(HashMap<Option<IpAddr>, String>);
 
 impl Refused {
     /// Whether this address was not refused for this reason the last time.
-    pub(crate) fn is_news(&mut self, address: IpAddr, why: String) -> bool {
+    pub(crate) fn is_news(&mut self, place: Place, why: String) -> bool {
+        let address = address(place);
         if self.0.get(&address) == Some(&why) {
             return false;
         }
@@ -88,8 +100,8 @@ impl Refused {
     }
 
     /// It was accepted.
-    pub(crate) fn forget(&mut self, address: IpAddr) {
-        self.0.remove(&address);
+    pub(crate) fn forget(&mut self, place: Place) {
+        self.0.remove(&address(place));
     }
 }
 
@@ -99,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_refused_again_and_again_is_news_once() {
-        let (mut refused, peer) = (Refused::default(), IpAddr::from([198, 18, 0, 21]));
+        let (mut refused, peer) = (Refused::default(), Place::At(([198, 18, 0, 21], 7440).into()));
         let mut is_news = |why: &str| refused.is_news(peer, why.to_owned());
         assert_eq!([is_news("expired"), is_news("expired"), is_news("other name")], [true, false, true]);
         refused.forget(peer);
@@ -110,7 +122,7 @@ mod tests {
     fn the_memory_of_refusals_is_bounded() {
         let mut refused = Refused::default();
         for n in 0..3000_u32 {
-            assert!(refused.is_news(std::net::Ipv4Addr::from(n).into(), "expired".to_owned()));
+            assert!(refused.is_news(Place::At((n.to_be_bytes(), 1).into()), "expired".to_owned()));
         }
         assert!(refused.0.len() <= REMEMBERED);
     }

@@ -61,7 +61,7 @@ impl AsyncUdpSocket for Socket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let sent = self.state.send(self.io.get_ref().into(), transmit);
         if sent.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
-            // Relaxed: whoever tries again because it was not set in time sets it again.
+            // Relaxed: a sender that tries again because it was not set in time sets it again.
             self.is_full.store(true, Ordering::Relaxed);
         }
         sent

@@ -2,4 +2,5 @@
 
 mod fixture;
 mod misbehaviour;
+mod peers;
 mod sessions;

@@ -15,9 +15,7 @@ use rustls::{Error as TlsError, RootCertStore, version::TLS13};
 
 use crate::identity::Identity;
 
-/// The protocol's name in the TLS handshake (RFC 7301).
-const ALPN: &[u8] = b"baton/1";
-/// Streams that a peer may have open: three lanes, and room for the lanes of later versions.
+/// Streams that a peer may have open: four lanes, and room for the lanes of later versions.
 const MAX_STREAMS: u32 = 16;
 /// Bytes that a peer may send on one stream before we have read them.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -50,18 +48,24 @@ pub(crate) fn certified_key(identity: &Identity) -> Result<CertifiedKey, TlsErro
     Ok(CertifiedKey::new(identity.chain.clone(), key))
 }
 
-pub(crate) fn server(
-    identity: &Identity,
-    heartbeat: Duration,
-    lost_after: Duration,
-) -> Result<ServerConfig, SetupError> {
+/// What this stack shows and demands where others dial it, in this protocol ([`crate::outbox::Sent::PROTOCOL`]).
+pub(crate) fn server(identity: &Identity, protocol: &[u8]) -> Result<rustls::ServerConfig, SetupError> {
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(client_verifier(&identity.roots)?)
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![protocol.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
+    Ok(tls)
+}
+
+/// The same for QUIC.
+pub(crate) fn quic_server(
+    tls: rustls::ServerConfig,
+    heartbeat: Duration,
+    lost_after: Duration,
+) -> Result<ServerConfig, SetupError> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(transport(heartbeat, lost_after));
     config
@@ -72,17 +76,23 @@ pub(crate) fn server(
     Ok(config)
 }
 
-pub(crate) fn client(
-    identity: &Identity,
-    heartbeat: Duration,
-    lost_after: Duration,
-) -> Result<ClientConfig, SetupError> {
+/// What this stack shows and demands where it dials.
+pub(crate) fn client(identity: &Identity, protocol: &[u8]) -> Result<rustls::ClientConfig, SetupError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(identity.roots.clone())
         .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![protocol.to_vec()];
     tls.resumption = Resumption::disabled();
+    Ok(tls)
+}
+
+/// The same for QUIC.
+pub(crate) fn quic_client(
+    tls: rustls::ClientConfig,
+    heartbeat: Duration,
+    lost_after: Duration,
+) -> Result<ClientConfig, SetupError> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(transport(heartbeat, lost_after));
     Ok(config)

@@ -42,6 +42,25 @@ fn keys_are_readable_by_their_owner_only() {
 }
 
 #[test]
+fn a_key_that_everybody_can_use_is_refused_with_the_command_that_mends_it() {
+    let dir = cluster(&["t1"]);
+    let files = files(dir.path(), "t1");
+    let load = |mode| {
+        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(mode)).unwrap();
+        Identity::load(&files, &name("t1")).map(drop)
+    };
+    for mode in [0o644, 0o606, 0o601] {
+        let error = load(mode).unwrap_err();
+        assert!(matches!(error, IdentityError::KeyIsOpen { .. }), "{error}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+    // A group may be meant to: that is said in the log.
+    for mode in [0o600, 0o400, 0o640] {
+        load(mode).unwrap();
+    }
+}
+
+#[test]
 fn nothing_is_overwritten() {
     let dir = cluster(&["t1"]);
     let before = std::fs::read(dir.path().join("t1.key")).unwrap();

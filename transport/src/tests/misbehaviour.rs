@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::codec;
-use model::message::{Hello, Message};
+use model::message::{FromStack, Hello, Pulse, ToStack, VipaList};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, SendStream};
 use rustls::version::TLS13;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::AsyncWriteExt;
 
 use super::fixture::{Cluster, Node, load, name, pair};
-use crate::{DownReason, Event, PeerState, Tally, tls};
+use crate::outbox::Sent;
+use crate::{DownReason, Event, Listen, PeerState, Settings, Tally, beside, tls};
 
 /// A QUIC client that shows `stack`'s certificate and otherwise does what a test wants.
 async fn raw(cluster: &Cluster, stack: &str, to: SocketAddr) -> (quinn::Endpoint, Connection) {
     let identity = cluster.identity(stack);
-    let config = tls::client(&identity, Duration::from_millis(50), Duration::from_secs(10)).unwrap();
+    let config = tls::client(&identity, FromStack::PROTOCOL).unwrap();
+    let config = tls::quic_client(config, Duration::from_millis(50), Duration::from_secs(10)).unwrap();
     let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let connection = client.connect_with(config, to, "rt1").unwrap().await.unwrap();
     (client, connection)
@@ -30,11 +34,14 @@ fn hello(stack: &str) -> Vec<u8> {
         version: "raw".into(),
         ..Hello::default()
     };
-    codec::encode(&Message::Hello(hello)).unwrap()
+    codec::encode(&Pulse::Hello(hello)).unwrap()
 }
 
 /// A raw peer whose session as `t1` is up, and its first stream.
-async fn raw_session(cluster: &Cluster, rt1: &mut Node) -> (quinn::Endpoint, Connection, SendStream) {
+async fn raw_session(
+    cluster: &Cluster,
+    rt1: &mut Node<ToStack>,
+) -> (quinn::Endpoint, Connection, SendStream) {
     let (client, connection) = raw(cluster, "t1", rt1.address()).await;
     let mut stream = connection.open_uni().await.unwrap();
     stream.write_all(&hello("t1")).await.unwrap();
@@ -48,7 +55,7 @@ fn frame(version: u8, kind: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Waits until a counter reaches a value: its event happens on another task.
-async fn counted(node: &Node, tally: Tally, value: u64) {
+async fn counted(node: &Node<impl Sent>, tally: Tally, value: u64) {
     for _ in 0..500 {
         if node.endpoint.counters().get(tally) >= value {
             return;
@@ -85,7 +92,7 @@ async fn a_peer_of_another_ca_is_refused_and_the_dialler_is_told_the_fix() {
     let (mut rt1, t1) = (ours.listener("rt1"), theirs.dialler("t1"));
     t1.endpoint.dial(name("rt1"), rt1.address());
     counted(&t1, Tally::DialsFailed, 1).await;
-    let why = |node: &Node| match node.endpoint.peers().first().map(|p| p.state.clone()) {
+    let why = |node: &Node<_>| match node.endpoint.peers().first().map(|p| p.state.clone()) {
         Some(PeerState::Waiting { why }) => why,
         _ => String::new(),
     };
@@ -145,6 +152,20 @@ async fn unknown_and_malformed_messages_are_counted_and_ignored() {
 }
 
 #[tokio::test]
+async fn what_only_the_reader_may_say_is_refused_by_name_and_the_session_goes_on() {
+    let cluster = Cluster::of(&["rt1", "t1"]);
+    let mut rt1 = cluster.listener("rt1");
+    let (_client, _connection, mut stream) = raw_session(&cluster, &mut rt1).await;
+    let list = codec::encode(&ToStack::VipaList(VipaList::default())).unwrap();
+    stream.write_all(&[list, codec::encode(&load(5)).unwrap()].concat()).await.unwrap();
+    match rt1.next().await {
+        Event::Misdirected { peer, message } => assert_eq!((peer, message), (name("t1"), "a VIPA list")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rt1.expect_message("t1").await, load(5));
+}
+
+#[tokio::test]
 async fn a_stream_of_an_unknown_lane_is_read_like_any_other() {
     let cluster = Cluster::of(&["rt1", "t1"]);
     let mut rt1 = cluster.listener("rt1");
@@ -198,4 +219,43 @@ async fn garbage_on_the_udp_port_harms_nobody() {
         Event::Message { message, .. } => assert_eq!(message, load(2)),
         other => panic!("{other:?}"),
     }
+}
+
+/// What an agent stands for, its kernel goes on with: nothing is taken from it before it is lost.
+#[tokio::test]
+async fn a_process_of_this_host_that_ends_without_a_goodbye_is_silent() {
+    let cluster = Cluster::of_two(true);
+    let mut rt1 = cluster.listener("rt1");
+    let socket = beside::reach(rt1.address()).expect("it listens beside its address");
+    let tls = Arc::new(tls::client(&cluster.identity("t1"), FromStack::PROTOCOL).unwrap());
+    let mut stream = beside::dial(socket, &name("rt1"), tls).await.unwrap();
+    stream.write_all(&hello("t1")).await.unwrap();
+    rt1.expect_up("t1").await;
+    drop(stream);
+    assert!(rt1.next_within(Duration::from_millis(150)).await.is_none());
+    assert_eq!(rt1.expect_down("t1").await, DownReason::Silent);
+}
+
+#[tokio::test]
+async fn a_listener_of_this_host_that_accepts_nothing_is_not_waited_for() {
+    let address = SocketAddr::from(([127, 0, 0, 1], 9));
+    let full = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    full.bind(&SockAddr::unix(format!("\0baton/sessions/{address}")).unwrap()).unwrap();
+    full.listen(0).unwrap();
+    let waiting: Vec<_> = std::iter::from_fn(|| beside::reach(address)).take(10).collect();
+    assert!(waiting.len() < 10, "it takes them all");
+}
+
+#[tokio::test]
+async fn a_process_of_this_host_that_is_no_stack_does_not_keep_others_from_quic() {
+    let cluster = Cluster::of(&["rt1", "t1"]);
+    let mut rt1 = cluster.listener("rt1");
+    let other = beside::listen(rt1.address()).unwrap();
+    let hangs_up = tokio::spawn(async move { while other.accept().await.is_ok() {} });
+    let settings = Settings { beside: true, ..cluster.settings(1) };
+    let mut t1 = Node::<FromStack>::bind(Listen::DialOnly, &cluster.identity("t1"), settings);
+    t1.endpoint.dial(name("rt1"), rt1.address());
+    rt1.expect_up("t1").await;
+    t1.expect_up("rt1").await;
+    hangs_up.abort();
 }
