@@ -29,3 +29,20 @@ impl Closed {
         self.set.contains(&transfer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_gives_way_when_as_many_are_known_as_may_be() {
+        let transfer = |number| TransferId { incarnation: 1, number };
+        let mut closed = Closed::default();
+        let most = CLOSED as u64;
+        (0..most).for_each(|number| closed.add(transfer(number)));
+        closed.add(transfer(0));
+        assert!(closed.has(transfer(0)) && !closed.has(transfer(most)), "it was known");
+        closed.add(transfer(most));
+        assert!(!closed.has(transfer(0)) && closed.has(transfer(1)) && closed.has(transfer(most)));
+    }
+}

@@ -1,6 +1,6 @@
 //! Where a test can hold a program: before each deed of a transfer, so that a kill at that moment is one at exactly that step.
 //!
-//! If `BATON_HALT` names a file, and the file has the name of a step (`target.activate`), then whoever comes to that step
+//! If `BATON_HALT` names a file, and the file has the name of a step (`target.activate`), then a process that comes to that step
 //! renames the file to `….reached` and stands still until it is gone. Nothing of this is in a build without debug assertions.
 
 /// The variable of the environment with the file's name.

@@ -1,4 +1,5 @@
-//! How a connection moves from one stack to another: three pure machines and the argument that they are right.
+//! How a connection moves from one stack to another: three pure machines, that of the host that two of them work on, and the
+//! argument that they are right.
 //!
 //! # Who decides
 //! The target's agent, by activating. COMMIT is the permission to do so, and only for the run of the agent that was made the
@@ -22,7 +23,7 @@
 //! While the target's application thinks, nothing is held, frozen or noted: the connection goes on at the source, and NEWCONN and
 //! TERMCONN tell of it. What the application is to read of its counterpart, the state, is sent ahead. If the connection ends
 //! meanwhile, or anybody of the three is lost, the offer is withdrawn and that is all. An agreement holds for a bounded time
-//! ([`limits::PREPARE`]). An application that is not asked has nothing to think about: Freeze follows Prepare at once, the Offer
+//! ([`limits::PART`]). An application that is not asked has nothing to think about: Freeze follows Prepare at once, the Offer
 //! goes out while the source dumps, and the state moves with the socket.
 //!
 //! With [injection](model::transfer::Way::Inject) the target answers the parts with Prepared, and packets are the
@@ -49,7 +50,8 @@
 //! answers. If it comes back with another ledger, its host died with what it had decided: it may have answered the client
 //! with bytes that the source does not know of, so that thawing could forge the stream, and the connection is given up
 //! ([`OutcomeLost`](model::transfer::Reason::OutcomeLost)). If it never comes back, the source gives up after
-//! [`limits::IN_DOUBT`], when the client has done so too.
+//! [`limits::IN_DOUBT`], when the client has done so too; and by the time that its note says, whichever run of its agent reads it,
+//! because the target forgets after [`limits::MEMORY`].
 //!
 //! # What a kill costs
 //! | killed | when | cost |
@@ -72,30 +74,36 @@
 //! walks with losses, late copies, early timers and several deaths; and every order of one transfer, with losses and one
 //! death of each role. In a cluster each of them is killed before each step of a real one (`tests/e2e/kills.rs`).
 //!
-//! # Contract with whoever drives the machines
+//! # Contract with the code that drives the machines
 //! Actions are done in the order in which they are given; those about one connection are finished one after the other. An
 //! agent keeps the connections that its machines speak for ([`Source::speaks_for`], [`Target::speaks_for`]) out of NEWCONN
 //! and TERMCONN, and asks for no transfer of a connection that [`Target::unsettled`] names.
 //!
-//! In reading order: [`limits`], [`source`], [`routing`], [`target`]; beneath them `timers`, `owners`, `closed`; beside them
-//! [`halt`], for tests.
+//! An agent does not drive [`Source`] and [`Target`] itself: [`Host`] does, and says in which order what is done to sockets, notes and
+//! packets. `sim` runs that very machine.
+//!
+//! In reading order: [`limits`], [`giving`] (the source's machine), [`routing`], [`taking`] (the target's), [`host`]; beneath them
+//! `shell`, `timers`, `owners`, `shares`, `closed`; beside them [`halt`], for tests.
 
 mod closed;
+pub mod giving;
 pub mod halt;
+pub mod host;
 pub mod limits;
 mod owners;
 pub mod routing;
-pub mod source;
-pub mod target;
-
+mod shares;
+mod shell;
+pub mod taking;
 mod timers;
 
 #[cfg(test)]
 mod fixture;
 
+pub use giving::Source;
+pub use host::Host;
 pub use owners::Owner;
 pub use routing::Routing;
-pub use source::Source;
-pub use target::Target;
+pub use taking::Target;
 #[cfg(test)]
 mod sim;

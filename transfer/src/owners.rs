@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::transfer::TransferMessage;
-use model::{Dvipa, Epoch, StackName};
+use model::{Connection, Dvipa, Epoch, StackName};
 
 /// The routing stack that owns a DVIPA now and has a session with this agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,10 +30,8 @@ impl Owners {
     }
 
     /// Is this the word of the DVIPA's present owner in its present epoch? Anything else is void.
-    pub(crate) fn is_present(&self, from: &StackName, message: &TransferMessage) -> bool {
-        message.subject().is_some_and(|(connection, epoch)| {
-            self.of(connection.service().dvipa)
-                .is_some_and(|owner| owner.stack == *from && owner.epoch == epoch)
-        })
+    pub(crate) fn is_present(&self, from: &StackName, (connection, epoch): (Connection, Epoch)) -> bool {
+        let owner = self.of(connection.service().dvipa);
+        owner.is_some_and(|owner| owner.stack == *from && owner.epoch == epoch)
     }
 }

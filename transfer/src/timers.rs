@@ -13,49 +13,83 @@ pub(crate) enum Timer {
     Patience,
 }
 
-/// Timers by the key of what they belong to; one of each kind a key.
-#[derive(Clone, Debug)]
-pub(crate) struct Timers<K> {
-    due: BTreeMap<(K, Timer), Instant>,
-    order: BTreeSet<(Instant, K, Timer)>,
+/// When something is due for each of these keys.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Due<K> {
+    at: BTreeMap<K, Instant>,
+    order: BTreeSet<(Instant, K)>,
 }
 
-impl<K: Ord + Copy> Default for Timers<K> {
+impl<K: Ord> Default for Due<K> {
     fn default() -> Self {
-        Self { due: BTreeMap::new(), order: BTreeSet::new() }
+        Self { at: BTreeMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Copy> Due<K> {
+    /// It is due at this time, and at no other.
+    pub(crate) fn set(&mut self, key: K, at: Instant) {
+        self.stop(key);
+        self.at.insert(key, at);
+        self.order.insert((at, key));
+    }
+
+    /// It is not due any more.
+    pub(crate) fn stop(&mut self, key: K) {
+        if let Some(at) = self.at.remove(&key) {
+            self.order.remove(&(at, key));
+        }
+    }
+
+    /// When the first one is due.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Whether one is due.
+    #[cfg(test)]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next().is_some_and(|at| at <= now)
+    }
+
+    /// Takes out one that is due.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<K> {
+        let (_, key) = *self.order.first().filter(|(at, _)| *at <= now)?;
+        self.stop(key);
+        Some(key)
+    }
+}
+
+/// Timers by the key of what they belong to; one of each kind a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Timers<K>(Due<(K, Timer)>);
+
+impl<K: Ord> Default for Timers<K> {
+    fn default() -> Self {
+        Self(Due::default())
     }
 }
 
 impl<K: Ord + Copy> Timers<K> {
     /// Starts a timer anew.
     pub(crate) fn set(&mut self, key: K, timer: Timer, at: Instant) {
-        self.stop(key, timer);
-        self.due.insert((key, timer), at);
-        self.order.insert((at, key, timer));
+        self.0.set((key, timer), at);
     }
 
     /// Stops both timers of a key.
     pub(crate) fn clear(&mut self, key: K) {
-        self.stop(key, Timer::Repeat);
-        self.stop(key, Timer::Patience);
+        self.0.stop((key, Timer::Repeat));
+        self.0.stop((key, Timer::Patience));
     }
 
     /// When the first one is due.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.order.first().map(|(at, _, _)| *at)
+        self.0.next()
     }
 
     /// Takes out one that is due.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<(K, Timer)> {
-        let (_, key, timer) = *self.order.first().filter(|(at, _, _)| *at <= now)?;
-        self.stop(key, timer);
-        Some((key, timer))
-    }
-
-    fn stop(&mut self, key: K, timer: Timer) {
-        if let Some(at) = self.due.remove(&(key, timer)) {
-            self.order.remove(&(at, key, timer));
-        }
+        self.0.pop(now)
     }
 }
 
@@ -63,7 +97,7 @@ impl<K: Ord + Copy> Timers<K> {
 impl<K: Ord + Copy> Timers<K> {
     /// Those that run, for a checker that lets any of them fire at any time.
     pub(crate) fn running(&self) -> impl Iterator<Item = (K, Timer)> {
-        self.due.keys().copied()
+        self.0.at.keys().copied()
     }
 }
 
@@ -71,8 +105,8 @@ impl<K: Ord + Copy> Timers<K> {
 /// in the hour only are the same.
 impl<K: Hash> Hash for Timers<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.due.len().hash(state);
-        for key in self.due.keys() {
+        self.0.at.len().hash(state);
+        for key in self.0.at.keys() {
             key.hash(state);
         }
     }

@@ -1,6 +1,7 @@
 //! A transfer under way, as the routing stack sees it.
 
 use model::StackName;
+use model::control_socket::JobName;
 use model::handoff::Token;
 use model::transfer::{About, Collector, Consent, Ledger, Parcel, Request, Way, Why};
 
@@ -51,6 +52,7 @@ pub(super) struct Entry {
     pub(super) incarnation: u64,
     pub(super) consent: Consent,
     pub(super) job: Option<String>,
+    pub(super) giver: Option<JobName>,
     pub(super) application_bytes: u32,
     /// The CRT entry points at the target with the handoff option on, or did.
     pub(super) handed_over: bool,

@@ -1,7 +1,7 @@
 //! What the routing stack's machine hears, asks, and wants done.
 
 use model::handoff::Token;
-use model::transfer::{Parcel, Reason, TransferMessage, Way, Why};
+use model::transfer::{FromHost, Parcel, Reason, ToHost, Way, Why};
 use model::{Connection, Dvipa, Epoch, StackName};
 
 /// What the DPT says of a target. Asked once a transfer, when it is prepared.
@@ -43,7 +43,7 @@ pub enum Event {
         /// Who.
         from: StackName,
         /// What.
-        message: TransferMessage,
+        message: FromHost,
     },
     /// Other messages than those of its transfer say that the connection is at the transfer's source no longer.
     Ended(Connection),
@@ -77,7 +77,7 @@ pub enum Action {
         /// Whom.
         to: StackName,
         /// What.
-        message: TransferMessage,
+        message: ToHost,
     },
     /// Hold the client's packets of this connection, within bounds. If there is no CRT entry, make one that names `owner`.
     Freeze {

@@ -1,5 +1,5 @@
 //! The routing stack's part: have the target asked, hold the client's packets, relay, permit, and point the CRT entry at
-//! whoever has the connection.
+//! the stack that has the connection.
 //!
 //! Pure: [`Routing::handle`] takes an event and the time, [`Routing::poll`] gives what is to be done,
 //! [`Routing::next_deadline`] says when [`Event::TimePassed`] is due. Nothing here is on disk: who owns a connection is
@@ -21,16 +21,16 @@
 //! | Ended | – | *drop* | – | – | – | – | – | – | – |
 //! | session with target down | – | *drop* | *abort* | *abort* | – | – | – | – | – |
 //! | session with source down | – | *drop* | *abort* | – | – | – | – | – | – |
-//! | session up | – | – | – | again | again | again | again | again | again |
+//! | session up | – | – | – | again, parts | again, parts | again | again | again | again |
 //! | NotHandedOver | – | – | – | – | Abort; *Asking* (injection) | – | – | – | – |
-//! | Repeat fires | – | – | – | Offer, parts | Offer, parts, Commit, or hand over | Abort | Released | Aborted | Lost |
+//! | Repeat fires | – | – | – | Offer | Offer, Commit, or hand over | Abort | Released | Aborted | Lost |
 //! | Patience fires | – | *drop* | *abort* | *abort* | Abort; *Asking* | end; *none* | *none* | thaw; *none* | end; *none* |
 //!
 //! Consulting, Agreed and Commit are of connections that are restored, Offering, Prepared and handing over of injection.
 //! *consult*, if an application is to be asked: Consult, Offer; *Consulting*: nothing is held, and NEWCONN and TERMCONN tell of
 //! the connection. *hold*: freeze, Freeze, Offer; *Awaiting*. *drop*: Abort to the target (unless it said Void), Aborted to the
 //! source; *none*. *abort*: the same; *Returning*. *release*: thaw to the target, Released; *Releasing*. *return*: Aborted;
-//! *Returning*. *lose*: Lost; *Losing*. Void ends in *lose* when it comes out of another ledger than the one that Freeze named.
+//! *Returning*. *lose*: Lost; *Losing*. While parts come in, here or, as Agreed says, at the target, patience begins anew. Void ends in *lose* when it comes out of another ledger than the one that Freeze named.
 
 mod entry;
 mod event;
@@ -45,8 +45,8 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abilities, Abort, About, Collector, Consent, Consult, Freeze, Offer, Prepare, Reason, Refuse, TransferId,
-    TransferMessage, Way, Why,
+    Abilities, Abort, About, Collector, Consent, Consult, Freeze, FromHost, FromSource, FromTarget, Offer,
+    Prepare, Reason, Refuse, ToHost, ToSource, ToTarget, TransferId, Way, Why,
 };
 use model::{Connection, Dvipa, Epoch, StackName};
 
@@ -55,6 +55,8 @@ pub use view::{Step, UnderWay};
 
 use crate::closed::Closed;
 use crate::limits;
+use crate::shares::Shares;
+use crate::shell::shell;
 use crate::timers::{Timer, Timers};
 use entry::{Entry, Phase};
 
@@ -69,11 +71,18 @@ pub struct Routing {
     abilities: BTreeMap<StackName, Abilities>,
     entries: BTreeMap<TransferId, Entry>,
     by_connection: BTreeMap<Connection, TransferId>,
+    /// How many there are to each target.
+    to_targets: Shares,
     /// Transfers that others gave and whose end was seen here.
     closed: Closed,
     timers: Timers<TransferId>,
     actions: VecDeque<Action>,
 }
+
+shell!(Routing, TransferId, |machine, transfer| {
+    let phase = machine.entries.get(transfer).map(|entry| &entry.phase);
+    matches!(phase, Some(Phase::Asking(_) | Phase::Releasing | Phase::Losing))
+});
 
 impl Routing {
     /// A machine without transfers. `incarnation` differs each time a routing stack starts, on whichever node.
@@ -86,6 +95,7 @@ impl Routing {
             abilities: BTreeMap::new(),
             entries: BTreeMap::new(),
             by_connection: BTreeMap::new(),
+            to_targets: Shares::default(),
             closed: Closed::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
@@ -110,29 +120,18 @@ impl Routing {
             Event::SessionUp(stack) => {
                 for transfer in self.those(|e| e.source == stack || e.target == stack) {
                     self.repeat(transfer, now);
+                    if self.entries.get(&transfer).is_some_and(|e| e.target == stack) {
+                        self.send_parts(transfer);
+                    }
                 }
             }
             Event::SessionDown(stack) => self.session_down(&stack, now),
             Event::Received { from, message } => return self.received(from, message, targets, now),
             Event::Ended(connection) => self.ended(&connection, now),
             Event::NotHandedOver { connection, why } => self.not_handed_over(&connection, why, now),
-            Event::TimePassed => {
-                while let Some((transfer, timer)) = self.timers.pop(now) {
-                    self.fire(transfer, timer, now);
-                }
-            }
+            Event::TimePassed => self.time_passed(now),
         }
         Ok(())
-    }
-
-    /// The next thing to do, if there is one.
-    pub fn poll(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    /// When [`Event::TimePassed`] is due.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
     }
 
     /// A transfer of this connection is under way and its CRT entry frozen, or handed over, or just switched. While the
@@ -142,53 +141,62 @@ impl Routing {
         transfer.and_then(|t| self.entries.get(t)).is_some_and(Entry::holds)
     }
 
-    /// The timers that may fire at any time without loss; forgetting is not among them.
-    #[cfg(test)]
-    pub(crate) fn timers(&self) -> Vec<(TransferId, Timer)> {
-        let last = |t: &TransferId| {
-            self.entries
-                .get(t)
-                .is_some_and(|e| matches!(e.phase, Phase::Asking(_) | Phase::Releasing | Phase::Losing))
-        };
-        self.timers.running().filter(|(t, timer)| *timer == Timer::Repeat || !last(t)).collect()
-    }
-
     fn received(
         &mut self,
         from: StackName,
-        message: TransferMessage,
+        message: FromHost,
         targets: &dyn Targets,
         now: Instant,
     ) -> Result<(), Reason> {
-        if let Some((connection, epoch)) = message.subject()
-            && self.owned.get(&connection.service().dvipa) != Some(&epoch)
-        {
-            return Err(Reason::NotOurs);
-        }
         match message {
-            TransferMessage::Abilities(abilities) => drop(self.abilities.insert(from, abilities)),
-            TransferMessage::Prepare(m) => self.prepare(from, m, targets, now),
-            TransferMessage::State(m) => return self.state(&from, m, now),
-            TransferMessage::Part(m) => return self.part(&from, m, now),
-            TransferMessage::Abandon(m) => return self.abandon(&from, m, now),
-            TransferMessage::Doubt(m) => return self.doubt(from, m, now),
-            TransferMessage::Agreed(m) => return self.agreed(&from, m, now),
-            TransferMessage::Prepared(m) => return self.prepared(&from, m, now),
-            TransferMessage::Void(m) => return self.void(&from, m, now),
-            TransferMessage::Active(m) => return self.active(from, m, now),
-            TransferMessage::Done(m) => return self.done(&from, m),
-            TransferMessage::Refuse(_)
-            | TransferMessage::Consult(_)
-            | TransferMessage::Freeze(_)
-            | TransferMessage::Offer(_)
-            | TransferMessage::Commit(_)
-            | TransferMessage::Abort(_)
-            | TransferMessage::Aborted(_)
-            | TransferMessage::Released(_)
-            | TransferMessage::Lost(_)
-            | TransferMessage::Settled(_) => return Err(Reason::Unknown),
+            FromHost::Abilities(abilities) => {
+                self.abilities.insert(from, abilities);
+                Ok(())
+            }
+            FromHost::Source(message) => {
+                self.is_ours(message.subject())?;
+                self.source_says(from, message, targets, now)
+            }
+            FromHost::Target(message) => {
+                self.is_ours(message.subject())?;
+                self.target_says(from, message, now)
+            }
         }
-        Ok(())
+    }
+
+    /// What is of another epoch is void.
+    fn is_ours(&self, (connection, epoch): (Connection, Epoch)) -> Result<(), Reason> {
+        let ours = self.owned.get(&connection.service().dvipa) == Some(&epoch);
+        if ours { Ok(()) } else { Err(Reason::NotOurs) }
+    }
+
+    fn source_says(
+        &mut self,
+        from: StackName,
+        message: FromSource,
+        targets: &dyn Targets,
+        now: Instant,
+    ) -> Result<(), Reason> {
+        match message {
+            FromSource::Prepare(m) => {
+                self.prepare(from, m, targets, now);
+                Ok(())
+            }
+            FromSource::State(m) => self.state(&from, m, now),
+            FromSource::Part(m) => self.part(&from, m, now),
+            FromSource::Abandon(m) => self.abandon(&from, m, now),
+            FromSource::Doubt(m) => self.doubt(from, m, now),
+            FromSource::Done(m) => self.done(&from, m),
+        }
+    }
+
+    fn target_says(&mut self, from: StackName, message: FromTarget, now: Instant) -> Result<(), Reason> {
+        match message {
+            FromTarget::Agreed(m) => self.agreed(&from, m, now),
+            FromTarget::Prepared(m) => self.prepared(&from, m, now),
+            FromTarget::Void(m) => self.void(&from, m, now),
+            FromTarget::Active(m) => self.active(from, m, now),
+        }
     }
 
     fn prepare(&mut self, source: StackName, prepare: Prepare, targets: &dyn Targets, now: Instant) {
@@ -215,7 +223,7 @@ impl Routing {
         self.given += 1;
         let transfer = TransferId { incarnation: self.incarnation, number: self.given };
         let about = About { connection: wire, transfer, epoch };
-        let Prepare { target, consent, job, application_bytes, .. } = prepare;
+        let Prepare { target, consent, job, application_bytes, giver, .. } = prepare;
         // Of others there is nothing to ask, and nothing to wait for.
         let asks = way == Way::Restore && consent == Consent::Asked;
         let phase = if asks {
@@ -234,6 +242,7 @@ impl Routing {
             incarnation,
             consent,
             job,
+            giver,
             application_bytes,
             handed_over,
             phase,
@@ -261,7 +270,7 @@ impl Routing {
         self.actions.push_back(Action::Freeze { connection, owner });
         self.tell_again(transfer);
         self.timers.clear(transfer);
-        self.timers.set(transfer, Timer::Patience, now + limits::ANSWER);
+        self.timers.set(transfer, Timer::Patience, now + limits::PART);
     }
 
     /// The way into the target, and what that says of itself.
@@ -271,7 +280,7 @@ impl Routing {
         prepare: &Prepare,
         targets: &dyn Targets,
     ) -> Result<(Way, Abilities), Reason> {
-        if self.entries.len() >= limits::TRANSFERS {
+        if self.entries.len() >= limits::TRANSFERS || self.to_targets.is_used_up(&prepare.target) {
             return Err(Reason::TooMany);
         }
         if prepare.target == *source {
@@ -291,17 +300,14 @@ impl Routing {
 
     fn offer(&mut self, transfer: TransferId) {
         if let Some(entry) = self.entries.get(&transfer) {
-            let (target, message) = (entry.target.clone(), TransferMessage::Offer(entry.offer()));
+            let (target, message) = (entry.target.clone(), ToTarget::Offer(entry.offer()));
             self.send(&target, message);
         }
     }
 
     fn refuse(&mut self, source: StackName, prepare: &Prepare, reason: Reason) {
         let Prepare { connection, epoch, request, .. } = *prepare;
-        self.send(
-            &source,
-            TransferMessage::Refuse(Refuse { connection, epoch, request, why: reason.into() }),
-        );
+        self.send(&source, ToSource::Refuse(Refuse { connection, epoch, request, why: reason.into() }));
     }
 
     /// Tells a source that asks how far its transfer is what it has to do.
@@ -309,8 +315,8 @@ impl Routing {
         let Some(entry) = self.entries.get(&transfer) else { return };
         let Entry { about, request: Some(request), way, ledger, ref source, .. } = *entry else { return };
         let message = match entry.phase {
-            Phase::Consulting(_) => TransferMessage::Consult(Consult { about, request }),
-            Phase::Awaiting(_) => TransferMessage::Freeze(Freeze { about, request, way, ledger }),
+            Phase::Consulting(_) => ToSource::Consult(Consult { about, request }),
+            Phase::Awaiting(_) => ToSource::Freeze(Freeze { about, request, way, ledger }),
             Phase::Offering(_)
             | Phase::Committing(..)
             | Phase::Asking(_)
@@ -353,13 +359,13 @@ impl Routing {
         self.floor = self.given + 1;
     }
 
-    fn send(&mut self, to: &StackName, message: TransferMessage) {
-        self.actions.push_back(Action::Send { to: to.clone(), message });
+    fn send(&mut self, to: &StackName, message: impl Into<ToHost>) {
+        self.actions.push_back(Action::Send { to: to.clone(), message: message.into() });
     }
 
     /// The target shall void what it has of a transfer that is not under way here.
     fn abort_at(&mut self, target: &StackName, about: About, why: Why) {
-        self.send(target, TransferMessage::Abort(Abort { about, why }));
+        self.send(target, ToTarget::Abort(Abort { about, why }));
     }
 
     fn those(&self, which: impl Fn(&Entry) -> bool) -> Vec<TransferId> {
@@ -369,12 +375,14 @@ impl Routing {
     fn insert(&mut self, entry: Entry) {
         let WireConnection(connection) = entry.about.connection;
         self.by_connection.insert(connection, entry.about.transfer);
+        self.to_targets.add(&entry.target);
         self.entries.insert(entry.about.transfer, entry);
     }
 
     fn remove(&mut self, transfer: TransferId) -> Option<Entry> {
         let entry = self.entries.remove(&transfer)?;
         self.by_connection.remove(&entry.about.connection.0);
+        self.to_targets.remove(&entry.target);
         self.timers.clear(transfer);
         Some(entry)
     }
@@ -402,6 +410,7 @@ impl Entry {
             consent: self.asks(),
             ledger: self.ledger,
             job: self.job.clone(),
+            giver: self.giver.clone(),
             application_bytes: self.application_bytes,
             incarnation: self.incarnation,
         }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use model::transfer::{
-    Abandon, Abort, Aborted, About, Agreed, Collector, Commit, Done, Held, Lost, Parcel, Part, Prepared,
-    Reason, Released, Settled, TransferId, TransferMessage, Void, Way, Why,
+    Abandon, Abort, Aborted, About, Agreed, Collector, Commit, Done, Held, Lost, PART_BYTES, Parcel, Part,
+    Prepared, Reason, Released, Settled, ToSource, ToTarget, TransferId, Void, Way, Why,
 };
 use model::{Connection, StackName};
 
@@ -25,12 +25,12 @@ impl Routing {
             return Ok(());
         }
         match collector.take(part) {
-            Ok(None) => {}
+            Ok(None) => self.timers.set(transfer, Timer::Patience, now + limits::PART),
             Ok(Some(parcel)) => {
                 entry.phase = Phase::Consulting(None);
                 let target = entry.target.clone();
                 for part in parcel.parts(about).unwrap_or_default() {
-                    self.send(&target, TransferMessage::State(part));
+                    self.send(&target, ToTarget::State(part));
                 }
             }
             Err(error) => self.abort(transfer, Why::new(Reason::Malformed, &error.to_string()), now),
@@ -48,7 +48,7 @@ impl Routing {
             return Ok(());
         }
         match collector.take(part) {
-            Ok(None) => {}
+            Ok(None) => self.timers.set(transfer, Timer::Patience, now + limits::PART),
             Ok(Some(parcel)) => self.collected(transfer, parcel, now),
             Err(error) => self.abort(transfer, Why::new(Reason::Malformed, &error.to_string()), now),
         }
@@ -86,7 +86,11 @@ impl Routing {
         match &entry.phase {
             Phase::Consulting(_) => self.hold(about.transfer, now),
             Phase::Awaiting(_) | Phase::Offering(_) => {}
-            Phase::Committing(..) => self.commit(about.transfer, now),
+            Phase::Committing(..) => {
+                // It is taking the parts in.
+                self.timers.set(about.transfer, Timer::Patience, now + limits::PART);
+                self.commit(about.transfer, now);
+            }
             Phase::Asking(_) | Phase::Returning(_) | Phase::Losing => self.too_late(from, about),
             Phase::Releasing => return Err(Reason::Unknown),
         }
@@ -111,23 +115,26 @@ impl Routing {
     }
 
     /// What moves goes to the target.
-    fn send_parts(&mut self, transfer: TransferId) {
+    pub(crate) fn send_parts(&mut self, transfer: TransferId) {
         let Some(Entry { about, target, phase, .. }) = self.entries.get(&transfer) else { return };
-        let (Phase::Offering(parcel) | Phase::Committing(_, parcel)) = phase else { return };
+        let (Phase::Offering(parcel) | Phase::Committing(Permission::Commit, parcel)) = phase else { return };
         // Its size was checked when it came in.
         let (target, parts) = (target.clone(), parcel.parts(*about).unwrap_or_default());
-        parts.into_iter().for_each(|part| self.send(&target, TransferMessage::Part(part)));
+        parts.into_iter().for_each(|part| self.send(&target, ToTarget::Part(part)));
     }
 
     /// The target may activate. From here on only the target knows the outcome.
     fn commit(&mut self, transfer: TransferId, now: Instant) {
         let Some(entry) = self.entries.get_mut(&transfer) else { return };
         if let Phase::Offering(parcel) = &mut entry.phase {
+            // A target says of each part but the last that it is there.
+            let is_long = parcel.socket.len().saturating_add(parcel.application.len()) > PART_BYTES;
+            let patience = if is_long { limits::PART } else { limits::COMMIT };
             entry.phase = Phase::Committing(Permission::Commit, std::mem::take(parcel));
-            self.timers.set(transfer, Timer::Patience, now + limits::COMMIT);
+            self.timers.set(transfer, Timer::Patience, now + patience);
         }
         let (target, about) = (entry.target.clone(), entry.about);
-        self.send(&target, TransferMessage::Commit(Commit { about }));
+        self.send(&target, ToTarget::Commit(Commit { about }));
     }
 
     pub(super) fn abandon(&mut self, from: &StackName, abandon: Abandon, now: Instant) -> Result<(), Reason> {
@@ -158,16 +165,14 @@ impl Routing {
             return Err(Reason::Unknown);
         }
         match &entry.phase {
-            Phase::Offering(_) if entry.way == Way::Inject => self.permit(prepared, now),
+            Phase::Offering(_) => self.permit(prepared, now),
             Phase::Committing(Permission::Packets(first), _) if *first == token => {
                 self.repeat(about.transfer, now);
             }
             // Only one admission of a transfer is ever permitted, so that Void means what it says.
             Phase::Committing(..) => self.abort_at(from, about, Reason::TargetLost.into()),
             Phase::Asking(_) | Phase::Returning(_) | Phase::Losing => self.too_late(from, about),
-            Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Offering(_) | Phase::Releasing => {
-                return Err(Reason::Unknown);
-            }
+            Phase::Consulting(_) | Phase::Awaiting(_) | Phase::Releasing => return Err(Reason::Unknown),
         }
         Ok(())
     }
@@ -237,7 +242,7 @@ impl Routing {
             Phase::Releasing => {
                 let target = entry.target.clone();
                 self.close(transfer, Outcome::Moved);
-                self.send(&target, TransferMessage::Settled(Settled { about: done.about }));
+                self.send(&target, ToTarget::Settled(Settled { about: done.about }));
             }
             Phase::Returning(_) if done.held == Held::Gone => self.lose(transfer),
             Phase::Returning(_) => self.returned(transfer, done.held == Held::Here),
@@ -264,7 +269,7 @@ impl Routing {
     fn drop(&mut self, transfer: TransferId, why: Why) {
         let Some(Entry { about, source, request, .. }) = self.entries.get(&transfer) else { return };
         let (source, about, request) = (source.clone(), *about, *request);
-        self.send(&source, TransferMessage::Aborted(Aborted { about, why: why.clone(), request }));
+        self.send(&source, ToSource::Aborted(Aborted { about, why: why.clone(), request }));
         self.close(transfer, Outcome::Stayed(why));
     }
 
@@ -347,21 +352,33 @@ impl Routing {
         }
     }
 
+    /// Tells the source what has become of a transfer, once that is certain. The parts are sent again in another session only: one loses nothing while it lasts.
+    pub(super) fn tell_outcome(&mut self, transfer: TransferId) {
+        let Some(Entry { about, source, request, phase, .. }) = self.entries.get(&transfer) else { return };
+        let (about, source, request) = (*about, source.clone(), *request);
+        let outcome = match phase {
+            Phase::Releasing => ToSource::Released(Released { about }),
+            Phase::Returning(why) => ToSource::Aborted(Aborted { about, why: why.clone(), request }),
+            Phase::Losing => ToSource::Lost(Lost { about }),
+            Phase::Consulting(_)
+            | Phase::Awaiting(_)
+            | Phase::Offering(_)
+            | Phase::Committing(..)
+            | Phase::Asking(_) => return,
+        };
+        self.send(&source, outcome);
+    }
+
     /// Says again what was not answered.
     pub(super) fn repeat(&mut self, transfer: TransferId, now: Instant) {
         let Some(entry) = self.entries.get(&transfer) else { return };
-        let (about, source, target) = (entry.about, entry.source.clone(), entry.target.clone());
-        let request = entry.request;
+        let (about, target) = (entry.about, entry.target.clone());
         match &entry.phase {
             // Its source asks again.
             Phase::Consulting(_) | Phase::Awaiting(_) => return,
-            Phase::Offering(_) => {
-                self.offer(transfer);
-                self.send_parts(transfer);
-            }
+            Phase::Offering(_) => self.offer(transfer),
             Phase::Committing(Permission::Commit, _) => {
                 self.offer(transfer);
-                self.send_parts(transfer);
                 self.commit(transfer, now);
             }
             Phase::Committing(Permission::Packets(token), parcel) => {
@@ -371,14 +388,9 @@ impl Routing {
             }
             Phase::Asking(why) => {
                 let why = why.clone();
-                self.send(&target, TransferMessage::Abort(Abort { about, why }));
+                self.send(&target, ToTarget::Abort(Abort { about, why }));
             }
-            Phase::Releasing => self.send(&source, TransferMessage::Released(Released { about })),
-            Phase::Returning(why) => {
-                let why = why.clone();
-                self.send(&source, TransferMessage::Aborted(Aborted { about, why, request }));
-            }
-            Phase::Losing => self.send(&source, TransferMessage::Lost(Lost { about })),
+            Phase::Releasing | Phase::Returning(_) | Phase::Losing => self.tell_outcome(transfer),
         }
         self.timers.set(transfer, Timer::Repeat, now + limits::REPEAT);
     }

@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use model::StackName;
 use model::transfer::{
-    Aborted, Active, Consent, Doubt, Ledger, Lost, Reason, Released, Settled, TransferId, TransferMessage,
-    Why,
+    Aborted, About, Active, Consent, Doubt, Ledger, Reason, Settled, ToSource, ToTarget, TransferId, Way,
 };
 
 use super::entry::{Entry, Phase};
@@ -28,19 +27,14 @@ impl Routing {
             match &entry.phase {
                 Phase::Awaiting(_) => self.tell_again(transfer),
                 Phase::Consulting(_) | Phase::Offering(_) | Phase::Committing(..) | Phase::Asking(_) => {}
-                Phase::Releasing => self.send(&from, TransferMessage::Released(Released { about })),
-                Phase::Returning(why) => {
-                    let (why, request) = (why.clone(), entry.request);
-                    self.send(&from, TransferMessage::Aborted(Aborted { about, why, request }));
-                }
-                Phase::Losing => self.send(&from, TransferMessage::Lost(Lost { about })),
+                Phase::Releasing | Phase::Returning(_) | Phase::Losing => self.tell_outcome(transfer),
             }
             return Ok(());
         }
         if self.remembers(transfer) || self.closed.has(transfer) {
             // A transfer that took place is forgotten only when the source knows it.
             let (why, request) = (Reason::TimedOut.into(), None);
-            self.send(&from, TransferMessage::Aborted(Aborted { about, why, request }));
+            self.send(&from, ToSource::Aborted(Aborted { about, why, request }));
             return Ok(());
         }
         let connection = about.connection.0;
@@ -51,22 +45,7 @@ impl Routing {
             return Err(Reason::TooMany);
         }
         self.actions.push_back(Action::Freeze { connection, owner: from.clone() });
-        let phase = Phase::Asking(Why::from(Reason::NoRoutingStack));
-        self.insert(Entry {
-            about,
-            source: from,
-            request: None,
-            target,
-            way,
-            ledger,
-            // It is permitted nothing.
-            incarnation: 0,
-            consent: Consent::Presumed,
-            job: None,
-            application_bytes: 0,
-            handed_over: false,
-            phase,
-        });
+        self.insert(Entry::foreign(about, (from, target), way, ledger));
         self.repeat(transfer, now);
         self.timers.set(transfer, Timer::Patience, now + limits::MEMORY);
         Ok(())
@@ -92,30 +71,14 @@ impl Routing {
             return Ok(());
         }
         if self.remembers(transfer) || self.closed.has(transfer) {
-            self.send(&from, TransferMessage::Settled(Settled { about }));
+            self.send(&from, ToTarget::Settled(Settled { about }));
             return Ok(());
         }
         if self.by_connection.contains_key(&about.connection.0) {
             return Err(Reason::Busy);
         }
         // The ledger has spoken: which one it is matters no longer.
-        let ledger = Ledger(0);
-        let phase = Phase::Asking(Reason::NoRoutingStack.into());
-        self.insert(Entry {
-            about,
-            source,
-            request: None,
-            target: from,
-            way,
-            ledger,
-            // It is permitted nothing.
-            incarnation: 0,
-            consent: Consent::Presumed,
-            job: None,
-            application_bytes: 0,
-            handed_over: false,
-            phase,
-        });
+        self.insert(Entry::foreign(about, (source, from), way, Ledger(0)));
         self.release(transfer, now);
         Ok(())
     }
@@ -123,5 +86,26 @@ impl Routing {
     /// This machine gave the transfer and knows its end, unless it is under way.
     pub(super) fn remembers(&self, transfer: TransferId) -> bool {
         transfer.incarnation == self.incarnation && (self.floor..=self.given).contains(&transfer.number)
+    }
+}
+
+impl Entry {
+    /// A transfer that another routing stack gave: nothing of it is permitted here, and its target is asked what it has decided.
+    fn foreign(about: About, (source, target): (StackName, StackName), way: Way, ledger: Ledger) -> Self {
+        Self {
+            about,
+            source,
+            request: None,
+            target,
+            way,
+            ledger,
+            incarnation: 0,
+            consent: Consent::Presumed,
+            job: None,
+            giver: None,
+            application_bytes: 0,
+            handed_over: false,
+            phase: Phase::Asking(Reason::NoRoutingStack.into()),
+        }
     }
 }

@@ -67,9 +67,24 @@ impl Routing {
         self.entries.get(transfer).map(view)
     }
 
+    /// Source and target of a transfer, if it is under way.
+    pub fn parties(&self, transfer: TransferId) -> Option<(&StackName, &StackName)> {
+        self.entries.get(&transfer).map(|entry| (&entry.source, &entry.target))
+    }
+
+    /// This machine gave the transfer, or has seen its end; otherwise another routing stack, or a former run, gave it.
+    pub fn knows(&self, transfer: TransferId) -> bool {
+        self.entries.contains_key(&transfer) || self.remembers(transfer) || self.closed.has(transfer)
+    }
+
     /// The connections for which [`Routing::speaks_for`] holds.
     pub fn connections(&self) -> impl Iterator<Item = Connection> {
         self.entries.values().filter(|entry| entry.holds()).map(|entry| entry.about.connection.0)
+    }
+
+    /// A transfer from or to this stack is under way.
+    pub fn involves(&self, stack: &StackName) -> bool {
+        self.entries.values().any(|entry| entry.source == *stack || entry.target == *stack)
     }
 
     /// How many transfers this machine has begun.

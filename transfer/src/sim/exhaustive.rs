@@ -6,8 +6,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use model::transfer::Consent;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
+use super::process::Noted;
 use super::world::{Choice, World};
 use super::{Fault, Settings};
+use crate::taking::Standing;
 
 /// A state, known by the hash of all but the hour.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ impl Model for Bounded {
         Some(next.into())
     }
 
-    /// A source that never hears why its request failed asks for ever: twice is often enough, and where somebody dies, once
+    /// A source that never hears why its request failed asks for ever: twice is often enough, and where a process dies, once
     /// of each routing stack.
     fn within_boundary(&self, State { world, .. }: &State) -> bool {
         let often = if self.0.settings.kills == 0 { 2 } else { 1 };
@@ -78,7 +80,7 @@ impl Model for Bounded {
             Property::always(ONE_OWNER, |_, State { world, .. }: &State| world.wrong.is_none()),
             Property::always(SETTLES, |_, State { world, .. }: &State| world.settle().is_ok()),
             Property::sometimes(MOVES, |_, State { world, .. }: &State| {
-                world.hosts[1].slots[0].owns() && world.hosts[1].is_quiet()
+                world.hosts[1].kernel.slots[0].owns() && world.hosts[1].is_quiet(world.now)
             }),
         ]
     }
@@ -105,7 +107,11 @@ fn bounds() -> Settings {
         breaks: false,
         cancels: false,
         impatient: false,
-        listener: None,
+        listeners: &[],
+        room: None,
+        shut_room: None,
+        slow: false,
+        waits: false,
         unread: false,
         fault: None,
     }
@@ -127,7 +133,7 @@ fn late_words() -> Settings {
 
 /// The target has no control socket, and the client is silent: it has sent all that it will.
 fn injection() -> Settings {
-    Settings { listener: Some(1), unread: true, ..bounds() }
+    Settings { listeners: &[1], unread: true, ..bounds() }
 }
 
 /// Visits everything, or until something is wrong. What is wrong, if anything: the shortest way there.
@@ -200,7 +206,7 @@ fn a_transfer_whose_application_is_not_asked_ends_well_when_the_target_agent_die
 
 #[test]
 fn an_injection_ends_well_in_whatever_order_messages_and_packets_arrive_or_are_lost() {
-    every_order_ends_well(Settings { listener: Some(1), packets: 1, ..bounds() });
+    every_order_ends_well(Settings { listeners: &[1], packets: 1, ..bounds() });
 }
 
 #[test]
@@ -277,7 +283,11 @@ fn after_a_hand_over(fault: Option<Fault>) -> World {
             world.run_deeds();
         }
     }
-    assert!(world.packets.len() == 1 && world.hosts[0].slots[0].owns() && world.hosts[0].is_quiet());
+    assert!(
+        world.packets.len() == 1
+            && world.hosts[0].kernel.slots[0].owns()
+            && world.hosts[0].is_quiet(world.now)
+    );
     world
 }
 
@@ -300,4 +310,141 @@ fn an_option_that_says_nothing_of_its_hand_over_is_found() {
 fn a_claim_in_two_steps_is_found() {
     let wrong = visit(Settings { impatient: true, fault: Some(Fault::TornClaim), ..injection() });
     assert!(wrong.is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")));
+}
+
+/// The target is active, and the source's agent is restarted again and again while nobody tells it: until the target's ledger has
+/// forgotten, and a while longer.
+fn doubts_for_long(fault: Option<Fault>, kills: usize) -> Result<(), String> {
+    let mut world = World::new(Settings { consent: Consent::Presumed, kills, fault, ..bounds() });
+    moves(&mut world, 0, 1, false);
+    for _ in 0..kills {
+        world.apply(&Choice::Wait);
+        world.run_deeds();
+        world.mail.clear();
+        world.apply(&Choice::KillAgent(0));
+        world.apply(&Choice::StartAgent(0));
+    }
+    world.apply(&Choice::Wait);
+    world.run_deeds();
+    world.mail.clear();
+    world.settle()
+}
+
+#[test]
+fn a_doubt_ends_before_the_target_forgets_however_often_the_source_agent_is_restarted() {
+    for kills in 0..4 {
+        assert_eq!(doubts_for_long(None, kills), Ok(()), "{kills} restarts");
+    }
+}
+
+#[test]
+fn a_doubt_that_begins_anew_with_each_restart_is_found() {
+    let wrong = doubts_for_long(Some(Fault::DoubtAnew), 3);
+    assert!(wrong.clone().is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")), "{wrong:?}");
+}
+
+#[test]
+fn a_ledger_that_forgets_before_the_doubt_ends_is_found() {
+    let wrong = doubts_for_long(Some(Fault::ShortMemory), 0);
+    assert!(wrong.clone().is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")), "{wrong:?}");
+}
+
+/// A request of its application moves the connection, and everything is delivered that is said until the target has it.
+fn moves(world: &mut World, from: usize, to: usize, gives_last: bool) {
+    world.apply(&Choice::Ask { flow: 0, from, to, gives_last });
+    world.run_deeds();
+    while !world.hosts[to].kernel.slots[0].owns() {
+        let mail = world.mail.pop_first().expect("it moves");
+        world.apply(&Choice::Deliver(mail));
+        world.run_deeds();
+    }
+}
+
+/// Delivers everything that is said, but for what is said to a host whose agent is about to die.
+fn delivers(world: &mut World, dies: Option<usize>) {
+    world.run_deeds();
+    while let Some(mail) = world.mail.pop_first() {
+        if dies.is_none_or(|host| world.hosts[host].name != mail.to) {
+            world.apply(&Choice::Deliver(mail));
+            world.run_deeds();
+        }
+    }
+}
+
+/// A connection leaves with its last descriptor, comes back and leaves again; the source's agent is killed both times before it
+/// hears that the target has it.
+fn leaves_twice(fault: Option<Fault>) -> Result<(), String> {
+    let (consent, gives_last) = (Consent::Presumed, true);
+    let settings = Settings { consent, gives_last, state: false, asks: 3, kills: 2, fault, ..bounds() };
+    let mut world = World::new(settings);
+    for gives_last in [true, false] {
+        moves(&mut world, 0, 1, gives_last);
+        delivers(&mut world, Some(0));
+        for choice in [Choice::KillAgent(0), Choice::StartAgent(0), Choice::Session(0)] {
+            world.apply(&choice);
+        }
+        delivers(&mut world, None);
+        if gives_last {
+            moves(&mut world, 1, 0, false);
+            delivers(&mut world, None);
+        }
+    }
+    world.wrong.clone().map_or_else(|| world.settle(), Err)
+}
+
+#[test]
+fn a_connection_that_leaves_twice_has_one_owner_though_agents_are_killed() {
+    assert_eq!(leaves_twice(None), Ok(()));
+}
+
+#[test]
+fn a_note_that_stays_beside_a_later_one_is_found() {
+    let wrong = leaves_twice(Some(Fault::NotesStay));
+    assert!(wrong.clone().is_err_and(|wrong| wrong.contains("connection 0 is at t1 and at t2")), "{wrong:?}");
+}
+
+/// The target's agent dies when it has noted that the connection is here, and before or after it has told the application so,
+/// which has read nothing of that yet.
+fn dies_while_a_descriptor_is_in_flight(told: bool, fault: Option<Fault>) -> Result<(), String> {
+    let consent = Consent::Presumed;
+    let mut world = World::new(Settings { consent, kills: 1, slow: true, fault, ..bounds() });
+    world.apply(&Choice::Ask { flow: 0, from: 0, to: 1, gives_last: false });
+    let is_there = |world: &World| {
+        let kernel = &world.hosts[1].kernel;
+        let is_noted = kernel.noted.values().any(|(_, noted)| *noted == Noted::Stands(Standing::Active));
+        is_noted && kernel.applications[0].is_some_and(|application| application.untold != told)
+    };
+    loop {
+        for calls in 1..=world.hosts[1].calls(world.now) {
+            let mut dies = world.clone();
+            dies.apply(&Choice::ActAndDie(1, calls));
+            if is_there(&dies) {
+                assert!(dies.hosts[1].kernel.slots[0].socket.is_some_and(|socket| socket.in_flight));
+                // The next agent finds it there.
+                dies.apply(&Choice::StartAgent(1));
+                return dies.wrong.clone().map_or_else(|| dies.settle(), Err);
+            }
+        }
+        if let Some(host) = world.hosts.iter().position(|host| host.is_busy(world.now)) {
+            world.apply(&Choice::Act(host));
+        } else if world.node.as_ref().is_some_and(|node| !node.pending.is_empty()) {
+            world.apply(&Choice::NodeActs);
+        } else {
+            let mail = world.mail.pop_first().expect("it moves");
+            world.apply(&Choice::Deliver(mail));
+        }
+    }
+}
+
+#[test]
+fn a_descriptor_in_flight_is_waited_for_whether_or_not_its_application_asks() {
+    for told in [false, true] {
+        assert_eq!(dies_while_a_descriptor_is_in_flight(told, None), Ok(()), "told: {told}");
+    }
+}
+
+#[test]
+fn a_descriptor_in_flight_that_is_not_seen_is_found() {
+    let wrong = dies_while_a_descriptor_is_in_flight(false, Some(Fault::InFlightUnseen));
+    assert!(wrong.clone().is_err_and(|wrong| wrong.contains("answers a packet with RST")), "{wrong:?}");
 }

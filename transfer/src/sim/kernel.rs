@@ -3,10 +3,12 @@
 //!
 //! Bytes are known by their place in the stream, so that a socket is a few numbers.
 
+use std::time::Instant;
+
 use model::handoff::Token;
-use model::transfer::TransferId;
 
 use super::Fault;
+use crate::host::Away;
 
 /// A packet from the client, or from a routing node in its name, and what the client has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +24,6 @@ pub(super) struct Packet {
 /// What the map of admissions holds of a connection. Each step is one of the kernel's: nothing comes between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Admission {
-    pub(super) transfer: TransferId,
     pub(super) token: Token,
     pub(super) state: Claim,
 }
@@ -83,6 +84,8 @@ pub(super) struct Socket {
     pub(super) by_agent: bool,
     /// An application has one.
     pub(super) by_application: bool,
+    /// One is in an application's control socket, and no process has it.
+    pub(super) in_flight: bool,
     /// How many of the client's bytes are in.
     pub(super) received: u8,
     /// How many of them the application has read.
@@ -110,16 +113,29 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Slot {
     pub(super) socket: Option<Socket>,
-    /// The map says that no packet of the connection gets in.
-    pub(super) shut: bool,
+    /// Whether, and why, no packet of the connection gets in, and until when: its entry of the freeze map.
+    pub(super) shut: Option<(Away, Instant)>,
 }
 
 impl Socket {
     /// A socket in repair mode with these numbers, held by the agent.
     pub(super) fn restored(dump: &[u8]) -> Option<Self> {
         let [received, read, written, acknowledged] = *dump else { return None };
-        let (repair, by_agent, by_application) = (true, true, false);
-        Some(Self { repair, by_agent, by_application, received, read, written, acknowledged })
+        let (repair, by_agent, by_application, in_flight) = (true, true, false, false);
+        Some(Self { repair, by_agent, by_application, in_flight, received, read, written, acknowledged })
+    }
+
+    /// A socket that a packet has made, accepted.
+    pub(super) fn made(packet: Packet) -> Self {
+        let (received, written) = (packet.begins, packet.ack);
+        let (repair, by_agent, by_application, in_flight) = (false, false, true, false);
+        let (read, acknowledged) = (received, written);
+        Self { repair, by_agent, by_application, in_flight, received, read, written, acknowledged }
+    }
+
+    /// An application has a descriptor, or finds it in its control socket.
+    pub(super) fn is_an_applications(&self) -> bool {
+        self.by_application || self.in_flight
     }
 
     pub(super) fn dump(&self) -> Vec<u8> {
@@ -142,7 +158,7 @@ impl Slot {
     /// A packet arrives.
     pub(super) fn arrive(&mut self, packet: Packet) -> Fate {
         match &mut self.socket {
-            _ if self.shut => Fate::Dropped,
+            _ if self.shut.is_some() => Fate::Dropped,
             None => Fate::Reset,
             Some(socket) => socket.take(packet),
         }
@@ -150,14 +166,14 @@ impl Slot {
 
     /// Talks to the client and lets an application work.
     pub(super) fn owns(&self) -> bool {
-        self.socket.is_some_and(|socket| !socket.repair) && !self.shut
+        self.socket.is_some_and(|socket| !socket.repair) && self.shut.is_none()
     }
 
     /// The agent's process is gone, and its descriptors with it. `true`: the kernel has told the client.
     pub(super) fn agent_died(&mut self) -> bool {
         let Some(socket) = &mut self.socket else { return false };
         socket.by_agent = false;
-        if socket.by_application {
+        if socket.is_an_applications() {
             return false;
         }
         let told = !socket.repair;

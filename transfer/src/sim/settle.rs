@@ -1,5 +1,8 @@
 //! When the faults have ended: does everything come to a good end?
 
+use std::time::Duration;
+
+use super::process::Application;
 use super::world::{Choice, World};
 
 /// Rounds after which a world that has not settled never will.
@@ -47,12 +50,44 @@ impl World {
                 self.run_deeds();
             }
         }
+        for (host, flow) in self.applications(|_| true) {
+            self.apply(&Choice::Receive { flow, host });
+            self.run_deeds();
+        }
+        for (host, flow) in self.applications(|application| application.claims) {
+            self.apply(&Choice::Claim { flow, host });
+            self.run_deeds();
+        }
+        for (host, flow) in self.applications(|application| application.asks_again) {
+            self.apply(&Choice::Resume { flow, host });
+            self.run_deeds();
+        }
         self.talk();
+        self.apply(&Choice::Tick);
+        let now = self.now;
+        self.hosts.iter_mut().for_each(|host| host.with(|machine, kernel| machine.time_passed(kernel, now)));
+        self.run_deeds();
+        if patience_ends {
+            let later = self.now + Duration::from_secs(60);
+            for host in &mut self.hosts {
+                host.with(|machine, kernel| machine.sweep(kernel, later));
+            }
+        }
         self.settings.impatient = patience_ends;
         for choice in self.timers() {
             self.apply(&choice);
             self.run_deeds();
         }
+    }
+
+    /// Where such applications are, and of which connections.
+    fn applications(&self, is_such: impl Fn(&Application) -> bool) -> Vec<(usize, usize)> {
+        let of = |(at, host): (usize, &super::host::Host)| {
+            let flows = host.kernel.applications.iter().enumerate();
+            let such = flows.filter(|(_, application)| application.as_ref().is_some_and(&is_such));
+            such.map(|(flow, _)| (at, flow)).collect::<Vec<_>>()
+        };
+        self.hosts.iter().enumerate().flat_map(of).collect()
     }
 
     fn restarts(&self) -> Vec<Choice> {
@@ -74,8 +109,10 @@ impl World {
     /// Clients send, packets arrive, applications answer, hosts send.
     fn talk(&mut self) {
         for host in 0..self.hosts.len() {
-            if self.hosts[host].can_reopen() {
-                self.apply(&Choice::Reopen(host));
+            let kernel = &self.hosts[host].kernel;
+            if kernel.is_claimed_somewhere() && kernel.claims.is_empty() {
+                self.apply(&Choice::SeeClaims(host));
+                self.run_deeds();
             }
         }
         for flow in 0..self.clients.len() {
@@ -97,7 +134,7 @@ impl World {
     fn is_settled(&self) -> Result<(), String> {
         for (flow, client) in self.clients.iter().enumerate() {
             let owners: Vec<_> =
-                (0..self.hosts.len()).filter(|h| self.hosts[*h].slots[flow].owns()).collect();
+                (0..self.hosts.len()).filter(|h| self.hosts[*h].kernel.slots[flow].owns()).collect();
             let entry = self.node.as_ref().and_then(|node| node.crt[flow].as_ref());
             match owners.as_slice() {
                 [] if self.may_be_lost[flow] => {}
@@ -112,7 +149,7 @@ impl World {
                         ));
                     }
                     let points = entry.is_some_and(|e| e.owner == *owner && !e.frozen && e.handoff.is_none());
-                    if !points {
+                    if !points && !self.given_up[flow] {
                         return Err(format!("connection {flow}: it is at {owner}, the CRT says {entry:?}"));
                     }
                 }
@@ -122,7 +159,7 @@ impl World {
                 return Err(format!("connection {flow}: frozen for ever"));
             }
         }
-        if let Some(host) = self.hosts.iter().find(|host| !host.is_quiet()) {
+        if let Some(host) = self.hosts.iter().find(|host| !host.is_quiet(self.now)) {
             return Err(format!("something is left at {}: {host:?}", host.name));
         }
         match &self.node {

@@ -1,19 +1,22 @@
 //! Hosts, the routing node, clients, and everything that can happen next.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use model::transfer::{TransferId, TransferMessage};
+use model::transfer::{FromHost, ToHost, ToSource, TransferId};
 use model::{Connection, Epoch, StackName};
 
-use super::host::{Effects, Host, flow_of};
+use super::hands::flow_of;
+use super::host::{Host, request};
 use super::kernel::{Fate, Packet, Socket};
 use super::node::{CrtEntry, Forwarded, Handoff, Node, option_of};
+use super::process::{Application, Noted};
 use super::{Fault, Settings};
 use crate::Owner;
 use crate::fixture::{dvipa, numbered, stack};
+use crate::giving::Event;
 use crate::routing::{self, Reach, Routing, Step, Targets};
-use crate::source::{self, Ask};
-use crate::target::{self, Standing};
+use crate::taking::Standing;
 use crate::timers::Timer;
 
 /// A client and its stream in both directions.
@@ -32,7 +35,14 @@ pub(super) struct Client {
 pub(super) struct Mail {
     pub(super) from: StackName,
     pub(super) to: StackName,
-    pub(super) message: TransferMessage,
+    pub(super) said: Said,
+}
+
+/// What it says, by its direction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Said {
+    ToHost(ToHost),
+    FromHost(FromHost),
 }
 
 /// One thing that can happen.
@@ -40,6 +50,8 @@ pub(super) struct Mail {
 pub(super) enum Choice {
     /// The agent does its next deed.
     Act(usize),
+    /// It dies in the middle, after so many calls of its kernel.
+    ActAndDie(usize, usize),
     /// The routing node does.
     NodeActs,
     /// A message arrives; a copy of it may arrive again.
@@ -52,8 +64,16 @@ pub(super) enum Choice {
     Miss(Forwarded),
     /// A host's kernel makes the connection of a packet that has claimed it, or drops the packet.
     Make { host: usize, flow: usize, packet: Packet, made: bool },
-    /// An agent admits other packets, because those that had claimed admissions were dropped.
-    Reopen(usize),
+    /// An agent sees that packets have claimed admissions.
+    SeeClaims(usize),
+    /// It learns that these packets are through.
+    Through(usize),
+    /// It looks again whether a server is idle.
+    Look { host: usize, flow: usize },
+    /// A second passes for everybody: a look's patience ends with it.
+    Tick,
+    /// Half of the time passes that a source may be in doubt.
+    Wait,
     /// The client sends this byte (again), or an ACK.
     ClientSends { flow: usize, byte: Option<u8> },
     /// A host sends its oldest unacknowledged byte (again), or an ACK, and it arrives.
@@ -62,6 +82,14 @@ pub(super) enum Choice {
     Serve { flow: usize, host: usize },
     /// An application asks for a transfer; it may give its last descriptor away.
     Ask { flow: usize, from: usize, to: usize, gives_last: bool },
+    /// An operator wants a connection of a server without control socket moved.
+    Order { flow: usize, from: usize, to: usize },
+    /// An application asks the next agent what became of its request.
+    Resume { flow: usize, host: usize },
+    /// It reads its control socket.
+    Receive { flow: usize, host: usize },
+    /// It asks the next agent whether the connection of a silent descriptor is its own.
+    Claim { flow: usize, host: usize },
     /// An application takes its request back.
     Cancel { flow: usize, host: usize },
     /// A target application answers an offer.
@@ -94,6 +122,7 @@ pub(super) enum Choice {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct World {
     pub(super) settings: Settings,
+    pub(super) now: Instant,
     pub(super) hosts: Vec<Host>,
     pub(super) node: Option<Node>,
     epoch: Epoch,
@@ -106,6 +135,8 @@ pub(super) struct World {
     pub(super) asks: usize,
     /// A kill has taken what may have been the only copy.
     pub(super) may_be_lost: Vec<bool>,
+    /// Its source has given it up.
+    pub(super) given_up: Vec<bool>,
     /// A promise that was broken.
     pub(super) wrong: Option<String>,
 }
@@ -122,7 +153,7 @@ impl Targets for Dpt<'_> {
     ) -> Result<Reach, model::transfer::Reason> {
         let host = self.0.iter().find(|host| host.name == *target);
         let host = host.ok_or(model::transfer::Reason::NotATarget)?;
-        Ok(if host.listener { Reach::Listener } else { Reach::ControlSocket })
+        Ok(if host.kernel.listener { Reach::Listener } else { Reach::ControlSocket })
     }
 }
 
@@ -136,9 +167,8 @@ impl World {
         let (flows, hosts) = (settings.flows, settings.hosts);
         let mut world = Self {
             settings,
-            hosts: (0..hosts)
-                .map(|i| Host::new(i, flows, settings.listener == Some(i), settings.fault))
-                .collect(),
+            now: super::now(),
+            hosts: (0..hosts).map(|i| Host::new(i, settings, super::now())).collect(),
             node: None,
             epoch: Epoch(0),
             clients: vec![Client::default(); flows],
@@ -148,6 +178,7 @@ impl World {
             kills: 0,
             asks: 0,
             may_be_lost: vec![false; flows],
+            given_up: vec![false; flows],
             wrong: None,
         };
         for flow in 0..flows {
@@ -155,8 +186,8 @@ impl World {
             (world.clients[flow].sent, world.clients[flow].acknowledged) = (sent, sent);
             let mut socket = Socket::restored(&[sent, 0, 0, 0]).expect("four numbers");
             (socket.repair, socket.by_agent, socket.by_application) = (false, false, true);
-            world.hosts[0].slots[flow].socket = Some(socket);
-            world.hosts[0].applications[flow] = Some(super::host::Application { answered: 0, waits: false });
+            world.hosts[0].kernel.slots[flow].socket = Some(socket);
+            world.hosts[0].kernel.applications[flow] = Some(Application::default());
         }
         world.apply(&Choice::StartNode);
         for host in 0..hosts {
@@ -172,14 +203,16 @@ impl World {
     /// Does everything that processes are about to do.
     pub(super) fn run_deeds(&mut self) {
         loop {
-            let busy = |host: &Host| host.agent.as_ref().is_some_and(|agent| !agent.pending.is_empty());
-            let claimed = self.hosts.iter().position(|host| !host.claims.is_empty());
+            let claimed = self.hosts.iter().position(|host| !host.kernel.claims.is_empty());
+            let through = |host: &Host| host.kernel.process.awaits.is_some();
             if let Some((host, (flow, packet))) =
-                claimed.and_then(|host| Some((host, *self.hosts[host].claims.first()?)))
+                claimed.and_then(|host| Some((host, *self.hosts[host].kernel.claims.first()?)))
             {
                 self.apply(&Choice::Make { host, flow, packet, made: true });
-            } else if let Some(host) = self.hosts.iter().position(busy) {
+            } else if let Some(host) = self.hosts.iter().position(|host| host.is_busy(self.now)) {
                 self.apply(&Choice::Act(host));
+            } else if let Some(host) = self.hosts.iter().position(through) {
+                self.apply(&Choice::Through(host));
             } else if self.node.as_ref().is_some_and(|node| !node.pending.is_empty()) {
                 self.apply(&Choice::NodeActs);
             } else {
@@ -191,14 +224,10 @@ impl World {
     /// Makes it happen.
     pub(super) fn apply(&mut self, choice: &Choice) {
         match *choice {
-            Choice::Act(host) => {
-                let Effects { sent } = self.hosts[host].act(self.settings.fault);
-                let from = self.hosts[host].name.clone();
-                self.mail.extend(sent.into_iter().map(|(to, message)| Mail {
-                    from: from.clone(),
-                    to,
-                    message,
-                }));
+            Choice::Act(host) => self.act(host, None),
+            Choice::ActAndDie(host, calls) => {
+                self.act(host, Some(calls));
+                self.kill_agent(host);
             }
             Choice::NodeActs => self.node_acts(),
             Choice::Deliver(ref mail) => {
@@ -220,32 +249,70 @@ impl World {
                 self.packets.remove(&packet);
             }
             Choice::Make { host, flow, packet, made } => {
-                let was = self.hosts[host].claims.remove(&(flow, packet));
+                let was = self.hosts[host].kernel.claims.remove(&(flow, packet));
                 if was && made {
-                    self.hosts[host].make(flow, packet);
+                    self.hosts[host].kernel.make(flow, packet);
                     self.enter(host, flow, packet);
                 }
             }
-            Choice::Reopen(host) => self.hosts[host].reopen(),
+            Choice::SeeClaims(host) => {
+                let now = self.now;
+                self.hosts[host].with(|machine, kernel| machine.look_for_claimed(kernel, now));
+            }
+            Choice::Through(host) => {
+                let (now, host) = (self.now, &mut self.hosts[host]);
+                let transfers = host.kernel.process.awaits.take().unwrap_or_default();
+                host.with(|machine, kernel| machine.claims_are_through(&transfers, kernel, now));
+            }
+            Choice::Look { host, flow } => {
+                let now = self.now;
+                self.hosts[host].with(|machine, kernel| machine.look(numbered(flow), kernel, now));
+            }
+            Choice::Wait => self.wait(),
+            Choice::Tick => self.time_passes(Duration::from_secs(1)),
             Choice::ClientSends { flow, byte } => self.client_sends(flow, byte),
             Choice::ServerSends { flow, host } => self.server_sends(flow, host),
             Choice::Serve { flow, host } => self.serve(flow, host),
             Choice::Ask { flow, from, to, gives_last } => self.ask(flow, from, to, gives_last),
-            Choice::Cancel { flow, host } => {
-                self.hosts[host].source(source::Event::Cancelled(numbered(flow as u16)));
+            Choice::Order { flow, from, to } => self.order(flow, from, to),
+            Choice::Resume { flow, host } => {
+                if let Some(application) = &mut self.hosts[host].kernel.applications[flow] {
+                    application.asks_again = false;
+                }
+                let (now, (who, request)) = (self.now, request(flow));
+                self.hosts[host].with(|machine, kernel| {
+                    machine.resumed(who, request, numbered(flow), kernel, now);
+                });
             }
-            Choice::Answer { host, transfer, accept } => self.hosts[host].answer(transfer, accept),
-            Choice::Quit { host, transfer } => self.hosts[host].quit(transfer),
+            Choice::Receive { flow, host } => self.hosts[host].kernel.receive(flow),
+            Choice::Claim { flow, host } => {
+                let (who, request) = request(flow);
+                self.hosts[host].with(|machine, kernel| {
+                    machine.claimed(who, request, numbered(flow), kernel);
+                });
+            }
+            Choice::Cancel { flow, host } => {
+                let now = self.now;
+                self.hosts[host].with(|machine, _| {
+                    let _ = machine.machines().0.handle(Event::Cancelled(numbered(flow)), now);
+                });
+            }
+            Choice::Answer { host, transfer, accept } => {
+                self.hosts[host].answer(transfer, Some(accept), self.now);
+            }
+            Choice::Quit { host, transfer } => self.hosts[host].answer(transfer, None, self.now),
             Choice::SourceTimer(host, connection, timer) => self.source_timer(host, connection, timer),
             Choice::TargetTimer(host, transfer, timer) => {
-                if let Some(agent) = &mut self.hosts[host].agent {
-                    agent.target.fire(transfer, timer, super::now());
-                }
-                self.hosts[host].collect();
+                let now = self.now;
+                self.hosts[host].with(|machine, _| machine.machines().1.fire(transfer, timer, now));
             }
             Choice::NodeTimer(transfer, timer) => {
                 if let Some(node) = &mut self.node {
-                    node.machine.fire(transfer, timer, super::now());
+                    node.machine.fire(transfer, timer, self.now);
+                    // What was lost was lost with a session, and the next one begins.
+                    if timer == Timer::Repeat {
+                        node.machine.send_parts(transfer);
+                    }
                 }
                 self.collect();
             }
@@ -257,13 +324,18 @@ impl World {
                 self.under_way_is_lost(&router());
             }
             Choice::CrashHost(host) => self.crash_host(host),
-            Choice::StartAgent(host) => self.hosts[host].start(self.settings.fault),
+            Choice::StartAgent(host) => self.hosts[host].start(self.now),
             Choice::StartNode => self.start_node(),
             Choice::Session(host) => self.session(host),
             Choice::Break(host) => self.session_over(host),
         }
         if self.kills > 1 {
             self.both_died();
+        }
+        for host in 0..self.hosts.len() {
+            for connection in self.hosts[host].rested() {
+                self.tells_of(host, flow_of(&connection));
+            }
         }
         self.look();
     }
@@ -274,7 +346,7 @@ impl World {
             let owners: Vec<_> = self
                 .hosts
                 .iter()
-                .filter(|host| host.slots[flow].owns())
+                .filter(|host| host.kernel.slots[flow].owns())
                 .map(|host| host.name.as_str())
                 .collect();
             if owners.len() > 1 && self.wrong.is_none() {
@@ -290,21 +362,21 @@ impl World {
 
     /// Where a transfer keeps its connection from going on.
     fn stands_still(&self, transfer: TransferId) -> Option<&str> {
-        let at = |host: &&Host| host.leaving.values().any(|note| note.transfer == transfer);
+        let at = |host: &&Host| host.kernel.leaving.iter().any(|(note, _)| note.transfer == transfer);
         if let Some(source) = self.hosts.iter().find(at) {
             return Some(source.name.as_str());
         }
         let node = self.node.as_ref()?;
         let of_it = |(flow, entry): (usize, &Option<CrtEntry>)| {
-            let under_way = node.machine.under_way(&numbered(flow as u16))?;
+            let under_way = node.machine.under_way(&numbered(flow))?;
             (under_way.transfer == transfer && entry.as_ref()?.frozen).then_some("the routing stack")
         };
         node.crt.iter().enumerate().find_map(of_it)
     }
 
-    fn node(&mut self, event: routing::Event) {
+    pub(super) fn node(&mut self, event: routing::Event) {
         if let Some(node) = &mut self.node {
-            let _ = node.machine.handle(event, &Dpt(&self.hosts), super::now());
+            let _ = node.machine.handle(event, &Dpt(&self.hosts), self.now);
         }
         self.collect();
     }
@@ -327,13 +399,13 @@ impl World {
         match action {
             routing::Action::Send { to, message } => {
                 let (owner, fault) = (owner_of(&to), self.settings.fault);
-                if let (TransferMessage::Consult(m), Some(node)) = (&message, &mut self.node)
+                if let (ToHost::Source(ToSource::Consult(m)), Some(node)) = (&message, &mut self.node)
                     && fault == Some(Fault::HeldWhileAsked)
                 {
                     let flow = flow_of(&m.about.connection.0);
                     node.crt[flow].get_or_insert(CrtEntry::of(owner)).frozen = true;
                 }
-                self.mail.insert(Mail { from: router(), to, message });
+                self.mail.insert(Mail { from: router(), to, said: Said::ToHost(message) });
             }
             routing::Action::Freeze { connection, owner } => {
                 let owner = owner_of(&owner);
@@ -352,8 +424,8 @@ impl World {
                 let socket = Socket::restored(&parcel.socket).expect("a dump of ours");
                 let handoff = option_of(&socket, token);
                 self.point(flow, Some(target), Some(handoff));
-                // The packet that makes the connection if the client is silent.
-                let packet = Packet { byte: None, begins: socket.read, ack: socket.written };
+                // The packet that makes the connection if the client is silent and has all that it was sent.
+                let packet = Packet { byte: None, begins: socket.read, ack: socket.acknowledged };
                 self.packets.insert(Forwarded { host: target, flow, packet, handoff: Some(handoff) });
             }
             routing::Action::End(connection) => {
@@ -379,33 +451,28 @@ impl World {
     }
 
     fn deliver(&mut self, mail: &Mail) {
-        let (from, message) = (mail.from.clone(), mail.message.clone());
-        if mail.to == router() {
-            return self.node(routing::Event::Received { from, message });
-        }
-        let host = self.index(&mail.to);
-        if let (TransferMessage::Consult(m), Some(Fault::FrozenWhileAsked)) = (&message, self.settings.fault)
+        let Mail { from, to, said } = mail.clone();
+        let message = match said {
+            Said::FromHost(message) => return self.node(routing::Event::Received { from, message }),
+            Said::ToHost(message) => message,
+        };
+        let host = self.index(&to);
+        if let ToHost::Source(ToSource::Consult(m)) = &message
+            && self.settings.fault == Some(Fault::FrozenWhileAsked)
         {
             self.hosts[host].source_freezes(m.about);
         }
-        match message {
-            TransferMessage::Refuse(_)
-            | TransferMessage::Consult(_)
-            | TransferMessage::Freeze(_)
-            | TransferMessage::Released(_)
-            | TransferMessage::Aborted(_)
-            | TransferMessage::Lost(_) => {
-                self.hosts[host].source(source::Event::Received { from, message });
-            }
-            _ => self.hosts[host].target(target::Event::Received { from, message }),
-        }
+        let now = self.now;
+        self.hosts[host].with(|machine, _| {
+            let _ = machine.received(from, message, now);
+        });
     }
 
     fn arrive(&mut self, forwarded: Forwarded) {
         let Forwarded { host, flow, packet, .. } = forwarded;
-        let claims = self.hosts[host].claim(forwarded, self.settings.fault);
+        let claims = self.hosts[host].kernel.claim(forwarded);
         // A packet that the option does not turn into a connection is none of this host's, and draws no answer.
-        let is_its = forwarded.handoff.is_none() || self.hosts[host].slots[flow].socket.is_some();
+        let is_its = forwarded.handoff.is_none() || self.hosts[host].kernel.slots[flow].socket.is_some();
         if is_its && !claims {
             self.enter(host, flow, packet);
         }
@@ -413,7 +480,7 @@ impl World {
 
     /// A packet gets into a host's kernel.
     fn enter(&mut self, host: usize, flow: usize, packet: Packet) {
-        let wrong = match self.hosts[host].slots[flow].arrive(packet) {
+        let wrong = match self.hosts[host].kernel.slots[flow].arrive(packet) {
             Fate::Dropped | Fate::Taken => return,
             Fate::Reset if self.may_be_lost[flow] => return,
             Fate::Reset => "answers a packet with RST",
@@ -422,85 +489,12 @@ impl World {
         self.wrong.get_or_insert(format!("{} {wrong}, connection {flow}", self.hosts[host].name));
     }
 
-    fn client_sends(&mut self, flow: usize, byte: Option<u8>) {
-        let client = &mut self.clients[flow];
-        client.sent = client.sent.max(byte.map_or(0, |byte| byte + 1));
-        let packet = Packet { byte, begins: byte.unwrap_or(client.sent), ack: client.received };
-        if let Some(forwarded) = self.node.as_mut().and_then(|node| node.forward(flow, packet)) {
-            self.packets.insert(forwarded);
-        }
-    }
-
-    fn server_sends(&mut self, flow: usize, host: usize) {
-        let Some(socket) = self.hosts[host].slots[flow].socket else { return };
-        let client = &mut self.clients[flow];
-        if socket.received > client.sent {
-            self.wrong.get_or_insert(format!("connection {flow}: bytes are acknowledged that were not sent"));
-        }
-        client.acknowledged = client.acknowledged.max(socket.received);
-        if socket.acknowledged <= client.received && client.received < socket.written {
-            client.received += 1;
-        }
-    }
-
-    fn serve(&mut self, flow: usize, host: usize) {
-        let host = &mut self.hosts[host];
-        let (Some(socket), Some(application)) = (&mut host.slots[flow].socket, &mut host.applications[flow])
-        else {
-            return;
-        };
-        let numbers = (socket.read, socket.written, application.answered);
-        if socket.read != socket.written || socket.read != application.answered {
-            self.wrong.get_or_insert(format!("{}: read, written, answered are {numbers:?}", host.name));
-        }
-        socket.read += 1;
-        socket.written += 1;
-        application.answered += 1;
-    }
-
-    fn ask(&mut self, flow: usize, from: usize, to: usize, gives_last: bool) {
-        self.asks += 1;
-        let target = self.hosts[to].name.clone();
-        let (listener, host) = (self.hosts[to].listener, &mut self.hosts[from]);
-        let (Some(socket), Some(application)) = (&mut host.slots[flow].socket, &mut host.applications[flow])
-        else {
-            return;
-        };
-        application.waits = true;
-        socket.by_agent = true;
-        socket.by_application = !gives_last;
-        let state = if listener || !self.settings.state { Vec::new() } else { vec![application.answered] };
-        let ask = Ask {
-            connection: numbered(flow as u16),
-            target,
-            job: None,
-            consent: self.settings.consent,
-            application: state,
-        };
-        if !host.source(source::Event::Asked(ask))
-            && let (Some(socket), Some(application)) =
-                (&mut host.slots[flow].socket, &mut host.applications[flow])
-        {
-            (socket.by_agent, socket.by_application, application.waits) = (false, true, false);
-        }
-    }
-
-    fn source_timer(&mut self, host: usize, connection: Connection, timer: Timer) {
-        let Some(agent) = &mut self.hosts[host].agent else { return };
-        agent.source.fire(connection, timer, super::now());
-        let in_doubt = agent.source.speaks_for(&connection);
-        self.hosts[host].collect();
-        if self.settings.fault == Some(Fault::ThawOnTimeOut) && in_doubt {
-            self.hosts[host].source_thaws(connection);
-        }
-    }
-
     fn kill_agent(&mut self, host: usize) {
         self.kills += 1;
         // What an application gave its last descriptor of dies with the agent.
-        for (flow, slot) in self.hosts[host].slots.iter().enumerate() {
-            let last = slot.socket.is_some_and(|socket| socket.by_agent && !socket.by_application);
-            let leaves = self.hosts[host].applications[flow].is_some();
+        for (flow, slot) in self.hosts[host].kernel.slots.iter().enumerate() {
+            let last = slot.socket.is_some_and(|socket| socket.by_agent && !socket.is_an_applications());
+            let leaves = self.hosts[host].kernel.applications[flow].is_some();
             self.may_be_lost[flow] |= last && leaves;
         }
         for flow in self.hosts[host].kill() {
@@ -516,17 +510,16 @@ impl World {
         self.kills += 1;
         let name = self.hosts[host].name.clone();
         for flow in 0..self.clients.len() {
-            let permitted =
-                self.node.as_ref().and_then(|node| node.machine.under_way(&numbered(flow as u16)));
+            let permitted = self.node.as_ref().and_then(|node| node.machine.under_way(&numbered(flow)));
             let permitted = permitted.is_some_and(|transfer| {
                 *transfer.target == name && matches!(transfer.step, Step::Committed | Step::InDoubt)
             });
-            let noted = self.hosts[host].noted.values().any(|(note, standing)| {
+            let noted = self.hosts[host].kernel.noted.values().any(|(note, noted)| {
                 let node = self.node.as_ref();
                 let open = node.is_none_or(|node| node.machine.speaks_for(&note.connection));
-                flow_of(&note.connection) == flow && (open || *standing != Standing::Barred)
+                flow_of(&note.connection) == flow && (open || *noted != Noted::Stands(Standing::Barred))
             });
-            let has = self.hosts[host].slots[flow].socket.is_some();
+            let has = self.hosts[host].kernel.slots[flow].socket.is_some();
             self.may_be_lost[flow] |= permitted || noted || has;
         }
         self.hosts[host].crash();
@@ -536,12 +529,13 @@ impl World {
         self.session_over(host);
     }
 
-    /// Whoever permitted a transfer and the host that was permitted are both gone: nobody can say any more.
+    /// The routing stack that permitted a transfer and the host that was permitted are both gone: no one can say any more.
     fn both_died(&mut self) {
         let present = self.node.as_ref().map(|node| 500 + node.epoch.0);
-        let notes: Vec<_> = self.hosts.iter().flat_map(|host| host.leaving.clone()).collect();
-        for (flow, note) in notes {
-            let other_ledger = self.hosts[self.index(&note.target)].ledger != note.ledger.0;
+        let notes: Vec<_> = self.hosts.iter().flat_map(|host| host.kernel.leaving.clone()).collect();
+        for (note, _) in notes {
+            let flow = flow_of(&note.connection);
+            let other_ledger = self.hosts[self.index(&note.target)].kernel.ledger != note.ledger.0;
             self.may_be_lost[flow] |= other_ledger && present != Some(note.transfer.incarnation);
         }
     }
@@ -560,18 +554,22 @@ impl World {
         let Some(epoch) = self.node.as_ref().map(|node| node.epoch) else { return };
         self.sessions[host] = true;
         let owner = Some(Owner { stack: router(), epoch });
-        let dvipa = dvipa();
-        self.hosts[host].source(source::Event::Owner { dvipa, owner: owner.clone() });
-        self.hosts[host].target(target::Event::Owner { dvipa, owner });
+        let now = self.now;
+        self.hosts[host].with(|machine, _| machine.owner(dvipa(), owner, now));
         self.node(routing::Event::SessionUp(self.hosts[host].name.clone()));
+        for flow in 0..self.clients.len() {
+            self.tells_of(host, flow);
+        }
+    }
+
+    /// An agent tells of a connection that it has (NEWCONN), if it does not move.
+    fn tells_of(&mut self, host: usize, flow: usize) {
+        let connection = numbered(flow);
         let (Some(node), Some(agent)) = (&mut self.node, &self.hosts[host].agent) else { return };
-        for (flow, entry) in node.crt.iter_mut().enumerate() {
-            let connection = numbered(flow as u16);
-            let here = self.hosts[host].slots[flow].socket.is_some_and(|socket| !socket.repair);
-            let silent = agent.source.speaks_for(&connection) || agent.target.speaks_for(&connection);
-            if here && !silent && !node.machine.speaks_for(&connection) {
-                *entry = Some(CrtEntry::of(host));
-            }
+        let here = self.hosts[host].kernel.slots[flow].socket.is_some_and(|socket| !socket.repair);
+        let moves = agent.moving.contains(&connection) || node.machine.speaks_for(&connection);
+        if here && !moves && self.sessions[host] {
+            node.crt[flow] = Some(CrtEntry::of(host));
         }
     }
 
@@ -588,7 +586,7 @@ impl World {
         if std::mem::take(&mut self.sessions[host]) {
             // What an agent can do it says to a session.
             let name = self.hosts[host].name.clone();
-            self.mail.retain(|m| m.from != name || !matches!(m.message, TransferMessage::Abilities(_)));
+            self.mail.retain(|m| m.from != name || !matches!(m.said, Said::FromHost(FromHost::Abilities(_))));
             self.node(routing::Event::SessionDown(self.hosts[host].name.clone()));
         }
     }

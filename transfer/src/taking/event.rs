@@ -1,7 +1,7 @@
 //! What the target's machine hears and what it wants done.
 
 use model::handoff::Token;
-use model::transfer::{TransferId, TransferMessage, Way, Why};
+use model::transfer::{FromHost, ToTarget, TransferId, Way, Why};
 use model::{Connection, Dvipa, StackName};
 
 use crate::Owner;
@@ -45,7 +45,7 @@ pub enum Event {
         /// Who.
         from: StackName,
         /// What.
-        message: TransferMessage,
+        message: ToTarget,
     },
     /// The application accepts what [`Action::Ask`] offered.
     Accepted(TransferId),
@@ -115,7 +115,7 @@ pub enum Action {
         /// Whom.
         to: StackName,
         /// What.
-        message: TransferMessage,
+        message: FromHost,
     },
     /// Offer the connection to the application; answer with [`Event::Accepted`] or [`Event::Rejected`].
     Ask {

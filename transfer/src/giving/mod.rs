@@ -8,7 +8,7 @@
 //! | Asked | Prepare; *Asking* | refused: busy | refused: busy | refused: busy | refused: busy |
 //! | Cancelled | – | failed; *none* | Abandon, failed; *none* | thaw, Abandon, failed; *none* | Abandon |
 //! | Refuse | – | failed; *none* | failed; *none* | – | – |
-//! | Consult (its own) | Abandon | state; *Consulted* | state | – | – |
+//! | Consult (its own) | Abandon | state; *Consulted* | state, if it is of another transfer than before | – | – |
 //! | Consult (another's) | Abandon | Abandon | Abandon | Abandon | Abandon |
 //! | Freeze (its own) | Abandon | freeze, dump; *Dumping* | freeze, dump; *Dumping* | – | parts again, or Abandon if they are gone |
 //! | Freeze (another's) | Abandon | Abandon | Abandon | Abandon | Abandon |
@@ -22,7 +22,7 @@
 //! | Repeat fires | – | Prepare | Prepare | – | Doubt |
 //! | Patience fires | – | failed; *none* | Abandon, failed; *none* | – | discard, failed, Done; *none* |
 //!
-//! Until Freeze nothing is done to the connection. Dumping has no timer: whoever dumps always answers. Its parts are sent only
+//! Until Freeze nothing is done to the connection. Dumping has no timer: the hands always answer. Its parts are sent only
 //! to the owner that said Freeze; if there is another meanwhile it thaws, since nothing has left the host.
 
 mod event;
@@ -34,8 +34,8 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::transfer::{
-    Abandon, Aborted, About, Consent, Consult, Done, Doubt, Freeze, Held, Parcel, Prepare, Reason, Refuse,
-    Request, TransferId, TransferMessage, Why,
+    Abandon, Aborted, About, Consent, Consult, Done, Doubt, Freeze, FromSource, Held, Parcel, Prepare,
+    Reason, Refuse, Request, ToSource, TransferId, Why,
 };
 use model::{Connection, Dvipa, Epoch, StackName};
 
@@ -44,6 +44,8 @@ pub use event::{Action, Ask, Event, Note};
 use crate::Owner;
 use crate::limits;
 use crate::owners::Owners;
+use crate::shares::Shares;
+use crate::shell::shell;
 use crate::timers::{Timer, Timers};
 
 /// How far a transfer is.
@@ -66,9 +68,15 @@ pub struct Source {
     asked: u64,
     owners: Owners,
     transfers: BTreeMap<Connection, Phase>,
+    /// How many there are to each target.
+    to_targets: Shares,
     timers: Timers<Connection>,
     actions: VecDeque<Action>,
 }
+
+shell!(Source, Connection, |machine, connection| {
+    matches!(machine.transfers.get(connection), Some(Phase::InDoubt { .. }))
+});
 
 impl Source {
     /// A machine without transfers. `incarnation` differs each time the agent starts.
@@ -78,6 +86,7 @@ impl Source {
             asked: 0,
             owners: Owners::default(),
             transfers: BTreeMap::new(),
+            to_targets: Shares::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
         }
@@ -92,36 +101,28 @@ impl Source {
             Event::Owner { dvipa, owner } => self.owner(dvipa, owner, now),
             Event::Asked(ask) => return self.asked(ask, now),
             Event::Cancelled(connection) => self.cancelled(connection),
-            Event::Received { from, message } => return self.received(&from, message, now),
+            Event::Received { from, message } => {
+                // What came too late, of a host that had stood still, is heard by nobody.
+                self.time_passed(now);
+                return self.received(&from, message, now);
+            }
             Event::Dumped { connection, socket } => self.dumped(connection, socket, now)?,
             Event::NotDumped { connection, why } => self.thaw_alone(connection, why)?,
-            Event::Inherited { note, alive } => {
+            Event::Inherited { note, alive, until } => {
                 let connection = note.connection;
+                self.to_targets.add(&note.target);
                 self.transfers.insert(connection, Phase::InDoubt { note, parcel: None, alive });
-                self.wait(connection, now, limits::IN_DOUBT);
+                self.wait(connection, now, until.saturating_duration_since(now));
+                self.time_passed(now);
             }
             Event::SocketFound(connection) => {
                 if let Some(Phase::InDoubt { alive, .. }) = self.transfers.get_mut(&connection) {
                     *alive = true;
                 }
             }
-            Event::TimePassed => {
-                while let Some((connection, timer)) = self.timers.pop(now) {
-                    self.fire(connection, timer, now);
-                }
-            }
+            Event::TimePassed => self.time_passed(now),
         }
         Ok(())
-    }
-
-    /// The next thing to do, if there is one.
-    pub fn poll(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    /// When [`Event::TimePassed`] is due.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
     }
 
     /// The connection is frozen here: this machine, not NEWCONN and TERMCONN, tells the routing stack about it.
@@ -129,11 +130,10 @@ impl Source {
         matches!(self.transfers.get(connection), Some(Phase::Dumping { .. } | Phase::InDoubt { .. }))
     }
 
-    /// The timers that may fire at any time without loss; giving up in doubt is not among them.
+    /// Something is to be done.
     #[cfg(test)]
-    pub(crate) fn timers(&self) -> Vec<(Connection, Timer)> {
-        let last = |c: &Connection| matches!(self.transfers.get(c), Some(Phase::InDoubt { .. }));
-        self.timers.running().filter(|(c, timer)| *timer == Timer::Repeat || !last(c)).collect()
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     fn owner(&mut self, dvipa: Dvipa, owner: Option<Owner>, now: Instant) {
@@ -149,7 +149,7 @@ impl Source {
         if self.transfers.contains_key(&connection) {
             return Err(Reason::Busy);
         }
-        if self.transfers.len() >= limits::TRANSFERS {
+        if self.transfers.len() >= limits::TRANSFERS || self.to_targets.is_used_up(&ask.target) {
             return Err(Reason::TooMany);
         }
         if self.owners.of(connection.service().dvipa).is_none() {
@@ -160,6 +160,7 @@ impl Source {
         self.asked += 1;
         let request = Request { incarnation: self.incarnation, number: self.asked };
         let ask = Ask { application: parcel.application, ..ask };
+        self.to_targets.add(&ask.target);
         self.transfers.insert(connection, Phase::Asking { request, ask });
         self.wait(connection, now, limits::ANSWER);
         self.repeat(connection, now);
@@ -185,32 +186,17 @@ impl Source {
         }
     }
 
-    fn received(&mut self, from: &StackName, message: TransferMessage, now: Instant) -> Result<(), Reason> {
-        if !self.owners.is_present(from, &message) {
+    fn received(&mut self, from: &StackName, message: ToSource, now: Instant) -> Result<(), Reason> {
+        if !self.owners.is_present(from, message.subject()) {
             return Err(Reason::NotOurs);
         }
         match message {
-            TransferMessage::Refuse(m) => self.refused(m),
-            TransferMessage::Consult(m) => self.consulted(m, now),
-            TransferMessage::Freeze(m) => self.freeze(m),
-            TransferMessage::Released(m) => self.ended(m.about, None),
-            TransferMessage::Aborted(m) => self.aborted(m),
-            TransferMessage::Lost(m) => self.ended(m.about, Some(Reason::OutcomeLost)),
-            TransferMessage::Abilities(_)
-            | TransferMessage::Prepare(_)
-            | TransferMessage::State(_)
-            | TransferMessage::Part(_)
-            | TransferMessage::Abandon(_)
-            | TransferMessage::Doubt(_)
-            | TransferMessage::Offer(_)
-            | TransferMessage::Agreed(_)
-            | TransferMessage::Commit(_)
-            | TransferMessage::Prepared(_)
-            | TransferMessage::Abort(_)
-            | TransferMessage::Void(_)
-            | TransferMessage::Active(_)
-            | TransferMessage::Done(_)
-            | TransferMessage::Settled(_) => return Err(Reason::Unknown),
+            ToSource::Refuse(m) => self.refused(m),
+            ToSource::Consult(m) => self.consulted(m, now),
+            ToSource::Freeze(m) => self.freeze(m),
+            ToSource::Released(m) => self.ended(m.about, None),
+            ToSource::Aborted(m) => self.aborted(m),
+            ToSource::Lost(m) => self.ended(m.about, Some(Reason::OutcomeLost)),
         }
         Ok(())
     }
@@ -236,6 +222,9 @@ impl Source {
     /// The target's application is being asked: what it is to read is sent ahead, and the connection goes on.
     fn consulted(&mut self, Consult { about, request }: Consult, now: Instant) {
         let (connection, transfer) = (about.connection.0, about.transfer);
+        // In one session nothing of it gets lost, and in another one it is another transfer.
+        let is_sent = matches!(self.transfers.get(&connection),
+            Some(Phase::Consulted { transfer: before, .. }) if *before == transfer);
         if self.wants(&connection, request)
             && let Some(Phase::Asking { ask, .. } | Phase::Consulted { ask, .. }) =
                 self.transfers.remove(&connection)
@@ -243,7 +232,10 @@ impl Source {
             // Of another transfer than before, if the routing stack was restarted.
             self.transfers.insert(connection, Phase::Consulted { request, ask, transfer });
             self.wait(connection, now, limits::CONSULTED);
-            return self.send_state(about);
+            if !is_sent {
+                self.send_state(about);
+            }
+            return;
         }
         let is_late = matches!(self.transfers.get(&connection),
             Some(Phase::Dumping { note, .. } | Phase::InDoubt { note, .. }) if note.transfer == transfer);
@@ -331,7 +323,7 @@ impl Source {
         if request.is_some_and(|request| self.wants(&connection, request)) {
             self.forget(connection);
             self.fail(connection, why);
-            return self.tell(connection, |_| TransferMessage::Done(Done { about, held: Held::Here }));
+            return self.tell(connection, |_| FromSource::Done(Done { about, held: Held::Here }));
         }
         let held = match self.transfers.get(&connection) {
             Some(Phase::Dumping { note, .. }) if note.transfer == about.transfer => Held::Here,
@@ -356,7 +348,7 @@ impl Source {
             self.actions.push_back(if here { Action::Thaw(connection) } else { Action::Discard(connection) });
             self.fail(connection, why);
         }
-        self.tell(connection, |_| TransferMessage::Done(Done { about, held }));
+        self.tell(connection, |_| FromSource::Done(Done { about, held }));
     }
 
     /// Another has it, or nobody.
@@ -373,7 +365,7 @@ impl Source {
             }
         }
         let held = if ours { Held::Gone } else { Held::Unknown };
-        self.tell(connection, |_| TransferMessage::Done(Done { about, held }));
+        self.tell(connection, |_| FromSource::Done(Done { about, held }));
     }
 
     /// A timer of a connection fires.
@@ -395,7 +387,7 @@ impl Source {
                 self.fail(connection, Reason::OutcomeLost.into());
                 self.tell(connection, |epoch| {
                     let about = About { connection: WireConnection(connection), transfer, epoch };
-                    TransferMessage::Done(Done { about, held: Held::Gone })
+                    FromSource::Done(Done { about, held: Held::Gone })
                 });
             }
             (Timer::Patience, Some(Phase::Dumping { .. }) | None) | (Timer::Repeat, None) => {}
@@ -409,7 +401,7 @@ impl Source {
         let (wire, epoch) = (WireConnection(connection), owner.epoch);
         let message = match phase {
             Some(Phase::Asking { request, ask } | Phase::Consulted { request, ask, .. }) => {
-                TransferMessage::Prepare(Prepare {
+                FromSource::Prepare(Prepare {
                     connection: wire,
                     epoch,
                     request: *request,
@@ -417,9 +409,10 @@ impl Source {
                     consent: ask.consent,
                     application_bytes: u32::try_from(ask.application.len()).unwrap_or(u32::MAX),
                     job: ask.job.clone(),
+                    giver: ask.giver.clone(),
                 })
             }
-            Some(Phase::InDoubt { note, .. }) => TransferMessage::Doubt(Doubt {
+            Some(Phase::InDoubt { note, .. }) => FromSource::Doubt(Doubt {
                 about: About { connection: wire, transfer: note.transfer, epoch },
                 target: note.target.clone(),
                 ledger: note.ledger,
@@ -431,7 +424,7 @@ impl Source {
         self.actions.push_back(Action::Send { to: owner.stack.clone(), message });
     }
 
-    /// What the target's application is to read goes to whoever said Consult.
+    /// What the target's application is to read goes to the sender of Consult.
     fn send_state(&mut self, about: About) {
         let connection = about.connection.0;
         let Some(Phase::Consulted { ask, .. }) = self.transfers.get(&connection) else { return };
@@ -442,7 +435,7 @@ impl Source {
         let parcel = Parcel { socket: Vec::new(), application: ask.application.clone() };
         // Its size was checked when it was asked for.
         for part in parcel.parts(about).unwrap_or_default() {
-            let (to, message) = (owner.stack.clone(), TransferMessage::State(part));
+            let (to, message) = (owner.stack.clone(), FromSource::State(part));
             self.actions.push_back(Action::Send { to, message });
         }
     }
@@ -456,7 +449,7 @@ impl Source {
             About { connection: WireConnection(connection), transfer: note.transfer, epoch: owner.epoch };
         // Its size was checked when it was dumped.
         for part in parcel.parts(about).unwrap_or_default() {
-            let (to, message) = (owner.stack.clone(), TransferMessage::Part(part));
+            let (to, message) = (owner.stack.clone(), FromSource::Part(part));
             self.actions.push_back(Action::Send { to, message });
         }
     }
@@ -464,12 +457,12 @@ impl Source {
     fn abandon(&mut self, connection: Connection, transfer: TransferId, why: Why) {
         self.tell(connection, |epoch| {
             let about = About { connection: WireConnection(connection), transfer, epoch };
-            TransferMessage::Abandon(Abandon { about, why })
+            FromSource::Abandon(Abandon { about, why })
         });
     }
 
     /// Tells the connection's routing stack, if there is one.
-    fn tell(&mut self, connection: Connection, message: impl FnOnce(Epoch) -> TransferMessage) {
+    fn tell(&mut self, connection: Connection, message: impl FnOnce(Epoch) -> FromSource) {
         if let Some(owner) = self.owners.of(connection.service().dvipa) {
             let (to, message) = (owner.stack.clone(), message(owner.epoch));
             self.actions.push_back(Action::Send { to, message });
@@ -486,7 +479,13 @@ impl Source {
     }
 
     fn forget(&mut self, connection: Connection) {
-        self.transfers.remove(&connection);
+        if let Some(phase) = self.transfers.remove(&connection) {
+            let (Phase::Asking { ask: Ask { target, .. }, .. }
+            | Phase::Consulted { ask: Ask { target, .. }, .. }
+            | Phase::Dumping { note: Note { target, .. }, .. }
+            | Phase::InDoubt { note: Note { target, .. }, .. }) = &phase;
+            self.to_targets.remove(target);
+        }
         self.timers.clear(connection);
     }
 }

@@ -10,8 +10,9 @@
 //! | State (the last) | – | ask; *Thinking* | – | – | – | – | – | – | – | – | – |
 //! | Accepted | – | – | Agreed; *Collecting* | – | – | – | – | – | – | – | – |
 //! | Rejected | – | – | *void* | – | – | – | – | – | – | – | – |
-//! | Refused | – | *void* | *void* | *void* | – | – | – | *void* | – | – | – |
+//! | Refused | – | *void* | *void* | *void* | – | – | *void* | *void* | – | – | – |
 //! | ApplicationGone | – | *void* | *void* | *void* | *void* | *void* | *void* | – | – | – | – |
+//! | Part (but the last) | – | – | – | Agreed, if it is restored; patience begins anew | – | – | – | – | – | – | – |
 //! | Part (the last) | – | – | – | *prepare* | – | – | – | – | – | – | – |
 //! | Ready | – | – | – | – | *again*; *Prepared*, or pass; *Passing* if permitted | – | – | – | – | – | – |
 //! | Admitted | – | – | – | – | *again*; *Admitted* | – | – | – | – | – | – |
@@ -33,7 +34,7 @@
 //! *again*: Agreed of the former (while it is Collecting only if its application was asked), of the latter Prepared with the token.
 //! *prepare*: restore, or admit;
 //! *Preparing*. *void*: discard, Void; *none*; where packets may make the connection: bar first; *Barring*. Preparing, Passing,
-//! Activating and Barring have no timer: whoever does these always answers.
+//! Activating and Barring have no timer: the hands always answer.
 
 mod event;
 mod phases;
@@ -46,7 +47,8 @@ use std::time::Instant;
 use model::codec::WireConnection;
 use model::handoff::Token;
 use model::transfer::{
-    Abilities, About, Collector, Consent, Ledger, Parcel, Reason, TransferId, TransferMessage, Void, Way, Why,
+    Abilities, About, Collector, Consent, FromHost, FromTarget, Ledger, Parcel, Reason, ToTarget, TransferId,
+    Void, Way, Why,
 };
 use model::{Connection, Dvipa, StackName};
 
@@ -56,6 +58,7 @@ use crate::Owner;
 use crate::closed::Closed;
 use crate::limits;
 use crate::owners::Owners;
+use crate::shell::shell;
 use crate::timers::{Timer, Timers};
 
 /// How far a transfer is.
@@ -107,7 +110,13 @@ pub struct Target {
     closed: Closed,
     timers: Timers<TransferId>,
     actions: VecDeque<Action>,
+    /// Connections of which a transfer has ended since [`Target::take_ended`].
+    ended: Vec<Connection>,
 }
+
+shell!(Target, TransferId, |machine, transfer| {
+    machine.entries.get(transfer).is_some_and(|entry| matches!(entry.phase, Phase::Active))
+});
 
 impl Target {
     /// A machine without transfers. The incarnation in its abilities differs each time the agent starts.
@@ -120,6 +129,7 @@ impl Target {
             closed: Closed::default(),
             timers: Timers::default(),
             actions: VecDeque::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -151,22 +161,10 @@ impl Target {
                 Ok(())
             }
             Event::TimePassed => {
-                while let Some((transfer, timer)) = self.timers.pop(now) {
-                    self.fire(transfer, timer, now);
-                }
+                self.time_passed(now);
                 Ok(())
             }
         }
-    }
-
-    /// The next thing to do, if there is one.
-    pub fn poll(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    /// When [`Event::TimePassed`] is due.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
     }
 
     /// Something of the connection is here and not active: this machine, not NEWCONN and TERMCONN, tells the routing stack
@@ -189,11 +187,15 @@ impl Target {
         self.phase_of(connection).is_some_and(|phase| !matches!(phase, Phase::Hearing(_) | Phase::Thinking))
     }
 
-    /// The timers that may fire at any time without loss; forgetting is not among them.
+    /// Connections of which a transfer has ended: they may no longer be [unsettled](Target::unsettled).
+    pub(crate) fn take_ended(&mut self) -> Vec<Connection> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Something is to be done.
     #[cfg(test)]
-    pub(crate) fn timers(&self) -> Vec<(TransferId, Timer)> {
-        let last = |t: &TransferId| self.entries.get(t).is_some_and(|e| matches!(e.phase, Phase::Active));
-        self.timers.running().filter(|(t, timer)| *timer == Timer::Repeat || !last(t)).collect()
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     fn phase_of(&self, connection: &Connection) -> Option<&Phase> {
@@ -202,7 +204,7 @@ impl Target {
 
     fn owner(&mut self, dvipa: Dvipa, owner: Option<Owner>, now: Instant) {
         if let Some(owner) = &owner {
-            let (to, message) = (owner.stack.clone(), TransferMessage::Abilities(self.abilities));
+            let (to, message) = (owner.stack.clone(), FromHost::Abilities(self.abilities));
             self.actions.push_back(Action::Send { to, message });
         }
         self.owners.set(dvipa, owner);
@@ -212,32 +214,17 @@ impl Target {
         }
     }
 
-    fn received(&mut self, from: &StackName, message: TransferMessage, now: Instant) -> Result<(), Reason> {
-        if !self.owners.is_present(from, &message) {
+    fn received(&mut self, from: &StackName, message: ToTarget, now: Instant) -> Result<(), Reason> {
+        if !self.owners.is_present(from, message.subject()) {
             return Err(Reason::NotOurs);
         }
         match message {
-            TransferMessage::Offer(offer) => self.offer(offer, now),
-            TransferMessage::State(part) => return self.state(part, now),
-            TransferMessage::Part(part) => return self.part(part),
-            TransferMessage::Commit(commit) => self.commit(commit, now),
-            TransferMessage::Abort(abort) => self.abort(abort, now),
-            TransferMessage::Settled(settled) => self.settled(settled.about.transfer),
-            TransferMessage::Abilities(_)
-            | TransferMessage::Prepare(_)
-            | TransferMessage::Refuse(_)
-            | TransferMessage::Consult(_)
-            | TransferMessage::Freeze(_)
-            | TransferMessage::Abandon(_)
-            | TransferMessage::Doubt(_)
-            | TransferMessage::Agreed(_)
-            | TransferMessage::Prepared(_)
-            | TransferMessage::Void(_)
-            | TransferMessage::Active(_)
-            | TransferMessage::Aborted(_)
-            | TransferMessage::Released(_)
-            | TransferMessage::Lost(_)
-            | TransferMessage::Done(_) => return Err(Reason::Unknown),
+            ToTarget::Offer(offer) => self.offer(offer, now),
+            ToTarget::State(part) => return self.state(part, now),
+            ToTarget::Part(part) => return self.part(part, now),
+            ToTarget::Commit(commit) => self.commit(commit, now),
+            ToTarget::Abort(abort) => self.abort(abort, now),
+            ToTarget::Settled(settled) => self.settled(settled.about.transfer),
         }
         Ok(())
     }
@@ -246,20 +233,15 @@ impl Target {
     fn say_void(&mut self, connection: Connection, transfer: TransferId, why: Why) {
         self.closed.add(transfer);
         let ledger = self.ledger();
-        self.tell(connection, transfer, |about| TransferMessage::Void(Void { about, ledger, why }));
+        self.tell(connection, transfer, |about| FromTarget::Void(Void { about, ledger, why }));
     }
 
     /// Tells the connection's routing stack, if there is one.
-    fn tell(
-        &mut self,
-        connection: Connection,
-        transfer: TransferId,
-        say: impl FnOnce(About) -> TransferMessage,
-    ) {
+    fn tell(&mut self, connection: Connection, transfer: TransferId, say: impl FnOnce(About) -> FromTarget) {
         if let Some(Owner { stack, epoch }) = self.owners.of(connection.service().dvipa) {
             let connection = WireConnection(connection);
             let about = About { connection, transfer, epoch: *epoch };
-            self.actions.push_back(Action::Send { to: stack.clone(), message: say(about) });
+            self.actions.push_back(Action::Send { to: stack.clone(), message: say(about).into() });
         }
     }
 
@@ -270,6 +252,7 @@ impl Target {
     fn remove(&mut self, transfer: TransferId) -> Option<Entry> {
         let entry = self.entries.remove(&transfer)?;
         self.by_connection.remove(&entry.note.connection);
+        self.ended.push(entry.note.connection);
         self.timers.clear(transfer);
         Some(entry)
     }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use model::handoff::Token;
 use model::transfer::{
-    Abort, Active, Agreed, Collector, Commit, Consent, Offer, Part, Prepared, Reason, TransferId,
-    TransferMessage, Way, Why,
+    Abort, Active, Agreed, Collector, Commit, Consent, FromTarget, Offer, Part, Prepared, Reason, TransferId,
+    Way, Why,
 };
 
 use super::event::{Action, Note, Standing};
@@ -15,7 +15,7 @@ use crate::timers::Timer;
 
 impl Target {
     pub(super) fn offer(&mut self, offer: Offer, now: Instant) {
-        let Offer { about, source, way, consent, ledger, job, application_bytes, incarnation } = offer;
+        let Offer { about, source, way, consent, ledger, job, application_bytes, incarnation, .. } = offer;
         let (connection, transfer) = (about.connection.0, about.transfer);
         if self.entries.contains_key(&transfer) {
             return self.repeat(transfer, now);
@@ -36,14 +36,14 @@ impl Target {
             return self.say_void(connection, transfer, reason.into());
         }
         let note = Note { connection, transfer, source, way };
-        let (phase, patience) = match consent {
-            Consent::Asked => (Phase::Hearing(Collector::default()), limits::ANSWER),
-            Consent::Presumed => (Phase::Collecting(Collector::default()), limits::PREPARE),
+        let phase = match consent {
+            Consent::Asked => Phase::Hearing(Collector::default()),
+            Consent::Presumed => Phase::Collecting(Collector::default()),
         };
         let (permitted, application) = (false, Vec::new());
         self.by_connection.insert(connection, transfer);
         self.entries.insert(transfer, Entry { note, consent, permitted, job, application, phase });
-        self.timers.set(transfer, Timer::Patience, now + patience);
+        self.timers.set(transfer, Timer::Patience, now + limits::PART);
         if consent == Consent::Asked && application_bytes == 0 {
             self.ask(transfer, Vec::new(), now);
         }
@@ -61,19 +61,25 @@ impl Target {
         let entry = self.entries.get_mut(&transfer).ok_or(Reason::Unknown)?;
         let Phase::Hearing(collector) = &mut entry.phase else { return Ok(()) };
         match collector.take(part) {
-            Ok(None) => {}
+            Ok(None) => self.timers.set(transfer, Timer::Patience, now + limits::PART),
             Ok(Some(parcel)) => self.ask(transfer, parcel.application, now),
             Err(error) => self.void(transfer, Why::new(Reason::Malformed, &error.to_string())),
         }
         Ok(())
     }
 
-    pub(super) fn part(&mut self, part: Part) -> Result<(), Reason> {
+    pub(super) fn part(&mut self, part: Part, now: Instant) -> Result<(), Reason> {
         let transfer = part.about.transfer;
         let entry = self.entries.get_mut(&transfer).ok_or(Reason::Unknown)?;
         let Phase::Collecting(collector) = &mut entry.phase else { return Ok(()) };
         match collector.take(part) {
-            Ok(None) => {}
+            Ok(None) => {
+                let (connection, way) = (entry.note.connection, entry.note.way);
+                self.timers.set(transfer, Timer::Patience, now + limits::PART);
+                if way == Way::Restore {
+                    self.tell(connection, transfer, |about| FromTarget::Agreed(Agreed { about }));
+                }
+            }
             Ok(Some(parcel)) => self.prepare(transfer, parcel),
             Err(error) => self.void(transfer, Why::new(Reason::Malformed, &error.to_string())),
         }
@@ -85,7 +91,7 @@ impl Target {
         let entry = self.thinking(transfer)?;
         entry.phase = Phase::Collecting(Collector::default());
         self.repeat(transfer, now);
-        self.timers.set(transfer, Timer::Patience, now + limits::PREPARE);
+        self.timers.set(transfer, Timer::Patience, now + limits::PART);
         Ok(())
     }
 
@@ -98,14 +104,13 @@ impl Target {
     pub(super) fn refused(&mut self, transfer: TransferId, why: Why) -> Result<(), Reason> {
         let entry = self.entries.get(&transfer).ok_or(Reason::Unknown)?;
         match entry.phase {
-            Phase::Hearing(_) | Phase::Thinking | Phase::Collecting(_) => self.void(transfer, why),
+            Phase::Hearing(_) | Phase::Thinking | Phase::Collecting(_) | Phase::Admitted(_) => {
+                self.void(transfer, why);
+            }
             Phase::Passing => self.discard(transfer, why),
-            Phase::Preparing
-            | Phase::Prepared
-            | Phase::Admitted(_)
-            | Phase::Activating
-            | Phase::Active
-            | Phase::Barring(_) => return Err(Reason::Unknown),
+            Phase::Preparing | Phase::Prepared | Phase::Activating | Phase::Active | Phase::Barring(_) => {
+                return Err(Reason::Unknown);
+            }
         }
         Ok(())
     }
@@ -355,16 +360,14 @@ impl Target {
         match *phase {
             Phase::Collecting(_) if *consent == Consent::Presumed => return,
             Phase::Collecting(_) | Phase::Prepared => {
-                self.tell(connection, transfer, |about| TransferMessage::Agreed(Agreed { about }));
+                self.tell(connection, transfer, |about| FromTarget::Agreed(Agreed { about }));
             }
             Phase::Admitted(token) => {
-                self.tell(connection, transfer, |about| TransferMessage::Prepared(Prepared { about, token }));
+                self.tell(connection, transfer, |about| FromTarget::Prepared(Prepared { about, token }));
             }
             Phase::Active => {
                 let (source, way) = (note.source.clone(), note.way);
-                self.tell(connection, transfer, |about| {
-                    TransferMessage::Active(Active { about, source, way })
-                });
+                self.tell(connection, transfer, |about| FromTarget::Active(Active { about, source, way }));
             }
             Phase::Hearing(_)
             | Phase::Thinking

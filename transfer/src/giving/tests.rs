@@ -1,35 +1,44 @@
+use std::time::Duration;
+
+use model::control_socket::JobName;
 use model::transfer::{Aborted, Consent, Lost, Released, Way};
 
 use super::*;
-use crate::fixture::*;
+use crate::fixture::{self, *};
 
 const PHASES: [&str; 5] = ["none", "Asking", "Consulted", "Dumping", "InDoubt"];
 
-struct Bench {
-    machine: Source,
-    now: Instant,
+type Bench = fixture::Bench<Source>;
+
+impl Machine for Source {
+    type Event = Event;
+    type Action = Action;
+
+    fn hear(&mut self, event: Event, now: Instant) -> Result<(), Reason> {
+        self.handle(event, now)
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.poll()
+    }
+
+    fn word(action: &Action) -> Option<String> {
+        Some(match action {
+            Action::Send { message, .. } => message.word().to_owned(),
+            other => word(other),
+        })
+    }
+
+    fn phase(&self) -> Option<String> {
+        self.transfers.get(&connection()).map(word)
+    }
 }
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self { machine: Source::new(100), now: Instant::now() };
+        let mut bench = Self::of(Source::new(100));
         bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
         bench
-    }
-
-    fn tell(&mut self, event: Event) -> Vec<Action> {
-        let _ = self.machine.handle(event, self.now);
-        std::iter::from_fn(|| self.machine.poll()).collect()
-    }
-
-    fn words(&mut self, event: Event) -> Vec<String> {
-        self.tell(event)
-            .iter()
-            .map(|action| match action {
-                Action::Send { message, .. } => message.word().to_owned(),
-                other => word(other),
-            })
-            .collect()
     }
 
     /// A machine with one transfer in this phase.
@@ -44,12 +53,6 @@ impl Bench {
         assert_eq!(bench.machine.speaks_for(&connection()), frozen);
         bench
     }
-
-    fn cell(phase: &str, event: &Event) -> String {
-        let mut bench = Self::at(phase);
-        let words = bench.words(event.clone());
-        cell(&words, bench.machine.transfers.get(&connection()))
-    }
 }
 
 fn ask() -> Ask {
@@ -59,25 +62,31 @@ fn ask() -> Ask {
         job: None,
         consent: Consent::Asked,
         application: b"state".to_vec(),
+        giver: Some(JobName::new("router").unwrap()),
     }
 }
 
-fn received(message: TransferMessage) -> Event {
+fn received(message: ToSource) -> Event {
     Event::Received { from: stack("rt1"), message }
 }
 
 fn consult(request: Request, transfer: TransferId) -> Event {
-    received(TransferMessage::Consult(Consult { about: about(transfer), request }))
+    received(ToSource::Consult(Consult { about: about(transfer), request }))
 }
 
 fn freeze(request: Request, transfer: TransferId) -> Event {
     let freeze = Freeze { about: about(transfer), request, way: Way::Restore, ledger: LEDGER };
-    received(TransferMessage::Freeze(freeze))
+    received(ToSource::Freeze(freeze))
 }
 
 fn note() -> Note {
     let (target, way) = (stack("t2"), Way::Restore);
     Note { connection: connection(), transfer: OWN, target, ledger: LEDGER, way }
+}
+
+/// When a source that is frozen now gives up.
+fn in_time() -> Instant {
+    Instant::now() + limits::IN_DOUBT
 }
 
 fn dumped() -> Event {
@@ -87,22 +96,18 @@ fn dumped() -> Event {
 fn refuse() -> Event {
     let connection = WireConnection(connection());
     let why = Reason::NotATarget.into();
-    received(TransferMessage::Refuse(Refuse { connection, epoch: EPOCH, request: request(1), why }))
+    received(ToSource::Refuse(Refuse { connection, epoch: EPOCH, request: request(1), why }))
 }
 
 fn aborted() -> Event {
-    received(TransferMessage::Aborted(Aborted {
-        about: about(OWN),
-        why: Reason::Rejected.into(),
-        request: None,
-    }))
+    received(ToSource::Aborted(Aborted { about: about(OWN), why: Reason::Rejected.into(), request: None }))
 }
 
 #[test]
 fn the_table_holds() {
     let not_dumped = Event::NotDumped { connection: connection(), why: Reason::NotDumped.into() };
-    let released = received(TransferMessage::Released(Released { about: about(OWN) }));
-    let lost = received(TransferMessage::Lost(Lost { about: about(OWN) }));
+    let released = received(ToSource::Released(Released { about: about(OWN) }));
+    let lost = received(ToSource::Lost(Lost { about: about(OWN) }));
     let owner = Event::Owner { dvipa: dvipa(), owner: owner() };
     let table: [(&str, Event, [&str; 5]); 14] = [
         (
@@ -125,7 +130,7 @@ fn the_table_holds() {
         (
             "Consult of its own",
             consult(request(1), OWN),
-            ["Abandon → none", "State → Consulted", "State → Consulted", "– → Dumping", "– → InDoubt"],
+            ["Abandon → none", "State → Consulted", "– → Consulted", "– → Dumping", "– → InDoubt"],
         ),
         (
             "Consult of another",
@@ -212,7 +217,7 @@ fn the_table_holds() {
     ];
     for (name, event, cells) in &table {
         for (phase, expected) in PHASES.iter().zip(cells) {
-            assert_eq!(Bench::cell(phase, event), *expected, "{name} in {phase}");
+            assert_eq!(Bench::at(phase).cell(event), *expected, "{name} in {phase}");
         }
     }
 }
@@ -242,6 +247,110 @@ fn timers_say_it_again_and_end_the_patience() {
     assert_eq!(Bench::at("Dumping").machine.next_deadline(), None);
 }
 
+/// What is told again without an answer is no sign of the end.
+fn waits(phase: &str, patience: Duration) {
+    let mut bench = Bench::at(phase);
+    let end = bench.now + patience;
+    assert_eq!(bench.machine.next_deadline(), Some(bench.now + limits::REPEAT), "{phase}");
+    bench.now += limits::REPEAT - Duration::from_millis(1);
+    assert_eq!(bench.words(Event::TimePassed), [""; 0], "{phase}");
+    bench.now = end - Duration::from_millis(1);
+    bench.tell(Event::TimePassed);
+    assert_eq!(bench.machine.phase().as_deref(), Some(phase));
+    bench.now = end;
+    bench.tell(Event::TimePassed);
+    assert_eq!(bench.machine.phase(), None, "{phase}");
+}
+
+#[test]
+fn patience_ends_when_the_limits_say_and_not_before() {
+    waits("Asking", limits::ANSWER);
+    waits("Consulted", limits::CONSULTED);
+    waits("InDoubt", limits::IN_DOUBT);
+}
+
+#[test]
+fn done_says_whether_the_source_has_the_connection() {
+    let held = |phase: &str, message| {
+        let told = Bench::at(phase).tell(received(message));
+        let held = told.iter().find_map(|action| match action {
+            Action::Send { message: FromSource::Done(done), .. } => Some(done.held),
+            _ => None,
+        });
+        held.expect("it is always said")
+    };
+    let other = TransferId { number: 2, ..OWN };
+    let aborted = |transfer| {
+        let why = Reason::Rejected.into();
+        ToSource::Aborted(Aborted { about: about(transfer), why, request: None })
+    };
+    let released = |transfer| ToSource::Released(Released { about: about(transfer) });
+    let (here, gone, unknown) = (Held::Here, Held::Gone, Held::Unknown);
+    for (phase, after_aborted, after_released) in [
+        ("none", unknown, unknown),
+        ("Asking", unknown, unknown),
+        ("Consulted", unknown, unknown),
+        ("Dumping", here, unknown),
+        ("InDoubt", here, gone),
+    ] {
+        assert_eq!(held(phase, aborted(OWN)), after_aborted, "{phase}");
+        assert_eq!(held(phase, released(OWN)), after_released, "{phase}");
+        for message in [aborted(other), released(other)] {
+            assert_eq!(held(phase, message.clone()), unknown, "{phase}");
+            let mut bench = Bench::at(phase);
+            assert_eq!(
+                bench.cell(&received(message)),
+                format!("Done → {phase}"),
+                "it is of another transfer"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_abandoned_transfer_says_why() {
+    let why = |mut bench: Bench, event| {
+        let told = bench.tell(event);
+        let why = told.into_iter().find_map(|action| match action {
+            Action::Send { message: FromSource::Abandon(abandon), .. } => Some(abandon.why.reason),
+            _ => None,
+        });
+        why.expect("it is abandoned")
+    };
+    let inherited = || {
+        let mut bench = Bench::of(Source::new(101));
+        bench.tell(Event::Inherited { note: note(), alive: true, until: in_time() });
+        bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
+        bench
+    };
+    assert_eq!(why(inherited(), freeze(request(1), OWN)), Reason::SourceLost, "its parts are gone");
+    assert_eq!(why(inherited(), freeze(request(1), FOREIGN)), Reason::Unknown);
+    assert_eq!(why(Bench::at("InDoubt"), freeze(request(1), FOREIGN)), Reason::Unknown);
+    assert_eq!(why(Bench::at("Dumping"), Event::Cancelled(connection())), Reason::Cancelled);
+    let large = vec![0; model::transfer::MAX_SOCKET_BYTES + 1];
+    let dumped = Event::Dumped { connection: connection(), socket: large };
+    assert_eq!(why(Bench::at("Dumping"), dumped), Reason::TooLarge);
+}
+
+#[test]
+fn a_target_has_its_share_of_all_transfers() {
+    let mut bench = Bench::new();
+    let mut asks = |number, target: usize| {
+        let ask = Ask { connection: numbered(number), target: stack(&format!("t{target}")), ..ask() };
+        let asked = bench.machine.handle(Event::Asked(ask), bench.now);
+        bench.machine.poll();
+        asked
+    };
+    let targets = limits::TRANSFERS / limits::TRANSFERS_TO_A_TARGET;
+    for number in 0..limits::TRANSFERS {
+        if number == limits::TRANSFERS_TO_A_TARGET {
+            assert_eq!(asks(number, 0), Err(Reason::TooMany), "its share is used up");
+        }
+        assert_eq!(asks(number, number / limits::TRANSFERS_TO_A_TARGET), Ok(()));
+    }
+    assert_eq!(asks(limits::TRANSFERS, targets), Err(Reason::TooMany), "of all");
+}
+
 #[test]
 fn a_clock_that_goes_backwards_only_delays() {
     let mut bench = Bench::at("InDoubt");
@@ -253,11 +362,10 @@ fn a_clock_that_goes_backwards_only_delays() {
 fn words_of_another_epoch_or_of_another_stack_are_void() {
     let mut bench = Bench::at("InDoubt");
     let old = About { epoch: Epoch(EPOCH.0 - 1), ..about(OWN) };
-    let message =
-        TransferMessage::Aborted(Aborted { about: old, why: Reason::TimedOut.into(), request: None });
+    let message = ToSource::Aborted(Aborted { about: old, why: Reason::TimedOut.into(), request: None });
     assert!(bench.tell(received(message)).is_empty());
     let message =
-        TransferMessage::Aborted(Aborted { about: about(OWN), why: Reason::TimedOut.into(), request: None });
+        ToSource::Aborted(Aborted { about: about(OWN), why: Reason::TimedOut.into(), request: None });
     assert!(bench.tell(Event::Received { from: stack("rt2"), message }).is_empty());
     assert!(bench.machine.speaks_for(&connection()));
 }
@@ -273,8 +381,8 @@ fn what_was_sent_to_nobody_thaws_when_the_routing_stack_is_another() {
 #[test]
 fn an_inherited_connection_asks_for_its_outcome_and_thaws_only_if_its_socket_lives() {
     for (alive, expected) in [(true, ["Thaw", "Failed", "Done"]), (false, ["Discard", "Failed", "Done"])] {
-        let mut bench = Bench { machine: Source::new(101), now: Instant::now() };
-        assert!(bench.words(Event::Inherited { note: note(), alive }).is_empty());
+        let mut bench = Bench::of(Source::new(101));
+        assert!(bench.words(Event::Inherited { note: note(), alive, until: in_time() }).is_empty());
         assert_eq!(bench.words(Event::Owner { dvipa: dvipa(), owner: owner() }), ["Doubt"]);
         // The dump died with the former run: the routing stack learns that it need not wait.
         assert_eq!(bench.words(freeze(request(1), OWN)), ["Abandon"]);
@@ -284,11 +392,29 @@ fn an_inherited_connection_asks_for_its_outcome_and_thaws_only_if_its_socket_liv
 
 #[test]
 fn an_inherited_connection_whose_socket_was_found_late_thaws() {
-    let mut bench = Bench { machine: Source::new(101), now: Instant::now() };
-    bench.tell(Event::Inherited { note: note(), alive: false });
+    let mut bench = Bench::of(Source::new(101));
+    bench.tell(Event::Inherited { note: note(), alive: false, until: in_time() });
     bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
     assert!(bench.words(Event::SocketFound(connection())).is_empty());
     assert_eq!(bench.words(aborted()), ["Thaw", "Failed", "Done"]);
+}
+
+/// Else the doubt of a source whose agent is restarted again and again would last longer than the target's memory.
+#[test]
+fn a_restarted_source_gives_up_when_the_former_run_would_have() {
+    let mut bench = Bench::of(Source::new(101));
+    let until = bench.now + limits::REPEAT / 2;
+    bench.tell(Event::Inherited { note: note(), alive: true, until });
+    bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
+    bench.now = until;
+    assert_eq!(
+        bench.words(aborted()),
+        ["Discard", "Failed", "Done", "Done"],
+        "what comes later is not heard"
+    );
+    let mut late = Bench { machine: Source::new(102), now: until };
+    assert_eq!(late.words(Event::Inherited { note: note(), alive: true, until }), ["Discard", "Failed"]);
+    assert_eq!(late.machine.next_deadline(), None);
 }
 
 #[test]
@@ -305,7 +431,7 @@ fn too_much_state_is_refused_before_anything_happens() {
 fn who_asked_and_did_not_hear_freeze_learns_that_it_is_over() {
     let aborted = |request| {
         let why = Reason::Rejected.into();
-        received(TransferMessage::Aborted(Aborted { about: about(OWN), why, request: Some(request) }))
+        received(ToSource::Aborted(Aborted { about: about(OWN), why, request: Some(request) }))
     };
     for phase in ["Asking", "Consulted"] {
         assert_eq!(Bench::at(phase).words(aborted(request(2))), ["Done"], "it was another request");
@@ -318,8 +444,8 @@ fn sent(told: &[Action]) -> (Vec<u8>, Vec<u8>) {
     let (mut ahead, mut parts) = (Vec::new(), Vec::new());
     for action in told {
         match action {
-            Action::Send { message: TransferMessage::State(part), .. } => ahead.extend(&part.bytes),
-            Action::Send { message: TransferMessage::Part(part), .. } => parts.extend(&part.bytes),
+            Action::Send { message: FromSource::State(part), .. } => ahead.extend(&part.bytes),
+            Action::Send { message: FromSource::Part(part), .. } => parts.extend(&part.bytes),
             _ => {}
         }
     }
@@ -348,7 +474,7 @@ fn the_application_is_asked_again_by_a_routing_stack_that_was_restarted() {
     assert_eq!(bench.words(consult(request(1), again)), ["State"]);
     let abandoned = bench.tell(Event::Cancelled(connection()));
     let named = abandoned.iter().find_map(|action| match action {
-        Action::Send { message: TransferMessage::Abandon(abandon), .. } => Some(abandon.about.transfer),
+        Action::Send { message: FromSource::Abandon(abandon), .. } => Some(abandon.about.transfer),
         _ => None,
     });
     assert_eq!(named, Some(again));

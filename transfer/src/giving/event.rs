@@ -1,6 +1,9 @@
 //! What the source's machine hears and what it wants done.
 
-use model::transfer::{Consent, Ledger, TransferId, TransferMessage, Way, Why};
+use std::time::Instant;
+
+use model::control_socket::JobName;
+use model::transfer::{Consent, FromSource, Ledger, ToSource, TransferId, Way, Why};
 use model::{Connection, Dvipa, StackName};
 
 use crate::Owner;
@@ -18,6 +21,8 @@ pub struct Ask {
     pub consent: Consent,
     /// What the source's application tells the target's.
     pub application: Vec<u8>,
+    /// Its job name, if an application asks.
+    pub giver: Option<JobName>,
 }
 
 /// What the host remembers of a frozen connection, so that a restarted agent can ask for the outcome.
@@ -45,7 +50,7 @@ pub enum Event {
         /// Who owns it now.
         owner: Option<Owner>,
     },
-    /// Somebody asks for a transfer.
+    /// An application or an operator asks for a transfer.
     Asked(Ask),
     /// He takes it back, or has died.
     Cancelled(Connection),
@@ -54,7 +59,7 @@ pub enum Event {
         /// Who.
         from: StackName,
         /// What.
-        message: TransferMessage,
+        message: ToSource,
     },
     /// What [`Action::Dump`] brought.
     Dumped {
@@ -76,6 +81,8 @@ pub enum Event {
         note: Note,
         /// Its socket is still there: an application holds it.
         alive: bool,
+        /// When the former run would have given it up.
+        until: Instant,
     },
     /// The socket of a connection that was inherited as not alive is there after all: an application has shown it.
     SocketFound(Connection),
@@ -91,7 +98,7 @@ pub enum Action {
         /// Whom.
         to: StackName,
         /// What.
-        message: TransferMessage,
+        message: FromSource,
     },
     /// Write the note, let no packet of the connection in or out of this host's kernel, then put the socket into repair
     /// mode. The note outlives this process.

@@ -1,11 +1,37 @@
-use model::transfer::{Abort, Commit, Consent, Offer, Settled};
+mod bounds;
+mod words;
+
+use std::time::Duration;
+
+use model::transfer::{Abort, Commit, Consent, Offer, Part, Settled};
 
 use super::*;
-use crate::fixture::*;
+use crate::fixture::{self, *};
 
-struct Bench {
-    machine: Target,
-    now: Instant,
+type Bench = fixture::Bench<Target>;
+
+impl Machine for Target {
+    type Event = Event;
+    type Action = Action;
+
+    fn hear(&mut self, event: Event, now: Instant) -> Result<(), Reason> {
+        self.handle(event, now)
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.poll()
+    }
+
+    fn word(action: &Action) -> Option<String> {
+        Some(match action {
+            Action::Send { message, .. } => message.word().to_owned(),
+            other => word(other),
+        })
+    }
+
+    fn phase(&self) -> Option<String> {
+        self.entries.get(&OWN).map(|entry| word(&entry.phase))
+    }
 }
 
 fn able() -> Abilities {
@@ -14,24 +40,9 @@ fn able() -> Abilities {
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self { machine: Target::new(able()), now: Instant::now() };
+        let mut bench = Self::of(Target::new(able()));
         bench.tell(Event::Owner { dvipa: dvipa(), owner: owner() });
         bench
-    }
-
-    fn tell(&mut self, event: Event) -> Vec<Action> {
-        let _ = self.machine.handle(event, self.now);
-        std::iter::from_fn(|| self.machine.poll()).collect()
-    }
-
-    fn words(&mut self, event: Event) -> Vec<String> {
-        self.tell(event)
-            .iter()
-            .map(|action| match action {
-                Action::Send { message, .. } => message.word().to_owned(),
-                other => word(other),
-            })
-            .collect()
     }
 
     /// A machine with one transfer in this phase.
@@ -71,14 +82,9 @@ impl Bench {
         }
         bench
     }
-
-    fn cell(&mut self, event: &Event) -> String {
-        let words = self.words(event.clone());
-        cell(&words, self.machine.entries.get(&OWN).map(|e| &e.phase))
-    }
 }
 
-fn received(message: TransferMessage) -> Event {
+fn received(message: ToTarget) -> Event {
     Event::Received { from: stack("rt1"), message }
 }
 
@@ -88,7 +94,7 @@ fn offer(way: Way, consent: Consent) -> Event {
 }
 
 fn offered(offer: Offer) -> Event {
-    received(TransferMessage::Offer(offer))
+    received(ToTarget::Offer(offer))
 }
 
 fn an_offer() -> Offer {
@@ -101,17 +107,18 @@ fn an_offer() -> Offer {
         job: None,
         application_bytes: 5,
         incarnation: RUN,
+        giver: None,
     }
 }
 
 /// The only part of what the application is to read.
 fn last_of_state() -> Event {
     let parcel = model::transfer::Parcel { socket: Vec::new(), application: b"state".to_vec() };
-    received(TransferMessage::State(parcel.parts(about(OWN)).expect("it is small").remove(0)))
+    received(ToTarget::State(parcel.parts(about(OWN)).expect("it is small").remove(0)))
 }
 
 fn last_part() -> Event {
-    received(TransferMessage::Part(part(OWN)))
+    received(ToTarget::Part(part(OWN)))
 }
 
 fn admitted() -> Event {
@@ -119,28 +126,19 @@ fn admitted() -> Event {
 }
 
 fn commit() -> Event {
-    received(TransferMessage::Commit(Commit { about: about(OWN) }))
+    received(ToTarget::Commit(Commit { about: about(OWN) }))
 }
 
 fn abort() -> Event {
-    received(TransferMessage::Abort(Abort { about: about(OWN), why: Reason::TimedOut.into() }))
+    received(ToTarget::Abort(Abort { about: about(OWN), why: Reason::TimedOut.into() }))
 }
 
 fn settled() -> Event {
-    received(TransferMessage::Settled(Settled { about: about(OWN) }))
+    received(ToTarget::Settled(Settled { about: about(OWN) }))
 }
 
-type Row<'a> = (&'a str, Event, &'a [(&'a str, &'a str)]);
-
-/// What is not named in a row does nothing.
-fn walk(way: Way, phases: &[&str], table: &[Row<'_>]) {
-    for (name, event, cells) in table {
-        for phase in phases {
-            let expected = cells.iter().find(|(p, _)| p == phase).map(|(_, cell)| (*cell).to_owned());
-            let got = Bench::at(phase, way).cell(event);
-            assert_eq!(got, expected.unwrap_or_else(|| format!("– → {phase}")), "{name} in {phase}");
-        }
-    }
+fn walk(way: Way, phases: &[&str], table: &[Row<'_, Target>]) {
+    Bench::walk(|phase| Bench::at(phase, way), phases, table);
 }
 
 #[test]
@@ -330,18 +328,6 @@ fn the_end_of_patience_in_each_phase() {
 }
 
 #[test]
-fn the_routing_stack_is_told_the_token_of_the_admission() {
-    let mut bench = Bench::at("Preparing", Way::Inject);
-    for event in [admitted(), offer(Way::Inject, Consent::Presumed)] {
-        let said = bench.tell(event);
-        let [Action::Send { message: TransferMessage::Prepared(prepared), .. }] = &said[..] else {
-            panic!("{said:?}")
-        };
-        assert_eq!(prepared.token, token(7));
-    }
-}
-
-#[test]
 fn what_was_voided_is_not_revived_by_a_late_offer() {
     let mut bench = Bench::at("Prepared", Way::Restore);
     assert_eq!(bench.words(abort()), ["Discard", "Void"]);
@@ -373,25 +359,6 @@ fn an_application_without_state_to_read_is_asked_at_once() {
 }
 
 #[test]
-fn while_an_application_thinks_nothing_of_the_connection_is_here() {
-    for phase in ["Hearing", "Thinking"] {
-        let machine = Bench::at(phase, Way::Restore).machine;
-        assert!(!machine.speaks_for(&connection()) && !machine.unsettled(&connection()), "{phase}");
-    }
-    assert!(Bench::at("Collecting", Way::Restore).machine.unsettled(&connection()));
-}
-
-#[test]
-fn an_agreement_is_said_again_until_the_parts_come_and_does_not_hold_for_ever() {
-    let mut bench = Bench::at("Collecting", Way::Restore);
-    bench.now += limits::REPEAT;
-    assert_eq!(bench.words(Event::TimePassed), ["Agreed"]);
-    bench.now += limits::PREPARE;
-    assert_eq!(bench.words(Event::TimePassed), ["Agreed", "Discard", "Void"]);
-    assert_eq!(bench.machine.next_deadline(), None);
-}
-
-#[test]
 fn an_offer_for_another_ledger_is_void() {
     let mut bench = Bench::new();
     bench.machine.abilities.ledger = Ledger(1);
@@ -418,8 +385,7 @@ fn a_restarted_agent_says_what_its_predecessor_decided() {
         (Way::Inject, Standing::Admitted, vec!["Bar"], vec!["Abilities"]),
         (Way::Inject, Standing::Barred, vec![], vec!["Abilities"]),
     ] {
-        let mut bench =
-            Bench { machine: Target::new(Abilities { incarnation: RUN + 1, ..able() }), now: Instant::now() };
+        let mut bench = Bench::of(Target::new(Abilities { incarnation: RUN + 1, ..able() }));
         let note = Note { connection: connection(), transfer: OWN, source: stack("t1"), way };
         assert_eq!(bench.words(Event::Inherited { note, standing }), before, "{way:?} {standing:?}");
         assert_eq!(
