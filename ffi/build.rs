@@ -44,7 +44,10 @@ fn main() {
     let flags = compiler_flags();
 
     let mut shim = cc::Build::new();
-    shim.file("shim/shim.c").includes(&dpdk.include_paths).warnings(true).extra_warnings(false);
+    shim.files(["shim/shim.c", "shim/steer.c"])
+        .includes(&dpdk.include_paths)
+        .warnings(true)
+        .extra_warnings(false);
     for flag in &flags {
         shim.flag(flag);
     }

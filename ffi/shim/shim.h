@@ -68,4 +68,34 @@ uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **burst, u
 struct rte_mbuf *shim_mbuf_alloc(struct rte_mempool *pool);
 void shim_mbuf_free(struct rte_mbuf *mbuf);
 
+/* The queues that a rule may spread over. */
+#define SHIM_RULE_QUEUES 128
+
+/* Which packets a rule takes: those that are alike in every field that is not 0 (of the address, in so many bits). */
+struct shim_rule {
+	uint32_t priority; /* 0 is the highest */
+	uint16_t first_queue;
+	uint16_t queues;
+	uint16_t vlan;
+	uint16_t ether_type; /* the one behind the tag, if there is one */
+	uint16_t source_port;
+	uint16_t destination_port;
+	uint8_t family; /* 4 or 6 */
+	uint8_t prefix;
+	uint8_t protocol;
+	uint8_t icmp6_type;
+	uint8_t destination[16]; /* of IPv4, the first four */
+};
+
+struct rte_flow;
+
+/* Whether the driver knows of rules at all. */
+int shim_flow_support(uint16_t port);
+/* Has the table of RSS name the first so many queues only. */
+int shim_spread(uint16_t port, uint16_t queues);
+/* Makes a rule, or returns NULL with rte_errno, and with a constant string or NULL in `why`. */
+struct rte_flow *shim_rule_create(uint16_t port, const struct shim_rule *rule, const char **why);
+void shim_rule_destroy(uint16_t port, struct rte_flow *flow);
+void shim_rules_flush(uint16_t port);
+
 #endif

@@ -8,26 +8,27 @@ use crate::raw;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: u64,
+    start_ms: u64,
     cycles_per_ms: u64,
 }
 
 impl Clock {
-    /// A clock that starts at 0 now.
-    pub fn new(_: Eal) -> Self {
+    /// A clock that shows this many milliseconds now.
+    pub fn new(_: Eal, start_ms: u64) -> Self {
         // SAFETY: the EAL has measured the rate when it started (fact 1).
         let hertz = unsafe { raw::rte_get_tsc_hz() };
-        Self { start: cycles(), cycles_per_ms: (hertz / 1000).max(1) }
+        Self { start: cycles(), start_ms, cycles_per_ms: (hertz / 1000).max(1) }
     }
 
-    /// Milliseconds since the start.
+    /// What it shows.
     pub fn ms(&self) -> u64 {
         self.ms_of(cycles())
     }
 
-    /// Milliseconds from the start to a reading of [`cycles`].
+    /// What it showed at a reading of [`cycles`].
     #[inline]
     pub fn ms_of(&self, cycles: u64) -> u64 {
-        cycles.saturating_sub(self.start) / self.cycles_per_ms
+        (cycles.saturating_sub(self.start) / self.cycles_per_ms).wrapping_add(self.start_ms)
     }
 
     /// How many cycles a millisecond has.

@@ -30,7 +30,7 @@ const fn field<T>(offset: u32) -> Field<T> {
     Field { offset: offset as usize, of: PhantomData }
 }
 
-const BUF_ADDR: Field<*mut u8> = field(raw::SHIM_MBUF_BUF_ADDR);
+const BUF_ADDR: Field<NonNull<u8>> = field(raw::SHIM_MBUF_BUF_ADDR);
 const BUF_LEN: Field<u16> = field(raw::SHIM_MBUF_BUF_LEN);
 const DATA_OFF: Field<u16> = field(raw::SHIM_MBUF_DATA_OFF);
 const DATA_LEN: Field<u16> = field(raw::SHIM_MBUF_DATA_LEN);
@@ -39,7 +39,7 @@ const NB_SEGS: Field<u16> = field(raw::SHIM_MBUF_NB_SEGS);
 const OL_FLAGS: Field<u64> = field(raw::SHIM_MBUF_OL_FLAGS);
 const VLAN_TCI: Field<u16> = field(raw::SHIM_MBUF_VLAN_TCI);
 
-/// The one owner of a packet: whoever has it sends it or drops it, exactly once. Dropping it gives the buffer back to
+/// The one owner of a packet: its holder sends it or drops it, exactly once. Dropping it gives the buffer back to
 /// its pool.
 ///
 /// The packet is one contiguous segment (fact 3 of the crate): `bytes` is all of it.
@@ -117,7 +117,7 @@ impl Mbuf {
     /// addresses.
     pub(crate) fn insert_tag(&mut self, tag: u16) -> bool {
         self.set(OL_FLAGS, self.get(OL_FLAGS) & !raw::SHIM_RX_VLAN_STRIPPED);
-        if self.bytes().len() < 2 * ADDRESS_BYTES || !self.prepend(TAG_BYTES) {
+        if self.bytes().len() < 2 * ADDRESS_BYTES || !self.reframe(0, TAG_BYTES, usize::MAX) {
             return false;
         }
         let bytes = self.bytes_mut();
@@ -135,7 +135,7 @@ impl Mbuf {
         let (start, offset) = (self.get(BUF_ADDR), usize::from(self.get(DATA_OFF)));
         // SAFETY: DPDK's invariant, which the methods below keep: `data_off + data_len <= buf_len` bytes from
         // `buf_addr` are memory of this mbuf, initialised when the pool was made.
-        unsafe { slice::from_raw_parts(start.add(offset), self.get(DATA_LEN).into()) }
+        unsafe { slice::from_raw_parts(start.add(offset).as_ptr(), self.get(DATA_LEN).into()) }
     }
 
     /// Starts to fetch the packet's first line into the cache. Reads the mbuf's own first line.
@@ -156,42 +156,20 @@ impl Mbuf {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let (start, offset) = (self.get(BUF_ADDR), usize::from(self.get(DATA_OFF)));
         // SAFETY: as in `bytes`, and `&mut self` is exclusive.
-        unsafe { slice::from_raw_parts_mut(start.add(offset), self.get(DATA_LEN).into()) }
+        unsafe { slice::from_raw_parts_mut(start.add(offset).as_ptr(), self.get(DATA_LEN).into()) }
     }
 
-    /// Makes room for `count` bytes in front, whose contents are undefined but initialised. `false`, and nothing is
-    /// changed, if the headroom is too small.
+    /// Replaces the first `from` bytes by `to` others, whose contents are undefined but initialised, and cuts off what is more
+    /// than `rest` bytes behind them. `false`, and nothing is changed, if the packet is shorter than `from` or the headroom is
+    /// too small.
     #[inline]
-    pub fn prepend(&mut self, count: usize) -> bool {
-        let Ok(n) = u16::try_from(count) else { return false };
-        let (Some(offset), Some(length)) =
-            (self.get(DATA_OFF).checked_sub(n), self.get(DATA_LEN).checked_add(n))
-        else {
-            return false;
-        };
-        self.set_data(offset, length);
+    pub fn reframe(&mut self, from: usize, to: usize, rest: usize) -> bool {
+        let (offset, length) = (usize::from(self.get(DATA_OFF)), usize::from(self.get(DATA_LEN)));
+        let Some(behind) = length.checked_sub(from) else { return false };
+        let Some(start) = (offset + from).checked_sub(to) else { return false };
+        // Neither is cut: the packet ends no later than before, within the `buf_len` bytes of a `u16`.
+        self.set_data(start as u16, (to + behind.min(rest)) as u16);
         true
-    }
-
-    /// Cuts `count` bytes off the front. `false`, and nothing is changed, if there are fewer.
-    #[inline]
-    pub fn trim_front(&mut self, count: usize) -> bool {
-        let Some((n, length)) =
-            u16::try_from(count).ok().and_then(|n| Some((n, self.get(DATA_LEN).checked_sub(n)?)))
-        else {
-            return false;
-        };
-        // `data_off + data_len <= buf_len`, so that this can't wrap.
-        self.set_data(self.get(DATA_OFF).wrapping_add(n), length);
-        true
-    }
-
-    /// Shortens the packet to `length` bytes; longer ones leave it as it is.
-    #[inline]
-    pub fn truncate(&mut self, length: usize) {
-        if let Ok(length) = u16::try_from(length) {
-            self.set_data(self.get(DATA_OFF), self.get(DATA_LEN).min(length));
-        }
     }
 
     /// Adds `count` bytes at the end, whose contents are undefined but initialised. `false`, and nothing is changed,

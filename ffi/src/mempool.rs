@@ -9,7 +9,7 @@ use crate::error::{Error, last};
 use crate::mbuf::Mbuf;
 use crate::raw;
 
-/// Bytes in front of a received packet that [`Mbuf::prepend`] can use.
+/// Bytes in front of a received packet that [`Mbuf::reframe`] can use.
 pub const HEADROOM_BYTES: u16 = raw::RTE_PKTMBUF_HEADROOM as u16;
 
 /// Mbufs that a core keeps for itself; it gives back what exceeds one and a half times as many.

@@ -13,6 +13,7 @@ use crate::mempool::Mempool;
 use crate::name::DeviceName;
 use crate::queue::{RxQueue, TxQueue};
 use crate::raw;
+use crate::steer::{self, PortRules, Steered, Wanted};
 
 /// An opened device that is not configured yet.
 #[derive(Debug)]
@@ -26,6 +27,18 @@ pub struct Device {
 pub struct Port {
     opened: Arc<Opened>,
     driver: Arc<str>,
+    steered: Arc<[Steered]>,
+}
+
+/// A port that was started, with its queues.
+#[derive(Debug)]
+pub struct Started {
+    /// The port.
+    pub port: Port,
+    /// One pair a worker.
+    pub pairs: Vec<(RxQueue, TxQueue)>,
+    /// The receive queue that gets nothing but what is steered there, if the device took rules for it.
+    pub queue: Option<RxQueue>,
 }
 
 /// How a port is to be set up.
@@ -168,58 +181,53 @@ impl Device {
     /// # Errors
     /// [`Error::Queues`] and [`Error::Mtu`] if the device can't do what is asked, [`Error::Configure`] if it refuses.
     pub fn start(self, settings: &Settings, pool: Mempool) -> Result<(Port, Vec<(RxQueue, TxQueue)>), Error> {
+        let Started { port, pairs, .. } = self.start_steered(settings, &[], pool)?;
+        Ok((port, pairs))
+    }
+
+    /// As [`Device::start`], with one more receive queue, to which packets of these kinds are steered. A device that takes no
+    /// such rule is started as without them.
+    ///
+    /// # Errors
+    /// As [`Device::start`].
+    pub fn start_steered(
+        self,
+        settings: &Settings,
+        wanted: &[Wanted],
+        pool: Mempool,
+    ) -> Result<Started, Error> {
         let Self { mut opened, info } = self;
         opened.check(settings, &info)?;
-        let id = opened.id;
-        let configuration = configuration(settings, &info);
-        // SAFETY: the port exists while `opened` does, and DPDK copies the configuration.
-        let status =
-            unsafe { raw::rte_eth_dev_configure(id, settings.queues, settings.queues, &configuration) };
-        opened.step("be configured", status)?;
-        // SAFETY: as above.
-        let status = match settings.mtu {
-            // Its interface has the MTU that counts.
-            mtu if mtu > info.settable_mtu => -ENOTSUP,
-            // SAFETY: as above.
-            mtu => unsafe { raw::rte_eth_dev_set_mtu(id, mtu) },
+        let (steered, has_queue) = match opened.bring_up_steered(settings, wanted, &info, pool) {
+            Ok(steered) => (steered, true),
+            Err(refused) => {
+                opened.bring_up(settings, settings.queues, &info, pool)?;
+                let refusal =
+                    |wanted: &Wanted| Steered { name: wanted.name.clone(), refused: Some(refused.clone()) };
+                (wanted.iter().map(refusal).collect(), false)
+            }
         };
-        if status == -ENOTSUP {
-            opened.without(
-                "take this MTU",
-                "what is behind it must have it: `ip link set INTERFACE mtu`",
-                status,
-            );
-        } else {
-            opened.step("take the MTU", status)?;
-        }
-        opened.set_up_queues(settings, &info, pool)?;
-        // SAFETY: as above, and all queues are set up.
-        opened.step("start", unsafe { raw::rte_eth_dev_start(id) })?;
-        opened.started = true;
+        opened.receive_all(settings);
+        let opened = Arc::new(opened);
+        // SAFETY: the port is started with this many queues, and each is made once here (fact 4).
+        let rx = |queue| unsafe { RxQueue::new(Arc::clone(&opened), queue) };
         // SAFETY: as above.
-        let status = unsafe { raw::rte_eth_allmulticast_enable(id) };
-        opened.without(
-            "receive all groups",
-            "unless it does so anyway, neighbour discovery and routing fail",
-            status,
-        );
-        if settings.promiscuous {
-            // SAFETY: as above.
-            let status = unsafe { raw::rte_eth_promiscuous_enable(id) };
-            opened.without("receive frames for other stations", PROMISCUOUS, status);
-        }
-        let port = Arc::new(opened);
-        let driver = info.driver.into();
-        let pair = |queue| {
-            // SAFETY: the port is started with this many queues, and each is made once here (fact 4).
-            unsafe { (RxQueue::new(Arc::clone(&port), queue), TxQueue::new(Arc::clone(&port), queue)) }
-        };
-        let queues = (0..settings.queues).map(pair).collect();
-        Ok((Port { opened: port, driver }, queues))
+        let tx = |queue| unsafe { TxQueue::new(Arc::clone(&opened), queue) };
+        let pairs = (0..settings.queues).map(|queue| (rx(queue), tx(queue))).collect();
+        let queue = has_queue.then(|| rx(settings.queues));
+        let port = Port { opened: Arc::clone(&opened), driver: info.driver.into(), steered: steered.into() };
+        Ok(Started { port, pairs, queue })
     }
 }
 
 const ENOTSUP: i32 = 95;
+
+/// An error with its cause, on one line.
+fn said(error: &Error) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
+}
+
 const PROMISCUOUS: &str = "unless it does so anyway, only frames to its own address arrive";
 
 /// The port of a device that DPDK has already.
@@ -246,11 +254,11 @@ fn probe(name: &DeviceName) -> Result<u16, Error> {
 /// RSS where there is more than one queue and the device has it; checksums of IPv4 headers verified if it can, and nothing else:
 /// targets verify those of TCP and UDP, and virtio may leave those unfinished if it is asked for them. Buffers are given back
 /// without looking at each.
-fn configuration(settings: &Settings, info: &Info) -> raw::rte_eth_conf {
+fn configuration(settings: &Settings, queues: u16, info: &Info) -> raw::rte_eth_conf {
     // SAFETY: a C struct of integers, for which all zero means "the defaults".
     let mut configuration: raw::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
     configuration.rxmode.mtu = settings.mtu.min(info.settable_mtu).into();
-    if settings.queues > 1 && info.rss {
+    if queues > 1 && info.rss {
         configuration.rxmode.mq_mode = raw::SHIM_MQ_RX_RSS;
         configuration.rx_adv_conf.rss_conf.rss_hf = raw::SHIM_RSS_FUNCTIONS & info.rss_functions;
     }
@@ -332,6 +340,11 @@ impl Port {
         unsafe { raw::shim_link_is_up(self.opened.id) == 1 }
     }
 
+    /// What became of the wishes to steer packets.
+    pub fn steered(&self) -> &[Steered] {
+        &self.steered
+    }
+
     /// What the device refused and the port does without.
     pub fn refused(&self) -> &[Refused] {
         &self.opened.refused
@@ -409,7 +422,108 @@ impl Opened {
         Ok(())
     }
 
-    fn set_up_queues(&self, settings: &Settings, info: &Info, pool: Mempool) -> Result<(), Error> {
+    /// Starts the port with a queue more than the workers have, to which these kinds of packets are steered and no others.
+    ///
+    /// # Errors
+    /// Why there is none: the port is not started then.
+    fn bring_up_steered(
+        &mut self,
+        settings: &Settings,
+        wanted: &[Wanted],
+        info: &Info,
+        pool: Mempool,
+    ) -> Result<Vec<Steered>, String> {
+        let (workers, queues) = (settings.queues, settings.queues.saturating_add(1));
+        if wanted.is_empty() {
+            return Err(String::new());
+        }
+        if info.rx_queues.min(info.tx_queues) < queues {
+            return Err(format!("the device has {} queues at most", info.rx_queues.min(info.tx_queues)));
+        }
+        let mut rules = PortRules(self.id);
+        self.configure(settings, queues, info).map_err(|e| said(&e))?;
+        if !rules.exist() {
+            return Err(format!("the driver {} has no rules", info.driver));
+        }
+        self.run(settings, queues, info, pool).map_err(|e| said(&e))?;
+        steer::steer(&mut rules, wanted, workers).inspect_err(|_| {
+            rules.flush();
+            self.halt();
+        })
+    }
+
+    /// Configures and starts the port.
+    fn bring_up(
+        &mut self,
+        settings: &Settings,
+        queues: u16,
+        info: &Info,
+        pool: Mempool,
+    ) -> Result<(), Error> {
+        self.configure(settings, queues, info)?;
+        self.run(settings, queues, info, pool)
+    }
+
+    fn configure(&mut self, settings: &Settings, queues: u16, info: &Info) -> Result<(), Error> {
+        let configuration = configuration(settings, queues, info);
+        // SAFETY: the port exists while `self` does and is not started, and DPDK copies the configuration.
+        let status = unsafe { raw::rte_eth_dev_configure(self.id, queues, queues, &configuration) };
+        self.step("be configured", status)
+    }
+
+    fn run(&mut self, settings: &Settings, queues: u16, info: &Info, pool: Mempool) -> Result<(), Error> {
+        self.refused.clear();
+        let status = match settings.mtu {
+            // Its interface has the MTU that counts.
+            mtu if mtu > info.settable_mtu => -ENOTSUP,
+            // SAFETY: the port exists while `self` does.
+            mtu => unsafe { raw::rte_eth_dev_set_mtu(self.id, mtu) },
+        };
+        if status == -ENOTSUP {
+            self.without(
+                "take this MTU",
+                "what is behind it must have it: `ip link set INTERFACE mtu`",
+                status,
+            );
+        } else {
+            self.step("take the MTU", status)?;
+        }
+        self.set_up_queues(settings, queues, info, pool)?;
+        // SAFETY: as above, and all queues are set up.
+        self.step("start", unsafe { raw::rte_eth_dev_start(self.id) })?;
+        self.started = true;
+        Ok(())
+    }
+
+    fn halt(&mut self) {
+        if std::mem::take(&mut self.started) {
+            // SAFETY: the port exists while `self` does, and nobody uses its queues.
+            unsafe { raw::rte_eth_dev_stop(self.id) };
+        }
+    }
+
+    fn receive_all(&mut self, settings: &Settings) {
+        // SAFETY: the port exists while `self` does.
+        let status = unsafe { raw::rte_eth_allmulticast_enable(self.id) };
+        self.without(
+            "receive all groups",
+            "unless it does so anyway, neighbour discovery and routing fail",
+            status,
+        );
+        if settings.promiscuous {
+            // SAFETY: as above.
+            let status = unsafe { raw::rte_eth_promiscuous_enable(self.id) };
+            self.without("receive frames for other stations", PROMISCUOUS, status);
+        }
+    }
+
+    fn set_up_queues(
+        &self,
+        settings: &Settings,
+        queues: u16,
+        info: &Info,
+        pool: Mempool,
+    ) -> Result<(), Error> {
         let (mut rx, mut tx) = (settings.rx_descriptors, settings.tx_descriptors);
         // SAFETY: the port exists while `self` does.
         let status = unsafe { raw::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx, &mut tx) };
@@ -417,7 +531,7 @@ impl Opened {
         let socket = info.numa.unwrap_or(ANY_NODE);
         // One full queue must not stop the others (head-of-line blocking); a driver without the bit ignores it.
         let rx_queue = raw::rte_eth_rxconf { rx_drop_en: 1, ..self.raw_info()?.default_rxconf };
-        for queue in 0..settings.queues {
+        for queue in 0..queues {
             // SAFETY: as above; queues below the configured number; DPDK copies the queue's configuration, and null means the
             // device's defaults; the pool lives for ever (fact 2).
             unsafe {
@@ -436,12 +550,10 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        self.halt();
         // SAFETY: the last reference to the port: no queue object is left (fact 4), and its number and device are not
         // used again.
         unsafe {
-            if self.started {
-                raw::rte_eth_dev_stop(self.id);
-            }
             raw::rte_eth_dev_close(self.id);
             if !self.handle.is_null() {
                 raw::rte_dev_remove(self.handle);

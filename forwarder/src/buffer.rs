@@ -4,7 +4,7 @@ mod test_packet;
 
 pub use test_packet::TestPacket;
 
-/// A frame from the Ethernet header on, in one contiguous piece. Whoever holds one owns it.
+/// A frame from the Ethernet header on, in one contiguous piece. Its holder owns it.
 pub trait PacketBuffer: Sized {
     /// The frame.
     fn bytes(&self) -> &[u8];
@@ -12,17 +12,29 @@ pub trait PacketBuffer: Sized {
     /// The frame, to be changed in place.
     fn bytes_mut(&mut self) -> &mut [u8];
 
+    /// Replaces the first `from` bytes by `to` others, which have any value, and cuts off what is more than `rest` bytes behind
+    /// them. `false`, and nothing is changed, if the frame is shorter than `from` or there is no room.
+    #[must_use]
+    fn reframe(&mut self, from: usize, to: usize, rest: usize) -> bool;
+
     /// Makes the frame `n` bytes longer at its front; the new bytes have any value. `false`, and nothing is changed, if
     /// there is no room.
     #[must_use]
-    fn prepend(&mut self, n: usize) -> bool;
+    fn prepend(&mut self, n: usize) -> bool {
+        self.reframe(0, n, usize::MAX)
+    }
 
     /// Takes `n` bytes off the front. `false`, and nothing is changed, if the frame is shorter.
     #[must_use]
-    fn trim_front(&mut self, n: usize) -> bool;
+    fn trim_front(&mut self, n: usize) -> bool {
+        self.reframe(n, 0, usize::MAX)
+    }
 
     /// Makes the frame `len` bytes long; one that is not longer stays as it is.
-    fn truncate(&mut self, len: usize);
+    fn truncate(&mut self, len: usize) {
+        // Nothing goes before it: there is room.
+        let _ = self.reframe(0, 0, len);
+    }
 
     /// Makes the frame `n` bytes longer at its end; the new bytes have any value. `false`, and nothing is changed, if
     /// there is no room.

@@ -1,11 +1,11 @@
 //! A burst of packets in, a verdict for each out.
 //!
-//! This crate knows byte slices and tables. It knows nothing of DPDK, sockets, clocks or the cluster: whoever feeds it
+//! This crate knows byte slices and tables. It knows nothing of DPDK, sockets, clocks or the cluster: the code that feeds it
 //! (a poll loop, a pcap file, a fuzzer, a benchmark) brings a [`PacketBuffer`], a [`Sink`] and the time.
 //!
 //! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`] and [`counters`] (why,
 //! and how often), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
-//! [`crt`] (connection → stack), [`path`] (the stages a burst passes).
+//! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`path`] (the stages a burst passes).
 //!
 //! The hot path makes no allocation, lock, system call or panic. The lints below, `tests/allocations.rs` and the
 //! property tests of the parsers hold it to that.
@@ -29,6 +29,7 @@ pub mod counters;
 pub mod reason;
 
 pub mod crt;
+pub mod fence;
 pub mod packet;
 pub mod path;
 pub mod tables;
@@ -36,8 +37,9 @@ pub mod tables;
 pub use buffer::{PacketBuffer, TestPacket};
 pub use counters::Counters;
 pub use crt::Now;
+pub use fence::Fence;
 pub use packet::Mac;
 pub use path::{AnyKey, Handoffs, Limits, Worker};
-pub use reason::{Fault, Kind, Reason};
-pub use tables::{Neighbours, Node, Tables};
+pub use reason::{Kind, Reason};
+pub use tables::{Built, Choosers, Neighbours, Node, Tables};
 pub use verdict::{Port, Sink, Verdict};

@@ -2,30 +2,7 @@
 //!
 //! A reason is the counter, the metric label, the word in displays and the line in the docs.
 
-/// Who can mend it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
-    /// Whoever sent the packet from outside.
-    Client,
-    /// Another stack of the cluster, or its network.
-    Peer,
-    /// Whoever configured or runs the cluster.
-    Operator,
-    /// This node: a limit of it was reached, or it can't do this yet.
-    Us,
-}
-
-impl Fault {
-    /// The word in displays and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fault::Client => "client",
-            Fault::Peer => "peer",
-            Fault::Operator => "operator",
-            Fault::Us => "us",
-        }
-    }
-}
+use model::Blame;
 
 /// What kind of thing a [`Reason`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +10,7 @@ pub enum Kind {
     /// A received packet's end: it was forwarded, passed on or answered.
     Done,
     /// A received packet's end: it was dropped, and this is who can mend it.
-    Dropped(Fault),
+    Dropped(Blame),
     /// Something that happened besides; not a packet's end.
     Note,
 }
@@ -92,36 +69,36 @@ reasons! {
         RefusedUnreachable "refused_unreachable" "Nothing serves it: its sender was told that the port is unreachable.",
         AnsweredTimeExceeded "answered_time_exceeded" "TTL or hop limit used up: the sender was told.",
     }
-    Kind::Dropped(Fault::Client) => {
+    Kind::Dropped(Blame::Client) => {
         Truncated "truncated" "The frame ends within a header that it needs.",
         BadLength "bad_length" "Length fields contradict each other or the frame.",
         BadHeader "bad_header" "An IP header has an impossible version, header length or extension.",
         BadChecksum "bad_checksum" "The IPv4 header checksum, or that of an ICMP message to be answered, is wrong.",
         BadSource "bad_source" "The source address is one that no sender may have.",
         BadNeighbour "bad_neighbour" "A neighbour solicitation for a DVIPA breaks RFC 4861 section 7.1.1.",
-        NoConnection "no_connection" "A TCP reset or fragment that belongs to no connection; nobody is told about such a packet.",
+        NoConnection "no_connection" "A TCP reset or fragment that belongs to no connection; the sender of such a packet is not told.",
         ProtocolUnsupported "protocol_unsupported" "To a DVIPA, but neither TCP, UDP nor ICMP.",
         IcmpUnsupported "icmp_unsupported" "An ICMP message to a DVIPA that is neither a whole echo request or reply nor a whole error.",
         IcmpUnmatched "icmp_unmatched" "An ICMP error that quotes no known connection, or an echo reply that no target asked for.",
         FragmentUnmatched "fragment_unmatched" "A fragment whose first fragment did not come in time.",
         HopLimit "hop_limit" "TTL or hop limit used up, and the sender may not be told about such a packet.",
     }
-    Kind::Dropped(Fault::Peer) => {
+    Kind::Dropped(Blame::Peer) => {
         OutgoingRefused "outgoing_refused" "Encapsulated by a target with its DVIPA as source, but neither the first SYN of a connection nor a whole datagram or echo request, or of another stack's connection.",
         Congested "congested" "A target's first SYN met congestion on its way and can't carry the mark (RFC 6040 section 4.2).",
         DvipaConflict "dvipa_conflict" "Another host claims a DVIPA of this node in ARP or neighbour discovery, which was announced anew less than ten seconds ago.",
     }
-    Kind::Dropped(Fault::Operator) => {
+    Kind::Dropped(Blame::Operator) => {
         RefusedSilent "refused_silent" "Nothing serves it, and by `refuse` of its service or DVIPA its sender is not told.",
-        AskUnanswered "ask_unanswered" "Its connection has no entry, nobody has claimed it, and not every stack that may have it could answer; the client sends it again.",
-        NextHopUnresolved "next_hop_unresolved" "The link-layer address of the way to the target is not known.",
+        AskUnanswered "ask_unanswered" "Its connection has no entry, no stack has claimed it, and not every stack that may have it could answer; the client retransmits it.",
+        NextHopUnresolved "next_hop_unresolved" "The link-layer address of the next hop to the target is not known.",
         StackUnreachable "stack_unreachable" "Its stack has no cluster address of a family that this node has.",
-        TooBigUnfragmented "too_big_unfragmented" "Too long once encapsulated, may be fragmented, but not simply.",
+        TooBigUnfragmented "too_big_unfragmented" "Too long once encapsulated; it has IPv4 options and is not fragmented, or its sender may not be told about such a packet.",
     }
-    Kind::Dropped(Fault::Us) => {
+    Kind::Dropped(Blame::Us) => {
         TableFull "table_full" "A new connection found no place in the CRT.",
-        Frozen "frozen" "Its connection is being moved, and as many of its packets wait as may, or for as long; the client sends it again.",
-        HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client sends it again.",
+        Frozen "frozen" "Its connection is moving, and the buffer for waiting packets is full (64 of a connection, 1024 of the worker), or the packet has waited for 5 s; the client retransmits it.",
+        HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client retransmits it.",
         FragmentNoRoom "fragment_no_room" "A later fragment arrived before the first, and the buffer for such fragments is full (512), or its source has its share of it (64).",
         AskLimited "ask_limited" "Its connection has no entry, and the worker's limit of connections asked about (2048) or of asks a second (20000) is reached.",
         AskNoRoom "ask_no_room" "Its connection is being asked about, and the limit of its waiting packets is reached; the client retransmits.",
@@ -131,7 +108,7 @@ reasons! {
         LocalLimited "local_limited" "For the node's own kernel and dropped: the worker's limit is reached (20000 a second of sessions and routing protocols, 20000 of ARP and neighbour discovery, 50000 of others), and the share of its network or sender (10 a second).",
         Overloaded "overloaded" "It would begin a connection while the worker receives more than it can handle, and the share of its network (50 a second) is used up; an honest client sends it again.",
         NoHeadroom "no_headroom" "No room in the packet's buffer for the outer header.",
-        NoBuffer "no_buffer" "No buffer to be had for a second fragment.",
+        NoBuffer "no_buffer" "No packet buffer was free for a second fragment.",
     }
     Kind::Note => {
         ReceivedNic "received_nic" "Packets taken from the NIC.",
@@ -141,6 +118,8 @@ reasons! {
         Unclaimed "unclaimed" "Packets of a connection that no stack has: refused.",
         Asked "asked" "Copies of packets sent to stacks to ask whether they have the connection.",
         AskHeld "ask_held" "Packets that had to wait while stacks were asked about their connection.",
+        UnservedHeld "unserved_held" "Packets that open a connection to a port from 1024 on that no stack was known to listen on: they waited for the report of a listen.",
+        UnservedNoRoom "unserved_no_room" "Packets of the same kind that could not wait, because the worker's limit (256) is reached: they went to the node's own stack at once.",
         FragmentHeld "fragment_held" "Early fragments that had to wait for the first one.",
         FrozenHeld "frozen_held" "Packets that had to wait while their connection moved.",
         FragmentMade "fragment_made" "Further fragments made of packets too long once encapsulated.",
@@ -149,9 +128,9 @@ reasons! {
 
 impl Reason {
     /// Who can mend it; `None` for what is nobody's fault.
-    pub fn fault(self) -> Option<Fault> {
+    pub fn blame(self) -> Option<Blame> {
         match self.kind() {
-            Kind::Dropped(fault) => Some(fault),
+            Kind::Dropped(blame) => Some(blame),
             Kind::Done | Kind::Note => None,
         }
     }

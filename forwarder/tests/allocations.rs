@@ -9,8 +9,8 @@ use std::sync::Arc;
 use baton_forwarder::crt::{Config, Crt, Now};
 use baton_forwarder::tables::Family;
 use baton_forwarder::{
-    Counters, Limits, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables, TestPacket, Verdict,
-    Worker,
+    Counters, Fence, Limits, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
+    Verdict, Worker,
 };
 use etherparse::PacketBuilder;
 use model::dpt::{
@@ -120,16 +120,20 @@ fn tables() -> Tables {
         dvipas: dvipas
             .map(|(a, i)| {
                 let ask = Ask { candidates: (0..4).map(StackIndex).collect(), certain: true };
-                DvipaEntry { ask, ..DvipaEntry::new(DvipaIndex(i), Dvipa::new(a)) }
+                DvipaEntry { ask, ..DvipaEntry::new(DvipaIndex(i), Dvipa::new(a)) }.into()
             })
             .collect(),
         stacks: stacks.collect(),
-        distributions: distributions.collect(),
+        distributions: distributions.map(Into::into).collect(),
     };
     let mut neighbours = Neighbours::new();
     (0..4).for_each(|i| neighbours.set(StackIndex(i), Family::V4, Mac([2, 0, 0, 0, 1, i as u8])));
     let cluster_address = ClusterAddress { v4: Some(NODE), v6: None };
-    Tables::build(&dpt, &neighbours, &Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None })
+    Tables::build(
+        &dpt,
+        &neighbours,
+        &Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default() },
+    )
 }
 
 fn frame(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {

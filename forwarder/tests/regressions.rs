@@ -14,6 +14,8 @@ use pcaps::{Case, frames};
 mod codec;
 #[path = "../../fuzz/src/control_socket.rs"]
 mod control_socket;
+#[path = "../../fuzz/src/crt_file.rs"]
+mod crt_file;
 #[path = "../../fuzz/src/headers.rs"]
 mod headers;
 #[path = "../../fuzz/src/packet_path.rs"]
@@ -77,4 +79,12 @@ fn a_frame_cut_short_anywhere_or_with_any_octet_changed_is_taken_and_counted() {
         println!("{}", case.name);
         packet_path::run(&records);
     }
+}
+
+#[test]
+fn what_fuzzing_the_files_of_tables_found_stays_mended() {
+    replay("crt_file", crt_file::run);
+    crt_file::run(&[]);
+    let noise: Vec<u8> = (0..2600_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
+    crt_file::run(&noise);
 }

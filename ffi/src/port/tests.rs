@@ -82,9 +82,9 @@ fn what_a_device_does_not_offer_is_not_asked_of_it() {
     let guard = dpdk();
     let mut info = Device::open(guard.0, "net_null9").unwrap().info().clone();
     assert!(!info.ipv4_checksums, "net_null has no such offload");
-    assert_eq!(configuration(&SMALL, &info).rxmode.offloads, 0);
+    assert_eq!(configuration(&SMALL, SMALL.queues, &info).rxmode.offloads, 0);
     info.ipv4_checksums = true;
-    assert_eq!(configuration(&SMALL, &info).rxmode.offloads, raw::SHIM_RX_IPV4_CHECKSUM);
+    assert_eq!(configuration(&SMALL, SMALL.queues, &info).rxmode.offloads, raw::SHIM_RX_IPV4_CHECKSUM);
 }
 
 #[test]
@@ -198,15 +198,15 @@ fn dpdk_starts_once_and_has_one_pool() {
 
 #[test]
 fn a_packet_grows_and_shrinks_inside_of_its_buffer_only() {
+    const ALL: usize = usize::MAX;
     let guard = dpdk();
     let (_, pool) = *guard;
     let mut packet = pool.packet(b"abcdef").unwrap();
-    assert!(packet.prepend(128) && !packet.prepend(1), "the headroom is 128 bytes");
+    assert!(packet.reframe(0, 128, ALL) && !packet.reframe(0, 1, ALL), "the headroom is 128 bytes");
     assert_eq!(packet.bytes().len(), 134);
-    assert!(packet.trim_front(129) && !packet.trim_front(6));
+    assert!(packet.reframe(129, 0, ALL) && !packet.reframe(6, 0, ALL));
     assert_eq!(packet.bytes(), b"bcdef");
-    packet.truncate(3);
-    packet.truncate(100);
+    assert!(packet.reframe(0, 0, 3) && packet.reframe(0, 0, 100));
     assert_eq!(packet.bytes(), b"bcd");
     assert!(!packet.extend(2048) && !packet.extend(usize::MAX) && packet.extend(2048 - 1 - 3));
 }

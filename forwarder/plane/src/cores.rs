@@ -1,5 +1,8 @@
 //! Who runs where: each worker has a core, and the control thread stays off them.
 
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
 /// Which cores are used for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -61,6 +64,24 @@ impl Plan {
         let there = || {
             // Without the right core it is done all the same.
             core_affinity::set_for_current(core_affinity::CoreId { id: core });
+            work()
+        };
+        let done = std::thread::scope(|scope| scope.spawn(there).join());
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Does something on the workers' cores, by a thread that ends with it and may start others there: while no worker runs.
+    ///
+    /// # Panics
+    /// If `work` does.
+    pub fn on_the_workers_cores<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let there = || {
+            let mut cores = CpuSet::new();
+            let are_set = self.workers.iter().all(|core| cores.set(*core).is_ok());
+            // Without the right cores it is done all the same.
+            if !are_set || sched_setaffinity(Pid::from_raw(0), &cores).is_err() {
+                tracing::debug!(workers = ?self.workers, "not on the workers' cores");
+            }
             work()
         };
         let done = std::thread::scope(|scope| scope.spawn(there).join());

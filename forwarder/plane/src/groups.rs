@@ -1,6 +1,6 @@
 //! Solicited-node groups of DVIPAs (RFC 4291 2.7.1), as memberships of the node's kernel.
 //!
-//! A switch that snoops passes a neighbour solicitation on only to where somebody has reported its group (RFC 4541 3). The
+//! A switch that snoops passes a neighbour solicitation on only to ports where a host has reported its group (RFC 4541 3). The
 //! kernel's reports (MLD, RFC 3810) and its answers to queries leave by the local interface and cross to the NIC.
 
 use std::collections::BTreeSet;

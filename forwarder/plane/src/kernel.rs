@@ -91,14 +91,6 @@ impl Interface {
     }
 }
 
-/// The interface of this kernel that a DPDK device stands on, if it does: the argument `iface` of its drivers for
-/// AF_PACKET, AF_XDP and packet capture. Other drivers (net_tap, net_virtio_user) call the kernel's end so.
-pub fn shared_interface(device: &str) -> Option<&str> {
-    let stands_on_one =
-        ["net_af_packet", "net_af_xdp", "net_pcap"].iter().any(|name| device.starts_with(name));
-    device.split(',').filter(|_| stands_on_one).find_map(|argument| argument.strip_prefix("iface="))
-}
-
 /// Has the kernel finish checksums and segments itself on an interface whose frames a poll-mode port reads.
 pub fn finish_frames(interface: &str) {
     match ffi::interface::switch_offloads_off(interface) {

@@ -1,22 +1,28 @@
 //! The workers of one routing node, and all that they need to start.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use control::config;
 use ffi::clock::Clock;
 use ffi::eal::{Arguments, Running};
-use ffi::{DeviceName, Eal, Lcore, Mempool};
+use ffi::{DeviceName, Eal, Lcore, Mempool, RxQueue};
 use forwarder::crt::Crt;
 use forwarder::{Counters, Limits, Mac, Neighbours, Reason, Tables};
 use model::dpt::Dpt;
+use model::numbering::Numbering;
+use nix::fcntl::Flock;
 
 use crate::cores::{self, CoreError, Plan};
 use crate::kernel::{self, Interface, InterfaceError};
 use crate::lock::{Lock, LockError};
 use crate::ports::{self, Ports, Queues};
+use crate::steering;
+use crate::table::{Table, TableError};
 use crate::worker::gauges::Gauges;
 use crate::worker::idle::Policy;
 use crate::worker::inbox::Inbox;
@@ -49,9 +55,12 @@ pub enum StartError {
     /// Another `batond` runs.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The CRT's file.
+    #[error(transparent)]
+    Table(#[from] TableError),
 }
 
-/// A running forwarder. Its workers run until [`Node::stop`].
+/// A forwarder. Its workers run from [`Node::run`] to [`Node::stop`].
 #[derive(Debug)]
 pub struct Node {
     /// What the workers share with the control thread.
@@ -66,9 +75,16 @@ pub struct Node {
     pub interface: Interface,
     /// What the tables need to know of this node.
     pub identity: forwarder::Node,
+    /// What the numbers in the CRT mean, if a former process has made it.
+    pub numbering: Option<Numbering>,
+    waiting: Vec<(Lcore, Worker)>,
     running: Vec<Running<()>>,
     _locks: Vec<Lock>,
+    _crt_file: Option<Flock<File>>,
 }
+
+/// Until the workers know what the control thread has heard.
+const HEARD_OF: Duration = Duration::from_millis(100);
 
 /// The control thread's side of one worker.
 #[derive(Clone, Debug)]
@@ -91,40 +107,65 @@ impl Node {
         let plan = plan(settings)?;
         plan.bind_control();
         let locks = locks(config)?;
-        let crt = crt(settings, &plan)?;
-        let limits = Limits::default();
+        let (crt, kept, crt_file) = crt(config, &plan)?;
+        let (numbering, clock_ms) = kept.unzip();
+        let limits = limits(config.cluster.heartbeat, config.cluster.quiet_after);
         let (eal, lcores) = start_eal(&plan, settings)?;
-        let Ports { nic, local, queues, pool } = Ports::open(eal, lcores.len(), settings, &limits)?;
+        let wanted = steering::wanted(config);
+        let Ports { nic, local, queues, mut steered, pool } =
+            Ports::open(eal, lcores.len(), settings, &wanted, &limits)?;
         let interface = interface(&settings.local.interface, &nic)?;
         let identity = identity(config, Mac(nic.mac()));
         let tables = ArcSwap::from_pointee(Tables::build(&Dpt::default(), &Neighbours::new(), &identity));
-        let (clock, stop) = (Clock::new(eal), AtomicBool::new(false));
+        let (clock, stop) = (Clock::new(eal, clock_ms.unwrap_or(0)), AtomicBool::new(false));
         let shared = Arc::new(Shared { crt, tables, handoffs: ArcSwap::default(), clock, stop });
-        let mut node =
-            Self { shared, workers: vec![], nic, local, interface, identity, running: vec![], _locks: locks };
+        let mut node = Self {
+            shared,
+            workers: vec![],
+            nic,
+            local,
+            interface,
+            identity,
+            numbering,
+            waiting: vec![],
+            running: vec![],
+            _locks: locks,
+            _crt_file: crt_file,
+        };
         for (lcore, queues) in lcores.into_iter().zip(queues) {
-            node.launch(lcore, queues, pool, (limits, policy(settings.idle)))?;
+            // The first worker reads the steered queue too.
+            node.prepare(lcore, (queues, steered.take()), pool, (limits, policy(settings.idle)));
         }
         Ok(node)
     }
 
-    fn launch(
+    /// Starts the workers, if they do not run yet: when there are tables, so that no packet is taken for one of nobody's DVIPA.
+    ///
+    /// # Errors
+    /// DPDK's.
+    pub fn run(&mut self) -> Result<(), ffi::Error> {
+        for (lcore, mut worker) in self.waiting.drain(..) {
+            let shared = Arc::clone(&self.shared);
+            self.running.push(lcore.launch(move || worker.run(&shared))?);
+        }
+        Ok(())
+    }
+
+    fn prepare(
         &mut self,
         lcore: Lcore,
-        queues: Queues,
+        (queues, steered): (Queues, Option<RxQueue>),
         pool: Mempool,
         (limits, idle): (Limits, Policy),
-    ) -> Result<(), ffi::Error> {
+    ) {
         let (counters, gauges) = (Arc::new(Counters::new()), Arc::new(Gauges::default()));
         let inbox = Arc::new(Inbox::new(pool));
         let Queues { nic: (nic, nic_tx), local: (local, local_tx) } = queues;
         let output = Output::new(nic_tx, local_tx, pool, Arc::clone(&gauges));
         let line = Line::new(limits, Arc::clone(&counters), output, Arc::clone(&gauges));
-        let mut worker = Worker { nic, local, line, inbox: Arc::clone(&inbox), idle };
-        let shared = Arc::clone(&self.shared);
+        let worker = Worker { steered, nic, local, line, inbox: Arc::clone(&inbox), idle };
         self.workers.push(WorkerSide { counters, gauges, inbox });
-        self.running.push(lcore.launch(move || worker.run(&shared))?);
-        Ok(())
+        self.waiting.push((lcore, worker));
     }
 
     /// Ends the workers and waits for them.
@@ -143,6 +184,15 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The candidates of a connection are waited for until one that can't answer is known to be quiet, and the workers have heard of
+/// that: an agent that stands still for a moment costs no connection.
+fn limits(heartbeat: Duration, quiet_after: Duration) -> Limits {
+    let quiet = quiet_after.max(3 * heartbeat);
+    // Silence is measured in sixths of that.
+    let wait = quiet + quiet / 6 + HEARD_OF;
+    Limits { ask_wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), ..Limits::default() }
 }
 
 fn plan(settings: &config::Forwarder) -> Result<Plan, CoreError> {
@@ -202,15 +252,18 @@ fn identity(config: &config::Config, mac: Mac) -> forwarder::Node {
         cluster_address: node.cluster_address,
         fabric_mtu: settings.fabric_mtu,
         vlan: settings.nic.vlan,
+        fence: forwarder::Fence::default(),
     }
 }
 
-/// The CRT, made by a thread on the first worker's core: its pages are then on that core's NUMA node.
-fn crt(settings: &config::Forwarder, plan: &Plan) -> Result<Crt, StartError> {
+/// The CRT, what is kept with it, and its file. One of its own is made by a thread on the first worker's core: its pages are then on
+/// that core's NUMA node.
+fn crt(config: &config::Config, plan: &Plan) -> Result<CrtAndFile, StartError> {
+    let settings = &config.forwarder;
     let size = |connections| usize::try_from(connections).unwrap_or(usize::MAX);
-    let seconds = |d: std::time::Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
     let (v4, v6) = (settings.connections_v4, settings.connections_v6);
-    let config = forwarder::crt::Config {
+    let sizes = forwarder::crt::Config {
         connections_v4: size(v4),
         connections_v6: size(v6),
         flows: size(settings.flows_udp),
@@ -221,12 +274,40 @@ fn crt(settings: &config::Forwarder, plan: &Plan) -> Result<Crt, StartError> {
         closing_s: seconds(settings.closing),
         ..Default::default()
     };
-    plan.on_a_workers_core(|| Crt::new(&config)).map_err(|cause| StartError::Crt { v4, v6, cause })
+    match &settings.crt_file {
+        Some(path) => {
+            let Table { crt, kept, lock } = Table::open(path, &sizes, &config.node.name, plan)?;
+            Ok((crt, kept, Some(lock)))
+        }
+        None => {
+            let made = plan.on_a_workers_core(|| Crt::new(&sizes));
+            let crt = made.map_err(|cause| StartError::Crt { v4, v6, cause })?;
+            Ok((crt, None, None))
+        }
+    }
 }
+
+type CrtAndFile = (Crt, Option<(Numbering, u64)>, Option<Flock<File>>);
 
 fn policy(idle: config::Idle) -> Policy {
     match idle {
         config::Idle::Pure => Policy::Pure,
         config::Idle::Backoff => Policy::Backoff,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_nobodys_only_after_a_stack_that_stands_still_is_quiet() {
+        let ms = Duration::from_millis;
+        for (heartbeat, quiet_after) in [(200, 600), (200, 5000), (1000, 600)] {
+            // The last sign of life has come just before the question, and silence is looked at six times meanwhile.
+            let quiet = quiet_after.max(3 * heartbeat);
+            let wait = limits(ms(heartbeat), ms(quiet_after)).ask_wait_ms;
+            assert!(wait > quiet + quiet / 6, "{wait} ms with {heartbeat}, {quiet_after}");
+        }
     }
 }

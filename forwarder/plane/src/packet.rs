@@ -20,18 +20,8 @@ impl PacketBuffer for Packet {
     }
 
     #[inline]
-    fn prepend(&mut self, n: usize) -> bool {
-        self.0.prepend(n)
-    }
-
-    #[inline]
-    fn trim_front(&mut self, n: usize) -> bool {
-        self.0.trim_front(n)
-    }
-
-    #[inline]
-    fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
+    fn reframe(&mut self, from: usize, to: usize, rest: usize) -> bool {
+        self.0.reframe(from, to, rest)
     }
 
     #[inline]

@@ -52,24 +52,16 @@ impl PacketBuffer for TestPacket {
         self.storage.get_mut(self.start..self.end).unwrap_or_default()
     }
 
-    fn prepend(&mut self, n: usize) -> bool {
-        let start = self.start.checked_sub(n);
-        self.start = start.unwrap_or(self.start);
-        start.is_some()
-    }
-
-    fn trim_front(&mut self, n: usize) -> bool {
-        let start = self.start.checked_add(n).filter(|s| *s <= self.end);
-        self.start = start.unwrap_or(self.start);
-        start.is_some()
+    fn reframe(&mut self, from: usize, to: usize, rest: usize) -> bool {
+        let behind = self.start.checked_add(from).filter(|behind| *behind <= self.end);
+        let start = behind.and_then(|behind| behind.checked_sub(to));
+        let (Some(behind), Some(start)) = (behind, start) else { return false };
+        (self.start, self.end) = (start, self.end.min(behind.saturating_add(rest)));
+        true
     }
 
     fn ipv4_checksum_is_right(&self) -> bool {
         self.verified
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start.saturating_add(len));
     }
 
     fn extend(&mut self, n: usize) -> bool {

@@ -11,16 +11,17 @@
 //!   262 144 entries are 8 kB, where the lines are 4 MB: bought 11 ns for a key that is nowhere in the table.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::Now;
 use super::ages::Ages;
 use super::atomic::{AtomicU64, Ordering};
-use super::hash::Hash;
-use super::hash::index;
+use super::hash::Secret;
 use super::key::Exact;
 use super::line::{Guard, Line, Slot};
 use super::memory::{Array, prefetch};
 use super::meta::Meta;
+use super::share::{Division, Place};
 use super::{CrtState, Entry};
 
 /// The bounded table.
@@ -74,8 +75,14 @@ impl<K: Exact> Bounded<K> {
 
     /// Whether the key may be in the table. `false`: it is not (B3).
     #[inline(always)]
-    pub(super) fn may_hold(&self, hash: Hash) -> bool {
-        let bit = self.bit(index(hash.bounded, self.lines.len()));
+    pub(super) fn may_hold(&self, place: Place) -> bool {
+        self.is_occupied(place.bounded as usize)
+    }
+
+    /// Whether the line may have entries. `false`: it has none (B3).
+    #[inline(always)]
+    fn is_occupied(&self, number: usize) -> bool {
+        let bit = self.bit(number);
         bit.is_none_or(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
     }
 
@@ -89,57 +96,66 @@ impl<K: Exact> Bounded<K> {
         &self.ages
     }
 
+    /// Where a key belongs, if this is the only table for its like.
+    pub(super) fn place(&self, secret: &Secret, key: K) -> Place {
+        secret.place(&Division::bounded::<K>(self.lines.len()), key)
+    }
+
     #[inline(always)]
-    fn line(&self, hash: Hash) -> &Line {
-        self.lines.chosen(hash.bounded)
+    fn line(&self, place: Place) -> &Line {
+        self.lines.at(place.bounded as usize)
     }
 
     /// Starts to fetch a key's line.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: Hash) {
-        prefetch(self.line(hash));
+    pub(super) fn prefetch(&self, place: Place) {
+        prefetch(self.line(place));
     }
 
     /// Finds a key and marks it as used.
     #[inline(always)]
-    pub(super) fn get(&self, hash: Hash, key: K, now: Now) -> Option<Meta> {
-        if !self.may_hold(hash) {
+    pub(super) fn get(&self, place: Place, key: K, now: Now) -> Option<Meta> {
+        if !self.may_hold(place) {
             return None;
         }
-        let (slot, meta) = self.line(hash).find(key)?;
-        if self.ages.stale(now).is(meta) && !meta.is(CrtState::Closing) {
+        let (slot, meta) = self.line(place).find(key)?;
+        if self.ages.stale(now, true).is(meta) && !meta.is(CrtState::Closing) {
             slot.touch(meta, self.ages.stamp(now));
         }
         Some(meta)
     }
 
     /// Finds a key whose life is not over, whether a sweep has come by or not, and does not prolong it.
-    pub(super) fn get_living(&self, hash: Hash, key: K, now: Now) -> Option<Entry> {
-        let (_, meta) = self.line(hash).find(key)?;
+    pub(super) fn get_living(&self, place: Place, key: K, now: Now) -> Option<Entry> {
+        let (_, meta) = self.line(place).find(key)?;
         meta.entry().filter(|_| !self.ages.is_over(meta, self.ages.stamp(now)))
     }
 
     /// Locks a key's line (B1); `None` if another writer keeps it.
-    pub(super) fn lock(&self, hash: Hash) -> Option<Held<'_, K>> {
-        self.lock_line(index(hash.bounded, self.lines.len()))
+    pub(super) fn lock(&self, place: Place) -> Option<Held<'_, K>> {
+        self.lock_line(place.bounded as usize)
     }
 
     fn lock_line(&self, number: usize) -> Option<Held<'_, K>> {
         Some(Held { guard: self.lines.at(number).lock()?, table: self, number })
     }
 
-    /// Ends the entries of a line that are too old; calls `ended` with each.
-    pub(super) fn age_line(&self, i: usize, stamp: u64, mut ended: impl FnMut(Entry)) {
+    /// Ends the entries of these lines that are too old; calls `ended` with each.
+    pub(super) fn age_lines(&self, lines: Range<u32>, now: Now, mut ended: impl FnMut(Entry)) {
+        let stamp = self.ages.stamp(now);
         let over = |meta: Meta| self.ages.is_over(meta, stamp);
-        if !self.lines.at(i).slots::<K>().any(|slot| over(slot.meta())) {
-            return;
-        }
-        let Some(line) = self.lock_line(i) else { return };
-        for slot in line.guard.line().slots::<K>() {
-            let meta = slot.meta();
-            if let Some(entry) = meta.entry().filter(|_| over(meta)) {
-                line.clear(slot);
-                ended(entry);
+        for number in lines.map(|number| number as usize) {
+            if !self.is_occupied(number) || !self.lines.at(number).slots::<K>().any(|slot| over(slot.meta()))
+            {
+                continue;
+            }
+            let Some(line) = self.lock_line(number) else { continue };
+            for slot in line.guard.line().slots::<K>() {
+                let meta = slot.meta();
+                if let Some(entry) = meta.entry().filter(|_| over(meta)) {
+                    line.clear(slot);
+                    ended(entry);
+                }
             }
         }
     }
@@ -164,7 +180,9 @@ impl<'a, K: Exact> Held<'a, K> {
         };
         let slot = self.guard.line().slots::<K>().max_by_key(age)?;
         let old = slot.meta().entry();
-        slot.clear();
+        if old.is_some() {
+            slot.clear();
+        }
         self.table.mark(self.number, true);
         self.guard.publish(slot, key, entry, stamp);
         old

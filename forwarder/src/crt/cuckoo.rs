@@ -6,7 +6,7 @@
 //! one line too.
 //!
 //! Rules, beside those of [`Line`]:
-//! - **C1** A key's first line is its lock: whoever makes, changes, moves or removes the key's entry holds it. So a key
+//! - **C1** A key's first line is its lock: a thread that makes, changes, moves or removes the key's entry holds it. So a key
 //!   has one entry, except that
 //! - **C2** a move publishes the copy before it clears the original, holding both lines. No one changes the entry meanwhile
 //!   (C1), so both say the same.
@@ -21,51 +21,42 @@
 use std::marker::PhantomData;
 
 use super::entry::Entry;
-use super::hash::{Hash, Secret, index};
+use super::hash::Secret;
 use super::key::Exact;
 use super::line::{Class, Guard, Line, Slot};
 use super::memory::Array;
 use super::meta::Meta;
-use super::share::Share;
+use super::share::{Division, Place};
 
 /// The two-choice table.
 #[derive(Debug)]
 pub(super) struct Cuckoo<K> {
     lines: Array<Line>,
-    share: Share,
+    division: Division,
     of: PhantomData<K>,
 }
 
-/// The numbers of a key's two lines, which differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) first: usize,
-    pub(super) second: usize,
-    /// What the first line calls the key when it lives in the second.
-    pub(super) class: Class,
-}
-
 /// What became of an attempt to insert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Insert {
+pub(super) enum Insert<'a, K: Exact> {
     Done,
-    /// Both lines are full: `Cuckoo::make_room`, with no lock held.
-    NoRoom,
+    /// Both lines are full: `Cuckoo::make_room`, with no lock held. The second one's lock.
+    NoRoom(Guard<'a, K>),
     /// Another writer holds the second line.
     Busy,
 }
 
 impl<K: Exact> Cuckoo<K> {
-    /// Over at least two lines for each protocol that has keys here; the first `tcp_lines` are TCP's.
-    pub(super) fn new(lines: Array<Line>, tcp_lines: usize) -> Self {
-        let share = Share::new(tcp_lines, lines.len());
-        Self { lines, share, of: PhantomData }
+    /// Over at least two lines for each protocol that has keys here; the first `tcp_lines` are TCP's. `bounded`: lines of the
+    /// bounded table beside it.
+    pub(super) fn new(lines: Array<Line>, tcp_lines: usize, bounded: usize) -> Self {
+        let division = Division::new::<K>(tcp_lines, lines.len(), bounded);
+        Self { lines, division, of: PhantomData }
     }
 
     /// How the lines are divided.
     #[inline(always)]
-    pub(super) fn share(&self) -> Share {
-        self.share
+    pub(super) fn division(&self) -> &Division {
+        &self.division
     }
 
     /// The lines, for sweeps.
@@ -73,44 +64,35 @@ impl<K: Exact> Cuckoo<K> {
         &self.lines
     }
 
+    /// Where a key belongs.
+    #[inline]
+    pub(super) fn place(&self, secret: &Secret, key: K) -> Place {
+        secret.place(&self.division, key)
+    }
+
     /// A key's first line.
     #[inline(always)]
-    pub(super) fn first(&self, hash: Hash) -> &Line {
-        self.lines.chosen(hash.first)
+    pub(super) fn first(&self, place: Place) -> &Line {
+        self.line(place.first)
     }
 
     /// A key's second line.
     #[inline(always)]
-    pub(super) fn second(&self, hash: Hash) -> &Line {
-        self.line(self.place(hash).second)
-    }
-
-    /// The numbers of a key's lines.
-    #[inline(always)]
-    pub(super) fn place(&self, hash: Hash) -> Place {
-        let first = index(hash.first, self.lines.len());
-        let second = index(hash.second, self.lines.len());
-        let second = if second == first { self.next_to(first) } else { second };
-        Place { first, second, class: Class::of::<K>(hash) }
-    }
-
-    /// The line after this one in its share.
-    fn next_to(&self, line: usize) -> usize {
-        let share = self.share.around(line);
-        if line + 1 == share.end { share.start } else { line + 1 }
+    pub(super) fn second(&self, place: Place) -> &Line {
+        self.line(place.second)
     }
 
     /// The line of a number.
     #[inline(always)]
-    pub(super) fn line(&self, i: usize) -> &Line {
-        self.lines.at(i)
+    pub(super) fn line(&self, i: u32) -> &Line {
+        self.lines.at(i as usize)
     }
 
     /// For the holder of the key's lock: where the key is.
     pub(super) fn locate(&self, place: Place, key: K) -> Option<(Slot<'_, K>, Meta)> {
         let first = self.line(place.first);
         first.find(key).or_else(|| {
-            if first.may_overflow::<K>(place.class) { self.line(place.second).find(key) } else { None }
+            if first.may_overflow::<K>(Class::of(place)) { self.line(place.second).find(key) } else { None }
         })
     }
 
@@ -122,14 +104,14 @@ impl<K: Exact> Cuckoo<K> {
         key: K,
         entry: Entry,
         stamp: u64,
-    ) -> Insert {
+    ) -> Insert<'_, K> {
         if let Some(slot) = first.line().empty_slot() {
             first.publish(slot, key, entry, stamp);
             return Insert::Done;
         }
         let Some(second) = self.line(place.second).lock::<K>() else { return Insert::Busy };
-        let Some(slot) = second.line().empty_slot() else { return Insert::NoRoom };
-        first.overflow_up(place.class); // C3
+        let Some(slot) = second.line().empty_slot() else { return Insert::NoRoom(second) };
+        first.overflow_up(Class::of(place)); // C3
         second.publish(slot, key, entry, stamp);
         Insert::Done
     }
@@ -148,7 +130,7 @@ impl<K: Exact> Cuckoo<K> {
 
     /// Moves the entry in slot `slot` of line `from` to line `to`, which must be its other one; `false` if it is not there any
     /// more, `to` is full, or another writer holds either line.
-    pub(super) fn shift(&self, from: usize, slot: usize, to: usize, secret: &Secret) -> bool {
+    pub(super) fn shift(&self, from: u32, slot: usize, to: u32, secret: &Secret) -> bool {
         // In the order of their numbers; and nobody waits for ever.
         let Some(low) = self.line(from.min(to)).lock::<K>() else { return false };
         let Some(high) = self.line(from.max(to)).lock::<K>() else { return false };
@@ -157,14 +139,14 @@ impl<K: Exact> Cuckoo<K> {
         let Some((words, meta)) = original.read() else { return false };
         let (Some(entry), Some(room)) = (meta.entry(), target.line().empty_slot()) else { return false };
         let key = K::from_parts(words, meta.service());
-        let place = self.place(self.share.hash(secret, key));
+        let place = self.place(secret, key);
         let (outward, homeward) =
             ((place.first, place.second) == (from, to), (place.first, place.second) == (to, from));
         if !outward && !homeward {
             return false;
         }
         if outward {
-            source.overflow_up(place.class); // C3
+            source.overflow_up(Class::of(place)); // C3
         }
         target.publish(room, key, entry, meta.stamp()); // C2
         original.clear();

@@ -5,7 +5,7 @@
 //! - **K2** A promotion publishes the entry in the main table before it clears the half-open one, holding both. So a reader
 //!   that looks into the main table, then into the bounded one, and then finds the marks of the main table's lines
 //!   unchanged (C4) has not missed a key that was there all the time.
-//! - **K3** Nobody waits for a lock for ever: whoever does not get one gives all of his back. So there is no deadlock,
+//! - **K3** No thread waits for a lock for ever: one that does not get a lock gives back all that it holds. So there is no deadlock,
 //!   and a worker's packet is late by microseconds at most.
 
 use model::DvipaIndex;
@@ -14,17 +14,18 @@ use model::StackIndex;
 use super::ages::Ages;
 use super::bounded::Bounded;
 use super::cuckoo::{Cuckoo, Insert};
-use super::hash::{Hash, Secret};
+use super::hash::Secret;
 use super::key::{Exact, SERVICE_BITS, is_udp};
 use super::ledger::{Counter, Ledger};
 use super::line::{Class, Slot};
 use super::meta::Meta;
 use super::pressure::Pressure;
 use super::room::{FAR, NEAR};
-use super::{Confirmed, Now, Refused};
+use super::share::Place;
+use super::{Confirmed, Located, Now, Refused};
 use super::{CrtState, Entry};
 
-/// Times that an insertion makes room and then finds that somebody else took it.
+/// Times that an insertion makes room and then finds that another thread took it.
 const ATTEMPTS: u32 = 8;
 
 /// The connections of one address family.
@@ -42,6 +43,8 @@ pub struct Family<K> {
     pub(super) connections: Counter,
     /// UDP flows, all of them in the main table.
     pub(super) flows: Counter,
+    /// As many of them as it was made for.
+    pub(super) flow_room: u64,
     /// Entries in the bounded table.
     pub(super) half_opens: Counter,
     /// Lines are read with [`super::scan::Vectors`].
@@ -74,12 +77,24 @@ impl<K: Exact> Family<K> {
         if is_udp(key.service()) { self.flows } else { self.connections }
     }
 
+    /// Whether there are more flows than the table was made for: soon the oldest ones will have to give way.
+    #[inline(always)]
+    pub(super) fn is_crowded(&self, common: &Common) -> bool {
+        common.ledger.get(self.flows) > self.flow_room
+    }
+
+    /// Whether there are so many flows that the oldest in two full lines gives way without a search for room: more than three
+    /// slots in four. Later than [`Self::is_crowded`], so that flows that go on are young by then.
+    pub(super) fn is_flooded(&self, common: &Common) -> bool {
+        common.ledger.get(self.flows) > self.flow_room + self.flow_room / 2
+    }
+
     /// What was found in the main table, marked as used.
     #[inline(always)]
-    fn used(&self, found: Option<(Slot<'_, K>, Meta)>, now: Now) -> Option<Meta> {
+    fn used(&self, common: &Common, found: Option<(Slot<'_, K>, Meta)>, now: Now) -> Option<Meta> {
         let (slot, meta) = found?;
         let ages = self.ages_of(meta.service());
-        if ages.stale(now).is(meta) && !meta.is(CrtState::Closing) {
+        if ages.stale(now, self.is_crowded(common)).is(meta) && !meta.is(CrtState::Closing) {
             slot.touch(meta, ages.stamp(now));
         }
         Some(meta)
@@ -88,20 +103,20 @@ impl<K: Exact> Family<K> {
     /// The whole look-up of one key, with the proof of a miss (C4, K2): an empty meta. Lock-free: it repeats only when a writer
     /// got on.
     #[inline]
-    pub(super) fn find(&self, key: K, hash: Hash, now: Now) -> Meta {
-        let (first, second) = (self.main.first(hash), self.main.second(hash));
+    pub(super) fn find(&self, common: &Common, key: K, place: Place, now: Now) -> Meta {
+        let (first, second) = (self.main.first(place), self.main.second(place));
         loop {
             let marks = first.marks::<K>();
-            if let Some(meta) = self.used(first.find(key), now) {
+            if let Some(meta) = self.used(common, first.find(key), now) {
                 return meta;
             }
-            let second_marks = marks.may_overflow(Class::of::<K>(hash)).then(|| second.marks::<K>());
+            let second_marks = marks.may_overflow(Class::of(place)).then(|| second.marks::<K>());
             if second_marks.is_some()
-                && let Some(meta) = self.used(second.find(key), now)
+                && let Some(meta) = self.used(common, second.find(key), now)
             {
                 return meta;
             }
-            if let Some(meta) = self.half_open.get(hash, key, now) {
+            if let Some(meta) = self.half_open.get(place, key, now) {
                 return meta;
             }
             if first.is_still::<K>(&marks) && second_marks.is_none_or(|marks| second.is_still::<K>(&marks)) {
@@ -114,15 +129,13 @@ impl<K: Exact> Family<K> {
     pub(super) fn insert_half_open(
         &self,
         common: &Common,
-        key: K,
+        Located { key, place }: Located<K>,
         owner: StackIndex,
         now: Now,
     ) -> Result<Entry, Refused> {
         let new = Entry { owner, state: CrtState::HalfOpen };
         check(key, new)?;
-        let hash = self.main.share().hash(&common.secret, key);
-        let place = self.main.place(hash);
-        self.half_open.prefetch(hash);
+        self.half_open.prefetch(place);
         let _key = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
         if let Some((slot, meta)) = self.main.locate(place, key) {
             return match meta.entry() {
@@ -134,7 +147,7 @@ impl<K: Exact> Family<K> {
                 }
             };
         }
-        let line = self.half_open.lock(hash).ok_or(Refused::Busy)?;
+        let line = self.half_open.lock(place).ok_or(Refused::Busy)?;
         let stamp = self.half_open.ages().stamp(now);
         if let Some((slot, meta)) = line.find(key) {
             return match meta.entry() {
@@ -159,14 +172,13 @@ impl<K: Exact> Family<K> {
     pub(super) fn insert_flow(
         &self,
         common: &Common,
-        key: K,
+        Located { key, place }: Located<K>,
         owner: StackIndex,
         former: Option<StackIndex>,
         now: Now,
     ) -> Result<Entry, Refused> {
         let new = Entry { owner, state: CrtState::Established };
         check(key, new)?;
-        let place = self.main.place(self.main.share().hash(&common.secret, key));
         let stamp = self.ages_of(key.service()).stamp(now);
         for _ in 0..ATTEMPTS {
             let first = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
@@ -185,8 +197,13 @@ impl<K: Exact> Family<K> {
                     return Ok(new);
                 }
                 Insert::Busy => return Err(Refused::Busy),
-                Insert::NoRoom => {
-                    drop(first);
+                Insert::NoRoom(second) if self.is_flooded(common) => {
+                    if self.replace_oldest(common, place, key, new, [&first, &second], stamp)? {
+                        return Ok(new);
+                    }
+                }
+                Insert::NoRoom(second) => {
+                    drop((second, first));
                     self.give_room::<NEAR>(common, place, key, now)?;
                 }
             }
@@ -202,27 +219,26 @@ impl<K: Exact> Family<K> {
         owner: StackIndex,
         now: Now,
     ) -> Result<Confirmed, Refused> {
-        let done = self.confirm_at(common, key, self.main.share().hash(&common.secret, key), owner, now);
+        let done = self.confirm_at(common, key, self.main.place(&common.secret, key), owner, now);
         if done == Ok(Confirmed::New) {
             common.ledger.came(self.counter(key), owner, 1);
         }
         done
     }
 
-    /// [`Self::confirm`] of a key whose hash is known, and without the account of one that is new.
+    /// [`Self::confirm`] of a key whose place is known, and without the account of one that is new.
     pub(super) fn confirm_at(
         &self,
         common: &Common,
         key: K,
-        hash: Hash,
+        place: Place,
         owner: StackIndex,
         now: Now,
     ) -> Result<Confirmed, Refused> {
         let new = Entry { owner, state: CrtState::Established };
         check(key, new)?;
-        let place = self.main.place(hash);
         let stamp = self.ages_of(key.service()).stamp(now);
-        self.half_open.prefetch(hash);
+        self.half_open.prefetch(place);
         for _ in 0..ATTEMPTS {
             let first = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
             if let Some((slot, meta)) = self.main.locate(place, key) {
@@ -236,8 +252,8 @@ impl<K: Exact> Family<K> {
                 return Ok(confirmed(Some(old), owner));
             }
             // Nobody but the holder of the key's lock makes it half-open (K1), so a clear bit (B3) stays clear for this key.
-            let line = match self.half_open.may_hold(hash) {
-                true => Some(self.half_open.lock(hash).ok_or(Refused::Busy)?),
+            let line = match self.half_open.may_hold(place) {
+                true => Some(self.half_open.lock(place).ok_or(Refused::Busy)?),
                 false => None,
             };
             match self.main.insert(place, &first, key, new, stamp) {
@@ -255,8 +271,8 @@ impl<K: Exact> Family<K> {
                     return Ok(confirmed(old, owner));
                 }
                 Insert::Busy => return Err(Refused::Busy),
-                Insert::NoRoom => {
-                    drop((line, first));
+                Insert::NoRoom(second) => {
+                    drop((second, line, first));
                     self.give_room::<FAR>(common, place, key, now)?;
                 }
             }
@@ -273,13 +289,12 @@ impl<K: Exact> Family<K> {
         now: Now,
         change: impl FnOnce(Meta, Entry, &Ages) -> Change,
     ) -> Result<Option<Entry>, Refused> {
-        let hash = self.main.share().hash(&common.secret, key);
-        let place = self.main.place(hash);
+        let place = self.main.place(&common.secret, key);
         let first = self.main.line(place.first).lock::<K>().ok_or(Refused::Busy)?; // K1
         let in_main = self.main.locate(place, key);
         // Held until the end: B1.
         let line =
-            if in_main.is_none() { Some(self.half_open.lock(hash).ok_or(Refused::Busy)?) } else { None };
+            if in_main.is_none() { Some(self.half_open.lock(place).ok_or(Refused::Busy)?) } else { None };
         let found = in_main.or_else(|| line.as_ref()?.find(key));
         let ages = if line.is_none() { self.ages_of(key.service()) } else { self.half_open.ages() };
         let Some((slot, meta)) = found else { return Ok(None) };

@@ -10,23 +10,14 @@
 //! Without: SipHash-1-3 with 128 bits of output: slower, and believed to be a PRF.
 
 use super::key::Exact;
+use super::share::{Division, Place};
 
-/// 32 independent bits for each use of a key's hash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hash {
-    /// Chooses the first line in the main table.
-    pub(super) first: u32,
-    /// Chooses the second line.
-    pub(super) second: u32,
-    /// Chooses the line in a bounded table.
-    pub(super) bounded: u32,
-    /// Chooses the class of keys that overflow.
-    pub(super) class: u32,
-}
+/// 32 independent bits for each number of a [`Place`].
+pub(super) type Hash = [u32; 4];
 
-/// Round keys, and which of the two hashes they are for.
+/// Round keys, and which of the two hashes they are for. Aligned so that the round keys are read where they are.
 #[derive(Clone, Copy)]
-#[repr(C)]
+#[repr(C, align(16))]
 pub(super) struct Secret {
     rounds: [[u64; 2]; ROUNDS],
     aes: u64,
@@ -38,12 +29,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.aes == 0 { "Secret(SipHash)" } else { "Secret(AES)" })
     }
-}
-
-/// `hash × n / 2³²`: an index below `n`, without a division.
-#[inline(always)]
-pub(super) fn index(hash: u32, n: usize) -> usize {
-    ((u64::from(hash) * n as u64) >> 32) as usize
 }
 
 impl Secret {
@@ -63,6 +48,11 @@ impl Secret {
         Ok(secret)
     }
 
+    /// All of it, for a checksum.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> {
+        self.rounds.as_flattened().iter().copied().chain([self.aes])
+    }
+
     /// A secret that everyone knows: for models and for showing what an attacker could do if he knew it.
     #[cfg(test)]
     pub(super) fn known(aes: bool) -> Self {
@@ -78,40 +68,37 @@ impl Secret {
         self.aes == 0 || has_aes()
     }
 
-    /// The hash of one key.
+    /// The place of one key.
     #[inline]
-    pub(super) fn hash<K: Exact>(&self, key: K) -> Hash {
+    pub(super) fn place<K: Exact>(&self, division: &Division, key: K) -> Place {
         #[cfg(target_arch = "x86_64")]
         if self.aes != 0 {
-            // SAFETY: `aes` is set only if the processor has AES instructions: `random` and `attach` look.
-            return unsafe { aes::hash(&self.rounds, key) };
+            // SAFETY: `aes` is set only if the processor has what `has_aes` looks for: `random` and `attach` ask it.
+            return unsafe { aes::place(self, division, key) };
         }
         let [seed, ..] = self.rounds;
         let words = key.words();
-        split(siphash::<1, 3>(seed, words.as_ref().iter().copied().chain([key.service()])))
+        let [a, b] = siphash::<1, 3>(seed, words.as_ref().iter().copied().chain([key.service()]));
+        division.choice(key.service()).place([a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32])
     }
 
-    /// The hashes of as many keys as both slices hold. The choice between the two hashes is made once a burst.
+    /// The places of as many keys as both slices hold. The choice between the two hashes is made once a burst.
     #[inline]
-    pub(super) fn hash_all<K: Exact>(&self, keys: &[K], out: &mut [Hash]) {
+    pub(super) fn place_all<K: Exact>(&self, division: &Division, keys: &[K], out: &mut [Place]) {
         #[cfg(target_arch = "x86_64")]
         if self.aes != 0 {
-            // SAFETY: as in `hash`.
-            return unsafe { aes::hash_all(&self.rounds, keys, out) };
+            // SAFETY: as in `place`.
+            return unsafe { aes::place_all(self, division, keys, out) };
         }
         for (key, out) in keys.iter().zip(out) {
-            *out = self.hash(*key);
+            *out = self.place(division, *key);
         }
     }
-}
-
-fn split([a, b]: [u64; 2]) -> Hash {
-    Hash { first: a as u32, second: (a >> 32) as u32, bounded: b as u32, class: (b >> 32) as u32 }
 }
 
 fn has_aes() -> bool {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
-    return std::arch::is_x86_feature_detected!("aes");
+    return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("sse4.1");
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]
     return false;
 }
@@ -119,31 +106,33 @@ fn has_aes() -> bool {
 #[cfg(target_arch = "x86_64")]
 mod aes {
     use std::arch::x86_64::{
-        __m128i, _mm_aesenc_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_unpackhi_epi64, _mm_xor_si128,
+        __m128i, _mm_add_epi32, _mm_aesenc_si128, _mm_blend_epi16, _mm_cmpgt_epi32, _mm_mul_epu32,
+        _mm_set_epi64x, _mm_shuffle_epi32, _mm_srli_epi64, _mm_xor_si128,
     };
 
-    use super::{Hash, ROUNDS, split};
+    use super::{ROUNDS, Secret};
     use crate::crt::key::Exact;
+    use crate::crt::share::{Choice, Division, Place};
 
-    #[target_feature(enable = "aes")]
-    pub(super) fn hash_all<K: Exact>(rounds: &[[u64; 2]; ROUNDS], keys: &[K], out: &mut [Hash]) {
-        let rounds = rounds.map(|[low, high]| block(low, high));
+    #[target_feature(enable = "aes,sse4.1")]
+    pub(super) fn place_all<K: Exact>(secret: &Secret, division: &Division, keys: &[K], out: &mut [Place]) {
         for (key, out) in keys.iter().zip(out) {
-            *out = hash_with(&rounds, *key);
+            *out = place(secret, division, *key);
         }
     }
 
-    #[target_feature(enable = "aes")]
-    pub(super) fn hash<K: Exact>(rounds: &[[u64; 2]; ROUNDS], key: K) -> Hash {
-        hash_with(&rounds.map(|[low, high]| block(low, high)), key)
+    #[inline]
+    #[target_feature(enable = "aes,sse4.1")]
+    pub(super) fn place<K: Exact>(secret: &Secret, division: &Division, key: K) -> Place {
+        placed(hash(blocks(secret), key), division.choice(key.service()))
     }
 
     #[inline]
-    #[target_feature(enable = "aes")]
-    fn hash_with<K: Exact>(rounds: &[__m128i; ROUNDS], key: K) -> Hash {
+    #[target_feature(enable = "aes,sse4.1")]
+    fn hash<K: Exact>(rounds: &[__m128i; ROUNDS], key: K) -> __m128i {
         let [a0, a1, a2, a3, a4, b0, b1, b2, b3, b4, c0, c1] = *rounds;
         let words = key.words();
-        let hash = match *words.as_ref() {
+        match *words.as_ref() {
             [word] => four(block(word, key.service()), a0, [a1, a2, a3, a4]),
             [w0, w1, w2] => {
                 let a = four(block(w0, w1), a0, [a1, a2, a3, a4]);
@@ -151,21 +140,64 @@ mod aes {
                 _mm_aesenc_si128(_mm_aesenc_si128(_mm_xor_si128(a, b), c0), c1)
             }
             _ => block(0, 0),
+        }
+    }
+
+    /// [`Choice::place`] of all four at once.
+    #[inline]
+    #[target_feature(enable = "aes,sse4.1")]
+    fn placed(hash: __m128i, choice: &Choice) -> Place {
+        // SAFETY: both are 16 bytes of any value.
+        let [of, from]: [__m128i; 2] = unsafe { std::mem::transmute([choice.of, choice.from]) };
+        // Products of 64 bits of the first and third, and of the second and fourth; of each the upper half.
+        let even = _mm_mul_epu32(hash, of);
+        let odd = _mm_mul_epu32(_mm_shuffle_epi32::<0xf5>(hash), _mm_shuffle_epi32::<0xf5>(of));
+        let numbers = _mm_blend_epi16::<0b1100_1100>(_mm_srli_epi64::<32>(even), odd);
+        // -1 in the second place, if the first is greater than it; each of the others is compared with itself.
+        let less = _mm_cmpgt_epi32(_mm_shuffle_epi32::<0xe0>(numbers), numbers);
+        let place = _mm_add_epi32(_mm_add_epi32(numbers, from), less);
+        // SAFETY: as above.
+        unsafe { std::mem::transmute(place) }
+    }
+
+    /// The round keys where they are: a copy of all twelve cost more than the hash of a key.
+    #[inline]
+    #[target_feature(enable = "aes,sse4.1")]
+    fn blocks(secret: &Secret) -> &[__m128i; ROUNDS] {
+        const {
+            assert!(
+                std::mem::offset_of!(Secret, rounds) == 0 && align_of::<Secret>() == align_of::<__m128i>()
+            )
         };
-        split([_mm_cvtsi128_si64(hash) as u64, _mm_cvtsi128_si64(_mm_unpackhi_epi64(hash, hash)) as u64])
+        // SAFETY: both are 16 bytes of any value for each round, and the round keys are aligned as the secret is (asserted).
+        unsafe { &*std::ptr::from_ref(&secret.rounds).cast() }
+    }
+
+    /// [`placed`], for tests.
+    #[cfg(test)]
+    pub(super) fn placed_of(hash: super::Hash, choice: &Choice) -> Place {
+        assert!(super::has_aes(), "the processor has the instructions");
+        // SAFETY: asserted; and both are 16 bytes of any value.
+        unsafe { placed(std::mem::transmute::<super::Hash, __m128i>(hash), choice) }
     }
 
     #[inline]
-    #[target_feature(enable = "aes")]
+    #[target_feature(enable = "aes,sse4.1")]
     fn block(low: u64, high: u64) -> __m128i {
         _mm_set_epi64x(high as i64, low as i64)
     }
 
     #[inline]
-    #[target_feature(enable = "aes")]
+    #[target_feature(enable = "aes,sse4.1")]
     fn four(input: __m128i, whitening: __m128i, keys: [__m128i; 4]) -> __m128i {
         keys.into_iter().fold(_mm_xor_si128(input, whitening), |state, key| _mm_aesenc_si128(state, key))
     }
+}
+
+/// Tells damage from what was written, not forgery: the key is known.
+pub(super) fn checksum(words: impl Iterator<Item = u64>) -> u64 {
+    let [sum, _] = siphash::<1, 3>([0; 2], words);
+    sum
 }
 
 /// SipHash with `C` rounds a word and `D` at the end, and 128 bits of output, of whole words. (Aumasson and Bernstein,

@@ -87,7 +87,13 @@ impl KeyV4 {
         dvipa_port: u16,
         protocol: Protocol,
     ) -> Self {
-        let ends = u64::from(client.to_bits()) << 32 | u64::from(client_port) << 16 | u64::from(dvipa_port);
+        let ports = u64::from(client_port) << 16 | u64::from(dvipa_port);
+        Self::of_ends(u64::from(client.to_bits()) << 32 | ports, dvipa, protocol)
+    }
+
+    /// [`Self::new`] from what [`Self::ends`] returns.
+    #[inline(always)]
+    pub(crate) fn of_ends(ends: u64, dvipa: DvipaIndex, protocol: Protocol) -> Self {
         Self { ends, service: service(dvipa, protocol).into() }
     }
 }
@@ -154,6 +160,7 @@ pub struct KeyParts {
 }
 
 impl From<KeyV4> for KeyParts {
+    #[inline]
     fn from(key: KeyV4) -> Self {
         let client = IpAddr::V4(Ipv4Addr::from_bits((key.ends >> 32) as u32));
         Self {
@@ -166,6 +173,7 @@ impl From<KeyV4> for KeyParts {
 }
 
 impl From<KeyV6> for KeyParts {
+    #[inline]
     fn from(key: KeyV6) -> Self {
         Self {
             client: SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(key.client)), (key.ports >> 16) as u16),

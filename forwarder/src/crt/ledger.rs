@@ -29,6 +29,8 @@ pub(super) enum Counter {
     AgeCursor,
     /// Entries that were frozen and are not any more.
     Thaws,
+    /// The table's clock, in milliseconds after the system's that stops with the machine (`Crt::keep_time`).
+    Clock,
 }
 
 /// Counters in the mapping.
@@ -70,20 +72,13 @@ impl Ledger {
         self.counters.at(counter as usize).store(value, Ordering::Relaxed);
     }
 
-    /// Forgets how many entries there are; keeps what has happened.
-    pub(super) fn reset(&self) {
-        for counter in [
-            Counter::ConnectionsV4,
-            Counter::ConnectionsV6,
-            Counter::FlowsV4,
-            Counter::FlowsV6,
-            Counter::HalfOpenV4,
-            Counter::HalfOpenV6,
-        ] {
-            self.set(counter, 0);
-        }
-        for word in 0..self.stacks.len() {
-            self.stacks.at(word).store(0, Ordering::Relaxed);
+    /// Begins with these accounts of the stacks, and nothing else but the clock.
+    pub(super) fn begin(&self, stacks: &[u32]) {
+        (0..COUNTERS).filter(|n| *n != Counter::Clock as usize).for_each(|n| {
+            self.counters.at(n).store(0, Ordering::Relaxed);
+        });
+        for (number, count) in stacks.iter().enumerate().take(self.stacks.len()) {
+            self.stacks.at(number).store(*count, Ordering::Relaxed);
         }
     }
 
@@ -124,7 +119,7 @@ impl Ledger {
 }
 
 /// Where an entry is counted; a closing one is not.
-fn account(entry: Entry) -> Option<usize> {
+pub(super) fn account(entry: Entry) -> Option<usize> {
     let half_open = usize::from(entry.state == CrtState::HalfOpen);
     (entry.state != CrtState::Closing).then_some(usize::from(entry.owner.0) * 2 + half_open)
 }

@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 
 use super::atomic::{AtomicU64, Ordering, fence, spin_loop};
 use super::entry::Entry;
-use super::hash::{Hash, index};
 use super::key::Exact;
-use super::meta::{CLASS_BITS, CLASSES_A_SLOT, LINE_BITS, LOCKED, Meta, class_bit};
+use super::meta::{CLASS_BITS, CLASSES_A_SLOT, LOCKED, Meta, class_bit};
+use super::share::Place;
 
 /// Words of a line.
 const WORDS: usize = 8;
@@ -15,6 +15,11 @@ const MAX_SLOTS: usize = 4;
 /// Slots of a line of `K`'s entries.
 pub(super) const fn slots_per_line<K: Exact>() -> usize {
     WORDS / (K::WORDS + 1)
+}
+
+/// Classes of keys that a line of `K`'s tells apart.
+pub(super) const fn classes<K: Exact>() -> u32 {
+    (CLASSES_A_SLOT * (slots_per_line::<K>() - 1)) as u32
 }
 
 /// Tries before a writer gives a lock up. A holder needs some hundred nanoseconds; only one that lost its processor
@@ -53,23 +58,23 @@ impl Default for Line {
 
 /// One of the classes of keys that a line tells apart when they overflow (L5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Class(u8);
+pub(super) struct Class(u32);
 
 impl Class {
-    /// The class of a key with this hash.
+    /// The class of a key with this place.
     #[inline(always)]
-    pub(super) fn of<K: Exact>(hash: Hash) -> Self {
-        Self(index(hash.class, CLASSES_A_SLOT * (slots_per_line::<K>() - 1)) as u8)
+    pub(super) fn of(place: Place) -> Self {
+        Self(place.class)
     }
 
     #[inline(always)]
     fn slot(self) -> usize {
-        1 + usize::from(self.0) / CLASSES_A_SLOT
+        1 + self.0 as usize / CLASSES_A_SLOT
     }
 
     #[inline(always)]
     fn bit(self) -> u64 {
-        class_bit(usize::from(self.0))
+        class_bit(self.0 as usize)
     }
 }
 
@@ -196,11 +201,10 @@ impl Line {
         None
     }
 
-    /// Ends the lock of a holder that is dead, and sets the overflow to none. Only before anyone else uses the table.
-    pub(super) fn reset<K: Exact>(&self) {
-        for slot in self.slots::<K>() {
-            slot.meta.fetch_and(!LINE_BITS, Ordering::Relaxed);
-        }
+    /// Ends the lock of a holder that is dead; `true`: there was one. Only before anyone else uses the table.
+    pub(super) fn unlock<K: Exact>(&self) -> bool {
+        let head = self.head::<K>().filter(|head| Meta(head.load(Ordering::Relaxed)).is_locked());
+        head.map(|head| head.fetch_and(!LOCKED, Ordering::Relaxed)).is_some()
     }
 }
 

@@ -10,14 +10,15 @@ use model::{DvipaIndex, Protocol, StackIndex};
 
 use super::ages::Ages;
 use super::bounded::Bounded;
-use super::cuckoo::{Cuckoo, Place};
+use super::cuckoo::Cuckoo;
 use super::family::{Change, Common, Family};
 use super::hash::Secret;
 use super::key::{Exact, KeyV6};
 use super::ledger::{COUNTERS, Counter, Ledger, STACK_WORDS};
 use super::memory::{Array, Mapping};
 use super::pressure::Pressure;
-use super::{Burst, Config, Now, Refused};
+use super::share::Place;
+use super::{Burst, Config, Located, Now, Refused};
 use super::{CrtState, Entry};
 
 const NOW: Now = Now { ms: 0 };
@@ -35,13 +36,14 @@ impl Table {
         let config = Config::default();
         Arc::new(Self {
             family: Family {
-                main: Cuckoo::new(Array::new(&mapping, 0, 2), 2),
+                main: Cuckoo::new(Array::new(&mapping, 0, 2), 2, 1),
                 half_open: Bounded::new(Array::new(&mapping, 0, 1), Ages::of_half_open(&config)),
                 ages: Ages::of_connections(&config),
                 flow_ages: Ages::of_flows(&config),
                 pressure: Pressure::new(100),
                 connections: Counter::ConnectionsV6,
                 flows: Counter::FlowsV6,
+                flow_room: 0,
                 half_opens: Counter::HalfOpenV6,
                 vectors: false,
             },
@@ -56,11 +58,11 @@ impl Table {
     }
 
     fn place(&self, key: KeyV6) -> Place {
-        self.family.main.place(self.family.main.share().hash(&self.common.secret, key))
+        self.family.main.place(&self.common.secret, key)
     }
 
     /// The `n`th key whose first line is `line`.
-    fn key(&self, line: usize, n: usize) -> KeyV6 {
+    fn key(&self, line: u32, n: usize) -> KeyV6 {
         let of = |port| KeyV6::new(Ipv6Addr::LOCALHOST, port, DvipaIndex(1), 80, Protocol::Tcp);
         (0..).map(of).filter(|key| self.place(*key).first == line).nth(n).unwrap()
     }
@@ -68,10 +70,15 @@ impl Table {
     fn look_up(&self, key: KeyV6) -> Option<Entry> {
         let mut burst = Burst::default();
         burst.push(key);
-        burst.hash(&self.common.secret, self.family.main.share());
+        burst.place(&self.common.secret, self.family.main.division());
         self.family.read(&mut burst, None);
-        self.family.finish(&mut burst, NOW);
+        self.family.finish(&self.common, &mut burst, NOW);
         burst.found()[0].entry()
+    }
+
+    fn insert_half_open(&self, key: KeyV6, owner: StackIndex) -> Result<Entry, Refused> {
+        let at = Located { key, place: self.place(key) };
+        self.family.insert_half_open(&self.common, at, owner, NOW)
     }
 
     fn confirm(&self, key: KeyV6, owner: StackIndex) {
@@ -91,7 +98,7 @@ impl Table {
     }
 
     /// Moves the only entry of line `from` to its other line.
-    fn shift(&self, from: usize) {
+    fn shift(&self, from: u32) {
         let slot = self.family.main.line(from).slots::<KeyV6>().position(|slot| slot.read().is_some());
         while !self.family.main.shift(from, slot.unwrap(), 1 - from, &self.common.secret) {
             thread::yield_now();
@@ -185,7 +192,7 @@ fn loom_a_reader_does_not_miss_an_entry_that_is_promoted() {
     check(|| {
         let table = Table::new();
         let key = table.key(0, 0);
-        table.family.insert_half_open(&table.common, key, A, NOW).unwrap();
+        table.insert_half_open(key, A).unwrap();
         let writer = {
             let table = table.clone();
             thread::spawn(move || table.confirm(key, A))
@@ -205,7 +212,7 @@ fn loom_a_reader_does_not_miss_an_entry_that_is_promoted_into_its_second_line() 
         let key = table.key(0, 2);
         table.confirm(table.key(0, 0), B);
         table.confirm(table.key(0, 1), B);
-        table.family.insert_half_open(&table.common, key, A, NOW).unwrap();
+        table.insert_half_open(key, A).unwrap();
         let writer = {
             let table = table.clone();
             thread::spawn(move || table.confirm(key, A))
@@ -267,7 +274,7 @@ fn loom_two_writers_of_one_key_make_one_entry() {
             let table = table.clone();
             thread::spawn(move || table.confirm(key, B))
         };
-        let _ = table.family.insert_half_open(&table.common, key, A, NOW);
+        let _ = table.insert_half_open(key, A);
         table.confirm(key, A);
         writer.join().unwrap();
         assert_eq!(table.copies(key), 1);

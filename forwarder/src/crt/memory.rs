@@ -11,7 +11,6 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::atomic::{AtomicU32, AtomicU64};
-use super::hash::index;
 use super::line::Line;
 
 /// Bytes of a huge page.
@@ -73,11 +72,11 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// A file's memory, shared with whoever maps it: a memfd or a file in hugetlbfs or tmpfs, of at least `bytes` bytes
-    /// rounded up to huge pages.
+    /// A file's memory, shared with other processes that map it: a memfd or a file in hugetlbfs or tmpfs, of at least `bytes` bytes
+    /// rounded up to huge pages. There is memory for all of it afterwards: a page that is missing later would be a SIGBUS.
     ///
     /// # Errors
-    /// The system's, or [`io::ErrorKind::InvalidData`] if the file is shorter.
+    /// The system's, if there is no room; [`io::ErrorKind::InvalidData`] if the file is shorter.
     pub(super) fn file(file: &File, bytes: usize) -> io::Result<Self> {
         let bytes = bytes.next_multiple_of(HUGE);
         if file.metadata()?.len() < bytes as u64 {
@@ -86,6 +85,7 @@ impl Mapping {
                 "the table's file is shorter than its head says",
             ));
         }
+        reserve(file, bytes)?;
         let mapping = Self::map(bytes, libc::MAP_SHARED, file.as_raw_fd())?;
         mapping.advise(libc::MADV_HUGEPAGE);
         mapping.populate();
@@ -135,6 +135,16 @@ impl Mapping {
     }
 }
 
+/// Has the file system provide the first bytes of a file.
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    let length = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: concerns no memory of this process.
+    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `map`, and no `Array` is left (each holds a reference count).
@@ -167,13 +177,6 @@ impl<T: Shared> Array<T> {
         // SAFETY: `i.min(last)` is an element's number; the elements are inside of the mapping and aligned (asserted in `new`),
         // initialised (zero is a value of a `Shared` type), and live as long as `self` holds the mapping.
         unsafe { self.first.add(i.min(self.last)).as_ref() }
-    }
-
-    /// The element that a hash chooses: one of equal parts of the hash's range each, without a division.
-    #[inline(always)]
-    pub(super) fn chosen(&self, hash: u32) -> &T {
-        // SAFETY: `hash < 2³²`, so the index is below `len`; for the rest see `at`.
-        unsafe { self.first.add(index(hash, self.len())).as_ref() }
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 
 use super::atomic::{AtomicU32, AtomicU64};
-use super::hash::index;
 use super::line::Line;
 
 /// Bytes of a huge page.
@@ -80,11 +79,6 @@ impl<T: Shared> Array<T> {
     /// The element at `i`; the last one if there are not so many.
     pub(super) fn at(&self, i: usize) -> &T {
         &self.0[i.min(self.0.len() - 1)]
-    }
-
-    /// The element that a hash chooses.
-    pub(super) fn chosen(&self, hash: u32) -> &T {
-        self.at(index(hash, self.len()))
     }
 }
 

@@ -36,7 +36,8 @@ const OWNER_MASK: u64 = mask(OWNER, STATE);
 /// Zero: the slot is empty.
 pub(super) const STATE_MASK: u64 = mask(STATE, STAMP);
 const STAMP_MASK: u64 = mask(STAMP, VERSION);
-const VERSION_MASK: u64 = mask(VERSION, OVERFLOW);
+/// What tells the entries apart that a slot has held.
+pub(super) const VERSION_MASK: u64 = mask(VERSION, OVERFLOW);
 const OVERFLOW_MASK: u64 = mask(OVERFLOW, LOCK);
 /// The line's lock, in slot 0.
 pub(super) const LOCKED: u64 = mask(LOCK, 64);
@@ -88,6 +89,18 @@ impl Meta {
     #[inline(always)]
     pub(super) fn is_established_tcp(self) -> bool {
         self.0 & (STATE_MASK | UDP) == (CrtState::Established as u64) << STATE
+    }
+
+    /// Whether it is of an established UDP flow.
+    #[inline(always)]
+    pub(super) fn is_established_udp(self) -> bool {
+        self.0 & (STATE_MASK | UDP) == (CrtState::Established as u64) << STATE | UDP
+    }
+
+    /// All bits if its key is a UDP flow's, else none.
+    #[inline(always)]
+    pub(super) fn udp_mask(self) -> u64 {
+        0_u64.wrapping_sub((self.0 / UDP) & 1)
     }
 
     /// Whether its key is a UDP flow's.

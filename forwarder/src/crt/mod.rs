@@ -7,7 +7,8 @@
 //! In reading order: [`key`] and [`entry`] (what is stored), [`meta`] and [`line`] (how one line is read and written),
 //! [`hash`] and [`share`] (where a key goes), [`cuckoo`] and [`room`] (the main table), [`bounded`] (half-open connections and
 //! fragments), [`family`] (both together: find, insert, promote, remove), [`burst`] and [`scan`] (look-ups, many at once),
-//! [`ages`], [`ageing`], [`sweep`] and [`pressure`] (time), [`ledger`] (accounts), [`memory`] and [`layout`] (the mapping). The concurrency argument is
+//! [`ages`], [`ageing`], [`sweep`] and [`pressure`] (time), [`ledger`] (accounts), [`memory`] and [`layout`] (the mapping), [`put_right`] and
+//! [`record`] (what a process leaves to its successor). The concurrency argument is
 //! the numbered rules L1–L5 ([`line`]), C1–C4 ([`cuckoo`]), B1–B3 ([`bounded`]), K1–K3 ([`family`]); `loom_check` checks them
 //! with loom.
 
@@ -35,6 +36,8 @@ mod line;
 mod memory;
 mod meta;
 mod pressure;
+mod put_right;
+mod record;
 mod room;
 mod scan;
 mod share;
@@ -51,12 +54,16 @@ use bounded::Bounded;
 use family::{Change, Common, Family, check};
 use key::{Exact, is_udp};
 use ledger::Counter;
+use sealed::Connection as _;
+use share::Place;
 
 pub use burst::{Burst, Found};
 pub use config::Config;
 pub use entry::Entry;
 pub use key::{FragmentKeyV4, FragmentKeyV6, KeyParts, KeyV4, KeyV6};
+pub use layout::Unusable;
 pub use model::CrtState;
+pub use put_right::{Left, Named, Repairs};
 pub use stats::{Fill, StackCount, Stats};
 
 /// The most keys of one burst.
@@ -107,13 +114,38 @@ pub struct Row {
     pub idle_s: u32,
 }
 
-/// Where a scan is. Starts at [`Cursor::default`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor(u64);
+/// Where a scan is: the number of a line. Starts at [`Cursor::default`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor(pub u64);
+
+/// A key and where it belongs in the table, so that it is hashed once however often it is asked about. Another table finds
+/// nothing at that place.
+#[derive(Clone, Copy, Debug)]
+pub struct Located<K> {
+    key: K,
+    place: Place,
+}
+
+impl<K: Copy> Located<K> {
+    /// The key.
+    #[inline(always)]
+    pub fn key(&self) -> K {
+        self.key
+    }
+}
 
 mod sealed {
     //! Which part of a table a key belongs to.
-    use super::{Bounded, Crt, Exact, Family};
+    use super::{Bounded, Crt, Exact, Family, Key, Located};
+
+    /// A key of connections, located or not.
+    pub trait Locate {
+        /// The key's type.
+        type Key: Key;
+
+        /// Where it belongs in this table.
+        fn locate(self, crt: &Crt) -> Located<Self::Key>;
+    }
 
     /// A key of connections.
     pub trait Connection: Exact + Into<super::KeyParts> {
@@ -133,10 +165,30 @@ pub trait Key: sealed::Connection {}
 /// A key of datagrams in fragments: [`FragmentKeyV4`] or [`FragmentKeyV6`].
 pub trait FragmentKey: sealed::Datagram {}
 
+/// What the table is asked about: a [`Key`], or one that is [`Located`].
+pub trait Locate: sealed::Locate {}
+
 impl Key for KeyV4 {}
 impl Key for KeyV6 {}
+impl<K: Key> Locate for K {}
+impl<K: Key> Locate for Located<K> {}
 impl FragmentKey for FragmentKeyV4 {}
 impl FragmentKey for FragmentKeyV6 {}
+
+impl<K: Key> sealed::Locate for K {
+    type Key = K;
+    #[inline]
+    fn locate(self, crt: &Crt) -> Located<K> {
+        Located { key: self, place: K::family(crt).main.place(&crt.common.secret, self) }
+    }
+}
+impl<K: Key> sealed::Locate for Located<K> {
+    type Key = K;
+    #[inline(always)]
+    fn locate(self, _: &Crt) -> Self {
+        self
+    }
+}
 
 impl sealed::Connection for KeyV4 {
     #[inline(always)]
@@ -169,6 +221,7 @@ pub struct Crt {
     fragments_v4: Bounded<FragmentKeyV4>,
     fragments_v6: Bounded<FragmentKeyV6>,
     common: Common,
+    record: Option<record::Record>,
     bytes: usize,
 }
 
@@ -189,15 +242,29 @@ impl Crt {
         Ok(Self::of(config, layout::create(config, Some(file))?))
     }
 
-    /// The table that another process left in `file`. That process must have ended: what it was changing when it died
-    /// is put right first. Sizes are the file's; lifetimes must be the same, and [`Now`] the same clock.
+    /// What another process left in `file`, which must have ended. [`Left::attach`] makes a table of it.
     ///
     /// # Errors
-    /// The system's, or [`io::ErrorKind::InvalidData`] if this version can't use what is in the file.
-    pub fn attach(config: &Config, file: &File) -> io::Result<Self> {
-        let crt = Self::of(config, layout::attach(config, file)?);
-        crt.put_right();
-        Ok(crt)
+    /// [`Unusable`]: why it is no table that this process can go on with.
+    pub fn find_in(config: &Config, file: &File) -> Result<Left, Unusable> {
+        layout::find(config, file).map(|parts| Left::new(config, parts))
+    }
+
+    /// Has the table's file say what the numbers in entries mean, in the caller's own words. Whatever moment this process dies at,
+    /// [`Left::record`] is what was said before, or this. `false`: the table is in no file, or there is no room for so much.
+    pub fn record(&self, meanings: &[u8]) -> bool {
+        self.record.as_ref().is_some_and(|record| record.write(meanings))
+    }
+
+    /// Whether the table outlives this process.
+    pub fn is_in_a_file(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Has the table's file say what the table's clock shows, so that [`Left::clock`] can tell another process. `system_ms`: of the
+    /// system's clock that counts from its start.
+    pub fn keep_time(&self, now: Now, system_ms: u64) {
+        self.common.ledger.set(Counter::Clock, now.ms.wrapping_sub(system_ms));
     }
 
     /// Looks up a burst on its own: [`Self::locate`], [`Self::request`], [`Self::read`], [`Self::finish`].
@@ -212,7 +279,7 @@ impl Crt {
     /// First step of a burst's look-up: where its keys belong.
     #[inline]
     pub fn locate<K: Key>(&self, burst: &mut Burst<K>) {
-        burst.hash(&self.common.secret, K::family(self).main.share());
+        burst.place(&self.common.secret, K::family(self).main.division());
     }
 
     /// Second step: starts to fetch the lines of a burst, all at once. Not needed for one that was `next` in a [`Self::read`].
@@ -233,7 +300,7 @@ impl Crt {
     /// another burst was read since.
     #[inline]
     pub fn finish<K: Key>(&self, burst: &mut Burst<K>, now: Now) {
-        K::family(self).finish(burst, now);
+        K::family(self).finish(&self.common, burst, now);
     }
 
     /// Starts to fetch the lines that changes of these keys will touch ([`Self::terminate`], [`Self::remove`] and the others, one key
@@ -243,10 +310,16 @@ impl Crt {
         K::family(self).prepare(burst);
     }
 
+    /// Where a key belongs.
+    #[inline]
+    pub fn place<K: Key>(&self, key: K) -> Located<K> {
+        sealed::Locate::locate(key, self)
+    }
+
     /// A single look-up.
-    pub fn get<K: Key>(&self, key: K, now: Now) -> Option<Entry> {
-        let family = K::family(self);
-        family.find(key, family.main.share().hash(&self.common.secret, key), now).entry()
+    pub fn get<A: Locate>(&self, at: A, now: Now) -> Option<Entry> {
+        let Located { key, place } = at.locate(self);
+        A::Key::family(self).find(&self.common, key, place, now).entry()
     }
 
     /// Makes a half-open entry, in the bounded part of the table, where it may replace an older half-open one. A
@@ -255,8 +328,9 @@ impl Crt {
     ///
     /// # Errors
     /// [`Refused::Busy`] or [`Refused::Index`]; the packet has to be dropped then.
-    pub fn insert_half_open<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Entry, Refused> {
-        let done = K::family(self).insert_half_open(&self.common, key, owner, now);
+    pub fn insert_half_open<A: Locate>(&self, at: A, owner: StackIndex, now: Now) -> Result<Entry, Refused> {
+        let at = at.locate(self);
+        let done = A::Key::family(self).insert_half_open(&self.common, at, owner, now);
         self.count_refusal(done)
     }
 
@@ -266,14 +340,15 @@ impl Crt {
     ///
     /// # Errors
     /// [`Refused`]; the packet has to be dropped then.
-    pub fn insert_flow<K: Key>(
+    pub fn insert_flow<A: Locate>(
         &self,
-        key: K,
+        at: A,
         owner: StackIndex,
         former: Option<StackIndex>,
         now: Now,
     ) -> Result<Entry, Refused> {
-        let done = K::family(self).insert_flow(&self.common, key, owner, former, now);
+        let at = at.locate(self);
+        let done = A::Key::family(self).insert_flow(&self.common, at, owner, former, now);
         self.count_refusal(done)
     }
 
@@ -287,6 +362,11 @@ impl Crt {
         self.count_refusal(done)
     }
 
+    /// How many entries were not made because the main table was full.
+    pub(crate) fn refused_full(&self) -> u64 {
+        self.common.ledger.get(Counter::RefusedFull)
+    }
+
     /// [`Crt::newconn`] of many keys; tells `each` what became of every one, in their order. Hashed, fetched and counted
     /// together: half of what one at a time costs.
     pub fn newconn_all<K: Key>(
@@ -298,8 +378,8 @@ impl Crt {
     ) {
         let (family, mut new_tcp, mut new_udp) = (K::family(self), 0, 0);
         self.prepare(burst);
-        for (key, hash) in burst.hashed() {
-            let done = patiently(|| family.confirm_at(&self.common, key, hash, owner, now));
+        for Located { key, place } in burst.located() {
+            let done = patiently(|| family.confirm_at(&self.common, key, place, owner, now));
             let new = if is_udp(key.service()) { &mut new_udp } else { &mut new_tcp };
             *new += u32::from(done == Ok(Confirmed::New));
             each(key, self.count_refusal(done));
@@ -349,9 +429,11 @@ impl Crt {
     ) -> Result<(), Refused> {
         let entry = Entry { owner, state: CrtState::Established };
         check(key, entry)?;
-        let (fragments, hash) = (K::fragments(self), self.common.secret.hash(key));
+        let fragments = K::fragments(self);
         let stamp = fragments.ages().stamp(now);
-        let Some(line) = fragments.lock(hash) else { return self.count_refusal(Err(Refused::Busy)) };
+        let Some(line) = fragments.lock(fragments.place(&self.common.secret, key)) else {
+            return self.count_refusal(Err(Refused::Busy));
+        };
         if let Some((slot, _)) = line.find(key) {
             slot.update(entry, stamp);
         } else if line.insert(key, entry, stamp).is_some() {
@@ -362,7 +444,9 @@ impl Crt {
 
     /// Which stack the fragments of a datagram go to.
     pub fn fragment<K: FragmentKey>(&self, key: K, now: Now) -> Option<StackIndex> {
-        K::fragments(self).get_living(self.common.secret.hash(key), key, now).map(|entry| entry.owner)
+        let fragments = K::fragments(self);
+        let place = fragments.place(&self.common.secret, key);
+        fragments.get_living(place, key, now).map(|entry| entry.owner)
     }
 
     /// Ends entries that are too old, looking at `budget` lines of up to four entries; goes round the table call by

@@ -2,10 +2,11 @@
 //! other line, then the moves, last one first, each on its own (Li et al., EuroSys 2014). Nothing is locked during the
 //! search; a move that finds things changed ends the attempt, and the writer tries again.
 
-use super::cuckoo::{Cuckoo, Place};
+use super::cuckoo::Cuckoo;
 use super::hash::Secret;
 use super::key::Exact;
 use super::memory::prefetch;
+use super::share::Place;
 
 /// Lines that the control thread looks at before the table counts as full: enough to fill 93 of 100 slots of four-slot lines,
 /// 82 of two-slot lines (`tests/hostile.rs`).
@@ -31,8 +32,7 @@ impl<K: Exact> Cuckoo<K> {
     /// moment, so trying again is worth it. No lock may be held.
     #[inline(never)]
     pub(super) fn make_room<const SEARCH: usize>(&self, place: Place, secret: &Secret) -> bool {
-        // Hashes choose lines with 32 bits, so a line's number has no more.
-        let root = |line: usize| Step { line: line as u32, from: ROOT, slot: 0 };
+        let root = |line| Step { line, from: ROOT, slot: 0 };
         let mut steps = [root(0); SEARCH];
         let mut known = 0;
         for line in [place.first, place.second] {
@@ -43,7 +43,7 @@ impl<K: Exact> Cuckoo<K> {
         }
         for at in 0..SEARCH {
             let Some(step) = steps.get(at).copied().filter(|_| at < known) else { return false };
-            let number = step.line as usize;
+            let number = step.line;
             let line = self.line(number);
             if line.empty_slot::<K>().is_some() {
                 self.shift_along(&steps, step, secret);
@@ -51,16 +51,16 @@ impl<K: Exact> Cuckoo<K> {
             }
             for (slot, entry) in line.slots::<K>().enumerate() {
                 let Some((words, meta)) = entry.read() else { continue };
-                let home = self.place(self.share().hash(secret, K::from_parts(words, meta.service())));
+                let home = self.place(secret, K::from_parts(words, meta.service()));
                 let other = if home.first == number { home.second } else { home.first };
                 // Each line once: else a search in a crowded corner spends its steps going round in it.
-                if steps.iter().take(known).any(|step| step.line == other as u32) {
+                if steps.iter().take(known).any(|step| step.line == other) {
                     continue;
                 }
                 let Some(next) = steps.get_mut(known) else { continue };
                 // Looked at some lines later: the fetches of a search overlap.
                 prefetch(self.line(other));
-                *next = Step { line: other as u32, from: at as u16, slot: slot as u16 };
+                *next = Step { line: other, from: at as u16, slot: slot as u16 };
                 known += 1;
             }
         }
@@ -71,7 +71,7 @@ impl<K: Exact> Cuckoo<K> {
     fn shift_along(&self, steps: &[Step], mut end: Step, secret: &Secret) {
         while end.from != ROOT {
             let Some(step) = steps.get(usize::from(end.from)).copied() else { return };
-            if !self.shift(step.line as usize, usize::from(end.slot), end.line as usize, secret) {
+            if !self.shift(step.line, usize::from(end.slot), end.line, secret) {
                 return;
             }
             end = step;

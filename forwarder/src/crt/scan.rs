@@ -49,15 +49,16 @@ mod vectors {
     use std::arch::asm;
     use std::arch::x86_64::{
         __m128i, __m256i, _mm_and_si128, _mm_andnot_si128, _mm_cmpeq_epi64, _mm_cvtsi128_si64, _mm_or_si128,
-        _mm_set1_epi64x, _mm_setzero_si128, _mm_unpackhi_epi64, _mm256_and_si256, _mm256_andnot_si256,
-        _mm256_castsi128_si256, _mm256_castsi256_pd, _mm256_castsi256_si128, _mm256_cmpeq_epi64,
-        _mm256_extracti128_si256, _mm256_inserti128_si256, _mm256_movemask_pd, _mm256_set_epi64x,
-        _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
+        _mm_set1_epi64x, _mm_setzero_si128, _mm_unpackhi_epi64, _mm_xor_si128, _mm256_and_si256,
+        _mm256_andnot_si256, _mm256_castsi128_si256, _mm256_castsi256_pd, _mm256_castsi256_si128,
+        _mm256_cmpeq_epi64, _mm256_extracti128_si256, _mm256_inserti128_si256, _mm256_movemask_pd,
+        _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_unpackhi_epi64,
+        _mm256_unpacklo_epi64,
     };
     use std::ptr;
 
     use super::{Exact, Line, Marks, Meta, Reader};
-    use crate::crt::meta::{SERVICE_MASK, STATE_MASK};
+    use crate::crt::meta::{SERVICE_MASK, STATE_MASK, VERSION_MASK};
 
     /// With AVX2.
     pub(in crate::crt) struct Vectors;
@@ -66,7 +67,7 @@ mod vectors {
         #[inline(always)]
         fn scan<K: Exact>(line: &Line, key: K) -> (Meta, Marks) {
             match *key.words().as_ref() {
-                // SAFETY: whoever uses `Vectors` is a function with AVX2, into which these are inlined: `Family` calls it only if
+                // SAFETY: the caller that uses `Vectors` is a function with AVX2, into which these are inlined: `Family` calls it only if
                 // `has_vectors` said so.
                 [word] => unsafe { four_slots(line, word, key.service()) },
                 // SAFETY: as above.
@@ -140,11 +141,14 @@ mod vectors {
         // The four words' answers of each slot, together in the slot's lane.
         let pairs = _mm256_and_si256(_mm256_unpacklo_epi64(is0, is1), _mm256_unpackhi_epi64(is0, is1));
         let is = _mm_and_si128(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-        let empty =
-            _mm_cmpeq_epi64(_mm_and_si128(after, _mm_set1_epi64x(STATE_MASK as i64)), _mm_setzero_si128());
-        let whole = _mm_andnot_si128(empty, _mm_cmpeq_epi64(before, after));
+        // Of one life (L2), whatever else of the metas changed in between: a line that was locked for a moment has the marks of before
+        // when they are compared.
+        let lives = _mm_and_si128(_mm_xor_si128(before, after), _mm_set1_epi64x(VERSION_MASK as i64));
+        let states = _mm_and_si128(after, _mm_set1_epi64x(STATE_MASK as i64));
+        let none = _mm_setzero_si128();
+        let whole = _mm_andnot_si128(_mm_cmpeq_epi64(states, none), _mm_cmpeq_epi64(lives, none));
         let meta = _mm_and_si128(after, _mm_and_si128(is, whole));
-        // Never both: see `four_slots`; then neither was the same before and after.
+        // Never both: see `four_slots`; then neither was of the same life before and after.
         let meta = _mm_cvtsi128_si64(_mm_or_si128(meta, _mm_unpackhi_epi64(meta, meta))) as u64;
         let [low, high] = halves(before);
         (Meta(meta), Marks::of([low, high, 0, 0]))
@@ -179,8 +183,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::crt::hash::Hash;
-    use crate::crt::line::Class;
+    use crate::crt::line::{Class, classes};
+    use crate::crt::share::Place;
     use crate::crt::{CrtState, Entry};
     use crate::crt::{KeyV4, KeyV6};
 
@@ -224,7 +228,9 @@ mod tests {
                         slot.touch(slot.meta(), stamp);
                     }
                 }
-                Deed::Overflow(class) => guard.overflow_up(Class::of::<K>(Hash { class, ..Hash::default() })),
+                Deed::Overflow(class) => {
+                    guard.overflow_up(Class::of(Place { class: class % classes::<K>(), ..Place::default() }))
+                }
             }
         }
         for n in 0..8 {

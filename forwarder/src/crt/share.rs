@@ -1,60 +1,82 @@
-//! TCP and UDP have lines of their own in the main table, so that neither can fill the other's.
+//! Where a key belongs: which of its hash's bits choose what.
 //!
-//! The range of a key's hash is divided like the lines: hashes below a bound choose TCP's lines, the others UDP's. So all that
-//! finds lines by hashes, a burst's look-up above all, need not know of it.
+//! TCP and UDP have lines of their own in the main table, so that neither can fill the other's. A key's place is counted with
+//! the numbers of its protocol, so that all that comes afterwards, a burst's look-up above all, need not know of it.
 
-use std::ops::Range;
+use super::hash::Hash;
+use super::key::{Exact, UDP};
+use super::line::classes;
 
-use super::hash::{Hash, Secret};
-use super::key::{Exact, is_udp};
-
-/// The division of the main table's lines.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
-    /// TCP's lines: the first ones.
-    tcp_lines: usize,
-    lines: usize,
-    /// Hashes below this one choose TCP's lines; at most 2³².
-    bound: u64,
+/// The numbers of what a key's hash chooses. Of a table other than the one that it was made for, it finds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub(super) struct Place {
+    /// The first line in the main table.
+    pub(super) first: u32,
+    /// The second one: another line.
+    pub(super) second: u32,
+    /// The line in a bounded table.
+    pub(super) bounded: u32,
+    /// What the first line calls the key when it lives in the second ([`super::line::Class`]).
+    pub(super) class: u32,
 }
 
-const HASHES: u64 = 1 << 32;
+/// Of how many a place chooses one, and what is before them; in the order of [`Place`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(16))]
+pub(super) struct Choice {
+    pub(super) of: Hash,
+    pub(super) from: Hash,
+}
 
-impl Share {
-    /// The first `tcp_lines` of `lines` are TCP's.
-    pub(super) fn new(tcp_lines: usize, lines: usize) -> Self {
-        // The least hash that chooses a line of UDP's (`super::hash::index`).
-        let bound = (tcp_lines as u64).saturating_mul(HASHES).div_ceil(lines.max(1) as u64).min(HASHES);
-        Self { tcp_lines, lines, bound }
+/// The division of a family's lines. A line's number has 31 bits ([`super::layout`]).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Division {
+    tcp_lines: u32,
+    tcp: Choice,
+    udp: Choice,
+}
+
+impl Division {
+    /// Of `lines` of a main table the first `tcp_lines` are TCP's; a bounded table has `bounded` lines.
+    pub(super) fn new<K: Exact>(tcp_lines: usize, lines: usize, bounded: usize) -> Self {
+        let [tcp_lines, lines, bounded] = [tcp_lines, lines, bounded].map(|n| n as u32);
+        let choice = |from: u32, lines: u32| Choice {
+            // The second line is one of the others.
+            of: [lines, lines.saturating_sub(1), bounded, classes::<K>()],
+            from: [from, from + 1, 0, 0],
+        };
+        Self { tcp_lines, tcp: choice(0, tcp_lines), udp: choice(tcp_lines, lines.saturating_sub(tcp_lines)) }
     }
 
-    /// The hash of a key, with both its lines in the protocol's share.
-    #[inline]
-    pub(super) fn hash<K: Exact>(self, secret: &Secret, key: K) -> Hash {
-        self.placed(secret.hash(key), key)
+    /// Of a bounded table alone.
+    pub(super) fn bounded<K: Exact>(lines: usize) -> Self {
+        Self::new::<K>(0, 0, lines)
     }
 
-    /// [`Self::hash`] of as many keys as both slices hold.
+    /// TCP's lines of the main table.
+    pub(super) fn tcp_lines(&self) -> usize {
+        self.tcp_lines as usize
+    }
+
+    /// What a key of this service has to choose from.
     #[inline(always)]
-    pub(super) fn hash_all<K: Exact>(self, secret: &Secret, keys: &[K], out: &mut [Hash]) {
-        secret.hash_all(keys, out);
-        for (key, hash) in keys.iter().zip(out) {
-            *hash = self.placed(*hash, *key);
+    pub(super) fn choice(&self, service: u64) -> &Choice {
+        // A number, not a branch: which protocol's turn it is can't be predicted.
+        if service & UDP == 0 { &self.tcp } else { &self.udp }
+    }
+}
+
+impl Choice {
+    /// One of each, without a division: equal parts of the hash's range for all.
+    #[inline(always)]
+    pub(super) fn place(&self, hash: Hash) -> Place {
+        let mut numbers = [0; 4];
+        for ((number, hash), of) in numbers.iter_mut().zip(hash).zip(self.of) {
+            *number = ((u64::from(hash) * u64::from(of)) >> 32) as u32;
         }
-    }
-
-    /// Neither a branch nor a division.
-    #[inline(always)]
-    fn placed<K: Exact>(self, hash: Hash, key: K) -> Hash {
-        let udp = is_udp(key.service());
-        let (from, len) = if udp { (self.bound, HASHES - self.bound) } else { (0, self.bound) };
-        let place = |hash: u32| (from + ((u64::from(hash) * len) >> 32)) as u32;
-        Hash { first: place(hash.first), second: place(hash.second), ..hash }
-    }
-
-    /// The share that a line is in.
-    #[inline(always)]
-    pub(super) fn around(self, line: usize) -> Range<usize> {
-        if line < self.tcp_lines { 0..self.tcp_lines } else { self.tcp_lines..self.lines }
+        let ([first, second, bounded, class], [to_first, to_second, ..]) = (numbers, self.from);
+        let second = second + to_second - u32::from(first > second);
+        Place { first: first + to_first, second, bounded, class }
     }
 }

@@ -63,7 +63,7 @@ impl Crt {
             Fill { entries, capacity: lines.saturating_mul(slots_per_line::<K>()) as u64 }
         }
         let get = |counter| self.common.ledger.get(counter);
-        let (tcp_v4, tcp_v6) = (self.v4.main.share().around(0).len(), self.v6.main.share().around(0).len());
+        let (tcp_v4, tcp_v6) = (self.v4.main.division().tcp_lines(), self.v6.main.division().tcp_lines());
         Stats {
             v4: fill::<KeyV4>(get(Counter::ConnectionsV4), tcp_v4),
             v6: fill::<KeyV6>(get(Counter::ConnectionsV6), tcp_v6),

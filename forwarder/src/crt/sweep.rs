@@ -1,5 +1,7 @@
 //! Walks over the whole table in steps: ageing, and the displays. Neither stops anyone.
 
+use std::ops::Range;
+
 use super::ages::{Ages, key_of};
 use super::bounded::Bounded;
 use super::entry::Entry;
@@ -38,12 +40,12 @@ impl Crt {
         self.parts().into_iter().map(|(_, lines)| lines).sum()
     }
 
-    /// The part and the line in it that a walk's line number means; `None` after the last one.
-    fn part_of(&self, number: u64) -> Option<(Part, usize)> {
-        let mut rest = usize::try_from(number).ok()?;
+    /// The part that a walk's line number is in, and its lines from there on; `None` after the last one.
+    fn rest_of_part(&self, number: u64) -> Option<(Part, Range<u32>)> {
+        let mut rest = number;
         for (part, lines) in self.parts() {
-            match rest.checked_sub(lines) {
-                None => return Some((part, rest)),
+            match rest.checked_sub(lines as u64) {
+                None => return Some((part, rest as u32..lines as u32)),
                 Some(less) => rest = less,
             }
         }
@@ -53,23 +55,27 @@ impl Crt {
     /// See [`Crt::age`].
     pub(super) fn age_lines(&self, now: Now, budget: usize) -> usize {
         let ledger = &self.common.ledger;
-        let mut number = ledger.get(Counter::AgeCursor);
+        let (mut number, mut left) = (ledger.get(Counter::AgeCursor), budget.min(self.all_lines()));
         let mut ended = 0usize;
-        for _ in 0..budget.min(self.all_lines()) {
-            let Some((part, line)) = self.part_of(number) else {
+        while left > 0 {
+            let Some((part, lines)) = self.rest_of_part(number) else {
                 number = 0;
+                left -= 1;
                 self.v4.aged(&self.common);
                 self.v6.aged(&self.common);
                 continue;
             };
-            number = number.wrapping_add(1);
+            let lines = lines.start
+                ..lines.end.min(lines.start.saturating_add(u32::try_from(left).unwrap_or(u32::MAX)));
+            number = number.wrapping_add(lines.len() as u64);
+            left -= lines.len();
             ended = ended.wrapping_add(match part {
-                Part::MainV4 => self.v4.age_line(&self.common, line, now),
-                Part::MainV6 => self.v6.age_line(&self.common, line, now),
-                Part::HalfOpenV4 => self.age_half_open(&self.v4, line, now),
-                Part::HalfOpenV6 => self.age_half_open(&self.v6, line, now),
-                Part::FragmentsV4 => age_fragments(&self.fragments_v4, line, now),
-                Part::FragmentsV6 => age_fragments(&self.fragments_v6, line, now),
+                Part::MainV4 => self.v4.age_lines(&self.common, lines, now),
+                Part::MainV6 => self.v6.age_lines(&self.common, lines, now),
+                Part::HalfOpenV4 => self.age_half_open(&self.v4, lines, now),
+                Part::HalfOpenV6 => self.age_half_open(&self.v6, lines, now),
+                Part::FragmentsV4 => age_fragments(&self.fragments_v4, lines, now),
+                Part::FragmentsV6 => age_fragments(&self.fragments_v6, lines, now),
             });
         }
         ledger.set(Counter::AgeCursor, number);
@@ -77,10 +83,10 @@ impl Crt {
         ended
     }
 
-    fn age_half_open<K: Exact>(&self, family: &Family<K>, line: usize, now: Now) -> usize {
+    fn age_half_open<K: Exact>(&self, family: &Family<K>, lines: Range<u32>, now: Now) -> usize {
         let ledger = &self.common.ledger;
         let mut count = 0usize;
-        family.half_open.age_line(line, family.half_open.ages().stamp(now), |entry: Entry| {
+        family.half_open.age_lines(lines, now, |entry: Entry| {
             count = count.wrapping_add(1);
             ledger.one_less(family.half_opens);
             ledger.changed(Some(entry), None);
@@ -98,13 +104,13 @@ impl Crt {
     ) -> Option<Cursor> {
         let mut number = from.0;
         for _ in 0..budget.max(1) {
-            let (part, line) = self.part_of(number)?;
+            let (part, Range { start: line, .. }) = self.rest_of_part(number)?;
             match part {
                 Part::MainV4 => self.v4.show_line(line, now, each),
                 Part::MainV6 => self.v6.show_line(line, now, each),
                 Part::HalfOpenV4 => {
                     show::<KeyV4>(
-                        self.v4.half_open.lines().at(line),
+                        self.v4.half_open.lines().at(line as usize),
                         now,
                         |_| self.v4.half_open.ages(),
                         each,
@@ -112,7 +118,7 @@ impl Crt {
                 }
                 Part::HalfOpenV6 => {
                     show::<KeyV6>(
-                        self.v6.half_open.lines().at(line),
+                        self.v6.half_open.lines().at(line as usize),
                         now,
                         |_| self.v6.half_open.ages(),
                         each,
@@ -126,14 +132,14 @@ impl Crt {
     }
 }
 
-fn age_fragments<K: Exact>(fragments: &Bounded<K>, line: usize, now: Now) -> usize {
+fn age_fragments<K: Exact>(fragments: &Bounded<K>, lines: Range<u32>, now: Now) -> usize {
     // Not counted as aged: they are no connections.
-    fragments.age_line(line, fragments.ages().stamp(now), drop);
+    fragments.age_lines(lines, now, drop);
     0
 }
 
 impl<K: Exact + Into<KeyParts>> Family<K> {
-    fn show_line(&self, line: usize, now: Now, each: &mut dyn FnMut(Row)) {
+    fn show_line(&self, line: u32, now: Now, each: &mut dyn FnMut(Row)) {
         show::<K>(self.main.line(line), now, |service| self.ages_of(service), each);
     }
 }

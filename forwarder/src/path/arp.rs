@@ -20,10 +20,10 @@ pub(super) fn answer<B: PacketBuffer>(
 ) -> Option<End> {
     let request = Arp::parse(packet.bytes().get(eth.header_bytes..)?).ok()?;
     let mac = cx.tables.node().mac;
-    if let Some(dvipa) = cx.tables.dvipa_v4(request.sender) {
+    if let Some(dvipa) = cx.tables.owned_v4(request.sender, cx.now) {
         return Some(answer::claim(packet, (dvipa, request.sender.into()), cx));
     }
-    if request.operation != Operation::Request || cx.tables.dvipa_v4(request.target).is_none() {
+    if request.operation != Operation::Request || cx.tables.owned_v4(request.target, cx.now).is_none() {
         return None;
     }
     if !budgets.take(Matter::Neighbour, eth.source, cx.now) {

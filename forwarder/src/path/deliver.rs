@@ -10,7 +10,7 @@ use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
-use super::{Context, Held, orphans, refuse, split};
+use super::{Context, Held, orphans, refuse, select, split, unserved};
 use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
@@ -75,10 +75,26 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
         Fate::Forward { to, counts } => forward(packet, read, (to, counts), cx, out),
         Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
         Fate::Ask => orphans::ask(packet, read, held, cx, out),
+        Fate::Unserved => unserved::wait(packet, read, held, cx, out),
         Fate::Hold => hold(packet, read, held, cx, out),
         Fate::Refuse(why) => refuse(packet, read, why, cx, out),
         Fate::Drop(reason) => out.end(packet, End::dropped(reason)),
     }
+}
+
+/// Does with a SYN what is done where no stack is known to listen.
+pub(super) fn undistributed<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let fate = match read.key {
+        Some(key) => select::undistributed(key, cx),
+        None => Fate::Drop(Reason::NoConnection),
+    };
+    deliver(packet, read, fate, held, cx, out);
 }
 
 /// Sends a packet to a stack. The only way there for one that is not plain, whatever the way is: the hops are counted

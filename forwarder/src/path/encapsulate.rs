@@ -1,6 +1,7 @@
 //! Fourth stage: the outer header.
 
 use super::handoff::OPTION_BYTES;
+use crate::packet::checksum::add;
 use crate::packet::{chunk_at_mut, gue};
 use crate::tables::Family;
 use crate::tables::carrier::{Carrier, Form, UDP_GUE_BYTES};
@@ -99,14 +100,8 @@ fn put<const N: usize, const REACH: usize, const AT: usize, const FORM: u8, B: P
     inner: Inner,
 ) -> Option<()> {
     // An L2 rewrite leaves all but addresses and hops alone, padding included.
-    if FORM & L2 == 0 {
-        packet.truncate(inner.l2_bytes.wrapping_add(usize::from(inner.len)));
-    }
-    let made = match N.checked_sub(inner.l2_bytes) {
-        Some(more) => packet.prepend(more),
-        None => packet.trim_front(inner.l2_bytes.wrapping_sub(N)),
-    };
-    if !made {
+    let rest = if FORM & L2 == 0 { inner.len.into() } else { usize::MAX };
+    if !packet.reframe(inner.l2_bytes, N, rest) {
         return None;
     }
     let (head, payload) = packet.bytes_mut().first_chunk_mut::<REACH>()?.split_first_chunk_mut::<N>()?;
@@ -123,7 +118,8 @@ fn put<const N: usize, const REACH: usize, const AT: usize, const FORM: u8, B: P
     if FORM & V4 != 0 {
         let total = udp_bytes.wrapping_add(20);
         let [l0, l1] = total.to_be_bytes();
-        let [c0, c1] = carrier.sum.word(total).word(u16::from(inner.traffic_class)).finish().to_be_bytes();
+        let sum = add(add(carrier.sum, total), inner.traffic_class.into());
+        let [c0, c1] = (!sum).to_be_bytes();
         let ip = ip.first_chunk_mut::<20>()?;
         (ip[1], ip[2], ip[3], ip[10], ip[11]) = (inner.traffic_class, l0, l1, c0, c1);
     } else {
@@ -148,10 +144,11 @@ pub(crate) fn count_hop(ip: &mut [u8], family: Family) {
         Family::V4 => {
             if let Some([ttl, _, c0, c1]) = chunk_at_mut::<4>(ip, 8) {
                 *ttl = ttl.wrapping_sub(1);
-                let (sum, carry) = u16::from_be_bytes([*c0, *c1]).overflowing_add(0x0100);
-                // 0xffff is the same sum as 0, and 0 is what a sender would have written.
-                let sum = if sum == 0xffff { 0 } else { sum.wrapping_add(u16::from(carry)) };
-                [*c0, *c1] = sum.to_be_bytes();
+                // With its bytes exchanged, which sums are indifferent to (RFC 1071 2 B), it grows by 1. 0xffff is the same sum as
+                // 0, and 0 is what a sender would have written: it is left out.
+                let sum = u16::from_le_bytes([*c0, *c1]);
+                let sum = sum.wrapping_add(1).wrapping_add(u16::from(sum >= 0xfffe));
+                [*c0, *c1] = sum.to_le_bytes();
             }
         }
         Family::V6 => {

@@ -61,7 +61,37 @@ impl From<AnyKey> for KeyParts {
     }
 }
 
+impl From<KeyParts> for AnyKey {
+    fn from(KeyParts { client, dvipa, dvipa_port, protocol }: KeyParts) -> Self {
+        Ends { client, dvipa, port: dvipa_port, protocol }.key()
+    }
+}
+
 impl AnyKey {
+    /// [`Crt::get`] for either family.
+    pub fn entry(self, crt: &Crt, now: Now) -> Option<Entry> {
+        match self {
+            AnyKey::V4(key) => crt.get(key, now),
+            AnyKey::V6(key) => crt.get(key, now),
+        }
+    }
+
+    /// [`Crt::terminate`] for either family.
+    pub fn terminate(self, crt: &Crt, owner: StackIndex, now: Now) -> bool {
+        match self {
+            AnyKey::V4(key) => crt.terminate(key, owner, now),
+            AnyKey::V6(key) => crt.terminate(key, owner, now),
+        }
+    }
+
+    /// [`Crt::bury`] for either family.
+    pub fn bury(self, crt: &Crt, owner: StackIndex, now: Now) -> bool {
+        match self {
+            AnyKey::V4(key) => crt.bury(key, owner, now),
+            AnyKey::V6(key) => crt.bury(key, owner, now),
+        }
+    }
+
     /// [`Crt::insert_flow`] for either family, where nobody is known to have had the flow.
     ///
     /// # Errors
@@ -75,25 +105,22 @@ impl AnyKey {
 
     /// What the CRT knows of it.
     pub(crate) fn get(self, cx: &Context<'_>) -> Option<Entry> {
-        match self {
-            AnyKey::V4(key) => cx.crt.get(key, cx.now),
-            AnyKey::V6(key) => cx.crt.get(key, cx.now),
-        }
+        self.entry(cx.crt, cx.now)
     }
 
     /// [`select::decide`] for either family.
     pub(crate) fn fate(self, (opens, udp): (bool, bool), cx: &Context<'_>, budgets: &mut Budgets) -> Fate {
         match self {
-            AnyKey::V4(key) => select::decide(key, self.get(cx), (opens, udp), cx, budgets),
-            AnyKey::V6(key) => select::decide(key, self.get(cx), (opens, udp), cx, budgets),
+            AnyKey::V4(key) => select::decide(cx.crt.place(key), None, (opens, udp), cx, budgets),
+            AnyKey::V6(key) => select::decide(cx.crt.place(key), None, (opens, udp), cx, budgets),
         }
     }
 
     /// [`select::enter`] for either family.
     pub(crate) fn insert(self, stack: StackIndex, cx: &Context<'_>) -> Result<Entry, Reason> {
         match self {
-            AnyKey::V4(key) => select::enter(key, stack, None, cx),
-            AnyKey::V6(key) => select::enter(key, stack, None, cx),
+            AnyKey::V4(key) => select::enter(cx.crt.place(key), stack, None, cx),
+            AnyKey::V6(key) => select::enter(cx.crt.place(key), stack, None, cx),
         }
     }
 }

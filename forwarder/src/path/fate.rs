@@ -22,6 +22,8 @@ pub(crate) enum Fate {
     },
     /// Its connection has no entry: the stacks that may have it are asked.
     Ask,
+    /// It opens a TCP connection to a port that nothing is known to serve.
+    Unserved,
     /// It waits: its connection is moving, or it is a fragment whose first one has not come yet.
     Hold,
     /// Nothing serves it, for this reason: its sender is told, if the service says so.

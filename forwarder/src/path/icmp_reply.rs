@@ -1,4 +1,4 @@
-//! An ICMP message on its way back: from the DVIPA to whoever sent the packet that it answers.
+//! An ICMP message on its way back: from the DVIPA to the sender of the packet that it answers.
 
 use super::datagram::Datagram;
 use crate::packet::frame::{self, Ip, Link};

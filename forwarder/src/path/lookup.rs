@@ -1,6 +1,6 @@
 //! Second stage: who has the connection.
 
-use crate::crt::{Burst, Crt, CrtState, Found, Key, Now};
+use crate::crt::{Burst, Crt, CrtState, Found, Key, Located, Now};
 
 /// The keys of one family's plain packets in a burst, in order. Scratch space of a worker, used again for each burst.
 #[derive(Debug)]
@@ -59,10 +59,10 @@ impl<K: Key> Lane<K> {
         }
     }
 
-    /// The keys in order, and what the CRT knew of each.
+    /// The keys in order, with their places, and what the CRT knew of each.
     #[inline(always)]
-    pub(crate) fn found(&self) -> impl Iterator<Item = (K, Found)> {
-        self.0.keys().iter().copied().zip(self.0.found().iter().copied())
+    pub(crate) fn found(&self) -> impl Iterator<Item = (Located<K>, Found)> {
+        self.0.located().zip(self.0.found().iter().copied())
     }
 }
 

@@ -9,7 +9,7 @@
 //! - [`answer`] it, if it is a question to this node: [`arp`], [`neighbour`], [`echo`]; let what is none of ours
 //!   [`crossing`] over to the other port.
 //! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`]. Whose connection has no entry is one of
-//!   the [`orphans`], about which stacks are [`ask`]ed; what nothing serves is [`refuse`]d.
+//!   the [`orphans`], about which stacks are [`ask`]ed; what is [`unserved`] waits a moment, and what nothing serves is [`refuse`]d.
 
 mod answer;
 mod arp;
@@ -38,6 +38,7 @@ mod quoted;
 mod refuse;
 mod select;
 mod split;
+mod unserved;
 mod whose;
 
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub use ends::AnyKey;
 pub use handoff::Handoffs;
 pub(crate) use handoff::OPTION_BYTES;
 
-use crate::crt::{Crt, Found, KeyV4, KeyV6, Now};
+use crate::crt::{Crt, Found, KeyV4, KeyV6, Located, Now};
 use crate::packet::ethernet::TAG_BYTES;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
 use bucket::Budgets;
@@ -59,6 +60,7 @@ use lookup::Lane;
 use orphans::Orphans;
 use parse::{Gate, Tag};
 use plain::PlainKey;
+use unserved::Unserved;
 
 /// The most packets that pass the stages together.
 pub const BURST: usize = crate::crt::BURST;
@@ -97,6 +99,10 @@ pub struct Limits {
     pub unclaimed: usize,
     /// How long it remembers one, in milliseconds.
     pub unclaimed_ms: u64,
+    /// SYNs to ports that no stack is known to listen on that it holds at once.
+    pub unserved: usize,
+    /// How long it holds one, in milliseconds: longer than the report of a listen takes, shorter than a client waits to send its SYN again.
+    pub unserved_ms: u64,
     /// ICMP errors and resets that it sends a second (RFC 4443 2.4 f).
     pub answers_a_second: u32,
     /// Echo requests that it answers a second, besides shares.
@@ -133,6 +139,8 @@ impl Default for Limits {
             ask_ms: 1000,
             unclaimed: 65_536,
             unclaimed_ms: 3000,
+            unserved: 256,
+            unserved_ms: 500,
             answers_a_second: 10_000,
             echoes_a_second: 10_000,
             neighbours_a_second: 20_000,
@@ -181,6 +189,7 @@ struct Held<B> {
     early: Early<B>,
     frozen: Frozen<B>,
     orphans: Orphans<B>,
+    unserved: Unserved<B>,
 }
 
 /// A burst, sorted.
@@ -195,7 +204,8 @@ impl<B: PacketBuffer> Worker<B> {
     /// A worker that holds nothing yet. All its memory is taken here.
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
         let (early, frozen, orphans) = (Early::new(limits), Frozen::new(limits), Orphans::new(limits));
-        let (held, budgets) = (Held { early, frozen, orphans }, Budgets::new(limits));
+        let held = Held { early, frozen, orphans, unserved: Unserved::new(limits) };
+        let budgets = Budgets::new(limits);
         Self { counters, lanes: Default::default(), held, budgets, handoffs: Arc::default() }
     }
 
@@ -269,11 +279,11 @@ impl<B: PacketBuffer> Worker<B> {
                 lanes.read(Some(more_lanes), crt);
                 more_lanes.read(None, crt);
             }
-            lanes.finish(&cx);
-            lanes.deliver::<TAG, B, S>(part, &mut self.held, &cx, &mut out);
-            if !more.is_empty() {
-                more_lanes.finish(&cx);
-                more_lanes.deliver::<TAG, B, S>(more, &mut self.held, &cx, &mut out);
+            for (lanes, part) in [(&mut *lanes, part), (&mut *more_lanes, more)] {
+                if !part.is_empty() {
+                    lanes.finish(&cx);
+                    lanes.deliver::<TAG, B, S>(part, &mut self.held, &cx, &mut out);
+                }
             }
         }
         out.finish();
@@ -282,7 +292,8 @@ impl<B: PacketBuffer> Worker<B> {
     /// Sends what was held and need not wait any more, and gives up what waited too long. To be called every few
     /// milliseconds, also when no packets come.
     pub fn expire<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
-        if self.held.early.is_empty() && self.held.frozen.is_empty() && self.held.orphans.is_empty() {
+        let Held { early, frozen, orphans, unserved } = &self.held;
+        if early.is_empty() && frozen.is_empty() && orphans.is_empty() && unserved.is_empty() {
             return;
         }
         let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
@@ -290,6 +301,7 @@ impl<B: PacketBuffer> Worker<B> {
         deliver::expire(&mut self.held, &cx, &mut out);
         deliver::thaw(&mut self.held, &cx, &mut out);
         orphans::look(&mut self.held, &cx, &mut out);
+        unserved::look(&mut self.held, &cx, &mut out);
         out.finish();
     }
 
@@ -385,14 +397,14 @@ impl Lanes {
 #[inline(always)]
 fn carry<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     packet: B,
-    (key, found): (K, Found),
+    (at, found): (Located<K>, Found),
     held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
     match found.established_tcp() {
-        Some(owner) => send::<TAG, _, _, _>(packet, key, (owner, Reason::Forwarded), held, cx, out),
-        None => decide::<TAG, _, _, _>(packet, key, found, held, cx, out),
+        Some(owner) => send::<TAG, _, _, _>(packet, at.key(), (owner, Reason::Forwarded), held, cx, out),
+        None => decide::<TAG, _, _, _>(packet, at, found, held, cx, out),
     }
 }
 
@@ -400,14 +412,21 @@ fn carry<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
 #[inline(never)]
 fn decide<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     packet: B,
-    key: K,
+    at: Located<K>,
     found: Found,
     held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let (opens, udp) = (key.opens::<TAG>(packet.bytes()), key.is_udp());
-    match select::decide(key, found.entry(), (opens, udp), cx, out.budgets()) {
+    let key = at.key();
+    let fate = match found.flow().filter(|owner| select::serves(*owner, key, cx)) {
+        Some(owner) => Fate::forward(owner),
+        None => {
+            let (opens, udp) = (key.opens::<TAG>(packet.bytes()), key.is_udp());
+            select::decide(at, found.entry(), (opens, udp), cx, out.budgets())
+        }
+    };
+    match fate {
         Fate::Forward { to, counts } => send::<TAG, _, _, _>(packet, key, (to, counts), held, cx, out),
         fate => deliver::plain(packet, (key.any(), key.flow()), fate, held, cx, out),
     }

@@ -24,9 +24,9 @@ pub(super) fn answer<B: PacketBuffer>(
     }
     let target = neighbour::target(ip.payload()).ok()?;
     match ip.payload().first().copied()? {
-        icmp::v6::SOLICITATION if cx.tables.dvipa_v6(target).is_some() => {}
+        icmp::v6::SOLICITATION if cx.tables.owned_v6(target, cx.now).is_some() => {}
         icmp::v6::ADVERTISEMENT => {
-            let dvipa = cx.tables.dvipa_v6(target)?;
+            let dvipa = cx.tables.owned_v6(target, cx.now)?;
             return Some(answer::claim(packet, (dvipa, target.into()), cx));
         }
         _ => return None,

@@ -2,12 +2,13 @@
 //! ([`ask`](super::ask)).
 //!
 //! The first packet of a connection is held, and a copy goes to one candidate: the one that consistent hashing names. If no
-//! entry comes of it for [`Limits::ask_next_ms`], copies go to the others, some at each look. Whoever has the
+//! entry comes of it for [`Limits::ask_next_ms`], copies go to the others, some at each look. The stack that has the
 //! connection takes the copy in and reports it; with the entry the held packets go the normal way. The first one is then
-//! sent a second time, because its copy may have been lost; a receiver of TCP drops what it has. If all were asked and for
-//! [`Limits::ask_wait_ms`] nobody reported, the connection is *unclaimed*: that is remembered for a while, and its packets
-//! are refused. If not all could answer, or their reports may have been lost because this worker could not keep up, nothing is
-//! known, and its packets are dropped: the client repeats them.
+//! sent a second time, because its copy may have been lost; a receiver of TCP drops what it has. If the client sends again
+//! meanwhile, all are asked once more. If all were asked and for [`Limits::ask_wait_ms`] nobody reported, the connection is
+//! *unclaimed*: that is remembered for a while, and its packets are refused. If not all could answer, or their reports may have been
+//! lost because this worker could not keep up or found no room in the CRT, nothing is known, and its packets are dropped: the client
+//! repeats them.
 //!
 //! Everything is bounded, because a stranger can send as many orphans as the line takes: asks by a token bucket (each copy
 //! is one), connections that are asked about and packets that are held by places taken at the start.
@@ -32,6 +33,11 @@ const HELD_OF_ONE: usize = 4;
 const WAYS: usize = 8;
 /// All places are looked at once in so many milliseconds.
 const ROUND_MS: u64 = 8;
+/// A client that sends again after this long, in milliseconds, has not been answered: Linux does so after 200 at the earliest.
+const AGAIN_MS: u64 = 100;
+/// A worker that has not looked for so long, in milliseconds, has stood still, and nothing is taken for certain until it has gone on
+/// for as long as the second: reports may wait where it receives.
+const STOOD_STILL_MS: (u64, u64) = (150, 200);
 /// The most copies that one look sends for one connection.
 const COPIES_A_LOOK: usize = 32;
 
@@ -51,8 +57,12 @@ struct Question<B> {
     first: usize,
     /// How many were asked.
     count: usize,
+    /// All were asked a second time, because the client has sent again: a copy may have been lost.
+    again: bool,
     /// One of them could not be.
     unasked: bool,
+    /// How many reports had found no room in the CRT before.
+    refused_full: u64,
 }
 
 /// A connection that nobody claimed.
@@ -90,6 +100,8 @@ pub(super) struct Orphans<B> {
     /// The place to look at next.
     next: usize,
     looked: Now,
+    /// When it looked after it had stood still.
+    stood_still: Now,
     unclaimed: Box<[Unclaimed]>,
     hasher: RandomState,
     pace: Pace,
@@ -104,6 +116,7 @@ impl<B: PacketBuffer> Orphans<B> {
             packets: 0,
             next: 0,
             looked: Now::default(),
+            stood_still: Now::default(),
             unclaimed: vec![Unclaimed::default(); limits.unclaimed.max(1)].into(),
             hasher: RandomState::new(),
             pace: Pace { budget: Bucket::new(limits.asks_a_second), limits },
@@ -134,7 +147,11 @@ impl<B: PacketBuffer> Orphans<B> {
 
     /// How many places are to be looked at now.
     fn share(&mut self, now: Now) -> usize {
-        let passed_ms = now.ms.saturating_sub(self.looked.ms).min(ROUND_MS) as usize;
+        let since_ms = now.ms.saturating_sub(self.looked.ms);
+        if since_ms >= STOOD_STILL_MS.0 {
+            self.stood_still = now;
+        }
+        let passed_ms = since_ms.min(ROUND_MS) as usize;
         self.looked = now;
         self.questions.len().saturating_mul(passed_ms).div_ceil(ROUND_MS as usize)
     }
@@ -152,7 +169,10 @@ impl<B: PacketBuffer> Orphans<B> {
             let Some(place) = self.questions.get_mut(self.next) else { continue };
             let Some(question) = place else { continue };
             let candidates = cx.tables.ask(KeyParts::from(question.key).dvipa);
-            let Some(answer) = self.pace.answer(question, candidates, cx, out) else { continue };
+            let stood_still = cx.now.ms.saturating_sub(self.stood_still.ms) < STOOD_STILL_MS.1;
+            let Some(answer) = self.pace.answer(question, (candidates, stood_still), cx, out) else {
+                continue;
+            };
             self.len = self.len.saturating_sub(1);
             self.packets = self.packets.saturating_sub(question.held.iter().flatten().count());
             return place.take().map(|question| (question, answer));
@@ -195,7 +215,7 @@ impl Pace {
     fn answer<B: PacketBuffer, S: Sink<B>>(
         &mut self,
         question: &mut Question<B>,
-        candidates: &Ask,
+        (candidates, stood_still): (&Ask, bool),
         cx: &Context<'_>,
         out: &mut Out<'_, S>,
     ) -> Option<Answer> {
@@ -212,8 +232,10 @@ impl Pace {
             }
             return None;
         }
-        let over = passed_ms(question.asked) >= self.limits.ask_wait_ms;
-        let lost = question.unasked || out.budgets().was_pressed_since(question.since);
+        let over = passed_ms(question.asked) >= self.limits.ask_wait_ms && !stood_still;
+        let lost = question.unasked
+            || out.budgets().was_pressed_since(question.since)
+            || question.refused_full != cx.crt.refused_full();
         let certain = candidates.certain && !lost;
         over.then_some(if certain { Answer::Nobody } else { Answer::Unknown })
     }
@@ -241,6 +263,11 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
     if orphans.is_unclaimed(hash, cx.now) {
         return deliver::refuse(packet, read, Reason::Unclaimed, cx, out);
     }
+    if orphans.is_empty() {
+        // Nobody has looked meanwhile.
+        orphans.looked = cx.now;
+    }
+    let parts = KeyParts::from(key);
     let full = orphans.packets >= orphans.pace.limits.ask_held;
     let known =
         places(&mut orphans.questions, hash).iter_mut().flatten().find(|question| question.key == key);
@@ -248,10 +275,13 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
         let place = question.held.iter_mut().find(|place| place.is_none()).filter(|_| !full);
         let Some(place) = place else { return out.end(packet, End::dropped(Reason::AskNoRoom)) };
         *place = Some(packet);
+        let is_late = cx.now.ms.saturating_sub(question.asked.ms) >= AGAIN_MS;
+        if is_late && !question.again && question.count >= cx.tables.ask(parts.dvipa).candidates.len() {
+            (question.again, question.count) = (true, 0);
+        }
         orphans.packets = orphans.packets.saturating_add(1);
         return out.note(Reason::AskHeld, 1);
     }
-    let parts = KeyParts::from(key);
     let candidates = cx.tables.ask(parts.dvipa);
     if candidates.candidates.is_empty() {
         return match candidates.certain {
@@ -269,7 +299,9 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
         asked: cx.now,
         first: first.checked_rem(candidates.candidates.len()).unwrap_or(0),
         count: 0,
+        again: false,
         unasked: false,
+        refused_full: cx.crt.refused_full(),
     };
     let places = places(&mut orphans.questions, hash);
     let place = places.iter_mut().find(|place| place.is_none()).filter(|_| !full);

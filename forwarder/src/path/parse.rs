@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use model::Protocol;
+use model::{DvipaIndex, Protocol};
 
 use crate::crt::{KeyV4, KeyV6};
 use crate::packet::{chunk_at, ethernet, ipv4, ipv6, protocol};
@@ -27,12 +27,14 @@ impl Gate {
 
     fn of(mac: Mac) -> Self {
         let [a, b, c, d, e, f] = mac.0;
-        Self { mask: !0xffff, expected: u64::from_be_bytes([a, b, c, d, e, f, 0, 0]) }
+        let all = 0xff;
+        let mask = [all, all, all, all, all, all, 0, 0];
+        Self { mask: u64::from_ne_bytes(mask), expected: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) }
     }
 
     #[inline(always)]
     fn admits<const N: usize>(self, head: &[u8; N]) -> bool {
-        long(head, 0) & self.mask == self.expected
+        u64::from_ne_bytes(chunk_at(head, 0).copied().unwrap_or_default()) & self.mask == self.expected
     }
 }
 
@@ -81,41 +83,41 @@ const L4_V6: usize = 54;
 /// headers and branches that go the same way for next to all packets.
 #[inline(always)]
 pub(crate) fn plain_v4(frame: &[u8], gate: Gate, verified: bool, tables: &Tables) -> Option<KeyV4> {
+    const TWO_HOPS: u32 = 2 << 8;
     let head = frame.first_chunk::<V4_BYTES>()?;
-    // EtherType, version and header length, traffic class, total length, identification.
-    let front = long(head, 12);
-    // First of all, so that an IPv6 packet is soon tried as such.
-    if front >> 40 != u64::from(ethernet::IPV4) << 8 | 0x45 {
+    // EtherType, version and header length. First of all, so that an IPv6 packet is soon tried as such.
+    if word(head, 12) >> 8 != u32::from(ethernet::IPV4) << 8 | 0x45 {
         return None;
     }
-    // Flags and fragment offset, TTL, protocol.
-    let middle = word(head, IP + 6);
-    let (source, destination, ports) = (word(head, IP + 12), word(head, IP + 16), word(head, L4_V4));
-    let len = (front >> 16) as u16;
-    let (hops, protocol, first) = ((middle >> 8) as u8, middle as u8, (source >> 24) as u8);
-    let odd = (middle & 0x3fff_0000 != 0)
-        | (hops <= 1)
-        | (usize::from(len) > frame.len().wrapping_sub(IP))
-        | !gate.admits(head)
-        | !(verified || header_sum_is_right(head))
-        | !ipv4::is_host_octet(first)
-        | (source == destination);
+    let len = half(head, IP + 2);
+    // Flags and fragment offset, of which "don't fragment" and the reserved bit are left out; TTL; protocol. A fragment is beyond
+    // the greatest TTL.
+    let middle = word(head, IP + 6) & 0x3fff_ffff;
+    // A branch each: what they compare is needed no longer then, and the registers suffice.
+    let odd = !(TWO_HOPS..0x1_0000).contains(&middle)
+        || usize::from(len) > frame.len().wrapping_sub(IP)
+        || !gate.admits(head)
+        || !(verified || header_sum_is_right(head))
+        || !ipv4::is_host_octet(head[IP + 12])
+        || word(head, IP + 12) == word(head, IP + 16);
     if odd {
         return None;
     }
-    let udp = protocol == protocol::UDP;
+    let udp = middle as u8 == protocol::UDP;
     let form = half(head, L4_V4 + 4);
     let whole = if udp {
         (form.wrapping_add(20) == len) & (len >= 28)
     } else {
-        (protocol == protocol::TCP) & (len >= 40) & (head[L4_V4 + 12] >= 0x50)
+        (middle as u8 == protocol::TCP) & (len >= 40) & (head[L4_V4 + 12] >= 0x50)
     };
     if !whole {
         return None;
     }
-    let dvipa = tables.dvipa_v4(Ipv4Addr::from_bits(destination))?;
+    // An index that no key has: the general way says so.
+    let dvipa = tables.dvipa_v4(Ipv4Addr::from_bits(word(head, IP + 16)))?;
+    let dvipa = Some(dvipa).filter(|dvipa| dvipa.0 <= DvipaIndex::MAX)?;
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-    Some(KeyV4::new(Ipv4Addr::from_bits(source), (ports >> 16) as u16, dvipa, ports as u16, protocol))
+    Some(KeyV4::of_ends(u64::from(word(head, IP + 12)) << 32 | u64::from(word(head, L4_V4)), dvipa, protocol))
 }
 
 /// As [`plain_v4`], for IPv6 without extension headers.
@@ -126,12 +128,12 @@ pub(crate) fn plain_v6(frame: &[u8], gate: Gate, tables: &Tables) -> Option<KeyV
     let (payload, protocol, hops) = (half(head, IP + 4), head[IP + 6], head[IP + 7]);
     let (source, destination, ports) = (wide(head, IP + 8), wide(head, IP + 24), word(head, L4_V6));
     let len = payload.checked_add(40)?;
-    let odd = (front >> 12 != u32::from(ethernet::IPV6) << 4 | 6)
-        | (hops <= 1)
-        | (usize::from(len) > frame.len().wrapping_sub(IP))
-        | !gate.admits(head)
-        | !ipv6::is_host(Ipv6Addr::from_bits(source))
-        | (source == destination);
+    let odd = front >> 12 != u32::from(ethernet::IPV6) << 4 | 6
+        || hops <= 1
+        || usize::from(len) > frame.len().wrapping_sub(IP)
+        || !gate.admits(head)
+        || !ipv6::is_host(Ipv6Addr::from_bits(source))
+        || source == destination;
     if odd {
         return None;
     }
@@ -161,12 +163,6 @@ fn word<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_be_bytes(chunk_at(head, at).copied().unwrap_or_default())
 }
 
-/// Eight bytes.
-#[inline(always)]
-fn long<const N: usize>(head: &[u8; N], at: usize) -> u64 {
-    u64::from_be_bytes(chunk_at(head, at).copied().unwrap_or_default())
-}
-
 /// Sixteen bytes.
 #[inline(always)]
 fn wide<const N: usize>(head: &[u8; N], at: usize) -> u128 {
@@ -177,9 +173,14 @@ fn wide<const N: usize>(head: &[u8; N], at: usize) -> u128 {
 /// ones' complement sum is the remainder, also of 32-bit words, in any byte order), and not 0, since the version isn't.
 #[inline(always)]
 fn header_sum_is_right(head: &[u8; V4_BYTES]) -> bool {
-    let part = |at: usize| u64::from(u32::from_ne_bytes(chunk_at(head, at).copied().unwrap_or_default()));
-    let sum = part(IP).wrapping_add(part(IP + 4)).wrapping_add(part(IP + 8));
-    sum.wrapping_add(part(IP + 12)).wrapping_add(part(IP + 16)) % 0xffff == 0
+    let long = |at: usize| u64::from_ne_bytes(chunk_at(head, at).copied().unwrap_or_default());
+    let last = u32::from_ne_bytes(chunk_at(head, IP + 16).copied().unwrap_or_default());
+    // Modulo 2^64 - 1, which is a multiple of 2^16 - 1: a carry is added at the other end, and does not make another one.
+    let add = |a: u64, b: u64| {
+        let (sum, carry) = a.overflowing_add(b);
+        sum.wrapping_add(carry.into())
+    };
+    add(add(long(IP), long(IP + 8)), last.into()) % 0xffff == 0
 }
 
 /// 14 bits over the client's address and both ports: the low bits of GUE's source port, so that the fabric and the

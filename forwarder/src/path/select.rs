@@ -2,32 +2,33 @@
 
 use model::{Protocol, StackIndex};
 
-use super::Context;
 use super::bucket::{Budgets, Matter};
 use super::fate::Fate;
 use super::lookup::{Standing, standing};
-use crate::crt::{CrtState, Entry, Key, KeyParts, Refused};
+use super::{AnyKey, Context};
+use crate::crt::{CrtState, Entry, Key, KeyParts, Located, Refused};
 use crate::{Port, Reason};
 
 /// Says what becomes of a packet that carries ports, if its connection is not simply established.
 ///
-/// In: its key, what the CRT knew of it a moment ago, whether it may open a connection and is UDP. Touches the service's
+/// In: its key and where that belongs, what the CRT knew of it a moment ago, whether it may open a connection and is UDP. Touches the service's
 /// targets for UDP and for a packet that opens a connection, and the CRT entry that the latter makes: of TCP it is half-open
 /// from then on, of UDP it is established.
 #[inline(never)]
 pub(crate) fn decide<K: Key + Into<KeyParts>>(
-    key: K,
+    at: Located<K>,
     found: Option<Entry>,
     (opens, udp): (bool, bool),
     cx: &Context<'_>,
     budgets: &mut Budgets,
 ) -> Fate {
+    let key = at.key();
     // An earlier packet of the same burst may have made the entry.
-    let Some(entry) = found.or_else(|| cx.crt.get(key, cx.now)) else {
+    let Some(entry) = found.or_else(|| cx.crt.get(at, cx.now)) else {
         return match opens {
             false => Fate::Ask,
             true if budgets.take(Matter::Opening, key.into().client.ip(), cx.now) => {
-                select(key, udp, None, cx)
+                select(at, udp, None, cx)
             }
             true => Fate::Drop(Reason::Overloaded),
         };
@@ -37,17 +38,18 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
         return reselect(key, entry, cx);
     }
     match standing(entry.state, opens) {
-        Standing::Owned if udp && !serves(entry.owner, key, cx) => select(key, udp, Some(entry.owner), cx),
+        Standing::Owned if udp && !serves(entry.owner, key, cx) => select(at, udp, Some(entry.owner), cx),
         Standing::Owned => Fate::forward(entry.owner),
         Standing::HandedOver => Fate::HandOver { to: entry.owner },
-        Standing::Reopens => select(key, udp, None, cx),
+        Standing::Reopens => select(at, udp, None, cx),
         Standing::Moving => Fate::Hold,
     }
 }
 
 /// Whether the stack still has a server for a UDP flow: else the flow has ended with it. At a port that is not distributed the
 /// flow is one that a target began itself, or the owner's own stack has it.
-fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) -> bool {
+#[inline(always)]
+pub(crate) fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) -> bool {
     let KeyParts { dvipa, dvipa_port, .. } = key.into();
     let service = cx.tables.service(dvipa, dvipa_port, Protocol::Udp);
     service.is_none_or(|service| service.serves(stack))
@@ -56,41 +58,57 @@ fn serves<K: Key + Into<KeyParts>>(stack: StackIndex, key: K, cx: &Context<'_>) 
 /// Selects a target and enters the connection in the CRT. If another worker was faster, its choice stands. `former`: the stack
 /// that had the UDP flow until now.
 #[inline(never)]
-fn select<K: Key + Into<KeyParts>>(key: K, udp: bool, former: Option<StackIndex>, cx: &Context<'_>) -> Fate {
-    try_select(key, udp, former, cx).unwrap_or_else(|fate| fate)
+fn select<K: Key + Into<KeyParts>>(
+    at: Located<K>,
+    udp: bool,
+    former: Option<StackIndex>,
+    cx: &Context<'_>,
+) -> Fate {
+    try_select(at, udp, former, cx).unwrap_or_else(|fate| fate)
 }
 
 #[inline(always)]
 fn try_select<K: Key + Into<KeyParts>>(
-    key: K,
+    at: Located<K>,
     udp: bool,
     former: Option<StackIndex>,
     cx: &Context<'_>,
 ) -> Result<Fate, Fate> {
-    let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
+    let KeyParts { client, dvipa, dvipa_port, .. } = at.key().into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
     let target = match cx.tables.service(dvipa, dvipa_port, protocol) {
         Some(service) => service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget),
-        // Served by the owner's own stack (seed 004, figure 7, block 140), but not back to it what it asks itself.
-        None => cx.tables.own_stack().filter(|_| cx.from == Port::Nic).ok_or(Reason::NotDistributed),
+        None if !udp => return Err(Fate::Unserved),
+        None => own_stack(cx),
     };
     let target = target.map_err(Fate::Refuse)?;
-    let entry = enter(key, target, former, cx).map_err(Fate::Drop)?;
+    let entry = enter(at, target, former, cx).map_err(Fate::Drop)?;
     Ok(began(entry))
+}
+
+/// What is not distributed is served by the owner's own stack (seed 004, figure 7, block 140), but not back to it what it asks itself.
+fn own_stack(cx: &Context<'_>) -> Result<StackIndex, Reason> {
+    cx.tables.own_stack().filter(|_| cx.from == Port::Nic).ok_or(Reason::NotDistributed)
+}
+
+/// The first packet of a TCP connection to a port that is not distributed.
+pub(super) fn undistributed(key: AnyKey, cx: &Context<'_>) -> Fate {
+    let entry = own_stack(cx).map_err(Fate::Refuse).and_then(|own| key.insert(own, cx).map_err(Fate::Drop));
+    entry.map_or_else(|fate| fate, began)
 }
 
 /// Enters the first packet's connection in the CRT at this stack; returns what is in force.
 #[inline(always)]
 pub(crate) fn enter<K: Key + Into<KeyParts>>(
-    key: K,
+    at: Located<K>,
     target: StackIndex,
     former: Option<StackIndex>,
     cx: &Context<'_>,
 ) -> Result<Entry, Reason> {
-    let protocol = key.into().protocol;
+    let protocol = at.key().into().protocol;
     let entry = match protocol {
-        Protocol::Tcp => cx.crt.insert_half_open(key, target, cx.now),
-        Protocol::Udp => cx.crt.insert_flow(key, target, former, cx.now),
+        Protocol::Tcp => cx.crt.insert_half_open(at, target, cx.now),
+        Protocol::Udp => cx.crt.insert_flow(at, target, former, cx.now),
     };
     entry.map_err(table_full)
 }

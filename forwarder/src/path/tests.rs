@@ -17,3 +17,4 @@ mod outgoing;
 mod passing;
 mod plain;
 mod refuse;
+mod unserved;

@@ -21,6 +21,6 @@ fn reasons_are_listed_in_the_order_of_their_numbers() {
 #[test]
 fn drops_are_somebodys_fault_and_nothing_else_is() {
     for reason in Reason::ALL {
-        assert_eq!(reason.fault().is_some(), matches!(reason.kind(), Kind::Dropped(_)), "{}", reason.name());
+        assert_eq!(reason.blame().is_some(), matches!(reason.kind(), Kind::Dropped(_)), "{}", reason.name());
     }
 }

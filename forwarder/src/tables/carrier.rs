@@ -62,7 +62,7 @@ pub(crate) struct Carrier {
     /// Why nothing can be sent, if so.
     pub(crate) missing: Reason,
     /// The sum over the outer IPv4 header, its total length and traffic class taken as zero.
-    pub(crate) sum: Sum,
+    pub(crate) sum: u16,
     /// The header; lengths, traffic class, source port and checksum are zero.
     pub(crate) header: [u8; MAX_BYTES],
 }
@@ -74,15 +74,7 @@ impl Carrier {
     }
 
     const fn bare(form: Form, missing: Reason) -> Self {
-        Self {
-            max_inner: 0,
-            fast_inner: 0,
-            overhead: 0,
-            form,
-            missing,
-            sum: Sum::ZERO,
-            header: [0; MAX_BYTES],
-        }
+        Self { max_inner: 0, fast_inner: 0, overhead: 0, form, missing, sum: 0, header: [0; MAX_BYTES] }
     }
 
     /// The carrier of packets of family `inner` to `stack`.
@@ -160,7 +152,7 @@ impl Carrier {
         let overhead = ip.len().saturating_add(udp_gue.len());
         let overhead = u16::try_from(overhead).unwrap_or(u16::MAX);
         let max_inner = node.fabric_mtu.saturating_sub(overhead);
-        let (form, sum) = (form(encapsulation, outer, node.vlan.is_some()), Sum::ZERO.bytes(ip));
+        let (form, sum) = (form(encapsulation, outer, node.vlan.is_some()), Sum::ZERO.bytes(ip).folded());
         let fast_inner = max_inner;
         Self { max_inner, fast_inner, overhead, form, missing: Reason::StackUnreachable, sum, header }
     }

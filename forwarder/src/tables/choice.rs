@@ -15,6 +15,20 @@ use crate::crt::Crt;
 /// goes on where it was. Relaxed: only its own order counts.
 pub(super) type Turn = Arc<AtomicU32>;
 
+/// How many connections a stack has or is about to have.
+pub(crate) trait Counts {
+    /// Those of this stack.
+    fn connections_of(&self, stack: StackIndex) -> u64;
+}
+
+impl Counts for Crt {
+    #[inline]
+    fn connections_of(&self, stack: StackIndex) -> u64 {
+        let count = self.stack_count(stack);
+        u64::from(count.connections).saturating_add(count.half_open.into())
+    }
+}
+
 /// Selects a target for a new connection.
 #[derive(Debug)]
 pub(super) enum Choice {
@@ -52,7 +66,7 @@ impl Choice {
     }
 
     /// The target, if there is one that takes new connections.
-    pub(super) fn pick(&self, client: IpAddr, port: u16, crt: &Crt) -> Option<StackIndex> {
+    pub(super) fn pick(&self, client: IpAddr, port: u16, counts: &impl Counts) -> Option<StackIndex> {
         match self {
             Choice::Rotation { list, turn } => {
                 let turn = turn.fetch_add(1, Ordering::Relaxed) as usize;
@@ -61,7 +75,7 @@ impl Choice {
             Choice::Least { targets, turn } => {
                 let start = (turn.fetch_add(1, Ordering::Relaxed) as usize).checked_rem(targets.len())?;
                 let (behind, ahead) = targets.split_at_checked(start)?;
-                least(ahead.iter().chain(behind), crt)
+                least(ahead.iter().chain(behind), counts)
             }
             Choice::Maglev(table) => table.pick(client, port),
         }
@@ -77,12 +91,10 @@ impl Choice {
 }
 
 /// The target with the fewest connections for its weight, half-open ones included; of equals the first.
-fn least<'t>(targets: impl Iterator<Item = &'t WeightedTarget>, crt: &Crt) -> Option<StackIndex> {
+fn least<'t>(targets: impl Iterator<Item = &'t WeightedTarget>, counts: &impl Counts) -> Option<StackIndex> {
     let mut best: Option<(u64, u64, StackIndex)> = None;
     for target in targets {
-        let count = crt.stack_count(target.stack);
-        let (has, weight) =
-            (u64::from(count.connections).saturating_add(count.half_open.into()), target.weight.into());
+        let (has, weight) = (counts.connections_of(target.stack), target.weight.into());
         let fewer = |(b, w, _): (u64, u64, _)| has.saturating_mul(w) < b.saturating_mul(weight);
         if best.is_none_or(fewer) {
             best = Some((has, weight, target.stack));

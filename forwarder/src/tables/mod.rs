@@ -1,13 +1,16 @@
 //! The control thread's decisions, in the form in which the workers use them.
 //!
 //! [`Tables`] are made once from a [`Dpt`] and what the node's kernel knows about next hops, and never change: a new
-//! DPT makes new tables. What has not changed, above all the services, is shared between tables and their successors.
+//! DPT makes new tables. What has not changed is shared between tables and their successors: each service by itself, the ways to the
+//! stacks, the look-ups. [`Built`] counts what was made.
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
-//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`defences`] (of claimed addresses).
+//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`choosers`] (the same for connections that move),
+//! [`defences`] (of claimed addresses).
 
 pub(crate) mod carrier;
 mod choice;
+mod choosers;
 mod defences;
 mod maglev;
 mod neighbours;
@@ -17,16 +20,20 @@ mod service;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ipnet::IpNet;
-use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Method, Reach, Refuse, StackState, WeightedTarget};
+use model::dpt::{
+    Ask, Distribution, Dpt, Duty, DvipaEntry, Method, Reach, Refuse, Shared, StackEntry, StackState,
+    WeightedTarget,
+};
 use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex};
 
 use crate::crt::KeyParts;
-use crate::{Mac, Port, Reason};
+use crate::{Fence, Mac, Now, Port, Reason};
 use carrier::Carrier;
 use choice::{Choice, Turn};
+pub use choosers::Choosers;
 use defences::Defences;
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
@@ -44,6 +51,8 @@ pub struct Node {
     pub fabric_mtu: u16,
     /// The VLAN that this node's frames on the NIC are tagged with. Tagged frames of another VLAN are none of ours.
     pub vlan: Option<u16>,
+    /// Until when it owns what the tables say.
+    pub fence: Fence,
 }
 
 /// The stack's carriers for both families of packets.
@@ -60,22 +69,49 @@ struct Way {
     local: bool,
 }
 
-/// Immutable snapshot of everything the control thread decided, made ready: header templates, schedules, look-ups.
-#[derive(Debug)]
+/// Immutable snapshot of everything the control thread decided, made ready: header templates, schedules, look-ups. A clone
+/// shares everything.
+#[derive(Clone, Debug)]
 pub struct Tables {
     generation: u64,
     node: Node,
     dvipas_v4: OpenMap<u32, DvipaIndex>,
     dvipas_v6: OpenMap<u128, DvipaIndex>,
-    dvipas: Box<[Option<DvipaEntry>]>,
-    ways: Box<[Way]>,
+    dvipas: Arc<[Option<Shared<DvipaEntry>>]>,
+    ways: Arc<[Way]>,
     senders: OpenMap<u128, StackIndex>,
     own_stack: Option<StackIndex>,
     defences: Defences,
     services: OpenMap<u32, u32>,
-    /// What the services were made from, in the same order.
-    rows: Box<[Distribution]>,
-    distributions: Box<[Arc<Service>]>,
+    distributions: Arc<[Arc<Service>]>,
+    from: MadeFrom,
+    built: Built,
+}
+
+/// What tables were made from.
+#[derive(Clone, Debug)]
+struct MadeFrom {
+    neighbours: Arc<Neighbours>,
+    stacks: Shared<Vec<StackEntry>>,
+    /// In the order of the services.
+    rows: Arc<[Shared<Distribution>]>,
+    maglevs: Arc<Maglevs>,
+}
+
+/// The Maglev tables in use, by the targets that they were made from.
+type Maglevs = HashMap<Arc<[(StackIndex, u16)]>, Weak<Maglev>>;
+
+/// What was made for tables, and not taken over from their predecessors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Built {
+    /// Services.
+    pub services: usize,
+    /// Maglev tables.
+    pub maglevs: usize,
+    /// Ways to stacks: header templates.
+    pub ways: usize,
+    /// Look-ups: by address, by service, by sender.
+    pub lookups: usize,
 }
 
 impl Tables {
@@ -84,44 +120,109 @@ impl Tables {
         Self::make(dpt, neighbours, node, None)
     }
 
-    /// Makes the successor of these tables; services that are the same are shared, rotations of others go on where they
+    /// Makes the successor of these tables; what is the same is shared, rotations of services that are not go on where they
     /// were.
     pub fn rebuild(&self, dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Self {
         Self::make(dpt, neighbours, node, Some(self))
     }
 
+    /// The same tables with other next hops.
+    pub fn with_neighbours(&self, neighbours: &Neighbours) -> Self {
+        let ways = ways(&self.from.stacks, neighbours, &self.node);
+        let built = Built { ways: ways.len(), ..Built::default() };
+        let from = MadeFrom { neighbours: Arc::new(neighbours.clone()), ..self.from.clone() };
+        Self { ways, from, built, ..self.clone() }
+    }
+
     fn make(dpt: &Dpt, neighbours: &Neighbours, node: &Node, before: Option<&Self>) -> Self {
+        let mut built = Built::default();
         let defences = before.map_or_else(Defences::new, |before| before.defences.clone());
-        let mut builder = Services { dpt, before, maglevs: HashMap::new() };
-        let distributions = dpt.distributions.iter().map(|d| builder.service(d)).collect();
-        let keys = dpt.distributions.iter().enumerate();
-        let keys: Vec<_> = keys.map(|(i, d)| (service_key(d.dvipa, d.port, d.protocol), i as u32)).collect();
+        let maglevs = before.map(|before| Arc::clone(&before.from.maglevs)).unwrap_or_default();
+        let mut builder = Builder { stacks: &dpt.stacks, maglevs, built: &mut built };
+        let distributions = dpt.distributions.iter().enumerate();
+        let distributions = distributions
+            .map(|(at, row)| builder.successor(row, before.and_then(|before| before.row(at, row))))
+            .collect();
+        let mut maglevs = builder.maglevs;
+        if built.maglevs > 0 {
+            Arc::make_mut(&mut maglevs).retain(|_, table| table.strong_count() > 0);
+        }
+
+        let same_rows = before.filter(|before| before.has_services_of(dpt));
+        let services = same_rows.map(|before| before.services.clone()).unwrap_or_else(|| {
+            built.lookups = built.lookups.saturating_add(1);
+            let keys = dpt.distributions.iter().enumerate();
+            let keys: Vec<_> = keys.map(|(i, d)| (key_of(d), i as u32)).collect();
+            OpenMap::new(keys.into_iter())
+        });
+        let same_dvipas = before.filter(|before| before.has_dvipas_of(dpt));
+        let dvipas = same_dvipas.map(|b| (b.dvipas_v4.clone(), b.dvipas_v6.clone()));
+        let (dvipas_v4, dvipas_v6) = dvipas.unwrap_or_else(|| {
+            built.lookups = built.lookups.saturating_add(1);
+            (dvipas_v4(dpt), dvipas_v6(dpt))
+        });
+        let same_stacks = before.filter(|before| before.from.stacks == dpt.stacks);
+        let senders = same_stacks.map(|before| before.senders.clone()).unwrap_or_else(|| {
+            built.lookups = built.lookups.saturating_add(1);
+            OpenMap::new(senders(dpt))
+        });
+        let same_ways =
+            same_stacks.filter(|before| *before.from.neighbours == *neighbours && before.node == *node);
+        let ways = same_ways.map(|before| Arc::clone(&before.ways)).unwrap_or_else(|| {
+            let ways = ways(&dpt.stacks, neighbours, node);
+            built.ways = ways.len();
+            ways
+        });
+        let neighbours = match same_ways {
+            Some(before) => Arc::clone(&before.from.neighbours),
+            None => Arc::new(neighbours.clone()),
+        };
+        let (stacks, rows) = (dpt.stacks.clone(), dpt.distributions.as_slice().into());
         Self {
             generation: dpt.generation,
             node: node.clone(),
-            dvipas_v4: OpenMap::new(dvipas(dpt, |a| match a {
-                IpAddr::V4(a) => Some(a.to_bits()),
-                IpAddr::V6(_) => None,
-            })),
-            dvipas_v6: OpenMap::new(dvipas(dpt, |a| match a {
-                IpAddr::V4(_) => None,
-                IpAddr::V6(a) => Some(a.to_bits()),
-            })),
+            dvipas_v4,
+            dvipas_v6,
             dvipas: entries(dpt),
-            ways: ways(dpt, neighbours, node),
-            senders: OpenMap::new(senders(dpt)),
-            defences,
+            ways,
+            senders,
             own_stack: dpt.stacks.iter().find(|s| matches!(s.reach, Reach::Local)).map(|s| s.index),
-            services: OpenMap::new(keys.into_iter()),
-            rows: dpt.distributions.clone().into(),
+            defences,
+            services,
             distributions,
+            from: MadeFrom { neighbours, stacks, rows, maglevs },
+            built,
         }
     }
 
-    /// A service, and what it was made from.
-    fn row(&self, key: u32) -> Option<(&Distribution, &Arc<Service>)> {
-        let at = usize::try_from(self.services.get(key)?).ok()?;
-        self.rows.get(at).zip(self.distributions.get(at))
+    /// Whether the DPT has the same services in the same order, whatever they are made of.
+    fn has_services_of(&self, dpt: &Dpt) -> bool {
+        let (rows, others) = (&self.from.rows, &dpt.distributions);
+        rows.len() == others.len() && rows.iter().zip(others).all(|(a, b)| a.is(b) || key_of(a) == key_of(b))
+    }
+
+    /// Whether the DPT has the same DVIPAs under the same numbers, and packets to the same ones are this node's.
+    fn has_dvipas_of(&self, dpt: &Dpt) -> bool {
+        let same = |d: &Shared<DvipaEntry>| {
+            let is_same = |entry: &DvipaEntry| entry.dvipa == d.dvipa && forwards(entry) == forwards(d);
+            self.entry(d.index).is_some_and(is_same)
+        };
+        self.dvipas.iter().flatten().count() == dpt.dvipas.len() && dpt.dvipas.iter().all(same)
+    }
+
+    /// A service, and what it was made from; `at` is where it stands if none before it came or went.
+    fn row(&self, at: usize, of: &Shared<Distribution>) -> Option<(&Shared<Distribution>, &Arc<Service>)> {
+        let rows = &self.from.rows;
+        let at = match rows.get(at).filter(|row| row.is(of)) {
+            Some(_) => at,
+            None => usize::try_from(self.services.get(key_of(of))?).ok()?,
+        };
+        rows.get(at).zip(self.distributions.get(at))
+    }
+
+    /// What was made for these tables.
+    pub fn built(&self) -> Built {
+        self.built
     }
 
     /// The generation of the DPT that they were made from.
@@ -134,25 +235,39 @@ impl Tables {
         &self.node
     }
 
-    /// The DVIPA with this address.
+    /// The DVIPA with this address, if packets to it are this node's.
     #[inline(always)]
     pub fn dvipa_v4(&self, address: Ipv4Addr) -> Option<DvipaIndex> {
         self.dvipas_v4.get(address.to_bits())
     }
 
-    /// The DVIPA with this address.
+    /// The DVIPA with this address, if packets to it are this node's.
     #[inline(always)]
     pub fn dvipa_v6(&self, address: Ipv6Addr) -> Option<DvipaIndex> {
         self.dvipas_v6.get(address.to_bits())
     }
 
-    /// The address of a DVIPA that this node owns.
+    /// The DVIPA with this address, if this node owns it now: it says so, and where the address is.
+    pub(crate) fn owned_v4(&self, address: Ipv4Addr, now: Now) -> Option<DvipaIndex> {
+        self.dvipa_v4(address).filter(|dvipa| self.owns(*dvipa, now))
+    }
+
+    /// As [`Self::owned_v4`].
+    pub(crate) fn owned_v6(&self, address: Ipv6Addr, now: Now) -> Option<DvipaIndex> {
+        self.dvipa_v6(address).filter(|dvipa| self.owns(*dvipa, now))
+    }
+
+    fn owns(&self, dvipa: DvipaIndex, now: Now) -> bool {
+        self.entry(dvipa).is_some_and(|entry| entry.duty == Duty::Owner) && self.node.fence.holds(now)
+    }
+
+    /// The address of a DVIPA that this node owns or would take over.
     pub fn dvipa_address(&self, dvipa: DvipaIndex) -> Option<IpAddr> {
         self.entry(dvipa).map(|entry| entry.dvipa.address())
     }
 
     fn entry(&self, dvipa: DvipaIndex) -> Option<&DvipaEntry> {
-        self.dvipas.get(usize::from(dvipa.0))?.as_ref()
+        self.dvipas.get(usize::from(dvipa.0))?.as_deref()
     }
 
     /// Who is asked about a connection to a DVIPA that has no entry.
@@ -223,6 +338,7 @@ impl Tables {
     }
 
     /// The targets of a service, if it is distributed.
+    #[inline]
     pub(crate) fn service(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Option<&Service> {
         let at = self.services.get(service_key(dvipa, port, protocol))?;
         self.distributions.get(at as usize).map(Arc::as_ref)
@@ -233,6 +349,10 @@ fn service_key(dvipa: DvipaIndex, port: u16, protocol: Protocol) -> u32 {
     u32::from(dvipa.0) << 17 | u32::from(port) << 1 | u32::from(protocol == Protocol::Udp)
 }
 
+fn key_of(row: &Distribution) -> u32 {
+    service_key(row.dvipa, row.port, row.protocol)
+}
+
 fn sender_key(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
@@ -240,12 +360,34 @@ fn sender_key(address: IpAddr) -> u128 {
     }
 }
 
+fn dvipas_v4(dpt: &Dpt) -> OpenMap<u32, DvipaIndex> {
+    OpenMap::new(dvipas(dpt, |a| match a {
+        IpAddr::V4(a) => Some(a.to_bits()),
+        IpAddr::V6(_) => None,
+    }))
+}
+
+fn dvipas_v6(dpt: &Dpt) -> OpenMap<u128, DvipaIndex> {
+    OpenMap::new(dvipas(dpt, |a| match a {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(a) => Some(a.to_bits()),
+    }))
+}
+
 fn dvipas<K>(dpt: &Dpt, key: impl Fn(IpAddr) -> Option<K>) -> std::vec::IntoIter<(K, DvipaIndex)> {
-    let pairs = dpt.dvipas.iter().filter_map(|d| key(d.dvipa.address()).map(|k| (k, d.index)));
+    let ours = dpt.dvipas.iter().filter(|d| forwards(d));
+    let pairs = ours.filter_map(|d| key(d.dvipa.address()).map(|k| (k, d.index)));
     pairs.collect::<Vec<_>>().into_iter()
 }
 
-fn entries(dpt: &Dpt) -> Box<[Option<DvipaEntry>]> {
+fn forwards(entry: &DvipaEntry) -> bool {
+    match entry.duty {
+        Duty::Owner | Duty::Former | Duty::Partner => true,
+        Duty::Backup => false,
+    }
+}
+
+fn entries(dpt: &Dpt) -> Arc<[Option<Shared<DvipaEntry>>]> {
     let len = dpt.dvipas.iter().map(|d| usize::from(d.index.0).saturating_add(1)).max().unwrap_or(0);
     let mut entries = vec![None; len];
     for d in &dpt.dvipas {
@@ -256,13 +398,13 @@ fn entries(dpt: &Dpt) -> Box<[Option<DvipaEntry>]> {
     entries.into()
 }
 
-fn ways(dpt: &Dpt, neighbours: &Neighbours, node: &Node) -> Box<[Way]> {
-    let len = dpt.stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
+fn ways(stacks: &[StackEntry], neighbours: &Neighbours, node: &Node) -> Arc<[Way]> {
+    let len = stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
     let none = || Carrier::missing(Reason::StackUnreachable);
     let pair = || Box::new([none(), none()]);
     let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false, lost: false };
     let mut ways: Vec<_> = (0..len).map(|_| unknown()).collect();
-    for stack in &dpt.stacks {
+    for stack in stacks {
         if let Some(way) = ways.get_mut(usize::from(stack.index.0)) {
             let carrier = |family| Carrier::new(stack, family, neighbours, node);
             let handoff = |family| Carrier::handoff(stack, family, neighbours, node);
@@ -290,20 +432,29 @@ fn senders(dpt: &Dpt) -> std::vec::IntoIter<(u128, StackIndex)> {
     pairs.collect::<Vec<_>>().into_iter()
 }
 
-/// Makes services; equal sets of targets share one Maglev table.
-struct Services<'d> {
-    dpt: &'d Dpt,
-    before: Option<&'d Tables>,
-    maglevs: HashMap<Vec<(StackIndex, u16)>, Arc<Maglev>>,
+/// Makes services; equal sets of targets share one Maglev table, also with the tables before.
+struct Builder<'d> {
+    stacks: &'d [StackEntry],
+    maglevs: Arc<Maglevs>,
+    built: &'d mut Built,
 }
 
-impl Services<'_> {
-    fn service(&mut self, d: &Distribution) -> Arc<Service> {
-        let before = self.before.and_then(|before| before.row(service_key(d.dvipa, d.port, d.protocol)));
-        let before = match before {
-            Some((row, service)) if row == d => return Arc::clone(service),
-            before => before.map(|(_, service)| service),
-        };
+impl Builder<'_> {
+    /// The service of a row: the one before it, if nothing has changed.
+    fn successor(
+        &mut self,
+        row: &Shared<Distribution>,
+        before: Option<(&Shared<Distribution>, &Arc<Service>)>,
+    ) -> Arc<Service> {
+        match before {
+            Some((former, service)) if former == row => Arc::clone(service),
+            before => Arc::new(self.service(row, before.map(|(_, service)| &**service))),
+        }
+    }
+
+    /// A service whose rotations go on where those of the one before are.
+    fn service(&mut self, d: &Distribution, before: Option<&Service>) -> Service {
+        self.built.services = self.built.services.saturating_add(1);
         let turn = |choice: Option<&Choice>| choice.and_then(Choice::turn).cloned().unwrap_or_default();
         let policies = d.policies.iter().enumerate().map(|(i, policy)| {
             let turn = turn(before.and_then(|before| before.policies.get(i)).map(|(_, choice)| choice));
@@ -311,17 +462,28 @@ impl Services<'_> {
         });
         let policies: Vec<(IpNet, Choice)> = policies.collect();
         let default = self.choice(d.method, turn(before.map(|before| &before.default)), &d.targets);
-        let serving = d.serving.as_slice().into();
-        Arc::new(Service { policies: policies.into(), default, serving, refuse: d.refuse })
+        let serving = d.serving.iter().copied().collect();
+        Service { policies: policies.into(), default, serving, refuse: d.refuse }
     }
 
     fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {
-        Choice::new(method, targets, turn, || {
-            let set = targets.iter().map(|t| (t.stack, t.weight)).collect();
-            let name = |index| self.dpt.stacks.iter().find(|s| s.index == index).map(|s| &s.name);
-            let make = || Arc::new(Maglev::new(&choice::named(targets, name)));
-            self.maglevs.entry(set).or_insert_with(make).clone()
-        })
+        Choice::new(method, targets, turn, || self.maglev(targets))
+    }
+
+    fn maglev(&mut self, targets: &[WeightedTarget]) -> Arc<Maglev> {
+        let set: Arc<[_]> = targets.iter().map(|t| (t.stack, t.weight)).collect();
+        if let Some(table) = self.maglevs.get(&set).and_then(Weak::upgrade) {
+            return table;
+        }
+        self.built.maglevs = self.built.maglevs.saturating_add(1);
+        let stacks = self.stacks;
+        let name = |index: StackIndex| {
+            let entry = stacks.get(usize::from(index.0)).filter(|entry| entry.index == index);
+            entry.or_else(|| stacks.iter().find(|s| s.index == index)).map(|entry| &entry.name)
+        };
+        let table = Arc::new(Maglev::new(&choice::named(targets, name)));
+        Arc::make_mut(&mut self.maglevs).insert(set, Arc::downgrade(&table));
+        table
     }
 }
 

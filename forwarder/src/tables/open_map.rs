@@ -1,7 +1,9 @@
 //! A map that is made once and then only read: open addressing, at most half full, no allocation after it is made.
 
+use std::sync::Arc;
+
 /// A key with a well-spread hash.
-pub(super) trait Spread: Copy + Eq {
+pub(super) trait Spread: Copy + Default + Eq {
     /// The hash; all its bits are used.
     fn spread(self) -> u64;
 }
@@ -24,50 +26,54 @@ impl Spread for u128 {
     }
 }
 
-/// The map.
-#[derive(Debug)]
+/// The map. A clone shares its memory.
+#[derive(Clone, Debug)]
 pub(super) struct OpenMap<K, V> {
-    slots: Box<[Option<(K, V)>]>,
-    /// A hash shifted right by this is a slot's number.
-    shift: u32,
+    /// As many as a power of two. One without a value is empty; its key means nothing.
+    slots: Arc<[(K, Option<V>)]>,
 }
 
 impl<K: Spread, V: Copy> OpenMap<K, V> {
     /// The map of these pairs; of a key that comes twice, the first counts.
     pub(super) fn new(pairs: impl ExactSizeIterator<Item = (K, V)>) -> Self {
         let len = pairs.len().saturating_mul(2).max(2).next_power_of_two();
-        let mut map =
-            Self { slots: vec![None; len].into(), shift: 64_u32.saturating_sub(len.trailing_zeros()) };
+        let mut slots = vec![(K::default(), None); len];
         for (key, value) in pairs {
-            let at =
-                map.probe(key).find(|at| map.slots.get(*at).is_some_and(|s| s.is_none_or(|(k, _)| k == key)));
-            if let Some(slot) = at.and_then(|at| map.slots.get_mut(at)) {
-                slot.get_or_insert((key, value));
+            let is_it = |(k, v): &(K, Option<V>)| *k == key || v.is_none();
+            let at = probe(key, len).find(|at| slots.get(*at).is_some_and(is_it));
+            if let Some((k, v)) = at.and_then(|at| slots.get_mut(at)) {
+                *k = key;
+                v.get_or_insert(value);
             }
         }
-        map
-    }
-
-    /// The slots where a key may be, in order.
-    fn probe(&self, key: K) -> impl Iterator<Item = usize> + use<K, V> {
-        let (len, start) = (self.slots.len(), (key.spread() >> self.shift) as usize);
-        (0..len).map(move |step| start.wrapping_add(step) & len.wrapping_sub(1))
+        Self { slots: slots.into() }
     }
 
     /// The value of a key.
     #[inline(always)]
     pub(super) fn get(&self, key: K) -> Option<V> {
-        match self.slots.get((key.spread() >> self.shift) as usize)? {
-            Some((k, value)) if *k == key => Some(*value),
-            Some(_) => self.get_further(key),
-            None => None,
-        }
+        let (k, value) = self.slots.get(first(key, self.slots.len()))?;
+        if *k == key { *value } else { value.and_then(|_| self.get_further(key)) }
     }
 
     /// The value of a key that is not in its first slot.
     #[cold]
     fn get_further(&self, key: K) -> Option<V> {
-        let slots = self.probe(key).map_while(|at| self.slots.get(at).copied().flatten());
-        slots.into_iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+        let places = probe(key, self.slots.len());
+        let mut slots = places.map_while(|at| self.slots.get(at)).take_while(|(_, value)| value.is_some());
+        slots.find(|(k, _)| *k == key).and_then(|(_, value)| *value)
     }
+}
+
+/// The slot where a key should be: the hash's high bits, as a share of so many. Without a shift by a number that is read, which
+/// takes a register that is needed.
+#[inline(always)]
+fn first<K: Spread>(key: K, len: usize) -> usize {
+    ((key.spread() >> 32).wrapping_mul(len as u64) >> 32) as usize
+}
+
+/// The slots where a key may be, in order.
+fn probe<K: Spread>(key: K, len: usize) -> impl Iterator<Item = usize> + use<K> {
+    let start = first(key, len);
+    (0..len).map(move |step| start.wrapping_add(step) & len.wrapping_sub(1))
 }

@@ -1,12 +1,13 @@
 //! Selection, schedules and the look-ups.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use model::dpt::{
-    Distribution, Dpt, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState, WeightedTarget,
+    Distribution, Dpt, Duty, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState,
+    WeightedTarget,
 };
-use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
+use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 use super::*;
 use crate::crt::{Config, Crt, KeyV4, Now};
@@ -33,24 +34,27 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
     let (dvipa, protocol) = (DvipaIndex(0), Protocol::Tcp);
     Dpt {
         generation: 1,
-        dvipas: vec![DvipaEntry::new(dvipa, Dvipa::new("198.18.9.1".parse().unwrap()))],
+        dvipas: vec![DvipaEntry::new(dvipa, Dvipa::new("198.18.9.1".parse().unwrap())).into()],
         stacks: stacks.collect(),
-        distributions: vec![Distribution {
-            dvipa,
-            port: 80,
-            protocol,
-            method,
-            targets,
-            serving,
-            policies,
-            refuse: Refuse::Reset,
-        }],
+        distributions: vec![
+            Distribution {
+                dvipa,
+                port: 80,
+                protocol,
+                method,
+                targets,
+                serving,
+                policies,
+                refuse: Refuse::Reset,
+            }
+            .into(),
+        ],
     }
 }
 
 fn node() -> Node {
     let cluster_address = ClusterAddress { v4: Some(Ipv4Addr::new(198, 18, 0, 10)), v6: None };
-    Node { mac: Mac([2; 6]), cluster_address, fabric_mtu: 1500, vlan: None }
+    Node { mac: Mac([2; 6]), cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default() }
 }
 
 fn tables(method: Method, weights: &[u16], policies: Vec<Policy>) -> Tables {
@@ -243,7 +247,8 @@ fn an_open_map_finds_what_is_in_it_and_nothing_else() {
 /// The same DPT with two services, of which the second has these weights.
 fn two_services(weights: &[u16]) -> Dpt {
     let mut dpt = dpt(Method::RoundRobin, &[1, 1, 1], vec![]);
-    let second = Distribution { port: 81, targets: targets(weights), ..dpt.distributions[0].clone() };
+    let mut second = dpt.distributions[0].clone();
+    (second.port, second.targets) = (81, targets(weights));
     dpt.distributions.push(second);
     dpt
 }
@@ -253,18 +258,71 @@ fn a_change_of_one_service_makes_no_other_anew() {
     let before = Tables::build(&two_services(&[1, 1, 1]), &Neighbours::new(), &node());
     let after = before.rebuild(&two_services(&[1, 0, 1]), &Neighbours::new(), &node());
     let same: Vec<bool> =
-        before.distributions.iter().zip(&after.distributions).map(|(b, a)| Arc::ptr_eq(b, a)).collect();
+        before.distributions.iter().zip(&*after.distributions).map(|(b, a)| Arc::ptr_eq(b, a)).collect();
     assert_eq!(same, [true, false]);
     let crt = crt();
     let pick = |port| after.service(DvipaIndex(0), port, Protocol::Tcp)?.pick(CLIENT, 1, &crt);
     assert!((0..9).all(|_| pick(81) != Some(StackIndex(2))));
 }
 
+/// What was made for the successor of these tables.
+fn built(before: &Tables, dpt: &Dpt) -> Built {
+    before.rebuild(dpt, &Neighbours::new(), &node()).built()
+}
+
+#[test]
+fn what_is_made_for_a_new_dpt_is_what_has_changed_in_it() {
+    let mut dpt = two_services(&[1, 1, 1]);
+    let before = Tables::build(&dpt, &Neighbours::new(), &node());
+    assert_eq!(before.built(), Built { services: 2, maglevs: 0, ways: 4, lookups: 3 });
+    dpt.generation += 1;
+    assert_eq!(built(&before, &dpt), Built::default());
+    dpt.distributions[1].refuse = Refuse::Silent;
+    assert_eq!(built(&before, &dpt), Built { services: 1, ..Built::default() });
+    dpt.dvipas[0].ask.certain = true;
+    assert_eq!(built(&before, &dpt), Built { services: 1, ..Built::default() });
+    dpt.stacks[2].state = StackState::Lost;
+    assert_eq!(built(&before, &dpt), Built { services: 1, ways: 4, lookups: 1, ..Built::default() });
+}
+
+#[test]
+fn other_next_hops_make_the_ways_anew_and_nothing_else() {
+    let dpt = two_services(&[1, 1, 1]);
+    let mut neighbours = Neighbours::new();
+    let before = Tables::build(&dpt, &neighbours, &node());
+    neighbours.set(StackIndex(1), Family::V4, Mac([4; 6]));
+    let after = before.with_neighbours(&neighbours);
+    assert_eq!(after.built(), Built { ways: 4, ..Built::default() });
+    assert!(before.distributions.iter().zip(&*after.distributions).all(|(b, a)| Arc::ptr_eq(b, a)));
+    let next = after.rebuild(&dpt, &neighbours, &node());
+    assert_eq!(next.built(), Built::default(), "they are kept");
+}
+
+#[test]
+fn a_maglev_table_is_made_once_for_equal_targets_and_kept() {
+    let mut dpt = dpt(Method::Maglev, &[1, 2, 3], vec![]);
+    let mut second = dpt.distributions[0].clone();
+    second.port = 81;
+    dpt.distributions.push(second);
+    let before = Tables::build(&dpt, &Neighbours::new(), &node());
+    assert_eq!(before.built().maglevs, 1);
+    dpt.distributions[0].refuse = Refuse::Silent;
+    assert_eq!(built(&before, &dpt), Built { services: 1, ..Built::default() }, "the targets are the same");
+    dpt.distributions[0].targets = targets(&[1, 2, 4]);
+    let after = before.rebuild(&dpt, &Neighbours::new(), &node());
+    assert_eq!(after.built(), Built { services: 1, maglevs: 1, ..Built::default() });
+    drop(before);
+    dpt.distributions[1].targets = targets(&[1, 2, 4]);
+    let last = after.rebuild(&dpt, &Neighbours::new(), &node());
+    assert_eq!(last.built(), Built { services: 1, ..Built::default() });
+}
+
 #[test]
 fn a_service_is_found_again_when_others_come_before_it() {
     let before = Tables::build(&two_services(&[1]), &Neighbours::new(), &node());
     let mut dpt = two_services(&[1]);
-    let first = Distribution { port: 79, ..dpt.distributions[0].clone() };
+    let mut first = dpt.distributions[0].clone();
+    first.port = 79;
     dpt.distributions.insert(0, first);
     let after = before.rebuild(&dpt, &Neighbours::new(), &node());
     let same = |before_at: usize, after_at: usize| {
@@ -302,9 +360,153 @@ fn tables_say_what_they_were_made_from() {
     let mut dpt = dpt(Method::RoundRobin, &[1], vec![]);
     dpt.generation = 7;
     let address = IpAddr::from([198, 18, 9, 3]);
-    dpt.dvipas.push(DvipaEntry::new(DvipaIndex(2), Dvipa::new(address)));
+    dpt.dvipas.push(DvipaEntry::new(DvipaIndex(2), Dvipa::new(address)).into());
     let tables = Tables::build(&dpt, &Neighbours::new(), &node());
     assert_eq!(tables.generation(), 7);
     let known = [0, 1, 2, 3].map(|i| tables.dvipa_address(DvipaIndex(i)));
     assert_eq!(known, [Some([198, 18, 9, 1].into()), None, Some(address), None]);
+}
+
+#[test]
+fn a_set_of_stacks_has_those_that_it_was_made_of_and_no_others() {
+    let members = [0, 63, 64, 300, StackIndex::MAX].map(StackIndex);
+    let set: service::Stacks = members.into_iter().collect();
+    for stack in (0..=StackIndex::MAX).map(StackIndex) {
+        assert_eq!(set.has(stack), members.contains(&stack), "{stack:?}");
+    }
+    assert!(!set.has(StackIndex(u16::MAX)) && !service::Stacks::from_iter([]).has(StackIndex(0)));
+}
+
+#[test]
+fn a_former_owner_forwards_and_does_not_answer_and_a_backup_does_neither() {
+    let address = Ipv4Addr::new(198, 18, 9, 1);
+    let mut dpt = dpt(Method::RoundRobin, &[1], vec![]);
+    let mut tables = Tables::build(&dpt, &Neighbours::new(), &node());
+    let known = Some(DvipaIndex(0));
+    for (duty, forwards, answers) in [
+        (Duty::Owner, known, known),
+        (Duty::Former, known, None),
+        (Duty::Backup, None, None),
+        (Duty::Owner, known, known),
+    ] {
+        dpt.dvipas[0].duty = duty;
+        tables = tables.rebuild(&dpt, &Neighbours::new(), &node());
+        assert_eq!(
+            (tables.dvipa_v4(address), tables.owned_v4(address, Now::default())),
+            (forwards, answers),
+            "{duty:?}"
+        );
+        assert_eq!(tables.dvipa_address(DvipaIndex(0)), Some(address.into()), "it has a number all the time");
+    }
+}
+
+#[test]
+fn an_owner_whose_leases_are_over_forwards_and_does_not_answer() {
+    let address = Ipv4Addr::new(198, 18, 9, 1);
+    let node = node();
+    let tables = Tables::build(&dpt(Method::RoundRobin, &[1], vec![]), &Neighbours::new(), &node);
+    let answers = |ms| tables.owned_v4(address, Now { ms }).is_some();
+    assert!(answers(u64::MAX - 1), "it decides alone");
+    node.fence.set(Now { ms: 500 });
+    assert_eq!([499, 500, 501].map(answers), [true, false, false]);
+    assert_eq!(tables.dvipa_v4(address), Some(DvipaIndex(0)));
+    node.fence.set(Now { ms: 900 });
+    assert!(answers(500), "renewed");
+}
+
+/// The targets that so many connections are given by SYN, and by choice out of the same row.
+fn selected_and_chosen(method: Method, weights: &[u16], policies: Vec<Policy>) -> [Vec<u16>; 2] {
+    let (dpt, crt) = (dpt(method, weights, policies), crt());
+    let tables = Tables::build(&dpt, &Neighbours::new(), &node());
+    let mut choosers = Choosers::default();
+    [true, false].map(|by_syn| {
+        let pick = |i: u16| {
+            let client = if i.is_multiple_of(4) { IpAddr::from([198, 18, 1, 9]) } else { CLIENT };
+            if by_syn {
+                return pick(&tables, client, 1024 + i, &crt).unwrap();
+            }
+            let connection = connection(client, 1024 + i);
+            let chosen = choosers.choose((&0, &0), &dpt.distributions[0], &connection, around(&dpt, &crt));
+            choosers.settled(&connection);
+            chosen.unwrap().0
+        };
+        (0..200).map(pick).collect()
+    })
+}
+
+fn connection(client: IpAddr, port: u16) -> Connection {
+    let dvipa = SocketAddr::from(([198, 18, 9, 1], 80));
+    Connection::new(Protocol::Tcp, SocketAddr::new(client, port), dvipa).unwrap()
+}
+
+fn around<'a>(dpt: &'a Dpt, crt: &'a Crt) -> (&'a [StackEntry], &'a Crt, Now) {
+    (&dpt.stacks, crt, Now { ms: 1 })
+}
+
+#[test]
+fn a_connection_that_moves_is_given_the_target_that_a_syn_would_be() {
+    use Method::{LeastConnections, Maglev, RoundRobin, WeightedRoundRobin};
+    for method in [RoundRobin, WeightedRoundRobin, LeastConnections, Maglev] {
+        let policy = Policy { client: "198.18.1.0/24".parse().unwrap(), targets: targets(&[0, 1, 3]) };
+        let [selected, chosen] = selected_and_chosen(method, &[6, 3, 1, 0], vec![policy]);
+        assert_eq!(selected, chosen, "{method}");
+    }
+}
+
+#[test]
+fn connections_that_have_not_moved_yet_count_at_the_targets_chosen_for_them() {
+    let (dpt, crt) = (dpt(Method::LeastConnections, &[1, 1, 1], vec![]), crt());
+    let key = |port| KeyV4::new(Ipv4Addr::new(198, 18, 0, 2), port, DvipaIndex(0), 80, Protocol::Tcp);
+    for port in 0..4 {
+        crt.newconn(key(port), StackIndex(1), Now { ms: 1 }).unwrap();
+    }
+    let mut choosers = Choosers::default();
+    let mut choose = |port: u16, now| {
+        let around = (&dpt.stacks[..], &crt, Now { ms: now });
+        let row = &dpt.distributions[0];
+        choosers.choose((&0, &0), row, &connection(CLIENT, port), around).unwrap().0
+    };
+    let mut crowd: Vec<u16> = (1000..1008).map(|port| choose(port, 1)).collect();
+    crowd.sort_unstable();
+    assert_eq!(crowd, [2, 2, 2, 2, 3, 3, 3, 3], "as many as t1 has");
+    let again: Vec<u16> = (0..8).map(|_| choose(1000, 1)).collect();
+    let others: Vec<u16> = (2000..2005).map(|port| choose(port, 1)).collect();
+    let each = [1, 2, 3].map(|stack| others.iter().filter(|target| **target == stack).count());
+    assert!(each.iter().all(|n| (1..=2).contains(n)), "one counts once: {again:?} {others:?}");
+    let late: Vec<u16> = (3000..3004).map(|port| choose(port, 20_000)).collect();
+    assert!(!late.contains(&1), "what has not moved for ten seconds does not count: {late:?}");
+}
+
+#[test]
+fn a_choice_goes_on_in_turn_when_its_row_changes_or_leaves_something_out() {
+    let (dpt, crt) = (dpt(Method::RoundRobin, &[1, 1, 1], vec![]), crt());
+    let row = |weights: &[u16]| {
+        let mut row = dpt.distributions[0].clone();
+        row.targets = targets(weights);
+        row
+    };
+    let mut choosers = Choosers::default();
+    let mut choose = |key, weights: &[u16]| {
+        choosers.choose((&key, &0), &row(weights), &connection(CLIENT, 1), around(&dpt, &crt)).map(|s| s.0)
+    };
+    assert_eq!([choose(0, &[1, 1, 1]), choose(0, &[1, 1, 1])], [Some(1), Some(2)]);
+    assert_eq!(choose(0, &[2, 2, 2]), Some(3), "another row");
+    let rest = [1, 0, 1];
+    let left: Vec<_> = (0..4).map(|_| choose(5, &rest)).collect();
+    assert_eq!(left, [Some(3), Some(1), Some(3), Some(1)], "it shares the turn");
+    assert_eq!(choose(0, &[0]), None, "nothing to choose from");
+}
+
+#[test]
+fn a_maglev_table_of_choices_is_made_once_for_equal_targets() {
+    let (dpt, crt) = (dpt(Method::Maglev, &[1, 2, 3], vec![]), crt());
+    let mut choosers = Choosers::default();
+    let tables: Vec<_> = (0..300)
+        .map(|key| {
+            let row = dpt.distributions[0].clone();
+            choosers.choose((&key, &key), &row, &connection(CLIENT, 1), around(&dpt, &crt));
+            choosers.maglev_tables()
+        })
+        .collect();
+    assert!(tables.iter().all(|tables| *tables == 1), "{tables:?}");
 }

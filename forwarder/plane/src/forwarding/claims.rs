@@ -11,17 +11,17 @@ use model::StackIndex;
 pub(super) struct Claim {
     /// Who says it.
     pub(super) by: StackIndex,
-    /// It says it in a complete account, not as news.
-    pub(super) in_account: bool,
+    /// It says it of what it had before, in a complete account or in place of one, not as news.
+    pub(super) earlier: bool,
     /// The owner that the CRT names is heard of.
     pub(super) owner_is_up: bool,
 }
 
 impl Claim {
     /// Whether the entry stays as it is: it is another living stack's, and confirmed. While it is half-open there, only news
-    /// count: an account may be of a connection before that.
+    /// count: an account may name a connection before that.
     pub(super) fn is_void(self, entry: Entry) -> bool {
-        entry.owner != self.by && self.owner_is_up && (entry.state.counts() || self.in_account)
+        entry.owner != self.by && self.owner_is_up && (entry.state.counts() || self.earlier)
     }
 }
 
@@ -34,8 +34,8 @@ mod tests {
     const OWNER: StackIndex = StackIndex(1);
     const OTHER: StackIndex = StackIndex(2);
 
-    fn is_void(by: StackIndex, state: CrtState, in_account: bool, owner_is_up: bool) -> bool {
-        Claim { by, in_account, owner_is_up }.is_void(Entry { owner: OWNER, state })
+    fn is_void(by: StackIndex, state: CrtState, earlier: bool, owner_is_up: bool) -> bool {
+        Claim { by, earlier, owner_is_up }.is_void(Entry { owner: OWNER, state })
     }
 
     #[test]

@@ -1,41 +1,44 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
-//! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`account`] (a stack's complete account of
-//! its connections), [`claims`] (two stacks that say that they have one), [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
+//! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`connections`] (what stacks say of theirs), [`account`] (all that a stack has), [`claims`] (two stacks that say that they have one),
+//! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
 //! `baton stats` shows).
 
 mod account;
 mod claims;
+mod connections;
 mod counters;
 mod link;
 mod moving;
 mod names;
 mod purge;
+mod retiring;
 mod snapshot;
+mod walk;
 mod watch;
 
+pub use connections::Connections;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use control::config::shared_interface;
+use control::machine::{Among, ToChoose};
 use control::runtime::environment::Environment;
 use control::runtime::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS,
-    Ticked,
+    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS, Ticked,
 };
-use forwarder::crt::{BURST, Burst, Confirmed, Crt, Cursor, KeyParts, KeyV4, KeyV6, Refused, Row};
-use forwarder::{AnyKey, Handoffs, Mac, Now, Tables};
-use hashbrown::HashMap;
-use model::dpt::{Dpt, Reach, StackState};
+use forwarder::crt::{Crt, Cursor};
+use forwarder::{Choosers, Handoffs, Mac, Now, Tables};
+use model::dpt::{Distribution, Dpt, Duty, Reach, Shared};
 use model::handoff::Handoff;
-use model::{Connection, Dvipa, Protocol, StackIndex};
+use model::numbering::Numbering;
+use model::{Connection, Dvipa, DvipaIndex, StackIndex};
 
-use self::account::OpenAccount;
-use self::claims::Claim;
 use self::link::Link;
-use self::names::Names;
-use self::purge::Purge;
 use self::snapshot::Snapshots;
 use self::watch::{Change, Watch};
 use crate::announce;
@@ -46,9 +49,9 @@ use crate::kernel::{
 };
 use crate::next_hop::{Known, NextHops, Wanted};
 use crate::node::Node;
+use crate::routes::Routes;
+use crate::table::system_ms;
 
-/// In this time after the start every stack has said which UDP flows it has.
-const SETTLING_MS: u64 = 10_000;
 /// Places that one step of a scan looks at.
 const SCAN_STEP: usize = 4096;
 
@@ -61,38 +64,21 @@ pub struct Plane {
     next_hops: NextHops,
     dpt: Dpt,
     known: Arc<Known>,
-    purge: Purge,
     snapshots: Snapshots<Tables>,
     handoffs: Snapshots<Handoffs>,
-    names: Names,
-    accounts: HashMap<StackIndex, OpenAccount>,
+    connections: Connections,
+    choosers: Choosers<Among>,
     watches: Vec<Watch>,
-    /// Until then the stacks' word on UDP flows counts more than what packets have made.
-    settled_ms: u64,
     /// The NIC's and the local port's.
     links: [Link; 2],
     /// Lines that aging looks at in a tick.
     aged_a_tick: usize,
     ipv6_allowed: bool,
     groups: Groups,
-    strays: u64,
-    contested: u64,
-    /// Scratch space.
-    confirming: Confirming,
-}
-
-/// Keys of a NEWCONN on their way into the CRT.
-#[derive(Debug, Default)]
-struct Confirming {
-    v4: Burst<KeyV4>,
-    v6: Burst<KeyV6>,
-}
-
-impl Confirming {
-    fn clear(&mut self) {
-        self.v4.clear();
-        self.v6.clear();
-    }
+    /// If there are to be any.
+    routes: Option<Routes>,
+    /// What the CRT's file says that the numbers mean.
+    recorded: Vec<u8>,
 }
 
 impl Plane {
@@ -100,7 +86,7 @@ impl Plane {
     ///
     /// # Errors
     /// The thread that looks at the kernel's settings can't be had.
-    pub fn new(node: Node, next_hops: NextHops) -> io::Result<Self> {
+    pub fn new(node: Node, next_hops: NextHops, routes: Option<Routes>) -> io::Result<Self> {
         kernel::tell(&kernel::Settings::default().allow_ipv4(&node.interface.name));
         let watched = Watched::start(needs(&node))?;
         let now_ms = node.shared.clock.ms();
@@ -108,6 +94,9 @@ impl Plane {
         let watches =
             node.workers.iter().map(|worker| Watch::new(Arc::clone(&worker.gauges), now_ms)).collect();
         let groups = Groups::new(node.interface.index);
+        let connections = Connections::new(Now { ms: now_ms });
+        // A former process's table has the flows as packets made them.
+        let connections = if node.numbering.is_some() { connections.settled() } else { connections };
         let links = [&node.nic, &node.local].map(|port| Link::new(port.link_is_up()));
         Ok(Self {
             links,
@@ -116,19 +105,16 @@ impl Plane {
             next_hops,
             dpt: Dpt::default(),
             known: Arc::default(),
-            purge: Purge::default(),
             snapshots: Snapshots::default(),
             handoffs: Snapshots::default(),
-            names: Names::default(),
-            accounts: HashMap::new(),
+            connections,
+            choosers: Choosers::default(),
             watches,
-            settled_ms: now_ms.saturating_add(SETTLING_MS),
             aged_a_tick,
             ipv6_allowed: false,
             groups,
-            strays: 0,
-            contested: 0,
-            confirming: Confirming::default(),
+            routes,
+            recorded: Vec::new(),
         })
     }
 
@@ -140,94 +126,24 @@ impl Plane {
         Now { ms: self.node.shared.clock.ms() }
     }
 
-    /// Gives the workers tables of the DPT and the next hops as they are now.
-    fn rebuild(&mut self) {
-        let shared = &self.node.shared;
-        let tables =
-            shared.tables.load_full().rebuild(&self.dpt, &self.known.neighbours, &self.node.identity);
-        self.snapshots.replace(&shared.tables, tables);
+    /// Gives the workers the successor of their tables.
+    fn replace(&mut self, successor: impl FnOnce(&Self, &Tables) -> Tables) {
+        let tables = successor(self, &self.node.shared.tables.load_full());
+        tracing::debug!(generation = tables.generation(), built = ?tables.built(), "tables");
+        self.snapshots.replace(&self.node.shared.tables, tables);
     }
 
-    /// The connections' entries exist or are made at `owner`. A UDP flow that has one stays where it is, because its packets went
-    /// there; but after the start a packet may have come before the word of the stack that had the flow.
-    fn confirm(&mut self, owner: StackIndex, connections: &[Connection]) {
-        let now = self.now();
-        let only_fills_in = |c: &Connection| c.protocol == Protocol::Udp && now.ms > self.settled_ms;
-        for part in connections.chunks(BURST) {
-            self.confirming.clear();
-            for connection in part {
-                let key = self.names.key(connection);
-                let is_tcp = connection.protocol == Protocol::Tcp;
-                if is_tcp && key.is_some_and(|key| self.is_void_claim(key, owner, now)) {
-                    self.contested += 1;
-                    continue;
-                }
-                match key {
-                    Some(key) if only_fills_in(connection) => {
-                        let _ = key.insert_flow(&self.node.shared.crt, owner, now);
-                    }
-                    Some(AnyKey::V4(key)) => drop(self.confirming.v4.push(key)),
-                    Some(AnyKey::V6(key)) => drop(self.confirming.v6.push(key)),
-                    None => self.strays += 1,
-                }
-            }
-            let crt = &self.node.shared.crt;
-            crt.newconn_all(&mut self.confirming.v4, owner, now, no_entry);
-            crt.newconn_all(&mut self.confirming.v6, owner, now, no_entry);
-        }
-    }
-
-    /// Whether the owner's claim to a connection is void, because another stack has it.
-    fn is_void_claim(&self, key: AnyKey, by: StackIndex, now: Now) -> bool {
-        let entry = match key {
-            AnyKey::V4(key) => self.crt().get(key, now),
-            AnyKey::V6(key) => self.crt().get(key, now),
-        };
-        let Some(entry) = entry else { return false };
-        let owner = self.dpt.stacks.get(usize::from(entry.owner.0));
-        let owner_is_up = owner.is_some_and(|owner| owner.state == StackState::Up);
-        Claim { by, in_account: self.accounts.contains_key(&by), owner_is_up }.is_void(entry)
-    }
-
-    fn terminate(&self, owner: StackIndex, connection: &Connection) {
-        let (crt, now) = (self.crt(), self.now());
-        match self.names.key(connection) {
-            Some(AnyKey::V4(key)) => drop(crt.terminate(key, owner, now)),
-            Some(AnyKey::V6(key)) => drop(crt.terminate(key, owner, now)),
-            None => {}
-        }
-    }
-
-    /// Shows every connection of the CRT.
-    fn scan(&self, mut each: impl FnMut(CrtEntry)) {
-        let mut cursor = Some(Cursor::default());
-        while let Some(from) = cursor {
-            cursor = self.crt().scan(from, SCAN_STEP, self.now(), |row| {
-                if let Some(entry) = self.entry(row) {
-                    each(entry);
-                }
-            });
-        }
-    }
-
-    fn entry(&self, row: Row) -> Option<CrtEntry> {
-        Some(CrtEntry {
-            connection: self.names.connection(&row.key)?,
-            stack: row.entry.owner,
-            state: row.entry.state,
-            idle_ms: u64::from(row.idle_s) * 1000,
-        })
-    }
-
-    /// The owner's confirmed TCP connections: what its complete account has to name for them to stay.
-    fn accountable(&self, owner: StackIndex) -> OpenAccount {
-        let mut account = OpenAccount::default();
-        self.scan(|entry| {
-            if entry.stack == owner {
-                account.opened_with(&entry);
-            }
+    /// Has the next hops on the ways to all stacks resolved.
+    fn want_next_hops(&mut self) {
+        let wanted = self.dpt.stacks.iter().flat_map(|stack| {
+            let (index, state) = (stack.index, stack.state);
+            let addresses: Vec<_> = match &stack.reach {
+                Reach::Local => Vec::new(),
+                Reach::Remote { cluster_address, .. } => cluster_address.iter().collect(),
+            };
+            addresses.into_iter().map(move |address| Wanted { stack: index, address, state })
         });
-        account
+        self.next_hops.want(wanted.collect());
     }
 
     /// Says what has become of the links; `true`: the NIC's is back.
@@ -256,7 +172,7 @@ impl Plane {
         }
         let before = std::mem::replace(&mut self.known, known);
         if before.neighbours != self.known.neighbours {
-            self.rebuild();
+            self.replace(|plane, tables| tables.with_neighbours(&plane.known.neighbours));
         }
         (before.silent != self.known.silent).then(|| self.known.silent.clone())
     }
@@ -265,8 +181,11 @@ impl Plane {
         let now_ms = self.now().ms;
         for (worker, watch) in self.watches.iter_mut().enumerate() {
             match watch.look(now_ms) {
-                Some(Change::Stalled) => tracing::error!(worker, "the worker stands still"),
-                Some(Change::Resumed) => tracing::warn!(worker, "the worker goes on"),
+                Some(Change::Stalled) => tracing::error!(
+                    worker,
+                    "the worker has not polled for a second: other programs use its core (`forwarder.workers`), or it hangs"
+                ),
+                Some(Change::Resumed) => tracing::warn!(worker, "the worker polls again"),
                 None => {}
             }
         }
@@ -275,44 +194,53 @@ impl Plane {
 
 /// What the node needs of its kernel.
 fn needs(node: &Node) -> Needs {
-    let read =
-        [&node.nic, &node.local].into_iter().filter_map(|port| kernel::shared_interface(port.device()));
+    let read = [&node.nic, &node.local].into_iter().filter_map(|port| shared_interface(port.device()));
     let (local, mtu) = (node.interface.name.clone(), node.identity.fabric_mtu);
     Needs { local, mac: Mac(node.nic.mac()), read: read.map(str::to_owned).collect(), mtu }
 }
 
-/// What is said of a connection that is at its stack and gets no entry here.
-fn no_entry<K: Into<KeyParts>>(key: K, done: Result<Confirmed, Refused>) {
-    if let Err(refused) = done {
-        let KeyParts { client, dvipa_port, .. } = key.into();
-        tracing::debug!(%client, dvipa_port, %refused, "no entry");
-    }
-}
-
 impl Forwarding for Plane {
+    fn remembered(&mut self) -> Option<Numbering> {
+        self.node.numbering.take()
+    }
+
+    fn remember(&mut self, numbering: &dyn Fn() -> Numbering) {
+        if !self.crt().is_in_a_file() {
+            return;
+        }
+        let bytes = numbering().encode();
+        if bytes != self.recorded {
+            if !self.crt().record(&bytes) {
+                tracing::error!(
+                    "the CRT's file has no room for the names of all stacks: a restart begins with an empty CRT"
+                );
+            }
+            self.recorded = bytes;
+        }
+    }
+
     fn publish(&mut self, dpt: &Dpt) {
-        self.dpt = dpt.clone();
-        self.names.learn(&dpt.dvipas);
-        if !self.ipv6_allowed && dpt.dvipas.iter().any(|entry| entry.dvipa.address().is_ipv6()) {
+        let stacks_before = std::mem::replace(&mut self.dpt, dpt.clone()).stacks;
+        self.connections.publish(dpt);
+        let ours = || dpt.dvipas.iter().filter(|entry| entry.duty != Duty::Backup);
+        if !self.ipv6_allowed && ours().any(|entry| entry.dvipa.address().is_ipv6()) {
             kernel::tell(&kernel::Settings::default().allow_ipv6(&self.node.interface.name));
             self.watched.ipv6();
             self.ipv6_allowed = true;
         }
-        self.groups.want(dpt.dvipas.iter().filter_map(|entry| match entry.dvipa.address() {
+        self.groups.want(ours().filter_map(|entry| match entry.dvipa.address() {
             IpAddr::V6(address) => Some(address),
             IpAddr::V4(_) => None,
         }));
-        let wanted = dpt.stacks.iter().flat_map(|stack| {
-            let (index, state) = (stack.index, stack.state);
-            let addresses: Vec<_> = match &stack.reach {
-                Reach::Local => Vec::new(),
-                Reach::Remote { cluster_address, .. } => cluster_address.iter().collect(),
-            };
-            addresses.into_iter().map(move |address| Wanted { stack: index, address, state })
+        if !stacks_before.is(&dpt.stacks) {
+            self.want_next_hops();
+        }
+        self.replace(|plane, tables| {
+            tables.rebuild(&plane.dpt, &plane.known.neighbours, &plane.node.identity)
         });
-        self.next_hops.want(wanted.collect());
-        self.purge.of(dpt);
-        self.rebuild();
+        if let Err(error) = self.node.run() {
+            tracing::error!(%error, "a worker does not run");
+        }
     }
 
     fn newconn(
@@ -321,26 +249,13 @@ impl Forwarding for Plane {
         connections: &[Connection],
         account: Account,
         moving: &[Connection],
-    ) {
-        if account.first {
-            let open = self.accountable(owner);
-            self.accounts.insert(owner, open);
-        }
-        self.confirm(owner, connections);
-        if let Some(open) = self.accounts.get_mut(&owner) {
-            connections.iter().chain(moving).for_each(|connection| open.named(connection));
-        }
-        if account.last {
-            for ended in self.accounts.remove(&owner).into_iter().flat_map(OpenAccount::unnamed) {
-                self.terminate(owner, &ended);
-            }
-        }
+    ) -> usize {
+        let now = self.now();
+        self.connections.newconn(&self.node.shared.crt, owner, connections, account, moving, now)
     }
 
     fn termconn(&mut self, owner: StackIndex, connections: &[Connection]) {
-        for connection in connections {
-            self.terminate(owner, connection);
-        }
+        self.connections.termconn(self.crt(), owner, connections, self.now());
     }
 
     fn freeze(&mut self, connection: &Connection, owner: StackIndex) {
@@ -349,6 +264,7 @@ impl Forwarding for Plane {
 
     fn thaw(&mut self, connection: &Connection, owner: Option<StackIndex>) {
         self.release(connection, owner);
+        self.choosers.settled(connection);
     }
 
     fn hand_over(
@@ -357,15 +273,27 @@ impl Forwarding for Plane {
         to: StackIndex,
         handoff: &Handoff,
     ) -> Result<(), NotHandedOver> {
+        self.choosers.settled(connection);
         self.hand_over_to(connection, to, handoff)
     }
 
     fn end(&mut self, connection: &Connection) {
         self.remove(connection);
+        self.choosers.settled(connection);
+    }
+
+    fn choose(&mut self, wanted: &ToChoose, row: &Shared<Distribution>) -> Option<StackIndex> {
+        let (crt, now) = (&self.node.shared.crt, self.now());
+        let (among, all) = (&wanted.among, wanted.among.with_all());
+        self.choosers.choose((among, &all), row, &wanted.connection, (&self.dpt.stacks, crt, now))
     }
 
     fn crt_entry(&self, connection: &Connection) -> Option<CrtEntry> {
         self.entry_of(connection)
+    }
+
+    fn retire(&mut self, stacks: Vec<StackIndex>, dvipas: Vec<DvipaIndex>) {
+        self.connections.retire(stacks, dvipas);
     }
 
     fn announce(&mut self, dvipa: Dvipa) {
@@ -376,13 +304,31 @@ impl Forwarding for Plane {
         }
     }
 
+    fn fence(&mut self, until: Instant) {
+        // In this order: a process that is stopped in between sets an earlier time, not a later one.
+        let now = self.now();
+        let left = until.saturating_duration_since(Instant::now());
+        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        self.node.identity.fence.set(Now { ms: now.ms.saturating_add(left) });
+    }
+
+    fn route(&mut self, dvipas: BTreeSet<Dvipa>) {
+        if let Some(routes) = &self.routes {
+            routes.set(dvipas.into_iter().map(Dvipa::address).collect());
+        }
+    }
+
     fn tick(&mut self) -> Ticked {
-        self.purge.step(&self.node.shared.crt, self.now());
-        self.crt().age(self.now(), self.aged_a_tick);
+        let now = self.now();
+        self.crt().keep_time(now, system_ms());
+        let current = self.node.shared.tables.load().generation();
+        let oldest = self.snapshots.in_use().map(Tables::generation).min().unwrap_or(current);
+        let vacant = self.connections.step(&self.node.shared.crt, oldest.min(current), now);
+        self.crt().age(now, self.aged_a_tick);
         self.watch();
         self.snapshots.free();
         self.handoffs.free();
-        Ticked { silent: self.look_at_next_hops(), link_returned: self.look_at_links() }
+        Ticked { silent: self.look_at_next_hops(), link_returned: self.look_at_links(), vacant }
     }
 
     fn ports(&self) -> Vec<PortView> {
@@ -393,6 +339,7 @@ impl Forwarding for Plane {
             driver: port.driver().to_owned(),
             link: link.is_up(),
             lost: link.lost(),
+            steered: port.steered().iter().filter(|s| s.refused.is_none()).map(|s| s.name.clone()).collect(),
         };
         ports.into_iter().zip(&self.links).map(view).collect()
     }
@@ -401,19 +348,13 @@ impl Forwarding for Plane {
         self.watched.environment()
     }
 
-    fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {
-        let mut page = CrtPage::default();
-        self.scan(|entry| {
-            if !filter.admits(&entry) {
-                return;
-            }
-            if page.entries.len() < limit {
-                page.entries.push(entry);
-            } else {
-                page.more += 1;
+    fn crt_scan(&self, from: CrtCursor, each: &mut dyn FnMut(CrtEntry)) -> Option<CrtCursor> {
+        let next = self.crt().scan(Cursor(from.0), SCAN_STEP, self.now(), |row| {
+            if let Some(entry) = self.connections.entry(row) {
+                each(entry);
             }
         });
-        page
+        next.map(|cursor| CrtCursor(cursor.0))
     }
 
     fn crt_stats(&self) -> CrtStats {
@@ -440,6 +381,6 @@ impl Forwarding for Plane {
     }
 
     fn counters(&self) -> Vec<Counter> {
-        counters::all(&self.node, &self.crt().stats(), [self.strays, self.contested])
+        counters::all(&self.node, &self.crt().stats(), self.connections.counts())
     }
 }

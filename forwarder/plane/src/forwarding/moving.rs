@@ -5,7 +5,7 @@
 
 use control::runtime::{CrtEntry, NotHandedOver};
 use forwarder::AnyKey;
-use forwarder::crt::{Crt, CrtState, Entry, Key, KeyParts, Now, Row};
+use forwarder::crt::{Crt, CrtState, Entry, Key, Now};
 use model::dpt::Reach;
 use model::handoff::Handoff;
 use model::{Connection, StackIndex};
@@ -42,7 +42,7 @@ impl Plane {
     ) -> Result<(), NotHandedOver> {
         self.entry_of(connection).ok_or(NotHandedOver::NoEntry)?;
         let is_remote = self.dpt.stacks.iter().any(|stack| stack.index == to && stack.reach != Reach::Local);
-        let key = self.names.key(connection).ok_or(NotHandedOver::NoEntry)?;
+        let key = self.connections.names.key(connection).ok_or(NotHandedOver::NoEntry)?;
         if !is_remote {
             return Err(NotHandedOver::OwnKernel);
         }
@@ -64,28 +64,24 @@ impl Plane {
     /// Packets of the connection carry no handoff option any more.
     fn without_option(&mut self, connection: &Connection) {
         let current = &self.node.shared.handoffs;
-        let rest = self.names.key(connection).and_then(|key| current.load().without(key));
+        let rest = self.connections.names.key(connection).and_then(|key| current.load().without(key));
         if let Some(rest) = rest {
             self.handoffs.replace(current, rest);
         }
     }
 
     pub(super) fn remove(&mut self, connection: &Connection) {
-        match self.names.key(connection) {
+        match self.connections.names.key(connection) {
             Some(AnyKey::V4(key)) => drop(self.crt().remove(key)),
             Some(AnyKey::V6(key)) => drop(self.crt().remove(key)),
             None => {}
         }
         self.without_option(connection);
-        self.named(connection);
+        self.connections.moves(connection);
     }
 
     pub(super) fn entry_of(&self, connection: &Connection) -> Option<CrtEntry> {
-        let (key, entry): (KeyParts, Entry) = match self.names.key(connection)? {
-            AnyKey::V4(key) => (key.into(), self.crt().get(key, self.now())?),
-            AnyKey::V6(key) => (key.into(), self.crt().get(key, self.now())?),
-        };
-        self.entry(Row { key, entry, idle_s: 0 })
+        self.connections.entry_of(self.crt(), connection, self.now())
     }
 
     fn settle(
@@ -95,7 +91,7 @@ impl Plane {
         owner: impl Fn(Option<Entry>) -> StackIndex,
     ) {
         let (crt, now) = (self.crt(), self.now());
-        let settled = match self.names.key(connection) {
+        let settled = match self.connections.names.key(connection) {
             Some(AnyKey::V4(key)) => settle(crt, key, now, state, owner),
             Some(AnyKey::V6(key)) => settle(crt, key, now, state, owner),
             None => false,
@@ -103,12 +99,7 @@ impl Plane {
         if !settled {
             tracing::warn!(%connection, state = state.name(), "its CRT entry can't be changed");
         }
-        self.named(connection);
-    }
-
-    /// An account that is under way does not end the connection: whoever has it need not name it while it moves.
-    fn named(&mut self, connection: &Connection) {
-        self.accounts.values_mut().for_each(|account| account.named(connection));
+        self.connections.moves(connection);
     }
 }
 

@@ -5,22 +5,36 @@ use std::net::SocketAddr;
 use forwarder::AnyKey;
 use forwarder::crt::{KeyParts, KeyV4, KeyV6};
 use hashbrown::HashMap;
-use model::dpt::DvipaEntry;
+use model::dpt::{DvipaEntry, Shared};
 use model::{Connection, Dvipa, DvipaIndex};
 
-/// Every DVIPA that this node has owned since it started, and its number, which is never reused: connections of one
-/// that moved away can still be shown and ended.
+/// The DVIPAs that this node owns, or has owned until a while ago, and their numbers: connections of one that moved away can
+/// still be shown and ended.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     index: HashMap<Dvipa, DvipaIndex>,
-    dvipa: HashMap<DvipaIndex, Dvipa>,
+    dvipa: Vec<Option<Dvipa>>,
 }
 
 impl Names {
-    pub(super) fn learn(&mut self, dvipas: &[DvipaEntry]) {
+    pub(super) fn learn(&mut self, dvipas: &[Shared<DvipaEntry>]) {
         for entry in dvipas {
             self.index.insert(entry.dvipa, entry.index);
-            self.dvipa.insert(entry.index, entry.dvipa);
+            let at = usize::from(entry.index.0);
+            self.dvipa.resize(self.dvipa.len().max(at + 1), None);
+            if let Some(place) = self.dvipa.get_mut(at) {
+                *place = Some(entry.dvipa);
+            }
+        }
+    }
+
+    /// Nothing has this number any more.
+    pub(super) fn forget(&mut self, number: DvipaIndex) {
+        let place = self.dvipa.get_mut(usize::from(number.0));
+        if let Some(dvipa) = place.and_then(Option::take)
+            && self.index.get(&dvipa) == Some(&number)
+        {
+            self.index.remove(&dvipa);
         }
     }
 
@@ -39,7 +53,7 @@ impl Names {
     }
 
     pub(super) fn connection(&self, key: &KeyParts) -> Option<Connection> {
-        let dvipa = self.dvipa.get(&key.dvipa)?;
+        let dvipa = (*self.dvipa.get(usize::from(key.dvipa.0))?)?;
         Connection::new(key.protocol, key.client, SocketAddr::new(dvipa.address(), key.dvipa_port))
     }
 }
@@ -54,7 +68,7 @@ mod tests {
     fn a_connection_keeps_its_name_through_the_table() {
         let mut names = Names::default();
         let dvipas = ["198.18.9.1", "2001:db8:9::1"].map(|a| Dvipa::new(a.parse().unwrap()));
-        let entry = |(i, dvipa): (usize, &Dvipa)| DvipaEntry::new(DvipaIndex(i as u16), *dvipa);
+        let entry = |(i, dvipa): (usize, &Dvipa)| Shared::from(DvipaEntry::new(DvipaIndex(i as u16), *dvipa));
         names.learn(&dvipas.iter().enumerate().map(entry).collect::<Vec<_>>());
         for (client, dvipa) in
             [("198.18.0.2:4000", "198.18.9.1:80"), ("[2001:db8::2]:4000", "[2001:db8:9::1]:80")]

@@ -23,6 +23,11 @@ impl<T> Snapshots<T> {
         self.free();
     }
 
+    /// The replaced values that a worker may still have.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = &T> {
+        self.replaced.iter().map(Arc::as_ref)
+    }
+
     /// Frees what no worker has any more. A count of 1 is final: the workers get references only from what is current.
     pub(super) fn free(&mut self) {
         self.replaced.retain(|value| Arc::strong_count(value) > 1);
@@ -32,7 +37,7 @@ impl<T> Snapshots<T> {
 #[cfg(test)]
 mod tests {
     use arc_swap::cache::Cache;
-    use forwarder::{Mac, Neighbours, Node, Tables};
+    use forwarder::{Fence, Mac, Neighbours, Node, Tables};
     use model::ClusterAddress;
     use model::dpt::Dpt;
 
@@ -40,7 +45,13 @@ mod tests {
 
     fn tables(generation: u64) -> Tables {
         let cluster_address = ClusterAddress { v4: Some([198, 18, 0, 10].into()), v6: None };
-        let node = Node { mac: Mac::default(), cluster_address, fabric_mtu: 1500, vlan: None };
+        let node = Node {
+            mac: Mac::default(),
+            cluster_address,
+            fabric_mtu: 1500,
+            vlan: None,
+            fence: Fence::default(),
+        };
         Tables::build(&Dpt { generation, ..Dpt::default() }, &Neighbours::new(), &node)
     }
 

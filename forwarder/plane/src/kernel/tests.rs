@@ -75,14 +75,6 @@ fn what_is_set_for_the_nics_interface_is_not_undone() {
 }
 
 #[test]
-fn a_device_on_a_kernel_interface_names_it() {
-    assert_eq!(shared_interface("net_af_packet0,iface=eth0,qpairs=2"), Some("eth0"));
-    for device in ["0000:01:00.0", "net_tap0,iface=loc0", "net_virtio_user0,path=/dev/vhost-net,iface=loc0"] {
-        assert_eq!(shared_interface(device), None, "{device}");
-    }
-}
-
-#[test]
 fn the_kernel_ignores_what_a_port_reads() {
     let (_directory, settings) = tree(&[
         ("ipv4/conf/eth0/rp_filter", 0),

@@ -6,16 +6,18 @@
 //! interfaces.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::runtime::environment::{Environment, Finding, Subject};
 use ffi::interface::{self, State};
 use forwarder::Mac;
+use model::checksums::{self, WrongChecksums};
 use nix::sys::socket::{
     self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt,
 };
@@ -85,8 +87,14 @@ fn run(needs: &Needs, shared: &Weak<Seen>) {
     let news = News::subscribe();
     let news = news
         .inspect_err(|error| tracing::warn!(%error, "the kernel does not tell of changes: looking for them"));
+    let mut wrong_checksums = WrongChecksums::default();
     while let Some(seen) = shared.upgrade() {
-        let look = look(&Settings::default(), needs, seen.ipv6.load(Ordering::Relaxed));
+        let mut look = look(&Settings::default(), needs, seen.ipv6.load(Ordering::Relaxed));
+        let [snmp, snmp6] = ["snmp", "snmp6"]
+            .map(|name| fs::read_to_string(format!("/proc/self/net/{name}")).unwrap_or_default());
+        if wrong_checksums.are_many(&snmp, &snmp6, Instant::now()) {
+            look.find(Subject::Checksum, checksums::SENTENCE.to_owned());
+        }
         let mut environment = seen.environment.lock().unwrap_or_else(PoisonError::into_inner);
         look.put_right.iter().for_each(|(subject, what)| environment.put_right(*subject, what));
         environment.stands(look.findings);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use forwarder::Mac;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
+use model::{Connection, StackIndex};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -19,7 +20,7 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 use tokio::sync::watch;
 
-use super::too_big::Ear;
+use super::too_big::{Ear, TooBig};
 use super::{Action, Event, Known, Resolver, Seen, Trust, Wanted};
 
 type Message = NetlinkMessage<RouteNetlinkMessage>;
@@ -39,11 +40,14 @@ pub struct NextHops {
 }
 
 impl NextHops {
-    /// Follows the kernel's neighbours on the interface with this number.
+    /// Follows the kernel's neighbours on the interface with this number. `owner` tells which stack has a connection.
     ///
     /// # Errors
     /// If the thread or its netlink socket can't be had.
-    pub fn follow(interface: u32) -> io::Result<Self> {
+    pub fn follow(
+        interface: u32,
+        owner: impl Fn(&Connection) -> Option<StackIndex> + Send + 'static,
+    ) -> io::Result<Self> {
         let (wanted, receiver) = watch::channel(Vec::new());
         let table = Arc::new(ArcSwap::from_pointee(Known::default()));
         let published = Arc::clone(&table);
@@ -54,11 +58,11 @@ impl NextHops {
                 let groups = [MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
                 let connected = new_multicast_connection(&groups).map(|(connection, handle, news)| {
                     tokio::spawn(connection);
-                    (Kernel { handle, interface }, news)
+                    (Kernel { handle, interface, owner: Box::new(owner) }, news)
                 });
                 match connected {
                     Ok((kernel, news)) => {
-                        // Whoever started this thread waits for the word.
+                        // The thread that started this one waits for the word.
                         let _ = ready.send(Ok(()));
                         kernel.serve(news, receiver, &published).await;
                     }
@@ -81,9 +85,13 @@ impl NextHops {
     }
 }
 
+/// Which stack has a connection.
+type Owner = dyn Fn(&Connection) -> Option<StackIndex> + Send;
+
 struct Kernel {
     handle: Handle,
     interface: u32,
+    owner: Box<Owner>,
 }
 
 impl Kernel {
@@ -108,9 +116,10 @@ impl Kernel {
                     resolver.handle(Event::Wanted(list), Instant::now());
                 }
                 Some((message, _)) = news.next() => self.hear(message, &mut news, &mut resolver).await,
-                (destination, mtu) = hear(&ears) => {
-                    tracing::info!(%destination, mtu, "a router on the way takes no longer packets");
-                    resolver.handle(Event::TooBig { destination, mtu }, Instant::now());
+                TooBig { destination, mtu, carried } = hear(&ears) => {
+                    let owner = carried.as_ref().and_then(&self.owner);
+                    tracing::info!(%destination, mtu, ?owner, "a router on the way takes no longer packets");
+                    resolver.handle(Event::TooBig { destination, mtu, owner }, Instant::now());
                 }
                 () = until(deadline) => resolver.handle(Event::Tick, Instant::now()),
             }
@@ -260,8 +269,8 @@ fn ear(is_v4: bool) -> Option<Ear> {
 }
 
 /// The next thing that either ear hears; never if there is none.
-async fn hear([v4, v6]: &[Option<Ear>; 2]) -> (IpAddr, u16) {
-    async fn hear(ear: Option<&Ear>) -> (IpAddr, u16) {
+async fn hear([v4, v6]: &[Option<Ear>; 2]) -> TooBig {
+    async fn hear(ear: Option<&Ear>) -> TooBig {
         let Some(ear) = ear else { return std::future::pending().await };
         match ear.hear().await {
             Ok(heard) => heard,

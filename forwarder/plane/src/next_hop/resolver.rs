@@ -30,6 +30,9 @@ const CONFIRM: Duration = Duration::from_secs(5);
 const MTU_LIFE: Duration = Duration::from_secs(600);
 /// The least path MTU that is believed: IPv6's least (RFC 8200 5). Smaller ones would serve only senders of forged messages.
 const LEAST_MTU: u16 = 1280;
+/// The least that is believed of a message that quotes no packet of a connection which the stack has (RFC 8899 4.6.1: such a message is not
+/// to be relied on). Routers that quote 8 bytes of a packet (RFC 792) can't say more; the tunnels that are usual leave more than this.
+const LEAST_UNPROVEN_MTU: u16 = 1400;
 
 /// A cluster address of a stack, and what is heard of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub enum Event {
         destination: IpAddr,
         /// The longest IP packet that the way takes, in bytes.
         mtu: u16,
+        /// The stack that has the connection of the packet that the router quotes, if it quotes so much and the CRT has it.
+        owner: Option<StackIndex>,
     },
     /// The deadline has passed.
     Tick,
@@ -157,7 +162,7 @@ impl Resolver {
             Event::Routed { destination, next_hop } => self.routed(destination, next_hop),
             Event::RoutesChanged => self.look_up_all(),
             Event::Seen(neighbour, seen) => self.seen(neighbour, seen),
-            Event::TooBig { destination, mtu } => self.too_big(destination, mtu, now),
+            Event::TooBig { destination, mtu, owner } => self.too_big(destination, (mtu, owner), now),
             Event::Tick => self.tick(now),
         }
         self.publish();
@@ -232,12 +237,18 @@ impl Resolver {
         }
     }
 
-    fn too_big(&mut self, destination: IpAddr, mtu: u16, now: Instant) {
-        if !self.wanted.iter().any(|wanted| wanted.address == destination) {
+    fn too_big(&mut self, destination: IpAddr, (mtu, owner): (u16, Option<StackIndex>), now: Instant) {
+        let mut stacks = self.wanted.iter().filter(|wanted| wanted.address == destination).peekable();
+        if stacks.peek().is_none() {
             return;
         }
+        let is_proven = stacks.any(|wanted| Some(wanted.stack) == owner);
+        let mtu = mtu.max(if is_proven { LEAST_MTU } else { LEAST_UNPROVEN_MTU });
         let known = self.mtus.entry(destination).or_insert((u16::MAX, now));
-        *known = (known.0.min(mtu.max(LEAST_MTU)), now + MTU_LIFE);
+        // What is longer is about a packet from before, or forged.
+        if mtu <= known.0 {
+            *known = (mtu, now + MTU_LIFE);
+        }
     }
 
     fn tick(&mut self, now: Instant) {

@@ -35,6 +35,8 @@ pub struct Gauges {
     pub idle_cycles: Gauge,
     /// The control thread's packets that were lost because no buffer was free.
     pub uninjected: Gauge,
+    /// Packets that were steered to a queue of their own.
+    pub steered: Gauge,
     /// The NIC's queue pair.
     pub nic: QueueGauges,
     /// The local port's queue pair.

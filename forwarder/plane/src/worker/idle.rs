@@ -14,14 +14,14 @@ pub enum Policy {
     Backoff,
 }
 
-/// How often a worker polls in vain before it sleeps: about 10 µs.
+/// How many empty polls a worker makes before it sleeps: about 10 µs.
 const PATIENCE: u32 = 64;
 /// The first sleep; each following one is twice as long.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(5);
 /// The longest sleep, and so about the most that backing off adds to a packet's latency.
 pub const LONGEST_SLEEP: Duration = Duration::from_micros(80);
 
-/// Counts the polls in vain. The sleep is the only system call of a worker, and only [`Policy::Backoff`] has it.
+/// Counts empty polls. The sleep is the only system call of a worker, and only [`Policy::Backoff`] has it.
 #[derive(Debug)]
 pub(super) struct Idler {
     policy: Policy,

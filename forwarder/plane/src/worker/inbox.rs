@@ -51,7 +51,7 @@ impl Inbox {
     }
 
     /// For the worker: how many frames wait, a burst at most. What the control thread has published before it put them is
-    /// seen by whoever looks afterwards.
+    /// seen by every later reader.
     #[inline]
     pub(super) fn waiting(&self) -> usize {
         if self.frames.is_empty() { 0 } else { self.frames.len().min(BURST) }

@@ -10,6 +10,7 @@ pub mod output;
 pub mod replay;
 
 use std::array;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,8 +18,9 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use ffi::clock::{self, Clock};
 use ffi::{BURST, Burst, RxQueue};
-use forwarder::crt::Crt;
+use forwarder::crt::{Crt, KeyV4, KeyV6};
 use forwarder::{Counters, Handoffs, Limits, Now, Port, Tables};
+use model::{Connection, StackIndex};
 
 use self::gauges::Gauges;
 use self::idle::{Idler, Policy};
@@ -34,6 +36,37 @@ pub struct Line {
     gauges: Arc<Gauges>,
     slots: [Option<Packet>; BURST],
     load: Load,
+}
+
+/// The kinds of receive queues that a worker reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The NIC's, where everything comes that is not steered.
+    Nic,
+    /// The NIC's for what is steered.
+    Steered,
+    /// The local port's.
+    Local,
+}
+
+impl From<Port> for Kind {
+    /// A port's ordinary queue.
+    fn from(port: Port) -> Self {
+        match port {
+            Port::Nic => Self::Nic,
+            Port::Local => Self::Local,
+        }
+    }
+}
+
+impl Kind {
+    #[inline]
+    fn port(self) -> Port {
+        match self {
+            Self::Nic | Self::Steered => Port::Nic,
+            Self::Local => Port::Local,
+        }
+    }
 }
 
 /// So many full bursts in a row are more packets than a queue of 1024 holds: they come faster than the worker handles them.
@@ -70,14 +103,18 @@ impl Line {
 
     /// Receives a burst and lets it pass; what is to be sent waits in the output. Returns how many packets there were.
     #[inline]
-    fn pass(&mut self, queue: &mut RxQueue, from: Port, tables: &Tables, crt: &Crt, now: Now) -> usize {
+    fn pass(&mut self, queue: &mut RxQueue, kind: Kind, tables: &Tables, crt: &Crt, now: Now) -> usize {
         let mut burst = Burst::new();
         let oversized = queue.receive(&mut burst);
+        let (from, count) = (kind.port(), burst.len());
         self.gauges.port(from).oversized.add(oversized as u64);
-        let count = burst.len();
-        if from == Port::Nic {
-            let pressed = self.load.is_pressed(burst.is_full(), now);
-            self.path.set_pressed(pressed, now);
+        match kind {
+            Kind::Nic => {
+                let pressed = self.load.is_pressed(burst.is_full(), now);
+                self.path.set_pressed(pressed, now);
+            }
+            Kind::Steered => self.gauges.steered.add(count as u64),
+            Kind::Local => {}
         }
         if count == 0 {
             return 0;
@@ -123,10 +160,32 @@ pub struct Shared {
     pub stop: AtomicBool,
 }
 
+impl Shared {
+    /// The stack that has a connection.
+    pub fn owner(&self, connection: &Connection) -> Option<StackIndex> {
+        let Connection { client, dvipa, protocol } = *connection;
+        let (tables, now) = (self.tables.load(), Now { ms: self.clock.ms() });
+        let entry = match (client, dvipa.ip()) {
+            (SocketAddr::V4(client), IpAddr::V4(address)) => {
+                let to = tables.dvipa_v4(address)?;
+                self.crt.get(KeyV4::new(*client.ip(), client.port(), to, dvipa.port(), protocol), now)
+            }
+            (SocketAddr::V6(client), IpAddr::V6(address)) => {
+                let to = tables.dvipa_v6(address)?;
+                self.crt.get(KeyV6::new(*client.ip(), client.port(), to, dvipa.port(), protocol), now)
+            }
+            _ => None,
+        };
+        entry.map(|entry| entry.owner)
+    }
+}
+
 /// A poll-mode worker. It runs on one lcore and owns one queue pair of each port; everything that it shares is in
 /// [`Shared`], read without locks.
 #[derive(Debug)]
 pub struct Worker {
+    /// The NIC's receive queue for packets that are steered there, if this worker reads it. It comes first.
+    pub steered: Option<RxQueue>,
     /// Its receive queue of the NIC.
     pub nic: RxQueue,
     /// Its receive queue of the local port.
@@ -157,9 +216,12 @@ impl Worker {
             if injected > 0 {
                 self.line.inject(&self.inbox, injected, tables, handoffs);
             }
-            let packets = injected
-                + self.line.pass(&mut self.nic, Port::Nic, tables, &shared.crt, now)
-                + self.line.pass(&mut self.local, Port::Local, tables, &shared.crt, now);
+            let mut packets = injected;
+            if let Some(queue) = &mut self.steered {
+                packets += self.line.pass(queue, Kind::Steered, tables, &shared.crt, now);
+            }
+            packets += self.line.pass(&mut self.nic, Kind::Nic, tables, &shared.crt, now)
+                + self.line.pass(&mut self.local, Kind::Local, tables, &shared.crt, now);
             self.line.thaw(tables, &shared.crt, now);
             if now != expired {
                 self.line.expire(tables, &shared.crt, now);

@@ -63,11 +63,10 @@ impl Output {
 impl Side {
     #[inline]
     fn push(&mut self, packet: Packet, gauges: &QueueGauges) {
-        if self.waiting.is_full() {
-            self.flush(gauges);
-        }
+        let Err(full) = self.waiting.try_push(packet.0) else { return };
+        self.flush(gauges);
         // There is room: `flush` leaves the burst empty. Should it ever not be so, the packet is freed and counted.
-        if self.waiting.try_push(packet.0).is_err() {
+        if self.waiting.try_push(full.element()).is_err() {
             gauges.unsent.add(1);
         }
     }

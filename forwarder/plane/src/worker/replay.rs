@@ -22,7 +22,7 @@ pub fn replay(
 ) -> usize {
     let (mut packets, mut empty) = (0, 0);
     while empty < EMPTY_RECEIVES {
-        let count = line.pass(queue, from, tables, crt, clock());
+        let count = line.pass(queue, from.into(), tables, crt, clock());
         line.output.flush();
         packets += count;
         empty = if count == 0 { empty + 1 } else { 0 };

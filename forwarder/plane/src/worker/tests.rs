@@ -4,7 +4,7 @@ use etherparse::PacketBuilder;
 use ffi::eal::Arguments;
 use ffi::{Device, Eal, Mempool, Settings, TxQueue};
 use forwarder::tables::Family;
-use forwarder::{Mac, Neighbours, Node, Reason, Sink, Verdict};
+use forwarder::{Fence, Mac, Neighbours, Node, Reason, Sink, Verdict};
 use model::dpt::{
     Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
     WeightedTarget,
@@ -51,27 +51,37 @@ fn tables() -> Tables {
     let address = |last| ClusterAddress { v4: Some([198, 18, 0, last].into()), v6: None };
     let dpt = Dpt {
         generation: 1,
-        dvipas: vec![DvipaEntry::new(dvipa, Dvipa::new([198, 18, 9, 1].into()))],
+        dvipas: vec![DvipaEntry::new(dvipa, Dvipa::new([198, 18, 9, 1].into())).into()],
         stacks: vec![StackEntry {
             index: stack,
             name: StackName::new("t1").unwrap(),
             reach: Reach::Remote { cluster_address: address(21), encapsulation: Encapsulation::L2 },
             state: StackState::Up,
-        }],
-        distributions: vec![Distribution {
-            dvipa,
-            port: 80,
-            protocol: Protocol::Tcp,
-            method: Method::RoundRobin,
-            targets: vec![WeightedTarget { stack, weight: 1 }],
-            serving: vec![stack],
-            policies: vec![],
-            refuse: Refuse::Reset,
-        }],
+        }]
+        .into(),
+        distributions: vec![
+            Distribution {
+                dvipa,
+                port: 80,
+                protocol: Protocol::Tcp,
+                method: Method::RoundRobin,
+                targets: vec![WeightedTarget { stack, weight: 1 }],
+                serving: vec![stack],
+                policies: vec![],
+                refuse: Refuse::Reset,
+            }
+            .into(),
+        ],
     };
     let mut neighbours = Neighbours::new();
     neighbours.set(stack, Family::V4, Mac(TARGET));
-    let node = Node { mac: Mac(NODE), cluster_address: address(10), fabric_mtu: 1500, vlan: None };
+    let node = Node {
+        mac: Mac(NODE),
+        cluster_address: address(10),
+        fabric_mtu: 1500,
+        vlan: None,
+        fence: Fence::default(),
+    };
     Tables::build(&dpt, &neighbours, &node)
 }
 
@@ -130,13 +140,14 @@ fn a_worker_on_its_core_forwards_passes_on_and_injects() {
         crt: crt(),
         tables: ArcSwap::from_pointee(tables()),
         handoffs: ArcSwap::default(),
-        clock: Clock::new(eal),
+        clock: Clock::new(eal, 0),
         stop: AtomicBool::new(false),
     });
     let ours = syn([198, 18, 9, 1]);
     let frame = Frame { to: To::Port(Port::Nic), bytes: ours.iter().copied().collect() };
     assert!(inbox.put(frame));
-    let mut worker = Worker { nic, local, line, inbox: Arc::clone(&inbox), idle: Policy::Backoff };
+    let mut worker =
+        Worker { steered: None, nic, local, line, inbox: Arc::clone(&inbox), idle: Policy::Backoff };
     let running = {
         let shared = Arc::clone(&shared);
         let lcore = guard.2.take().expect("only this test uses the worker's core");

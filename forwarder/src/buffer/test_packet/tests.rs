@@ -10,6 +10,11 @@ fn a_frame_grows_and_shrinks_at_both_ends() {
     assert!(packet.trim_front(2));
     packet.truncate(5);
     assert_eq!(packet.bytes(), b"frame");
+    assert!(packet.reframe(2, 4, 2));
+    packet.bytes_mut()[..4].copy_from_slice(b"cl_a");
+    assert_eq!(packet.bytes(), b"cl_aam", "what was before is gone, and what is too much behind it");
+    assert!(packet.reframe(4, 0, 100) && !packet.reframe(3, 0, 100));
+    assert_eq!(packet.bytes(), b"am");
 }
 
 #[test]

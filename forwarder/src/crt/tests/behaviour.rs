@@ -18,6 +18,7 @@ fn a_connection_goes_from_half_open_to_established_to_closing_to_nothing() {
     let half_open = Entry { owner: A, state: CrtState::HalfOpen };
     assert_eq!(crt.insert_half_open(key, A, at(0)), Ok(half_open));
     assert_eq!((crt.get(key, at(0)), count(&crt, A)), (Some(half_open), (0, 1)));
+    assert_eq!(crt.get(crt.place(key), at(0)), Some(half_open), "a key that is located already");
     assert_eq!(crt.newconn(key, A, at(1)), Ok(Confirmed::Promoted));
     assert_eq!((crt.get(key, at(1)), count(&crt, A)), (Some(established(1)), (1, 0)));
     assert_eq!(crt.newconn(key, A, at(1)), Ok(Confirmed::Unchanged));
@@ -178,47 +179,4 @@ fn fragments_follow_the_first_one_of_their_datagram_only() {
     assert_eq!(crt.fragment(one, at(9)), Some(A));
     // Its life is over before a sweep comes by: identifications are used again.
     assert_eq!(crt.fragment(one, at(15)), None);
-}
-
-#[test]
-fn a_later_process_finds_everything_where_the_former_left_it() {
-    let path = std::env::temp_dir().join(format!("baton-crt-{}", std::process::id()));
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    let crt = Crt::create_in(&config(), &file).unwrap();
-    for n in 0..3000 {
-        crt.newconn(v4(n), StackIndex((n % 4) as u16), at(0)).unwrap();
-    }
-    for n in 0..1000 {
-        crt.insert_half_open(v6(n), A, at(1)).unwrap();
-    }
-    // It dies with a lock held and a connection in the middle of a promotion (K2).
-    std::mem::forget(crt.v4.main.line(3).lock::<KeyV4>());
-    let promoted = (0..).map(v6).find(|key| crt.get(*key, at(1)).is_some()).unwrap();
-    let hash = crt.v6.main.share().hash(&crt.common.secret, promoted);
-    let first = crt.v6.main.line(crt.v6.main.place(hash).first).lock::<KeyV6>().unwrap();
-    assert_eq!(
-        crt.v6.main.insert(crt.v6.main.place(hash), &first, promoted, established(1), 0),
-        cuckoo::Insert::Done
-    );
-    std::mem::forget(first);
-    let half_open = crt.stats().half_open_v6.entries as u32;
-    let half_open_a = crt.stack_count(A).half_open;
-    drop(crt);
-
-    let crt = Crt::attach(&config(), &file).unwrap();
-    for n in 0..3000 {
-        assert_eq!(crt.get(v4(n), at(2)), Some(established((n % 4) as u16)));
-    }
-    assert_eq!(crt.get(promoted, at(2)), Some(established(1)));
-    assert_eq!((crt.stats().v4.entries, crt.stats().v6.entries), (3000, 1));
-    assert_eq!(crt.stats().half_open_v6.entries as u32, half_open - 1);
-    assert_eq!((crt.stack_count(A).connections, crt.stack_count(A).half_open), (751, half_open_a - 1));
-    for n in 0..3000 {
-        assert!(crt.terminate(v4(n), StackIndex((n % 4) as u16), at(3)));
-    }
-    let other = Config { idle_tcp_s: 60, ..config() };
-    assert!(Crt::attach(&other, &file).is_err_and(|e| e.kind() == io::ErrorKind::InvalidData));
-    file.set_len(1 << 20).unwrap();
-    assert!(Crt::attach(&config(), &file).is_err());
 }

@@ -31,7 +31,7 @@ fn step(keys: u32) -> impl Strategy<Value = Step> {
 /// Whether any chain of moves, however long, would end with an empty slot in one of the key's lines.
 fn has_room<K: Key>(crt: &Crt, key: K) -> bool {
     let main = &K::family(crt).main;
-    let place = |key| main.place(main.share().hash(&crt.common.secret, key));
+    let place = |key| main.place(&crt.common.secret, key);
     let (mut reached, mut next) =
         (std::collections::HashSet::new(), vec![place(key).first, place(key).second]);
     while let Some(line) = next.pop() {

@@ -1,13 +1,19 @@
 //! What an attacker can and can't do.
 
-use super::hash::{Secret, index};
+use super::hash::Secret;
+use super::share::Division;
 use super::*;
+
+/// The first of so many lines that a key chooses.
+fn first(secret: &Secret, key: KeyV4, lines: usize) -> usize {
+    secret.place(&Division::new::<KeyV4>(lines, lines, 1), key).first as usize
+}
 
 /// How many of the keys choose the line that most of them choose.
 fn worst(secret: &Secret, keys: &[KeyV4], lines: usize) -> usize {
     let mut count = vec![0; lines];
     for key in keys {
-        count[index(secret.hash(*key).first, lines)] += 1;
+        count[first(secret, *key, lines)] += 1;
     }
     count.into_iter().max().unwrap()
 }
@@ -20,7 +26,7 @@ fn keys_that_collide_under_one_secret_are_spread_under_another() {
         // Against a hash that he knows, an attacker finds as many keys of one line as he likes.
         let chosen: Vec<_> = (0..50_000_000u32)
             .map(|n| KeyV4::new(Ipv4Addr::from_bits(n), 1, DvipaIndex(0), 80, Protocol::Tcp))
-            .filter(|key| index(known.hash(*key).first, LINES) == 7)
+            .filter(|key| first(&known, *key, LINES) == 7)
             .take(500)
             .collect();
         assert_eq!(worst(&known, &chosen, LINES), 500);
@@ -48,19 +54,22 @@ fn taken<K: Key>(secret: Option<Secret>, keys: &[K]) -> usize {
 /// Keys whose two lines are both among a few under a secret that the attacker knows: together they have room for a
 /// tenth of the keys, while the rest of the table is empty.
 fn attack<K: Key>(key: fn(u32) -> K) {
-    const LINES: usize = 24;
+    const LINES: u32 = 24;
     const KEYS: usize = 1000;
     for aes in [true, false] {
         let known = Secret::known(aes && Secret::random().unwrap().fits_this_processor());
         let crt = Crt::new(&config()).unwrap();
         let main = &K::family(&crt).main;
-        let place = |key| main.place(main.share().hash(&known, key));
+        let place = |key| main.place(&known, key);
         let chosen: Vec<_> = (0..)
             .map(key)
             .filter(|key| place(*key).first < LINES && place(*key).second < LINES)
             .take(KEYS)
             .collect();
-        assert!(taken(Some(known), &chosen) <= 4 * LINES, "against a known secret the attack succeeds");
+        assert!(
+            taken(Some(known), &chosen) <= 4 * LINES as usize,
+            "against a known secret the attack succeeds"
+        );
         for _ in 0..20 {
             assert_eq!(taken(None, &chosen), KEYS, "against a random one it does nothing");
         }

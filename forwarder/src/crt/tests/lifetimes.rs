@@ -137,3 +137,79 @@ fn as_many_flows_as_were_asked_for_are_there_together() {
     let stats = crt.stats();
     assert!(stats.flows_evicted < 20, "{stats:?}");
 }
+
+/// Keys with an entry that lives in its second line; of these, how many have room in their first one.
+fn away_from_home(crt: &Crt, keys: impl Iterator<Item = KeyV4>) -> (usize, usize) {
+    let first = |key: &KeyV4| crt.v4.main.first(crt.v4.main.place(&crt.common.secret, *key));
+    let away: Vec<KeyV4> = keys.filter(|key| first(key).find(*key).is_none()).collect();
+    (away.len(), away.iter().filter(|key| first(key).empty_slot::<KeyV4>().is_some()).count())
+}
+
+#[test]
+fn entries_come_home_when_their_first_lines_have_room_again() {
+    let crt = Crt::new(&config()).unwrap();
+    (0..3000).for_each(|n| assert!(crt.newconn(v4(n), A, at(0)).is_ok()));
+    (0..3000).filter(|n| n % 4 != 0).for_each(|n| assert!(crt.remove(v4(n)).is_some()));
+    let left = || (0..3000).step_by(4).map(v4);
+    let (_, before) = away_from_home(&crt, left());
+    // A call goes once round, or is the one that begins a round.
+    (0..20).for_each(|_| assert_eq!(crt.age(at(1), usize::MAX), 0));
+    let (_, after) = away_from_home(&crt, left());
+    assert!(before > 50 && after == 0, "{before} before, {after} after");
+    assert!(left().all(|key| crt.get(key, at(1)) == Some(established(1))));
+}
+
+#[test]
+fn a_burst_marks_what_it_finds_as_used_in_both_lines() {
+    let crt = Crt::new(&config()).unwrap();
+    (0..3000).for_each(|n| assert!(crt.newconn(v4(n), A, at(0)).is_ok()));
+    (0..1000).for_each(|n| assert!(crt.insert_flow(flow(n), A, None, at(0)).is_ok()));
+    assert!(away_from_home(&crt, (0..3000).map(v4)).0 > 50);
+    for (key, protocol, s) in [(flow as fn(u32) -> KeyV4, Protocol::Udp, 100), (v4, Protocol::Tcp, 300)] {
+        let mut burst = Burst::default();
+        for start in (0..800).step_by(BURST) {
+            burst.set((start..start + BURST as u32).map(key));
+            crt.look_up(&mut burst, at(s));
+        }
+        let (mut young, mut old) = (0, 0);
+        crt.scan(Cursor::default(), usize::MAX, at(s), |row| match row.idle_s {
+            _ if row.key.protocol != protocol => {}
+            ..5 => young += 1,
+            _ => old += 1,
+        });
+        assert_eq!((young, old), (800, if protocol == Protocol::Udp { 200 } else { 2200 }), "{protocol:?}");
+    }
+}
+
+#[test]
+fn in_a_crowded_table_a_new_flow_takes_the_place_of_the_oldest_in_its_lines_and_accounts_hold() {
+    let crt = Crt::new(&Config { flows: 256, ..config() }).unwrap();
+    for n in 0..20_000_u32 {
+        let now = Now { ms: u64::from(n) * 100 };
+        // Two owners, and some flows end otherwise.
+        let owner = if n % 2 == 0 { A } else { B };
+        assert_eq!(
+            crt.insert_flow(flow(n), owner, None, now),
+            Ok(Entry { state: CrtState::Established, owner })
+        );
+        assert!(crt.get(flow(n), now).is_some());
+        if n % 7 == 0 {
+            crt.remove(flow(n.wrapping_sub(100)));
+        }
+    }
+    let there: Vec<_> = (0..20_000).filter(|n| crt.get(flow(*n), at(2000)).is_some()).collect();
+    let stats = crt.stats();
+    assert_eq!(stats.flows_v4.entries, there.len() as u64);
+    assert!(stats.flows_evicted > 15_000 && stats.refused_full == 0, "{stats:?}");
+    let of = |owner: u32| there.iter().filter(|n| *n % 2 == owner).count() as u32;
+    assert_eq!((of(0), of(1)), (crt.stack_count(A).connections, crt.stack_count(B).connections));
+    // Nearly all are of the newest: eight times as many as there are slots came.
+    assert!(there.iter().all(|n| *n > 20_000 - 6000), "{there:?}");
+    // What is left ends, and no line goes on believing that keys of it live elsewhere.
+    there.iter().for_each(|n| assert!(crt.remove(flow(*n)).is_some()));
+    let overflows = |line: u32| {
+        crt.v4.main.line(line).slot::<KeyV4>(0).is_some_and(|slot| !slot.meta().has_no_overflow())
+    };
+    let udp = crt.v4.main.division().tcp_lines() as u32..crt.v4.main.lines().len() as u32;
+    assert_eq!(udp.filter(|line| overflows(*line)).count(), 0);
+}

@@ -91,3 +91,40 @@ fn readers_never_miss_or_mix_up_ipv6_connections_while_others_come_go_move_and_c
     let crt = Crt::new(&Config { connections_v6: 2000, half_open: 1 << 16, ..config() }).unwrap();
     churn(v6, 1600, &crt);
 }
+
+/// Keys that share their lines with one that others try to remove: each try locks a line and changes nothing.
+fn lock_in_vain<K: Key>(key: fn(u32) -> K, crt: &Crt) {
+    for n in 0..200 {
+        crt.newconn(key(n), owner(n, 0), at(0)).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let locker = scope.spawn(|| {
+            for round in 0..2_000_000u32 {
+                let _ = crt.remove(key(1_000 + round % 64));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut burst = Burst::default();
+        while !done.load(Ordering::Relaxed) {
+            for start in (0..200 - BURST as u32).step_by(BURST) {
+                burst.set((start..start + BURST as u32).map(key));
+                crt.look_up(&mut burst, at(0));
+                for (n, found) in (start..).zip(burst.found()) {
+                    assert!(found.is_some(), "key {n} is there all the time and was missed");
+                }
+            }
+        }
+        locker.join().unwrap();
+    });
+}
+
+#[test]
+fn an_ipv4_connection_is_found_in_a_line_that_is_locked_for_a_moment() {
+    lock_in_vain(v4, &Crt::new(&Config { connections_v4: 256, ..config() }).unwrap());
+}
+
+#[test]
+fn an_ipv6_connection_is_found_in_a_line_that_is_locked_for_a_moment() {
+    lock_in_vain(v6, &Crt::new(&Config { connections_v6: 256, ..config() }).unwrap());
+}

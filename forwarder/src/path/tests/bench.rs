@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket};
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
@@ -14,8 +14,8 @@ use crate::crt::{Config, Crt, KeyV4, KeyV6, Now};
 use crate::packet::Sum;
 use crate::tables::Family;
 use crate::{
-    Counters, Limits, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables, TestPacket, Verdict,
-    Worker,
+    Counters, Fence, Limits, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
+    Verdict, Worker,
 };
 
 pub(super) const NODE_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x10]);
@@ -68,7 +68,7 @@ fn remote(index: StackIndex, encapsulation: Encapsulation, v6_only: bool) -> Sta
 
 /// The DPT of the small cluster.
 pub(super) fn dpt() -> Dpt {
-    let stacks = vec![
+    let stacks = Shared::from(vec![
         stack(LOCAL, Reach::Local),
         remote(GUE, Encapsulation::Gue, false),
         remote(IPIP, Encapsulation::Ipip, false),
@@ -76,10 +76,10 @@ pub(super) fn dpt() -> Dpt {
         remote(GUE6, Encapsulation::Gue, true),
         remote(IPIP6, Encapsulation::Ipip, true),
         remote(UNRESOLVED, Encapsulation::Gue, false),
-    ];
+    ]);
     let mut distributions = Vec::new();
     for (dvipa, protocol) in [V4, V6].into_iter().flat_map(|d| [(d, Protocol::Tcp), (d, Protocol::Udp)]) {
-        distributions.extend(stacks.iter().map(|s| Distribution {
+        let row = |s: &StackEntry| Distribution {
             dvipa,
             port: port_of(s.index),
             protocol,
@@ -88,12 +88,13 @@ pub(super) fn dpt() -> Dpt {
             serving: vec![s.index],
             policies: vec![],
             refuse: Refuse::Reset,
-        }));
+        };
+        distributions.extend(stacks.iter().map(row).map(Shared::from));
     }
     let ask = Ask { candidates: vec![LOCAL, GUE, IPIP, L2], certain: true };
     let dvipa =
         |index, address| DvipaEntry { ask: ask.clone(), ..DvipaEntry::new(index, Dvipa::new(address)) };
-    let dvipas = vec![dvipa(V4, DVIPA.into()), dvipa(V6, DVIPA6.into())];
+    let dvipas = vec![dvipa(V4, DVIPA.into()).into(), dvipa(V6, DVIPA6.into()).into()];
     Dpt { generation: 1, dvipas, stacks, distributions }
 }
 
@@ -107,7 +108,7 @@ pub(super) fn without_own_stack() -> Dpt {
 
 pub(super) fn node() -> Node {
     let cluster_address = ClusterAddress { v4: Some(NODE), v6: Some(NODE6) };
-    Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None }
+    Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default() }
 }
 
 pub(super) fn neighbours() -> Neighbours {

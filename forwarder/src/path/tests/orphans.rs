@@ -62,6 +62,55 @@ fn one_candidate_is_asked_first_and_then_the_others() {
 }
 
 #[test]
+fn what_a_client_sends_again_is_asked_about_once_more() {
+    let mut bench = Bench::new();
+    let packet = ack(Family::V4, 1024, port_of(GUE));
+    bench.burst(&[&packet], Port::Nic);
+    pass(&mut bench, 50);
+    bench.burst(&[&packet], Port::Nic);
+    pass(&mut bench, 10);
+    assert_eq!(bench.count(Reason::Asked), 4, "in the same flight");
+    for asked in [8, 8] {
+        pass(&mut bench, 120);
+        bench.burst(&[&packet], Port::Nic);
+        pass(&mut bench, 10);
+        assert_eq!(bench.count(Reason::Asked), asked, "the copies may have been lost");
+    }
+    assert_eq!(bench.count(Reason::RefusedReset), 0);
+    pass(&mut bench, 220);
+    assert_eq!(bench.count(Reason::RefusedReset), 4);
+}
+
+#[test]
+fn a_worker_that_has_stood_still_reads_first_what_came_meanwhile() {
+    let mut bench = Bench::new();
+    bench.now.ms += 5000;
+    bench.burst(&[ack(Family::V4, 1024, port_of(GUE))], Port::Nic);
+    pass(&mut bench, 50);
+    bench.now.ms += 300;
+    pass(&mut bench, 190);
+    assert_eq!(bench.count(Reason::RefusedReset), 0, "the report may be there");
+    pass(&mut bench, 20);
+    assert_eq!(bench.count(Reason::RefusedReset), 1);
+}
+
+#[test]
+fn what_may_have_been_claimed_while_the_table_was_full_is_not_reset() {
+    let mut bench = Bench::new();
+    bench.burst(&[ack(Family::V4, 1024, port_of(GUE))], Port::Nic);
+    let report = |port| {
+        let key = KeyV4::new(CLIENT, port, V4, port_of(GUE), Protocol::Tcp);
+        bench.crt.newconn(key, GUE, bench.now).is_err()
+    };
+    assert!((2000..u16::MAX).any(report), "the table is full");
+    pass(&mut bench, 300);
+    assert_eq!([Reason::AskUnanswered, Reason::RefusedReset].map(|reason| bench.count(reason)), [1, 0]);
+    bench.burst(&[ack(Family::V4, 1025, port_of(GUE))], Port::Nic);
+    pass(&mut bench, 300);
+    assert_eq!(bench.count(Reason::RefusedReset), 1, "that nobody reports");
+}
+
+#[test]
 fn with_the_entry_all_that_waited_goes_the_normal_way() {
     for family in FAMILIES {
         let mut bench = Bench::new();
@@ -176,6 +225,7 @@ fn a_service_by_hash_is_asked_first_where_the_hash_points() {
     let mut dpt = dpt();
     let weight = |stack| model::dpt::WeightedTarget { stack, weight: 1 };
     for d in &mut dpt.distributions {
+        let d = &mut **d;
         (d.method, d.targets) = (Method::Maglev, [GUE, IPIP, L2].map(weight).to_vec());
     }
     let mut bench = Bench::with(&dpt, &node());
@@ -198,10 +248,10 @@ fn many() -> (Dpt, Neighbours) {
         let name = StackName::new(format!("s{i}")).unwrap();
         StackEntry { index: StackIndex(i), name, reach, state: StackState::Up }
     };
-    let stacks: Vec<_> = (0..200).map(stack).collect();
+    let stacks: model::dpt::Shared<Vec<_>> = (0..200).map(stack).collect();
     stacks.iter().for_each(|s| neighbours.set(s.index, Family::V4, Mac([2, 0, 0, 0, 5, s.index.0 as u8])));
     let ask = Ask { candidates: stacks.iter().map(|s| s.index).collect(), certain: true };
-    let dvipas = vec![DvipaEntry { ask, ..DvipaEntry::new(V4, Dvipa::new(DVIPA.into())) }];
+    let dvipas = vec![DvipaEntry { ask, ..DvipaEntry::new(V4, Dvipa::new(DVIPA.into())) }.into()];
     (Dpt { generation: 1, dvipas, stacks, distributions: vec![] }, neighbours)
 }
 

@@ -7,7 +7,7 @@ use crate::crt::{KeyV4, KeyV6};
 use crate::path::AnyKey;
 use crate::path::parse::{Gate, Tag, plain_v4, plain_v6};
 use crate::tables::Family;
-use crate::{Node, Port};
+use crate::{Node, Port, Reason};
 
 const PORT: u16 = 8001;
 
@@ -55,6 +55,20 @@ type Change = (&'static str, fn(&mut Vec<u8>));
 
 fn put(frame: &mut [u8], at: usize, word: usize) {
     frame[at..at + 2].copy_from_slice(&(word as u16).to_be_bytes());
+}
+
+#[test]
+fn a_header_with_any_checksum_passes_and_one_bit_more_or_less_does_not() {
+    let mut bench = Bench::new();
+    bench.establish(1024, port_of(IPIP), Protocol::Tcp, IPIP);
+    let mut frame = ack(Family::V4, 1024, port_of(IPIP));
+    for identification in 0..=u16::MAX {
+        put(&mut frame, 18, identification.into());
+        mend(&mut frame);
+        assert_eq!(bench.sent(&frame)[34..], counted_down(&frame), "{identification}");
+        frame[24] ^= 1 << (identification % 8);
+        assert_eq!(bench.dropped(&frame), Reason::BadChecksum, "{identification}");
+    }
 }
 
 /// Whether each ordinary packet stays plain with each of these sets of changes.

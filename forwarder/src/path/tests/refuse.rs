@@ -76,6 +76,7 @@ fn a_service_and_a_dvipa_may_be_silent() {
     let mut dpt = without_own_stack();
     dpt.dvipas[0].refuse = Refuse::Silent;
     let service = dpt.distributions.iter_mut().find(|d| d.dvipa == V6 && d.port == port_of(GUE)).unwrap();
+    let service = &mut **service;
     (service.refuse, service.targets) = (Refuse::Silent, vec![]);
     let mut bench = Bench::with(&dpt, &node());
     assert_eq!(bench.dropped(&syn(Family::V4, 1024, NOTHING)), Reason::RefusedSilent);

@@ -147,7 +147,7 @@ fn the_silence_of_a_router_or_of_a_written_down_neighbour_proves_nothing() {
 #[test]
 fn a_path_mtu_is_believed_for_a_while_and_only_of_stacks() {
     let mut bench = Bench::resolved();
-    let too_big = |address, mtu| Event::TooBig { destination: ip(address), mtu };
+    let too_big = |address, mtu| Event::TooBig { destination: ip(address), mtu, owner: Some(T1) };
     assert_eq!(bench.say(too_big("198.18.0.99", 1400)), []);
     assert_eq!(bench.say(too_big(HOST, 1400)), [ways(Some(OLD), Some(1400), &[])]);
     assert_eq!(bench.say(too_big(HOST, 1450)), [], "the least counts");
@@ -155,6 +155,23 @@ fn a_path_mtu_is_believed_for_a_while_and_only_of_stacks() {
     bench.1 += MTU_LIFE;
     assert_eq!(bench.say(Event::Tick), [table(OLD)]);
     assert_eq!(bench.0.next_deadline(), None);
+}
+
+#[test]
+fn a_message_about_no_packet_of_the_stacks_makes_packets_little_smaller() {
+    let mut bench = Bench::resolved();
+    let too_big = |mtu, owner| Event::TooBig { destination: ip(HOST), mtu, owner };
+    let other = StackIndex(T1.0 + 1);
+    for owner in [None, Some(other)] {
+        bench.say(too_big(68, owner));
+        assert_eq!(bench.0.mtus.get(&ip(HOST)).map(|known| known.0), Some(LEAST_UNPROVEN_MTU));
+    }
+    bench.say(too_big(1300, Some(T1)));
+    bench.1 += MTU_LIFE / 2;
+    bench.say(too_big(68, None));
+    bench.1 += MTU_LIFE / 2;
+    bench.say(Event::Tick);
+    assert!(bench.0.mtus.is_empty(), "nor does it prolong what is known");
 }
 
 #[test]
