@@ -7,20 +7,23 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 13] = [
     "admissions",
     "answers",
     "ask",
     "clients",
     "conntrack",
+    "containers",
     "conversations",
     "decapsulate",
     "egress",
     "handoff",
+    "listeners",
+    "ports",
     "sockets",
 ];
 /// What they include.
-const HEADERS: [&str; 16] = [
+const HEADERS: [&str; 18] = [
     "address.h",
     "admissions.h",
     "ask.h",
@@ -36,7 +39,9 @@ const HEADERS: [&str; 16] = [
     "handoff.h",
     "lookup.h",
     "packet.h",
+    "ports.h",
     "segment.h",
+    "source.h",
 ];
 /// The first clang that compiles all of this.
 const OLDEST_CLANG: u32 = 12;

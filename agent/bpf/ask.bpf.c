@@ -19,25 +19,6 @@ struct {
 	__type(value, __u32);
 } conntrack SEC(".maps");
 
-/* Whether the packet is the last of a handshake of which this listener keeps nothing but the cookie (RFC 4987 3.6). */
-static __always_inline int has_cookie(struct __sk_buff *skb, const struct segment *segment, struct bpf_sock *listener,
-				      int is_v4)
-{
-	struct tcphdr tcp = segment->tcp;
-
-	if (is_v4) {
-		struct iphdr ip;
-
-		return load(skb, 0, &ip, sizeof(ip)) == 0 &&
-		       bpf_tcp_check_syncookie(listener, &ip, sizeof(ip), &tcp, sizeof(tcp)) == 0;
-	} else {
-		struct ipv6hdr ip;
-
-		return load(skb, 0, &ip, sizeof(ip)) == 0 &&
-		       bpf_tcp_check_syncookie(listener, &ip, sizeof(ip), &tcp, sizeof(tcp)) == 0;
-	}
-}
-
 SEC("tc")
 int baton_ask(struct __sk_buff *skb)
 {

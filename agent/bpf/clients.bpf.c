@@ -7,13 +7,15 @@
  * that leads to the routing stacks: a route of `lo` does not fit it then, and its packets leave as any client's do. Where
  * this host has a listener, the connection stays here.
  *
- * An IPv6 socket is bound to the host's own address too, because RFC 6724 5 (rule 1) would make the DVIPA its source.
+ * An IPv6 socket is bound to the host's own address too, because RFC 6724 5 (rule 1) would make the DVIPA its source. One that
+ * is bound to a port can't be bound again; the setting use_oif_addrs_only of the interface gives it an address of the interface.
  *
- * A UDP socket that is not connected can't be bound so: its next datagram may be for somebody else. Each of its datagrams that
+ * A UDP socket that is not connected can't be bound so: its next datagram may be for another address. Each of its datagrams that
  * no socket of this host takes gets the host's own address as its source, and is taken on its way out of `lo` to the interface
  * that leads to the routing stacks.
  */
 #include "address.h"
+#include "counters.h"
 #include "dvipas.h"
 #include "packet.h"
 #include "source.h"
@@ -22,7 +24,6 @@
 
 #define AF_INET 2
 #define AF_INET6 10
-#define IPV4_OFFSET 0x1fff
 #define SOL_SOCKET 1
 #define SO_BINDTOIFINDEX 62
 #define CONTINUE 1
@@ -61,7 +62,7 @@ static __always_inline int is_served_here(struct bpf_sock_addr *ctx, const struc
 	return 1;
 }
 
-/* Returns 0 if the socket's own choice of a source stays, or an own one was set. */
+/* Returns 0 if the socket's own choice of a source stays, an own one was set, or the kernel will choose one of the interface. */
 static __always_inline int set_source_v6(struct bpf_sock_addr *ctx)
 {
 	struct sockaddr_in6 own = { .sin6_family = AF_INET6 };
@@ -73,6 +74,8 @@ static __always_inline int set_source_v6(struct bpf_sock_addr *ctx)
 		return 0;
 	if ((own_v6.word[0] | own_v6.word[1] | own_v6.word[2] | own_v6.word[3]) == 0)
 		return -1;
+	if (socket->src_port)
+		return 0;
 	own.sin6_addr.in6_u.u6_addr32[0] = own_v6.word[0];
 	own.sin6_addr.in6_u.u6_addr32[1] = own_v6.word[1];
 	own.sin6_addr.in6_u.u6_addr32[2] = own_v6.word[2];
@@ -210,21 +213,37 @@ static __always_inline int is_for_others_v6(struct __sk_buff *skb)
 	return !is_taken(skb, &tuple, sizeof(tuple.ipv6));
 }
 
+/* Nothing fragments on this way, and not every driver looks at the length. */
+static __always_inline int is_too_long(struct __sk_buff *skb)
+{
+	__u32 mtu = 0;
+
+	if (bpf_check_mtu(skb, ifindex, &mtu, 0, 0) == 0)
+		return 0;
+	count(DATAGRAM_TOO_LONG);
+	return 1;
+}
+
 /* IPv6 takes a route of lo also for another interface, unless the packet has no source: baton_egress puts it back. */
 static __always_inline int out_v6(struct __sk_buff *skb)
 {
 	struct address own = { .word = { own_v6.word[0], own_v6.word[1], own_v6.word[2], own_v6.word[3] } }, none = {};
 
-	if (change_source_v6(skb, &own, &none))
+	if (is_too_long(skb) || change_source_v6(skb, &own, &none))
 		return DROP;
 	return bpf_redirect_neigh(ifindex, 0, 0, 0);
+}
+
+static __always_inline int out_v4(struct __sk_buff *skb)
+{
+	return is_too_long(skb) ? DROP : bpf_redirect_neigh(ifindex, 0, 0, 0);
 }
 
 SEC("tc")
 int baton_loopback(struct __sk_buff *skb)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return is_for_others_v4(skb) ? bpf_redirect_neigh(ifindex, 0, 0, 0) : NEXT_PROGRAM;
+		return is_for_others_v4(skb) ? out_v4(skb) : NEXT_PROGRAM;
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return is_for_others_v6(skb) ? out_v6(skb) : NEXT_PROGRAM;
 	return NEXT_PROGRAM;

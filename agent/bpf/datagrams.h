@@ -6,8 +6,6 @@
 #include "dvipas.h"
 #include "packet.h"
 
-#define IPV4_OFFSET 0x1fff
-
 /* The client's end, and the port that it sent to. */
 struct flow {
 	struct address client;

@@ -3,8 +3,9 @@
  * Takes off the encapsulation of packets that a forwarder sent (tc, ingress).
  *
  * In: IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473, RFC 4213), or in GUE, addressed to this stack's cluster address.
- * Taken off only if the outer source is a known forwarder and the inner destination a DVIPA of this host. Everything
- * else goes on untouched, what looks like an attempt is counted. ECN at decapsulation is RFC 6040 section 4.2.
+ * Taken off only if the inner destination is a DVIPA of this host and the outer source a forwarder of the stack that owns it; of
+ * one that owned it before, only if the connection is here. Other packets for a DVIPA are dropped and counted, so that no
+ * tunnel device of this host takes them in. Everything else goes on untouched, what looks like an attempt is counted. ECN at decapsulation is RFC 6040 section 4.2.
  * Segments of connections that are frozen or have departed end here, with and without encapsulation. Which DVIPA a client's
  * UDP datagrams came to is noted for the answers (answers.bpf.c).
  */
@@ -20,11 +21,22 @@
 const volatile struct address own_v4 = {}; /* this stack's cluster addresses; none if there is none of the family */
 const volatile struct address own_v6 = {};
 
-/* Outer source addresses of the routing stacks. */
+/* Who sends packets for a DVIPA. */
+struct forwarder {
+	struct address source;
+	struct address dvipa; /* none: the source is that of some DVIPA's forwarder */
+};
+
+/* Which of them are taken. */
+enum takes {
+	TAKES_ALL = 1,	      /* its stack owns the DVIPA */
+	TAKES_WHAT_IS_HERE, /* it owned the DVIPA before: those of connections that are here */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct address);
+	__uint(max_entries, 32768);
+	__type(key, struct forwarder);
 	__type(value, __u8);
 } forwarders SEC(".maps");
 
@@ -249,12 +261,28 @@ static __always_inline int leave(struct __sk_buff *skb, int is_v4)
 	return NEXT_PROGRAM;
 }
 
+/* The packet's source is no forwarder of its destination, or nothing usable is in it. */
+static __always_inline int refuse(struct forwarder *from, int has_inner)
+{
+	int is_for_dvipa = has_inner && bpf_map_lookup_elem(&dvipas, &from->dvipa);
+
+	from->dvipa = (struct address){};
+	if (!bpf_map_lookup_elem(&forwarders, from)) {
+		count(NOT_A_FORWARDER);
+		return is_for_dvipa ? DROP : NEXT_PROGRAM;
+	}
+	count(!has_inner ? INNER_MALFORMED : is_for_dvipa ? NOT_THE_OWNERS : NOT_A_DVIPA);
+	return DROP;
+}
+
 SEC("tc")
 int baton_decapsulate(struct __sk_buff *skb)
 {
 	struct outer outer;
 	struct inner inner;
-	int is_v4, ecn, is_gue;
+	struct forwarder from = {};
+	int is_v4, ecn, is_gue, has_inner;
+	__u8 *takes;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (!read_outer_v4(skb, &outer))
@@ -268,17 +296,20 @@ int baton_decapsulate(struct __sk_buff *skb)
 	is_gue = outer.protocol == IPPROTO_UDP;
 	if (is_gue && !read_gue(skb, &outer))
 		return leave(skb, skb->protocol == bpf_htons(ETH_P_IP));
-	if (!bpf_map_lookup_elem(&forwarders, &outer.source)) {
-		count(NOT_A_FORWARDER);
-		return NEXT_PROGRAM;
-	}
-	if (!read_inner(skb, &outer, &inner)) {
-		count(INNER_MALFORMED);
-		return DROP;
-	}
+	from.source = outer.source;
+	has_inner = read_inner(skb, &outer, &inner);
+	if (has_inner)
+		from.dvipa = inner.destination;
+	takes = has_inner ? bpf_map_lookup_elem(&forwarders, &from) : 0;
+	if (!takes)
+		return refuse(&from, has_inner);
 	if (!bpf_map_lookup_elem(&dvipas, &inner.destination)) {
 		count(NOT_A_DVIPA);
 		return DROP;
+	}
+	if (*takes == TAKES_WHAT_IS_HERE) {
+		outer.has_handoff = 0;
+		outer.is_asked = 1;
 	}
 	ecn = combine_ecn(outer.tos & ECN_MASK, inner.tos & ECN_MASK);
 	if (ecn < 0) {

@@ -19,6 +19,8 @@ enum kind {
 	CLAIMED,	 /* a routing stack asked for the connection, and it is here */
 	CLAIMED_CLOSING, /* it is here, in TIME_WAIT */
 	LISTENS_ELSEWHERE, /* a listen, or its end, in another network namespace */
+	NOT_TAKEN,	   /* an admitted connection, and why in `cookie`: an error number, 0 if nobody listens */
+	PORTS_LOW,	   /* few ports of the DVIPA `local` are left that applications may be given */
 };
 
 /* Read by the agent's `system::events`. */

@@ -10,12 +10,6 @@
 
 #include "connection.h"
 
-struct service {
-	struct address dvipa;
-	__be16 port;
-	__u16 padding;
-};
-
 /* UDP ports of DVIPAs that this host serves. Written by the agent's `system::maps`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -8,7 +8,8 @@
  * packet that begins at the option's start and acknowledges all that the client was sent can do that, because this host has
  * nothing of it to send again; and only one with the token of the agent's admission, once: a late packet of a former hand-over
  * has another token, and a late copy must not bring back what has ended. If the connection is there already, the option means
- * nothing. A packet that could do neither is dropped: a listener would answer it with RST. The client sends it again.
+ * nothing. A packet that could do neither is dropped: a listener would answer it with RST. The client sends it again. If the
+ * kernel would not take another one either, or nobody listens, the agent is told at once.
  *
  * A packet without the token is kept away as any other packet of a connection that is frozen here or has departed from here; one
  * with it is let in and ends that.
@@ -16,9 +17,12 @@
 #include "address.h"
 #include "admissions.h"
 #include "counters.h"
+#include "events.h"
 #include "freezes.h"
 #include "handoff.h"
 #include "lookup.h"
+
+#define EINVAL 22
 
 /* As in include/net/tcp.h (Linux 6.9). */
 struct bpf_tcp_req_attrs {
@@ -92,12 +96,13 @@ static __always_inline int read_timestamps(struct __sk_buff *skb, const struct s
 	return 0;
 }
 
-/* Makes the connection on this listener. Returns 1 if the kernel took it. */
-static __always_inline int create(struct __sk_buff *skb, const struct segment *segment, const struct option *option,
-				  struct bpf_sock *listener)
+/* What the connection has agreed on, as the option and the packet say. Returns 1 if the packet says it. */
+static __always_inline int read_attrs(struct __sk_buff *skb, const struct segment *segment, const struct option *option,
+				      struct bpf_tcp_req_attrs *attrs)
 {
 	__u8 flags = option->bytes[HANDOFF_AT_FLAGS], scales = option->bytes[HANDOFF_AT_SCALES];
-	struct bpf_tcp_req_attrs attrs = {
+
+	*attrs = (struct bpf_tcp_req_attrs){
 		.mss = big_endian(option->bytes + HANDOFF_AT_MSS, 2),
 		.wscale_ok = !!(flags & HANDOFF_SCALES),
 		.snd_wscale = scales >> 4,
@@ -105,17 +110,21 @@ static __always_inline int create(struct __sk_buff *skb, const struct segment *s
 		.sack_ok = !!(flags & HANDOFF_SACK),
 		.ecn_ok = !!(flags & HANDOFF_ECN),
 	};
+	if (flags & HANDOFF_TIMESTAMPS) {
+		if (!read_timestamps(skb, segment, attrs))
+			return 0;
+		attrs->tstamp_ok = 1;
+		attrs->usec_ts_ok = !!(flags & HANDOFF_MICROSECONDS);
+	}
+	return 1;
+}
+
+/* Makes the connection on this listener. Returns 0, or the kernel's error. */
+static __always_inline int create(struct __sk_buff *skb, struct bpf_tcp_req_attrs *attrs, struct bpf_sock *listener)
+{
 	struct sock *full = (struct sock *)bpf_skc_to_tcp_sock(listener);
 
-	if (!full)
-		return 0;
-	if (flags & HANDOFF_TIMESTAMPS) {
-		if (!read_timestamps(skb, segment, &attrs))
-			return 0;
-		attrs.tstamp_ok = 1;
-		attrs.usec_ts_ok = !!(flags & HANDOFF_MICROSECONDS);
-	}
-	return bpf_sk_assign_tcp_reqsk(skb, full, &attrs, sizeof(attrs)) == 0;
+	return full ? bpf_sk_assign_tcp_reqsk(skb, full, attrs, sizeof(*attrs)) : -EINVAL;
 }
 
 /* The admission whose token this option has, if its connection is not made, nor is it void. */
@@ -136,24 +145,47 @@ static __always_inline int claim(struct admission *admission)
 	return __sync_val_compare_and_swap(&admission->state, ADMISSION_OPEN, ADMISSION_CLAIMED) == ADMISSION_OPEN;
 }
 
+/* This packet makes no connection after all. If the agent closes it in between, that stays. */
+static __always_inline void unclaim(struct admission *admission)
+{
+	__sync_val_compare_and_swap(&admission->state, ADMISSION_CLAIMED, ADMISSION_OPEN);
+}
+
 static __always_inline int drop(enum counter why)
 {
 	count(why);
 	return DROP;
 }
 
+/* The kernel does not take this connection, and would not from another packet. */
+static __always_inline int not_taken(const struct connection *connection, int error, enum counter why)
+{
+	struct event event = {
+		.kind = NOT_TAKEN,
+		.cookie = -error,
+		.local = connection->dvipa,
+		.remote = connection->client,
+		.local_port = bpf_ntohs(connection->dvipa_port),
+		.remote_port = bpf_ntohs(connection->client_port),
+	};
+
+	tell(&event, 0);
+	return drop(why);
+}
+
 /* The option means nothing: the packet is treated as any other. */
 static __always_inline int goes_on(const struct connection *connection, const struct segment *segment)
 {
-	return is_kept_away(connection, &segment->tcp) ? DROP : NEXT_PROGRAM;
+	return is_kept_away(connection, &segment->tcp, 0) ? DROP : NEXT_PROGRAM;
 }
 
 SEC("tc")
 int baton_handoff(struct __sk_buff *skb)
 {
-	int is_v4 = skb->protocol == bpf_htons(ETH_P_IP), created;
+	int is_v4 = skb->protocol == bpf_htons(ETH_P_IP), error;
 	__u32 words[HANDOFF_WORDS] = { skb->cb[0], skb->cb[1], skb->cb[2], skb->cb[3], skb->cb[4] };
 	struct connection connection;
+	struct bpf_tcp_req_attrs attrs;
 	struct admission *admission;
 	struct segment segment;
 	struct bpf_sock *socket;
@@ -172,13 +204,13 @@ int baton_handoff(struct __sk_buff *skb)
 	if (segment.tcp.syn || segment.tcp.rst)
 		return goes_on(&connection, &segment);
 	socket = find(skb, &segment, is_v4);
+	admission = admission_of(&connection, &option);
 	if (!socket)
-		return drop(HANDOFF_NO_LISTENER);
+		return admission ? not_taken(&connection, 0, HANDOFF_NO_LISTENER) : drop(HANDOFF_NO_LISTENER);
 	if (socket->state != BPF_TCP_LISTEN) {
 		bpf_sk_release(socket);
 		return goes_on(&connection, &segment);
 	}
-	admission = admission_of(&connection, &option);
 	if (!admission) {
 		bpf_sk_release(socket);
 		return goes_on(&connection, &segment) == DROP ? DROP : drop(HANDOFF_NOT_ADMITTED);
@@ -188,16 +220,18 @@ int baton_handoff(struct __sk_buff *skb)
 		bpf_sk_release(socket);
 		return drop(HANDOFF_ELSEWHERE);
 	}
-	if (!claim(admission)) {
+	if (!read_attrs(skb, &segment, &option, &attrs) || !claim(admission)) {
 		bpf_sk_release(socket);
 		return drop(HANDOFF_ELSEWHERE);
 	}
-	created = create(skb, &segment, &option, socket);
+	error = create(skb, &attrs, socket);
 	bpf_sk_release(socket);
-	if (!created)
-		return drop(HANDOFF_FAILED);
+	if (error) {
+		unclaim(admission);
+		return not_taken(&connection, error, HANDOFF_FAILED);
+	}
 	/* It has been here before, perhaps, and its late packets were kept away. */
-	bpf_map_delete_elem(&freezes, &connection);
+	end_freeze(&connection);
 	count(HANDED_OVER);
 	return NEXT_PROGRAM;
 }

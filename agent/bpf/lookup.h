@@ -22,3 +22,22 @@ static __always_inline struct bpf_sock *find(struct __sk_buff *skb, const struct
 	tuple.ipv6.dport = segment->tcp.dest;
 	return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
 }
+
+/* Whether the packet is the last of a handshake of which this listener keeps nothing but the cookie (RFC 4987 3.6). */
+static __always_inline int has_cookie(struct __sk_buff *skb, const struct segment *segment, struct bpf_sock *listener,
+				      int is_v4)
+{
+	struct tcphdr tcp = segment->tcp;
+
+	if (is_v4) {
+		struct iphdr ip;
+
+		return load(skb, 0, &ip, sizeof(ip)) == 0 &&
+		       bpf_tcp_check_syncookie(listener, &ip, sizeof(ip), &tcp, sizeof(tcp)) == 0;
+	} else {
+		struct ipv6hdr ip;
+
+		return load(skb, 0, &ip, sizeof(ip)) == 0 &&
+		       bpf_tcp_check_syncookie(listener, &ip, sizeof(ip), &tcp, sizeof(tcp)) == 0;
+	}
+}

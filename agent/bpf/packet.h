@@ -16,6 +16,7 @@
 #define DROP 2		  /* TC_ACT_SHOT */
 
 #define IPV4_FRAGMENT 0x3fff /* MF and the offset */
+#define IPV4_OFFSET 0x1fff
 #define IPV4_DF 0x4000
 #define ECN_MASK 3
 #define GUE_PORT 6080

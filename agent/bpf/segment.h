@@ -13,7 +13,45 @@ struct segment {
 	struct tcphdr tcp;
 };
 
-/* Returns 1 if the packet begins a TCP segment: no later fragment, no extension headers. */
+#define EXTENSION_HEADERS 6 /* that are passed over: each kind but one may be there once (RFC 8200 4.1) */
+
+/*
+ * Goes over the extension headers of IPv6 (RFC 8200 4) to a TCP segment that begins at `at`. A fragment that is not the first, or
+ * an encrypted packet, has none. Returns 1 if there is one.
+ */
+static __always_inline int skip_extensions(struct __sk_buff *skb, __u8 next, __u32 *at)
+{
+	for (int i = 0; i < EXTENSION_HEADERS && next != IPPROTO_TCP; i++) {
+		struct {
+			__u8 next, length;
+			__be16 fragment;
+		} header;
+
+		if (load(skb, *at, &header, sizeof(header)))
+			return 0;
+		switch (next) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			*at += (header.length + 1) * 8;
+			break;
+		case IPPROTO_FRAGMENT:
+			if (header.fragment & bpf_htons(0xfff8))
+				return 0;
+			*at += 8;
+			break;
+		case IPPROTO_AH:
+			*at += (header.length + 2) * 4;
+			break;
+		default:
+			return 0;
+		}
+		next = header.next;
+	}
+	return next == IPPROTO_TCP;
+}
+
+/* Returns 1 if the packet begins a TCP segment: no later fragment. */
 static __always_inline int read_segment(struct __sk_buff *skb, int is_v4, struct segment *segment)
 {
 	if (is_v4) {
@@ -28,11 +66,13 @@ static __always_inline int read_segment(struct __sk_buff *skb, int is_v4, struct
 	} else {
 		struct ipv6hdr ip;
 
-		if (load(skb, 0, &ip, sizeof(ip)) || ip.nexthdr != IPPROTO_TCP)
+		if (load(skb, 0, &ip, sizeof(ip)))
 			return 0;
 		segment->source = address_v6(ip.saddr.in6_u.u6_addr32);
 		segment->destination = address_v6(ip.daddr.in6_u.u6_addr32);
 		segment->tcp_offset = sizeof(ip);
+		if (!skip_extensions(skb, ip.nexthdr, &segment->tcp_offset))
+			return 0;
 	}
 	return load(skb, segment->tcp_offset, &segment->tcp, sizeof(segment->tcp)) == 0;
 }

@@ -114,6 +114,7 @@ static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind 
 {
 	struct event event = { .local = local_address(ops), .kind = kind };
 	struct connection connection;
+	__u64 until;
 
 	if (!bpf_map_lookup_elem(&dvipas, &event.local))
 		return;
@@ -133,7 +134,7 @@ static __always_inline void tell_connection(struct bpf_sock_ops *ops, enum kind 
 	if (ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		begin_conversation(ops);
 	/* What befalls a connection that moves is the agent's own doing: it looks for itself, and need not be woken. */
-	tell(&event, bpf_map_lookup_elem(&freezes, &connection) ? BPF_RB_NO_WAKEUP : 0);
+	tell(&event, freeze_of(&connection, &until) ? BPF_RB_NO_WAKEUP : 0);
 }
 
 static __always_inline void tell_change(struct bpf_sock_ops *ops, __u32 from, __u32 to)

@@ -1,11 +1,9 @@
 //! What operators ask an agent: HTTP over a Unix socket.
 //!
 //! `GET /v1/status` answers in JSON ([`Status`]), `GET /metrics` in the text format of OpenMetrics. The socket is the
-//! owner's only (mode 0600).
+//! owner's only (mode 0600). Another one, with a mode and group as configured, has the metrics alone.
 
-use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use axum::extract::State;
@@ -13,15 +11,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use model::environment::Subject as _;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::oneshot;
+use transport::private::{self, Access};
 
-use crate::environment::Subject;
 use crate::runtime::{Questions, Status};
 
 /// Why the admin socket can't be had.
@@ -43,24 +40,24 @@ pub enum AdminError {
 /// Opens the socket, in place of one that a former run has left.
 ///
 /// # Errors
-/// [`AdminError`] if somebody answers there, or the system does not let us.
+/// [`AdminError`] if a process answers there, or the system does not let us.
 pub async fn open(path: &Path) -> Result<UnixListener, AdminError> {
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(AdminError::InUse(path.to_path_buf()));
-    }
-    let bind = || {
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(0o600))?;
-        Ok(listener)
-    };
-    bind().map_err(|cause| AdminError::Socket { path: path.to_path_buf(), cause })
+    open_to(path, Access { mode: 0o600, group: None })
+}
+
+/// The same for others than the owner.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to(path: &Path, access: Access) -> Result<UnixListener, AdminError> {
+    let listener = private::listen(path, access).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    });
+    listener.map_err(|cause| match cause.kind() {
+        io::ErrorKind::AddrInUse => AdminError::InUse(path.to_path_buf()),
+        _ => AdminError::Socket { path: path.to_path_buf(), cause },
+    })
 }
 
 /// Answers until the agent is gone.
@@ -71,6 +68,14 @@ pub async fn serve(listener: UnixListener, agent: Questions) -> io::Result<()> {
     let routes =
         Router::new().route("/v1/status", get(status)).route("/metrics", get(metrics)).with_state(agent);
     axum::serve(listener, routes).await
+}
+
+/// Answers for the metrics alone until the agent is gone.
+///
+/// # Errors
+/// What the system says.
+pub async fn serve_metrics(listener: UnixListener, agent: Questions) -> io::Result<()> {
+    axum::serve(listener, Router::new().route("/metrics", get(metrics)).with_state(agent)).await
 }
 
 async fn ask(agent: &Questions) -> Result<Status, StatusCode> {
@@ -84,7 +89,11 @@ async fn status(State(agent): State<Questions>) -> Result<Json<Status>, StatusCo
 }
 
 async fn metrics(State(agent): State<Questions>) -> Result<Response, StatusCode> {
-    let text = encode(&ask(&agent).await?).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let status = ask(&agent).await?;
+    // The agent's own thread has better things to do.
+    let text = tokio::task::spawn_blocking(move || encode(&status)).await;
+    let text = text.map_err(|_| std::fmt::Error).and_then(|text| text);
+    let text = text.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
@@ -116,18 +125,15 @@ fn encode(status: &Status) -> Result<String, std::fmt::Error> {
     }
     registry.register("reporting", "1 if the routing stack is told of changes", reporting);
 
-    let (put_right, standing) = (Family::<Labels, Counter>::default(), Family::<Labels, Gauge>::default());
-    for subject in Subject::ALL {
-        let labels = vec![("subject", subject.as_str().to_owned())];
-        let times = status.environment.put_right.get(&subject).copied().unwrap_or_default();
-        put_right.get_or_create(&labels).inc_by(times);
-        let findings = status.environment.standing.iter().filter(|f| f.subject == subject).count();
-        standing.get_or_create(&labels).set(i64::try_from(findings).unwrap_or(i64::MAX));
+    status.environment.register(&mut registry);
+
+    let refused = Family::<Labels, Counter>::default();
+    for of in &status.refused {
+        let labels =
+            vec![("routing_stack", of.routing_stack.to_string()), ("reason", of.reason.word().to_owned())];
+        refused.get_or_create(&labels).inc_by(of.count);
     }
-    let help = "How often somebody changed something on this host and the agent put it right";
-    registry.register("environment_put_right", help, put_right);
-    let help = "What somebody changed on this host and only the operator can put right, now";
-    registry.register("environment_standing", help, standing);
+    registry.register("refused", "What routing stacks said that was not theirs to say", refused);
 
     let events = Family::<Labels, Counter>::default();
     for counter in &status.counters {

@@ -12,29 +12,40 @@ pub enum Subject {
     Setting,
     /// A packet program is not attached any more.
     Program,
+    /// A routing rule by which containers reach DVIPAs.
+    Rule,
     /// An interface is gone, or can't be used.
     Interface,
     /// Another product's program gets packets before the agent's.
     Order,
     /// A setting of the kernel without which connections can't move as they are.
     HandOver,
-}
-
-impl Subject {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Address, Self::Setting, Self::Program, Self::Interface, Self::Order, Self::HandOver];
+    /// Packets whose checksums their sender's device has not computed.
+    Checksum,
 }
 
 impl model::environment::Subject for Subject {
+    const ALL: &'static [Self] = &[
+        Self::Address,
+        Self::Setting,
+        Self::Program,
+        Self::Rule,
+        Self::Interface,
+        Self::Order,
+        Self::HandOver,
+        Self::Checksum,
+    ];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::Setting => "setting",
             Self::Program => "program",
+            Self::Rule => "rule",
             Self::Interface => "interface",
             Self::Order => "order",
             Self::HandOver => "hand_over",
+            Self::Checksum => "checksum",
         }
     }
 }
@@ -54,7 +65,7 @@ mod tests {
 
     #[test]
     fn every_subject_has_the_word_that_its_json_has() {
-        for subject in Subject::ALL {
+        for &subject in Subject::ALL {
             assert_eq!(serde_json::to_value(subject).unwrap(), subject.as_str());
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`config`] (`agent.toml`), [`machine`] (what is decided: pure), [`system`] (what the kernel is asked:
 //! BPF programs, sockets, addresses), [`counters`] (what the programs count), [`environment`] (what others changed on the host),
-//! [`runtime`] (joins them and the sessions),
+//! [`rights`] (what a routing stack may say), [`ports`] (which of them applications are given), [`runtime`] (joins them and the sessions),
 //! [`admin`] (what operators see), [`control_socket`] (what applications ask and are told), [`repair`] (sockets taken out of
 //! this kernel and put into it), [`transfers`] (how connections leave and come).
 
@@ -13,7 +13,9 @@ pub mod control_socket;
 pub mod counters;
 pub mod environment;
 pub mod machine;
+pub mod ports;
 pub mod repair;
+pub mod rights;
 pub mod runtime;
 pub mod system;
 pub mod transfers;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -14,10 +15,12 @@ pub(super) struct File {
     pub(super) routing_stack: Spanned<Vec<RoutingStack>>,
     pub(super) admin: Option<Admin>,
     pub(super) applications: Option<Applications>,
+    pub(super) application: Option<Vec<Application>>,
     pub(super) bpf: Option<Bpf>,
     pub(super) container: Option<Vec<Container>>,
     pub(super) watch: Option<Watch>,
     pub(super) log: Option<Log>,
+    pub(super) witness: Option<Witness>,
 }
 
 #[derive(Deserialize)]
@@ -61,12 +64,16 @@ pub(super) struct Cluster {
 pub(super) struct RoutingStack {
     pub(super) name: Spanned<String>,
     pub(super) control: SocketAddr,
+    pub(super) dvipas: Option<Vec<IpNet>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) socket: Option<PathBuf>,
+    pub(super) metrics_socket: Option<PathBuf>,
+    pub(super) metrics_mode: Option<Spanned<u32>>,
+    pub(super) metrics_group: Option<Spanned<Who>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,6 +83,34 @@ pub(super) struct Applications {
     pub(super) mode: Option<Spanned<u32>>,
     pub(super) group: Option<Spanned<Who>>,
     pub(super) users: Option<Vec<Spanned<Who>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Application {
+    pub(super) user: Option<Spanned<Who>>,
+    pub(super) group: Option<Spanned<Who>>,
+    pub(super) role: Spanned<Role>,
+    pub(super) dvipa: Option<Vec<Spanned<String>>>,
+    pub(super) ports: Option<Vec<Spanned<u16>>>,
+    pub(super) job: Option<Vec<Spanned<String>>>,
+    pub(super) hold_accepts: Option<Spanned<bool>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Role {
+    Routing,
+    Target,
+}
+
+impl From<Role> for model::control_socket::request::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Routing => Self::Routing,
+            Role::Target => Self::Target,
+        }
+    }
 }
 
 /// A user or a group.
@@ -91,6 +126,7 @@ pub(super) enum Who {
 pub(super) struct Bpf {
     pub(super) pin: Option<PathBuf>,
     pub(super) cgroup: Option<PathBuf>,
+    pub(super) container_mark: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -128,4 +164,10 @@ pub(super) struct Watch {
 #[serde(deny_unknown_fields)]
 pub(super) struct Log {
     pub(super) level: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Witness {
+    pub(super) directory: Option<PathBuf>,
 }

@@ -51,13 +51,17 @@ impl ConfigError {
         Self::new(path, "", vec![Mistake { what: format!("it cannot be read: {cause}"), at: None, fix }])
     }
 
+    /// Each mistake with its line and column, if it has a place: where, what, and the fix.
+    pub fn places(&self) -> impl Iterator<Item = (Option<(usize, usize)>, &str, &str)> {
+        self.mistakes.iter().map(|Mistake { what, at, fix }| {
+            (at.map(|at| place(&self.text, at.offset())), what.as_str(), fix.as_str())
+        })
+    }
+
     /// A line for each mistake: `FILE:LINE:COLUMN: what; fix`.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.mistakes.iter().map(|Mistake { what, at, fix }| {
-            let place = at.map_or(String::new(), |at| {
-                let (line, column) = place(&self.text, at.offset());
-                format!(":{line}:{column}")
-            });
+        self.places().map(|(place, what, fix)| {
+            let place = place.map_or(String::new(), |(line, column)| format!(":{line}:{column}"));
             format!("{}{place}: {what}; {fix}", self.source.name())
         })
     }

@@ -11,11 +11,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use model::{ClusterAddress, Protocol, StackName};
 use toml::Spanned;
 use tracing::level_filters::LevelFilter;
+use transport::private::Access;
 
+use crate::control_socket::Rules;
 pub use mistake::{ConfigError, Mistake};
+
+/// What few others use: CNI's port mapping has it for packets whose source is to be translated, as these are.
+const CONTAINER_MARK: u32 = 0x2000;
 
 /// A whole, valid configuration of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub struct Config {
     pub routing_stacks: Vec<RoutingStack>,
     /// The Unix socket of the admin API.
     pub admin_socket: PathBuf,
+    /// The Unix socket on which metrics alone are served, and who may read them, if there is one.
+    pub metrics_socket: Option<(PathBuf, Access)>,
     /// `[applications]`
     pub applications: Applications,
     /// `[bpf]`
@@ -36,6 +44,8 @@ pub struct Config {
     pub containers: Vec<Container>,
     /// How often all sockets are looked at again and every DVIPA's address is checked.
     pub repair: Duration,
+    /// Where this host keeps what it must not forget as a witness.
+    pub witness: PathBuf,
     /// What is logged: `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: LevelFilter,
 }
@@ -76,6 +86,8 @@ pub struct RoutingStack {
     pub name: StackName,
     /// Where its `batond` accepts sessions.
     pub control: SocketAddr,
+    /// The networks whose addresses it may list as DVIPAs; all if not given.
+    pub dvipas: Option<Vec<IpNet>>,
 }
 
 /// The control socket of applications.
@@ -89,6 +101,8 @@ pub struct Applications {
     pub group: Option<u32>,
     /// The users that are let in, by number; all that the mode lets in if not given.
     pub users: Option<Vec<u32>>,
+    /// `[[application]]`: who of them may register for what.
+    pub rules: Rules,
 }
 
 /// A port that the host's DNAT sends on to a container.
@@ -111,6 +125,8 @@ pub struct Bpf {
     pub pin: PathBuf,
     /// The root of cgroup v2; found if not given.
     pub cgroup: Option<PathBuf>,
+    /// The bit of packets' marks by which containers' packets to DVIPAs leave; 0 if they are not to.
+    pub container_mark: u32,
 }
 
 impl Config {
@@ -125,6 +141,11 @@ impl Config {
         self.notes().with_file_name(format!("{}.dumps", self.node.name))
     }
 
+    /// What this host must not forget as a witness.
+    pub fn witness_file(&self) -> PathBuf {
+        self.witness.join(format!("{}.witness", self.node.name))
+    }
+
     /// Reads and checks a file. Relative paths in it are relative to its directory.
     ///
     /// # Errors
@@ -135,15 +156,17 @@ impl Config {
     }
 
     /// The first key of `next` that differs and that a running agent can't change: only certificates, routing stacks,
-    /// `repair_s`, the log level and `[[container]]`s beside others can.
+    /// `[[application]]`s, `repair_s`, the log level and `[[container]]`s beside others can.
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
         let times = |c: &Cluster| (c.heartbeat, c.lost_after);
+        let admin = |config: &Self| (config.admin_socket.clone(), config.metrics_socket.clone());
         let differ = [
             ("[node]", self.node != next.node),
             ("[cluster] heartbeat_ms or lost_after_ms", times(&self.cluster) != times(&next.cluster)),
-            ("[admin]", self.admin_socket != next.admin_socket),
-            ("[applications]", self.applications != next.applications),
+            ("[admin]", admin(self) != admin(next)),
+            ("[applications]", self.applications.socket_differs(&next.applications)),
             ("[bpf]", self.bpf != next.bpf),
+            ("[witness]", self.witness != next.witness),
             ("[[container]]", self.containers.is_empty() != next.containers.is_empty()),
         ];
         differ.into_iter().find_map(|(key, differs)| differs.then_some(key))
@@ -182,25 +205,32 @@ impl Check<'_> {
         let node = self.node(file.node);
         let cluster = self.cluster(file.cluster);
         let routing_stacks = self.routing_stacks(file.routing_stack);
-        let file::Bpf { pin, cgroup } = file.bpf.unwrap_or_default();
+        let file::Bpf { pin, cgroup, container_mark } = file.bpf.unwrap_or_default();
         let bpf = Bpf {
+            container_mark: self.container_mark(container_mark),
             pin: self.base.join(pin.unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/baton"))),
             cgroup: cgroup.map(|c| self.base.join(c)),
         };
-        let socket = file.admin.and_then(|a| a.socket).unwrap_or_else(|| "/run/baton/agent.sock".into());
-        let applications = self.applications(file.applications.unwrap_or_default());
+        let admin = file.admin.unwrap_or_default();
+        let socket = admin.socket.clone().unwrap_or_else(|| "/run/baton/agent.sock".into());
+        let metrics_socket = self.metrics_socket(admin);
+        let rules = self.rules(file.application.unwrap_or_default());
+        let applications = self.applications(file.applications.unwrap_or_default(), rules);
         let containers = self.containers(file.container.unwrap_or_default());
         let repair = self.repair(file.watch.and_then(|w| w.repair_s));
+        let witness = file.witness.and_then(|w| w.directory).unwrap_or_else(|| "/var/lib/baton".into());
         let log_level = self.log_level(file.log.and_then(|l| l.level));
         Some(Config {
             node: node?,
             cluster: cluster?,
             routing_stacks,
             admin_socket: self.base.join(socket),
+            metrics_socket,
             applications,
             bpf,
             containers,
             repair,
+            witness: self.base.join(witness),
             log_level,
         })
     }
@@ -263,7 +293,7 @@ impl Check<'_> {
                     "remove one of them",
                 );
             }
-            all.push(RoutingStack { name, control: stack.control });
+            all.push(RoutingStack { name, control: stack.control, dvipas: stack.dvipas });
         }
         if all.is_empty() && self.mistakes.is_empty() {
             let fix = "add [[routing_stack]] with name = \"rt1\" and control = \"ADDRESS:PORT\"";
@@ -298,6 +328,21 @@ impl Check<'_> {
             all.push(Container { protocol, port, dvipa, address });
         }
         all
+    }
+
+    fn container_mark(&mut self, mark: Option<Spanned<u32>>) -> u32 {
+        let Some(mark) = mark else { return CONTAINER_MARK };
+        if mark.get_ref().count_ones() > 1 {
+            let fix = format!(
+                "write {CONTAINER_MARK:#x}, another bit, or 0 if containers' packets are not to leave"
+            );
+            self.mistake::<()>(
+                mark.span(),
+                "the mark is one bit, because the others are other programs'",
+                fix,
+            );
+        }
+        *mark.get_ref()
     }
 
     fn repair(&mut self, seconds: Option<Spanned<u32>>) -> Duration {

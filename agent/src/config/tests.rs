@@ -1,7 +1,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use model::control_socket::JobName;
+use model::control_socket::request::Role;
+use transport::private::Access;
+
 use super::Config;
+use crate::control_socket::Rule;
 
 const GOOD: &str = r#"[node]
 name = "t1"
@@ -114,6 +119,7 @@ fn every_mistake_names_its_line_and_the_fix() {
         ("key = \"/etc/t1.key\"", "key = \"k\"\nheartbeat_ms = 0", 10, "write 200"),
         ("key = \"/etc/t1.key\"", "key = \"k\"\nlost_after_ms = 500", 10, "600"),
         ("198.18.0.10:7440", "198.18.0.10", 13, "invalid"),
+        ("[[routing_stack]]", "[bpf]\ncontainer_mark = 3\n[[routing_stack]]", 12, "0x2000"),
         ("[[routing_stack]]", "[watch]\nrepair_s = 0\n[[routing_stack]]", 12, "write 10"),
         ("name = \"rt1\"", "name = \"rt_1\"", 12, "is not a stack name"),
         ("[[routing_stack]]", "[applications]\nmode = 1600\n[[routing_stack]]", 12, "0o before the digits"),
@@ -125,6 +131,31 @@ fn every_mistake_names_its_line_and_the_fix() {
             "no user `no such`",
         ),
         ("[[routing_stack]]", "[applications]\nusers = [0, []]\n[[routing_stack]]", 12, "a name in quotes"),
+        (
+            "[[routing_stack]]",
+            "[[application]]\nrole = \"target\"\n[[routing_stack]]",
+            12,
+            "neither a user nor a group",
+        ),
+        ("[[routing_stack]]", "[[application]]\nuser = 7\n[[routing_stack]]", 11, "missing field `role`"),
+        (
+            "[[routing_stack]]",
+            "[[application]]\nuser = 7\nrole = \"routing\"\nhold_accepts = true\n[[routing_stack]]",
+            13,
+            "only targets hold accepts",
+        ),
+        (
+            "[[routing_stack]]",
+            "[[application]]\nuser = 7\nrole = \"target\"\ndvipa = [\"web\"]\n[[routing_stack]]",
+            14,
+            "`web` is no address and no network",
+        ),
+        (
+            "[[routing_stack]]",
+            "[[application]]\nuser = 7\nrole = \"target\"\nports = [80, 0]\n[[routing_stack]]",
+            14,
+            "port 0 is none",
+        ),
     ];
     for (good, bad, line, says) in rows {
         let mistake = parse(&GOOD.replacen(good, bad, 1)).unwrap_err();
@@ -139,6 +170,40 @@ fn a_routing_stack_is_needed_once() {
     assert!(parse(none).unwrap_err().contains("routing_stack"));
     let twice = format!("{GOOD}[[routing_stack]]\nname = \"rt1\"\ncontrol = \"198.18.0.11:7440\"\n");
     assert!(parse(&twice).unwrap_err().contains("agent.toml:15:8: `rt1` is here twice"));
+}
+
+#[test]
+fn rules_say_who_may_register_for_what() {
+    let rule = "[[application]]\nuser = \"root\"\nrole = \"target\"\ndvipa = [\"198.18.9.1\", \"2001:db8:9::/64\"]\n\
+                ports = [80, 443]\njob = [\"images\"]\nhold_accepts = true\n[[application]]\ngroup = 33\nrole = \"routing\"\n";
+    let text = format!("{GOOD}{rule}");
+    let config = Config::parse(Path::new("/etc/baton/agent.toml"), &text).unwrap_or_else(|e| panic!("{e:?}"));
+    let networks = ["198.18.9.1/32", "2001:db8:9::/64"].map(|network| network.parse().unwrap());
+    let first = Rule {
+        users: [0].into(),
+        group: None,
+        dvipas: Some(networks.to_vec()),
+        ports: Some([80, 443].into()),
+        jobs: Some([JobName::new("images").unwrap()].into()),
+        role: Role::Target,
+        hold_accepts: true,
+    };
+    let [one, other] = &config.applications.rules.rules[..] else { panic!("{config:?}") };
+    assert_eq!(*one, first);
+    assert_eq!((other.group, other.role, other.hold_accepts), (Some(33), Role::Routing, false));
+    let before = Config::parse(Path::new("/etc/baton/agent.toml"), GOOD).unwrap();
+    assert_eq!(before.needs_restart(&config), None);
+}
+
+#[test]
+fn metrics_can_have_a_socket_of_their_own() {
+    let admin = "[admin]\nmetrics_socket = \"/run/m.sock\"\nmetrics_mode = 0o640\nmetrics_group = 33\n";
+    let text = format!("{GOOD}{admin}");
+    let config = Config::parse(Path::new("/etc/baton/agent.toml"), &text).unwrap_or_else(|e| panic!("{e:?}"));
+    let access = Access { mode: 0o640, group: Some(33) };
+    assert_eq!(config.metrics_socket, Some(("/run/m.sock".into(), access)));
+    let before = Config::parse(Path::new("/etc/baton/agent.toml"), GOOD).unwrap();
+    assert_eq!((before.metrics_socket.as_ref(), before.needs_restart(&config)), (None, Some("[admin]")));
 }
 
 #[test]

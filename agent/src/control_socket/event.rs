@@ -1,21 +1,23 @@
 //! The contract between control sockets and the agent.
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use channel::{Peer, Sealed};
 use model::control_socket::request::{Consent, Role, Unacknowledged};
-use model::control_socket::{JobName, OfferId, Refusal, RequestId, Target};
+use model::control_socket::{JobName, OfferId, Refusal, RequestId, Target, TargetView};
 use model::{Connection, Dvipa, Protocol, Service};
 
-/// One application's control socket. Not used twice while the agent runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ApplicationId(pub u64);
+use crate::machine::Cookie;
+
+pub use transfer::host::ApplicationId;
 
 /// What an application wants. What belongs to a request is answered by a [`Command`] with its number.
 #[derive(Debug)]
 pub enum Event {
-    /// It wants to be known. To be answered by `Registered`, `Waiting` or `Failed`.
-    Register(RequestId, Registration),
+    /// It wants to be known, and has named this listening socket if its registration has one. To be answered by `Registered`,
+    /// `Waiting` or `Failed`.
+    Register(RequestId, Registration, Option<OwnedFd>),
     /// It wants to know the targets of a service that it registered for. To be answered by `Targets`, now and at each
     /// change, or `Failed`.
     Subscribe(RequestId, Service),
@@ -34,7 +36,13 @@ pub enum Event {
     Passed(OfferId),
     /// It did not take a connection that it was given in time, and has it no longer.
     NotTaken(Held),
-    /// Somebody looks at the offers of this registration from now on.
+    /// It says something to another application. To be answered by `Said` or `Failed`.
+    Say(RequestId, Saying),
+    /// It wants to know to which target a connection is to go. To be answered by `Chosen` or `Failed`.
+    Choose(RequestId, Choice),
+    /// It wants to know how the targets of a service are. To be answered by `Views` or `Failed`.
+    View(RequestId, Service),
+    /// The application looks at the offers of this registration from now on.
     TakesOffers(RequestId),
     /// It is gone, and with it its registrations, subscriptions and offers.
     Ended,
@@ -62,11 +70,41 @@ pub struct Registration {
     pub ports: Vec<u16>,
     /// Its listener gets no new connections, only transferred ones.
     pub hold_accepts: bool,
-    /// Somebody looks at offers and given connections.
+    /// The socket that is to take its clients; `None`: it has named none.
+    pub listener: Option<Named>,
+    /// The application looks at offers and given connections.
     pub takes_offers: bool,
 }
 
+/// A listening socket that an application has named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The kernel's number of it.
+    pub cookie: Cookie,
+    /// What it is bound to: the application's DVIPA and port, or any address and its port.
+    pub bound: SocketAddr,
+    /// It is an IPv6 socket that takes no clients with IPv4 addresses.
+    pub v6_only: bool,
+}
+
+impl Named {
+    /// Clients of this DVIPA can reach it.
+    pub fn is_reached_at(&self, dvipa: Dvipa) -> bool {
+        let any = match (self.bound.ip(), dvipa.address()) {
+            (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => true,
+            (IpAddr::V6(_), IpAddr::V4(_)) => !self.v6_only,
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
+        };
+        self.bound.ip() == dvipa.address() || (self.bound.ip().is_unspecified() && any)
+    }
+}
+
 impl Registration {
+    /// It has named the socket that takes the clients of this port.
+    pub fn named(&self, port: u16) -> Option<Cookie> {
+        self.listener.filter(|named| named.bound.port() == port).map(|named| named.cookie)
+    }
+
     /// It is for this service.
     pub fn covers(&self, service: Service) -> bool {
         service.protocol == Protocol::Tcp && service.dvipa == self.dvipa && self.ports.contains(&service.port)
@@ -95,8 +133,32 @@ pub struct Moving {
     pub unacknowledged: Unacknowledged,
     /// What is to reach the target application with it.
     pub state: Option<Sealed>,
-    /// The last bytes that the application has read from it: whoever gets it reads them first.
+    /// The last bytes that the application has read from it: the next application reads them first.
     pub given_back: Vec<u8>,
+}
+
+/// A connection for which a target is to be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The connection.
+    pub connection: Connection,
+    /// Among applications of these names; none: among all targets.
+    pub jobs: Vec<JobName>,
+    /// But not these.
+    pub besides: Vec<Target>,
+}
+
+/// What an application says to another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saying {
+    /// The service that both have registered for.
+    pub service: Service,
+    /// To whom.
+    pub to: Target,
+    /// The connection that it is about, if it is about one.
+    pub about: Option<Connection>,
+    /// What.
+    pub bytes: Vec<u8>,
 }
 
 /// What an application says to an offer.
@@ -131,6 +193,8 @@ pub enum Command {
         connection: Connection,
         /// The job that it is for.
         job: JobName,
+        /// Who gives it.
+        giver: Option<Target>,
         /// What comes with it.
         state: Option<Sealed>,
     },
@@ -142,6 +206,8 @@ pub enum Command {
         offer: OfferId,
         /// The silent connection.
         held: Held,
+        /// Who gives it.
+        giver: Option<Target>,
         /// What comes with it.
         state: Option<Sealed>,
     },
@@ -151,6 +217,23 @@ pub enum Command {
     Connection(OfferId, OwnedFd),
     /// A connection that was claimed is the application's.
     Claimed(RequestId, OwnedFd),
+    /// What was to be said is on its way.
+    Said(RequestId),
+    /// What another application says.
+    Heard {
+        /// Who.
+        from: Target,
+        /// The port that both have registered for.
+        port: u16,
+        /// The connection that it is about, if it is about one.
+        about: Option<Connection>,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// The target that was chosen.
+    Chosen(RequestId, Target),
+    /// The targets of a service are like this, sorted.
+    Views(RequestId, Vec<TargetView>),
     /// A connection has moved.
     Transferred(RequestId),
     /// A request is not done.

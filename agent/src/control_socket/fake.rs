@@ -10,11 +10,14 @@ use std::thread::{self, JoinHandle};
 use channel::listener::Access;
 use model::Service;
 use model::control_socket::request::{Consent, Role};
-use model::control_socket::{OfferId, Refusal, RequestId, Target};
+use model::control_socket::{OfferId, Refusal, RequestId, Target, TargetState, TargetView, WeightFrom};
+use model::message::Load;
 use model::{Connection, StackName};
 use tokio::sync::mpsc;
 
-use super::{Answer, ApplicationId, Applications, Command, Event, Held, Moving, Registration, Settings};
+use super::{
+    Answer, ApplicationId, Applications, Choice, Command, Event, Held, Moving, Registration, Saying, Settings,
+};
 use crate::repair;
 
 /// A running stack; it ends when this is dropped.
@@ -47,7 +50,7 @@ impl FakeStack {
                     Ok(applications) => applications,
                     Err(cause) => return drop(opened.send(Err(cause))),
                 };
-                // Whoever started it waits for this.
+                // The test that started it waits for this.
                 let _ = opened.send(Ok(()));
                 let mut backend = Backend::new(stack, applications);
                 loop {
@@ -109,6 +112,7 @@ struct Backend {
     subscriptions: BTreeMap<(ApplicationId, RequestId), Service>,
     transfers: BTreeMap<OfferId, Transfer>,
     last_offer: u64,
+    turn: usize,
 }
 
 impl Backend {
@@ -121,12 +125,13 @@ impl Backend {
             subscriptions: BTreeMap::new(),
             transfers: BTreeMap::new(),
             last_offer: 0,
+            turn: 0,
         }
     }
 
     fn event(&mut self, application: ApplicationId, event: Event) {
         match event {
-            Event::Register(request, registration) => self.register(application, request, registration),
+            Event::Register(request, registration, _) => self.register(application, request, registration),
             Event::Subscribe(request, service) => {
                 self.subscriptions.insert((application, request), service);
                 self.tell(application, Command::Targets(request, self.targets(service)));
@@ -136,6 +141,11 @@ impl Backend {
             Event::Resume(request, _) => self.fail(application, request, Refusal::Aborted, None),
             // And what it had decided stays so.
             Event::Claim(request, held) => self.tell(application, Command::Claimed(request, held.socket)),
+            Event::Say(request, said) => self.say(application, request, said),
+            Event::Choose(request, choice) => self.choose(application, request, &choice),
+            Event::View(request, service) => {
+                self.tell(application, Command::Views(request, self.views(service)));
+            }
             Event::Answer(offer, answer) => self.answer(offer, answer),
             Event::Passed(offer) => self.passed(offer),
             Event::NotTaken(held) => drop(repair::reset(held.socket)),
@@ -149,19 +159,27 @@ impl Backend {
     }
 
     fn register(&mut self, application: ApplicationId, request: RequestId, registration: Registration) {
-        let is_taken = |r: &Registration| {
-            r.role == Role::Routing
-                && r.dvipa == registration.dvipa
-                && r.ports.iter().any(|p| registration.ports.contains(p))
-        };
-        if registration.role == Role::Routing && self.registrations.values().any(is_taken) {
-            return self.fail(application, request, Refusal::Taken, None);
-        }
         let waits = registration.role == Role::Routing && !self.owner;
         self.registrations.insert((application, request), registration);
         let answer = if waits { Command::Waiting(request) } else { Command::Registered(request) };
         self.tell(application, answer);
         self.tell_targets();
+    }
+
+    fn name(&self, application: ApplicationId, service: Service) -> Option<Target> {
+        let mut of_it =
+            self.registrations.iter().filter(|((who, _), r)| *who == application && r.covers(service));
+        of_it.next().map(|(_, r)| Target { stack: self.stack.clone(), job: r.job.clone() })
+    }
+
+    fn say(&mut self, from: ApplicationId, request: RequestId, said: Saying) {
+        let Saying { service, to, about, bytes } = said;
+        let is_meant = |r: &Registration| r.job == to.job && to.stack == self.stack && r.covers(service);
+        let meant = self.registrations.iter().find(|(_, r)| is_meant(r)).map(|((who, _), _)| *who);
+        if let (Some(to), Some(from)) = (meant, self.name(from, service)) {
+            self.tell(to, Command::Heard { from, port: service.port, about, bytes });
+        }
+        self.tell(from, Command::Said(request));
     }
 
     fn own(&mut self, owner: bool) {
@@ -178,7 +196,7 @@ impl Backend {
         let Moving { held, to, consent, unacknowledged: _, state, given_back } = moving;
         if !given_back.is_empty() {
             // It moves descriptors, whose queues it can't change.
-            let (why, detail) = (Refusal::Immovable, Some(format!("{} bytes given back", given_back.len())));
+            let (why, detail) = (Refusal::NotNow, Some(format!("{} bytes given back", given_back.len())));
             return self.tell(from, Command::Failed { request, why, detail });
         }
         let Some(((to, _), registration)) = self.find(to.as_ref(), &held.connection) else {
@@ -188,12 +206,13 @@ impl Backend {
             return self.fail(from, request, Refusal::TakesNoOffers, None);
         }
         let (connection, job) = (held.connection, registration.job.clone());
+        let giver = self.name(from, connection.service());
         self.last_offer += 1;
         let offer = OfferId(self.last_offer);
         let command = match (consent, held.socket.try_clone()) {
-            (Consent::Asked, _) => Command::Offer { offer, connection, job, state },
+            (Consent::Asked, _) => Command::Offer { offer, connection, job, giver, state },
             (Consent::Presumed, Ok(socket)) => {
-                Command::Give { offer, held: Held { socket, connection }, state }
+                Command::Give { offer, held: Held { socket, connection }, giver, state }
             }
             (Consent::Presumed, Err(_)) => return self.fail(from, request, Refusal::AgentFull, None),
         };
@@ -249,7 +268,7 @@ impl Backend {
         let asked: Vec<_> =
             self.transfers.iter().filter(|(_, t)| t.to == application).map(|(o, _)| *o).collect();
         for offer in asked {
-            self.answer(offer, Answer::Rejected { why: Refusal::NoAnswer, detail: None });
+            self.answer(offer, Answer::Rejected { why: Refusal::Gone, detail: None });
         }
         self.tell_targets();
     }
@@ -261,6 +280,33 @@ impl Backend {
         targets.sort();
         targets.dedup();
         targets
+    }
+
+    /// Chooses one after the other.
+    fn choose(&mut self, application: ApplicationId, request: RequestId, choice: &Choice) {
+        let mut targets = self.targets(choice.connection.service());
+        targets.retain(|t| choice.jobs.is_empty() || choice.jobs.contains(&t.job));
+        targets.retain(|t| !choice.besides.contains(t));
+        let turn = self.turn.checked_rem(targets.len()).unwrap_or_default();
+        self.turn = self.turn.wrapping_add(1);
+        match targets.into_iter().nth(turn) {
+            Some(target) => self.tell(application, Command::Chosen(request, target)),
+            None => self.fail(application, request, Refusal::NoTarget, None),
+        }
+    }
+
+    /// All are idle, and weigh the same.
+    fn views(&self, service: Service) -> Vec<TargetView> {
+        let view = |target| TargetView {
+            target,
+            state: TargetState::Ready,
+            weight: 1,
+            weight_from: WeightFrom::Equal,
+            connections: 7,
+            load: Some(Load { cpu_permille: 250, ..Load::default() }),
+            holds_accepts: false,
+        };
+        self.targets(service).into_iter().map(view).collect()
     }
 
     fn tell_targets(&mut self) {

@@ -9,15 +9,16 @@ use model::{Connection, Protocol};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, getpeername, getsockname, ipproto, sockopt};
 
-use super::event::Held;
+use super::event::{Held, Named};
 use super::machine::Enclosed;
+use crate::machine::Cookie;
 use crate::system::netns_cookie_of;
 
 /// The number of a network namespace, as the kernel counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Namespace(pub(super) u64);
 
-/// Takes what came beside a message: a connection, then state, or neither.
+/// Takes what came beside a message: a connection, then state, or neither; or a listening socket.
 ///
 /// # Errors
 /// Why it can't be used.
@@ -26,10 +27,28 @@ pub(super) fn inspect(received: Received, home: Namespace) -> Result<Enclosed, R
         return Err(Refusal::AgentFull);
     }
     let mut descriptors = received.descriptors.into_iter();
-    let socket = descriptors.next().map(|socket| held(socket, home)).transpose()?;
+    let first = descriptors.next();
+    if let Some(listener) = first.as_ref().and_then(|socket| named(socket.as_fd(), home)) {
+        return Ok(Enclosed { listener: first.zip(Some(listener)), ..Enclosed::default() });
+    }
+    let socket = first.map(|socket| held(socket, home)).transpose()?;
     let was_taken_away = matches!(socket, Some(None));
     let state = descriptors.next().map(state).transpose()?;
-    Ok(Enclosed { connection: socket.flatten(), was_taken_away, state })
+    Ok(Enclosed { connection: socket.flatten(), was_taken_away, state, listener: None })
+}
+
+/// A listening TCP socket of the agent's own network namespace.
+fn named(socket: BorrowedFd<'_>, home: Namespace) -> Option<Named> {
+    let is_tcp = sockopt::socket_protocol(socket).ok()? == Some(ipproto::TCP);
+    let is_here = netns_cookie_of(socket).is_ok_and(|cookie| Namespace(cookie) == home);
+    if !is_tcp || !is_here || !sockopt::socket_acceptconn(socket).ok()? {
+        return None;
+    }
+    let bound = SocketAddr::try_from(getsockname(socket).ok()?).ok()?;
+    let bound = SocketAddr::new(bound.ip().to_canonical(), bound.port());
+    // An IPv4 socket has no such option.
+    let v6_only = sockopt::ipv6_v6only(socket).unwrap_or(false);
+    Some(Named { cookie: Cookie(sockopt::socket_cookie(socket).ok()?), bound, v6_only })
 }
 
 fn state(memory: OwnedFd) -> Result<Sealed, Refusal> {
@@ -59,7 +78,7 @@ fn held(socket: OwnedFd, home: Namespace) -> Result<Option<Held>, Refusal> {
 fn is_tcp(socket: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let internet = matches!(sockopt::socket_domain(socket)?, AddressFamily::INET | AddressFamily::INET6);
     let stream = sockopt::socket_type(socket)? == SocketType::STREAM;
-    // Multipath TCP does not move, but whoever tries that is told so by name.
+    // Multipath TCP does not move, but an application that tries is told so by name.
     let is_tcp = matches!(sockopt::socket_protocol(socket)?, Some(ipproto::TCP | ipproto::MPTCP));
     Ok(internet && stream && is_tcp)
 }

@@ -20,6 +20,9 @@ pub const MAX_TRANSFERS: usize = 512;
 pub const MAX_OFFERS: usize = 512;
 /// Messages to an application that it has not read, beyond the socket's own buffer. No request is read meanwhile.
 pub const UNSENT_PAUSE: usize = 64;
+/// With so many messages that it has not read, what other applications say to it is lost: they can neither have it closed nor keep its
+/// requests from being read.
+pub const MAX_UNSENT_BEFORE_HEARD: usize = UNSENT_PAUSE / 2;
 /// With so many it is closed.
 pub const MAX_UNSENT: usize = 2048;
 /// Commands that wait for one socket's task.
@@ -30,8 +33,5 @@ pub const EVENTS: usize = 256;
 pub const PASS_WITHIN: Duration = Duration::from_secs(5);
 /// A connection that was given is taken within this time, or closed, so that its client is told.
 pub const TAKE_WITHIN: Duration = Duration::from_secs(60);
-/// A connection whose agent was killed while it passed it on is claimed within this time: as long as `baton-app` waits for the
-/// next agent.
-pub const CLAIM_WITHIN: Duration = Duration::from_secs(30);
 /// An application that has connected registers within this time.
 pub const REGISTER_WITHIN: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@
 //! socket has a task and bounded queues of its own, and who does not read is closed.
 //!
 //! In reading order: [`event`] (the contract with the agent), [`limits`], [`machine`] (what one socket's requests come to:
-//! pure), `inspect` (what a passed descriptor is), `socket` (one socket's task), [`server`] (accepts, and joins all sockets),
+//! pure), [`rules`] (who may register for what: pure), `inspect` (what a passed descriptor is), `socket` (one socket's task), [`server`] (accepts, and joins all sockets),
 //! `fake` (feature `fake`: a stack of one host, for tests of applications).
 
 pub mod event;
@@ -17,10 +17,12 @@ pub mod fake;
 mod inspect;
 pub mod limits;
 pub mod machine;
+pub mod rules;
 pub mod server;
 mod socket;
 
-pub use event::{Answer, ApplicationId, Command, Event, Held, Moving, Registration};
+pub use event::{Answer, ApplicationId, Choice, Command, Event, Held, Moving, Named, Registration, Saying};
+pub use rules::{Rule, Rules};
 pub use server::{Applications, Settings, Undelivered};
 
 #[cfg(test)]

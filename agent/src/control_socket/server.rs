@@ -136,6 +136,14 @@ impl Applications {
         while self.notes.recv().await.is_some() {}
     }
 
+    /// Tells an application what another one says, if at least half of its queue is free: others can't have it closed. Whether
+    /// there was room.
+    pub fn tell_if_room(&self, application: ApplicationId, command: Command) -> bool {
+        let room = |commands: &&mpsc::Sender<Command>| commands.capacity() > COMMANDS / 2;
+        let commands = self.sockets.get(&application).filter(room);
+        commands.is_some_and(|commands| commands.try_send(command).is_ok())
+    }
+
     /// Tells an application. Does not wait: one that does not keep up is closed.
     ///
     /// # Errors

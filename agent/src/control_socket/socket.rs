@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::event::{ApplicationId, Command};
 use super::inspect::{Namespace, inspect};
-use super::limits::{MAX_UNSENT, UNSENT_PAUSE};
+use super::limits::{MAX_UNSENT, MAX_UNSENT_BEFORE_HEARD, UNSENT_PAUSE};
 use super::machine::{Action, Beside, Event, Machine};
 use super::server::Note;
 
@@ -38,7 +38,9 @@ impl Socket {
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         while self.act(&mut unsent).await {
             let event = self.next(&mut unsent, &mut buffer).await;
-            if let Some(event) = event {
+            let is_full = unsent.len() >= MAX_UNSENT_BEFORE_HEARD;
+            let is_lost = |event: &Event| is_full && matches!(event, Event::Command(Command::Heard { .. }));
+            if let Some(event) = event.filter(|event| !is_lost(event)) {
                 self.machine.handle(event, Instant::now());
             }
             if unsent.len() > MAX_UNSENT {

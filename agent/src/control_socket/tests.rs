@@ -115,7 +115,13 @@ impl Raw {
     }
 
     fn say_with(&mut self, request: &Request, beside: &[BorrowedFd<'_>]) {
-        self.0.send(&request.encode().expect("short enough"), beside).expect("sent");
+        let bytes = request.encode().expect("short enough");
+        // The agent reads on; until then the socket's queue may be full.
+        while let Err(e) = self.0.send(&bytes, beside) {
+            assert_eq!(e.kind(), std::io::ErrorKind::WouldBlock, "{e}");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            assert!(self.0.wait_to_send(Some(deadline)).expect("waited"), "the agent does not read");
+        }
     }
 
     /// What the agent says next; `None`: it has closed.

@@ -1,16 +1,16 @@
 //! Which addresses this host has, and whose packets it takes: what all lists together say.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::message::VipaListDvipa;
-use model::{ClusterAddress, Dvipa};
+use model::{ClusterAddress, Dvipa, Epoch, StackName};
 
-use super::event::{Action, Origin};
+use super::event::{Action, Forwarders, Origin, Takes};
 use super::listens::is_candidate;
-use super::routing_stack::RoutingStack;
 use super::sockets::Scope;
-use super::{MAX_DVIPAS, Machine};
+use super::{MAX_DVIPAS, MAX_FORWARDERS, Machine};
 
 impl Machine {
     /// Makes addresses and accepted sources what the lists say now.
@@ -18,12 +18,12 @@ impl Machine {
         if self.stacks.values().all(|s| s.list.is_some()) {
             self.inherited = None;
         }
-        let forwarders = self.wanted_forwarders();
+        let wanted = self.wanted_dvipas();
+        let forwarders = self.wanted_forwarders(&wanted);
         if forwarders != self.forwarders {
             self.forwarders.clone_from(&forwarders);
             self.actions.push_back(Action::SetForwarders(forwarders));
         }
-        let wanted = self.wanted_dvipas();
         for dvipa in self.dvipas.keys().copied().filter(|d| !wanted.contains_key(d)).collect::<Vec<_>>() {
             self.dvipas.remove(&dvipa);
             self.sockets.forget(dvipa.address());
@@ -40,9 +40,38 @@ impl Machine {
         }
     }
 
-    fn wanted_forwarders(&self) -> BTreeSet<IpAddr> {
-        let inherited = self.inherited.iter().flat_map(|i| i.forwarders.iter().copied());
-        self.stacks.values().flat_map(RoutingStack::forwarders).chain(inherited).collect()
+    /// The forwarders of each DVIPA's present owner, of those that know of it and forward packets too,
+    /// and of a stack that still calls it its own from an earlier epoch. What was inherited holds for DVIPAs that nobody has listed
+    /// yet.
+    fn wanted_forwarders(&self, dvipas: &BTreeMap<Dvipa, Option<Origin>>) -> Forwarders {
+        let owned = self.stacks.iter().flat_map(|(name, stack)| {
+            let owned = stack.entries().filter(|entry| entry.owner || entry.forwards == Some(true));
+            owned.map(move |entry| (Dvipa::new(entry.address.0), entry, (name, stack)))
+        });
+        let owned: Vec<_> = owned.filter(|(dvipa, ..)| dvipas.contains_key(dvipa)).collect();
+        let mut newest = BTreeMap::new();
+        for (dvipa, entry, (name, _)) in owned.iter().filter(|(_, entry, _)| entry.owner) {
+            let known = newest.entry(*dvipa).or_insert(newer(entry, name));
+            *known = (*known).max(newer(entry, name));
+        }
+        let mut wanted = Forwarders::new();
+        for (dvipa, entry, (name, stack)) in owned {
+            let is_newest = !entry.owner || newest.get(&dvipa) == Some(&newer(entry, name));
+            let takes = if is_newest { Takes::All } else { Takes::WhatIsHere };
+            for source in stack.forwarders().take(MAX_FORWARDERS) {
+                let known = wanted.entry((source, dvipa)).or_insert(takes);
+                if takes == Takes::All {
+                    *known = Takes::All;
+                }
+            }
+        }
+        let inherited = self.inherited.iter().flat_map(|inherited| &inherited.forwarders);
+        wanted.extend(
+            inherited
+                .filter(|((_, dvipa), _)| !newest.contains_key(dvipa))
+                .map(|(key, takes)| (*key, *takes)),
+        );
+        wanted
     }
 
     fn wanted_dvipas(&self) -> BTreeMap<Dvipa, Option<Origin>> {
@@ -69,8 +98,9 @@ impl Machine {
 
     /// The way to the routing stack that owns this DVIPA, by the newest epoch. None if it is this host itself.
     fn origin(&self, dvipa: Dvipa) -> Option<Origin> {
-        let owners = self.stacks.values().filter_map(|s| Some((s, s.entry(dvipa).filter(|e| e.owner)?)));
-        let (owner, _) = owners.max_by_key(|(_, entry)| entry.epoch)?;
+        let owners = self.stacks.iter();
+        let owners = owners.filter_map(|(name, s)| Some((name, s, s.entry(dvipa).filter(|e| e.owner)?)));
+        let (_, owner, _) = owners.max_by_key(|(name, _, entry)| newer(entry, name))?;
         let addresses: Vec<_> = owner.forwarders().collect();
         let to = |v4: bool| addresses.iter().copied().find(|a| a.is_ipv4() == v4);
         let ClusterAddress { v4, v6 } = self.own.cluster_address;
@@ -80,4 +110,10 @@ impl Machine {
         };
         way(v4.map(IpAddr::V4)).or_else(|| way(v6.map(IpAddr::V6))).filter(|o| o.to != o.from)
     }
+}
+
+/// Of two owners the one that counts is that of the later epoch; of the same epoch, which only stacks that decide alone can have, the
+/// one whose name comes first, as in [`Machine::owners`].
+fn newer<'a>(entry: &VipaListDvipa, name: &'a StackName) -> (Epoch, Reverse<&'a StackName>) {
+    (entry.epoch, Reverse(name))
 }

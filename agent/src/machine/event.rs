@@ -1,12 +1,13 @@
 //! What the agent's machine hears and what it wants done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use model::message::{Load, Message};
+use model::message::{FromStack, Load, VipaList};
 use model::{Connection, Dvipa, StackName};
 
+use super::listens::TakersOf;
 use super::sockets::{Cookie, Ifindex, Listener, Picture, Scope};
 
 /// What has happened.
@@ -16,8 +17,10 @@ pub enum Event {
     SessionUp(StackName),
     /// The session with a routing stack is over.
     SessionDown(StackName),
-    /// A routing stack says something.
-    Received(StackName, Message),
+    /// A routing stack says what it distributes.
+    Listed(StackName, VipaList),
+    /// A routing stack says up to which number it has heard what became of connections.
+    Heard(StackName, u64),
     /// A socket listens.
     Listening(Cookie, Listener),
     /// A connection is established.
@@ -58,8 +61,8 @@ pub enum Event {
         /// Whether it is this host's.
         ours: bool,
     },
-    /// Listeners on these ports get no new connections, only transferred ones.
-    Held(BTreeSet<(Dvipa, u16)>),
+    /// Of the listeners of these services only some take new connections, or none.
+    Takers(TakersOf),
     /// These are the routing stacks from now on.
     RoutingStacks(BTreeSet<StackName>),
     /// Lost events and undone addresses are repaired this often from now on.
@@ -71,8 +74,8 @@ pub enum Event {
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Accept encapsulated packets from these outer sources only.
-    SetForwarders(BTreeSet<IpAddr>),
+    /// Take encapsulated packets of these forwarders only.
+    SetForwarders(Forwarders),
     /// Make this an address of this host, or see that it is one, and send first SYNs from it there.
     AddDvipa(Dvipa, Option<Origin>),
     /// These UDP ports of DVIPAs are served here, and no others: datagrams from other ports begin a flow.
@@ -84,7 +87,19 @@ pub enum Action {
     /// Measure how busy this host is, and answer with [`Event::LoadSampled`].
     SampleLoad,
     /// Tell a routing stack.
-    Send(StackName, Message),
+    Send(StackName, FromStack),
+}
+
+/// Which packets for a DVIPA are taken from which outer source.
+pub type Forwarders = BTreeMap<(IpAddr, Dvipa), Takes>;
+
+/// Which packets of a forwarder are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// All: its stack owns the DVIPA.
+    All,
+    /// Those of connections that are here: its stack owned the DVIPA in an earlier epoch, and does not know yet that another does.
+    WhatIsHere,
 }
 
 /// How the first SYN of a connection that is opened here with a DVIPA as its source reaches the routing stack.

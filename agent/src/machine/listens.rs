@@ -1,20 +1,39 @@
-//! What counts as a listener (row U1).
+//! What counts as a listener (rows U1 and U2).
 //!
 //! | the distribution's ports | a listener counts if it is bound to | on |
 //! | --- | --- | --- |
 //! | enumerated | the DVIPA, or the wildcard address of its family | one of these ports |
 //! | not enumerated | the DVIPA itself | any port |
+//! | no distribution enumerates the port | the DVIPA itself | any port: this host may have it for itself, which the routing stack decides |
+//!
+//! Bound to the wildcard address, a listener does not say that it wants a DVIPA's clients: every service of the host would be
+//! reached there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::message::VipaListDistribution;
 use model::{Dvipa, Protocol, StackName};
 
-use super::sockets::{Bound, Ifindex, Listener};
+use super::sockets::{Bound, Cookie, Ifindex, Listener};
 
 /// A protocol and port that some application listens on.
 pub type Served = (Protocol, u16);
+
+/// The most sockets that take the clients of one service.
+pub const MAX_TAKERS: usize = 64;
+
+/// Which of the listeners of a service take new connections (rows C12 and C14).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Takers {
+    /// These, in turn, at most [`MAX_TAKERS`].
+    pub open: BTreeSet<Cookie>,
+    /// Others hold accepts back: connections can be transferred to them.
+    pub holds: bool,
+}
+
+/// Services of whose listeners not all take new connections. Of others all do.
+pub type TakersOf = BTreeMap<(Dvipa, u16), Takers>;
 
 /// Whether this distribution names `stack` as a candidate target.
 pub fn is_candidate(distribution: &VipaListDistribution, stack: &StackName) -> bool {
@@ -41,7 +60,20 @@ pub fn counts(
     listener.protocol == distribution.protocol && reached && bound
 }
 
-/// What of a DVIPA's distributions is served by these listeners on `stack`.
+/// Whether a listener may have its port of this DVIPA for itself: no distribution enumerates it.
+fn is_direct(
+    listener: &Listener,
+    dvipa: Dvipa,
+    distributions: &[VipaListDistribution],
+    interfaces: &[Ifindex],
+) -> bool {
+    let reached = listener.interface.is_none_or(|i| interfaces.contains(&i));
+    let enumerates =
+        |d: &VipaListDistribution| d.protocol == listener.protocol && d.ports.contains(&listener.port);
+    reached && listener.bound == Bound::Address(dvipa.address()) && !distributions.iter().any(enumerates)
+}
+
+/// What of a DVIPA's distributions is served by these listeners on `stack`, and what they have for themselves.
 pub fn served<'a>(
     listeners: impl Iterator<Item = &'a Listener>,
     dvipa: Dvipa,
@@ -51,7 +83,10 @@ pub fn served<'a>(
 ) -> BTreeSet<Served> {
     let ours: Vec<_> = distributions.iter().filter(|d| is_candidate(d, stack)).collect();
     listeners
-        .filter(|l| ours.iter().any(|d| counts(l, dvipa, d, interfaces)))
+        .filter(|l| {
+            let distributed = ours.iter().any(|d| counts(l, dvipa, d, interfaces));
+            distributed || is_direct(l, dvipa, distributions, interfaces)
+        })
         .map(|l| (l.protocol, l.port))
         .collect()
 }

@@ -11,6 +11,10 @@
 //! | Looking | Greeted | Apart | Listed | – | complete account, Reporting | – |
 //! | Reporting | Greeted | Apart | Listed | – | – | told |
 //!
+//! What the account says is numbered on from session to session: a routing stack that says how far it has heard, and lists the same
+//! DVIPAs as before, is told what followed, and all that is here otherwise ([`log`]). In a session that goes on it is told of a new list's
+//! DVIPAs only if there are others.
+//!
 //! A list is answered only after a look that began when its DVIPAs were in place: so an account that calls itself complete
 //! is, also right after a restart of the agent and for connections that were here before the DVIPA was listed.
 //!
@@ -20,6 +24,8 @@
 mod addresses;
 mod event;
 pub mod listens;
+mod log;
+mod registrations;
 mod renewals;
 mod reports;
 mod routing_stack;
@@ -29,11 +35,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use model::message::{Message, VipaList};
+use model::message::{FromStack, VipaList};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
-pub use event::{Action, Event, Origin, Timer};
-pub use listens::Served;
+pub use event::{Action, Event, Forwarders, Origin, Takes, Timer};
+pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
+pub use log::LOGGED_CHANGES;
 pub use renewals::RENEWAL_ROUND;
 pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
 pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
@@ -44,6 +51,8 @@ use sockets::Sockets;
 
 /// DVIPAs that a host can have; further ones of a list are ignored.
 pub const MAX_DVIPAS: usize = DvipaIndex::MAX as usize + 1;
+/// Outer sources of one routing stack: one a family; further ones of its list are ignored, so that all fit the programs' map.
+pub const MAX_FORWARDERS: usize = 2;
 /// The load is reported this often.
 pub const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -71,7 +80,7 @@ pub struct Inherited {
     /// DVIPAs of this host.
     pub dvipas: BTreeMap<Dvipa, Option<Origin>>,
     /// Accepted outer sources.
-    pub forwarders: BTreeSet<IpAddr>,
+    pub forwarders: Forwarders,
 }
 
 /// What operators are shown.
@@ -96,13 +105,13 @@ pub struct Machine {
     stacks: BTreeMap<StackName, RoutingStack>,
     sockets: Sockets,
     dvipas: BTreeMap<Dvipa, Option<Origin>>,
-    forwarders: BTreeSet<IpAddr>,
+    forwarders: Forwarders,
     /// UDP ports of DVIPAs that are served here.
     served: BTreeSet<SocketAddr>,
     /// Connections that others speak for while they move.
     moving: HashSet<Connection>,
-    /// Ports whose listeners get no new connections.
-    held: BTreeSet<(Dvipa, u16)>,
+    /// Services of whose listeners not all take new connections.
+    takers: TakersOf,
     inherited: Option<Inherited>,
     look_under_way: bool,
     look_wanted: Option<Scope>,
@@ -123,7 +132,7 @@ impl Machine {
             forwarders: inherited.forwarders.clone(),
             served: BTreeSet::new(),
             moving: HashSet::new(),
-            held: BTreeSet::new(),
+            takers: TakersOf::new(),
             inherited: Some(inherited),
             look_under_way: false,
             look_wanted: Some(Scope::All),
@@ -144,21 +153,12 @@ impl Machine {
         match event {
             Event::SessionUp(stack) => self.restart(&stack, Standing::Greeted),
             Event::SessionDown(stack) => self.restart(&stack, Standing::Apart),
-            Event::Received(from, Message::VipaList(list)) => self.listed(&from, list),
-            Event::Received(
-                _,
-                Message::Hello(_)
-                | Message::Srvstat(_)
-                | Message::Newconn(_)
-                | Message::Termconn(_)
-                | Message::Load(_)
-                | Message::Heartbeat(_)
-                | Message::Transfer(_)
-                | Message::Applications(_)
-                | Message::Targets(_)
-                | Message::Move(_)
-                | Message::Stays(_),
-            ) => {}
+            Event::Listed(from, list) => self.listed(&from, list),
+            Event::Heard(from, number) => {
+                if let Some(stack) = self.stacks.get_mut(&from) {
+                    stack.heard = Some(number);
+                }
+            }
             Event::Listening(cookie, listener) => {
                 let change = self.sockets.listening(cookie, listener, now);
                 self.tell(change);
@@ -192,7 +192,7 @@ impl Machine {
             }
             Event::LoadSampled(load) => {
                 for to in self.reporting() {
-                    self.actions.push_back(Action::Send(to, Message::Load(load.clone())));
+                    self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));
                 }
             }
             Event::NotAdded(dvipa) => {
@@ -208,8 +208,8 @@ impl Machine {
                     self.tell([Change::Ended(connection)]);
                 }
             }
-            Event::Held(held) => {
-                self.held = held;
+            Event::Takers(takers) => {
+                self.takers = takers;
                 self.tell_listens();
             }
             Event::RoutingStacks(names) => {
@@ -258,6 +258,11 @@ impl Machine {
         self.stacks.values().any(|stack| stack.standing == Standing::Looking)
     }
 
+    /// What has to go to a routing stack before the end of a transfer, on the same stream.
+    pub fn fence(&mut self, routing_stack: &StackName) -> Option<FromStack> {
+        self.stacks.get_mut(routing_stack).and_then(RoutingStack::fence)
+    }
+
     /// Whether a socket of this connection is here.
     pub fn has(&self, connection: &Connection) -> bool {
         self.sockets.has(connection)
@@ -289,14 +294,14 @@ impl Machine {
     pub fn view(&self) -> View {
         let told = |dvipa: Dvipa| {
             let of = |(name, stack): (&StackName, &RoutingStack)| {
-                stack.told().find(|(d, _)| *d == dvipa).map(|(_, served)| (name.clone(), served.clone()))
+                stack.told_of(dvipa).map(|served| (name.clone(), served.clone()))
             };
             self.stacks.iter().filter_map(of).collect()
         };
         View {
             standings: self.stacks.iter().map(|(name, stack)| (name.clone(), stack.standing)).collect(),
             dvipas: self.dvipas.keys().map(|d| (*d, told(*d))).collect(),
-            forwarders: self.forwarders.clone(),
+            forwarders: self.forwarders.keys().map(|(source, _)| *source).collect(),
             listeners: self.sockets.listeners().count(),
             connections: self.sockets.connection_count(),
         }

@@ -7,7 +7,7 @@ use super::Machine;
 use super::event::Action;
 use super::listens::{self, Served};
 use super::routing_stack::{RoutingStack, Standing};
-use super::sockets::Change;
+use super::sockets::{Change, Cookie, Listener};
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -42,23 +42,30 @@ impl Machine {
     /// Tells all whom it concerns again of the connections whose turn it is.
     pub(super) fn renew(&mut self, now: Instant) {
         let due = self.renewals.take(now, self.sockets.connections());
-        let here: Vec<_> = due.into_iter().filter(|c| self.has(c)).collect();
-        self.tell(here.into_iter().map(Change::Opened));
+        for connection in due.into_iter().filter(|c| self.sockets.has(c) && !self.moving.contains(c)) {
+            let dvipa = Dvipa::new(connection.dvipa.ip());
+            let concerned = self.stacks.values_mut().filter(|s| s.entry(dvipa).is_some());
+            concerned.for_each(|s| s.name_again(connection));
+        }
+        self.stacks.values_mut().for_each(RoutingStack::owe_number);
     }
 
-    /// Answers the lists whose look is done, and which has seen these UDP flows: those that are served are accounted for too.
+    /// Answers the lists whose look is done, and which has seen these UDP flows: those that are served are part of a complete account.
     pub(super) fn answer(&mut self, flows: &[Connection]) {
         self.note_served();
         self.srvstats(Standing::Looking, true);
         for (name, stack) in self.stacks.iter_mut().filter(|(_, s)| s.standing == Standing::Looking) {
-            let listed: BTreeSet<_> = stack.entries().map(|e| e.address.0).collect();
-            let told = |c: &&Connection| listed.contains(&c.dvipa.ip()) && !self.moving.contains(*c);
-            let served = stack.told().flat_map(|(dvipa, set)| set.iter().map(move |s| (dvipa, *s)));
-            let served: BTreeSet<_> = served.collect();
-            let is_served =
-                |c: &&Connection| served.contains(&(Dvipa::new(c.dvipa.ip()), (c.protocol, c.dvipa.port())));
-            let connections = self.sockets.connections().filter(told).chain(flows.iter().filter(is_served));
-            let account = stack.account(&connections.copied().collect::<Vec<_>>());
+            let all = |stack: &RoutingStack| {
+                let listed: BTreeSet<_> = stack.entries().map(|e| e.address.0).collect();
+                let told = |c: &&Connection| listed.contains(&c.dvipa.ip()) && !self.moving.contains(*c);
+                let served = stack.told().flat_map(|(dvipa, set)| set.iter().map(move |s| (dvipa, *s)));
+                let served: BTreeSet<_> = served.collect();
+                let service = |c: &Connection| (Dvipa::new(c.dvipa.ip()), (c.protocol, c.dvipa.port()));
+                let is_served = |c: &&Connection| served.contains(&service(c));
+                self.sockets.connections().filter(told).chain(flows.iter().filter(is_served)).collect()
+            };
+            let is_here = |c: &Connection| self.sockets.has(c) && !self.moving.contains(c);
+            let account = stack.account(all, is_here);
             self.actions.extend(account.into_iter().map(|m| Action::Send(name.clone(), m)));
             stack.standing = Standing::Reporting;
         }
@@ -96,13 +103,36 @@ impl Machine {
     /// What this host serves of a DVIPA: nothing if it does not have the address.
     fn served(&self, entry: &VipaListDvipa) -> BTreeSet<Served> {
         let dvipa = Dvipa::new(entry.address.0);
+        self.listened(entry, |cookie, listener| {
+            let takers =
+                self.takers.get(&(dvipa, listener.port)).filter(|_| listener.protocol == Protocol::Tcp);
+            takers.is_none_or(|takers| takers.open.contains(&cookie))
+        })
+    }
+
+    /// The services that something listens for here that holds accepts back: connections can be transferred to it.
+    pub fn held(&self) -> BTreeSet<(Dvipa, u16)> {
+        let is_listened = |(dvipa, port): &(Dvipa, u16)| {
+            let mut entries = self.stacks.values().filter_map(|stack| stack.entry(*dvipa));
+            let is_such = |_, l: &Listener| l.protocol == Protocol::Tcp && l.port == *port;
+            entries.any(|entry| !self.listened(entry, is_such).is_empty())
+        };
+        let holding = self.takers.iter().filter(|(_, takers)| takers.holds).map(|(service, _)| *service);
+        holding.filter(is_listened).collect()
+    }
+
+    /// What such sockets listen for of a DVIPA.
+    fn listened(
+        &self,
+        entry: &VipaListDvipa,
+        is_such: impl Fn(Cookie, &Listener) -> bool,
+    ) -> BTreeSet<Served> {
+        let dvipa = Dvipa::new(entry.address.0);
         if !self.dvipas.contains_key(&dvipa) {
             return BTreeSet::new();
         }
-        let listeners = self.sockets.listeners();
-        let mut served =
-            listens::served(listeners, dvipa, &entry.distributions, &self.own.name, &self.own.interfaces);
-        served.retain(|(protocol, port)| *protocol != Protocol::Tcp || !self.held.contains(&(dvipa, *port)));
-        served
+        let such = self.sockets.listeners().filter(|(cookie, listener)| is_such(*cookie, listener));
+        let listeners = such.map(|(_, listener)| listener);
+        listens::served(listeners, dvipa, &entry.distributions, &self.own.name, &self.own.interfaces)
     }
 }

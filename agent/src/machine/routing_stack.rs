@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::codec::{Address, WireConnection};
-use model::message::{Listen, Message, Newconn, Srvstat, Termconn, VipaList, VipaListDvipa};
-use model::{Connection, Dvipa};
+use model::message::{After, FromStack, Listen, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDvipa};
+use model::{Connection, Dvipa, Epoch};
 
 use super::listens::Served;
+use super::log::Log;
 use super::sockets::Change;
 
 /// Connections in one message: 400 kB of IPv6 ones.
@@ -38,14 +39,28 @@ pub(super) struct RoutingStack {
     pub(super) list: Option<VipaList>,
     /// What it was told this host serves, in this session.
     told: BTreeMap<Dvipa, BTreeSet<Served>>,
-    /// Changes of connections that it was not told yet.
-    news: Vec<Change>,
+    /// What became of connections since it was given a complete account, in this session or former ones.
+    log: Log,
+    /// The DVIPAs of that account, and the epochs of their ownership.
+    accounted: BTreeMap<Dvipa, Epoch>,
+    /// Up to which number it was told; none: not in this session.
+    said: Option<u64>,
+    /// Up to which number it has heard in former sessions, as it says itself.
+    pub(super) heard: Option<u64>,
+    /// Connections that it is named again.
+    again: Vec<Connection>,
+    /// The last number that it was told, and the one that ends of transfers were put behind.
+    numbered: u64,
+    fenced: u64,
+    owes_number: bool,
 }
 
 impl RoutingStack {
     /// A session begins or ends: what was told in the former one is void.
     pub(super) fn restart(&mut self, standing: Standing) {
-        *self = Self { standing, list: self.list.take(), ..Self::default() };
+        let (list, log) = (self.list.take(), std::mem::take(&mut self.log));
+        let accounted = std::mem::take(&mut self.accounted);
+        *self = Self { standing, list, log, accounted, ..Self::default() };
     }
 
     /// The list's entry for this address.
@@ -70,7 +85,7 @@ impl RoutingStack {
         entry: &VipaListDvipa,
         now: BTreeSet<Served>,
         complete: bool,
-    ) -> Option<Message> {
+    ) -> Option<FromStack> {
         let before = self.told.insert(Dvipa::new(entry.address.0), now.clone()).unwrap_or_default();
         let listen = |&(protocol, port): &Served, listening| Listen { protocol, port, listening };
         let listens: Vec<_> = if complete {
@@ -80,7 +95,7 @@ impl RoutingStack {
             ended.chain(now.difference(&before).map(|s| listen(s, true))).collect()
         };
         let (dvipa, epoch) = (entry.address, entry.epoch);
-        (complete || !listens.is_empty()).then_some(Message::Srvstat(Srvstat {
+        (complete || !listens.is_empty()).then_some(FromStack::Srvstat(Srvstat {
             dvipa,
             epoch,
             complete,
@@ -93,58 +108,158 @@ impl RoutingStack {
         self.told.iter().map(|(dvipa, served)| (*dvipa, served))
     }
 
+    /// As [`RoutingStack::told`], of one DVIPA.
+    pub(super) fn told_of(&self, dvipa: Dvipa) -> Option<&BTreeSet<Served>> {
+        self.told.get(&dvipa)
+    }
+
     /// Forgets what was told of DVIPAs that are no longer in the list.
     pub(super) fn forget_unlisted(&mut self) {
         let listed: BTreeSet<_> = self.entries().map(|e| Dvipa::new(e.address.0)).collect();
         self.told.retain(|dvipa, _| listed.contains(dvipa));
+        let epochs = self.epochs();
+        self.accounted.retain(|dvipa, epoch| epochs.get(dvipa) == Some(epoch));
     }
 
-    /// Remembers a change of a connection, to be told with the next [`RoutingStack::take_news`].
+    /// The DVIPAs of its list and their epochs.
+    fn epochs(&self) -> BTreeMap<Dvipa, Epoch> {
+        self.entries().map(|entry| (Dvipa::new(entry.address.0), entry.epoch)).collect()
+    }
+
+    /// Remembers a change of a connection, to be told with the next [`RoutingStack::take_news`], or after the session that begins
+    /// next. Before the first complete account there is nothing to remember.
     pub(super) fn note(&mut self, change: Change) {
-        if self.standing == Standing::Reporting {
-            self.news.push(change);
+        if !self.accounted.is_empty() {
+            self.log.note(change, self.said);
         }
+    }
+
+    /// This connection is here still. All that are named again at a time have one number, at which the log holds
+    /// [`Change::Listeners`]: no change of a connection.
+    pub(super) fn name_again(&mut self, connection: Connection) {
+        if self.standing == Standing::Reporting {
+            if self.again.is_empty() {
+                self.note(Change::Listeners);
+            }
+            self.again.push(connection);
+        }
+    }
+
+    /// Its next news say how far they go.
+    pub(super) fn owe_number(&mut self) {
+        self.owes_number = self.log.last() > self.numbered;
+    }
+
+    /// What is to go before the end of a transfer, so that nothing that was said before counts after it. While a new list of the
+    /// session waits for its answer, the number at the end of that answer reaches it.
+    pub(super) fn fence(&mut self) -> Option<FromStack> {
+        let number = self.log.last();
+        if self.said.is_none() || self.fenced == number {
+            return None;
+        }
+        (self.fenced, self.owes_number) = (number, number > self.numbered);
+        Some(FromStack::After(After { number }))
     }
 
     /// The messages that tell the noted changes in their order.
-    pub(super) fn take_news(&mut self) -> Vec<Message> {
-        let news = std::mem::take(&mut self.news);
-        let kind = |c: &Change| matches!(c, Change::Opened(_));
-        let runs = news.chunk_by(|a, b| kind(a) == kind(b));
-        runs.flat_map(|run| run.chunks(CONNECTIONS_A_MESSAGE)).map(tell).collect()
+    pub(super) fn take_news(&mut self) -> Vec<FromStack> {
+        let (Standing::Reporting, Some(said)) = (self.standing, self.said) else { return Vec::new() };
+        // First, so that the end of one of them counts.
+        let again = std::mem::take(&mut self.again).into_iter().map(Change::Opened);
+        let news = self.log.since(said).into_iter().flatten().copied();
+        let mut messages = tell(&again.chain(news.filter(is_of_connection)).collect::<Vec<_>>());
+        self.said = Some(self.log.last());
+        if self.owes_number {
+            messages.push(self.number(None));
+        }
+        messages
     }
 
-    /// The complete account of these connections. What was noted before is part of it.
-    pub(super) fn account(&mut self, connections: &[Connection]) -> Vec<Message> {
-        self.news.clear();
-        let wire = |part: &[Connection]| part.iter().copied().map(WireConnection).collect::<Vec<_>>();
-        let mut parts: Vec<_> = connections.chunks(CONNECTIONS_A_MESSAGE).map(wire).collect();
-        if parts.is_empty() {
-            parts.push(Vec::new());
-        }
-        let end = parts.len() - 1;
-        let part =
-            |(i, connections)| Message::Newconn(Newconn { first: i == 0, last: i == end, connections });
-        parts.into_iter().enumerate().map(part).collect()
+    /// What answers a list about connections: what has followed since it heard last, if that is known, or all of these.
+    /// Only what is here now is said to have come.
+    pub(super) fn account<'a>(
+        &mut self,
+        connections: impl FnOnce(&Self) -> Vec<&'a Connection>,
+        is_here: impl Fn(&Connection) -> bool,
+    ) -> Vec<FromStack> {
+        let epochs = self.epochs();
+        // In a session nothing gets lost, so that what was said since the last number is known to be heard.
+        let before = match self.said {
+            Some(said) => Some((said, self.numbered)),
+            None => self.heard.map(|heard| (heard, heard)),
+        };
+        // Nothing that has a number up to that of the answer is said after it.
+        let again = std::mem::take(&mut self.again).into_iter().map(Change::Opened);
+        let missed = before.filter(|_| self.accounted == epochs).and_then(|(said, number)| {
+            let counts = |change: &Change| {
+                is_of_connection(change) && !matches!(change, Change::Opened(c) if !is_here(c))
+            };
+            let missed: Vec<Change> = again.chain(self.log.since(said)?.copied()).filter(counts).collect();
+            Some((number, missed))
+        });
+        let messages = match missed {
+            Some((since, missed)) => {
+                let mut messages = tell(&missed);
+                messages.push(self.number(Some(since)));
+                messages
+            }
+            None => {
+                self.log.begin_anew();
+                let mut messages = parts(&connections(self));
+                messages.push(self.number(None));
+                messages
+            }
+        };
+        (self.said, self.accounted) = (Some(self.log.last()), epochs);
+        messages
+    }
+
+    fn number(&mut self, since: Option<u64>) -> FromStack {
+        (self.numbered, self.owes_number) = (self.log.last(), false);
+        FromStack::Told(Told { number: self.numbered, since })
     }
 
     /// A complete account for `address` that says that nothing is served.
-    pub(super) fn nothing_served(entry: &VipaListDvipa) -> Message {
+    pub(super) fn nothing_served(entry: &VipaListDvipa) -> FromStack {
         let VipaListDvipa { address, epoch, .. } = entry;
         let dvipa: Address = *address;
-        Message::Srvstat(Srvstat { dvipa, epoch: *epoch, complete: true, listens: Vec::new() })
+        FromStack::Srvstat(Srvstat { dvipa, epoch: *epoch, complete: true, listens: Vec::new() })
     }
 }
 
+/// The parts of a complete account.
+fn parts(connections: &[&Connection]) -> Vec<FromStack> {
+    let wire = |part: &[&Connection]| part.iter().map(|c| WireConnection(**c)).collect::<Vec<_>>();
+    let mut parts: Vec<_> = connections.chunks(CONNECTIONS_A_MESSAGE).map(wire).collect();
+    if parts.is_empty() {
+        parts.push(Vec::new());
+    }
+    let end = parts.len() - 1;
+    let part = |(i, connections)| FromStack::Newconn(Newconn { first: i == 0, last: i == end, connections });
+    parts.into_iter().enumerate().map(part).collect()
+}
+
+/// Whether this is something to tell; the log has numbers without it.
+fn is_of_connection(change: &Change) -> bool {
+    !matches!(change, Change::Listeners)
+}
+
+/// The messages that tell changes in their order.
+fn tell(changes: &[Change]) -> Vec<FromStack> {
+    let kind = |c: &Change| matches!(c, Change::Opened(_));
+    let runs = changes.chunk_by(|a, b| kind(a) == kind(b));
+    runs.flat_map(|run| run.chunks(CONNECTIONS_A_MESSAGE)).map(message).collect()
+}
+
 /// A message for changes of one kind.
-fn tell(run: &[Change]) -> Message {
+fn message(run: &[Change]) -> FromStack {
     let connections = run.iter().filter_map(|change| match change {
         Change::Opened(c) | Change::Ended(c) => Some(WireConnection(*c)),
         Change::Listeners => None,
     });
     let connections = connections.collect();
     match run.first() {
-        Some(Change::Opened(_)) => Message::Newconn(Newconn { first: false, last: false, connections }),
-        Some(Change::Ended(_) | Change::Listeners) | None => Message::Termconn(Termconn { connections }),
+        Some(Change::Opened(_)) => FromStack::Newconn(Newconn { first: false, last: false, connections }),
+        Some(Change::Ended(_) | Change::Listeners) | None => FromStack::Termconn(Termconn { connections }),
     }
 }

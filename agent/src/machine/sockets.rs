@@ -116,8 +116,8 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// All listeners.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = &Listener> {
-        self.listeners.values()
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (Cookie, &Listener)> {
+        self.listeners.iter().map(|(cookie, listener)| (*cookie, listener))
     }
 
     /// All connections.

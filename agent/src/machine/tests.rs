@@ -1,8 +1,10 @@
 //! The table of sessions, named cases, and (in [`histories`]) random histories.
 
+mod bounds;
 mod changes;
 mod histories;
 mod moving;
+mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use model::codec::Address;
 use model::message::{
-    Load, Message, Newconn, Srvstat, Termconn, VipaList, VipaListDistribution, VipaListDvipa,
+    After, FromStack, Load, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDistribution, VipaListDvipa,
 };
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, StackName};
 
 use super::{
-    Action, Bound, CONNECTIONS_A_MESSAGE, Cookie, Event, Ifindex, Inherited, LOAD_INTERVAL, Listener,
-    Machine, Origin, Own, Picture, RENEWAL_ROUND, Scope, Standing,
+    Action, Bound, CONNECTIONS_A_MESSAGE, Cookie, Event, Forwarders, Ifindex, Inherited, LOAD_INTERVAL,
+    LOGGED_CHANGES, Listener, Machine, Origin, Own, Picture, RECENT, RENEWAL_ROUND, Scope, Standing, Takes,
 };
 
 const WEB: Listener = Listener { protocol: Protocol::Tcp, bound: Bound::AnyDual, port: 80, interface: None };
@@ -54,6 +56,7 @@ fn list(dvipas: &[u8], candidates: &[&str]) -> VipaList {
         protocol: Protocol::Tcp,
         ports: vec![80],
         candidates: candidates.iter().map(ToString::to_string).collect(),
+        content_routed: Some(false),
     };
     let entry = |last: &u8| VipaListDvipa {
         address: Address(dvipa(*last).address()),
@@ -61,12 +64,17 @@ fn list(dvipas: &[u8], candidates: &[&str]) -> VipaList {
         owner: true,
         rank: 255,
         distributions: vec![distribution.clone()],
+        forwards: None,
     };
     VipaList { dvipas: dvipas.iter().map(entry).collect(), forwarders: vec![Address(ip("198.18.0.10"))] }
 }
 
+fn forwarders(all: &[(&str, u8, Takes)]) -> Forwarders {
+    all.iter().map(|(source, number, takes)| ((ip(source), dvipa(*number)), *takes)).collect()
+}
+
 fn received(from: &str, list: VipaList) -> Event {
-    Event::Received(stack(from), Message::VipaList(list))
+    Event::Listed(stack(from), list)
 }
 
 /// A machine and its clock.
@@ -106,7 +114,7 @@ impl Bench {
 }
 
 /// What of these actions `rt1` is told.
-fn told(actions: &[Action]) -> Vec<&Message> {
+fn told(actions: &[Action]) -> Vec<&FromStack> {
     let to_rt1 = actions.iter().filter_map(|action| match action {
         Action::Send(to, message) if *to == stack("rt1") => Some(message),
         _ => None,
@@ -145,7 +153,7 @@ fn the_table_of_sessions() {
             assert_eq!(bench.standing(), standing, "after {history:?}");
             let actions = bench.tell(event.clone());
             assert_eq!(bench.standing(), after, "{event:?} in {standing:?}");
-            let account = told(&actions).iter().any(|m| matches!(m, Message::Newconn(n) if n.last));
+            let account = told(&actions).iter().any(|m| matches!(m, FromStack::Newconn(n) if n.last));
             assert_eq!(account, standing == Looking && after == Reporting, "{event:?} in {standing:?}");
             let listening = bench.tell(Event::Listening(Cookie(1), WEB));
             assert_eq!(told(&listening).is_empty(), after != Reporting, "a change in {after:?}");
@@ -161,7 +169,7 @@ fn a_list_is_answered_with_everything_after_a_look() {
     let actions = bench.tell(received("rt1", list(&[1, 2], &[])));
     let origin = Some(Origin { to: ip("198.18.0.10"), from: ip("198.18.0.21") });
     let expected = [
-        Action::SetForwarders(BTreeSet::from([ip("198.18.0.10")])),
+        Action::SetForwarders(forwarders(&[("198.18.0.10", 1, Takes::All), ("198.18.0.10", 2, Takes::All)])),
         Action::AddDvipa(dvipa(1), origin),
         Action::AddDvipa(dvipa(2), origin),
         Action::Look(Scope::All),
@@ -171,7 +179,9 @@ fn a_list_is_answered_with_everything_after_a_look() {
     let connections = (0..25_000).map(|port| (Cookie(100 + u64::from(port)), connection(1, port))).collect();
     let picture = Picture { listeners: vec![(Cookie(1), WEB)], connections, ..Picture::default() };
     let actions = bench.tell(Event::Seen(Scope::All, picture));
-    let [Message::Srvstat(first), Message::Srvstat(second), account @ ..] = &told(&actions)[..] else {
+    let [FromStack::Srvstat(first), FromStack::Srvstat(second), account @ .., FromStack::Told(_)] =
+        &told(&actions)[..]
+    else {
         panic!("{:?}", told(&actions).first())
     };
     for (srvstat, last) in [(first, 1), (second, 2)] {
@@ -181,7 +191,11 @@ fn a_list_is_answered_with_everything_after_a_look() {
     let parts: Vec<_> = account
         .iter()
         .map(|m| {
-            if let Message::Newconn(n) = m { (n.first, n.last, n.connections.len()) } else { panic!("{m:?}") }
+            if let FromStack::Newconn(n) = m {
+                (n.first, n.last, n.connections.len())
+            } else {
+                panic!("{m:?}")
+            }
         })
         .collect();
     let full = CONNECTIONS_A_MESSAGE;
@@ -194,9 +208,9 @@ fn a_look_that_began_before_the_list_does_not_answer_it() {
     bench.tell(Event::SessionUp(stack("rt1")));
     bench.tell(received("rt1", list(&[1], &[])));
     let actions = bench.tell(Event::Seen(Scope::All, Picture::default()));
-    assert_eq!(told(&actions), Vec::<&Message>::new());
+    assert_eq!(told(&actions), Vec::<&FromStack>::new());
     assert_eq!(actions, [Action::Look(Scope::All)]);
-    assert_eq!(told(&bench.tell(Event::Seen(Scope::All, Picture::default()))).len(), 2);
+    assert_eq!(told(&bench.tell(Event::Seen(Scope::All, Picture::default()))).len(), 3);
 }
 
 #[test]
@@ -210,10 +224,10 @@ fn changes_of_connections_are_told_in_their_order_and_in_batches() {
     let told: Vec<_> = told(&actions)
         .into_iter()
         .map(|m| match m {
-            Message::Newconn(Newconn { first: false, last: false, connections }) => {
+            FromStack::Newconn(Newconn { first: false, last: false, connections }) => {
                 ('+', connections.clone())
             }
-            Message::Termconn(Termconn { connections }) => ('-', connections.clone()),
+            FromStack::Termconn(Termconn { connections }) => ('-', connections.clone()),
             other => panic!("{other:?}"),
         })
         .map(|(sign, all)| (sign, all.iter().map(|c| c.0.client.port()).collect::<Vec<_>>()))
@@ -232,7 +246,7 @@ fn connections_are_told_again_each_in_its_turn() {
         bench.now += LOAD_INTERVAL;
         let actions = bench.tell(Event::TimePassed);
         for message in told(&actions) {
-            let Message::Newconn(Newconn { first: false, last: false, connections }) = message else {
+            let FromStack::Newconn(Newconn { first: false, last: false, connections }) = message else {
                 continue;
             };
             assert!(connections.len() <= 2, "after {s} s: {}", connections.len());
@@ -268,13 +282,14 @@ fn who_is_no_longer_a_candidate_serves_nothing_but_keeps_its_connections() {
     let actions = bench.tell(received("rt1", list(&[1], &["t2"])));
     assert_eq!(in_place(&actions), Vec::<&Action>::new(), "its connection needs the address");
     let actions = bench.tell(Event::Seen(Scope::All, picture));
-    let [Message::Srvstat(Srvstat { complete: true, listens, .. }), Message::Newconn(account)] =
-        &told(&actions)[..]
+    let [
+        FromStack::Srvstat(Srvstat { complete: true, listens, .. }),
+        FromStack::Told(Told { since: Some(1), .. }),
+    ] = &told(&actions)[..]
     else {
         panic!("{actions:?}")
     };
     assert!(listens.is_empty());
-    assert_eq!(account.connections.len(), 1);
 
     bench.tell(Event::Ended(Cookie(2)));
     bench.now += own().repair;
@@ -302,7 +317,7 @@ fn what_was_inherited_stays_until_every_routing_stack_has_spoken() {
     let origin = Some(Origin { to: ip("198.18.0.10"), from: ip("198.18.0.21") });
     let inherited = Inherited {
         dvipas: BTreeMap::from([(dvipa(1), origin), (dvipa(3), origin)]),
-        forwarders: BTreeSet::from([ip("198.18.0.10"), ip("198.18.0.12")]),
+        forwarders: forwarders(&[("198.18.0.10", 1, Takes::All), ("198.18.0.12", 3, Takes::All)]),
     };
     let mut bench = Bench { machine: Machine::new(own(), inherited, now), now };
     bench.tell(Event::SessionUp(stack("rt1")));
@@ -311,7 +326,8 @@ fn what_was_inherited_stays_until_every_routing_stack_has_spoken() {
     bench.tell(Event::SessionUp(stack("rt2")));
     let actions = bench.tell(received("rt2", list(&[1], &[])));
     assert_eq!(in_place(&actions), [&Action::RemoveDvipa(dvipa(3))]);
-    assert!(actions.contains(&Action::SetForwarders(BTreeSet::from([ip("198.18.0.10")]))));
+    let of_lists = forwarders(&[("198.18.0.10", 1, Takes::All), ("198.18.0.10", 2, Takes::All)]);
+    assert!(actions.contains(&Action::SetForwarders(of_lists)), "{actions:?}");
 }
 
 #[test]
@@ -324,6 +340,39 @@ fn first_syns_go_to_the_owner_with_the_newest_epoch() {
     let actions = bench.tell(received("rt2", newer));
     let origin = Some(Origin { to: ip("198.18.0.11"), from: ip("198.18.0.21") });
     assert_eq!(in_place(&actions), [&Action::AddDvipa(dvipa(1), origin)]);
+}
+
+#[test]
+fn packets_for_a_dvipa_are_taken_of_its_owner_and_what_is_here_of_its_former_one() {
+    let mut bench = Bench::reporting(list(&[1, 2], &[]), &Picture::default());
+    bench.tell(Event::SessionUp(stack("rt2")));
+    let of = |address: &str, epoch, owner| {
+        let mut list = list(&[1], &[]);
+        list.forwarders = vec![Address(ip(address))];
+        list.dvipas[0].epoch = Epoch(epoch);
+        list.dvipas[0].owner = owner;
+        list
+    };
+    let rt1 = [("198.18.0.10", 1, Takes::All), ("198.18.0.10", 2, Takes::All)];
+    // A backup forwards nothing.
+    let actions = bench.tell(received("rt2", of("198.18.0.11", 99, false)));
+    assert!(!actions.iter().any(|action| matches!(action, Action::SetForwarders(_))), "{actions:?}");
+    let actions = bench.tell(received("rt2", of("198.18.0.11", 99, true)));
+    let mut moved = forwarders(&rt1);
+    moved.insert((ip("198.18.0.10"), dvipa(1)), Takes::WhatIsHere);
+    moved.insert((ip("198.18.0.11"), dvipa(1)), Takes::All);
+    assert!(actions.contains(&Action::SetForwarders(moved.clone())), "{actions:?}");
+    // The former owner has heard it, and forwards what still arrives.
+    let mut heard = list(&[1, 2], &[]);
+    heard.dvipas[0] =
+        VipaListDvipa { epoch: Epoch(0), owner: false, forwards: Some(true), ..heard.dvipas[0].clone() };
+    let actions = bench.tell(received("rt1", heard));
+    moved.insert((ip("198.18.0.10"), dvipa(1)), Takes::All);
+    assert!(actions.contains(&Action::SetForwarders(moved.clone())), "{actions:?}");
+    // Nothing arrives there any more.
+    let actions = bench.tell(received("rt1", list(&[2], &[])));
+    moved.remove(&(ip("198.18.0.10"), dvipa(1)));
+    assert!(actions.contains(&Action::SetForwarders(moved)), "{actions:?}");
 }
 
 #[test]
@@ -340,7 +389,7 @@ fn a_dvipa_that_can_not_be_added_serves_nothing_and_is_tried_again() {
     let picture = Picture { listeners: vec![(Cookie(1), WEB)], ..Picture::default() };
     let mut bench = Bench::reporting(list(&[1], &[]), &picture);
     let actions = bench.tell(Event::NotAdded(dvipa(1)));
-    let [Message::Srvstat(Srvstat { complete: false, listens, .. })] = &told(&actions)[..] else {
+    let [FromStack::Srvstat(Srvstat { complete: false, listens, .. })] = &told(&actions)[..] else {
         panic!("{actions:?}")
     };
     assert!(matches!(&listens[..], [l] if !l.listening && l.port == 80));
@@ -386,7 +435,7 @@ fn the_load_goes_to_whoever_was_answered() {
     bench.tell(Event::SessionUp(stack("rt2")));
     let load = Load { cpu_permille: 500, ..Load::default() };
     let actions = bench.tell(Event::LoadSampled(load.clone()));
-    assert_eq!(actions, [Action::Send(stack("rt1"), Message::Load(load))]);
+    assert_eq!(actions, [Action::Send(stack("rt1"), FromStack::Load(load))]);
 }
 
 #[test]
@@ -394,7 +443,7 @@ fn at_the_end_nothing_is_served_and_the_addresses_stay() {
     let picture = Picture { listeners: vec![(Cookie(1), WEB)], ..Picture::default() };
     let mut bench = Bench::reporting(list(&[1], &[]), &picture);
     let actions = bench.tell(Event::Stop);
-    let [Action::Send(_, Message::Srvstat(Srvstat { complete: true, listens, .. }))] = &actions[..] else {
+    let [Action::Send(_, FromStack::Srvstat(Srvstat { complete: true, listens, .. }))] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert!(listens.is_empty());
@@ -408,5 +457,5 @@ fn a_list_that_names_a_dvipa_twice_is_answered_for_it_once() {
     bench.tell(Event::SessionUp(stack("rt1")));
     bench.tell(Event::Seen(Scope::All, Picture::default()));
     bench.tell(received("rt1", list(&[1, 1], &[])));
-    assert_eq!(told(&bench.tell(Event::Seen(Scope::All, Picture::default()))).len(), 2);
+    assert_eq!(told(&bench.tell(Event::Seen(Scope::All, Picture::default()))).len(), 3);
 }

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use libc::{IPPROTO_TCP, SOL_SOCKET};
+use transfer::host::Activity;
 
 use super::calls::{self, Count};
 use super::inspect;
@@ -24,26 +25,7 @@ const SEND_BUFFER: usize = 3;
 const SEND_QUEUED: usize = 5;
 const MEMINFO_WORDS: usize = 9;
 
-/// What a server and its client have been doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Activity {
-    /// Bytes that the server has not read.
-    pub unread: u32,
-    /// Bytes that the server has written and that were never sent.
-    pub unsent: u32,
-    /// Since the server's last byte was sent, or since the begin; as exact as the kernel's ticks.
-    pub since_sent: Duration,
-    /// Since the client's last byte was received, or since the begin.
-    pub since_received: Duration,
-    /// Since the client last acknowledged something, or since the begin.
-    pub since_acknowledged: Duration,
-    /// Bytes that the socket has taken of the client, those that were not read included.
-    pub received: u64,
-    /// A server that was short of room in the send buffer has been told that there is some again.
-    pub is_writable: bool,
-}
-
-/// What they have been doing up to now.
+/// What a server and its client have been doing up to now.
 ///
 /// # Errors
 /// What the system says.

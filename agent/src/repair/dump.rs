@@ -19,8 +19,12 @@ use super::refused::{Refused, system};
 const ATTEMPTS: usize = 16;
 /// The most bytes of one packet in a send queue.
 const MOST_IN_A_PACKET: usize = 1 << 16;
-/// `TCP_TIMESTAMP` has one bit that is not of the timestamp, so the one given may lie a tick before the last one sent.
+/// Since Linux 6.7 the lowest bit of `TCP_TIMESTAMP` is not of the timestamp, so the one given may lie a tick before the last one
+/// sent.
 const TIMESTAMP_STEP: u32 = 2;
+/// While a connection's packets are kept away its kernel would take its client for gone, and abort it: these are off until it is
+/// thawed.
+const TIME_OUTS: [SocketOption; 2] = [SocketOption::KeepAlive, SocketOption::UserTimeout];
 
 /// Reads the state of a connection and leaves its socket in repair mode. Its packets must be kept away from this host
 /// before (the freeze map): repair mode does not.
@@ -52,6 +56,9 @@ pub fn dump(socket: BorrowedFd<'_>) -> Result<ConnectionState, Refused> {
         congestion_control: congestion_control(socket)?,
     };
     mode::enter(socket).map_err(system("enter repair mode"))?;
+    for option in TIME_OUTS {
+        options::write(socket, option, 0);
+    }
     read_standing(socket, state.clone()).inspect_err(|_| {
         // The reason for the refusal is worth more than one why the way back failed.
         let _ = thaw(socket, &state);
@@ -64,13 +71,15 @@ pub fn dump(socket: BorrowedFd<'_>) -> Result<ConnectionState, Refused> {
 /// What the system says.
 pub fn thaw(socket: BorrowedFd<'_>, state: &ConnectionState) -> io::Result<()> {
     mode::leave(socket, Leave::Probing)?;
-    if let Some(reuse) = state.option(SocketOption::ReuseAddress) {
-        options::write(socket, SocketOption::ReuseAddress, reuse);
+    for option in [SocketOption::ReuseAddress].into_iter().chain(TIME_OUTS) {
+        if let Some(value) = state.option(option) {
+            options::write(socket, option, value);
+        }
     }
     Ok(())
 }
 
-/// Nobody wants the connection: its client is told (RST), and whoever has a descriptor of it. Nothing if it is over already.
+/// Nobody wants the connection: its client is told (RST), and every holder of a descriptor of it. Nothing if it is over already.
 ///
 /// # Errors
 /// What the system says.
@@ -168,10 +177,16 @@ impl Info {
         if self.timestamps {
             let now: u32 = calls::get(socket, IPPROTO_TCP, libc::TCP_TIMESTAMP)
                 .map_err(system("tell the next timestamp"))?;
-            state.timestamp = Some(now.wrapping_add(TIMESTAMP_STEP));
+            state.timestamp = Some(next_timestamp(now, self.microseconds));
         }
         Ok(())
     }
+}
+
+/// The timestamp to go on with after the one that `TCP_TIMESTAMP` gives, its lowest bit the unit as kernels since 6.7 have it: in
+/// an earlier one that bit is the timestamp's own, and a later kernel would go on in microseconds.
+fn next_timestamp(given: u32, microseconds: bool) -> u32 {
+    given.wrapping_add(TIMESTAMP_STEP) & !1 | u32::from(microseconds)
 }
 
 /// Reads the selected send queue, the last bytes of which are these unacknowledged ones; whether it has so many. It may
@@ -209,5 +224,20 @@ fn peek(socket: BorrowedFd<'_>, bytes: u32, into: &mut Vec<u8>) -> Result<bool, 
         Ok((read, _)) => Ok(read == into.len()),
         Err(rustix::io::Errno::AGAIN) => Ok(false),
         Err(e) => Err(system("give queued bytes")(e.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_timestamp_of_an_earlier_kernel_is_no_microsecond() {
+        for given in [1000, 1001, u32::MAX - 1, u32::MAX] {
+            let next = next_timestamp(given, false);
+            assert_eq!(next & 1, 0, "Linux 6.7 and later would count microseconds from {given} on");
+            assert!((1..=2).contains(&next.wrapping_sub(given)), "{given} then {next}");
+            assert_eq!(next_timestamp(given, true) & 1, 1);
+        }
     }
 }

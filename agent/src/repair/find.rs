@@ -1,12 +1,14 @@
 //! Whose socket a connection is, and a descriptor of it (pidfd_getfd(2)).
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::Connection;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use transfer::host::Place;
 
 use super::calls;
 use super::inspect;
@@ -26,29 +28,43 @@ pub fn find(connection: &Connection, pid: Option<u32>) -> Result<OwnedFd, Refuse
         Some(pid) => in_process(pid, &link, connection),
         None => processes()?.into_iter().find_map(|pid| in_process(pid, &link, connection)),
     };
-    found.map(|(socket, _)| socket).ok_or(Refused::NotThere { connection: *connection, pid })
+    found.ok_or(Refused::NotThere { connection: *connection, pid })
 }
 
-/// Where a connection's socket was found. Unlike a descriptor it does not keep the socket open when its process closes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The process that has it.
-    pub process: u32,
-    descriptor: i32,
-}
-
-/// A descriptor of a connection's socket, and where it was found: looked for in a likely process first.
+/// Descriptors of the sockets of all these connections, and where they were found: in one walk over the processes, the likely ones
+/// first, until all are found.
 ///
 /// # Errors
-/// As [`find`].
-pub fn find_near(connection: &Connection, likely: Option<u32>) -> Result<(OwnedFd, Place), Refused> {
-    let link = link(connection, None)?;
-    let of = |pid| in_process(pid, &link, connection);
-    if let Some(found) = likely.and_then(of) {
-        return Ok(found);
+/// As [`find`], for each.
+pub fn find_all(connections: &[Connection], likely: &[u32]) -> Vec<Result<(OwnedFd, Place), Refused>> {
+    let not_there = |connection: &Connection| Refused::NotThere { connection: *connection, pid: None };
+    let mut found: Vec<_> = connections.iter().map(|connection| Err(not_there(connection))).collect();
+    let mut wanted = HashMap::new();
+    for (connection, found) in connections.iter().zip(&mut found) {
+        match link(connection, None) {
+            Ok(link) => drop(wanted.insert(PathBuf::from(link), (connection, found))),
+            Err(refused) => *found = Err(refused),
+        }
     }
-    let found = processes()?.into_iter().find_map(of);
-    found.ok_or(Refused::NotThere { connection: *connection, pid: None })
+    let all = likely.iter().copied().chain(processes().unwrap_or_default());
+    for process in all {
+        if wanted.is_empty() {
+            break;
+        }
+        for descriptor in descriptors(process) {
+            let place = Place { process, descriptor };
+            let Some((path, (connection, _))) = to(place).and_then(|to| wanted.get_key_value(&to)) else {
+                continue;
+            };
+            if let Some(socket) = take(place, connection)
+                && let Some((_, found)) = wanted.remove(&path.clone())
+            {
+                *found = Ok((socket, place));
+            }
+        }
+    }
+    drop(wanted);
+    found
 }
 
 /// A descriptor of a connection's socket that was found there before: a matter of microseconds.
@@ -75,23 +91,31 @@ fn processes() -> Result<Vec<u32>, Refused> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// A process that ends meanwhile, or closes the socket, has none.
-fn in_process(pid: u32, link: &str, connection: &Connection) -> Option<(OwnedFd, Place)> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut places = numbers.map(|descriptor| Place { process: pid, descriptor });
-    places.find_map(|place| Some((at(place, link, connection)?, place)))
+/// A process that ends meanwhile has none.
+fn descriptors(pid: u32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn in_process(pid: u32, link: &str, connection: &Connection) -> Option<OwnedFd> {
+    let mut places = descriptors(pid).into_iter().map(|descriptor| Place { process: pid, descriptor });
+    places.find_map(|place| at(place, link, connection))
+}
+
+/// What the descriptor at this place points to.
+fn to(Place { process, descriptor }: Place) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()
 }
 
 /// The socket at this place, if it is that connection's.
-fn at(Place { process, descriptor }: Place, link: &str, connection: &Connection) -> Option<OwnedFd> {
-    let to = fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()?;
-    if to != Path::new(link) {
-        return None;
-    }
+fn at(place: Place, link: &str, connection: &Connection) -> Option<OwnedFd> {
+    if to(place)? == Path::new(link) { take(place, connection) } else { None }
+}
+
+/// A descriptor of the socket at this place. The number may be another descriptor's by now.
+fn take(Place { process, descriptor }: Place, connection: &Connection) -> Option<OwnedFd> {
     let process = pidfd_open(Pid::from_raw(i32::try_from(process).ok()?)?, PidfdFlags::empty()).ok()?;
     let socket = pidfd_getfd(&process, descriptor, PidfdGetfdFlags::empty()).ok()?;
-    // The number may be another descriptor's by now.
     inspect::identify(&socket).is_ok_and(|(found, _)| found == *connection).then_some(socket)
 }
 

@@ -20,6 +20,8 @@ const TIMESTAMPS: u8 = 1;
 const SACK: u8 = 2;
 const WINDOW_SCALE: u8 = 4;
 const ECN: u8 = 8;
+/// Since Linux 6.7.
+const MICROSECONDS: u8 = 64;
 
 /// States of net/tcp_states.h.
 const ESTABLISHED: u8 = 1;
@@ -38,6 +40,8 @@ pub(super) struct Info {
     /// net/tcp_states.h.
     pub(super) state: u8,
     pub(super) timestamps: bool,
+    /// Those sent to the client count microseconds.
+    pub(super) microseconds: bool,
     pub(super) sack: bool,
     pub(super) ecn: bool,
     pub(super) scales: Option<WindowScales>,
@@ -56,6 +60,7 @@ impl Info {
         Ok(Self {
             state,
             timestamps: options & TIMESTAMPS != 0,
+            microseconds: options & MICROSECONDS != 0,
             sack: options & SACK != 0,
             ecn: options & ECN != 0,
             scales: (options & WINDOW_SCALE != 0).then_some(WindowScales { send, receive }),

@@ -34,16 +34,16 @@ mod restore;
 mod segment;
 mod unread;
 
-pub use activity::{Activity, activity};
+pub use activity::activity;
 pub use dump::{discard, dump, reset, thaw};
 pub use find::{
-    Place, find, find_at, find_near, is_in_flight, is_silent, prompt, rescue, silence, unacknowledged, wake,
+    find, find_all, find_at, is_in_flight, is_silent, prompt, rescue, silence, unacknowledged, wake,
 };
 pub use inspect::received;
 pub use pull::pull;
 pub use refused::Refused;
 pub use restore::{RestoreError, Restored, activate_again, restore};
-pub use unread::{MAX_UNREAD_BYTES, Unread};
+pub use unread::Unread;
 
 /// Whether this process may put sockets into repair mode on this kernel.
 ///

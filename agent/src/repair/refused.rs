@@ -3,6 +3,7 @@
 use std::io;
 
 use model::connection_state::MAX_QUEUED_BYTES;
+use model::transfer::{Reason, Why};
 
 /// Why a connection stays where it is. It goes on there as if nobody had asked.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,34 @@ pub enum Refused {
         /// What it says.
         cause: io::Error,
     },
+}
+
+impl Refused {
+    /// What stands against the move passes by itself, or can be done away with.
+    fn passes(&self) -> bool {
+        match self {
+            Self::UrgentData
+            | Self::FastOpen
+            | Self::QueuedTooMuch(_)
+            | Self::QueuesNotEmpty { .. }
+            | Self::Moving
+            | Self::System { .. } => true,
+            Self::NotTcp
+            | Self::NotEstablished(_)
+            | Self::Multipath
+            | Self::UpperProtocol(_)
+            | Self::Signed
+            | Self::LinkLocal(_)
+            | Self::NotThere { .. } => false,
+        }
+    }
+}
+
+impl From<&Refused> for Why {
+    fn from(refused: &Refused) -> Self {
+        let reason = if refused.passes() { Reason::NotDumpedNow } else { Reason::NotDumped };
+        Self::new(reason, &refused.to_string())
+    }
 }
 
 /// A failed system call, by what it was for.

@@ -26,19 +26,21 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// What the kernel may need for a byte in a queue, with its administration.
 const BYTES_PER_BYTE: i64 = 4;
 const LEAST_BUFFER_BYTES: i64 = 256 << 10;
-/// Options that come last, when all bytes are in the queues: the buffers are larger until then, and repair mode has its own
-/// `SO_REUSEADDR`.
-const LAST: [SocketOption; 5] = [
+/// Options that come last, when all bytes are in the queues: the buffers are larger until then, repair mode has its own
+/// `SO_REUSEADDR`, and the kernel shall not give up a client whose packets are still kept away.
+const LAST: [SocketOption; 7] = [
     SocketOption::SendBuffer,
     SocketOption::ReceiveBuffer,
     SocketOption::BufferLock,
     SocketOption::NotSentLowWater,
     SocketOption::ReuseAddress,
+    SocketOption::KeepAlive,
+    SocketOption::UserTimeout,
 ];
 /// How long the kernel may take to find memory for bytes that only this process has any more.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a segment to this host's own socket may take.
-const LOOPBACK_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a segment to this host's own socket may take: kernels mostly deliver it within the call that sends it.
+const LOOPBACK_PATIENCE: Duration = Duration::from_millis(5);
 
 /// Why a connection could not be put into this kernel. Nothing is left of it here, and nobody was sent a packet.
 #[derive(Debug, thiserror::Error)]
@@ -275,7 +277,7 @@ impl Restored {
                     "take the client's FIN, which a packet filter of this host may have dropped",
                 )(cause));
             }
-            std::thread::sleep(Duration::from_micros(50));
+            std::thread::yield_now();
         }
         Ok(())
     }

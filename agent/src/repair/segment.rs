@@ -41,7 +41,7 @@ impl Segment {
         self.timestamps.map_or(0, |_| TIMESTAMP_BYTES)
     }
 
-    /// Sends it from this process's network namespace, whoever `from` is.
+    /// Sends it from this process's network namespace, whatever `from` is.
     ///
     /// # Errors
     /// What the system says.
@@ -113,7 +113,7 @@ impl Wire {
         Ok(Self(socket))
     }
 
-    /// Sends a segment from this process's network namespace, whoever it is from.
+    /// Sends a segment from this process's network namespace, whatever its source is.
     ///
     /// # Errors
     /// What the system says.

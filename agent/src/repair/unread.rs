@@ -14,9 +14,6 @@ use super::segment::{Flags, Segment, Wire};
 use crate::machine::Cookie;
 use crate::system::diag;
 
-/// The most bytes that a listener's connection is given: a client that waits for its answer has sent less, one that does not
-/// fills the window that an application leaves which does not read.
-pub const MAX_UNREAD_BYTES: usize = 1 << 20;
 /// What fits into any path's packets: the kernel accounts for them as for the client's own.
 const SEGMENT_BYTES: usize = 1400;
 /// What every kernel takes of a new connection whose application does not read (kernel `tcp_select_initial_window`).

@@ -1,9 +1,13 @@
 //! How everything that an agent left on the host is removed.
 
+use std::collections::BTreeSet;
+
+use tokio::net::UnixStream;
+
 use super::StartError;
 use super::start::{kernel, netlink, pin};
 use crate::config::Config;
-use crate::system::{addresses, interfaces, programs};
+use crate::system::{addresses, interfaces, programs, rules};
 
 /// What was found and removed, and what could not be reached: sentences for operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +21,11 @@ pub struct Removed {
 /// Removes programs, pins and DVIPAs of this configuration from the host. Connections to the DVIPAs end.
 ///
 /// # Errors
-/// [`StartError`] with what could not be removed; what was before it is.
+/// [`StartError`] with what could not be removed; what was before it is. Nothing is removed while the agent runs.
 pub async fn clean_up(config: &Config) -> Result<Removed, StartError> {
+    if UnixStream::connect(&config.admin_socket).await.is_ok() {
+        return Err(StartError::Running(config.admin_socket.clone()));
+    }
     let netlink = netlink()?;
     let mut report = Removed::default();
     let mut interfaces = Vec::new();
@@ -29,19 +36,24 @@ pub async fn clean_up(config: &Config) -> Result<Removed, StartError> {
         }
     }
     let pin = pin(config);
-    let left = programs::remove(&pin, &interfaces)?;
+    let containers =
+        interfaces::to_containers(&netlink, &interfaces).await.map_err(kernel("its interfaces"))?;
+    let rules = rules::set(&netlink, 0, &BTreeSet::new()).await.map_err(kernel("its routing rules"))?;
+    report.removed.extend(
+        rules.removed.iter().map(|dvipa| format!("the routing rule of containers' packets to {dvipa}")),
+    );
+    let left = programs::remove(&pin, &interfaces, &containers)?;
     report.removed.extend(left.attached);
     if left.pins > 0 {
         report.removed.push(format!("{} pinned maps and links in {}", left.pins, pin.display()));
     } else {
         let loaded = programs::loaded();
-        if !loaded.is_empty() {
+        if loaded > 0 {
             report.out_of_reach.push(format!(
-                "there are no pins in {}, but this kernel runs {}: another agent's, or the BPF file system that has the pins \
-                 is in another mount namespace. Run --cleanup there (nsenter --mount --target PID), or remove the DVIPAs \
-                 from lo and the programs by hand",
+                "there are no pins in {}, but this kernel has {loaded} programs of agents (`bpftool prog | grep baton_`): they \
+                 are another agent's, or the BPF file system with the pins is in another mount namespace. In that case run \
+                 --cleanup there (nsenter --mount --target PID). DVIPAs that are left on lo: `ip address del DVIPA dev lo`",
                 pin.display(),
-                loaded.join(", ")
             ));
         }
     }

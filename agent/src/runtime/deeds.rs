@@ -45,6 +45,16 @@ impl Agent {
         }
     }
 
+    /// Sends what this host says as a witness.
+    pub(super) fn act_as_witness(&mut self) {
+        while let Some((to, message)) = self.witness.poll(Instant::now()) {
+            match self.endpoint.send(&to, &message) {
+                Ok(()) | Err(SendError::NoSession(_)) => {}
+                Err(cause) => tracing::warn!(routing_stack = %to, %cause, "a message was not sent"),
+            }
+        }
+    }
+
     async fn add(&mut self, dvipa: Dvipa, origin: Option<Origin>) {
         let is_new = self.dvipas.insert(dvipa.address());
         let address = addresses::add(&self.netlink, dvipa).await.map_err(|e| e.to_string());
@@ -65,6 +75,9 @@ impl Agent {
         self.dvipas.remove(&dvipa.address());
         if let Err(cause) = self.programs.maps.remove_dvipa(dvipa) {
             tracing::error!(%dvipa, %cause, "the programs can't be told that it is gone");
+        }
+        if let Ok(pools) = &self.programs.pools {
+            pools.forget(dvipa);
         }
         match addresses::remove(&self.netlink, dvipa).await {
             Ok(()) => tracing::info!(%dvipa, "removed from this host"),

@@ -2,33 +2,43 @@
 
 mod cleanup;
 mod deeds;
+mod ports;
 mod reload;
 mod repair;
 mod start;
 pub mod status;
 mod transfers;
+mod turns;
+mod witness;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::{Future, pending};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use model::Dvipa;
+use model::checksums::WrongChecksums;
+use model::message::{FromStack, ToStack};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents};
 
 use crate::config::Config;
 use crate::counters::EVENTS_LOST;
 use crate::environment::Environment;
-use crate::machine::{Event, Machine, Timer};
+use crate::machine::{Event, Ifindex, Machine, Timer};
+use crate::ports::Ports;
+use crate::rights::{Refused, Wrong};
 use crate::system::changes::Changes;
 use crate::system::ends::Ends;
-use crate::system::events::Events as SocketEvents;
+use crate::system::events::{Events as SocketEvents, Told};
 use crate::system::interfaces::Interface;
 use crate::system::load::{Meter, Use};
 use crate::system::programs::Programs;
 use crate::system::translated::Translated;
 use crate::transfers::Transfers;
+use turns::Longest;
+use witness::Witness;
 
 pub use cleanup::{Removed, clean_up};
 pub use start::StartError;
@@ -48,13 +58,18 @@ pub struct Agent {
     config: Config,
     netns_cookie: u64,
     interfaces: Vec<Interface>,
+    /// Interfaces that lead to containers, whose packets are marked.
+    to_containers: Vec<(String, Ifindex)>,
+    /// DVIPAs that have a routing rule for them.
+    ruled: BTreeSet<IpAddr>,
     machine: Machine,
     programs: Programs,
     netlink: rtnetlink::Handle,
     changes: Changes,
     environment: Environment,
-    endpoint: Endpoint,
-    sessions: SessionEvents,
+    wrong_checksums: WrongChecksums,
+    endpoint: Endpoint<FromStack>,
+    sessions: SessionEvents<FromStack>,
     sockets: SocketEvents,
     ends: Ends,
     translated: Translated,
@@ -62,12 +77,22 @@ pub struct Agent {
     tasks: JoinSet<Event>,
     meter: Meter,
     used: Use,
+    longest_turn: Longest,
     events_lost: u64,
     /// The addresses that looks are for.
     dvipas: HashSet<IpAddr>,
     transfers: Transfers,
+    witness: Witness,
+    ports: Ports,
+    /// A look at which ports are in use is under way.
+    sweep: Option<JoinHandle<()>>,
+    next_sweep: Instant,
+    /// What routing stacks said and may not say.
+    refused: Refused,
     /// Who owns or lists which DVIPA may have changed, or who is registered for it.
     standings_changed: bool,
+    /// What it was told with them: the services that something listens for that holds accepts back.
+    held: BTreeSet<(Dvipa, u16)>,
     questions: mpsc::Receiver<oneshot::Sender<Status>>,
     asker: Questions,
     configs: mpsc::Receiver<Config>,
@@ -87,12 +112,24 @@ impl Agent {
 
     /// Runs until `stop` is done. Then the routing stacks are told that nothing is served here; the programs and the
     /// addresses stay, so that connections live on.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        turns::timed(self.longest_turn.clone(), self.serve(stop)).await;
+    }
+
+    async fn serve(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         self.act().await;
         self.act_on_transfers().await;
         loop {
-            let transfers_due = self.transfers.next_deadline(Instant::now());
+            self.act_as_witness();
+            let transfers_due = self.transfers.next_deadline();
+            let lapses = self.witness.next_deadline();
+            let lapse = async move {
+                match lapses {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => pending().await,
+                }
+            };
             let deadline = self.machine.next_deadline();
             let wait = async move {
                 match deadline {
@@ -105,17 +142,18 @@ impl Agent {
             };
             tokio::select! {
                 () = &mut stop => break,
-                events = self.sockets.next() => self.take(events),
+                told = self.sockets.next() => self.take_told(told),
                 ends = self.ends.next() => self.take(ends),
                 translated = self.translated.next() => self.take(translated),
                 Some(event) = self.sessions.recv() => self.session(event),
                 Some(done) = self.tasks.join_next() => self.done(done),
-                Some(answer) = self.questions.recv() => drop(answer.send(self.status())),
+                Some(answer) = self.questions.recv() => self.answer(answer),
                 Some(config) = self.configs.recv() => self.reload(config),
                 change = self.changes.next() => self.changed(change).await,
                 timer = wait => self.on_time(timer).await,
                 news = self.transfers.next() => self.hear(news),
                 () = tokio::time::sleep_until(transfers_due.into()) => self.transfers_due(),
+                () = lapse => self.witness.tick(Instant::now()),
             }
             self.take_what_is_there();
             self.act().await;
@@ -135,7 +173,7 @@ impl Agent {
                 break;
             }
             if let Some((peer, message)) = message {
-                self.session(SessionEvent::Message { peer, message });
+                self.heard(peer, message);
             }
             news.into_iter().for_each(|news| self.hear(news));
         }
@@ -153,24 +191,51 @@ impl Agent {
         events.into_iter().for_each(|event| self.tell(event));
     }
 
+    /// Takes in what the programs tell.
+    fn take_told(&mut self, told: std::io::Result<Vec<Told>>) {
+        let now = Instant::now();
+        let told = match told {
+            Ok(told) => told,
+            Err(cause) => return self.take(Err(cause)),
+        };
+        for told in told {
+            match told {
+                Told::Socket(event) => {
+                    if let Event::Established(_, connection) = event {
+                        let kernel = transfers::kernel(&self.programs, &self.dvipas);
+                        self.transfers.begun(connection, kernel, now);
+                    }
+                    self.tell(event);
+                }
+                Told::PortsLow => self.talk_of_ports(),
+                Told::NotTaken { connection, why } => {
+                    self.transfers.not_taken_by_kernel(&connection, why, now);
+                }
+            }
+        }
+    }
+
     fn done(&mut self, done: Result<Event, JoinError>) {
         self.standings_changed = true;
         self.tell(done.unwrap_or(Event::NotSeen));
     }
 
-    fn session(&mut self, event: SessionEvent) {
+    fn session(&mut self, event: SessionEvent<ToStack>) {
         let event = match event {
-            SessionEvent::Up { peer, address, hello } => {
-                tracing::info!(routing_stack = %peer, %address, version = hello.version, "session begins");
+            SessionEvent::Up { peer, hello } => {
+                tracing::info!(routing_stack = %peer, version = hello.version, "session begins");
+                self.ports.session_over(&peer);
                 Event::SessionUp(peer)
             }
-            SessionEvent::Message { peer, message } => match self.message_of_transfers(peer, message) {
-                None => return,
-                Some((peer, message)) => Event::Received(peer, message),
-            },
-            SessionEvent::Quiet { .. } | SessionEvent::Heard { .. } => return,
+            SessionEvent::Message { peer, message } => return self.heard(peer, message),
+            SessionEvent::Misdirected { peer, message } => {
+                return self.refused.add(&peer, message, Wrong::TargetsOnly);
+            }
+            SessionEvent::Greets { .. } | SessionEvent::Quiet { .. } | SessionEvent::Heard { .. } => return,
             SessionEvent::Down { peer, why } => {
                 tracing::warn!(routing_stack = %peer, %why, "session is over, dialling again");
+                self.transfers.apart(&peer);
+                self.ports.session_over(&peer);
                 Event::SessionDown(peer)
             }
         };
@@ -183,6 +248,7 @@ impl Agent {
             Timer::Repair => {}
             Timer::Load => {
                 self.notice_lost_events();
+                self.sweep_ports();
                 self.repair().await;
             }
         }

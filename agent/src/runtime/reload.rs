@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Agent;
 use super::start::identity;
-use crate::config::Config;
+use crate::config::{Config, RoutingStack};
 use crate::machine::Event;
 
 impl Agent {
@@ -30,7 +30,9 @@ impl Agent {
             }
         }
         for stack in &next.routing_stacks {
-            if !self.config.routing_stacks.contains(stack) {
+            let is_same =
+                |former: &RoutingStack| (&former.name, former.control) == (&stack.name, stack.control);
+            if !self.config.routing_stacks.iter().any(is_same) {
                 tracing::info!(routing_stack = %stack.name, control = %stack.control, "new in the configuration, dialling");
                 self.endpoint.dial(stack.name.clone(), stack.control);
             }
@@ -39,6 +41,7 @@ impl Agent {
         self.tell(Event::Repair(next.repair));
         self.tell(Event::RoutingStacks(names));
         self.standings_changed = true;
+        self.transfers.rule(next.applications.rules.clone());
         let containers = self.config.containers != next.containers;
         self.config = next;
         if containers {

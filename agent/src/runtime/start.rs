@@ -1,9 +1,10 @@
 //! How an agent starts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use model::checksums::WrongChecksums;
 use model::codec::Address;
 use model::message::Hello;
 use tokio::sync::mpsc;
@@ -12,12 +13,16 @@ use transport::{
     BindError, Endpoint, Identity, IdentityError, IdentityFiles, Listen, Settings as SessionSettings,
 };
 
+use super::turns::Longest;
+use super::witness::Witness;
 use super::{Agent, QUESTIONS};
 use crate::config::Config;
 use crate::control_socket::{self, Applications};
 use crate::counters::EVENTS_LOST;
 use crate::environment::Environment;
 use crate::machine::{Machine, Own};
+use crate::ports::Ports;
+use crate::rights::Refused;
 use crate::system::changes::Changes;
 use crate::system::ends::Ends;
 use crate::system::events::Events as SocketEvents;
@@ -64,6 +69,9 @@ pub enum StartError {
         /// What the system says.
         cause: io::Error,
     },
+    /// What a running agent needs is not removed.
+    #[error("nothing was removed: the agent is running (it answers on {}); stop it first", .0.display())]
+    Running(std::path::PathBuf),
     /// Netlink, or the programs' events.
     #[error("the kernel does not tell of {what}: {cause}")]
     Kernel {
@@ -125,10 +133,18 @@ impl Agent {
         let at = config.applications.socket.clone();
         let applications = Applications::open(control_socket::Settings::of(&config))
             .map_err(|cause| StartError::Applications { path: at, cause })?;
+        let rules = config.applications.rules.clone();
         let kernel = super::transfers::kernel(&programs, &dvipas);
         let name = config.node.name.clone();
-        let transfers =
-            Transfers::start(name, incarnation(), notes, dumps, applications, &programs.abilities(), kernel);
+        let transfers = Transfers::start(
+            name,
+            incarnation(),
+            notes,
+            dumps,
+            (applications, rules),
+            &programs.abilities(),
+            kernel,
+        );
         let (endpoint, sessions) =
             Endpoint::bind(Listen::DialOnly, &identity, session_settings(&config, &interfaces))?;
         for stack in &config.routing_stacks {
@@ -141,10 +157,13 @@ impl Agent {
             machine: Machine::new(own, inherited, now),
             netns_cookie,
             interfaces,
+            to_containers: Vec::new(),
+            ruled: BTreeSet::new(),
             programs,
             netlink,
             changes,
             environment: Environment::default(),
+            wrong_checksums: WrongChecksums::default(),
             endpoint,
             sessions,
             sockets,
@@ -154,9 +173,16 @@ impl Agent {
             meter: Meter::new(now),
             used: Use::default(),
             events_lost,
+            longest_turn: Longest::default(),
             dvipas,
             transfers,
+            witness: Witness::open(config.witness_file(), now),
+            ports: Ports::default(),
+            sweep: None,
+            next_sweep: now,
+            refused: Refused::default(),
             standings_changed: true,
+            held: BTreeSet::new(),
             questions,
             asker,
             configs,
@@ -185,7 +211,7 @@ fn session_settings(config: &Config, interfaces: &[Interface]) -> SessionSetting
         fabric_mtu: Some(fabric_mtu(config, interfaces)),
     };
     let (heartbeat, lost_after) = (config.cluster.heartbeat, config.cluster.lost_after);
-    SessionSettings { hello, heartbeat, quiet_after: None, lost_after }
+    SessionSettings { hello, heartbeat, quiet_after: None, lost_after, beside: true }
 }
 
 /// A number that differs each time an agent starts.
@@ -233,6 +259,7 @@ pub(super) fn settings(config: &Config, interfaces: &[Interface], netns_cookie: 
         fabric_mtu: fabric_mtu(config, interfaces),
         own_v4: config.node.cluster_address.v4.or_else(|| interfaces.first()?.v4),
         own_v6: config.node.cluster_address.v6.or_else(|| interfaces.first()?.v6),
+        container_mark: config.bpf.container_mark,
         netns_cookie,
         has_containers: !config.containers.is_empty(),
     }

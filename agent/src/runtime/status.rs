@@ -1,19 +1,24 @@
 //! What operators see of an agent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
 
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
-use model::{Dvipa, Protocol, StackName};
+use model::{Blame, Dvipa, Protocol, StackName};
 use serde::Serialize;
+use tokio::sync::oneshot;
+use transfer::host::Away;
 use transport::PeerState;
 
 use super::Agent;
+pub use super::witness::WitnessStatus;
 use crate::control_socket::Registration;
-use crate::counters::{COUNTERS, Fault};
+use crate::counters::COUNTERS;
 use crate::environment::Environment;
 use crate::machine::Standing;
-use crate::system::freezes::Standing as Kept;
+use crate::rights::Wrong;
 
 /// An agent's state.
 #[derive(Clone, Debug, Serialize)]
@@ -38,12 +43,18 @@ pub struct Status {
     pub transfers: TransfersStatus,
     /// The kernel's release.
     pub kernel: String,
+    /// This host as a witness of who owns a DVIPA.
+    pub witness: WitnessStatus,
     /// What this host can't do, and what it takes.
     pub lacks: Vec<String>,
     /// Use of all processors over the last second, in thousandths.
     pub cpu_permille: u16,
     /// Share of the last second in which some task waited for memory, in thousandths.
     pub memory_pressure_permille: u16,
+    /// The longest time for which the agent's task did nothing else, since it was last asked, in milliseconds.
+    pub longest_turn_ms: f64,
+    /// What routing stacks said that was not theirs to say, by name and reason.
+    pub refused: Vec<RefusedStatus>,
     /// What others changed on this host.
     pub environment: Environment,
     /// What the programs counted.
@@ -82,6 +93,19 @@ pub struct RoutingStackStatus {
     pub why: Option<String>,
 }
 
+/// How often a routing stack said what it may not say.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusedStatus {
+    /// Which stack.
+    pub routing_stack: StackName,
+    /// What was wrong.
+    pub reason: Wrong,
+    /// How often.
+    pub count: u64,
+    /// What it means.
+    pub sentence: &'static str,
+}
+
 /// A DVIPA of this host.
 #[derive(Clone, Debug, Serialize)]
 pub struct DvipaStatus {
@@ -89,6 +113,17 @@ pub struct DvipaStatus {
     pub dvipa: Dvipa,
     /// What each routing stack was told that applications here serve.
     pub served: BTreeMap<StackName, Vec<ServedStatus>>,
+    /// The ports that applications may be given which do not name one; none: the kernel chooses.
+    pub ports: Option<PortsStatus>,
+}
+
+/// Ports of a DVIPA that no other host uses.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PortsStatus {
+    /// How many this host has.
+    pub granted: u32,
+    /// How many of them are free.
+    pub free: u32,
 }
 
 /// A protocol and port.
@@ -126,8 +161,8 @@ pub struct CounterStatus {
     pub name: &'static str,
     /// How often.
     pub value: u64,
-    /// Who is at fault.
-    pub fault: Fault,
+    /// Who can mend it, if anybody has to.
+    pub fault: Option<Blame>,
     /// What it means.
     pub sentence: &'static str,
 }
@@ -141,9 +176,28 @@ fn word(standing: Standing) -> &'static str {
     }
 }
 
+fn refused((stack, reason, count): (&StackName, Wrong, u64)) -> RefusedStatus {
+    RefusedStatus { routing_stack: stack.clone(), reason, count, sentence: reason.sentence() }
+}
+
 impl Agent {
-    /// The state now.
-    pub(super) fn status(&self) -> Status {
+    /// Answers with the state now. What is to be read of large maps is read by another thread.
+    pub(super) fn answer(&self, to: oneshot::Sender<Status>) {
+        let mut status = self.status();
+        let (freezes, admissions) =
+            (Arc::clone(&self.programs.maps.freezes), Arc::clone(&self.programs.maps.admissions));
+        tokio::task::spawn_blocking(move || {
+            let kept_away = freezes.all().unwrap_or_default();
+            let departed = kept_away.iter().filter(|(_, away)| *away == Away::Departed).count();
+            status.transfers.frozen = kept_away.len() - departed;
+            status.transfers.departed = departed;
+            status.transfers.admitted = admissions.count();
+            // It fails only if nobody wants to know any more.
+            drop(to.send(status));
+        });
+    }
+
+    fn status(&self) -> Status {
         let view = self.machine.view();
         let served = |by_stack: BTreeMap<StackName, BTreeSet<_>>| {
             let ports = |set: BTreeSet<(Protocol, u16)>| {
@@ -155,7 +209,7 @@ impl Agent {
         let counters = COUNTERS.iter().zip(values).map(|(c, value)| CounterStatus {
             name: c.name,
             value,
-            fault: c.fault,
+            fault: c.blame,
             sentence: c.sentence,
         });
         Status {
@@ -165,17 +219,20 @@ impl Agent {
             dvipas: view
                 .dvipas
                 .into_iter()
-                .map(|(dvipa, s)| DvipaStatus { dvipa, served: served(s) })
+                .map(|(dvipa, s)| DvipaStatus { dvipa, served: served(s), ports: self.ports_of(dvipa) })
                 .collect(),
             applications: self.applications(),
             forwarders: view.forwarders,
             listeners: view.listeners,
             connections: view.connections,
-            transfers: self.transfers_status(),
+            transfers: self.transfers.status(),
             kernel: crate::system::kernel_release(),
+            witness: self.witness.status(Instant::now()),
             lacks: self.programs.lacks(),
             cpu_permille: self.used.cpu_permille,
             memory_pressure_permille: self.used.memory_pressure_permille,
+            longest_turn_ms: self.longest_turn.take().as_secs_f64() * 1e3,
+            refused: self.refused.iter().map(refused).collect(),
             environment: self.environment.clone(),
             counters: counters.collect(),
         }
@@ -197,18 +254,6 @@ impl Agent {
         let mut applications: Vec<_> = self.transfers.registrations().map(status).collect();
         applications.sort();
         applications
-    }
-
-    fn transfers_status(&self) -> TransfersStatus {
-        let maps = &self.programs.maps;
-        let kept_away = maps.freezes.all().unwrap_or_default();
-        let frozen = kept_away.iter().filter(|(_, standing)| *standing == Kept::Frozen).count();
-        TransfersStatus {
-            frozen,
-            departed: kept_away.len() - frozen,
-            admitted: maps.admissions.count(),
-            ..self.transfers.status()
-        }
     }
 
     fn routing_stacks(

@@ -5,18 +5,27 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use model::StackName;
-use model::message::Message;
+use model::message::{FromStack, ToStack};
+use model::transfer::{FromHost, FromSource};
+use transfer::host::Standing;
 use transport::SendError;
 
 use super::Agent;
+use crate::control_socket::Event as AsksTo;
 use crate::machine::Event;
+use crate::rights;
 use crate::system::programs::Programs;
-use crate::transfers::{Kernel, News, Standing};
+use crate::transfers::{Kernel, News};
 
 impl Agent {
     /// Takes in what applications ask, and what else the transfers waited for.
     pub(super) fn hear(&mut self, news: News) {
         self.standings_changed |= matches!(&news, News::Application(_, event) if event.is_of_registrations());
+        if let News::Application(application, AsksTo::Register(request, wanted, _)) = &news
+            && let Some((why, detail)) = self.machine.objection(wanted.role, wanted.dvipa, &wanted.ports)
+        {
+            return self.transfers.refuse_registration(*application, *request, why, detail);
+        }
         let kernel = kernel(&self.programs, &self.dvipas);
         self.transfers.hear(news, kernel, Instant::now());
     }
@@ -26,35 +35,45 @@ impl Agent {
         self.transfers.time_passed(kernel, Instant::now());
     }
 
-    /// Takes in a routing stack's message if it is about transfers; gives it back otherwise.
-    pub(super) fn message_of_transfers(
-        &mut self,
-        from: StackName,
-        message: Message,
-    ) -> Option<(StackName, Message)> {
-        match message {
-            Message::Transfer(message) => self.transfers.message(from, message, Instant::now()),
-            Message::Targets(targets) => self.transfers.targets(&from, targets),
-            Message::Move(order) => {
-                let owner = self.machine.owners().remove(&order.connection.0.service().dvipa);
-                if owner == Some((from, order.epoch)) {
-                    self.transfers.ordered(order);
-                }
-            }
-            message => return Some((from, message)),
+    /// Takes in a routing stack's message. What the stack may not say is counted, and that is all.
+    pub(super) fn heard(&mut self, from: StackName, message: ToStack) {
+        // A list that came just before may name another owner.
+        if std::mem::take(&mut self.standings_changed) {
+            self.tell_standings();
         }
-        None
+        if let Err(wrong) = rights::judge(&from, &message, |dvipa| self.transfers.owner(dvipa)) {
+            return self.refused.add(&from, message.word(), wrong);
+        }
+        match message {
+            ToStack::VipaList(mut list) => {
+                let stack = self.config.routing_stacks.iter().find(|stack| stack.name == from);
+                let networks = stack.and_then(|stack| stack.dvipas.as_deref());
+                if let Err(wrong) = rights::cut(&mut list, networks) {
+                    self.refused.add(&from, "a VIPA list", wrong);
+                }
+                self.standings_changed = true;
+                self.tell(Event::Listed(from, list));
+            }
+            ToStack::Heard(heard) => self.tell(Event::Heard(from, heard.number)),
+            ToStack::Ownership(message) => self.witness.heard(&from, message, Instant::now()),
+            ToStack::Transfer(message) => self.transfers.message(from, message, Instant::now()),
+            ToStack::Targets(targets) => self.transfers.targets(&from, targets),
+            ToStack::Say(say) => self.transfers.said(say),
+            ToStack::Chosen(chosen) => self.transfers.chosen(chosen),
+            ToStack::Views(views) => self.transfers.viewed(views, Instant::now()),
+            ToStack::Move(order) => self.transfers.ordered(order),
+            ToStack::PortsGranted(granted) => self.ports_granted(&from, &granted),
+        }
     }
 
     /// Does what the transfers want done, and keeps what the machine tells in step with it.
     pub(super) async fn act_on_transfers(&mut self) {
-        if std::mem::take(&mut self.standings_changed) {
+        if std::mem::take(&mut self.standings_changed) || self.held != self.machine.held() {
             self.tell_standings();
         }
         loop {
             let now = Instant::now();
             let kernel = kernel(&self.programs, &self.dvipas);
-            self.transfers.look_for_made(kernel, now);
             self.transfers.act(kernel, now);
             let touched = self.transfers.take_touched();
             if touched.is_empty() {
@@ -62,7 +81,7 @@ impl Agent {
             }
             // What its socket went through is told before it rests: none of that is news to a routing stack.
             touched.iter().for_each(|(connection, _)| self.tell(Event::Moving(*connection)));
-            self.take(Ok(self.sockets.take()));
+            self.take_told(Ok(self.sockets.take()));
             for (connection, standing) in touched {
                 match standing {
                     Standing::Moves => {}
@@ -72,20 +91,28 @@ impl Agent {
             }
         }
         // The programs do not wake anybody for connections that move.
-        self.take(Ok(self.sockets.take()));
+        self.take_told(Ok(self.sockets.take()));
         for (to, message) in self.transfers.take_messages() {
-            match self.endpoint.send(&to, &message) {
-                Ok(()) | Err(SendError::NoSession(_)) => {}
-                Err(cause) => tracing::warn!(routing_stack = %to, %cause, "a message was not sent"),
+            let ends = matches!(message, FromStack::Transfer(FromHost::Source(FromSource::Done(_))));
+            let fence = if ends { self.machine.fence(&to) } else { None };
+            for message in fence.iter().chain([&message]) {
+                match self.endpoint.send(&to, message) {
+                    Ok(()) => {}
+                    Err(SendError::NoSession(_)) => self.transfers.not_sent(message),
+                    Err(cause) => tracing::warn!(routing_stack = %to, %cause, "a message was not sent"),
+                }
             }
         }
         self.act().await;
     }
 
     fn tell_standings(&mut self) {
-        self.transfers.owners(self.machine.owners(), self.machine.listing(), Instant::now());
-        let held = self.transfers.held();
-        self.tell(Event::Held(held));
+        self.transfers.owners(self.machine.owners(), Instant::now());
+        let takers = self.transfers.takers(kernel(&self.programs, &self.dvipas));
+        self.tell(Event::Takers(takers));
+        self.held = self.machine.held();
+        self.transfers.tell(self.machine.listing(), &self.held);
+        self.ports_listed();
     }
 }
 
@@ -96,6 +123,7 @@ pub(super) fn kernel<'a>(programs: &'a Programs, dvipas: &'a HashSet<IpAddr>) ->
         freezes: &maps.freezes,
         admissions: &maps.admissions,
         conversations: &maps.conversations,
+        listeners: &maps.listeners,
         dvipas,
     }
 }

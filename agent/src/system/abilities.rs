@@ -27,6 +27,11 @@ pub enum Inability {
         "connections of containers behind this host's DNAT can't be found again: {0}; it takes nf_conntrack and Linux 5.18 with BTF"
     )]
     Conntrack(libbpf_rs::Error),
+    /// The programs do not load.
+    #[error(
+        "ports of DVIPAs that applications do not name are the kernel's choice, and other hosts may use the same: {0}; it takes Linux 5.18"
+    )]
+    Ports(libbpf_rs::Error),
     /// A setting of the network namespace.
     #[error("no connection can be put into a listener while net.ipv4.tcp_syncookies is 0: set it to 1")]
     Syncookies,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use model::Dvipa;
-use rtnetlink::packet_route::address::{AddressAttribute, CacheInfo};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, CacheInfo};
 
 /// `lo` has this number in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -12,7 +12,8 @@ const LOOPBACK: u32 = 1;
 /// Makes the DVIPA an address of this host; no error if it is one already.
 ///
 /// An IPv6 address is deprecated from the start (RFC 4862 5.5.4): applications may bind to it, but the kernel never picks
-/// it as a source by itself.
+/// it as a source by itself. Beside the local route it gets none in the table `main`, where the ways of containers' packets are
+/// looked up ([`super::rules`]).
 ///
 /// # Errors
 /// What the kernel says.
@@ -23,7 +24,9 @@ pub async fn add(netlink: &rtnetlink::Handle, dvipa: Dvipa) -> Result<(), rtnetl
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_preferred = 0;
         lifetime.ifa_valid = u32::MAX;
-        request.message_mut().attributes.push(AddressAttribute::CacheInfo(lifetime));
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::CacheInfo(lifetime));
+        attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
     }
     request.execute().await
 }

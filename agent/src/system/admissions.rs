@@ -10,6 +10,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, ProgramMut};
 use model::Connection;
 use model::handoff::Token;
+use transfer::host::Voided;
 
 use super::freezes::key;
 use super::kernel;
@@ -32,17 +33,6 @@ pub struct Admissions {
     map: MapHandle,
     void: OwnedFd,
     reopen: OwnedFd,
-}
-
-/// What has become of an admission that was to be void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voided {
-    /// It is void: no packet has claimed it, nor will.
-    Void,
-    /// A packet has claimed it, and no other will: once [`wait_for_claims`] is over, the connection is made or never will be.
-    Claimed,
-    /// Its connection has begun here.
-    Made,
 }
 
 /// Waits until every packet that is on its way through this host's kernel has been taken in or dropped.
@@ -121,7 +111,7 @@ impl Admissions {
         Ok(state.copied().map(u32::from_ne_bytes))
     }
 
-    /// How many are admitted, or have begun and somebody has still to know.
+    /// How many are admitted, or have begun and have still to be reported.
     pub fn count(&self) -> usize {
         self.map.keys().count()
     }

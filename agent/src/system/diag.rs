@@ -69,6 +69,23 @@ pub(super) fn listeners() -> io::Result<Vec<(Cookie, Listener)>> {
     Ok(found)
 }
 
+/// The local addresses and ports of all sockets, in every state, also of what is left of connections (TIME_WAIT). Not of TCP sockets that
+/// are only bound, which the kernel does not tell of.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn local_ports(note: &mut impl FnMut(IpAddr, u16)) -> io::Result<()> {
+    for family in [AF_INET, AF_INET6] {
+        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+            dump(family, protocol, StateFlags::all(), |socket| {
+                let id = &socket.header.socket_id;
+                note(id.source_address.to_canonical(), id.source_port);
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// The fullest accept queue of TCP listeners on these ports, in thousandths of its limit.
 ///
 /// # Errors
@@ -167,7 +184,7 @@ fn about(connection: &Connection, extensions: ExtensionFlags) -> InetRequest {
     InetRequest { family, protocol: IPPROTO_TCP, extensions, states: StateFlags::all(), socket_id }
 }
 
-/// Ends a connection of this host: its client is told (RST), and whoever has its socket.
+/// Ends a connection of this host: its client is told (RST), and the holder of its socket.
 ///
 /// # Errors
 /// What the system says; that it is not here is none.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libbpf_rs::RingBufferBuilder;
+use model::transfer::{Reason, Why};
 use model::{Connection, Protocol};
 use tokio::io::unix::AsyncFd;
 
@@ -22,12 +23,30 @@ const UDP_BOUND: u8 = 5;
 const CLAIMED: u8 = 6;
 const CLAIMED_CLOSING: u8 = 7;
 const LISTENS_ELSEWHERE: u8 = 8;
+const NOT_TAKEN: u8 = 9;
+const PORTS_LOW: u8 = 10;
+
+/// What the programs tell.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Of sockets.
+    Socket(Event),
+    /// Few ports of a DVIPA are left that applications may be given.
+    PortsLow,
+    /// The kernel does not take a connection that was admitted, and would not from another packet.
+    NotTaken {
+        /// Which.
+        connection: Connection,
+        /// Why.
+        why: Why,
+    },
+}
 
 /// The reader of the ring buffer.
 pub struct Events {
     ring: AsyncFd<Ring>,
     /// Filled and emptied by [`Events::take`] alone.
-    read: Arc<Mutex<Vec<Event>>>,
+    read: Arc<Mutex<Vec<Told>>>,
 }
 
 impl Events {
@@ -50,7 +69,7 @@ impl Events {
     ///
     /// # Errors
     /// What the system says.
-    pub async fn next(&mut self) -> std::io::Result<Vec<Event>> {
+    pub async fn next(&mut self) -> std::io::Result<Vec<Told>> {
         loop {
             let mut ready = self.ring.readable_mut().await?;
             ready.clear_ready();
@@ -62,7 +81,7 @@ impl Events {
     }
 
     /// Takes all events that are there.
-    pub fn take(&self) -> Vec<Event> {
+    pub fn take(&self) -> Vec<Told> {
         // It only fails if what is called for an event does.
         let _ = self.ring.get_ref().0.consume();
         std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner))
@@ -70,7 +89,7 @@ impl Events {
 }
 
 /// Reads a `struct event`; `None` for what the programs do not write.
-fn parse(bytes: &[u8]) -> Option<Event> {
+fn parse(bytes: &[u8]) -> Option<Told> {
     let bytes: &[u8; EVENT_BYTES] = bytes.try_into().ok()?;
     let (cookie, rest) = bytes.split_first_chunk::<8>()?;
     let (local, rest) = rest.split_first_chunk::<16>()?;
@@ -85,7 +104,14 @@ fn parse(bytes: &[u8]) -> Option<Event> {
         SocketAddr::new(IpAddr::V6(Ipv6Addr::from(*address)), u16::from_ne_bytes(*port))
     };
     let (local, remote) = (end(local, local_port), end(remote, remote_port));
-    match kind {
+    if kind == PORTS_LOW {
+        return Some(Told::PortsLow);
+    }
+    if kind == NOT_TAKEN {
+        let connection = Connection::new(Protocol::Tcp, remote, local)?;
+        return Some(Told::NotTaken { connection, why: why_not(cookie.0) });
+    }
+    let event = match kind {
         LISTENING => {
             let address = if v6 == 0 { local.ip().to_canonical() } else { local.ip() };
             let interface = Some(u32::from_ne_bytes(*interface)).filter(|i| *i != 0).map(Ifindex);
@@ -100,7 +126,23 @@ fn parse(bytes: &[u8]) -> Option<Event> {
         CLAIMED | CLAIMED_CLOSING => Connection::new(Protocol::Tcp, remote, local)
             .map(|connection| Event::Claimed { connection, closing: kind == CLAIMED_CLOSING }),
         _ => None,
-    }
+    };
+    event.map(Told::Socket)
+}
+
+/// Why the kernel does not take a connection: its error, or 0 if nobody listens.
+fn why_not(error: u64) -> Why {
+    let said = match i32::try_from(error) {
+        Ok(0) => "nothing listens on the port there".to_owned(),
+        Ok(libc::EINVAL) => "its kernel does not take what the connection has agreed on: set net.ipv4.tcp_sack, tcp_timestamps and \
+                             tcp_window_scaling to 1 there"
+            .to_owned(),
+        error => format!(
+            "its kernel does not take the connection: {}",
+            std::io::Error::from_raw_os_error(error.unwrap_or(libc::EIO))
+        ),
+    };
+    Why::new(Reason::NotRestored, &said)
 }
 
 #[cfg(test)]

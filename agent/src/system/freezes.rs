@@ -2,28 +2,21 @@
 //!
 //! A connection is *frozen* while it moves, on the host that it leaves and on the one that it comes to, and *departed* on
 //! the former for as long as packets of it may still arrive: without a socket, the kernel would answer them with RST.
-//! Every entry has an end, after which packets flow as if it were not there; [`Freezes::sweep`] removes what has ended.
+//! Every entry has an end, after which packets flow as if it were not there. The programs may end one early and remove none: that
+//! is the agent's, which also alone writes, so that what it removes is what it has seen.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use model::{Connection, Protocol};
 use rustix::time::{ClockId, clock_gettime};
+use transfer::host::Away;
 
+use super::kernel;
 use super::maps::{AddressBytes, from_bytes, to_bytes};
-
-/// How long a connection counts as departed: two minutes, the longest that a packet may live (RFC 9293 3.4.2).
-pub const DEPARTED: Duration = Duration::from_secs(120);
-
-/// What is kept away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is being moved.
-    Frozen,
-    /// It is elsewhere. A SYN of the same addresses and ports begins another connection and is let through.
-    Departed,
-}
 
 /// The map `freezes` of bpf/freezes.h. Shared with the programs, which take each entry as a whole.
 #[derive(Debug)]
@@ -31,8 +24,10 @@ pub struct Freezes(MapHandle);
 
 /// `struct connection`: two addresses, two ports in network order.
 const KEY_BYTES: usize = 36;
-/// `struct freeze`: the end in ns of `CLOCK_MONOTONIC`, and 1 if departed.
+/// `struct freeze`: the end in ns of `CLOCK_MONOTONIC`, and how.
 const VALUE_BYTES: usize = 16;
+/// Entries that are read at once.
+const AT_ONCE: u32 = 4096;
 
 impl Freezes {
     pub(super) fn new(map: MapHandle) -> Self {
@@ -46,15 +41,19 @@ impl Freezes {
     pub fn keep_away(
         &self,
         connection: &Connection,
-        standing: Standing,
+        standing: Away,
         at_most: Duration,
     ) -> libbpf_rs::Result<()> {
         let until = now_ns().saturating_add(u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX));
-        let departed = u64::from(standing == Standing::Departed);
+        let away: u64 = match standing {
+            Away::Frozen => 0,
+            Away::Departed => 1,
+            Away::Deaf => 2,
+        };
         let mut value = [0; VALUE_BYTES];
         let (first, second) = value.split_at_mut(size_of::<u64>());
         first.copy_from_slice(&until.to_ne_bytes());
-        second.copy_from_slice(&departed.to_ne_bytes());
+        second.copy_from_slice(&away.to_ne_bytes());
         self.0.update(&key(connection), &value, MapFlags::ANY)
     }
 
@@ -73,45 +72,53 @@ impl Freezes {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn standing(&self, connection: &Connection) -> libbpf_rs::Result<Option<Standing>> {
+    pub fn away(&self, connection: &Connection) -> libbpf_rs::Result<Option<Away>> {
         let key = key(connection);
         let value = self.0.lookup(&key, MapFlags::ANY)?;
         let entry = value.and_then(|value| entry(&key, &value, now_ns()));
         Ok(entry.and_then(|(_, standing, ended)| (!ended).then_some(standing)))
     }
 
-    /// What is kept away now, in no order.
+    /// What is kept away now, in no order. Reads the whole map: not for a thread that others wait for.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn all(&self) -> libbpf_rs::Result<Vec<(Connection, Standing)>> {
-        Ok(self.entries()?.into_iter().filter(|(.., ended)| !ended).map(|(c, s, _)| (c, s)).collect())
+    pub fn all(&self) -> io::Result<Vec<(Connection, Away)>> {
+        let mut all = Vec::new();
+        self.read(|connection, away, ended| all.extend((!ended).then_some((connection, away))))?;
+        Ok(all)
     }
 
-    /// Removes the entries that have ended, and says how many are left. To be called once in a while.
+    /// Whose entries have ended, for [`Freezes::remove_ended`]. Reads the whole map: not for a thread that others wait for.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn sweep(&self) -> libbpf_rs::Result<usize> {
-        let mut left = 0;
-        for (connection, _, ended) in self.entries()? {
-            if ended {
-                self.let_flow(&connection)?;
-            } else {
-                left += 1;
+    pub fn ended(&self) -> io::Result<Vec<Connection>> {
+        let mut all = Vec::new();
+        self.read(|connection, _, ended| all.extend(ended.then_some(connection)))?;
+        Ok(all)
+    }
+
+    /// Removes the entry of a connection, if it has ended. Nobody else writes meanwhile.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove_ended(&self, connection: &Connection) -> libbpf_rs::Result<()> {
+        if self.away(connection)?.is_none() { self.let_flow(connection) } else { Ok(()) }
+    }
+
+    fn read(&self, mut each: impl FnMut(Connection, Away, bool)) -> io::Result<()> {
+        let now = now_ns();
+        let mut from = None;
+        loop {
+            let (entries, next) = kernel::entries::<KEY_BYTES, VALUE_BYTES>(self.0.as_fd(), from, AT_ONCE)?;
+            let known = entries.iter().filter_map(|(key, value)| entry(key, value, now));
+            known.for_each(|(connection, away, ended)| each(connection, away, ended));
+            match next {
+                Some(_) => from = next,
+                None => return Ok(()),
             }
         }
-        Ok(left)
-    }
-
-    fn entries(&self) -> libbpf_rs::Result<Vec<(Connection, Standing, bool)>> {
-        let now = now_ns();
-        let mut entries = Vec::new();
-        for key in self.0.keys() {
-            let Some(value) = self.0.lookup(&key, MapFlags::ANY)? else { continue };
-            entries.extend(entry(&key, &value, now));
-        }
-        Ok(entries)
     }
 }
 
@@ -128,7 +135,7 @@ pub(super) fn key(connection: &Connection) -> [u8; KEY_BYTES] {
     key
 }
 
-fn entry(key: &[u8], value: &[u8], now: u64) -> Option<(Connection, Standing, bool)> {
+fn entry(key: &[u8], value: &[u8], now: u64) -> Option<(Connection, Away, bool)> {
     let (client, rest) = key.split_at_checked(size_of::<AddressBytes>())?;
     let (dvipa, ports) = rest.split_at_checked(size_of::<AddressBytes>())?;
     let (client_port, dvipa_port) = ports.split_at_checked(size_of::<u16>())?;
@@ -136,9 +143,13 @@ fn entry(key: &[u8], value: &[u8], now: u64) -> Option<(Connection, Standing, bo
     let client = SocketAddr::new(from_bytes(client)?, port(client_port)?);
     let dvipa = SocketAddr::new(from_bytes(dvipa)?, port(dvipa_port)?);
     let connection = Connection::new(Protocol::Tcp, client, dvipa)?;
-    let (until, departed) = value.split_at_checked(size_of::<u64>())?;
+    let (until, away) = value.split_at_checked(size_of::<u64>())?;
     let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_ne_bytes);
-    let standing = if number(departed)? == 0 { Standing::Frozen } else { Standing::Departed };
+    let standing = match number(away)? {
+        0 => Away::Frozen,
+        2 => Away::Deaf,
+        _ => Away::Departed,
+    };
     Some((connection, standing, now >= number(until)?))
 }
 
@@ -152,7 +163,7 @@ fn now_ns() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Standing, entry, key};
+    use super::{Away, entry, key};
     use model::{Connection, Protocol};
 
     #[test]
@@ -163,8 +174,8 @@ mod tests {
             let connection =
                 Connection::new(Protocol::Tcp, client.parse().unwrap(), dvipa.parse().unwrap()).unwrap();
             let value = [1000u64.to_ne_bytes(), 1u64.to_ne_bytes()].concat();
-            assert_eq!(entry(&key(&connection), &value, 999), Some((connection, Standing::Departed, false)));
-            assert_eq!(entry(&key(&connection), &value, 1000), Some((connection, Standing::Departed, true)));
+            assert_eq!(entry(&key(&connection), &value, 999), Some((connection, Away::Departed, false)));
+            assert_eq!(entry(&key(&connection), &value, 1000), Some((connection, Away::Departed, true)));
         }
     }
 }

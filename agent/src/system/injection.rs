@@ -29,6 +29,7 @@ fn load(pin: &Path, handoff: &MapHandle) -> Result<(), Inability> {
     let mut storage = MaybeUninit::<OpenObject>::uninit();
     let mut open = HandoffSkelBuilder::default().open(&mut storage)?;
     open.maps.counters.set_pin_path(pin.join("counters"))?;
+    open.maps.events.set_pin_path(pin.join("events"))?;
     open.maps.admitted.set_pin_path(pin.join("admitted"))?;
     open.maps.freezes.set_pin_path(pin.join("freezes"))?;
     let skeleton = open.load()?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 
 use crate::machine::Ifindex;
 
@@ -58,6 +58,43 @@ pub async fn find(netlink: &rtnetlink::Handle, name: &str) -> Result<Interface, 
     let (v4, v6) = sources(netlink, link.header.index).await.map_err(missing)?;
     let ifindex = Ifindex(link.header.index);
     Ok(Interface { name: name.to_owned(), ifindex, mtu: mtu.unwrap_or(1500), v4, v6 })
+}
+
+/// Interfaces that may lead to containers or virtual machines of this host, by name and number: bridges, veths and TAPs that are
+/// no port of another interface, and neither `own` nor above it.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn to_containers(
+    netlink: &rtnetlink::Handle,
+    own: &[Interface],
+) -> Result<Vec<(String, Ifindex)>, rtnetlink::Error> {
+    let links: Vec<LinkMessage> = netlink.link().get().execute().try_collect().await?;
+    let controller = |link: &LinkMessage| {
+        link.attributes
+            .iter()
+            .find_map(|a| if let LinkAttribute::Controller(c) = a { Some(*c) } else { None })
+    };
+    let is_own = |index: u32| own.iter().any(|i| i.ifindex.0 == index);
+    let above: Vec<u32> = links.iter().filter(|l| is_own(l.header.index)).filter_map(controller).collect();
+    let leads = |link: &&LinkMessage| {
+        let index = link.header.index;
+        let has_kind = link.attributes.iter().any(|a| match a {
+            LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| {
+                matches!(info, LinkInfo::Kind(InfoKind::Bridge | InfoKind::Veth | InfoKind::Tun))
+            }),
+            _ => false,
+        });
+        let is_apart = !is_own(index) && !above.contains(&index) && controller(link).is_none();
+        has_kind && is_apart && link.header.link_layer_type == LinkLayerType::Ether
+    };
+    let name = |link: &LinkMessage| {
+        link.attributes.iter().find_map(|a| match a {
+            LinkAttribute::IfName(name) => Some((name.clone(), Ifindex(link.header.index))),
+            _ => None,
+        })
+    };
+    Ok(links.iter().filter(leads).filter_map(name).collect())
 }
 
 /// The first addresses of both families that may be a source.

@@ -1,9 +1,11 @@
 //! Single system calls that no library has in the form needed.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use model::handoff::Token;
 use rustix::fs::statfs;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags};
 use tokio::io::unix::AsyncFd;
+use transport::private;
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
@@ -134,7 +137,7 @@ pub(super) fn bpf_directory(path: &Path) -> io::Result<()> {
         fs::create_dir_all(parent)?;
         mount_bpf_fs(parent)?;
     }
-    fs::create_dir_all(path)
+    private::directory(path)
 }
 
 fn mount_bpf_fs(path: &Path) -> io::Result<()> {
@@ -142,8 +145,34 @@ fn mount_bpf_fs(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     tracing::info!(path = %path.display(), "mounting a BPF file system");
+    if is_in_a_mount_namespace_of_its_own() {
+        tracing::warn!(
+            path = %path.display(),
+            "this process is in another mount namespace than the host: the BPF file system ends with it, and the next start \
+             can't take over this one's programs; set `pin` in [bpf] to a directory on a BPF file system of the host, or start \
+             the agent in the host's mount namespace (nsenter --net=/run/netns/NAME, not ip netns exec)"
+        );
+    }
     mount::mount("baton", path, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
     Ok(())
+}
+
+/// Whether what is mounted here is not mounted in the namespace of the host's first process.
+fn is_in_a_mount_namespace_of_its_own() -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    matches!((of("self"), of("1")), (Ok(own), Ok(hosts)) if own != hosts)
+}
+
+/// Pins a map, link or program.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a string that ends with a zero and is valid while the call lasts; the kernel reads it and writes nothing
+    // (bpf(2), BPF_OBJ_PIN). The test of removed pins would find none were it otherwise.
+    let result = unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-result)) }
 }
 
 /// Programs of one hook that are asked for at most.
@@ -185,6 +214,43 @@ pub(super) fn run(program: BorrowedFd<'_>, context: &mut [u8]) -> io::Result<u32
     // state at all if the context were wrong.
     let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut options) };
     if result == 0 { Ok(options.retval) } else { Err(io::Error::from_raw_os_error(-result)) }
+}
+
+/// Entries of a map, and where to go on.
+type Page<const KEY: usize, const VALUE: usize> = (Vec<([u8; KEY], [u8; VALUE])>, Option<u32>);
+
+/// Reads at most so many entries of a hash map with keys and values of these sizes, from this place in it on (Linux 5.6); and says
+/// where to go on, `None` at the end.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn entries<const KEY: usize, const VALUE: usize>(
+    map: BorrowedFd<'_>,
+    from: Option<u32>,
+    most: u32,
+) -> io::Result<Page<KEY, VALUE>> {
+    let (mut keys, mut values) = (vec![[0; KEY]; most as usize], vec![[0; VALUE]; most as usize]);
+    let (mut from, mut next, mut count) = (from, 0u32, most);
+    let from = from.as_mut().map_or(std::ptr::null_mut(), |from| std::ptr::from_mut(from).cast());
+    // SAFETY: `keys` and `values` have room for `count` entries of the map's sizes, which the caller names as its type has them;
+    // a place in a hash map is a `u32`, read from `from` unless that is null and written to `next`; all are valid while the call
+    // lasts (bpf(2), BPF_MAP_LOOKUP_BATCH). Options may be null. The tests of the freeze map read what they wrote.
+    let result = unsafe {
+        libbpf_sys::bpf_map_lookup_batch(
+            map.as_raw_fd(),
+            from,
+            (&raw mut next).cast(),
+            keys.as_mut_ptr().cast(),
+            values.as_mut_ptr().cast(),
+            &raw mut count,
+            std::ptr::null(),
+        )
+    };
+    if result != 0 && result != -libc::ENOENT {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    let read = keys.into_iter().zip(values).take(count as usize).collect();
+    Ok((read, (result == 0).then_some(next)))
 }
 
 /// `MEMBARRIER_CMD_GLOBAL` of linux/membarrier.h.

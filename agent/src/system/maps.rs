@@ -1,7 +1,8 @@
 //! The maps that the agent shares with its programs: what they are told, and what they count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use model::Dvipa;
@@ -10,8 +11,9 @@ use super::admissions::Admissions;
 use super::conversations::Conversations;
 use super::datagrams::Datagrams;
 use super::freezes::Freezes;
+use super::listeners::Listeners;
 use crate::counters::COUNTERS;
-use crate::machine::{Inherited, Origin};
+use crate::machine::{Forwarders, Inherited, Origin, Takes};
 
 /// The maps of a loaded set of programs.
 #[derive(Debug)]
@@ -24,11 +26,13 @@ pub struct Maps {
     /// Which DVIPAs clients' UDP datagrams came to.
     pub datagrams: Datagrams,
     /// Connections whose packets are kept away.
-    pub freezes: Freezes,
+    pub freezes: Arc<Freezes>,
     /// Connections that may be put into listeners.
-    pub admissions: Admissions,
+    pub admissions: Arc<Admissions>,
     /// What is said on connections.
     pub conversations: Conversations,
+    /// Which sockets take new connections.
+    pub listeners: Listeners,
 }
 
 /// `struct address` of bpf/address.h.
@@ -36,16 +40,26 @@ pub(super) type AddressBytes = [u8; 16];
 /// `struct origin` of bpf/dvipas.h: two addresses.
 const ORIGIN_BYTES: usize = 32;
 
-/// `struct service` of bpf/flows.h: an address, a port in network byte order, padding.
-type ServiceBytes = [u8; 20];
+/// `struct forwarder` of bpf/decapsulate.bpf.c: two addresses.
+const FORWARDER_BYTES: usize = 32;
+type ForwarderBytes = [u8; FORWARDER_BYTES];
 
-fn service_bytes(service: SocketAddr) -> ServiceBytes {
+/// `struct service` of bpf/connection.h: an address, a port in network byte order, padding.
+pub(super) type ServiceBytes = [u8; 20];
+
+pub(super) fn service_bytes(service: SocketAddr) -> ServiceBytes {
     let mut bytes = [0; 20];
     let (address, port) = bytes.split_at_mut(size_of::<AddressBytes>());
     address.copy_from_slice(&to_bytes(service.ip()));
     let [high, low] = service.port().to_be_bytes();
     port.copy_from_slice(&[high, low, 0, 0]);
     bytes
+}
+
+pub(super) fn service_from_bytes(bytes: &[u8]) -> Option<SocketAddr> {
+    let (address, port) = bytes.split_at_checked(size_of::<AddressBytes>())?;
+    let port = u16::from_be_bytes(*port.first_chunk()?);
+    Some(SocketAddr::new(from_bytes(address)?, port))
 }
 
 pub(super) fn to_bytes(address: IpAddr) -> AddressBytes {
@@ -60,6 +74,29 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Option<IpAddr> {
     Some(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical())
 }
 
+fn forwarder_bytes(source: IpAddr, dvipa: Option<Dvipa>) -> ForwarderBytes {
+    let mut bytes = [0; FORWARDER_BYTES];
+    let (first, second) = bytes.split_at_mut(size_of::<AddressBytes>());
+    first.copy_from_slice(&to_bytes(source));
+    second.copy_from_slice(&dvipa.map_or([0; 16], |dvipa| to_bytes(dvipa.address())));
+    bytes
+}
+
+/// `enum takes` of bpf/decapsulate.bpf.c.
+fn takes_byte(takes: Takes) -> u8 {
+    match takes {
+        Takes::All => 1,
+        Takes::WhatIsHere => 2,
+    }
+}
+
+fn forwarder_from_bytes(key: &[u8], takes: &[u8]) -> Option<((IpAddr, Dvipa), Takes)> {
+    let (source, dvipa) = key.split_at_checked(size_of::<AddressBytes>())?;
+    let (source, dvipa) = (from_bytes(source)?, from_bytes(dvipa)?);
+    let takes = [Takes::All, Takes::WhatIsHere].into_iter().find(|known| [takes_byte(*known)] == *takes)?;
+    (!dvipa.is_unspecified()).then_some(((source, Dvipa::new(dvipa)), takes))
+}
+
 fn origin_from_bytes(bytes: &[u8]) -> Option<Origin> {
     let (to, from) = bytes.split_at_checked(size_of::<AddressBytes>())?;
     let (to, from) = (from_bytes(to)?, from_bytes(from)?);
@@ -71,12 +108,17 @@ impl Maps {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn set_forwarders(&self, forwarders: &BTreeSet<IpAddr>) -> libbpf_rs::Result<()> {
-        for address in forwarders {
-            self.forwarders.update(&to_bytes(*address), &[1], MapFlags::ANY)?;
+    pub fn set_forwarders(&self, forwarders: &Forwarders) -> libbpf_rs::Result<()> {
+        let mut wanted = BTreeMap::new();
+        for ((source, dvipa), takes) in forwarders {
+            wanted.insert(forwarder_bytes(*source, Some(*dvipa)), takes_byte(*takes));
+            wanted.insert(forwarder_bytes(*source, None), takes_byte(Takes::All));
+        }
+        for (key, takes) in &wanted {
+            self.forwarders.update(key, &[*takes], MapFlags::ANY)?;
         }
         for key in self.forwarders.keys().collect::<Vec<_>>() {
-            if from_bytes(&key).is_none_or(|address| !forwarders.contains(&address)) {
+            if !ForwarderBytes::try_from(key.as_slice()).is_ok_and(|key| wanted.contains_key(&key)) {
                 self.forwarders.delete(&key)?;
             }
         }
@@ -131,7 +173,10 @@ impl Maps {
     /// What the kernel says.
     pub fn inherited(&self) -> libbpf_rs::Result<Inherited> {
         let mut inherited = Inherited::default();
-        inherited.forwarders.extend(self.forwarders.keys().filter_map(|key| from_bytes(&key)));
+        for key in self.forwarders.keys() {
+            let takes = self.forwarders.lookup(&key, MapFlags::ANY)?;
+            inherited.forwarders.extend(takes.and_then(|takes| forwarder_from_bytes(&key, &takes)));
+        }
         for key in self.dvipas.keys() {
             let origin = self.dvipas.lookup(&key, MapFlags::ANY)?.and_then(|value| origin_from_bytes(&value));
             inherited.dvipas.extend(from_bytes(&key).map(|address| (Dvipa::new(address), origin)));

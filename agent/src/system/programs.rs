@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{
@@ -24,12 +25,16 @@ use super::datagrams::Datagrams;
 use super::freezes::Freezes;
 use super::interfaces::Interface;
 use super::kernel;
+use super::listeners::Listeners;
 use super::maps::{Maps, from_bytes};
+use super::pins::{LINK, Pins};
+use super::pools::Pools;
 use super::skeletons::{
-    ClientsSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder, EgressSkelBuilder,
-    SocketsSkelBuilder,
+    ClientsSkelBuilder, ContainersSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder,
+    EgressSkelBuilder, SocketsSkelBuilder,
 };
 use super::{answers, claims, injection};
+use crate::machine::Ifindex;
 
 /// The place of the filters among others of an interface: before most.
 pub(super) const TC_PRIORITY: u32 = 10;
@@ -60,10 +65,22 @@ pub struct Settings {
     pub own_v4: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub own_v6: Option<Ipv6Addr>,
+    /// Marks what containers send to DVIPAs that others serve: one bit, or 0 for nothing.
+    pub container_mark: u32,
     /// Whose sockets are told of.
     pub netns_cookie: u64,
     /// It is told when something listens in another network namespace.
     pub has_containers: bool,
+}
+
+impl Settings {
+    /// Whether programs that were told these are right for the others too: of an interface they are told name and number, and of
+    /// its addresses and MTU only what follows from them.
+    pub fn tell_the_same(&self, other: &Self) -> bool {
+        let places = |s: &Self| s.interfaces.iter().map(|i| (i.name.clone(), i.ifindex)).collect::<Vec<_>>();
+        let told = |s: &Self| (places(s), s.fabric_mtu, s.own_v4, s.own_v6);
+        told(self) == told(other)
+    }
 }
 
 /// Why the programs can't be put in force.
@@ -99,6 +116,7 @@ pub struct Programs {
     decapsulate: OwnedFd,
     egress: OwnedFd,
     loopback: OwnedFd,
+    container: OwnedFd,
     /// What they share with the agent.
     pub maps: Maps,
     /// Live connections put into listeners, or why this host can't do that.
@@ -107,6 +125,9 @@ pub struct Programs {
     conntrack: Result<(), Inability>,
     /// UDP servers bound to the wildcard address answer from the DVIPA, or why not.
     answers: Result<(), Inability>,
+    /// Ports of DVIPAs that applications do not name are unique in the cluster, or why not.
+    pub pools: Result<Arc<Pools>, Inability>,
+    pins: Pins,
 }
 
 impl Programs {
@@ -153,7 +174,7 @@ impl Programs {
         let forwarders = handle(&skeleton.maps.forwarders)?;
         let dvipas = handle(&skeleton.maps.dvipas)?;
         let counters = handle(&skeleton.maps.counters)?;
-        let freezes = Freezes::new(handle(&skeleton.maps.freezes)?);
+        let freezes = Arc::new(Freezes::new(handle(&skeleton.maps.freezes)?));
         let datagrams = Datagrams::new(handle(&skeleton.maps.flows)?);
         let handoff = handle(&skeleton.maps.handoff)?;
         let ask = handle(&skeleton.maps.ask)?;
@@ -191,7 +212,8 @@ impl Programs {
         pin(&mut open.maps.freezes, "freezes")?;
         let skeleton = open.load().map_err(bpf("load sockets"))?;
         let events = handle(&skeleton.maps.events)?;
-        let admissions = Admissions::start(&settings.pin)?;
+        let admissions = Arc::new(Admissions::start(&settings.pin)?);
+        let listeners = Listeners::start(&settings.pin)?;
 
         let at = settings.cgroup.clone().unwrap_or_else(|| PathBuf::from("(found)"));
         let at_cgroup = |cause| ProgramError::Path { what: "cgroup v2 at", path: at, cause };
@@ -221,6 +243,7 @@ impl Programs {
             constants.own_v6.word = words(settings.own_v6.map(IpAddr::V6));
         }
         pin(&mut open.maps.dvipas, "dvipas")?;
+        pin(&mut open.maps.counters, "counters")?;
         let skeleton = open.load().map_err(bpf("load clients"))?;
         let loopback = owned(&skeleton.progs.baton_loopback)?;
         for program in [
@@ -231,6 +254,16 @@ impl Programs {
         ] {
             link(program, &cgroup, &settings.pin)?;
         }
+
+        let mut storage = MaybeUninit::<OpenObject>::uninit();
+        let mut open = ContainersSkelBuilder::default().open(&mut storage).map_err(bpf("open containers"))?;
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.mark = settings.container_mark;
+        }
+        pin(&mut open.maps.dvipas, "dvipas")?;
+        let skeleton = open.load().map_err(bpf("load containers"))?;
+        let container = owned(&skeleton.progs.baton_container)?;
+
         let maps = Maps {
             forwarders,
             dvipas,
@@ -241,18 +274,43 @@ impl Programs {
             freezes,
             admissions,
             conversations,
+            listeners,
         };
         let conntrack = claims::start(&settings.pin, &ask)?;
         let injection = injection::start(&settings.pin, &handoff);
         let answers = answers::start(settings, &cgroup);
-        Ok(Self { decapsulate, egress, loopback, maps, injection, conntrack, answers })
+        let pools = Pools::start(settings, &cgroup).map(Arc::new);
+        let at_pin =
+            |cause| ProgramError::Path { what: "the pin directory", path: settings.pin.clone(), cause };
+        let pins = Pins::hold(&settings.pin).map_err(at_pin)?;
+        Ok(Self {
+            decapsulate,
+            egress,
+            loopback,
+            container,
+            maps,
+            injection,
+            conntrack,
+            answers,
+            pools,
+            pins,
+        })
+    }
+
+    /// Pins again what was removed from the pin directory, and says what it was.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn pin_again(&self) -> io::Result<Vec<String>> {
+        self.pins.put_back()
     }
 
     /// What this host can't do, as sentences for operators that say what it takes.
     pub fn lacks(&self) -> Vec<String> {
-        let Self { injection, conntrack, answers, .. } = self;
+        let Self { injection, conntrack, answers, pools, .. } = self;
         let programs = [injection.as_ref().err(), conntrack.as_ref().err(), answers.as_ref().err()];
-        let programs = programs.into_iter().flatten().map(ToString::to_string);
+        let programs = programs.into_iter().chain([pools.as_ref().err()]);
+        let programs = programs.flatten().map(ToString::to_string);
         self.abilities().repair.err().into_iter().chain(programs).collect()
     }
 
@@ -273,18 +331,39 @@ impl Programs {
                 (_, INGRESS) => &self.decapsulate,
                 _ => &self.egress,
             };
-            let mut hook = hook(program, ifindex, point);
-            let own =
-                libbpf_rs::Program::id_from_fd(program.as_fd()).map_err(bpf("ask for a program's number"))?;
-            if hook.query().is_ok_and(|attached| attached == own) {
-                continue;
-            }
-            let attached = hook.create().and_then(|mut hook| hook.replace(true).attach());
-            attached.map_err(bpf(format!("attach a program to {name}")))?;
-            missing.push(format!("the program on {name} {direction} was not attached"));
+            missing.extend(attach(program, (name, ifindex, point, direction))?);
         }
         Ok(missing)
     }
+
+    /// The same for the program that marks what containers send, on the interfaces that lead to them.
+    ///
+    /// # Errors
+    /// [`ProgramError`] with the interface.
+    pub fn attach_to_containers(
+        &self,
+        interfaces: &[(String, Ifindex)],
+    ) -> Result<Vec<String>, ProgramError> {
+        let place = |(name, ifindex)| attach(&self.container, (name, ifindex, TC_INGRESS, INGRESS));
+        let missing: Result<Vec<_>, _> =
+            interfaces.iter().map(|(name, ifindex)| place((name.as_str(), ifindex.0))).collect();
+        Ok(missing?.into_iter().flatten().collect())
+    }
+}
+
+/// Attaches a program where it is not; says then that it was missing.
+fn attach(
+    program: &OwnedFd,
+    (name, ifindex, point, direction): Place<'_>,
+) -> Result<Option<String>, ProgramError> {
+    let mut hook = hook(program, ifindex, point);
+    let own = libbpf_rs::Program::id_from_fd(program.as_fd()).map_err(bpf("ask for a program's number"))?;
+    if hook.query().is_ok_and(|attached| attached == own) {
+        return Ok(None);
+    }
+    let attached = hook.create().and_then(|mut hook| hook.replace(true).attach());
+    attached.map_err(bpf(format!("attach a program to {name}")))?;
+    Ok(Some(format!("the program on {name} {direction} was not attached")))
 }
 
 /// What a run of the agent had left.
@@ -302,7 +381,11 @@ pub struct Left {
 ///
 /// # Errors
 /// [`ProgramError`] with what was attempted.
-pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError> {
+pub fn remove(
+    pin: &Path,
+    interfaces: &[Interface],
+    containers: &[(String, Ifindex)],
+) -> Result<Left, ProgramError> {
     let at_pin = |cause| ProgramError::Path { what: "the pin directory", path: pin.to_path_buf(), cause };
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, log)));
     let nothing = OwnedFd::from(fs::File::open("/dev/null").map_err(at_pin)?);
@@ -312,6 +395,14 @@ pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError
         if hook.query().is_ok() {
             hook.detach().map_err(bpf(format!("detach a program from {name}")))?;
             left.attached.push(format!("the program on {name} {direction}"));
+        }
+    }
+    for (name, ifindex) in containers {
+        let mut hook = hook(&nothing, ifindex.0, TC_INGRESS);
+        // There may be another product's.
+        if hook.query().is_ok_and(|id| named("baton_container").any(|own| own == id)) {
+            hook.detach().map_err(bpf(format!("detach a program from {name}")))?;
+            left.attached.push(format!("the program on {name} {INGRESS}"));
         }
     }
     if !pin.exists() {
@@ -329,11 +420,15 @@ pub fn remove(pin: &Path, interfaces: &[Interface]) -> Result<Left, ProgramError
     Ok(left)
 }
 
-/// The agents' programs that this kernel runs, of any agent.
-pub fn loaded() -> Vec<String> {
+/// How many programs of agents this kernel has, of any agent.
+pub fn loaded() -> usize {
+    named("baton_").count()
+}
+
+/// The numbers of programs whose names begin so.
+fn named(start: &str) -> impl Iterator<Item = u32> {
     let all = libbpf_rs::query::ProgInfoIter::default();
-    let ours = all.filter(|program| program.name.to_string_lossy().starts_with("baton_"));
-    ours.map(|program| format!("{} ({})", program.name.to_string_lossy(), program.id)).collect()
+    all.filter(move |program| program.name.to_string_lossy().starts_with(start)).map(|program| program.id)
 }
 
 /// The map is taken over if a former run has left it. One of another form, left by another version of the agent, is
@@ -355,8 +450,10 @@ const EGRESS: &str = "egress";
 /// The number of `lo`, in every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// Where packet programs are attached: the interface's name and number, the hook and its name.
-fn places(interfaces: &[Interface]) -> Vec<(&str, u32, libbpf_rs::TcAttachPoint, &'static str)> {
+/// Where a packet program is attached: the interface's name and number, the hook and its name.
+type Place<'i> = (&'i str, u32, libbpf_rs::TcAttachPoint, &'static str);
+
+fn places(interfaces: &[Interface]) -> Vec<Place<'_>> {
     let both = interfaces.iter().flat_map(|Interface { name, ifindex, .. }| {
         [(TC_INGRESS, INGRESS), (TC_EGRESS, EGRESS)]
             .map(|(point, way)| (name.as_str(), ifindex.0, point, way))
@@ -370,11 +467,19 @@ fn hook(program: &OwnedFd, ifindex: u32, point: libbpf_rs::TcAttachPoint) -> TcH
     hook
 }
 
-/// Puts the program in the place of the one that a former run has linked, or links it anew.
+/// Puts the program in the place of the one that a former run has linked to the cgroup, or links it anew.
 pub(super) fn link(program: &ProgramMut<'_>, cgroup: &OwnedFd, pin: &Path) -> Result<(), ProgramError> {
+    link_by(program, pin, |program| program.attach_cgroup(cgroup.as_raw_fd()))
+}
+
+/// The same, wherever `attach` attaches it to.
+pub(super) fn link_by(
+    program: &ProgramMut<'_>,
+    pin: &Path,
+    attach: impl FnOnce(&ProgramMut<'_>) -> libbpf_rs::Result<Link>,
+) -> Result<(), ProgramError> {
     let name = program.name().to_string_lossy().into_owned();
-    // Names with a dot are reserved on a BPF file system.
-    let path = pin.join(format!("{name}_link"));
+    let path = pin.join(format!("{name}{LINK}"));
     if path.exists() {
         let replaced = Link::open(&path).and_then(|mut link| {
             link.update_prog(program)?;
@@ -390,8 +495,7 @@ pub(super) fn link(program: &ProgramMut<'_>, cgroup: &OwnedFd, pin: &Path) -> Re
         let at = |cause| ProgramError::Path { what: "the link", path: path.clone(), cause };
         fs::remove_file(&path).map_err(at)?;
     }
-    let mut link =
-        program.attach_cgroup(cgroup.as_raw_fd()).map_err(bpf(format!("attach {name} to the cgroup")))?;
+    let mut link = attach(program).map_err(bpf(format!("attach {name}")))?;
     link.pin(&path).map_err(bpf(format!("pin the link of {name}")))
 }
 

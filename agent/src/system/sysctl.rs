@@ -12,16 +12,23 @@ use std::io;
 /// answer that another stack gives to a program of this host has a DVIPA as its source, which is an address of this host:
 /// `accept_local` of these interfaces lets it in. ND needs nothing: IPv6 does not answer for addresses of `lo`.
 ///
+/// An IPv6 socket that is bound to a port and then connected to a DVIPA would get the DVIPA as its source (RFC 6724 5, rule 1),
+/// and no program can bind it again: `use_oif_addrs_only` of the first interface, by which such a connection leaves, has the
+/// kernel choose among the interface's own addresses. It stays off where the interface has no global address of its own.
+///
 /// # Errors
 /// What the system says, with the setting's path.
 pub fn prepare_interfaces(interfaces: &[String]) -> Result<Vec<String>, SettingError> {
-    let mut raised = vec![raise("all/arp_ignore", 1)?, raise("all/arp_announce", 2)?];
+    let mut raised = vec![raise("ipv4/conf/all/arp_ignore", 1)?, raise("ipv4/conf/all/arp_announce", 2)?];
     for interface in interfaces {
-        let own = format!("{interface}/rp_filter");
-        if read("all/rp_filter")?.max(read(&own)?) == 1 {
+        let own = format!("ipv4/conf/{interface}/rp_filter");
+        if read("ipv4/conf/all/rp_filter")?.max(read(&own)?) == 1 {
             raised.push(raise(&own, 2)?);
         }
-        raised.push(raise(&format!("{interface}/accept_local"), 1)?);
+        raised.push(raise(&format!("ipv4/conf/{interface}/accept_local"), 1)?);
+    }
+    if let Some(first) = interfaces.first().filter(|first| has_global_v6(first)) {
+        raised.push(raise(&format!("ipv6/conf/{first}/use_oif_addrs_only"), 1)?);
     }
     Ok(raised.into_iter().flatten().collect())
 }
@@ -44,6 +51,14 @@ pub fn unfit_for_moves() -> Vec<String> {
     .collect()
 }
 
+/// Whether this host forwards packets that arrive at this interface, of either family.
+pub fn forwards(interface: &str) -> bool {
+    let is_on = |family: &str| read(&format!("{family}/conf/{interface}/forwarding")).is_ok_and(|on| on != 0);
+    is_on("ipv4")
+        || is_on("ipv6")
+        || read(&format!("ipv6/conf/{interface}/force_forwarding")).is_ok_and(|on| on != 0)
+}
+
 /// A setting that can't be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set {path}: {cause}")]
@@ -52,8 +67,17 @@ pub struct SettingError {
     cause: io::Error,
 }
 
+/// Whether the interface has a global IPv6 address: the fields of a line are address, index, prefix, scope, flags and name.
+fn has_global_v6(interface: &str) -> bool {
+    let addresses = fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    addresses.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        fields.nth(3) == Some("00") && fields.last() == Some(interface)
+    })
+}
+
 fn path(name: &str) -> String {
-    format!("/proc/sys/net/ipv4/conf/{name}")
+    format!("/proc/sys/net/{name}")
 }
 
 fn read(name: &str) -> Result<u8, SettingError> {
@@ -72,5 +96,5 @@ fn raise(name: &str, at_least: u8) -> Result<Option<String>, SettingError> {
     }
     let path = path(name);
     fs::write(&path, at_least.to_string()).map_err(|cause| SettingError { path, cause })?;
-    Ok(Some(format!("net.ipv4.conf.{} was {found} and has to be {at_least}", name.replace('/', "."))))
+    Ok(Some(format!("net.{} was {found} and has to be {at_least}", name.replace('/', "."))))
 }

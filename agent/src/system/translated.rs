@@ -77,13 +77,23 @@ impl Translated {
 /// # Errors
 /// What the system says.
 pub fn look(dvipas: &HashSet<IpAddr>) -> io::Result<Vec<(Cookie, Connection)>> {
-    let mut found = Vec::new();
     if !is_in_use() {
-        return Ok(found);
+        return Ok(Vec::new());
     }
+    let status = DESTINATION_TRANSLATED.to_be_bytes();
+    let filter = [attribute(STATUS, &status), attribute(STATUS_MASK, &status)].concat();
+    match dump(&request(&filter), dvipas) {
+        // Linux 6.1 refuses the filter; older kernels do not look at it. What is not translated is left out here too.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => dump(&request(&[]), dvipas),
+        found => found,
+    }
+}
+
+fn dump(request: &[u8], dvipas: &HashSet<IpAddr>) -> io::Result<Vec<(Cookie, Connection)>> {
+    let mut found = Vec::new();
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
-    socket.send_to(&request(), &Kernel::new(0, 0), 0)?;
+    socket.send_to(request, &Kernel::new(0, 0), 0)?;
     let mut buffer = Vec::with_capacity(MESSAGE_BYTES);
     loop {
         buffer.clear();
@@ -106,10 +116,9 @@ pub fn look(dvipas: &HashSet<IpAddr>) -> io::Result<Vec<(Cookie, Connection)>> {
     }
 }
 
-/// A dump of the entries whose destination is translated; older kernels than Linux 5.15 dump all.
-fn request() -> Vec<u8> {
-    let status = DESTINATION_TRANSLATED.to_be_bytes();
-    let body = [vec![0; 4], attribute(STATUS, &status), attribute(STATUS_MASK, &status)].concat();
+/// A dump of the entries that this filter lets through.
+fn request(filter: &[u8]) -> Vec<u8> {
+    let body = [&[0; 4][..], filter].concat();
     let bytes = (HEADER_BYTES + body.len()) as u32;
     [&bytes.to_ne_bytes()[..], &GET.to_ne_bytes(), &DUMP.to_ne_bytes(), &[0; 8], &body].concat()
 }

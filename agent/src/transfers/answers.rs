@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 
+use transfer::host::Stand;
+
 use crate::system::conversations::{Answers, Conversation};
 
 /// Headers of a request or an answer that are read at most.
@@ -12,29 +14,6 @@ const MOST_HEADERS: usize = 64;
 /// How a body in chunks ends: the end of the last chunk, then one of length 0 (RFC 9112 7.1). Trailers are not recognised, and a
 /// server that pauses where the bytes within a chunk look like this is taken for one that has ended.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
-
-/// Where a server and its client stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stand {
-    /// Neither has said anything.
-    Fresh,
-    /// The server has answered whatever it was asked.
-    Between,
-    /// The server has a request that it has not begun to answer.
-    Asked,
-    /// The client is in the middle of a request.
-    Asking,
-    /// The server is in the middle of an answer.
-    Answering,
-    /// The server closes the connection after this answer.
-    Closing,
-    /// It speaks TLS.
-    Encrypted,
-    /// It does not speak HTTP/1.x.
-    Another,
-    /// What was said last was not seen, or not understood.
-    Unseen,
-}
 
 /// Where they stand. `received`: how many bytes the socket has taken, which counts those of the packet that has completed the
 /// handshake: that one passes the listener, and is not noted.

@@ -3,13 +3,15 @@
 //! outlive the agent, because nobody else has these bytes any more.
 //!
 //! A file each, in a file system in memory, in a directory that is named after the ledger: those of another start of the
-//! host are void.
+//! host are void. They hold what clients said, so that nobody but the agent's user may read them.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use model::transfer::{Ledger, TransferId};
+use transfer::host::Kept;
+use transport::private;
 
 /// What is being written.
 const UNFINISHED: &str = "unfinished";
@@ -19,15 +21,6 @@ const UNSENT: &str = "-unsent";
 /// The dumps of this host.
 #[derive(Debug)]
 pub struct Dumps(PathBuf);
-
-/// Which bytes are still to be given to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Those that the client has sent.
-    Unread,
-    /// Those that it is to be sent.
-    Unsent,
-}
 
 /// What a former run of the agent has left.
 pub type Left = Vec<(TransferId, Kept, Vec<u8>)>;
@@ -39,7 +32,8 @@ impl Dumps {
     /// What the system says.
     pub fn open(directory: &Path, ledger: Ledger) -> io::Result<(Self, Left)> {
         let own = directory.join(format!("{:016x}", ledger.0));
-        fs::create_dir_all(&own)?;
+        private::directory(directory)?;
+        private::directory(&own)?;
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if path != own {
@@ -63,7 +57,7 @@ impl Dumps {
     /// What the system says.
     pub fn keep(&self, transfer: TransferId, kept: Kept, socket: &[u8]) -> io::Result<()> {
         let unfinished = self.0.join(UNFINISHED);
-        fs::write(&unfinished, socket)?;
+        private::write(&unfinished, socket)?;
         fs::rename(unfinished, self.path(transfer, kept))
     }
 
@@ -98,6 +92,21 @@ fn transfer(name: &str) -> Option<(TransferId, Kept)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_reads_what_clients_have_said() {
+        use std::os::unix::fs::PermissionsExt;
+        let above = tempfile::tempdir().unwrap();
+        let directory = above.path().join("t1.dumps");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let (dumps, _) = Dumps::open(&directory, Ledger(7)).unwrap();
+        let transfer = TransferId { incarnation: 1, number: 1 };
+        dumps.keep(transfer, Kept::Unread, b"GET /secret").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let file = dumps.path(transfer, Kept::Unread);
+        assert_eq!([mode(&directory), mode(&dumps.0), mode(&file)], [0o700, 0o700, 0o600]);
+    }
 
     #[test]
     fn the_next_run_finds_what_is_still_to_be_given() {

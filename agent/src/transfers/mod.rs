@@ -1,7 +1,7 @@
-//! Live connections leave this host and come to it: drives the protocol's machines (`transfer`) with sockets, notes and
+//! Live connections leave this host and come to it: the host's machine ([`transfer::Host`]) with its hands, its notes and
 //! applications.
 //!
-//! What the machines want is done at once, in order, on the agent's one task: a system call of TCP_REPAIR takes some
+//! What the machine wants is done at once, in order, on the agent's one task: a system call of TCP_REPAIR takes some
 //! microseconds and waits for nobody. What does wait is an event: an application's answer, a routing stack's message, the
 //! search for a socket among all processes.
 //!
@@ -18,62 +18,63 @@
 //! outlives the agent, and given to the kernel once a packet has made the connection.
 //!
 //! A connection is in its application's control socket before it is noted as active, so that a kill of this agent costs none:
-//! the kernel, and then the application, has the silent descriptor, and asks the next agent whether it is its own (`claims`).
+//! the kernel, and then the application, has the silent descriptor, and asks the next agent whether it is its own.
 //!
 //! In reading order: [`notes`] and [`dumps`] (what a restart remembers), `directory` (applications), `requests` (what they
-//! ask), `leaving` and `coming` (what is done to sockets), `settling` and `answers` (does an unmodified server owe an
-//! answer?), `giving` (unread bytes), `inherited` and `claims` (after a restart), `refusal` (why not).
+//! ask), `questions` (what they ask about targets), `hands` (what there is beside the machine), `deeds` (what is done for it), `answers` (where an unmodified server and its
+//! client stand), `refusal` (why not).
 
 mod answers;
-mod claims;
-mod coming;
+mod deeds;
 mod directory;
 pub mod dumps;
-mod giving;
-mod inherited;
-mod leaving;
+mod hands;
+#[cfg(test)]
+mod limits;
 pub mod notes;
+mod questions;
 mod refusal;
 mod requests;
-mod settling;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use model::control_socket::OfferId;
-use model::message::{Message, Targets};
-use model::transfer::{Abilities, TransferId, TransferMessage};
-use model::{Connection, Dvipa, Epoch, StackName};
+use model::control_socket::{Refusal, RequestId, Target};
+use model::message::{Chosen, FromStack, Move, Say, Targets, Views};
+use model::transfer::{Abilities, ToHost, ToTarget, TransferId, Way, Why};
+use model::{Connection, ConnectionState, Dvipa, Epoch, Protocol, Service, StackName};
 use tokio::task::JoinSet;
-use transfer::{Owner, Source, Target, source, target};
+use transfer::host::{ApplicationId, Kept, Left, Standing};
+use transfer::{Host, Owner};
 
-use crate::control_socket::{self, ApplicationId, Applications, Command, Registration};
+use crate::control_socket::{self, Applications, Command, Registration, Rules};
+use crate::machine::{Picture, Scope, TakersOf};
+use crate::repair::Unread;
 use crate::runtime::status::TransfersStatus;
 use crate::system::admissions::Admissions;
 use crate::system::conversations::Conversations;
+use crate::system::diag;
 use crate::system::freezes::Freezes;
-use claims::Awaited;
-use coming::Coming;
+use crate::system::listeners::Listeners;
 use directory::Directory;
 use dumps::Dumps;
-use giving::Giving;
-use leaving::{Leaving, Ordered, Orphan};
+use hands::{At, Finished, Hands};
 use notes::Notes;
-use requests::{Found, Waiting};
-
-/// How often what is over is swept away.
-const SWEEP: Duration = Duration::from_secs(30);
+use requests::Found;
 
 /// What of the kernel a deed needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel<'a> {
     /// Whose packets are kept away.
-    pub freezes: &'a Freezes,
+    pub freezes: &'a Arc<Freezes>,
     /// Who may be put into a listener.
     pub admissions: &'a Admissions,
     /// What is said on connections.
     pub conversations: &'a Conversations,
+    /// Which sockets take new connections.
+    pub listeners: &'a Listeners,
     /// The DVIPAs of this host.
     pub dvipas: &'a HashSet<IpAddr>,
 }
@@ -83,64 +84,27 @@ pub struct Kernel<'a> {
 pub enum News {
     /// An application wants something.
     Application(ApplicationId, control_socket::Event),
-    /// The socket of a connection that shall move was looked for.
-    Found(Box<Found>),
+    /// The sockets of connections that shall move were looked for.
+    Found(Vec<Found>),
     /// Packets that had claimed the admissions of these transfers are through.
     Through(Vec<TransferId>),
-}
-
-/// How it stands with a connection that has moved or was to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is moving: NEWCONN and TERMCONN do not tell of it.
-    Moves,
-    /// It is this host's, or has ended here.
-    Ours,
-    /// Another has it, or nobody.
-    Elsewhere,
+    /// A connection is active, its unsent bytes included.
+    Finished(Finished),
+    /// These are kept away no longer.
+    Ended(Vec<Connection>),
 }
 
 /// All transfers from and to this host.
 #[derive(Debug)]
 pub struct Transfers {
-    source: Source,
-    target: Target,
-    notes: Notes,
-    dumps: Dumps,
-    applications: Applications,
-    directory: Directory,
-    owners: BTreeMap<Dvipa, (StackName, Epoch)>,
-    leaving: HashMap<Connection, Leaving>,
-    /// Those that operators want moved and that nothing is done to yet.
-    ordered: HashMap<Connection, Ordered>,
-    coming: HashMap<TransferId, Coming>,
-    /// Connections that were put into a listener and are still to be given bytes of their clients.
-    giving: HashMap<Connection, Giving>,
-    /// Connections that a former run has activated and whose descriptors are on their way to applications.
-    awaited: HashMap<Connection, Awaited>,
-    /// Connections that were given to applications and closed, because they did not take them.
-    not_taken: u64,
-    offers: HashMap<OfferId, TransferId>,
-    last_offer: u64,
-    /// Moved for a former run of this agent: whoever asked that one may still ask what became of it.
-    orphans: HashMap<Connection, Orphan>,
-    /// Requests that can't be followed yet.
-    waiting: Vec<Waiting>,
-    searches: JoinSet<Found>,
-    /// Transfers whose admission a packet has claimed without making the connection, so far.
-    claimed: Vec<TransferId>,
-    /// Those of which such packets are being waited for.
-    claims: JoinSet<Vec<TransferId>>,
-    /// When it was looked for such.
-    last_claims: Instant,
+    host: Host,
+    hands: Hands,
+    /// Operators' orders whose connections have still to be looked for.
+    orders: VecDeque<Move>,
+    /// The search under way, if there is one.
+    search: JoinSet<Vec<Found>>,
     /// By port: the process that the last connection was found in, where the next one is looked for first.
     servers: BTreeMap<u16, u32>,
-    /// Connections that a packet has made here of late, and when.
-    made: HashMap<Connection, Instant>,
-    outbox: Vec<(StackName, Message)>,
-    /// Connections whose standing may have changed, and whether they are this host's if they no longer move.
-    touched: BTreeMap<Connection, bool>,
-    next_sweep: Instant,
 }
 
 impl Transfers {
@@ -151,7 +115,7 @@ impl Transfers {
         incarnation: u64,
         (notes, left): (Notes, notes::Left),
         (dumps, left_dumps): (Dumps, dumps::Left),
-        applications: Applications,
+        (applications, rules): (Applications, Rules),
         able: &crate::system::abilities::Abilities,
         kernel: Kernel<'_>,
     ) -> Self {
@@ -162,238 +126,297 @@ impl Transfers {
             incarnation,
         };
         let now = Instant::now();
-        let mut transfers = Self {
-            source: Source::new(incarnation),
-            target: Target::new(abilities),
-            directory: Directory::new(own),
-            notes,
-            dumps,
-            applications,
-            owners: BTreeMap::new(),
-            leaving: HashMap::new(),
-            ordered: HashMap::new(),
-            coming: HashMap::new(),
-            giving: HashMap::new(),
-            awaited: HashMap::new(),
-            not_taken: 0,
-            offers: HashMap::new(),
-            last_offer: 0,
-            orphans: HashMap::new(),
-            waiting: Vec::new(),
-            searches: JoinSet::new(),
-            claimed: Vec::new(),
-            claims: JoinSet::new(),
-            last_claims: now,
-            servers: BTreeMap::new(),
-            made: HashMap::new(),
-            outbox: Vec::new(),
-            touched: BTreeMap::new(),
-            next_sweep: now + SWEEP,
-        };
-        transfers.inherit(left, left_dumps, kernel, now);
-        transfers
+        let takers = kernel.listeners.left().unwrap_or_else(|cause| {
+            tracing::error!(%cause, "which sockets take clients can't be read");
+            directory::Left::new()
+        });
+        let directory = Directory::new(own, rules, takers, now);
+        let mut hands = Hands::new(directory, notes, dumps, applications);
+        let left = left_behind(left, left_dumps, &mut hands, kernel);
+        let mut host = Host::new(abilities, now);
+        host.inherit(left, &mut At { hands: &mut hands, kernel }, now);
+        Self { host, hands, orders: VecDeque::new(), search: JoinSet::new(), servers: BTreeMap::new() }
     }
 
     /// Waits for what happens outside.
     pub async fn next(&mut self) -> News {
         tokio::select! {
-            (application, event) = self.applications.next() => News::Application(application, event),
-            Some(found) = self.searches.join_next() => match found {
-                Ok(found) => News::Found(Box::new(found)),
+            (application, event) = self.hands.applications.next() => News::Application(application, event),
+            Some(found) = self.search.join_next() => match found {
+                Ok(found) => News::Found(found),
                 // It is only cancelled with everything else, and does not panic.
                 Err(_) => std::future::pending().await,
             },
-            Some(through) = self.claims.join_next() => match through {
+            Some(through) = self.hands.claims.join_next() => match through {
                 Ok(transfers) => News::Through(transfers),
                 Err(_) => std::future::pending().await,
             },
+            Some(finished) = self.hands.finishing.join_next() => match finished {
+                Ok(finished) => News::Finished(finished),
+                Err(_) => std::future::pending().await,
+            },
+            ended = hands::next_ended(&mut self.hands.ended) => News::Ended(ended),
         }
     }
 
     /// What has happened outside, if anything has.
     pub fn try_next(&mut self) -> Option<News> {
-        self.applications.try_next().map(|(application, event)| News::Application(application, event))
+        self.hands.applications.try_next().map(|(application, event)| News::Application(application, event))
     }
 
     /// Takes in what has happened outside.
     pub fn hear(&mut self, news: News, kernel: Kernel<'_>, now: Instant) {
         match news {
             News::Application(application, event) => self.application(application, event, kernel, now),
-            News::Found(found) => self.found(*found, kernel, now),
-            News::Through(transfers) => self.claims_are_through(transfers, kernel, now),
+            News::Found(found) => {
+                found.into_iter().for_each(|found| self.found(found, kernel, now));
+                self.search();
+            }
+            News::Through(transfers) => {
+                self.host.claims_are_through(&transfers, &mut At { hands: &mut self.hands, kernel }, now);
+            }
+            News::Finished(finished) => self.hands.finished(finished),
+            News::Ended(connections) => {
+                for connection in connections {
+                    if let Err(cause) = kernel.freezes.remove_ended(&connection) {
+                        tracing::warn!(%connection, %cause, "can't be removed from the freeze map");
+                    }
+                }
+            }
         }
     }
 
     /// Takes in what a routing stack says about a transfer.
-    pub fn message(&mut self, from: StackName, message: TransferMessage, now: Instant) {
+    pub fn message(&mut self, from: StackName, message: ToHost, now: Instant) {
         let word = message.word();
-        let followed = match message {
-            TransferMessage::Refuse(_)
-            | TransferMessage::Consult(_)
-            | TransferMessage::Freeze(_)
-            | TransferMessage::Released(_)
-            | TransferMessage::Aborted(_)
-            | TransferMessage::Lost(_) => self.source.handle(source::Event::Received { from, message }, now),
-            message => self.target.handle(target::Event::Received { from, message }, now),
+        let offered = match &message {
+            ToHost::Target(ToTarget::Offer(m)) if m.way == Way::Restore => {
+                let giver = m.giver.clone().map(|job| Target { stack: m.source.clone(), job });
+                giver.map(|giver| (m.about.transfer, giver))
+            }
+            _ => None,
         };
-        if let Err(reason) = followed {
-            tracing::debug!(message = word, reason = reason.name(), "a message of a transfer is void");
+        match (self.host.received(from, message, now), offered) {
+            (Ok(()), Some((transfer, giver))) => self.hands.givers.insert(transfer, giver),
+            (Ok(()), None) => {}
+            (Err(reason), _) => {
+                tracing::debug!(message = word, reason = reason.name(), "a message of a transfer is void");
+            }
+        }
+    }
+
+    /// An application of another stack says something to one of this stack. It is lost if that has ended or does not keep up.
+    pub fn said(&mut self, Say { dvipa, port, from, to, about, bytes, .. }: Say) {
+        let service = Service { dvipa: Dvipa::new(dvipa.0), port, protocol: Protocol::Tcp };
+        let about = about.map(|about| about.0);
+        let has_it = about.and_then(|connection| self.hands.came.of(&connection));
+        // It may have been given to another job than the one that is spoken to.
+        let has_it = has_it.filter(|has_it| self.hands.directory.is_called(*has_it, service, &to.job));
+        let found = has_it.or_else(|| {
+            self.hands.directory.find(service, Some(to.job.as_str())).map(|(application, _)| application)
+        });
+        let heard = Command::Heard { from, port, about, bytes };
+        let delivered =
+            found.is_some_and(|application| self.hands.applications.tell_if_room(application, heard));
+        if !delivered {
+            tracing::debug!(%to, "what was said to an application is lost");
         }
     }
 
     /// Takes in which targets a routing stack says there are.
     pub fn targets(&mut self, from: &StackName, targets: Targets) {
-        let commands = self.directory.hear(from, targets);
-        self.tell_all(commands);
+        let commands = self.hands.directory.hear(from, targets);
+        self.hands.tell_all(commands);
     }
 
-    /// Takes in who owns which DVIPA now, and who lists which.
-    pub fn owners<'a>(
-        &mut self,
-        owners: BTreeMap<Dvipa, (StackName, Epoch)>,
-        listing: impl Iterator<Item = (&'a StackName, Dvipa, Epoch)>,
-        now: Instant,
-    ) {
-        let before = std::mem::replace(&mut self.owners, owners);
-        let all: BTreeSet<_> = before.keys().chain(self.owners.keys()).copied().collect();
+    /// Takes in which target a routing stack has chosen.
+    pub fn chosen(&mut self, chosen: Chosen) {
+        let told = self.hands.questions.chosen(chosen);
+        self.hands.tell_all(told.into_iter().collect());
+    }
+
+    /// Takes in how targets are, as a routing stack says.
+    pub fn viewed(&mut self, views: Views, now: Instant) {
+        let told = self.hands.questions.viewed(views, now);
+        self.hands.tell_all(told);
+    }
+
+    /// The session with a routing stack is over: it answers no question any more.
+    pub fn apart(&mut self, from: &StackName) {
+        let owners = &self.hands.owners;
+        let is_its = |dvipa| owners.get(&dvipa).is_some_and(|(owner, _)| owner == from);
+        let told = self.hands.questions.disowned(is_its);
+        self.hands.tell_all(told);
+    }
+
+    /// A message of [`Self::take_messages`] can't be sent, because there is no session.
+    pub fn not_sent(&mut self, message: &FromStack) {
+        let told = self.hands.questions.not_sent(message);
+        self.hands.tell_all(told);
+    }
+
+    /// Takes in who owns which DVIPA now.
+    pub fn owners(&mut self, owners: BTreeMap<Dvipa, (StackName, Epoch)>, now: Instant) {
+        let before = std::mem::replace(&mut self.hands.owners, owners);
+        let all: BTreeSet<_> = before.keys().chain(self.hands.owners.keys()).copied().collect();
         for dvipa in all {
-            let owner = self.owners.get(&dvipa);
-            if before.get(&dvipa) == owner {
-                continue;
+            let owner = self.hands.owners.get(&dvipa);
+            if before.get(&dvipa) != owner {
+                let owner = owner.map(|(stack, epoch)| Owner { stack: stack.clone(), epoch: *epoch });
+                self.host.owner(dvipa, owner, now);
             }
-            let owner = owner.map(|(stack, epoch)| Owner { stack: stack.clone(), epoch: *epoch });
-            let followed = [
-                self.source.handle(source::Event::Owner { dvipa, owner: owner.clone() }, now),
-                self.target.handle(target::Event::Owner { dvipa, owner }, now),
-            ];
-            debug_assert!(followed.iter().all(Result::is_ok), "an owner is always heard");
         }
-        let owners = self.owners.iter().map(|(dvipa, (stack, _))| (*dvipa, stack.clone())).collect();
-        let commands = self.directory.owned(owners);
-        self.tell_all(commands);
-        self.outbox.extend(self.directory.news(listing));
+        let is_other = |dvipa| before.get(&dvipa) != self.hands.owners.get(&dvipa);
+        let told = self.hands.questions.disowned(is_other);
+        self.hands.tell_all(told);
+        let owners = self.hands.owners.iter().map(|(dvipa, (stack, _))| (*dvipa, stack.clone())).collect();
+        let commands = self.hands.directory.owned(owners);
+        self.hands.tell_all(commands);
+    }
+
+    /// Tells those who list DVIPAs what is registered for them, and which services something listens for that holds accepts back.
+    pub fn tell<'a>(
+        &mut self,
+        listing: impl Iterator<Item = (&'a StackName, Dvipa, Epoch)>,
+        held: &BTreeSet<(Dvipa, u16)>,
+    ) {
+        let news = self.hands.directory.news(listing, held);
+        self.hands.outbox.extend(news);
+    }
+
+    /// Who owns this DVIPA now, and in which epoch.
+    pub fn owner(&self, dvipa: Dvipa) -> Option<&(StackName, Epoch)> {
+        self.hands.owners.get(&dvipa)
+    }
+
+    /// Who may register for what from now on.
+    pub fn rule(&mut self, rules: Rules) {
+        self.hands.directory.rule(rules);
+    }
+
+    /// Refuses a registration.
+    pub fn refuse_registration(
+        &mut self,
+        application: ApplicationId,
+        request: RequestId,
+        why: Refusal,
+        detail: String,
+    ) {
+        self.hands.refuse(application, request, why, Some(detail));
     }
 
     /// What applications are registered as, and whether it is in force: a routing application waits until this stack owns
     /// its DVIPA (row C13).
     pub fn registrations(&self) -> impl Iterator<Item = (&Registration, bool)> {
-        self.directory.registrations()
+        self.hands.directory.registrations()
     }
 
-    /// The ports whose listeners get no new connections.
-    pub fn held(&self) -> BTreeSet<(Dvipa, u16)> {
-        self.directory.held()
+    /// Which sockets take new connections, of services of which not all do; the kernel knows it when this returns.
+    pub fn takers(&self, kernel: Kernel<'_>) -> TakersOf {
+        let takers = self.hands.directory.takers();
+        if let Err(cause) = kernel.listeners.set(&takers) {
+            tracing::error!(%cause, "which sockets take clients can't be set");
+        }
+        takers
+    }
+
+    /// A connection has begun here: perhaps a packet has made one that was admitted.
+    pub fn begun(&mut self, connection: Connection, kernel: Kernel<'_>, now: Instant) {
+        self.host.begun(connection, &mut At { hands: &mut self.hands, kernel }, now);
+    }
+
+    /// The kernel does not take an admitted connection.
+    pub fn not_taken_by_kernel(&mut self, connection: &Connection, why: Why, now: Instant) {
+        self.host.not_taken(connection, why, now);
+    }
+
+    /// Looks whether packets have made connections that were admitted.
+    pub fn look_for_made(&mut self, kernel: Kernel<'_>, now: Instant) {
+        self.host.look_for_made(&mut At { hands: &mut self.hands, kernel }, now);
     }
 
     /// Does all that is to be done.
     pub fn act(&mut self, kernel: Kernel<'_>, now: Instant) {
-        // A transfer that has ended is ended for its socket and its asker before the next one of the connection begins.
-        self.do_what_is_wanted(kernel, now);
-        self.look_again(now);
-        self.look_at_settling(kernel, now);
-        self.do_what_is_wanted(kernel, now);
-        self.wait_for_claims();
-        self.give(now);
-    }
-
-    fn do_what_is_wanted(&mut self, kernel: Kernel<'_>, now: Instant) {
-        loop {
-            if let Some(action) = self.source.poll() {
-                self.source_deed(action, kernel, now);
-            } else if let Some(action) = self.target.poll() {
-                self.target_deed(action, kernel, now);
-            } else {
-                break;
-            }
-        }
+        self.host.act(&mut At { hands: &mut self.hands, kernel }, now);
     }
 
     /// What the deed of [`Transfers::next_deadline`] is.
     pub fn time_passed(&mut self, kernel: Kernel<'_>, now: Instant) {
-        let followed = [
-            self.source.handle(source::Event::TimePassed, now),
-            self.target.handle(target::Event::TimePassed, now).map(drop),
-        ];
-        debug_assert!(followed.iter().all(Result::is_ok), "the time is always heard");
-        self.give_up_awaited(kernel, now);
-        self.look_for_claimed(kernel, now);
-        let commands = self.directory.time_passed(now);
-        self.tell_all(commands);
-        if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP;
-            self.notes.sweep();
-            self.made.retain(|_, made| *made + requests::PROMPTED_AGAIN > now);
-            let late: Vec<_> = self.orphans.iter().filter(|(_, o)| o.until <= now).map(|(c, _)| *c).collect();
-            late.iter().for_each(|connection| self.disconnect_orphan(connection));
-            if let Err(cause) = kernel.freezes.sweep() {
-                tracing::warn!(%cause, "what is frozen no longer can't be removed from its map");
-            }
-        }
+        self.host.time_passed(&mut At { hands: &mut self.hands, kernel }, now);
+        let mut commands = self.hands.directory.time_passed(now);
+        commands.extend(self.hands.questions.time_passed(now));
+        self.hands.tell_all(commands);
     }
 
     /// When [`Transfers::time_passed`] and [`Transfers::act`] are due.
-    pub fn next_deadline(&self, now: Instant) -> Instant {
-        let deadlines = [
-            self.source.next_deadline(),
-            self.target.next_deadline(),
-            self.directory.next_deadline(),
-            self.waiting.iter().map(|waiting| waiting.next(now)).min(),
-            self.giving.values().map(|giving| giving.next).min(),
-            self.awaited.values().map(|awaited| awaited.until).min(),
-            self.next_look(),
-            self.next_claims(),
-        ];
-        deadlines.into_iter().flatten().fold(self.next_sweep, Instant::min)
+    pub fn next_deadline(&self) -> Instant {
+        let due = self.host.next_deadline();
+        let others = [self.hands.directory.next_deadline(), self.hands.questions.next_deadline()];
+        others.into_iter().flatten().fold(due, Instant::min)
     }
 
     /// How many move; what is only in the kernel is 0.
     pub fn status(&self) -> TransfersStatus {
         TransfersStatus {
-            leaving: self.leaving.len() + self.ordered.len() + self.waiting.len(),
-            coming: self.coming.len(),
-            orphans: self.orphans.len(),
-            awaited: self.awaited.len(),
-            not_taken: self.not_taken,
+            leaving: self.host.leaving(),
+            coming: self.host.coming(),
+            orphans: self.host.orphans(),
+            awaited: self.host.awaited(),
+            not_taken: self.hands.not_taken,
             ..TransfersStatus::default()
         }
     }
 
     /// The messages for routing stacks that have gathered.
-    pub fn take_messages(&mut self) -> Vec<(StackName, Message)> {
-        std::mem::take(&mut self.outbox)
+    pub fn take_messages(&mut self) -> Vec<(StackName, FromStack)> {
+        std::mem::take(&mut self.hands.outbox)
     }
 
-    /// Connections whose standing has changed. One that has come here moves until the routing stack has settled that: until
-    /// then it hears nothing else about it. So does one that has left, as long as a socket of it is here.
+    /// Connections whose standing has changed: [`Host::take_touched`].
     pub fn take_touched(&mut self) -> Vec<(Connection, Standing)> {
-        let standing = |(connection, ours): (Connection, bool)| {
-            let moves = self.source.speaks_for(&connection)
-                || self.target.unsettled(&connection)
-                || self.orphans.contains_key(&connection);
-            let rests = if ours { Standing::Ours } else { Standing::Elsewhere };
-            (connection, if moves { Standing::Moves } else { rests })
-        };
-        std::mem::take(&mut self.touched).into_iter().map(standing).collect()
+        self.host.take_touched()
     }
 
     /// Tells all applications that the agent ends.
     pub async fn close(self) {
-        self.applications.close().await;
+        self.hands.applications.close().await;
     }
+}
 
-    fn send(&mut self, to: StackName, message: TransferMessage) {
-        self.outbox.push((to, Message::Transfer(message)));
-    }
-
-    fn tell(&mut self, application: ApplicationId, command: Command) {
-        if let Err(undelivered) = self.applications.tell(application, command) {
-            tracing::debug!(%undelivered, "an application is not told");
+/// What a former run has left, where it can be seen.
+fn left_behind(left: notes::Left, dumps: dumps::Left, hands: &mut Hands, kernel: Kernel<'_>) -> Left {
+    let mut kept = Vec::new();
+    for (transfer, which, socket) in dumps {
+        match (which, ConnectionState::decode(&socket)) {
+            (Kept::Unsent, Ok(state)) => {
+                kept.push((transfer, state.connection, which, 0));
+                hands.unsent.insert(transfer, state);
+            }
+            (Kept::Unread, Ok(state)) => {
+                kept.push((transfer, state.connection, which, state.receive.bytes.len()));
+                hands.unread.extend(Unread::of(state).map(|unread| (transfer, unread)));
+            }
+            (_, Err(_)) => hands.dumps.forget(transfer, which),
         }
     }
-
-    fn tell_all(&mut self, commands: Vec<(ApplicationId, Command)>) {
-        for (application, command) in commands {
-            self.tell(application, command);
-        }
+    let away = kernel.freezes.all().unwrap_or_else(|cause| {
+        tracing::error!(%cause, "what is kept away can't be read");
+        Vec::new()
+    });
+    let here = diag::look(Scope::All, kernel.dvipas).unwrap_or_else(|cause| {
+        tracing::error!(%cause, "the kernel does not show its sockets");
+        Picture::default()
+    });
+    let here = here.connections.into_iter().map(|(_, connection)| connection).collect();
+    let notes::Left { leaving, coming, void } = left;
+    let moving = (leaving.len(), coming.len(), void.len());
+    if moving != (0, 0, 0) {
+        tracing::info!(
+            leaving = moving.0,
+            coming = moving.1,
+            void = moving.2,
+            "takes over what a former run has noted"
+        );
     }
+    Left { leaving, coming, void, kept, away, here }
 }

@@ -8,18 +8,20 @@ pub(super) fn refusal(why: &Why) -> (Refusal, Option<String>) {
     let refusal = match why.reason {
         Reason::Ended | Reason::OutcomeLost => Refusal::Ended,
         Reason::SameStack => Refusal::SameStack,
-        Reason::NotATarget | Reason::NeedsControlSocket => Refusal::UnknownTarget,
+        Reason::NotATarget => Refusal::UnknownTarget,
         Reason::NotIdle | Reason::Unseen => Refusal::Unacknowledged,
         Reason::Busy => Refusal::AlreadyMoving,
         Reason::GivenBack => Refusal::GivenBack,
-        Reason::NotDumped | Reason::TooLarge | Reason::Encrypted | Reason::AnotherProtocol => {
-            Refusal::Immovable
-        }
+        Reason::NotDumped | Reason::Encrypted | Reason::AnotherProtocol => Refusal::Immovable,
+        Reason::NotDumpedNow | Reason::TooLarge => Refusal::NotNow,
         Reason::Rejected => Refusal::Rejected,
         Reason::TakesNoOffers => Refusal::TakesNoOffers,
-        Reason::OfferTimedOut | Reason::ApplicationGone | Reason::NotPassed => Refusal::NoAnswer,
+        Reason::OfferTimedOut | Reason::NotPassed => Refusal::NoAnswer,
+        Reason::ApplicationGone => Refusal::Gone,
         Reason::NoRoutingStack => Refusal::NoRoutingStack,
-        Reason::NoWay
+        Reason::NeedsControlSocket
+        | Reason::TargetDrains
+        | Reason::NoWay
         | Reason::NoSocket
         | Reason::AlreadyHere
         | Reason::Unanswered
@@ -33,17 +35,10 @@ pub(super) fn refusal(why: &Why) -> (Refusal, Option<String>) {
         | Reason::TooMany
         | Reason::Malformed
         | Reason::NotOurs
-        | Reason::Other => Refusal::Aborted,
+        | Reason::Other => Refusal::Transfer(why.reason),
     };
-    let said = why.said.clone();
-    let detail = match (refusal, why.reason) {
-        (Refusal::Rejected, _) | (Refusal::Immovable, Reason::NotDumped) => said,
-        // The refusal's own sentence says less than the reason's.
-        (Refusal::Aborted, _) | (_, Reason::NeedsControlSocket | Reason::OutcomeLost) => {
-            Some(why.to_string())
-        }
-        _ => said,
-    };
+    // That the connection ended says less than that its target's host has died with it.
+    let detail = if why.reason == Reason::OutcomeLost { Some(why.to_string()) } else { why.said.clone() };
     (refusal, detail)
 }
 
@@ -55,8 +50,12 @@ mod tests {
     fn an_application_reads_what_the_target_said_and_why_a_transfer_was_given_up() {
         let rejected = Why::new(Reason::Rejected, "full");
         assert_eq!(refusal(&rejected), (Refusal::Rejected, Some("full".to_owned())));
-        let (why, detail) = refusal(&Why::new(Reason::NotRestored, "no memory"));
-        assert_eq!(why, Refusal::Aborted);
-        assert!(detail.unwrap().ends_with("(no memory)"));
+        let not_restored = Why::new(Reason::NotRestored, "no memory");
+        let expected = (Refusal::Transfer(Reason::NotRestored), Some("no memory".to_owned()));
+        assert_eq!(refusal(&not_restored), expected);
+        // What its refusal does not say.
+        let lost = Why::from(Reason::OutcomeLost);
+        assert_eq!(refusal(&lost), (Refusal::Ended, Some(lost.to_string())));
+        assert_eq!(refusal(&Reason::Ended.into()), (Refusal::Ended, None));
     }
 }

@@ -29,7 +29,7 @@ fn host(setting: &str) -> (Host, TcpListener) {
 }
 
 /// Asks with an ACK of a client.
-fn ask(host: &Host, dvipa: SocketAddr, client: SocketAddr, option: &str) {
+pub(crate) fn ask(host: &Host, dvipa: SocketAddr, client: SocketAddr, option: &str) {
     let (source, port) = (client.ip(), client.port());
     let (protocol, ip) = match dvipa {
         SocketAddr::V4(_) => (4, format!("IP(src='{source}', dst='{DVIPA_V4}')")),
@@ -42,7 +42,7 @@ fn ask(host: &Host, dvipa: SocketAddr, client: SocketAddr, option: &str) {
     host.scapy(&format!("sendp({outer}/{gue}/{inner}, iface='eth0')"));
 }
 
-const ONLY_IF: &str = "[0xb2, 1, 0, 0]";
+pub(crate) const ONLY_IF: &str = "[0xb2, 1, 0, 0]";
 
 #[test]
 #[ignore = "needs root"]

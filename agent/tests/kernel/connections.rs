@@ -65,6 +65,7 @@ fn a_connection_that_the_host_opens_with_a_dvipa_is_told() {
             owner: false,
             rank: 100,
             distributions: vec![to_all(Tcp, &[80])],
+            forwards: None,
         }],
         forwarders: Vec::new(),
     };

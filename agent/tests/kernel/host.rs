@@ -106,11 +106,16 @@ impl Host {
         assert!(agent.wait().unwrap().success(), "the agent ends well");
     }
 
-    /// Runs `baton-agent --cleanup`.
-    pub(crate) fn clean_up(&self) {
+    /// Runs `baton-agent --cleanup`; whether it has removed everything.
+    pub(crate) fn clean_up(&self) -> bool {
         let mut command = self.agent_command();
-        command.env(CLEANUP, "1");
-        assert!(self.host.enter(|| command.status().unwrap()).success());
+        command.env(CLEANUP, "1").stderr(Stdio::null());
+        self.host.enter(|| command.status().unwrap()).success()
+    }
+
+    /// Takes the BPF file system with all pins away.
+    pub(crate) fn unmount_pins(&self) {
+        succeed(Command::new("umount").arg(self.directory.path().join("bpf")));
     }
 
     /// This test program, about to become [`agent_process`].
@@ -123,12 +128,17 @@ impl Host {
         command
     }
 
-    /// The counters of the agent's programs.
-    fn counters(&self) -> Vec<(String, u64)> {
+    /// What the agent shows.
+    pub(crate) fn status(&self) -> serde_json::Value {
         let curl = ["curl", "-sS", "--unix-socket"];
         let socket = self.directory.path().join("agent.sock").display().to_string();
         let words: Vec<_> = curl.into_iter().chain([socket.as_str(), "http://agent/v1/status"]).collect();
-        let status: serde_json::Value = serde_json::from_str(&self.host.run(&words).unwrap()).unwrap();
+        serde_json::from_str(&self.host.run(&words).unwrap()).unwrap()
+    }
+
+    /// The counters of the agent's programs.
+    fn counters(&self) -> Vec<(String, u64)> {
+        let status = self.status();
         let counters = status["counters"].as_array().unwrap().iter();
         counters.map(|c| (c["name"].as_str().unwrap().to_owned(), c["value"].as_u64().unwrap())).collect()
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use model::Connection;
 use model::Protocol::Tcp;
 
+use crate::ask::{ONLY_IF, ask};
 use crate::host::{CLIENT_V4, DVIPA_V4, HOST_V4, Host, PATIENCE, ROUTING_V4, pins};
 use crate::routing_stack::to_all;
 
@@ -70,12 +71,14 @@ fn an_agent_that_is_stopped_withdraws_and_leaves_the_data_path() {
     host.routing_stack.list(&[to_all(Tcp, &[80])]);
     let _listener = host.host.enter(|| TcpListener::bind("0.0.0.0:80").unwrap());
     host.routing_stack.wait("port 80", |h| h.serves(DVIPA_V4, Tcp, 80));
+    assert!(!host.clean_up(), "a running agent's programs are not removed");
+    assert!(decapsulates(&host));
     host.stop_agent();
     host.routing_stack.wait("the withdrawal", |h| !h.session);
     assert!(host.loopback().contains("198.18.9.1/32"));
     assert!(decapsulates(&host));
 
-    host.clean_up();
+    assert!(host.clean_up());
     assert!(!host.loopback().contains("198.18.9.1"), "{}", host.loopback());
     assert!(!host.loopback().contains("2001:db8:9::1"), "{}", host.loopback());
     assert_eq!(pins(&host), Vec::<std::path::PathBuf>::new());
@@ -109,4 +112,48 @@ fn what_others_undo_is_repaired() {
     }
     let _listener = host.host.enter(|| TcpListener::bind(SocketAddr::new(DVIPA_V4, 80)).unwrap());
     host.routing_stack.wait("port 80", |h| h.serves(DVIPA_V4, Tcp, 80));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_its_pins_an_agent_goes_on_and_pins_everything_again_for_the_next_one() {
+    let mut host = Host::new();
+    host.routing_stack.list(&[to_all(Tcp, &[80])]);
+    reach_directly(&host);
+    let listener = host.host.enter(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let client = host.peer.enter(|| TcpStream::connect((DVIPA_V4, 80)).unwrap());
+    let _server = listener.accept().unwrap();
+    let pinned = pins(&host);
+    host.unmount_pins();
+    ask(&host, (DVIPA_V4, 80).into(), client.local_addr().unwrap(), ONLY_IF);
+    host.wait_for_counter("asked_claimed", 1);
+    let until = Instant::now() + PATIENCE;
+    while pins(&host) != pinned {
+        assert!(Instant::now() < until, "{:?} of {pinned:?}", pins(&host));
+    }
+    host.kill_agent();
+    host.start_agent();
+    assert!(decapsulates(&host), "before the first list");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn programs_are_loaded_anew_only_for_what_they_are_told() {
+    let host = Host::new();
+    host.routing_stack.list(&[to_all(Tcp, &[80])]);
+    let put_right = |subject: &str| host.status()["environment"]["put_right"][subject].as_u64().unwrap_or(0);
+    let wait_for = |subject: &str| {
+        let until = Instant::now() + PATIENCE;
+        while put_right(subject) == 0 {
+            assert!(Instant::now() < until, "{}", host.status()["environment"]);
+        }
+    };
+    // The cluster addresses are sources before any other address.
+    host.host.sh("ip address add 2001:db8::99/64 dev eth0 nodad").unwrap();
+    host.host.sh("tc filter del dev eth0 ingress").unwrap();
+    wait_for("program");
+    assert_eq!(put_right("interface"), 0, "looked at together with the programs, and of no concern to them");
+    host.host.sh("ip link set eth0 mtu 1400").unwrap();
+    wait_for("interface");
+    assert!(decapsulates(&host));
 }

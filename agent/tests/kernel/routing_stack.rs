@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use lab::Namespace;
 use model::codec::Address;
 use model::message::{
-    Hello, Listen, Load, Message, Newconn, Srvstat, Termconn, VipaList, VipaListDistribution, VipaListDvipa,
+    FromStack, Hello, Listen, Load, Newconn, Srvstat, Termconn, ToStack, VipaList, VipaListDistribution,
+    VipaListDvipa,
 };
 use model::{Connection, Epoch, Protocol, StackName};
 use tokio::sync::mpsc;
@@ -34,18 +35,19 @@ impl Heard {
         self.served.get(&dvipa).is_some_and(|s| s.contains(&(protocol, port)))
     }
 
-    fn hear(&mut self, event: Event) {
+    fn hear(&mut self, event: Event<FromStack>) {
         match event {
             Event::Up { .. } => *self = Self { session: true, ..Self::default() },
-            Event::Quiet { .. } | Event::Heard { .. } => {}
+            Event::Greets { .. } | Event::Quiet { .. } | Event::Heard { .. } => {}
             Event::Down { .. } => self.session = false,
+            Event::Misdirected { message, .. } => panic!("an agent says {message}"),
             Event::Message { message, .. } => self.message(message),
         }
     }
 
-    fn message(&mut self, message: Message) {
+    fn message(&mut self, message: FromStack) {
         match message {
-            Message::Srvstat(Srvstat { dvipa, complete, listens, .. }) => {
+            FromStack::Srvstat(Srvstat { dvipa, complete, listens, .. }) => {
                 let served = self.served.entry(dvipa.0).or_default();
                 if complete {
                     served.clear();
@@ -58,27 +60,29 @@ impl Heard {
                     };
                 }
             }
-            Message::Newconn(Newconn { first, last, connections }) => {
+            FromStack::Newconn(Newconn { first, last, connections }) => {
                 if first {
                     self.connections.clear();
                 }
                 self.connections.extend(connections.into_iter().map(|c| c.0));
                 self.accounts += u32::from(last);
             }
-            Message::Termconn(Termconn { connections }) => {
+            FromStack::Termconn(Termconn { connections }) => {
                 for connection in connections {
                     self.connections.remove(&connection.0);
                 }
             }
-            Message::Load(load) => self.load = Some(load),
-            Message::Hello(_)
-            | Message::VipaList(_)
-            | Message::Heartbeat(_)
-            | Message::Transfer(_)
-            | Message::Applications(_)
-            | Message::Targets(_)
-            | Message::Move(_)
-            | Message::Stays(_) => {}
+            FromStack::Told(told) => self.accounts += u32::from(told.since.is_some()),
+            FromStack::Load(load) => self.load = Some(load),
+            FromStack::Transfer(_)
+            | FromStack::Ownership(_)
+            | FromStack::Applications(_)
+            | FromStack::Stays(_)
+            | FromStack::After(_)
+            | FromStack::Choose(_)
+            | FromStack::View(_)
+            | FromStack::PortsHeld(_)
+            | FromStack::Say(_) => {}
         }
     }
 }
@@ -88,7 +92,7 @@ type Shared = Arc<(Mutex<Heard>, Condvar)>;
 /// The routing stack `rt1`.
 pub(crate) struct RoutingStack {
     heard: Shared,
-    send: mpsc::UnboundedSender<Message>,
+    send: mpsc::UnboundedSender<ToStack>,
 }
 
 impl RoutingStack {
@@ -116,12 +120,18 @@ impl RoutingStack {
 
     /// Tells the agent what is distributed.
     pub(crate) fn list(&self, distributions: &[VipaListDistribution]) {
+        self.list_in(Epoch(1), distributions);
+    }
+
+    /// The same in this epoch: in a new one the answer is a complete account.
+    pub(crate) fn list_in(&self, epoch: Epoch, distributions: &[VipaListDistribution]) {
         let entry = |address| VipaListDvipa {
             address: Address(address),
-            epoch: Epoch(1),
+            epoch,
             owner: true,
             rank: 255,
             distributions: distributions.to_vec(),
+            forwards: None,
         };
         let dvipas = vec![entry(DVIPA_V4), entry(DVIPA_V6)];
         let forwarders = vec![Address(ROUTING_V4.into()), Address(ROUTING_V6.into())];
@@ -131,7 +141,7 @@ impl RoutingStack {
     /// Sends a list, and waits until it is answered.
     pub(crate) fn send_list(&self, list: VipaList) {
         let before = self.heard().accounts;
-        self.send.send(Message::VipaList(list)).unwrap();
+        self.send.send(ToStack::VipaList(list)).unwrap();
         self.wait("an answer to the list", |heard| heard.accounts > before);
     }
 
@@ -145,17 +155,17 @@ impl RoutingStack {
         let began = Instant::now();
         let heard = self.heard.0.lock().unwrap();
         let (heard, timeout) = self.heard.1.wait_timeout_while(heard, PATIENCE, |h| !condition(h)).unwrap();
-        assert!(!timeout.timed_out(), "waited in vain for {what}; heard {heard:#?}");
+        assert!(!timeout.timed_out(), "waited without success for {what}; heard {heard:#?}");
         began.elapsed()
     }
 }
 
 /// A distribution to all candidates.
 pub(crate) fn to_all(protocol: Protocol, ports: &[u16]) -> VipaListDistribution {
-    VipaListDistribution { protocol, ports: ports.to_vec(), candidates: Vec::new() }
+    VipaListDistribution { protocol, ports: ports.to_vec(), candidates: Vec::new(), content_routed: None }
 }
 
-async fn play(identity: Identity, heard: Shared, mut outgoing: mpsc::UnboundedReceiver<Message>) {
+async fn play(identity: Identity, heard: Shared, mut outgoing: mpsc::UnboundedReceiver<ToStack>) {
     let hello = Hello {
         stack: "rt1".to_owned(),
         cluster_addresses: vec![Address(ROUTING_V4.into())],
@@ -164,7 +174,7 @@ async fn play(identity: Identity, heard: Shared, mut outgoing: mpsc::UnboundedRe
         ..Hello::default()
     };
     let (heartbeat, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
-    let settings = Settings { hello, heartbeat, quiet_after: None, lost_after };
+    let settings = Settings { hello, heartbeat, quiet_after: None, lost_after, beside: true };
     let at = ListenAt::At((ROUTING_V4, 7440).into());
     let (endpoint, mut events) = Endpoint::bind(at, &identity, settings).unwrap();
     let agent: StackName = "t1".parse().unwrap();

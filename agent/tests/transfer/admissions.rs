@@ -4,13 +4,14 @@
 use std::thread;
 use std::time::Duration;
 
-use baton_agent::system::admissions::{Admissions, Voided, wait_for_claims};
+use baton_agent::system::admissions::{Admissions, wait_for_claims};
 use baton_agent::system::random_token;
 use lab::Namespace;
 use lab::client::HttpConnection;
 use lab::spec::DVIPA;
 use model::Connection;
 use model::transfer::Reason;
+use transfer::host::Voided;
 use transfer::routing::Outcome;
 
 use crate::cluster::Cluster;

@@ -2,15 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use app::{Connection, Refusal, RoutingApplication, TargetApplication, Terms, Unacknowledged};
+use channel::Channel;
 use lab::spec::DVIPA;
-use model::control_socket::Target;
+use model::codec::Address;
+use model::control_socket::request::{Consent, Register, Role, Transfer};
+use model::control_socket::{MAX_MESSAGE_BYTES, Message, Notification, Request, RequestId, Target};
+use model::transfer::Reason;
 
 use crate::cluster::{Cluster, Host};
-use crate::routing_stack::Seen;
+use crate::routing_stack::{PORT, Seen};
 use crate::stream::{self, End};
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
@@ -187,6 +192,89 @@ fn unacknowledged_bytes_are_refused_or_waited_for() {
     });
 }
 
+/// What the agent says next on a control socket, but for who it is.
+fn next(channel: &Channel) -> Notification {
+    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+    loop {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        assert!(channel.wait_to_receive(Some(deadline)).unwrap(), "the agent says nothing");
+        let received = channel.receive(&mut buffer).unwrap().expect("it is open");
+        match Notification::decode(&buffer[..received.bytes]).unwrap() {
+            Some(Notification::Welcome(_)) | None => {}
+            Some(notification) => return notification,
+        }
+    }
+}
+
+/// Row C4: it is the stack that refuses what is queued for the client, also to a program that speaks to its control socket itself.
+#[test]
+#[ignore = "needs root"]
+fn the_stack_refuses_queued_data_whatever_library_asks() {
+    let cluster = Cluster::new();
+    let target = cluster.hosts[1].application("counter");
+    let known = |seen: &Seen| seen.applications.contains_key(&cluster.hosts[1].name);
+    cluster.routing_stack.wait("the target", known);
+    let (mut client, mut server, _) = cluster.connect(DVIPA.0.into());
+    let channel = Channel::connect(&cluster.hosts[0].run.join("applications.sock")).unwrap();
+    let say = |request: Request, beside: &[BorrowedFd<'_>]| {
+        channel.send(&request.encode().unwrap(), beside).unwrap();
+    };
+    let register = Register {
+        request: RequestId(1),
+        role: Role::Target,
+        job: "raw".parse().unwrap(),
+        dvipa: Address(DVIPA.0.into()),
+        ports: vec![PORT],
+        hold_accepts: false,
+        takes_offers: Some(false),
+    };
+    say(register.into(), &[]);
+    assert!(matches!(next(&channel), Notification::Registered(_)));
+    let deaf = "nft 'add table inet deaf
+        add chain inet deaf in { type filter hook input priority 0; }
+        add rule inet deaf in tcp sport 80 drop'";
+    cluster.client.sh(deaf).unwrap();
+    server.write_all(b"unheard").unwrap();
+    let transfer = |request| Transfer {
+        request: RequestId(request),
+        to: Some(self::target(&cluster.hosts[1], "counter")),
+        consent: Consent::Asked,
+        unacknowledged: Unacknowledged::Refuse,
+        given_back: None,
+    };
+    say(transfer(2).into(), &[server.as_fd()]);
+    match next(&channel) {
+        Notification::Failed(failed) => {
+            assert_eq!((failed.request, failed.why), (RequestId(2), Refusal::Unacknowledged));
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+    cluster.client.sh("nft delete table inet deaf").unwrap();
+    let mut heard = [0; 7];
+    client.set_read_timeout(PATIENCE).unwrap();
+    client.read_exact(&mut heard).unwrap();
+    // The client has it, and acknowledges it a moment later.
+    thread::scope(|scope| {
+        let arrived = scope.spawn(|| accept(&target));
+        let until = Instant::now() + Duration::from_secs(10);
+        for request in 3.. {
+            say(transfer(request).into(), &[server.as_fd()]);
+            match next(&channel) {
+                Notification::Transferred(moved) => {
+                    assert_eq!(moved.request, RequestId(request));
+                    break;
+                }
+                Notification::Failed(failed) if failed.why == Refusal::Unacknowledged => {
+                    assert!(Instant::now() < until, "never acknowledged");
+                    thread::sleep(Duration::from_millis(20));
+                }
+                other => panic!("not moved: {other:?}"),
+            }
+        }
+        talk(&mut client, &mut arrived.join().unwrap().stream);
+    });
+}
+
 /// Row C10: the target takes the connection when it likes.
 #[test]
 #[ignore = "needs root"]
@@ -226,9 +314,10 @@ fn applications_wait_for_what_is_theirs() {
 
     let registration = cluster.hosts[0].registration("router");
     let waiting = thread::spawn(move || RoutingApplication::register(&registration).map(drop));
-    cluster.routing_stack.wait("the router", |seen| !seen.applications[name].is_empty());
+    cluster.routing_stack.wait("no listener", |seen| !seen.serves.contains(name));
     thread::sleep(Duration::from_millis(200));
     assert!(!waiting.is_finished(), "rt1 owns the DVIPA");
+    assert!(cluster.routing_stack.seen().applications[name].is_empty(), "nobody is told of it");
     drop(cluster);
     assert!(waiting.join().unwrap().is_err());
 }
@@ -245,9 +334,9 @@ fn a_routing_application_begins_when_its_stack_owns_the_dvipa() {
     let name = &cluster.hosts[0].name;
     let registration = cluster.hosts[0].registration("router");
     let waiting = thread::spawn(move || RoutingApplication::register(&registration).map(drop));
-    cluster.routing_stack.wait("the router", |seen| seen.applications.contains_key(name));
-    thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(500));
     assert!(!waiting.is_finished(), "it is a backup");
+    assert!(!cluster.routing_stack.seen().applications.contains_key(name), "nobody is told of it");
     cluster.routing_stack.own(true);
     waiting.join().unwrap().unwrap();
 }
@@ -297,7 +386,7 @@ fn a_connection_survives_the_agents() {
         let failed = asking.join().unwrap();
         (failed.stream, failed.error.refusal())
     });
-    assert_eq!(refusal, Some(Refusal::Aborted));
+    assert_eq!(refusal, Some(Refusal::Transfer(Reason::TargetLost)));
     talk(&mut client, &mut server);
     cluster.start_agent(1);
     // It registers again by itself.

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use baton_agent::repair::{self, Refused, Restored};
-use baton_agent::system::freezes::{DEPARTED, Standing};
 use baton_agent::system::interfaces::Interface;
 use baton_agent::system::netns_cookie;
 use baton_agent::system::programs::{Programs, Settings};
@@ -14,6 +13,7 @@ use lab::fabric::Fabric;
 use lab::registry::Record;
 use lab::spec::{self, DVIPA, Spec};
 use model::{ClusterAddress, Connection, ConnectionState, Dvipa};
+use transfer::host::{Away, DEPARTED};
 
 /// How long a connection may be frozen here.
 const FROZEN: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ impl Bench {
         self.route_to(to);
         self.hosts[to].programs.maps.freezes.let_flow(&connection).unwrap();
         let socket = self.hosts[to].namespace.enter(|| restored.activate()).unwrap();
-        self.hosts[from].keep_away(&connection, Standing::Departed);
+        self.hosts[from].keep_away(&connection, Away::Departed);
         repair::discard(old).unwrap();
         socket
     }
@@ -119,7 +119,7 @@ impl Host {
     /// Freezes a connection and reads its state; on refusal it goes on.
     pub(crate) fn dump(&self, socket: &OwnedFd) -> Result<ConnectionState, Refused> {
         let connection = connection_of(socket);
-        self.keep_away(&connection, Standing::Frozen);
+        self.keep_away(&connection, Away::Frozen);
         let state = self.namespace.enter(|| repair::dump(socket.as_fd()));
         if state.is_err() {
             self.programs.maps.freezes.let_flow(&connection).unwrap();
@@ -128,12 +128,12 @@ impl Host {
     }
 
     pub(crate) fn restore(&self, state: ConnectionState) -> Restored {
-        self.keep_away(&state.connection, Standing::Frozen);
+        self.keep_away(&state.connection, Away::Frozen);
         self.namespace.enter(|| repair::restore(state)).unwrap()
     }
 
-    pub(crate) fn keep_away(&self, connection: &Connection, standing: Standing) {
-        let at_most = if standing == Standing::Frozen { FROZEN } else { DEPARTED };
+    pub(crate) fn keep_away(&self, connection: &Connection, standing: Away) {
+        let at_most = if standing == Away::Frozen { FROZEN } else { DEPARTED };
         self.programs.maps.freezes.keep_away(connection, standing, at_most).unwrap();
     }
 
@@ -161,6 +161,7 @@ fn start(number: u8, pin: &std::path::Path) -> Programs {
         fabric_mtu: 1500,
         own_v4: Some(v4),
         own_v6: Some(v6),
+        container_mark: 0,
         netns_cookie: netns_cookie().unwrap(),
         has_containers: false,
     };

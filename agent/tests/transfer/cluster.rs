@@ -31,7 +31,7 @@ pub(crate) struct Host {
     pub(crate) namespace: Namespace,
     pub(crate) name: StackName,
     config: PathBuf,
-    run: PathBuf,
+    pub(crate) run: PathBuf,
     agent: Option<Child>,
 }
 

@@ -3,14 +3,15 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use baton_agent::repair;
-use baton_agent::system::freezes::Standing;
 use lab::Capture;
 use lab::fabric::mac;
 use lab::spec::{self, DVIPA};
 use socket2::{Domain, Socket, Type};
+use transfer::host::Away;
 
 use crate::bench::{Bench, connection_of};
 
@@ -22,8 +23,8 @@ fn a_frozen_connection_hears_and_says_nothing_until_it_flows_again() {
         let (client, server) = bench.connect(dvipa, bind);
         let (host, connection) = (&bench.hosts[0], connection_of(&server));
         let server = TcpStream::from(server);
-        host.keep_away(&connection, Standing::Frozen);
-        assert_eq!(host.programs.maps.freezes.all().unwrap(), [(connection, Standing::Frozen)]);
+        host.keep_away(&connection, Away::Frozen);
+        assert_eq!(host.programs.maps.freezes.all().unwrap(), [(connection, Away::Frozen)]);
         let capture =
             Capture::start(&bench.client, "eth0", "tcp or ip6", bench.record.files(), "frozen").unwrap();
         (&client).write_all(b"up").unwrap();
@@ -49,15 +50,81 @@ fn every_entry_ends_by_itself() {
     let connection = connection_of(&server);
     let freezes = &bench.hosts[0].programs.maps.freezes;
     let begun = Instant::now();
-    freezes.keep_away(&connection, Standing::Frozen, Duration::from_millis(500)).unwrap();
+    freezes.keep_away(&connection, Away::Frozen, Duration::from_millis(500)).unwrap();
     (&client).write_all(b"late").unwrap();
     let mut buffer = [0; 4];
     (&TcpStream::from(server)).read_exact(&mut buffer).unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(500));
-    assert_eq!(freezes.all().unwrap(), [], "the packet that came through has removed it");
+    assert_eq!(freezes.all().unwrap(), []);
+    assert_eq!(freezes.ended().unwrap(), [connection], "the programs remove nothing");
+    freezes.keep_away(&connection, Away::Departed, Duration::from_secs(60)).unwrap();
+    freezes.remove_ended(&connection).unwrap();
+    assert_eq!(freezes.all().unwrap(), [(connection, Away::Departed)], "it has departed anew");
+    freezes.keep_away(&connection, Away::Departed, Duration::ZERO).unwrap();
+    freezes.remove_ended(&connection).unwrap();
+    assert_eq!(freezes.ended().unwrap(), []);
+}
 
-    freezes.keep_away(&connection, Standing::Departed, Duration::ZERO).unwrap();
-    assert_eq!(freezes.sweep().unwrap(), 0);
+#[test]
+#[ignore = "needs root"]
+fn a_deaf_connection_sends_again_what_its_client_has_lost_and_hears_nothing() {
+    let bench = Bench::new();
+    for (dvipa, bind) in [(DVIPA.0.into(), "0.0.0.0:0"), (DVIPA.1.into(), "[::]:0")] {
+        let (client, server) = bench.connect(dvipa, bind);
+        let (host, connection) = (&bench.hosts[0], connection_of(&server));
+        let lost = "nft 'add table inet deaf
+            add chain inet deaf in { type filter hook input priority 0; }
+            add rule inet deaf in meta l4proto tcp drop'";
+        bench.client.sh(lost).unwrap();
+        (&TcpStream::from(server.try_clone().unwrap())).write_all(b"down").unwrap();
+        host.keep_away(&connection, Away::Deaf);
+        let state = host.namespace.enter(|| repair::dump(server.as_fd())).unwrap();
+        assert_eq!(state.send.bytes, b"down");
+        bench.client.sh("nft delete table inet deaf").unwrap();
+        let mut buffer = [0; 4];
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        (&client).read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"down");
+        (&client).write_all(b"up").unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(repair::unacknowledged(server.as_fd()).unwrap(), 4, "it hears nothing");
+        host.programs.maps.freezes.let_flow(&connection).unwrap();
+        repair::thaw(server.as_fd(), &state).unwrap();
+        (&TcpStream::from(server)).read_exact(&mut buffer[..2]).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn segments_behind_extension_headers_are_kept_away_too() {
+    let bench = Bench::new();
+    let host = &bench.hosts[0];
+    let listener = host.namespace.enter(|| TcpListener::bind("[::]:0").unwrap());
+    // A destination option to be skipped (RFC 8200 4.2), in each of its segments.
+    let client = format!(
+        "import socket
+c = socket.socket(socket.AF_INET6)
+c.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, bytes([0, 0, 1, 4, 0, 0, 0, 0]))
+c.connect(('{}', {}))
+c.settimeout(1)
+input()
+c.send(b'up')
+try: print('heard', c.recv(9))
+except TimeoutError: print('silence')
+except OSError as e: print(e)",
+        DVIPA.1,
+        listener.local_addr().unwrap().port()
+    );
+    let mut command = bench.client.command("python3");
+    command.args(["-c", &client]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = command.spawn().unwrap();
+    let server = listener.accept().unwrap().0;
+    host.dump(&server.try_clone().unwrap().into()).unwrap();
+    host.keep_away(&connection_of(&server), Away::Departed);
+    repair::discard(server.into()).unwrap();
+    client.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let said = client.wait_with_output().unwrap().stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "silence\n");
 }
 
 #[test]
@@ -82,9 +149,9 @@ fn a_departed_connection_draws_no_reset_and_its_ports_can_be_used_again() {
     let client = open();
     let (server, _) = listener.accept().unwrap();
     let connection = connection_of(&server);
-    host.keep_away(&connection, Standing::Frozen);
+    host.keep_away(&connection, Away::Frozen);
     host.namespace.enter(|| repair::dump(server.as_fd())).unwrap();
-    host.keep_away(&connection, Standing::Departed);
+    host.keep_away(&connection, Away::Departed);
     repair::discard(server.into()).unwrap();
     (&client).write_all(b"stray").unwrap();
     std::thread::sleep(Duration::from_millis(100));
@@ -129,7 +196,7 @@ fn nothing_is_left_of_many_transfers() {
     // What built the hosts may have been closing its own.
     let none_more = before.iter().zip(&after).all(|(before, after)| after <= before);
     assert!(none_more, "{before:?} sockets became {after:?}");
-    for (host, left) in [(0, vec![]), (1, vec![(connection, Standing::Departed)])] {
+    for (host, left) in [(0, vec![]), (1, vec![(connection, Away::Departed)])] {
         assert_eq!(bench.hosts[host].programs.maps.freezes.all().unwrap(), left);
     }
 }

@@ -7,17 +7,18 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use baton_agent::machine::Takes;
 use baton_agent::repair::{self, Refused};
 use baton_agent::system::abilities::Abilities;
-use baton_agent::system::freezes::Standing;
 use baton_agent::system::random_token;
 use lab::client::HttpConnection;
 use lab::process::Process;
 use lab::spec::{CLIENT, DVIPA};
 use lab::{Capture, Namespace};
 use model::handoff::HandoffOption;
-use model::{Connection, ConnectionState, Protocol};
+use model::{Connection, ConnectionState, Dvipa, Protocol};
 use nix::sys::signal::Signal;
+use transfer::host::Away;
 
 use crate::bench::{Bench, RESET};
 use crate::forwarder::{Forwarder, option_of};
@@ -35,7 +36,10 @@ impl Web {
     pub(crate) fn new() -> Self {
         let bench = Bench::new();
         for host in &bench.hosts {
-            host.programs.maps.set_forwarders(&[IpAddr::from(CLIENT.0)].into()).unwrap();
+            let source = IpAddr::from(CLIENT.0);
+            let dvipas = [DVIPA.0.into(), DVIPA.1.into()].map(Dvipa::new);
+            let all = dvipas.map(|dvipa| ((source, dvipa), Takes::All));
+            host.programs.maps.set_forwarders(&all.into()).unwrap();
             host.programs.injection.as_ref().expect("this kernel can");
         }
         let servers = [0, 1].map(|host| nginx_of(&bench, host, "80, [::]:80"));
@@ -70,11 +74,11 @@ impl Web {
 
     fn pull(&self, connection: &Connection, from: usize) -> Result<ConnectionState, Refused> {
         let host = &self.bench.hosts[from];
-        host.keep_away(connection, Standing::Frozen);
+        host.keep_away(connection, Away::Frozen);
         let pid = self.servers[from].id();
         let state = host.namespace.enter(|| repair::pull(repair::find(connection, Some(pid))?));
         match state {
-            Ok(_) => host.keep_away(connection, Standing::Departed),
+            Ok(_) => host.keep_away(connection, Away::Departed),
             Err(_) => host.programs.maps.freezes.let_flow(connection).unwrap(),
         }
         state

@@ -9,27 +9,28 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use baton_agent::control_socket::{self, ApplicationId, Applications, Event, Held, Moving, Settings};
+use baton_agent::control_socket::{self, ApplicationId, Applications, Event, Held, Moving, Rules, Settings};
 use baton_agent::repair;
-use baton_agent::system::freezes::Standing as KeptAway;
 use baton_agent::transfers::dumps::Dumps;
 use baton_agent::transfers::notes::{self, Notes};
-use baton_agent::transfers::{Kernel, News, Standing, Transfers};
+use baton_agent::transfers::{Kernel, News, Transfers};
 use channel::listener::Access;
 use lab::spec::DVIPA;
 use model::codec::WireConnection;
 use model::control_socket::request::{Consent as Asks, Unacknowledged};
 use model::control_socket::{RequestId, Target};
-use model::message::{Message, Move, OrderId};
+use model::message::{FromStack, Move, OrderId};
 use model::transfer::{
-    Abilities, Aborted, About, Consent, Done, Freeze, Held as Holds, Ledger, Offer, Part, Reason, Released,
-    Request, TransferId, TransferMessage, Way,
+    Abilities, Aborted, About, Consent, Done, Freeze, FromHost, FromSource, FromTarget, Held as Holds,
+    Ledger, Offer, Part, Reason, Released, Request, ToHost, ToSource, ToTarget, TransferId, Way,
 };
 use model::{Connection, Dvipa, Epoch, StackName};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
 };
+
+use transfer::host::{Away, Standing};
 
 use crate::bench::{Bench, connection_of};
 
@@ -48,12 +49,12 @@ fn about(connection: Connection, number: u64) -> About {
     About { connection: WireConnection(connection), transfer, epoch: EPOCH }
 }
 
-fn aborted(about: About) -> TransferMessage {
-    TransferMessage::Aborted(Aborted { about, why: Reason::Rejected.into(), request: None })
+fn aborted(about: About) -> ToSource {
+    ToSource::Aborted(Aborted { about, why: Reason::Rejected.into(), request: None })
 }
 
-fn released(about: About) -> TransferMessage {
-    TransferMessage::Released(Released { about })
+fn released(about: About) -> ToSource {
+    ToSource::Released(Released { about })
 }
 
 /// The transfers of the first host, and what outlives them.
@@ -75,7 +76,7 @@ impl<'a> Agent<'a> {
     }
 
     /// As after `kill -9`: what was in its memory is gone.
-    fn start_again(&mut self) -> Vec<TransferMessage> {
+    fn start_again(&mut self) -> Vec<FromHost> {
         self.transfers = None;
         self.runs += 1;
         let (notes, left) = Notes::open(&self.notes()).unwrap();
@@ -89,11 +90,12 @@ impl<'a> Agent<'a> {
         };
         let applications = Applications::open(settings).unwrap();
         let able = self.bench.hosts[0].programs.abilities();
+        let rules = Rules { own: 0, rules: Vec::new() };
         let (name, run) = (stack("t1"), self.runs);
         let mut transfers =
-            Transfers::start(name, run, (notes, left), dumps, applications, &able, self.kernel());
+            Transfers::start(name, run, (notes, left), dumps, (applications, rules), &able, self.kernel());
         let owners = [(Dvipa::new(DVIPA.0.into()), (stack("rt1"), EPOCH))];
-        transfers.owners(BTreeMap::from(owners), std::iter::empty(), Instant::now());
+        transfers.owners(BTreeMap::from(owners), Instant::now());
         self.transfers = Some(transfers);
         self.act()
     }
@@ -112,6 +114,7 @@ impl<'a> Agent<'a> {
             freezes: &maps.freezes,
             admissions: &maps.admissions,
             conversations: &maps.conversations,
+            listeners: &maps.listeners,
             dvipas: self.dvipas,
         }
     }
@@ -121,26 +124,26 @@ impl<'a> Agent<'a> {
     }
 
     /// What it says to the routing stack.
-    fn act(&mut self) -> Vec<TransferMessage> {
+    fn act(&mut self) -> Vec<FromHost> {
         let kernel = self.kernel();
         self.transfers().act(kernel, Instant::now());
         let said = self.transfers().take_messages();
         let said = said.into_iter().filter_map(|(_, message)| match message {
-            Message::Transfer(TransferMessage::Abilities(abilities)) => {
+            FromStack::Transfer(FromHost::Abilities(abilities)) => {
                 self.abilities = Some(abilities);
                 None
             }
-            Message::Transfer(message) => Some(message),
+            FromStack::Transfer(message) => Some(message),
             other => panic!("it says {other:?}"),
         });
         said.collect()
     }
 
-    fn hear(&mut self, message: TransferMessage) {
-        self.transfers().message(stack("rt1"), message, Instant::now());
+    fn hear(&mut self, message: impl Into<ToHost>) {
+        self.transfers().message(stack("rt1"), message.into(), Instant::now());
     }
 
-    fn told(&mut self, message: TransferMessage) -> Vec<TransferMessage> {
+    fn told(&mut self, message: impl Into<ToHost>) -> Vec<FromHost> {
         self.hear(message);
         self.act()
     }
@@ -155,25 +158,24 @@ impl<'a> Agent<'a> {
     fn sends(&mut self, socket: &OwnedFd, about: About) -> Vec<Part> {
         self.asked(transfer(held(socket), u32::try_from(about.transfer.number).unwrap()));
         let said = self.act();
-        let [TransferMessage::Prepare(prepare)] = &said[..] else { panic!("{said:?}") };
+        let [FromHost::Source(FromSource::Prepare(prepare))] = &said[..] else { panic!("{said:?}") };
         self.freezes(about, prepare.request)
     }
 
     fn freezes(&mut self, about: About, request: Request) -> Vec<Part> {
-        let said =
-            self.told(TransferMessage::Freeze(Freeze { about, request, way: Way::Restore, ledger: LEDGER }));
+        let said = self.told(ToSource::Freeze(Freeze { about, request, way: Way::Restore, ledger: LEDGER }));
         let parts = said.into_iter().map(|message| match message {
-            TransferMessage::Part(part) => part,
+            FromHost::Source(FromSource::Part(part)) => part,
             other => panic!("it says {other:?}"),
         });
         let parts: Vec<_> = parts.collect();
         assert!(!parts.is_empty(), "it sends the connection");
-        assert_eq!((self.notes_left(), self.kept_away(&about)), (1, Some(KeptAway::Frozen)));
+        assert_eq!((self.notes_left(), self.kept_away(&about)), (1, Some(Away::Frozen)));
         parts
     }
 
-    fn kept_away(&self, about: &About) -> Option<KeptAway> {
-        self.bench.hosts[0].programs.maps.freezes.standing(&about.connection.0).unwrap()
+    fn kept_away(&self, about: &About) -> Option<Away> {
+        self.bench.hosts[0].programs.maps.freezes.away(&about.connection.0).unwrap()
     }
 
     /// What routing stacks are told of a connection by NEWCONN and TERMCONN.
@@ -199,8 +201,8 @@ fn is_connected(socket: impl AsFd) -> bool {
 }
 
 /// What an agent says when a transfer is over, and who has the connection.
-fn done(about: About, held: Holds) -> [TransferMessage; 1] {
-    [TransferMessage::Done(Done { about, held })]
+fn done(about: About, held: Holds) -> [FromHost; 1] {
+    [FromSource::Done(Done { about, held }).into()]
 }
 
 /// A connection of the client with the first host, and an agent there.
@@ -227,7 +229,7 @@ fn a_note_without_a_socket_is_erased_when_its_transfer_is_over() {
             drop(server);
             let said = agent.start_again();
             // It has no socket any more.
-            assert!(matches!(&said[..], [TransferMessage::Doubt(_)]), "{said:?}");
+            assert!(matches!(&said[..], [FromHost::Source(FromSource::Doubt(_))]), "{said:?}");
             assert_eq!(agent.told(over(about)), done(about, Holds::Gone));
             assert_eq!(agent.notes_left(), 0);
         });
@@ -255,13 +257,13 @@ fn an_agent_that_is_killed_again_asks_about_the_last_transfer_of_a_connection() 
         let asks: Vec<_> = said
             .iter()
             .map(|message| match message {
-                TransferMessage::Doubt(doubt) => doubt.about,
+                FromHost::Source(FromSource::Doubt(doubt)) => doubt.about,
                 other => panic!("it says {other:?}"),
             })
             .collect();
         assert_eq!(asks, [second]);
         assert_eq!(agent.told(aborted(first)), done(first, Holds::Unknown), "that is over for long");
-        assert_eq!(agent.kept_away(&second), Some(KeptAway::Frozen), "its fate is in doubt");
+        assert_eq!(agent.kept_away(&second), Some(Away::Frozen), "its fate is in doubt");
     });
 }
 
@@ -283,7 +285,7 @@ fn a_transfer_begins_when_the_former_one_of_its_connection_is_over_for_everybody
         let said = agent.act();
         assert_eq!((agent.notes_left(), agent.kept_away(&about)), (0, None), "it has thawed");
         // `act` panics if the operator is told that the application's transfer has failed.
-        let words: Vec<_> = said.iter().map(TransferMessage::word).collect();
+        let words: Vec<_> = said.iter().map(FromHost::word).collect();
         assert_eq!(words, ["Done", "Prepare"]);
     });
 }
@@ -322,7 +324,7 @@ fn an_application_whose_socket_was_not_found_brings_it_with_its_question() {
             let server = received(&on_its_way);
             agent.asked(ask(held(&server)));
             assert_eq!(agent.act(), [], "the former transfer is under way");
-            assert_eq!(agent.kept_away(&about), Some(KeptAway::Frozen));
+            assert_eq!(agent.kept_away(&about), Some(Away::Frozen));
             assert_eq!(agent.told(aborted(about)), done(about, Holds::Here));
             assert_eq!((agent.notes_left(), agent.kept_away(&about)), (0, None));
             assert!(!repair::wake(server.as_fd()).unwrap(), "it is in repair mode no longer");
@@ -346,7 +348,7 @@ fn a_socket_whose_application_has_not_asked_is_no_connection_of_this_host() {
         assert_eq!(agent.act(), []);
         assert!(!is_connected(&server));
         assert_eq!(agent.standing(&about), Some(Standing::Elsewhere));
-        assert_eq!(agent.kept_away(&about), Some(KeptAway::Departed));
+        assert_eq!(agent.kept_away(&about), Some(Away::Departed));
     });
 }
 
@@ -367,14 +369,15 @@ fn a_void_offer_of_a_frozen_connection_lets_no_packet_of_it_in() {
             job: None,
             application_bytes: 0,
             incarnation,
+            giver: None,
         };
-        assert_eq!(agent.told(TransferMessage::Offer(offer)), []);
+        assert_eq!(agent.told(ToTarget::Offer(offer)), []);
         for part in parts {
-            agent.hear(TransferMessage::Part(Part { about: second, ..part }));
+            agent.hear(ToTarget::Part(Part { about: second, ..part }));
         }
         let said = agent.act();
-        assert!(matches!(&said[..], [TransferMessage::Void(_)]), "{said:?}");
-        assert_eq!(agent.kept_away(&first), Some(KeptAway::Frozen));
+        assert!(matches!(&said[..], [FromHost::Target(FromTarget::Void(_))]), "{said:?}");
+        assert_eq!(agent.kept_away(&first), Some(Away::Frozen));
     });
 }
 
@@ -387,9 +390,9 @@ fn a_connection_that_was_about_to_come_back_has_departed_for_the_next_run() {
         let connection = about.connection.0;
         repair::discard(server).unwrap();
         // The former run was killed with the socket that it had restored.
-        kernel.freezes.keep_away(&connection, KeptAway::Frozen, FOR_THE_TEST).unwrap();
+        kernel.freezes.keep_away(&connection, Away::Frozen, FOR_THE_TEST).unwrap();
         agent.start_again();
-        assert_eq!(agent.kept_away(&about), Some(KeptAway::Departed));
+        assert_eq!(agent.kept_away(&about), Some(Away::Departed));
     });
 }
 
@@ -400,10 +403,10 @@ fn a_connection_that_was_about_to_come_back_has_departed_for_the_next_run() {
 fn a_silent_socket_of_a_frozen_connection_without_a_note_is_never_woken() {
     with_agent(async |agent, _client, server, about| {
         let kernel = agent.kernel();
-        kernel.freezes.keep_away(&about.connection.0, KeptAway::Frozen, FOR_THE_TEST).unwrap();
+        kernel.freezes.keep_away(&about.connection.0, Away::Frozen, FOR_THE_TEST).unwrap();
         repair::silence(server.as_fd()).unwrap();
         agent.start_again();
         assert!(!is_connected(&server), "it is disconnected without a packet");
-        assert_eq!(agent.kept_away(&about), Some(KeptAway::Departed));
+        assert_eq!(agent.kept_away(&about), Some(Away::Departed));
     });
 }

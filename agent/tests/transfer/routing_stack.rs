@@ -13,7 +13,7 @@ use model::control_socket::request::Role;
 use model::control_socket::{JobName, Target};
 use model::handoff::Token;
 use model::message::{
-    Application, Hello, Message, Move, Targets as TargetsMessage, VipaList, VipaListDistribution,
+    Application, FromStack, Hello, Move, Targets as TargetsMessage, ToStack, VipaList, VipaListDistribution,
     VipaListDvipa,
 };
 use model::transfer::Reason;
@@ -37,7 +37,7 @@ pub(crate) struct Seen {
     /// By NEWCONN and TERMCONN.
     pub(crate) connections: BTreeMap<StackName, BTreeSet<Connection>>,
     /// TERMCONN of connections that the machine spoke for.
-    pub(crate) talked_over: Vec<(StackName, Message)>,
+    pub(crate) talked_over: Vec<(StackName, FromStack)>,
     /// How often a connection was handed over to a listener, repetitions not counted.
     pub(crate) handed_over: usize,
     pub(crate) outcomes: Vec<Outcome>,
@@ -101,14 +101,14 @@ impl RoutingStack {
     pub(crate) fn wait(&self, what: &str, condition: impl Fn(&Seen) -> bool) -> Seen {
         let seen = self.seen.0.lock().unwrap();
         let (seen, timeout) = self.seen.1.wait_timeout_while(seen, PATIENCE, |s| !condition(s)).unwrap();
-        assert!(!timeout.timed_out(), "waited in vain for {what}; seen {seen:#?}");
+        assert!(!timeout.timed_out(), "waited without success for {what}; seen {seen:#?}");
         seen.clone()
     }
 }
 
 struct Player {
     routing: Routing,
-    endpoint: Endpoint,
+    endpoint: Endpoint<ToStack>,
     forwarder: RefCell<Forwarder>,
     seen: Shared,
     handed_over: BTreeSet<Token>,
@@ -130,7 +130,7 @@ async fn play(
         ..Hello::default()
     };
     let (heartbeat, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
-    let settings = Settings { hello, heartbeat, quiet_after: None, lost_after };
+    let settings = Settings { hello, heartbeat, quiet_after: None, lost_after, beside: true };
     let (endpoint, mut events) =
         Endpoint::bind(Listen::At((CLIENT.0, 7440).into()), &identity, settings).unwrap();
     let mut player = Player {
@@ -159,7 +159,7 @@ async fn play(
                     let connection = WireConnection(connection);
                     let (job, order, quiet_ms) = (None, None, None);
                     let order = Move { connection, epoch: EPOCH, target, job, order, quiet_ms };
-                    player.endpoint.send(&source, &Message::Move(order)).unwrap();
+                    player.endpoint.send(&source, &ToStack::Move(order)).unwrap();
                 }
                 None => return,
             },
@@ -198,13 +198,14 @@ impl Player {
         seen.connections.iter().find(|(_, all)| all.contains(connection)).unwrap().0.clone()
     }
 
-    fn hear(&mut self, event: SessionEvent) {
+    fn hear(&mut self, event: SessionEvent<FromStack>) {
         match event {
             SessionEvent::Up { peer, .. } => {
                 self.tell(Event::SessionUp(peer.clone()));
                 self.list(&peer);
             }
-            SessionEvent::Quiet { .. } | SessionEvent::Heard { .. } => {}
+            SessionEvent::Greets { .. } | SessionEvent::Quiet { .. } | SessionEvent::Heard { .. } => {}
+            SessionEvent::Misdirected { message, .. } => panic!("an agent says {message}"),
             SessionEvent::Down { peer, .. } => {
                 let mut seen = self.seen.0.lock().unwrap();
                 seen.accounts.remove(&peer);
@@ -212,21 +213,21 @@ impl Player {
                 drop(seen);
                 self.tell(Event::SessionDown(peer));
             }
-            SessionEvent::Message { peer, message: Message::Transfer(message) } => {
+            SessionEvent::Message { peer, message: FromStack::Transfer(message) } => {
                 self.tell(Event::Received { from: peer, message });
             }
             SessionEvent::Message { peer, message } => self.note(peer, message),
         }
     }
 
-    fn note(&mut self, from: StackName, message: Message) {
+    fn note(&mut self, from: StackName, message: FromStack) {
         let spoken_for = |c: &WireConnection| self.routing.speaks_for(&c.0);
         let mut seen = self.seen.0.lock().unwrap();
-        if matches!(&message, Message::Termconn(m) if m.connections.iter().any(spoken_for)) {
+        if matches!(&message, FromStack::Termconn(m) if m.connections.iter().any(spoken_for)) {
             seen.talked_over.push((from.clone(), message.clone()));
         }
         match message {
-            Message::Newconn(m) => {
+            FromStack::Newconn(m) => {
                 for (_, of_other) in seen.connections.iter_mut().filter(|(stack, _)| **stack != from) {
                     of_other.retain(|c| !m.connections.contains(&WireConnection(*c)));
                 }
@@ -240,11 +241,15 @@ impl Player {
                     seen.answers += 1;
                 }
             }
-            Message::Termconn(m) => {
+            FromStack::Told(told) if told.since.is_some() => {
+                seen.accounts.insert(from);
+                seen.answers += 1;
+            }
+            FromStack::Termconn(m) => {
                 let of_it = seen.connections.entry(from).or_default();
                 of_it.retain(|c| !m.connections.contains(&WireConnection(*c)));
             }
-            Message::Srvstat(m) => {
+            FromStack::Srvstat(m) => {
                 for listen in m.listens.iter().filter(|l| l.port == PORT) {
                     if listen.listening {
                         seen.serves.insert(from.clone());
@@ -253,7 +258,7 @@ impl Player {
                     }
                 }
             }
-            Message::Applications(m) => {
+            FromStack::Applications(m) => {
                 if m.dvipa.0.is_ipv4() {
                     seen.applications.insert(from, m.applications);
                 }
@@ -275,31 +280,36 @@ impl Player {
         let targets: Vec<_> = targets.chain(listeners).collect::<BTreeSet<_>>().into_iter().collect();
         for stack in seen.applications.keys() {
             let (dvipa, targets) = (Address(DVIPA.0.into()), targets.clone());
-            let message = Message::Targets(TargetsMessage { dvipa, epoch: EPOCH, port: PORT, targets });
+            let message = ToStack::Targets(TargetsMessage { dvipa, epoch: EPOCH, port: PORT, targets });
             let _ = self.endpoint.send(stack, &message);
         }
     }
 
     fn list(&self, to: &StackName) {
-        let distribution =
-            VipaListDistribution { protocol: Protocol::Tcp, ports: vec![PORT], candidates: Vec::new() };
+        let distribution = VipaListDistribution {
+            protocol: Protocol::Tcp,
+            ports: vec![PORT],
+            candidates: Vec::new(),
+            content_routed: Some(true),
+        };
         let entry = |address| VipaListDvipa {
             address: Address(address),
             epoch: EPOCH,
             owner: self.owner,
             rank: 255,
             distributions: vec![distribution.clone()],
+            forwards: None,
         };
         let dvipas = vec![entry(DVIPA.0.into()), entry(DVIPA.1.into())];
         let forwarders = vec![Address(CLIENT.0.into())];
-        let _ = self.endpoint.send(to, &Message::VipaList(VipaList { dvipas, forwarders }));
+        let _ = self.endpoint.send(to, &ToStack::VipaList(VipaList { dvipas, forwarders }));
     }
 
     fn act(&mut self) {
         while let Some(action) = self.routing.poll() {
             match action {
                 Action::Send { to, message } => {
-                    let _ = self.endpoint.send(&to, &Message::Transfer(message));
+                    let _ = self.endpoint.send(&to, &ToStack::Transfer(message));
                 }
                 // The hosts drop what the toy forwarder does not hold.
                 Action::Freeze { .. } | Action::End(_) => {}

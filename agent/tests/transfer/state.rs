@@ -9,7 +9,9 @@ use lab::spec::DVIPA;
 use model::connection_state::{Phase, SocketOption};
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::bench::Bench;
+use transfer::host::Away;
+
+use crate::bench::{Bench, connection_of};
 use crate::stream::{Way, bytes};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -349,5 +351,29 @@ fn a_transfer_that_comes_to_nothing_leaves_the_connection_where_it_was() {
         (&server).write_all(&bytes(Way::Down, 0, 3000)).unwrap();
         read_exactly(&client, Way::Down, 0, 3000);
         assert!(SockRef::from(&server).reuse_address().unwrap(), "as the listener had it");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_time_outs_of_a_frozen_connection_stand_still() {
+    let bench = Bench::new();
+    for (dvipa, bind) in families() {
+        let (client, server) = bench.connect(dvipa, bind);
+        let short = Duration::from_millis(300);
+        let socket = SockRef::from(&server);
+        socket.set_tcp_user_timeout(Some(short)).unwrap();
+        let every_second = TcpKeepalive::new().with_time(Duration::from_secs(1));
+        let every_second = every_second.with_interval(Duration::from_secs(1)).with_retries(1);
+        socket.set_tcp_keepalive(&every_second).unwrap();
+        bench.hosts[0].keep_away(&connection_of(&server), Away::Frozen);
+        // Nobody acknowledges them while the connection is frozen.
+        (&TcpStream::from(server.try_clone().unwrap())).write_all(&bytes(Way::Down, 0, 3000)).unwrap();
+        let state = bench.hosts[0].dump(&server).unwrap();
+        std::thread::sleep(Duration::from_secs(4));
+        bench.hosts[0].programs.maps.freezes.let_flow(&state.connection).unwrap();
+        baton_agent::repair::thaw(server.as_fd(), &state).unwrap();
+        read_exactly(&client, Way::Down, 0, 3000);
+        assert_eq!((socket.tcp_user_timeout().unwrap(), socket.keepalive().unwrap()), (Some(short), true));
     }
 }

@@ -22,13 +22,14 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use channel::{Peer, Sealed};
+use model::codec::WireConnection;
 use model::control_socket::notification::{
-    By, Claimed, Failed, Goodbye, Registered, Transferred, Waiting, Welcome,
+    By, Chosen, Claimed, Failed, Goodbye, Heard, Registered, Said, Transferred, Waiting, Welcome,
 };
 use model::control_socket::{Notification, OfferId, Refusal, Request, RequestId, Target};
 use model::{Connection, Service, StackName};
 
-use super::event::{self, Command, Held, Registration};
+use super::event::{self, Command, Held, Named, Registration};
 use super::limits::REGISTER_WITHIN;
 use offers::Offers;
 
@@ -62,6 +63,8 @@ pub struct Enclosed {
     pub was_taken_away: bool,
     /// Application state.
     pub state: Option<Sealed>,
+    /// A listening socket, and nothing else.
+    pub listener: Option<(OwnedFd, Named)>,
 }
 
 impl Enclosed {
@@ -131,6 +134,9 @@ pub struct Machine {
     /// The targets that were told.
     subscriptions: BTreeMap<RequestId, Option<BTreeSet<Target>>>,
     transfers: BTreeMap<RequestId, Connection>,
+    says: BTreeSet<RequestId>,
+    /// Choices and views.
+    questions: BTreeSet<RequestId>,
     /// Whether they were given.
     claims: BTreeMap<RequestId, (Connection, bool)>,
     offers: Offers,
@@ -148,6 +154,8 @@ impl Machine {
             registrations: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            says: BTreeSet::new(),
+            questions: BTreeSet::new(),
             claims: BTreeMap::new(),
             offers: Offers::default(),
             actions: VecDeque::from([welcome]),
@@ -214,12 +222,12 @@ impl Machine {
                 }
             }
             Command::Targets(request, targets) => self.targets(request, targets),
-            Command::Offer { offer, connection, job, state } => {
-                self.actions.push_back(self.offers.offer(offer, connection, job, state));
+            Command::Offer { offer, connection, job, giver, state } => {
+                self.actions.push_back(self.offers.offer(offer, connection, job, giver, state));
             }
             Command::Pass(offer, socket) => self.actions.extend(self.offers.pass(offer, socket, now)),
-            Command::Give { offer, held, state } => {
-                self.actions.push_back(self.offers.give(offer, held, state, now));
+            Command::Give { offer, held, giver, state } => {
+                self.actions.push_back(self.offers.give(offer, held, giver, state, now));
             }
             Command::Withdraw(offer, why) => self.actions.extend(self.offers.withdraw(offer, why)),
             Command::Connection(offer, socket) => {
@@ -233,6 +241,21 @@ impl Machine {
                     self.tell(Claimed { request });
                 }
             }
+            Command::Said(request) => {
+                if self.says.remove(&request) {
+                    self.tell(Said { request });
+                }
+            }
+            Command::Heard { from, port, about, bytes } => {
+                let about = about.map(WireConnection);
+                self.tell(Heard { from, port, about, bytes });
+            }
+            Command::Chosen(request, target) => {
+                if self.questions.remove(&request) {
+                    self.tell(Chosen { request, target });
+                }
+            }
+            Command::Views(request, views) => self.views(request, views),
             Command::Transferred(request) => {
                 if self.transfers.remove(&request).is_some() {
                     self.tell(Transferred { request });
@@ -240,6 +263,8 @@ impl Machine {
             }
             Command::Failed { request, why, detail } => {
                 let known = self.transfers.remove(&request).is_some()
+                    || self.says.remove(&request)
+                    || self.questions.remove(&request)
                     || self.claims.remove(&request).is_some()
                     || self.subscriptions.remove(&request).is_some()
                     || self.registrations.remove(&request).is_some();

@@ -8,7 +8,7 @@ use channel::Sealed;
 use model::Connection;
 use model::codec::WireConnection;
 use model::control_socket::notification::{self, Arriving, By, Failed, Offer, Withdrawn};
-use model::control_socket::{JobName, MAX_TEXT_BYTES, OfferId, Refusal, RequestId};
+use model::control_socket::{JobName, MAX_TEXT_BYTES, OfferId, Refusal, RequestId, Target};
 
 use super::{Action, Beside, Timer};
 use crate::control_socket::event::{Answer, Event, Held};
@@ -52,13 +52,14 @@ impl Offers {
         offer: OfferId,
         connection: Connection,
         job: JobName,
+        giver: Option<Target>,
         state: Option<Sealed>,
     ) -> Action {
         if self.len() >= MAX_OFFERS {
             return busy(offer);
         }
         self.open.insert(offer, (connection, Standing::Asked));
-        let told = Offer { offer, connection: WireConnection(connection), job };
+        let told = Offer { offer, connection: WireConnection(connection), job, giver };
         Action::Tell(told.into(), state.map_or(Beside::Nothing, Beside::State))
     }
 
@@ -92,7 +93,7 @@ impl Offers {
         let (connection, standing @ Standing::Accepted) = self.open.get_mut(&offer)? else { return None };
         let by = By::Offer(offer);
         *standing = Standing::Passing { by, until: now + PASS_WITHIN };
-        Some(arriving(offer, by, *connection, socket, None))
+        Some(arriving(offer, (by, None), *connection, socket, None))
     }
 
     /// A connection that the application is not asked about, silent.
@@ -100,6 +101,7 @@ impl Offers {
         &mut self,
         offer: OfferId,
         Held { socket, connection }: Held,
+        giver: Option<Target>,
         state: Option<Sealed>,
         now: Instant,
     ) -> Action {
@@ -108,7 +110,7 @@ impl Offers {
         }
         let by = By::Given(offer);
         self.open.insert(offer, (connection, Standing::Passing { by, until: now + PASS_WITHIN }));
-        arriving(offer, by, connection, socket, state)
+        arriving(offer, (by, giver), connection, socket, state)
     }
 
     /// The connection is in the application's socket.
@@ -204,12 +206,12 @@ fn withdrawn(offer: OfferId, why: Refusal) -> Action {
 
 fn arriving(
     offer: OfferId,
-    by: By,
+    (by, giver): (By, Option<Target>),
     connection: Connection,
     socket: OwnedFd,
     state: Option<Sealed>,
 ) -> Action {
-    let told = Arriving { by, connection: WireConnection(connection) };
+    let told = Arriving { by, connection: WireConnection(connection), giver };
     Action::Tell(told.into(), Beside::Arriving(offer, socket, state))
 }
 

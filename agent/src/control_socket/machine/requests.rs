@@ -1,17 +1,19 @@
 //! What becomes of each request.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 
 use channel::Sealed;
-use model::control_socket::notification::{Failed, Targets, Transferred};
-use model::control_socket::request::{Claim, Register, Resume, Subscribe, Transfer};
+use model::control_socket::notification::{Failed, Targets, Transferred, Views};
+use model::control_socket::request::{Choose, Claim, Register, Resume, Say, Subscribe, Transfer, View};
 use model::control_socket::{
-    MAX_GIVEN_BACK_BYTES, MAX_PORTS, Refusal, Request, RequestId, TARGETS_A_MESSAGE, Target,
+    MAX_CHOICE, MAX_GIVEN_BACK_BYTES, MAX_PORTS, MAX_SAID_BYTES, Refusal, Request, RequestId,
+    TARGETS_A_MESSAGE, Target, TargetView,
 };
 use model::{Dvipa, Protocol, Service};
 
 use super::{Enclosed, Entry, Machine, Standing};
-use crate::control_socket::event::{Event, Held, Moving, Registration};
+use crate::control_socket::event::{Choice, Event, Held, Moving, Named, Registration, Saying};
 use crate::control_socket::limits::{MAX_OFFERS, MAX_REGISTRATIONS, MAX_SUBSCRIPTIONS, MAX_TRANSFERS};
 
 impl Machine {
@@ -22,17 +24,23 @@ impl Machine {
             Request::Transfer(r) => Some(r.request),
             Request::Resume(r) => Some(r.request),
             Request::Claim(r) => Some(r.request),
+            Request::Say(r) => Some(r.request),
+            Request::Choose(r) => Some(r.request),
+            Request::View(r) => Some(r.request),
             Request::Accept(_) | Request::Reject(_) | Request::Taken(_) | Request::TakesOffers(_) => None,
         };
         if number.is_some_and(|number| self.is_open(number)) {
             return self.end(Refusal::Invalid);
         }
         match request {
-            Request::Register(register) => self.register(register),
+            Request::Register(register) => self.register(register, enclosed),
             Request::Subscribe(subscribe) => self.subscribe(subscribe),
             Request::Transfer(transfer) => self.transfer(transfer, enclosed),
             Request::Resume(Resume { request }) => self.resume(request, enclosed),
             Request::Claim(claim) => self.claim(claim, enclosed),
+            Request::Say(say) => self.say(say),
+            Request::Choose(choose) => self.choose(choose),
+            Request::View(view) => self.view(view),
             Request::Taken(taken) => self.offers.taken(taken.by),
             Request::TakesOffers(takes) => {
                 if self.registrations.contains_key(&takes.request) {
@@ -49,6 +57,8 @@ impl Machine {
             || self.subscriptions.contains_key(&number)
             || self.transfers.contains_key(&number)
             || self.claims.contains_key(&number)
+            || self.says.contains(&number)
+            || self.questions.contains(&number)
             || self.offers.has_claimed(number)
     }
 
@@ -56,7 +66,7 @@ impl Machine {
         self.tell(Failed { request, why, detail: None });
     }
 
-    fn register(&mut self, register: Register) {
+    fn register(&mut self, register: Register, enclosed: Result<Enclosed, Refusal>) {
         let Register { request, role, job, dvipa, ports, hold_accepts, takes_offers } = register;
         let takes_offers = takes_offers.unwrap_or(true);
         if ports.is_empty() || ports.len() > MAX_PORTS || ports.contains(&0) {
@@ -65,12 +75,24 @@ impl Machine {
         if self.registrations.len() >= MAX_REGISTRATIONS {
             return self.refuse(request, Refusal::TooMany);
         }
-        self.standing = Standing::Known;
         let dvipa = Dvipa::new(dvipa.0);
+        let (socket, listener) = match enclosed.map(listener) {
+            Ok(Ok(named)) => named.unzip(),
+            Ok(Err(why)) => return self.refuse(request, why),
+            // It does not listen.
+            Err(Refusal::NoConnection | Refusal::Ended) => return self.refuse(request, Refusal::NoListener),
+            Err(why) => return self.refuse(request, why),
+        };
+        if listener
+            .is_some_and(|named: Named| !ports.contains(&named.bound.port()) || !named.is_reached_at(dvipa))
+        {
+            return self.refuse(request, Refusal::NoListener);
+        }
+        self.standing = Standing::Known;
         let registration =
-            Registration { peer: self.peer, role, job, dvipa, ports, hold_accepts, takes_offers };
+            Registration { peer: self.peer, role, job, dvipa, ports, hold_accepts, listener, takes_offers };
         self.registrations.insert(request, Entry { registration: registration.clone(), known: false });
-        self.report(Event::Register(request, registration));
+        self.report(Event::Register(request, registration, socket));
     }
 
     fn subscribe(&mut self, subscribe: Subscribe) {
@@ -84,6 +106,66 @@ impl Machine {
         }
         self.subscriptions.insert(request, None);
         self.report(Event::Subscribe(request, service));
+    }
+
+    fn say(&mut self, Say { request, dvipa, port, to, about, bytes }: Say) {
+        let service = Service { dvipa: Dvipa::new(dvipa.0), port, protocol: Protocol::Tcp };
+        let about = about.map(|about| about.0);
+        if !self.may_use(service) || about.is_some_and(|about| about.service() != service) {
+            return self.refuse(request, Refusal::NotRegistered);
+        }
+        if bytes.len() > MAX_SAID_BYTES {
+            return self.refuse(request, Refusal::StateTooLong);
+        }
+        if self.says.len() >= MAX_TRANSFERS {
+            return self.refuse(request, Refusal::TooMany);
+        }
+        self.says.insert(request);
+        self.report(Event::Say(request, Saying { service, to, about, bytes }));
+    }
+
+    fn choose(&mut self, Choose { request, connection, jobs, besides }: Choose) {
+        let connection = connection.0;
+        if jobs.len() > MAX_CHOICE || besides.len() > MAX_CHOICE {
+            return self.refuse(request, Refusal::Invalid);
+        }
+        if self.may_ask(request, connection.service()) {
+            self.report(Event::Choose(request, Choice { connection, jobs, besides }));
+        }
+    }
+
+    fn view(&mut self, View { request, dvipa, port }: View) {
+        let service = Service { dvipa: Dvipa::new(dvipa.0), port, protocol: Protocol::Tcp };
+        if self.may_ask(request, service) {
+            self.report(Event::View(request, service));
+        }
+    }
+
+    /// A question about the targets of a service is open from now on; otherwise the application is told why not.
+    fn may_ask(&mut self, request: RequestId, service: Service) -> bool {
+        let why = if !self.may_use(service) {
+            Refusal::NotRegistered
+        } else if self.questions.len() >= MAX_TRANSFERS {
+            Refusal::TooMany
+        } else {
+            return self.questions.insert(request);
+        };
+        self.refuse(request, why);
+        false
+    }
+
+    /// Tells how targets are, in messages that are not too long.
+    pub(super) fn views(&mut self, request: RequestId, views: Vec<TargetView>) {
+        if !self.questions.remove(&request) {
+            return;
+        }
+        let mut parts = views.chunks(TARGETS_A_MESSAGE).peekable();
+        if parts.peek().is_none() {
+            self.tell(Views { request, last: true, views: Vec::new() });
+        }
+        while let Some(part) = parts.next() {
+            self.tell(Views { request, last: parts.peek().is_none(), views: part.to_vec() });
+        }
     }
 
     fn transfer(&mut self, transfer: Transfer, enclosed: Result<Enclosed, Refusal>) {
@@ -174,6 +256,12 @@ impl Machine {
             self.tell(part);
         }
     }
+}
+
+/// The listening socket that came with a registration, if one did.
+fn listener(enclosed: Enclosed) -> Result<Option<(OwnedFd, Named)>, Refusal> {
+    let other = enclosed.connection.is_some() || enclosed.was_taken_away || enclosed.state.is_some();
+    if other { Err(Refusal::NoListener) } else { Ok(enclosed.listener) }
 }
 
 /// A list or a change in messages that are not too long: first what is gone, then what is new.

@@ -5,14 +5,17 @@ use std::time::Duration;
 use model::codec::{Address, WireConnection};
 use model::control_socket::notification::{self, By, Claimed};
 use model::control_socket::request::{
-    Accept, Claim, Consent, Register, Reject, Role, Subscribe, Taken, TakesOffers, Transfer, Unacknowledged,
+    Accept, Choose, Claim, Consent, Register, Reject, Role, Subscribe, Taken, TakesOffers, Transfer,
+    Unacknowledged, View,
 };
-use model::control_socket::{JobName, MAX_PORTS, OfferId};
+use model::control_socket::{JobName, MAX_CHOICE, MAX_PORTS, OfferId, TargetState, TargetView, WeightFrom};
 use model::{Dvipa, Protocol};
 
 use super::*;
 use crate::control_socket::event::Answer;
 use crate::control_socket::limits::{MAX_OFFERS, MAX_REGISTRATIONS, MAX_TRANSFERS, PASS_WITHIN, TAKE_WITHIN};
+
+mod offers;
 
 const PEER: Peer = Peer { pid: 7, uid: 1000, gid: 1000 };
 
@@ -34,7 +37,7 @@ impl Bench {
     fn registered() -> Self {
         let mut bench = Self::silent();
         bench.ask(register(1));
-        assert!(matches!(bench.reported()[..], [event::Event::Register(RequestId(1), _)]));
+        assert!(matches!(bench.reported()[..], [event::Event::Register(RequestId(1), _, None)]));
         bench.command(Command::Registered(RequestId(1)));
         assert!(matches!(bench.told()[..], [Notification::Registered(_)]));
         bench
@@ -60,13 +63,13 @@ impl Bench {
 
     fn offer(&mut self, offer: u64) {
         let (connection, job) = (connection(40_000, 80), job());
-        self.command(Command::Offer { offer: OfferId(offer), connection, job, state: None });
+        self.command(Command::Offer { offer: OfferId(offer), connection, job, giver: None, state: None });
     }
 
     /// A connection that the application is not asked about.
     fn give(&mut self, offer: u64) {
         let held = Held { socket: socket(), connection: connection(40_000, 80) };
-        self.command(Command::Give { offer: OfferId(offer), held, state: None });
+        self.command(Command::Give { offer: OfferId(offer), held, giver: None, state: None });
     }
 
     fn claim(&mut self, request: u32, given: bool) {
@@ -257,8 +260,8 @@ fn a_registration_waits_and_comes_into_force_and_waits_again() {
         bench.command(Command::Registered(RequestId(1)));
         assert!(matches!(bench.told()[..], [Notification::Registered(_)]));
     }
-    bench.command(Command::Failed { request: RequestId(1), why: Refusal::Taken, detail: None });
-    assert_eq!(bench.refused(), (RequestId(1), Refusal::Taken));
+    bench.command(Command::Failed { request: RequestId(1), why: Refusal::JobTaken, detail: None });
+    assert_eq!(bench.refused(), (RequestId(1), Refusal::JobTaken));
     bench.transfer(2, 40_000, 80);
     assert_eq!(bench.refused(), (RequestId(2), Refusal::NotRegistered));
 }
@@ -348,147 +351,6 @@ fn targets_are_told_whole_once_and_then_what_changes() {
 }
 
 #[test]
-fn an_offer_is_answered_and_its_connection_told_once() {
-    let mut bench = Bench::registered();
-    bench.offer(5);
-    assert!(matches!(bench.told()[..], [Notification::Offer(_)]));
-    bench.command(Command::Connection(OfferId(5), socket()));
-    assert!(bench.actions().is_empty(), "not accepted, so there is nothing to hand over");
-
-    bench.offer(6);
-    bench.actions();
-    bench.ask(Accept { offer: OfferId(6) });
-    assert!(matches!(bench.reported()[..], [event::Event::Answer(OfferId(6), Answer::Accepted)]));
-    bench.ask(Accept { offer: OfferId(6) });
-    bench.ask(Reject { offer: OfferId(6), reason: "too late".into() });
-    assert!(bench.actions().is_empty(), "it is answered");
-    bench.command(Command::Pass(OfferId(6), socket()));
-    bench.passes(By::Offer(OfferId(6)));
-    bench.handle(Event::Sent(OfferId(6)));
-    bench.command(Command::Pass(OfferId(6), socket()));
-    assert!(bench.actions().is_empty(), "once");
-    bench.command(Command::Connection(OfferId(6), socket()));
-    let connection = WireConnection(connection(40_000, 80));
-    let told = notification::Connection { by: By::Offer(OfferId(6)), connection };
-    assert_eq!(bench.told(), [told.into()]);
-    bench.command(Command::Connection(OfferId(6), socket()));
-    assert!(bench.actions().is_empty());
-}
-
-#[test]
-fn a_rejection_has_the_applications_words_cut_to_a_bearable_length() {
-    let mut bench = Bench::registered();
-    bench.offer(5);
-    bench.actions();
-    bench.ask(Reject { offer: OfferId(5), reason: "é".repeat(1000) });
-    match &bench.reported()[..] {
-        [
-            event::Event::Answer(
-                OfferId(5),
-                Answer::Rejected { why: Refusal::Rejected, detail: Some(words) },
-            ),
-        ] => {
-            assert_eq!(*words, "é".repeat(256));
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn a_withdrawn_offer_is_void() {
-    let mut bench = Bench::registered();
-    for accepted in [false, true] {
-        bench.offer(5);
-        if accepted {
-            bench.ask(Accept { offer: OfferId(5) });
-        }
-        bench.actions();
-        bench.command(Command::Withdraw(OfferId(5), Refusal::Aborted));
-        assert!(matches!(bench.told()[..], [Notification::Withdrawn(_)]));
-        bench.ask(Reject { offer: OfferId(5), reason: String::new() });
-        bench.command(Command::Withdraw(OfferId(5), Refusal::Aborted));
-        assert!(bench.actions().is_empty());
-        bench.ask(Accept { offer: OfferId(5) });
-        assert!(matches!(bench.told()[..], [Notification::Withdrawn(_)]), "who accepts waits for an answer");
-    }
-}
-
-#[test]
-fn a_connection_is_passed_only_if_its_offer_was_accepted_and_not_withdrawn() {
-    let mut bench = Bench::registered();
-    bench.offer(5);
-    bench.actions();
-    bench.command(Command::Pass(OfferId(5), socket()));
-    assert!(bench.actions().is_empty(), "not accepted");
-    bench.ask(Accept { offer: OfferId(5) });
-    bench.actions();
-    bench.command(Command::Withdraw(OfferId(5), Refusal::Aborted));
-    bench.actions();
-    bench.command(Command::Pass(OfferId(5), socket()));
-    assert!(bench.actions().is_empty(), "withdrawn");
-}
-
-#[test]
-fn an_application_without_room_for_a_connection_is_closed_in_time() {
-    let mut bench = Bench::registered();
-    bench.give(5);
-    bench.actions();
-    let (at, timer) = bench.machine.next_deadline().expect("a deadline");
-    assert_eq!((at, timer), (bench.now + PASS_WITHIN, Timer::Pass));
-    bench.handle(Event::TimePassed);
-    assert!(bench.actions().is_empty());
-    bench.now = at;
-    bench.handle(Event::TimePassed);
-    assert_eq!(bench.over(), Some(Refusal::Stuck));
-}
-
-#[test]
-fn given_connections_are_passed_at_once_and_are_the_applications_when_they_are_active() {
-    let mut bench = Bench::registered();
-    for offer in [5, 6] {
-        let by = By::Given(OfferId(offer));
-        bench.give(offer);
-        bench.passes(by);
-        bench.command(Command::Connection(OfferId(offer), socket()));
-        let connection = WireConnection(connection(40_000, 80));
-        assert_eq!(bench.told(), [notification::Connection { by, connection }.into()]);
-    }
-    bench.give(7);
-    bench.passes(By::Given(OfferId(7)));
-    bench.command(Command::Withdraw(OfferId(7), Refusal::Aborted));
-    assert!(matches!(bench.told()[..], [Notification::Withdrawn(_)]), "it holds a descriptor");
-}
-
-#[test]
-fn a_given_connection_that_is_not_taken_expires() {
-    let mut bench = Bench::registered();
-    for offer in [5, 6] {
-        bench.give(offer);
-        bench.passes(By::Given(OfferId(offer)));
-        bench.command(Command::Connection(OfferId(offer), socket()));
-        bench.actions();
-    }
-    bench.ask(Taken { by: By::Given(OfferId(5)) });
-    let (at, timer) = bench.machine.next_deadline().expect("a deadline");
-    assert_eq!((at, timer), (bench.now + TAKE_WITHIN, Timer::Take));
-    bench.handle(Event::TimePassed);
-    assert!(bench.actions().is_empty());
-    bench.now = at;
-    bench.handle(Event::TimePassed);
-    match &bench.actions()[..] {
-        [
-            Action::Tell(Notification::Withdrawn(withdrawn), _),
-            Action::Report(event::Event::NotTaken(held)),
-        ] => {
-            assert_eq!((withdrawn.offer, withdrawn.why), (OfferId(6), Refusal::NotTaken));
-            assert_eq!(held.connection, connection(40_000, 80));
-        }
-        other => panic!("not closed: {other:?}"),
-    }
-    assert!(bench.machine.next_deadline().is_none());
-}
-
-#[test]
 fn a_claim_is_answered_once_and_one_of_a_given_connection_expires_too() {
     let mut bench = Bench::registered();
     for given in [false, true] {
@@ -531,7 +393,7 @@ fn an_application_says_of_its_own_registration_that_it_takes_offers() {
     let mut bench = Bench::silent();
     bench.ask(Register { takes_offers: Some(false), ..register(1) });
     match &bench.reported()[..] {
-        [event::Event::Register(_, registration)] => assert!(!registration.takes_offers),
+        [event::Event::Register(_, registration, _)] => assert!(!registration.takes_offers),
         other => panic!("not registered: {other:?}"),
     }
     bench.ask(TakesOffers { request: RequestId(2) });
@@ -594,4 +456,105 @@ fn a_long_list_of_targets_comes_in_parts() {
         })
         .collect();
     assert_eq!(parts, [(true, false, 256), (false, false, 256), (false, true, 88)]);
+}
+
+#[test]
+fn a_named_socket_is_one_that_clients_of_the_dvipa_can_reach() {
+    let rows = [
+        ("0.0.0.0:80", false, "198.18.9.1", true),
+        ("198.18.9.1:80", false, "198.18.9.1", true),
+        ("[::]:80", false, "198.18.9.1", true),
+        ("[::]:80", true, "198.18.9.1", false),
+        ("198.18.9.2:80", false, "198.18.9.1", false),
+        ("0.0.0.0:82", false, "198.18.9.1", false),
+        ("[::]:80", false, "2001:db8::1", true),
+        ("[::]:80", true, "2001:db8::1", true),
+        ("[2001:db8::1]:80", true, "2001:db8::1", true),
+        ("[2001:db8::2]:80", true, "2001:db8::1", false),
+        ("0.0.0.0:80", false, "2001:db8::1", false),
+    ];
+    for (bound, v6_only, dvipa, is_right) in rows {
+        let mut bench = Bench::silent();
+        let bound = bound.parse().expect("an address");
+        let named = event::Named { cookie: crate::machine::Cookie(7), bound, v6_only };
+        let enclosed = Enclosed { listener: Some((socket(), named)), ..Enclosed::default() };
+        let register = Register { dvipa: Address(dvipa.parse().expect("an address")), ..register(1) };
+        bench.handle(Event::Received(register.into(), Ok(enclosed)));
+        if is_right {
+            assert!(
+                matches!(bench.reported()[..], [event::Event::Register(_, _, Some(_))]),
+                "{bound} {dvipa}"
+            );
+        } else {
+            assert_eq!(bench.refused(), (RequestId(1), Refusal::NoListener), "{bound} {dvipa}");
+        }
+    }
+}
+
+fn choose(request: u32, port: u16) -> Choose {
+    let connection = WireConnection(connection(1000, port));
+    Choose { request: RequestId(request), connection, jobs: vec![job()], besides: Vec::new() }
+}
+
+fn view(request: u32, port: u16) -> View {
+    View { request: RequestId(request), dvipa: Address(dvipa()), port }
+}
+
+#[test]
+fn a_question_about_targets_needs_a_registration_and_is_answered_once() {
+    let mut bench = Bench::registered();
+    for (request, question) in [(2, Request::from(choose(2, 82))), (3, view(3, 82).into())] {
+        bench.ask(question);
+        assert_eq!(bench.refused(), (RequestId(request), Refusal::NotRegistered));
+    }
+    let besides = targets(&["a"; MAX_CHOICE + 1]);
+    bench.ask(Choose { besides, ..choose(4, 80) });
+    assert_eq!(bench.refused(), (RequestId(4), Refusal::Invalid));
+    bench.ask(choose(5, 80));
+    let asked = bench.reported();
+    let [event::Event::Choose(RequestId(5), choice)] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!((choice.connection, &choice.jobs[..]), (connection(1000, 80), &[job()][..]));
+    let [target] = &targets(&["job"])[..] else { panic!("one") };
+    for _ in 0..2 {
+        bench.command(Command::Chosen(RequestId(5), target.clone()));
+    }
+    let told = bench.told();
+    assert!(matches!(&told[..], [Notification::Chosen(m)] if m.target == *target), "{told:?}");
+    bench.ask(choose(6, 80));
+    bench.actions();
+    bench.command(Command::Failed { request: RequestId(6), why: Refusal::NoTarget, detail: None });
+    assert_eq!(bench.refused(), (RequestId(6), Refusal::NoTarget));
+    for request in 0..MAX_TRANSFERS as u32 {
+        bench.ask(view(10 + request, 81));
+    }
+    assert_eq!(bench.reported().len(), MAX_TRANSFERS);
+    bench.ask(choose(9, 80));
+    assert_eq!(bench.refused(), (RequestId(9), Refusal::TooMany));
+    bench.ask(view(10, 81));
+    assert_eq!(bench.over(), Some(Refusal::Invalid), "a number that is open");
+}
+
+#[test]
+fn views_of_many_targets_come_in_parts() {
+    let shown = |target| TargetView {
+        target,
+        state: TargetState::Ready,
+        weight: 1,
+        weight_from: WeightFrom::Equal,
+        connections: 0,
+        load: None,
+        holds_accepts: false,
+    };
+    for (count, expected) in [(0, vec![(true, 0)]), (300, vec![(false, 256), (true, 44)])] {
+        let mut bench = Bench::registered();
+        bench.ask(view(2, 80));
+        bench.actions();
+        let views: Vec<_> = targets(&vec!["a"; count]).into_iter().map(shown).collect();
+        bench.command(Command::Views(RequestId(2), views));
+        let part = |told| match told {
+            Notification::Views(part) => (part.last, part.views.len()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(bench.told().into_iter().map(part).collect::<Vec<_>>(), expected);
+    }
 }

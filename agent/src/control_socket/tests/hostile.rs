@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use channel::Sealed;
-use model::control_socket::request::Subscribe;
+use model::control_socket::request::{Say, Subscribe};
 use model::control_socket::{MAX_STATE_BYTES, VERSION};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::*;
-use crate::control_socket::limits::{MAX_OFFERS, MAX_TRANSFERS};
+use crate::control_socket::limits::{MAX_OFFERS, MAX_TRANSFERS, MAX_UNSENT};
 
 #[test]
 fn what_is_no_message_closes_the_socket() {
@@ -153,6 +153,40 @@ fn who_asks_and_does_not_listen_waits_for_himself() {
     }
 }
 
+#[test]
+fn one_that_does_not_read_is_not_closed_by_what_others_say_to_it() {
+    let host = Host::start();
+    let mut silent = host.registered("silent");
+    let mut talks = host.registered("talks");
+    let more_than_it_may_leave = u32::try_from(2 * MAX_UNSENT).expect("small");
+    for request in 2..more_than_it_may_leave {
+        let say = Say {
+            request: RequestId(request),
+            dvipa: Address("127.0.0.1".parse().expect("an address")),
+            port: host.port(),
+            to: "silent@here".parse().expect("a target"),
+            about: None,
+            bytes: vec![7; 1024],
+        };
+        talks.say(&say.into());
+        assert!(matches!(talks.hear(), Some(Notification::Said(_))));
+    }
+    // Its own request is read and answered, behind what it was told.
+    silent.say(&host_subscribe(&host));
+    let mut heard = 0;
+    loop {
+        match silent.hear() {
+            Some(Notification::Heard(_)) => heard += 1,
+            Some(Notification::Failed(failed)) => {
+                assert_eq!((failed.request, failed.why), (RequestId(7), Refusal::NotRegistered));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(heard > 0 && heard < MAX_UNSENT, "{heard}");
+}
+
 /// For a port that nobody has registered for.
 fn host_subscribe(host: &Host) -> Request {
     let dvipa = Address("127.0.0.1".parse().expect("an address"));
@@ -180,7 +214,7 @@ fn a_target_that_does_not_answer_is_offered_only_so_many() {
     bystanders.are_served();
     // When it dies, all of them are told and go on where they are.
     drop(stuck);
-    assert_eq!(router.is_refused(100), Refusal::NoAnswer);
+    assert_eq!(router.is_refused(100), Refusal::Gone);
     let (client, stream) = &mut clients[0];
     stream.write_all(b"x").expect("still here");
     client.read_exact(&mut [0]).expect("still connected");

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use model::message::VipaListDistribution;
 use model::{Dvipa, Protocol};
 
-use super::counts;
+use super::{counts, served};
 use crate::machine::{Bound, Ifindex, Listener};
 
 const ETH0: Ifindex = Ifindex(2);
@@ -17,7 +17,8 @@ fn listener(bound: Bound, port: u16) -> Listener {
 }
 
 fn distribution(ports: &[u16]) -> VipaListDistribution {
-    VipaListDistribution { protocol: Protocol::Tcp, ports: ports.to_vec(), candidates: Vec::new() }
+    let (ports, candidates) = (ports.to_vec(), Vec::new());
+    VipaListDistribution { protocol: Protocol::Tcp, ports, candidates, content_routed: None }
 }
 
 /// Row U1, each combination: what the listener is bound to, its port, and whether it counts for 198.18.9.1 and for
@@ -45,6 +46,28 @@ fn the_rules_for_enumerated_and_other_ports() {
             assert_eq!(does, expected, "{bound:?} port {port}, enumerated {ports:?}");
         }
     }
+}
+
+/// Row U2: what no distribution enumerates may be the host's own, if it is bound to the DVIPA itself.
+#[test]
+fn a_port_that_no_distribution_enumerates_may_be_the_hosts_own() {
+    let dvipa = Dvipa::new(address("198.18.9.1"));
+    let web = distribution(&[80]);
+    let of_others = VipaListDistribution { candidates: vec!["t2".to_owned()], ..distribution(&[443]) };
+    let of_udp = VipaListDistribution { protocol: Protocol::Udp, ..distribution(&[]) };
+    let own = "t1".parse().unwrap();
+    let serves = |bound, port, distributions: &[VipaListDistribution]| {
+        let listeners = [listener(bound, port)];
+        served(listeners.iter(), dvipa, distributions, &own, &[ETH0]).contains(&(Protocol::Tcp, port))
+    };
+    let bound = Bound::Address(dvipa.address());
+    assert!(serves(bound, 40_000, &[web.clone(), of_udp.clone()]));
+    let one = std::slice::from_ref(&web);
+    assert!(!serves(Bound::AnyDual, 40_000, one), "it asks for no DVIPA");
+    assert!(!serves(Bound::Address(address("198.18.0.21")), 40_000, one));
+    assert!(!serves(bound, 443, &[web.clone(), of_others.clone()]), "it is distributed to others");
+    let all_of_others = VipaListDistribution { ports: Vec::new(), ..of_others };
+    assert!(serves(bound, 40_000, &[web, all_of_others]), "the routing stack knows whose block it is in");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 use super::*;
+use crate::machine::{Takers, TakersOf};
 
 fn opened(actions: &[Action]) -> usize {
-    told(actions).iter().filter(|m| matches!(m, Message::Newconn(m) if !m.connections.is_empty())).count()
+    told(actions).iter().filter(|m| matches!(m, FromStack::Newconn(m) if !m.connections.is_empty())).count()
 }
 
 fn ended(actions: &[Action]) -> usize {
-    told(actions).iter().filter(|m| matches!(m, Message::Termconn(_))).count()
+    told(actions).iter().filter(|m| matches!(m, FromStack::Termconn(_))).count()
 }
 
 /// A machine that has told of one connection, which begins to move.
@@ -49,16 +50,25 @@ fn an_account_leaves_out_what_moves() {
 }
 
 #[test]
-fn a_listener_whose_accepts_are_held_back_is_none() {
-    let picture = Picture { listeners: vec![(Cookie(9), WEB)], ..Picture::default() };
+fn a_listener_that_takes_no_new_connection_is_none() {
+    let picture = Picture { listeners: vec![(Cookie(9), WEB), (Cookie(10), WEB)], ..Picture::default() };
     let mut bench = Bench::reporting(list(&[1], &[]), &picture);
     let listening = |actions: &[Action]| match told(actions)[..] {
-        [Message::Srvstat(m)] => m.listens.iter().map(|l| l.listening).collect::<Vec<_>>(),
+        [FromStack::Srvstat(m)] => m.listens.iter().map(|l| l.listening).collect::<Vec<_>>(),
         ref other => panic!("{other:?}"),
     };
-    let actions = bench.tell(Event::Held([(dvipa(1), 80)].into()));
-    assert_eq!(listening(&actions), [false]);
-    assert_eq!(listening(&bench.tell(Event::Held(BTreeSet::new()))), [true]);
+    let takers = |open: &[u64], holds| {
+        let open = open.iter().copied().map(Cookie).collect();
+        Event::Takers([((dvipa(1), 80), Takers { open, holds })].into())
+    };
+    assert!(bench.machine.held().is_empty());
+    assert_eq!(listening(&bench.tell(takers(&[], true))), [false]);
+    assert_eq!(bench.machine.held(), [(dvipa(1), 80)].into(), "it can be transferred to");
+    assert_eq!(listening(&bench.tell(takers(&[10], true))), [true], "another one takes clients");
+    assert_eq!(listening(&bench.tell(Event::Ended(Cookie(10)))), [false]);
+    assert_eq!(listening(&bench.tell(Event::Takers(TakersOf::new()))), [true]);
+    assert_eq!(listening(&bench.tell(takers(&[], false))), [false]);
+    assert!(bench.machine.held().is_empty(), "one that waits is nobody's target");
 }
 
 #[test]

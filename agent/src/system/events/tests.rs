@@ -2,8 +2,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use model::{Connection, Protocol};
 
-use super::{ENDED, ESTABLISHED, EVENT_BYTES, LISTENING, UDP_BOUND, parse};
+use super::{ENDED, ESTABLISHED, EVENT_BYTES, LISTENING, NOT_TAKEN, Told, UDP_BOUND};
 use crate::machine::{Bound, Cookie, Event, Ifindex, Listener};
+
+fn parse(bytes: &[u8]) -> Option<Event> {
+    match super::parse(bytes)? {
+        Told::Socket(event) => Some(event),
+        not_taken => panic!("{not_taken:?}"),
+    }
+}
 
 fn bytes(kind: u8, local: (Ipv6Addr, u16), remote: (Ipv6Addr, u16), v6: bool, v6only: bool) -> Vec<u8> {
     let mut bytes = 77u64.to_ne_bytes().to_vec();
@@ -61,4 +68,16 @@ fn what_the_programs_do_not_write_is_nothing() {
     assert!(parse(&[0; EVENT_BYTES]).is_none());
     assert!(parse(&[1; EVENT_BYTES + 1]).is_none());
     assert!(parse(&bytes(99, NOBODY, NOBODY, false, false)).is_none());
+}
+
+#[test]
+fn a_connection_that_the_kernel_does_not_take_comes_with_its_error() {
+    let (dvipa, client) = ((mapped([198, 18, 9, 1]), 80), (mapped([198, 18, 0, 2]), 40000));
+    for (error, said) in [(0u64, "nothing listens"), (22, "tcp_sack"), (12, "memory")] {
+        let mut event = bytes(NOT_TAKEN, dvipa, client, true, false);
+        event[..8].copy_from_slice(&error.to_ne_bytes());
+        let Some(Told::NotTaken { connection, why }) = super::parse(&event) else { panic!("{error}") };
+        assert_eq!(connection.client, "198.18.0.2:40000".parse().unwrap());
+        assert!(why.to_string().contains(said), "{why}");
+    }
 }

@@ -33,16 +33,20 @@ use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use minicbor::{Decode, Encode};
 use model::codec::WireConnection;
 use model::transfer::{Ledger, TransferId, Way};
 use model::{Connection, StackName};
-use transfer::target::Standing;
-use transfer::{source, target};
+use rustix::time::{ClockId, clock_gettime};
+use transfer::taking::Standing;
+use transfer::{giving, limits, taking};
 
+#[cfg(test)]
+pub(super) use records::MOST;
 use records::{Place, Records};
+use transport::private;
 
 /// The file with the ledger's number.
 const LEDGER: &str = "ledger";
@@ -103,12 +107,12 @@ pub struct Notes {
 /// What a former run of the agent has left.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Connections that are frozen here.
-    pub leaving: Vec<source::Note>,
+    /// Connections that are frozen here, and when they are given up.
+    pub leaving: Vec<(giving::Note, Instant)>,
     /// Transfers to this host.
-    pub coming: Vec<(target::Note, Standing)>,
+    pub coming: Vec<(taking::Note, Standing)>,
     /// Transfers to this host that are void: silent sockets of them may be left.
-    pub void: Vec<target::Note>,
+    pub void: Vec<taking::Note>,
 }
 
 /// A note in its file.
@@ -126,6 +130,10 @@ struct Written {
     /// The target's ledger, of one that leaves.
     #[n(4)]
     ledger: Option<Ledger>,
+    /// When one that leaves is given up, in seconds of `CLOCK_BOOTTIME`, which goes on while the host sleeps. A time, and not how
+    /// long: an agent that is restarted again and again must not be in doubt for longer than the target remembers.
+    #[n(5)]
+    until: Option<u64>,
 }
 
 impl Notes {
@@ -135,7 +143,7 @@ impl Notes {
     /// # Errors
     /// What the system says.
     pub fn open(directory: &Path) -> io::Result<(Self, Left)> {
-        fs::create_dir_all(directory)?;
+        private::directory(directory)?;
         let ledger = match known_ledger(directory)? {
             Some(ledger) => ledger,
             None => begin_ledger(directory)?,
@@ -178,14 +186,16 @@ impl Notes {
         self.ledger
     }
 
-    /// The connection is about to be frozen here. What was noted of it in a former transfer from here is replaced.
+    /// The connection is about to be frozen here, and given up at this time. What was noted of it in a former transfer from here is
+    /// replaced.
     ///
     /// # Errors
     /// What the system says.
-    pub fn leaves(&mut self, note: &source::Note) -> io::Result<()> {
-        let source::Note { connection, transfer, target, ledger, way } = note.clone();
+    pub fn leaves(&mut self, note: &giving::Note, until: Instant) -> io::Result<()> {
+        let giving::Note { connection, transfer, target, ledger, way } = note.clone();
         let (connection, ledger) = (WireConnection(connection), Some(ledger));
-        self.write(Kind::Leaving, &Written { connection, transfer, peer: target, way, ledger })
+        let until = Some(boot_seconds() + until.saturating_duration_since(Instant::now()).as_secs());
+        self.write(Kind::Leaving, &Written { connection, transfer, peer: target, way, ledger, until })
     }
 
     /// It no longer is.
@@ -197,7 +207,7 @@ impl Notes {
     ///
     /// # Errors
     /// What the system says.
-    pub fn prepares(&mut self, note: &target::Note) -> io::Result<()> {
+    pub fn prepares(&mut self, note: &taking::Note) -> io::Result<()> {
         self.write(Kind::Prepared, &of_target(note))
     }
 
@@ -213,7 +223,7 @@ impl Notes {
     ///
     /// # Errors
     /// What the system says.
-    pub fn admits(&mut self, note: &target::Note) -> io::Result<()> {
+    pub fn admits(&mut self, note: &taking::Note) -> io::Result<()> {
         self.write(Kind::Admitted, &of_target(note))
     }
 
@@ -366,9 +376,14 @@ fn begin_ledger(directory: &Path) -> io::Result<Ledger> {
     let boot = fs::read_to_string(BOOT)?;
     // The file is there whole or not at all.
     let unfinished: PathBuf = directory.join(UNFINISHED);
-    fs::write(&unfinished, format!("{}\n{number}\n", boot.trim()))?;
+    private::write(&unfinished, format!("{}\n{number}\n", boot.trim()).as_bytes())?;
     fs::rename(unfinished, directory.join(LEDGER))?;
     Ok(Ledger(number))
+}
+
+/// Since the host was started.
+fn boot_seconds() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or_default()
 }
 
 fn seconds() -> u64 {
@@ -376,20 +391,25 @@ fn seconds() -> u64 {
 }
 
 impl Written {
-    fn of_source(self) -> Option<source::Note> {
-        let Self { connection: WireConnection(connection), transfer, peer: target, way, ledger } = self;
-        Some(source::Note { connection, transfer, target, ledger: ledger?, way })
+    fn of_source(self) -> Option<(giving::Note, Instant)> {
+        let Self { connection: WireConnection(connection), transfer, peer: target, way, ledger, until } =
+            self;
+        // Former versions did not note it.
+        let left = until.map_or(limits::IN_DOUBT, |until| {
+            Duration::from_secs(until.saturating_sub(boot_seconds())).min(limits::IN_DOUBT)
+        });
+        Some((giving::Note { connection, transfer, target, ledger: ledger?, way }, Instant::now() + left))
     }
 
-    fn of_target(self) -> target::Note {
+    fn of_target(self) -> taking::Note {
         let Self { connection: WireConnection(connection), transfer, peer: source, way, .. } = self;
-        target::Note { connection, transfer, source, way }
+        taking::Note { connection, transfer, source, way }
     }
 }
 
-fn of_target(note: &target::Note) -> Written {
-    let target::Note { connection, transfer, source, way } = note.clone();
-    Written { connection: WireConnection(connection), transfer, peer: source, way, ledger: None }
+fn of_target(note: &taking::Note) -> Written {
+    let taking::Note { connection, transfer, source, way } = note.clone();
+    Written { connection: WireConnection(connection), transfer, peer: source, way, ledger: None, until: None }
 }
 
 #[cfg(test)]

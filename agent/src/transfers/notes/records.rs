@@ -5,15 +5,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Bytes of a record.
 pub(super) const RECORD_BYTES: usize = 256;
 /// The file grows by so many at a time: a page.
 const STEP: u32 = 16;
-/// Records at most: more connections than the freeze map holds.
-const MOST: u32 = 1 << 18;
+/// Records at most: those of all connections that come and that leave, and of as many that were barred a moment ago.
+pub(in crate::transfers) const MOST: u32 = 1 << 18;
 
 const _: () = assert!(RECORD_BYTES * STEP as usize == 4096, "no record lies in two pages");
 
@@ -41,7 +41,8 @@ impl Records {
     /// # Errors
     /// What the system says.
     pub(super) fn open(path: &Path, mut each: impl FnMut(Place, &[u8]) -> bool) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let whole = u32::try_from(file.metadata()?.len() / RECORD_BYTES as u64).unwrap_or(MOST);
         let mut records = Self { file, places: whole.min(MOST) / STEP * STEP, free: Vec::new() };
         for place in (0..records.places).rev().map(Place) {
