@@ -9,9 +9,10 @@ use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackName};
 use super::draft::{DraftDestip, DraftDistribute, DraftPolicy, DraftWeights, Drafts};
 use super::mistake::Ledger;
 use super::section::At;
-use super::tree::StackOverride;
+use super::tree::{RoutingStack, StackOverride};
 use super::vipadynamic::{
-    Candidate, Destip, ServicePolicy, VipaBackup, VipaDefine, VipaDistribute, VipaDynamic, VipaRange, Weights,
+    Candidate, Destip, Forwards, ServicePolicy, VipaBackup, VipaDefine, VipaDistribute, VipaDynamic,
+    VipaRange, Weights,
 };
 
 /// This node, if `[node]` could be read.
@@ -19,6 +20,37 @@ use super::vipadynamic::{
 pub(super) struct Own<'a> {
     pub(super) name: &'a StackName,
     pub(super) address: ClusterAddress,
+}
+
+/// The most other routing stacks of a cluster.
+pub(super) const MAX_ROUTING_STACKS: usize = 32;
+
+/// `[[routing_stack]]`: each once, and not this node.
+pub(super) fn routing_stacks(
+    drafts: Vec<At<RoutingStack>>,
+    own: Option<Own<'_>>,
+    ledger: &mut Ledger,
+) -> Vec<RoutingStack> {
+    let mut all: Vec<RoutingStack> = Vec::new();
+    for At { value, span } in drafts {
+        if all.iter().any(|known| known.name == value.name) {
+            let what = format!("there are two `routing_stack` tables for {}", value.name);
+            ledger.add(&span, what, "keep one of them");
+        }
+        if own.is_some_and(|own| *own.name == value.name) {
+            ledger.add(
+                &span,
+                format!("{} is this node", value.name),
+                "remove this table: it names the others",
+            );
+        }
+        if all.len() == MAX_ROUTING_STACKS {
+            let what = format!("there are more than {MAX_ROUTING_STACKS} `routing_stack` tables");
+            ledger.add(&span, what, "name the routing stacks that share DVIPAs with this one");
+        }
+        all.push(value);
+    }
+    all
 }
 
 /// `[[stack]]`: each stack once, and not this node, whose own kernel is behind the local port.
@@ -50,6 +82,9 @@ pub(super) fn vipadynamic(drafts: Drafts, own: Option<Own<'_>>, ledger: &mut Led
         one_distribute(distribute, &drafts, ledger);
     }
     ports(&drafts.distributes, ledger);
+    let mut distributes: Vec<VipaDistribute> =
+        drafts.distributes.into_iter().map(finished_distribute).collect();
+    distributes.sort_by_key(|d| d.dvipa);
     VipaDynamic {
         defines: drafts
             .defines
@@ -59,6 +94,7 @@ pub(super) fn vipadynamic(drafts: Drafts, own: Option<Own<'_>>, ledger: &mut Led
                 prefix_bits: d.prefix_bits,
                 moveable: d.moveable,
                 refuse: d.refuse,
+                forwards: d.forwards,
             })
             .collect(),
         backups: drafts
@@ -69,9 +105,10 @@ pub(super) fn vipadynamic(drafts: Drafts, own: Option<Own<'_>>, ledger: &mut Led
                 rank: b.rank,
                 prefix_bits: b.prefix_bits,
                 moveable: b.moveable,
+                forwards: b.forwards,
             })
             .collect(),
-        distributes: drafts.distributes.into_iter().map(finished_distribute).collect(),
+        distributes,
         ranges: drafts
             .ranges
             .into_iter()
@@ -147,6 +184,17 @@ fn one_distribute(distribute: &DraftDistribute, drafts: &Drafts, ledger: &mut Le
     {
         let what = "`content_routed` needs connections that can move, and UDP has none";
         ledger.add(&routed.span, what, "remove it, or set protocol = \"tcp\"");
+    }
+    let statements = drafts.defines.iter().map(|d| (d.dvipa.value, d.forwards));
+    let mut statements = statements.chain(drafts.backups.iter().map(|b| (b.dvipa.value, b.forwards)));
+    if let Some(routed) = distribute.content_routed.as_ref().filter(|routed| routed.value)
+        && distribute.protocol == Protocol::Tcp
+        && statements.any(|statement| statement == (*dvipa, Forwards::Always))
+    {
+        let what = format!(
+            "{dvipa} is forwarded by this node whoever owns it, and a client has to reach the owner's router"
+        );
+        ledger.add(&routed.span, what, "remove it, or write forwards = \"when-owner\"");
     }
     not_a_dvipa(&distribute.destip, drafts, ledger);
     weights(&distribute.weights, &distribute.destip, distribute.method, ledger);

@@ -7,7 +7,7 @@ use model::dpt::{Method, Refuse};
 use model::{Dvipa, Protocol, Rank};
 
 use super::section::At;
-use super::vipadynamic::{Candidate, Moveable};
+use super::vipadynamic::{Candidate, Forwards, Moveable};
 
 /// All VIPADYNAMIC statements.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub(super) struct DraftDefine {
     pub(super) prefix_bits: u8,
     pub(super) moveable: Moveable,
     pub(super) refuse: Refuse,
+    pub(super) forwards: Forwards,
 }
 
 /// VIPABACKUP
@@ -37,6 +38,7 @@ pub(super) struct DraftBackup {
     pub(super) rank: Rank,
     pub(super) prefix_bits: Option<u8>,
     pub(super) moveable: Option<Moveable>,
+    pub(super) forwards: Forwards,
 }
 
 /// VIPADISTRIBUTE

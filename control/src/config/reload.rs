@@ -31,7 +31,8 @@ impl Config {
     /// Every change that needs a restart. Nothing of `new` is to be applied then.
     pub fn check_reload(&self, new: &Config) -> Result<(), Vec<Frozen>> {
         // Without `..`: a new key has to find its place here.
-        let Config { node, cluster, admin, forwarder, stacks: _, vipadynamic: _ } = self;
+        let Config { node, cluster, admin, forwarder, announce, routing_stacks, stacks: _, vipadynamic: _ } =
+            self;
         let mut frozen = Vec::new();
         let mut keep = |same: bool, key, why| {
             if !same {
@@ -46,6 +47,13 @@ impl Config {
         );
         let sessions = "sessions and the listening socket are open with it";
         keep(cluster.listen == new.cluster.listen, "cluster.listen", sessions);
+        keep(cluster.peers_listen == new.cluster.peers_listen, "cluster.peers_listen", sessions);
+        let is_same = cluster.takeover_after == new.cluster.takeover_after;
+        keep(is_same, "cluster.takeover_after_ms", sessions);
+        let asked = "what witnesses have granted is counted with it";
+        keep(cluster.witnesses == new.cluster.witnesses, "cluster.witnesses", asked);
+        keep(cluster.lease == new.cluster.lease, "cluster.lease_ms", asked);
+        keep(*routing_stacks == new.routing_stacks, "routing_stack", sessions);
         keep(cluster.ca == new.cluster.ca, "cluster.ca", sessions);
         keep(cluster.certificate == new.cluster.certificate, "cluster.certificate", sessions);
         keep(cluster.key == new.cluster.key, "cluster.key", sessions);
@@ -55,6 +63,14 @@ impl Config {
         keep(admin.socket == new.admin.socket, "admin.socket", "the admin API is open there");
         keep(admin.log_level == new.admin.log_level, "admin.log_level", "the log is written with it");
         keep(admin.metrics == new.admin.metrics, "admin.metrics", "the listener is open there");
+        let is_same = admin.metrics_socket == new.admin.metrics_socket;
+        keep(is_same, "admin.metrics_socket", "the listener is open there");
+
+        keep(
+            *announce == new.announce,
+            "announce",
+            "the routing daemon reads the table that was named at the start",
+        );
 
         let next = &new.forwarder;
         let start = "DPDK takes it at its start";
@@ -63,6 +79,7 @@ impl Config {
         keep(forwarder.idle == next.idle, "forwarder.idle", "the workers take it at their start");
         keep(forwarder.nic == next.nic, "forwarder.port (nic)", start);
         keep(forwarder.local == next.local, "forwarder.port (local)", start);
+        keep(forwarder.crt_file == next.crt_file, "forwarder.crt_file", "the CRT is there");
         let size = "the CRT is made in this size at the start";
         keep(forwarder.connections_v4 == next.connections_v4, "forwarder.connections_v4", size);
         keep(forwarder.connections_v6 == next.connections_v6, "forwarder.connections_v6", size);

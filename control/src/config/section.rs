@@ -74,11 +74,15 @@ impl<'a> Section<'a> {
 
     /// A table that must be there.
     pub(super) fn table(&mut self, path: &'static str, ledger: &mut Ledger) -> Option<Section<'a>> {
-        let key = last(path);
-        let Some(Value { item, .. }) = self.value(key, ledger) else {
+        if self.value(last(path), ledger).is_none() {
             ledger.add(&(0..0), format!("there is no `[{path}]`"), format!("add a table `[{path}]`"));
-            return None;
-        };
+        }
+        self.optional_table(path, ledger)
+    }
+
+    /// A table that may be absent.
+    pub(super) fn optional_table(&mut self, path: &'static str, ledger: &mut Ledger) -> Option<Section<'a>> {
+        let Value { key, item } = self.value(last(path), ledger)?;
         match item.get_ref() {
             DeValue::Table(table) => Some(Section::new(path, table, item.span())),
             _ => {

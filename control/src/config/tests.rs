@@ -73,12 +73,16 @@ fn what_is_left_out_has_its_documented_default() {
         "lost_after_ms",
         "quiet_after_ms",
         "dead_after_s",
+        "peers_listen",
+        "takeover_after_ms",
+        "lease_ms",
         "metrics",
         "log_level",
         "idle",
         "eal",
         "encapsulation = \"gue\"",
         "fabric_mtu",
+        "crt_file",
         "connections_v",
         "flows_udp",
         "half_open",
@@ -93,13 +97,14 @@ fn what_is_left_out_has_its_documented_default() {
     let config = parse(&GOOD.lines().filter(keep).collect::<Vec<_>>().join("\n")).unwrap();
     assert_eq!(config.cluster, super::Cluster { dead_after: None, ..good().cluster });
     assert_eq!(config.vipadynamic.distributes, good().vipadynamic.distributes);
-    assert_eq!(config.admin.metrics, None);
+    assert_eq!((config.admin.metrics, config.admin.metrics_socket), (None, None));
     let forwarder = config.forwarder;
     assert_eq!((forwarder.idle, forwarder.eal.len(), forwarder.nic.vlan), (Idle::Pure, 0, None));
     let restored = super::Forwarder {
         idle: Idle::Backoff,
         eal: good().forwarder.eal,
         nic: good().forwarder.nic,
+        crt_file: good().forwarder.crt_file,
         ..forwarder
     };
     assert_eq!(restored, good().forwarder);
@@ -148,16 +153,22 @@ fn a_reload_may_change_definitions_and_how_stacks_are_reached() {
 #[test]
 fn a_reload_refuses_each_change_that_needs_a_restart_and_says_why() {
     let changes = [
-        ("name = \"rt1\"", "name = \"rt2\"", "node.name"),
+        ("name = \"rt1\"", "name = \"rt9\"", "node.name"),
         ("[\"198.18.0.10\", \"2001:db8::10\"]", "[\"198.18.0.10\"]", "node.cluster_address"),
         ("198.18.0.10:7440", "198.18.0.10:7441", "cluster.listen"),
         ("pki/ca.pem", "pki/ca2.pem", "cluster.ca"),
         ("pki/rt1.pem", "pki/rt2.pem", "cluster.certificate"),
         ("rt1.key", "rt2.key", "cluster.key"),
-        ("heartbeat_ms = 200", "heartbeat_ms = 300", "cluster.heartbeat_ms"),
+        ("heartbeat_ms = 200", "heartbeat_ms = 100", "cluster.heartbeat_ms"),
+        ("198.18.0.10:7441", "198.18.0.10:7442", "cluster.peers_listen"),
+        ("takeover_after_ms = 600", "takeover_after_ms = 700", "cluster.takeover_after_ms"),
+        ("198.18.0.11:7441", "198.18.0.11:7442", "routing_stack"),
         ("lost_after_ms = 1500", "lost_after_ms = 1600", "cluster.lost_after_ms"),
+        ("\"t1\", \"t2\", \"t3\"]\nlease", "\"t1\", \"t2\", \"t4\"]\nlease", "cluster.witnesses"),
+        ("lease_ms = 600", "lease_ms = 700", "cluster.lease_ms"),
         ("batond.sock", "other.sock", "admin.socket"),
         ("127.0.0.1:9440", "127.0.0.1:9441", "admin.metrics"),
+        ("route_table = 200", "route_table = 201", "announce"),
         ("log_level = \"info\"", "log_level = \"warn\"", "admin.log_level"),
         ("quiet_after_ms = 600", "quiet_after_ms = 700", "cluster.quiet_after_ms"),
         ("workers = [1, 2]", "workers = [1]", "forwarder.workers"),
@@ -165,6 +176,7 @@ fn a_reload_refuses_each_change_that_needs_a_restart_and_says_why() {
         ("idle = \"backoff\"", "idle = \"pure\"", "forwarder.idle"),
         ("vlan = 100", "vlan = 101", "forwarder.port (nic)"),
         ("loc0", "loc2", "forwarder.port (local)"),
+        ("hugepages/baton/crt", "hugepages/other", "forwarder.crt_file"),
         ("connections_v4 = 1000000", "connections_v4 = 2000000", "forwarder.connections_v4"),
         ("connections_v6 = 250000", "connections_v6 = 260000", "forwarder.connections_v6"),
         ("flows_udp = 262144", "flows_udp = 131072", "forwarder.flows_udp"),
@@ -199,5 +211,13 @@ proptest::proptest! {
         if let Err(mistakes) = parse(&text) {
             assert!(!mistakes.report(true).is_empty());
         }
+    }
+}
+
+#[test]
+fn a_device_on_a_kernel_interface_names_it() {
+    assert_eq!(super::shared_interface("net_af_packet0,iface=eth0,qpairs=2"), Some("eth0"));
+    for device in ["0000:01:00.0", "net_tap0,iface=loc0", "net_virtio_user0,path=/dev/vhost-net,iface=loc0"] {
+        assert_eq!(super::shared_interface(device), None, "{device}");
     }
 }

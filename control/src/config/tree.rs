@@ -1,5 +1,6 @@
 //! What `batond.toml` says, after every check: plain values without places in a file.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,10 @@ pub struct Config {
     pub admin: Admin,
     /// The poll-mode forwarder.
     pub forwarder: Forwarder,
+    /// Routes to the DVIPAs, for the node's routing daemon.
+    pub announce: Option<Announce>,
+    /// The other routing stacks of the cluster.
+    pub routing_stacks: Vec<RoutingStack>,
     /// What differs for single stacks.
     pub stacks: Vec<StackOverride>,
     /// The DVIPAs: all `[[vipadynamic]]` blocks of the file, one after the other.
@@ -55,6 +60,23 @@ pub struct Cluster {
     pub lost_after: Duration,
     /// The host of a peer that was lost for this long is taken for dead, whatever its neighbour entry says.
     pub dead_after: Option<Duration>,
+    /// The stacks whose agents lease DVIPAs to routing stacks; none: each routing stack decides alone.
+    pub witnesses: BTreeSet<StackName>,
+    /// How long they lease after each ask.
+    pub lease: Duration,
+    /// UDP address on which the sessions of other routing stacks are accepted.
+    pub peers_listen: SocketAddr,
+    /// Another routing stack that was not heard for this long is dead: its DVIPAs are taken over.
+    pub takeover_after: Duration,
+}
+
+/// `[[routing_stack]]`: another `batond` of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutingStack {
+    /// Its stack's name, as in its certificate.
+    pub name: StackName,
+    /// Its `cluster.peers_listen`.
+    pub address: SocketAddr,
 }
 
 /// `[admin]`
@@ -64,8 +86,21 @@ pub struct Admin {
     pub socket: PathBuf,
     /// The TCP address of the Prometheus listener, if there is one.
     pub metrics: Option<SocketAddr>,
+    /// The Unix socket of the Prometheus listener, if there is one.
+    pub metrics_socket: Option<MetricsSocket>,
     /// What is worth a line in the log.
     pub log_level: Level,
+}
+
+/// A Unix socket on which metrics are served: who may write to its file may read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsSocket {
+    /// Where.
+    pub path: PathBuf,
+    /// The mode of its file.
+    pub mode: u32,
+    /// The group of its file, by number; as it comes if not given.
+    pub group: Option<u32>,
 }
 
 /// `[forwarder]`
@@ -85,6 +120,8 @@ pub struct Forwarder {
     pub rx_descriptors: u16,
     /// Packets that wait in a send queue at most.
     pub tx_descriptors: u16,
+    /// Where the CRT is, so that it outlives this process; none: in memory of its own.
+    pub crt_file: Option<PathBuf>,
     /// Room for connections of IPv4 clients in the CRT.
     pub connections_v4: u32,
     /// Room for connections of IPv6 clients in the CRT.
@@ -105,6 +142,17 @@ pub struct Forwarder {
     pub nic: NicPort,
     /// The port to this node's own kernel: `role = "local"`.
     pub local: LocalPort,
+}
+
+/// `[announce]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// The kernel's routing table that has a route for each DVIPA that this stack owns, and no other.
+    pub route_table: u32,
+    /// The metric of these routes.
+    pub metric: u32,
+    /// For how long packets are still forwarded after the routes were withdrawn at the end of `batond`.
+    pub withdrawn: Duration,
 }
 
 /// What a worker does when no packet comes.
@@ -133,6 +181,14 @@ pub struct LocalPort {
     pub device: String,
     /// The name of the kernel's end.
     pub interface: String,
+}
+
+/// The interface of this kernel that a DPDK device stands on, if it does: the argument `iface` of its drivers for
+/// AF_PACKET, AF_XDP and packet capture. Other drivers (net_tap, net_virtio_user) call the kernel's end so.
+pub fn shared_interface(device: &str) -> Option<&str> {
+    let stands_on_one =
+        ["net_af_packet", "net_af_xdp", "net_pcap"].iter().any(|name| device.starts_with(name));
+    device.split(',').filter(|_| stands_on_one).find_map(|argument| argument.strip_prefix("iface="))
 }
 
 /// `[[stack]]`: what differs for one stack.

@@ -16,11 +16,22 @@ pub struct VipaDynamic {
     pub defines: Vec<VipaDefine>,
     /// DVIPAs that this stack is a backup for.
     pub backups: Vec<VipaBackup>,
-    /// What is distributed. Each names a DVIPA that is defined or backed up here; no port of a DVIPA and protocol is
+    /// What is distributed, by DVIPA. Each names one that is defined or backed up here; no port of a DVIPA and protocol is
     /// in two of them, and at most one of them enumerates no ports.
     pub distributes: Vec<VipaDistribute>,
     /// Ranges out of which applications may make DVIPAs.
     pub ranges: Vec<VipaRange>,
+}
+
+impl VipaDynamic {
+    /// Whether this node forwards packets to the DVIPA, whoever owns it. A client of a content-routed port has to reach the owner's
+    /// routing application.
+    pub fn always_forwards(&self, dvipa: Dvipa) -> bool {
+        let defines = self.defines.iter().map(|d| (d.dvipa, d.forwards));
+        let mut statements = defines.chain(self.backups.iter().map(|b| (b.dvipa, b.forwards)));
+        let routes_content = || self.distributes_of(dvipa).iter().any(|d| d.content_routed);
+        statements.any(|statement| statement == (dvipa, Forwards::Always)) && !routes_content()
+    }
 }
 
 /// VIPADEFINE: this stack owns the DVIPA when nothing has failed.
@@ -34,6 +45,18 @@ pub struct VipaDefine {
     pub moveable: Moveable,
     /// What a client is told at a port that is not distributed.
     pub refuse: Refuse,
+    /// When this node forwards packets to it.
+    pub forwards: Forwards,
+}
+
+/// When a node forwards packets to a DVIPA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwards {
+    /// While it owns it, and for a moment after that.
+    #[default]
+    WhenOwner,
+    /// Whoever owns it.
+    Always,
 }
 
 /// When a DVIPA may move to another stack.
@@ -70,6 +93,8 @@ pub struct VipaBackup {
     pub prefix_bits: Option<u8>,
     /// When the address may move on, if it differs from the primary's.
     pub moveable: Option<Moveable>,
+    /// When this node forwards packets to it.
+    pub forwards: Forwards,
 }
 
 /// VIPADISTRIBUTE: connections to these ports are spread over these stacks.
@@ -152,6 +177,15 @@ pub struct VipaRange {
     pub range: IpNet,
     /// How they move: always [`Moveable::NonDisruptive`].
     pub moveable: Moveable,
+}
+
+impl VipaDynamic {
+    /// The distributions of a DVIPA, in the file's order.
+    pub fn distributes_of(&self, dvipa: Dvipa) -> &[VipaDistribute] {
+        let from = self.distributes.partition_point(|d| d.dvipa < dvipa);
+        let of_it = self.distributes.get(from..).unwrap_or_default();
+        of_it.get(..of_it.partition_point(|d| d.dvipa == dvipa)).unwrap_or_default()
+    }
 }
 
 impl VipaDistribute {

@@ -1,13 +1,16 @@
 //! What a routing stack wants done.
 
-use model::dpt::Dpt;
+use std::collections::BTreeSet;
+
+use model::dpt::{Distribution, Dpt, Shared};
 use model::handoff::Handoff;
-use model::message::Message;
+use model::message::ToStack;
+use model::peer::ToPeer;
 use model::transfer::Way;
-use model::{Connection, Dvipa, StackIndex, StackName};
+use model::{Connection, Dvipa, DvipaIndex, StackIndex, StackName};
 use transfer::routing::Outcome;
 
-use super::{Note, Scope};
+use super::{Note, Scope, ToChoose};
 
 /// Something to do, in the order in which [`super::RoutingStack::poll`] gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +20,14 @@ pub enum Action {
         /// To whom.
         to: StackName,
         /// What.
-        message: Message,
+        message: ToStack,
+    },
+    /// Send this to another routing stack; if its session is over, forget it.
+    Tell {
+        /// To whom.
+        to: StackName,
+        /// What.
+        message: ToPeer,
     },
     /// This is the DPT now. It always comes before an action that names a stack or a DVIPA for the first time.
     Publish(Dpt),
@@ -33,9 +43,12 @@ pub enum Action {
         first: bool,
         /// This is the last part of a complete account.
         last: bool,
+        /// No news: the connections may be older than what the CRT has, because the stack has not said yet what it had before its
+        /// session began.
+        earlier: bool,
         /// The connections; all are to DVIPAs that this stack owns, and none is moving.
         connections: Vec<Connection>,
-        /// With `last`: connections that are moving. Whoever has them does not name them, and they have not ended.
+        /// With `last`: connections that are moving. The stacks that have them do not name them, and they have not ended.
         moving: Vec<Connection>,
     },
     /// These connections of this stack have ended (TERMCONN).
@@ -76,6 +89,13 @@ pub enum Action {
         /// Which connection.
         connection: Connection,
     },
+    /// Choose a target out of this row as the workers select one for a SYN: to be answered with [`super::Event::Chosen`].
+    Choose {
+        /// For which connection, and what belongs to the answer.
+        wanted: ToChoose,
+        /// What to choose from.
+        row: Shared<Distribution>,
+    },
     /// Say which established connections the CRT has of this stack: to be answered with [`super::Event::Listed`].
     List {
         /// Which stack.
@@ -84,6 +104,19 @@ pub enum Action {
         scope: Scope,
         /// How many at most.
         limit: usize,
+    },
+    /// Say how many connections the CRT has to this DVIPA: to be answered with [`super::Event::Counted`].
+    Count {
+        /// Which.
+        dvipa: Dvipa,
+    },
+    /// No DPT from the next one on names these numbers: end what else does, entries and whatever workers hold for a while. To be
+    /// answered with [`super::Event::Vacant`] when nothing can name them any more.
+    Retire {
+        /// Of stacks.
+        stacks: Vec<StackIndex>,
+        /// Of DVIPAs.
+        dvipas: Vec<DvipaIndex>,
     },
     /// A transfer has ended: for the log.
     Report {
@@ -100,6 +133,11 @@ pub enum Action {
     },
     /// Write this down in the log.
     Note(Note),
+    /// Have routes to these DVIPAs, which this stack owns and serves, in the table of the routing daemon, and to no others.
+    Route {
+        /// To which.
+        dvipas: BTreeSet<Dvipa>,
+    },
     /// Tell the segment that the address is here: gratuitous ARP or unsolicited neighbour advertisement.
     Announce {
         /// Which.

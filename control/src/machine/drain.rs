@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::{Service, StackName};
 
-use super::{MAX_DRAINS, Refusal, Scope};
+use super::{MAX_DRAINS, OrderRefusal, Scope};
 
 /// The drains in force.
 #[derive(Debug, Default)]
@@ -12,26 +12,31 @@ pub(super) struct Drains(BTreeSet<(StackName, Scope)>);
 
 impl Drains {
     /// Begins a drain; one that is in force already stays.
-    pub(super) fn begin(&mut self, stack: StackName, scope: Scope) -> Result<(), Refusal> {
+    pub(super) fn begin(&mut self, stack: StackName, scope: Scope) -> Result<(), OrderRefusal> {
         let new = (stack, scope);
         if self.0.len() >= MAX_DRAINS && !self.0.contains(&new) {
-            return Err(Refusal::TooManyDrains);
+            return Err(OrderRefusal::TooManyDrains);
         }
         self.0.insert(new);
         Ok(())
     }
 
     /// Ends the drain of this scope; [`Scope::All`] ends all of the stack's.
-    pub(super) fn end(&mut self, stack: StackName, scope: Scope) -> Result<(), Refusal> {
+    pub(super) fn end(&mut self, stack: StackName, scope: Scope) -> Result<(), OrderRefusal> {
         let before = self.0.len();
         self.0.retain(|(s, at)| *s != stack || (scope != Scope::All && *at != scope));
-        if self.0.len() < before { Ok(()) } else { Err(Refusal::NotDraining(stack)) }
+        if self.0.len() < before { Ok(()) } else { Err(OrderRefusal::NotDraining(stack)) }
     }
 
     /// Does the stack drain for this service?
     pub(super) fn covers(&self, stack: &StackName, service: Service) -> bool {
         let scopes = [Scope::All, Scope::Dvipa(service.dvipa), Scope::Service(service)];
         !self.0.is_empty() && scopes.into_iter().any(|scope| self.0.contains(&(stack.clone(), scope)))
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&StackName, Scope)> {
+        self.0.iter().map(|(stack, scope)| (stack, *scope))
     }
 
     /// Does the stack drain at all?

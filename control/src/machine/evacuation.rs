@@ -1,6 +1,6 @@
 //! Drains that also move the drained stack's connections to the others, as they become idle (`baton drain --move`).
 //!
-//! It is decided here and not by whoever ordered it, so that it goes on when an operator's terminal is gone.
+//! It is decided here and not by the program that ordered it, so that it goes on when an operator's terminal is gone.
 //!
 //! Which connections the stack has is asked of the CRT again and again ([`super::Action::List`]). Each of them is in one place:
 //!
@@ -15,7 +15,7 @@
 //! Each target has room for as many as [`Terms::at_once`] says, so that one whose application thinks long about each offer keeps
 //! only its own share waiting.
 //!
-//! A busy connection is tried again for as long as the evacuation lasts, and so is one that nobody takes now; whatever else
+//! A busy connection is tried again for as long as the evacuation lasts, and so is one that no target takes now; whatever else
 //! fails, [`TRIES`] times.
 
 use std::cmp::Reverse;
@@ -65,6 +65,7 @@ pub(super) enum Phase {
 /// A connection that waits for its turn.
 #[derive(Clone, Debug)]
 struct Waiting {
+    since: Instant,
     at: Instant,
     tries: u32,
     failures: u32,
@@ -101,10 +102,12 @@ pub(super) struct Evacuation {
     /// Gone with the host that took them over.
     pub(super) lost: u64,
     next_look: Instant,
-    is_asked: bool,
+    /// Since when the CRT is being looked through, if it is.
+    asked: Option<Instant>,
     waiting: BTreeMap<Connection, Waiting>,
     under_way: BTreeMap<Connection, UnderWay>,
-    refused: BTreeMap<Connection, Reason>,
+    /// Why, and since when.
+    refused: BTreeMap<Connection, (Reason, Instant)>,
     /// How much each target is owed (smooth weighted round robin).
     credit: BTreeMap<(Service, StackName), i64>,
 }
@@ -120,7 +123,7 @@ impl Evacuation {
             moved: 0,
             lost: 0,
             next_look: now,
-            is_asked: false,
+            asked: None,
             waiting: BTreeMap::new(),
             under_way: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -140,8 +143,10 @@ impl Evacuation {
         if self.terms.time.is_some_and(|time| self.began + time <= now) {
             self.end(Phase::TimeOver, now);
         }
-        let due = self.phase == Phase::Moving && !self.is_asked && self.next_look <= now;
-        self.is_asked |= due;
+        let due = self.phase == Phase::Moving && self.asked.is_none() && self.next_look <= now;
+        if due {
+            self.asked = Some(now);
+        }
         due
     }
 
@@ -155,16 +160,17 @@ impl Evacuation {
         let tcp = connections.into_iter().filter(|c| c.protocol == Protocol::Tcp);
         let there: BTreeSet<Connection> = tcp.collect();
         let before = self.listed.replace(u64::try_from(there.len()).unwrap_or(u64::MAX).saturating_add(more));
-        self.is_asked = false;
+        let asked = self.asked.take().unwrap_or(now);
         let (leaving, staying, none) = LOOKS;
         self.next_look = now + if before != self.listed { leaving } else { staying };
         if self.is_empty() {
             self.next_look = now + none;
         }
-        // Of those that the list left out nothing is known.
+        // Of those that the list left out nothing is known, nor of those that were moving while it was made.
         if more == 0 {
-            self.waiting.retain(|connection, _| there.contains(connection));
-            self.refused.retain(|connection, _| there.contains(connection));
+            let stands = |connection: &Connection, since| since > asked || there.contains(connection);
+            self.waiting.retain(|connection, waiting| stands(connection, waiting.since));
+            self.refused.retain(|connection, (_, since)| stands(connection, *since));
         }
         // The targets may be others by now.
         self.waiting.values_mut().for_each(|waiting| waiting.full.clear());
@@ -174,7 +180,7 @@ impl Evacuation {
         for connection in there {
             let known = self.under_way.contains_key(&connection) || self.refused.contains_key(&connection);
             if !known {
-                let new = Waiting { at: now, tries: 0, failures: 0, why: None, full: Vec::new() };
+                let new = Waiting { since: now, at: now, tries: 0, failures: 0, why: None, full: Vec::new() };
                 self.waiting.entry(connection).or_insert(new);
             }
         }
@@ -241,13 +247,13 @@ impl Evacuation {
         let fails = !is_no_failure(why);
         waiting.failures = waiting.failures.saturating_add(u32::from(fails));
         if can_never_move(why) || waiting.failures >= TRIES {
-            self.refused.insert(connection, why);
+            self.refused.insert(connection, (why, now));
             return;
         }
         let pause = AGAIN.0.saturating_mul(1 << waiting.tries.min(10)).min(AGAIN.1);
         let pause = if fails { AGAIN.1 } else { pause };
         waiting.tries = waiting.tries.saturating_add(1);
-        (waiting.at, waiting.why) = (now + pause, Some(why));
+        (waiting.since, waiting.at, waiting.why) = (now, now + pause, Some(why));
         waiting.full.clear();
         self.waiting.insert(connection, waiting);
     }
@@ -260,7 +266,7 @@ impl Evacuation {
         let full = self.full();
         let turn =
             self.waiting.values().filter(|waiting| waiting.has_room(&full)).map(|waiting| waiting.at).min();
-        let look = Some(self.next_look).filter(|_| !self.is_asked);
+        let look = Some(self.next_look).filter(|_| self.asked.is_none());
         let end = self.terms.time.map(|time| self.began + time);
         [turn, look, end].into_iter().flatten().min()
     }
@@ -285,7 +291,7 @@ impl Evacuation {
 
     /// How many are not tried any more, by the reason.
     pub(super) fn refused(&self) -> BTreeMap<Reason, u64> {
-        count(self.refused.values().copied())
+        count(self.refused.values().map(|(why, _)| *why))
     }
 
     /// Chooses who is next among these targets of a service by their weights.
@@ -309,6 +315,7 @@ fn is_no_failure(why: Reason) -> bool {
             | Reason::Unseen
             | Reason::Busy
             | Reason::NotATarget
+            | Reason::TargetDrains
             | Reason::SourceLost
             | Reason::TooMany
     )

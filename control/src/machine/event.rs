@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use model::control_socket::JobName;
-use model::message::Message;
-use model::{Connection, Dvipa, Service, StackIndex, StackName};
+use model::message::{FromStack, Hello};
+use model::peer::ToPeer;
+use model::transfer::FromHost;
+use model::{Connection, Dvipa, DvipaIndex, Service, StackIndex, StackName};
 
-use super::EvacuationTerms;
+use super::{EvacuationTerms, ToChoose};
 use crate::config::Config;
 
 /// Something that happened. The order of messages of one session is kept; nothing else is assumed.
@@ -19,6 +21,8 @@ pub enum Event {
     SessionUp {
         /// The peer.
         stack: StackName,
+        /// What it said of itself.
+        hello: Hello,
     },
     /// The session with this stack is over, or it was silent for too long.
     SessionDown {
@@ -42,10 +46,42 @@ pub enum Event {
         /// The peer.
         from: StackName,
         /// What it said.
-        message: Message,
+        message: FromStack,
+    },
+    /// A stack says something else of itself than at first.
+    Greets {
+        /// Which.
+        stack: StackName,
+        /// What it is from now on.
+        hello: Hello,
+    },
+    /// As [`Event::Message`], about a connection that has an entry in the CRT.
+    Transfer {
+        /// The peer.
+        from: StackName,
+        /// What it said.
+        message: FromHost,
+        /// The stack that has the connection, as the CRT says.
+        home: StackIndex,
+    },
+    /// A stack said what only routing stacks say.
+    Misdirected {
+        /// The peer.
+        from: StackName,
+        /// What such messages are called.
+        message: &'static str,
+    },
+    /// Of the connections that a stack has reported, other stacks have some: their entries stay as they are.
+    HeldElsewhere {
+        /// The stack that reported them.
+        by: StackIndex,
+        /// How many.
+        connections: usize,
     },
     /// The NIC's link was lost and is back: switches and neighbours may have forgotten where the DVIPAs are.
     LinkReturned,
+    /// This program ends in a moment, and forwards until then.
+    Ends,
     /// An operator: the stack gets no new connections, the ones it has stay.
     Drain {
         /// Which stack; it need not be up.
@@ -117,8 +153,56 @@ pub enum Event {
         /// Why not, in the forwarder's words.
         said: String,
     },
-    /// How many connections the CRT has of each stack: for the displays.
+    /// [`super::Action::Choose`] is done.
+    Chosen {
+        /// What it was.
+        wanted: Box<ToChoose>,
+        /// Which stack; `None`: there is none to choose.
+        stack: Option<StackIndex>,
+    },
+    /// How many connections the CRT has of each stack: for the displays, and to find out who has left nothing behind. Said
+    /// every second.
     ConnectionCounts(Vec<(StackIndex, u64)>),
+    /// A session with another routing stack, whose name its certificate proves, is up.
+    PeerUp {
+        /// Which.
+        stack: StackName,
+    },
+    /// It is over: the other routing stack has said goodbye, or was silent for too long.
+    PeerDown {
+        /// Which.
+        stack: StackName,
+    },
+    /// Another routing stack says something.
+    PeerMessage {
+        /// Which.
+        from: StackName,
+        /// What.
+        message: ToPeer,
+    },
+    /// An operator: another routing stack shall own this DVIPA, which this one owns; or none but this one, until its next owner is named.
+    MoveDvipa {
+        /// Which.
+        dvipa: Dvipa,
+        /// Who.
+        to: StackName,
+    },
+    /// What [`super::Action::Count`] asked for.
+    Counted {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+        /// How many connections the CRT has to it.
+        connections: u64,
+    },
+    /// An operator: others shall own what this stack owns, because it is to end; `false`: it stays.
+    Leave(bool),
+    /// [`super::Action::Retire`] is done: nothing names these numbers, and they can be given again.
+    Vacant {
+        /// Of stacks.
+        stacks: Vec<StackIndex>,
+        /// Of DVIPAs.
+        dvipas: Vec<DvipaIndex>,
+    },
 }
 
 /// What a drain covers.

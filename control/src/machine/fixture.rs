@@ -9,12 +9,12 @@ use model::codec::{Address, WireConnection};
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
 use model::message::{
-    Application, Applications, Hello, Listen, Load, Message, Newconn, Srvstat, Termconn, VipaList,
+    Application, Applications, FromStack, Hello, Listen, Load, Newconn, Srvstat, Termconn, ToStack, VipaList,
 };
 use model::{Connection, Dvipa, Epoch, Protocol, Service, StackName};
 
 use super::{Action, Event, Identity, Refusal, RoutingStack, TargetState};
-use crate::config::Config;
+use crate::config::{Config, Mistakes};
 
 /// The first epoch of a [`Bench`].
 pub(crate) const EPOCH: Epoch = Epoch(7);
@@ -32,6 +32,11 @@ destip = ["t1", "t2", "198.18.0.23"]
 
 /// The configuration of node `rt1` with these definitions.
 pub(crate) fn config(vipadynamic: &str) -> Config {
+    try_config(vipadynamic).unwrap_or_else(|m| panic!("{m}"))
+}
+
+/// As [`config`], of definitions that may be none.
+pub(crate) fn try_config(vipadynamic: &str) -> Result<Config, Mistakes> {
     let node = r#"
         node = { name = "rt1", cluster_address = ["198.18.0.10", "2001:db8::10"] }
         cluster = { listen = "198.18.0.10:7440", ca = "ca.pem", certificate = "rt1.pem", key = "rt1.key" }
@@ -43,7 +48,7 @@ pub(crate) fn config(vipadynamic: &str) -> Config {
             { role = "local", device = "net_null1", interface = "loc0" },
         ]
         "#;
-    Config::parse("test", &format!("{node}\n{vipadynamic}"), Path::new("")).unwrap_or_else(|m| panic!("{m}"))
+    Config::parse("test", &format!("{node}\n{vipadynamic}"), Path::new(""))
 }
 
 pub(crate) fn name(name: &str) -> StackName {
@@ -63,45 +68,52 @@ pub(crate) fn connection(client_port: u16, dvipa: &str) -> Connection {
     Connection::new(Protocol::Tcp, client, dvipa.parse().unwrap()).unwrap()
 }
 
-pub(crate) fn hello(stack: &str, addresses: &[&str], incarnation: u64) -> Message {
-    Message::Hello(Hello {
+/// The session of a stack with these addresses begins.
+pub(crate) fn session_up(stack: &str, addresses: &[&str]) -> Event {
+    session_of_run(stack, addresses, 1)
+}
+
+/// The same of this run of its agent.
+pub(crate) fn session_of_run(stack: &str, addresses: &[&str], incarnation: u64) -> Event {
+    let hello = Hello {
         stack: stack.to_owned(),
         cluster_addresses: addresses.iter().map(|a| Address(a.parse().unwrap())).collect(),
         incarnation,
         version: "0.1.0".to_owned(),
         ..Hello::default()
-    })
+    };
+    Event::SessionUp { stack: name(stack), hello }
 }
 
-pub(crate) fn srvstat(service: Service, listening: bool, complete: bool) -> Message {
+pub(crate) fn srvstat(service: Service, listening: bool, complete: bool) -> FromStack {
     let listens = vec![Listen { protocol: service.protocol, port: service.port, listening }];
-    Message::Srvstat(Srvstat { dvipa: Address(service.dvipa.address()), epoch: EPOCH, complete, listens })
+    FromStack::Srvstat(Srvstat { dvipa: Address(service.dvipa.address()), epoch: EPOCH, complete, listens })
 }
 
-pub(crate) fn registered(service: Service, applications: &[(Role, &str)]) -> Message {
+pub(crate) fn registered(service: Service, applications: &[(Role, &str)]) -> FromStack {
     let application = |(role, job): &(Role, &str)| Application {
         port: service.port,
         role: *role,
         job: JobName::new(*job).unwrap(),
     };
     let applications = applications.iter().map(application).collect();
-    Message::Applications(Applications {
+    FromStack::Applications(Applications {
         dvipa: Address(service.dvipa.address()),
         epoch: EPOCH,
         applications,
     })
 }
 
-pub(crate) fn newconn(first: bool, last: bool, connections: &[Connection]) -> Message {
-    Message::Newconn(Newconn {
+pub(crate) fn newconn(first: bool, last: bool, connections: &[Connection]) -> FromStack {
+    FromStack::Newconn(Newconn {
         first,
         last,
         connections: connections.iter().copied().map(WireConnection).collect(),
     })
 }
 
-pub(crate) fn termconn(connections: &[Connection]) -> Message {
-    Message::Termconn(Termconn { connections: connections.iter().copied().map(WireConnection).collect() })
+pub(crate) fn termconn(connections: &[Connection]) -> FromStack {
+    FromStack::Termconn(Termconn { connections: connections.iter().copied().map(WireConnection).collect() })
 }
 
 /// A routing stack `rt1` on a clock of its own, and everything it wanted done.
@@ -126,7 +138,7 @@ impl Bench {
         self.stack.handle(event, self.now)
     }
 
-    pub(crate) fn message(&mut self, from: &str, message: Message) -> Result<(), Refusal> {
+    pub(crate) fn message(&mut self, from: &str, message: FromStack) -> Result<(), Refusal> {
         self.handle(Event::Message { from: name(from), message })
     }
 
@@ -140,16 +152,16 @@ impl Bench {
         self.stack.tick(self.now);
     }
 
-    /// A stack comes up and greets. `t3` has address `198.18.0.23`, and so on; `rt1` the node's own.
+    /// A stack comes up. `t3` has address `198.18.0.23`, and so on; `rt1` the node's own.
     pub(crate) fn up(&mut self, stack: &str) {
-        self.session_up(stack);
         let number: u8 = stack[stack.len() - 1..].parse().unwrap();
         let address = if stack == "rt1" { "198.18.0.10".to_owned() } else { format!("198.18.0.2{number}") };
-        self.message(stack, hello(stack, &[&address], 1)).unwrap();
+        self.up_at(stack, &address);
     }
 
-    pub(crate) fn session_up(&mut self, stack: &str) {
-        self.handle(Event::SessionUp { stack: name(stack) }).unwrap();
+    /// A stack with this address comes up.
+    pub(crate) fn up_at(&mut self, stack: &str, address: &str) {
+        self.handle(session_up(stack, &[address])).unwrap();
     }
 
     pub(crate) fn down(&mut self, stack: &str) {
@@ -172,7 +184,7 @@ impl Bench {
     /// `stack` reports that its processors are this busy, for long enough to count.
     pub(crate) fn load(&mut self, stack: &str, cpu_permille: u16) {
         for _ in 0..20 {
-            self.message(stack, Message::Load(Load { cpu_permille, ..Load::default() })).unwrap();
+            self.message(stack, FromStack::Load(Load { cpu_permille, ..Load::default() })).unwrap();
         }
     }
 
@@ -181,7 +193,7 @@ impl Bench {
         self.actions();
         let dpt = self.stack.dpt();
         let index = dpt.dvipas.iter().find(|entry| entry.dvipa == service.dvipa)?.index;
-        let of_it = |d: &&model::dpt::Distribution| {
+        let of_it = |d: &&model::dpt::Shared<model::dpt::Distribution>| {
             (d.dvipa, d.port, d.protocol) == (index, service.port, service.protocol)
         };
         let row = dpt.distributions.iter().find(of_it)?;
@@ -213,7 +225,7 @@ impl Bench {
 /// The VIPA lists among the actions, with whom they go to.
 pub(crate) fn lists(actions: &[Action]) -> Vec<(String, VipaList)> {
     let list = |action: &Action| match action {
-        Action::Send { to, message: Message::VipaList(list) } => Some((to.to_string(), list.clone())),
+        Action::Send { to, message: ToStack::VipaList(list) } => Some((to.to_string(), list.clone())),
         _ => None,
     };
     actions.iter().filter_map(list).collect()

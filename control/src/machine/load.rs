@@ -45,6 +45,11 @@ impl TargetLoad {
         self.weight
     }
 
+    /// Its last report.
+    pub(super) fn last(&self) -> &Load {
+        &self.last
+    }
+
     /// For the displays.
     pub(super) fn view(&self) -> LoadView {
         LoadView {

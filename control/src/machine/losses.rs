@@ -49,10 +49,16 @@ impl Losses {
         self.lost.entry(stack.clone()).or_insert(Lost { since: now, for_good: false });
     }
 
-    /// The stack has greeted.
+    /// The stack has greeted, or is forgotten.
     pub(super) fn find(&mut self, stack: &StackName) {
         self.quiet.remove(stack);
         self.lost.remove(stack);
+    }
+
+    /// Those that were lost for as long as this.
+    pub(super) fn lost_for(&self, patience: Duration, now: Instant) -> impl Iterator<Item = &StackName> {
+        let is_gone = move |lost: &Lost| now.saturating_duration_since(lost.since) >= patience;
+        self.lost.iter().filter(move |(_, lost)| is_gone(lost)).map(|(stack, _)| stack)
     }
 
     /// These hosts do not answer, all others do or were not asked. `true`: that is news.

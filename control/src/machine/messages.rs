@@ -3,70 +3,107 @@
 use std::time::Instant;
 
 use model::codec::{Address, WireConnection};
-use model::message::{Applications, Hello, Listen, Message, Newconn, Srvstat, Termconn};
-use model::{ClusterAddress, Connection, Dvipa, Epoch, Service, StackIndex, StackName};
+use model::message::{Applications, FromStack, Hello, Listen, Newconn, Say, Srvstat, Termconn, ToStack};
+use model::transfer::Reason;
+use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, Service, StackIndex, StackName};
 use transfer::routing::Event as News;
 
+use super::direct::Claim;
+use super::dirty::Mark;
 use super::pace::Urgency;
-use super::session::Session;
+use super::rights::Wrong;
+use super::session::Said;
 use super::stacks::Greeting;
-use super::{Action, Note, Refusal, RoutingStack, refusal};
+use super::{Action, Note, Offence, Refusal, RoutingStack};
 
 impl RoutingStack {
-    /// A message of the session with `from`.
+    /// A message of the session with `from`, and who has the connection that it is about.
     pub(super) fn message(
         &mut self,
         from: &StackName,
-        message: Message,
+        message: FromStack,
+        home: Option<StackIndex>,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let word = refusal::word(&message);
-        match (self.stacks.session(from), message) {
-            (None, _) => Err(Refusal::NoSession { from: from.clone(), message: word }),
-            (Some(_), Message::Hello(hello)) => self.hello(from, hello, now),
-            (Some(_), Message::Heartbeat(_)) => Ok(()),
-            (Some(Session::Greeting), _) => Err(Refusal::BeforeHello { from: from.clone(), message: word }),
-            // Another routing stack's, for its targets.
-            (Some(Session::Greeted(_)), Message::VipaList(_) | Message::Targets(_) | Message::Move(_)) => {
+        if !self.stacks.is_up(from) {
+            return Err(Offence::NoSession { message: message.word() }.by(from));
+        }
+        self.permit(from, &message, home)?;
+        match message {
+            FromStack::Ownership(message) => {
+                self.dvipas.heard(from, message, now);
                 Ok(())
             }
-            (Some(Session::Greeted(_)), Message::Transfer(message)) => {
-                self.transfer_message(from, message, now)
+            FromStack::Transfer(message) => self.transfer_message(from, message, now),
+            FromStack::Stays(stays) => self.stays(from, stays, now),
+            FromStack::Applications(said) => self.applications(from, said),
+            FromStack::Say(say) => self.say(from, say),
+            FromStack::Choose(choose) => self.choose(from, choose),
+            FromStack::View(view) => self.view(from, view),
+            FromStack::PortsHeld(held) => self.ports_held(from, &held),
+            FromStack::Srvstat(srvstat) => self.srvstat(from, srvstat),
+            FromStack::Newconn(newconn) => self.newconn(from, newconn, now),
+            FromStack::Termconn(termconn) => self.termconn(from, termconn, now),
+            FromStack::Told(told) => {
+                if self.stacks.said_mut(from).is_some_and(Said::end_former) {
+                    self.mark_stack(from, Mark::Stack, Urgency::Soon);
+                }
+                self.told(from, told, now)
             }
-            (Some(Session::Greeted(_)), Message::Stays(stays)) => self.stays(from, stays, now),
-            (Some(Session::Greeted(_)), Message::Applications(said)) => self.applications(from, said),
-            (Some(Session::Greeted(_)), Message::Srvstat(srvstat)) => self.srvstat(from, srvstat),
-            (Some(Session::Greeted(_)), Message::Newconn(newconn)) => self.newconn(from, newconn, now),
-            (Some(Session::Greeted(_)), Message::Termconn(termconn)) => self.termconn(from, termconn, now),
-            (Some(Session::Greeted(_)), Message::Load(load)) => {
+            FromStack::After(after) => {
+                if let Some(said) = self.stacks.said_mut(from) {
+                    said.put_after(after.number);
+                }
+                Ok(())
+            }
+            FromStack::Load(load) => {
                 if self.stacks.said_mut(from).is_some_and(|said| said.report_load(load)) {
-                    self.pace.want(Urgency::Soon);
+                    self.mark_stack(from, Mark::Load, Urgency::Soon);
                 }
                 Ok(())
             }
         }
     }
 
-    fn hello(&mut self, from: &StackName, hello: Hello, now: Instant) -> Result<(), Refusal> {
-        if hello.stack != from.as_str() {
-            return Err(Refusal::OtherName { from: from.clone(), claimed: hello.stack });
-        }
+    /// What was said in a former session, and was about to be said in it, is void.
+    pub(super) fn session_up(
+        &mut self,
+        stack: &StackName,
+        hello: &Hello,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let former = self.stacks.said_mut(stack).map(std::mem::take);
+        self.session_over(stack, now);
         let addresses: Vec<_> = hello.cluster_addresses.iter().map(|address| address.0).collect();
         let usable = addresses.iter().all(|a| !(a.is_unspecified() || a.is_multicast() || a.is_loopback()));
         let cluster_address = ClusterAddress::from_addresses(&addresses).filter(|_| usable);
-        let cluster_address =
-            cluster_address.ok_or_else(|| Refusal::BadClusterAddress { from: from.clone() })?;
-        let version = hello.version.chars().take(64).collect();
-        let fabric_mtu = hello.fabric_mtu;
-        let greeting = Greeting { cluster_address, incarnation: hello.incarnation, version, fabric_mtu };
-        if self.stacks.greet(from, greeting)? {
-            let ours = self.config.forwarder.fabric_mtu;
-            if let Some(theirs) = fabric_mtu.filter(|theirs| *theirs != ours) {
-                self.actions.push_back(Action::Note(Note::OtherMtu { stack: from.clone(), theirs, ours }));
-            }
-            self.transfers.forget_told(from);
-            self.transfer_news(News::SessionDown(from.clone()), now);
-            self.transfer_news(News::SessionUp(from.clone()), now);
+        let cluster_address = cluster_address.ok_or_else(|| Offence::BadClusterAddress.by(stack))?;
+        let (version, fabric_mtu) = (hello.version.chars().take(64).collect(), hello.fabric_mtu);
+        self.stacks.session_up(
+            stack,
+            Greeting { cluster_address, incarnation: hello.incarnation, version, fabric_mtu },
+        )?;
+        if let (Some(said), Some(former)) = (self.stacks.said_mut(stack), former) {
+            *said = former.successor();
+        }
+        self.note_mtu(stack, fabric_mtu);
+        self.dvipas.session(stack, true, now);
+        self.transfer_news(News::SessionUp(stack.clone()), now);
+        self.mark_stack(stack, Mark::Stack, Urgency::Now);
+        Ok(())
+    }
+
+    fn note_mtu(&mut self, stack: &StackName, theirs: Option<u16>) {
+        let ours = self.config.forwarder.fabric_mtu;
+        if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
+            self.actions.push_back(Action::Note(Note::OtherMtu { stack: stack.clone(), theirs, ours }));
+        }
+    }
+
+    /// A stack's `fabric_mtu` from now on.
+    pub(super) fn says_mtu(&mut self, stack: &StackName, theirs: Option<u16>) -> Result<(), Refusal> {
+        if self.stacks.says_mtu(stack, theirs) {
+            self.note_mtu(stack, theirs);
         }
         Ok(())
     }
@@ -76,8 +113,13 @@ impl RoutingStack {
         // What a definition does not ask of the sender, it would not take back either: an answer to a former list.
         let picture = self.picture();
         let mut listens = Vec::with_capacity(srvstat.listens.len());
+        let mut direct = Vec::new();
         for Listen { protocol, port, listening } in srvstat.listens {
             let service = Service { dvipa, port, protocol };
+            // The end of one counts also where the port is its own no longer.
+            if !listening || picture.may_be_direct(from, service) {
+                direct.push((service, listening));
+            }
             if picture.is_asked(from, service) {
                 listens.push((service, listening));
             }
@@ -86,14 +128,66 @@ impl RoutingStack {
         if srvstat.complete {
             said.forget(dvipa);
         }
-        said.mark_reported(dvipa, ours);
-        let mut ignored = 0;
-        for (service, listening) in listens {
-            if !said.listen(service, listening) {
-                ignored += 1;
+        let anew = said.mark_reported(dvipa, ours) | srvstat.complete;
+        let ignored =
+            listens.iter().filter(|(service, listening)| !said.listen(*service, *listening)).count();
+        if anew {
+            self.mark_stack(from, |stack| Mark::Part(dvipa, stack), Urgency::Soon);
+        } else {
+            for (service, _) in listens {
+                self.mark_stack(from, |stack| Mark::Cell(service, stack), Urgency::Soon);
             }
         }
-        if ignored > 0 { Err(Refusal::TooManyListens { from: from.clone(), ignored }) } else { Ok(()) }
+        let own_ports = self.direct_listens(from, dvipa, srvstat.complete, &direct);
+        if ignored > 0 {
+            return Err(Offence::TooManyListens { ignored }.by(from));
+        }
+        own_ports
+    }
+
+    /// Ports that the stack has for itself, or no longer.
+    fn direct_listens(
+        &mut self,
+        from: &StackName,
+        dvipa: Dvipa,
+        complete: bool,
+        listens: &[(Service, bool)],
+    ) -> Result<(), Refusal> {
+        let mut ended: Vec<Service> =
+            listens.iter().filter(|(_, on)| !on).map(|(service, _)| *service).collect();
+        if complete {
+            let here = |service: &Service| listens.contains(&(*service, true));
+            ended.extend(self.direct.of(dvipa, from).into_iter().filter(|service| !here(service)));
+        }
+        for service in ended {
+            self.leave_port(service, from);
+        }
+        let mut contested = None;
+        for (service, _) in listens.iter().filter(|(_, on)| *on) {
+            match self.direct.claim(*service, from) {
+                Claim::Won => self.mark(Mark::Service(*service), Urgency::Now),
+                Claim::Had => {}
+                Claim::Anothers(holder) => contested = Some((*service, holder)),
+            }
+        }
+        match contested {
+            Some((service, holder)) => Err(Offence::PortTaken { service, holder }.by(from)),
+            None => Ok(()),
+        }
+    }
+
+    fn leave_port(&mut self, service: Service, stack: &StackName) {
+        if self.direct.leave(service, stack) {
+            self.mark(Mark::Service(service), Urgency::Now);
+        }
+    }
+
+    /// The stack's host is dead, or the stack is forgotten: it has no port for itself any more.
+    pub(super) fn leave_ports(&mut self, stack: &StackName) {
+        for service in self.direct.of_stack(stack) {
+            self.leave_port(service, stack);
+        }
+        self.ports.forget(stack);
     }
 
     fn applications(&mut self, from: &StackName, message: Applications) -> Result<(), Refusal> {
@@ -101,8 +195,30 @@ impl RoutingStack {
         let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
         let applications = message.applications.clone();
         let ignored = said.register(dvipa, ours, message.applications);
+        self.mark_stack(from, |stack| Mark::Part(dvipa, stack), Urgency::Soon);
         self.actions.push_back(Action::Note(Note::Registered { stack: from.clone(), dvipa, applications }));
-        if ignored > 0 { Err(Refusal::TooManyApplications { from: from.clone(), ignored }) } else { Ok(()) }
+        if ignored > 0 { Err(Offence::TooManyApplications { ignored }.by(from)) } else { Ok(()) }
+    }
+
+    /// Passes on what an application says to another one. Both have to be registered for the service.
+    fn say(&mut self, from: &StackName, say: Say) -> Result<(), Refusal> {
+        let (dvipa, _) = self.present(from, say.dvipa, say.epoch)?;
+        let service = Service { dvipa, port: say.port, protocol: Protocol::Tcp };
+        let picture = self.picture();
+        let of_it = say.about.is_none_or(|about| about.0.service() == service);
+        let refused = if say.from.stack != *from || !of_it || !picture.is_registered(service, &say.from) {
+            Some(Reason::NotOurs)
+        } else if !picture.is_registered(service, &say.to) {
+            Some(Reason::ApplicationGone)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            return Err(Offence::NotFollowed { message: "Say", reason }.by(from));
+        }
+        let to = say.to.stack.clone();
+        self.actions.push_back(Action::Send { to, message: ToStack::Say(say) });
+        Ok(())
     }
 
     /// The DVIPA that a report is about and its epoch, which must be the present one.
@@ -113,11 +229,10 @@ impl RoutingStack {
         epoch: Epoch,
     ) -> Result<(Dvipa, Epoch), Refusal> {
         let dvipa = Dvipa::new(dvipa.0);
-        let ours =
-            self.dvipas.owned(dvipa).ok_or_else(|| Refusal::NotOurs { from: from.clone(), dvipa })?.epoch;
+        let ours = self.dvipas.warm(dvipa).ok_or_else(|| Offence::NotOurs { dvipa }.by(from))?.epoch;
         if epoch != ours {
-            let (from, theirs, ours) = (from.clone(), epoch.0, ours.0);
-            return Err(Refusal::OtherEpoch { from, dvipa, theirs, ours });
+            let (theirs, ours) = (epoch.0, ours.0);
+            return Err(Offence::OtherEpoch { dvipa, theirs, ours }.by(from));
         }
         Ok((dvipa, ours))
     }
@@ -125,58 +240,100 @@ impl RoutingStack {
     fn newconn(&mut self, from: &StackName, newconn: Newconn, now: Instant) -> Result<(), Refusal> {
         let Newconn { first, last, connections } = newconn;
         self.transfers.said_open(from, connections.iter().map(|connection| &connection.0));
-        let (owner, connections, ignored) = self.of_ours(from, connections)?;
+        let Reported { owner, connections, refused } = self.of_ours(from, connections, "NEWCONN")?;
         let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
+        let earlier = !said.accounted;
         said.in_account |= first;
+        if first {
+            // One that breaks off has to be given again.
+            self.stacks.hear(from, None);
+        }
+        let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
         let ends = last && said.in_account;
         said.in_account &= !last;
         said.accounted |= ends;
         if ends {
+            self.reconsider();
             // Now it is certain what the stack does not have.
-            self.pace.want(Urgency::Soon);
+            self.mark(Mark::States, Urgency::Soon);
         }
         if first || ends || !connections.is_empty() {
             let moving = if ends { self.transfers.routing.connections().collect() } else { Vec::new() };
             let elsewhere = self.asked_about(&connections, |source| source != from);
-            self.actions.push_back(Action::Newconn { owner, first, last: ends, connections, moving });
+            self.actions.push_back(Action::Newconn {
+                owner,
+                first,
+                last: ends,
+                earlier,
+                connections,
+                moving,
+            });
             self.no_longer_asked(elsewhere, now);
         }
         if last && !ends {
-            return Err(Refusal::AccountWithoutFirst { from: from.clone() });
+            return Err(Offence::AccountWithoutFirst.by(from));
         }
-        if ignored > 0 { Err(Refusal::ForeignConnections { from: from.clone(), ignored }) } else { Ok(()) }
+        refused
     }
 
     fn termconn(&mut self, from: &StackName, termconn: Termconn, now: Instant) -> Result<(), Refusal> {
         self.transfers.said_ended(from, termconn.connections.iter().map(|connection| &connection.0));
-        let (owner, connections, ignored) = self.of_ours(from, termconn.connections)?;
-        connections.iter().for_each(|connection| self.transfers.departed.ended(connection));
+        let Reported { owner, connections, refused } =
+            self.of_ours(from, termconn.connections, "TERMCONN")?;
         if !connections.is_empty() {
             let ended = self.asked_about(&connections, |source| source == from);
             self.actions.push_back(Action::Termconn { owner, connections });
             self.no_longer_asked(ended, now);
         }
-        if ignored > 0 { Err(Refusal::ForeignConnections { from: from.clone(), ignored }) } else { Ok(()) }
+        refused
     }
 
-    /// The sender's number, those of its connections that are to DVIPAs owned here, and how many are not. Of those that are
-    /// moving only the messages of their transfers decide, and of those that it gave away the sender may not have heard it
-    /// when it spoke.
+    /// Of the connections that a stack reports those that it may report on. Of those that are moving only the messages of
+    /// their transfers decide.
     fn of_ours(
         &self,
         from: &StackName,
         connections: Vec<WireConnection>,
-    ) -> Result<(StackIndex, Vec<Connection>, usize), Refusal> {
-        let known = self.stacks.known(from);
-        let no_session = || Refusal::NoSession { from: from.clone(), message: "connections" };
-        let owner = known.ok_or_else(no_session)?.index;
-        let all = connections.len();
-        let ours = |connection: &Connection| self.dvipas.owned(connection.service().dvipa).is_some();
-        let connections: Vec<Connection> = connections.into_iter().map(|c| c.0).filter(ours).collect();
-        let ignored = all - connections.len();
-        let transfers = &self.transfers;
-        let stands = |c: &Connection| !transfers.routing.speaks_for(c) && !transfers.departed.left(c, from);
-        let connections = connections.into_iter().filter(stands).collect();
-        Ok((owner, connections, ignored))
+        message: &'static str,
+    ) -> Result<Reported, Refusal> {
+        let no_session = || Offence::NoSession { message: "connections" }.by(from);
+        let owner = self.stacks.known(from).ok_or_else(no_session)?.index;
+        let (mut foreign, mut wrong, mut asked) = (0, None, None);
+        let mut may_report = |connection: &Connection| {
+            let dvipa = connection.service().dvipa;
+            if self.dvipas.warm(dvipa).is_none() {
+                foreign += 1;
+                return false;
+            }
+            // Nearly always the same DVIPA as before.
+            let may = match asked {
+                Some((before, may)) if before == dvipa => may,
+                Some(_) | None => self.may_have(from, dvipa),
+            };
+            asked = Some((dvipa, may));
+            if !may {
+                wrong = Some(Wrong::NoCandidate(dvipa));
+            }
+            may
+        };
+        let connections: Vec<Connection> =
+            connections.into_iter().map(|connection| connection.0).filter(&mut may_report).collect();
+        let refused = match (wrong, foreign) {
+            (Some(wrong), _) => Err(Offence::Wrong { message, wrong }.by(from)),
+            (None, 0) => Ok(()),
+            (None, ignored) => Err(Offence::ForeignConnections { ignored }.by(from)),
+        };
+        let stands = |c: &Connection| !self.transfers.routing.speaks_for(c);
+        Ok(Reported { owner, connections: connections.into_iter().filter(stands).collect(), refused })
     }
+}
+
+/// What a stack reports of connections, as far as it is followed.
+struct Reported {
+    /// Its number.
+    owner: StackIndex,
+    /// Those that it may report on.
+    connections: Vec<Connection>,
+    /// Why the others are not among them.
+    refused: Result<(), Refusal>,
 }

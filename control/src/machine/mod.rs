@@ -5,29 +5,41 @@
 //!
 //! A session with a stack goes through these states; each cell says what an event does to it.
 //!
-//! | event | none | greeting | greeted |
-//! | --- | --- | --- | --- |
-//! | session up | our Hello; *greeting* | our Hello | forgets what it said; our Hello; *greeting* |
-//! | session down | – | *none* | forgets what it said, target lost, dead when its host is silent too; *none* |
-//! | quiet, heard | – | – | selected last, and again as before ([`losses`]) |
-//! | Hello | refused | number given; VIPA list; *greeted* | same incarnation: address and version; other: forgets, VIPA list |
-//! | VIPA list | refused | refused | – (another routing stack's) |
-//! | SRVSTAT | refused | refused | listens of that DVIPA, if the epoch is the present one |
-//! | NEWCONN | refused | refused | connections of owned DVIPAs confirmed; accounts keep their first and last part |
-//! | TERMCONN | refused | refused | connections of owned DVIPAs ended |
-//! | Applications | refused | refused | those of that DVIPA, if the epoch is the present one |
-//! | of a transfer | refused | refused | [`transfer::Routing`] decides |
-//! | Load | refused | refused | smoothed; a new weight only if it differs enough |
-//! | Heartbeat | refused | – | – |
+//! | event | none | up |
+//! | --- | --- | --- |
+//! | session up | number given; VIPA list; *up* | as session down, then as in none; its listens and applications hold until it says them anew |
+//! | session down | – | forgets what it said, target lost, dead when its host is silent too; *none* |
+//! | quiet, heard | – | selected last, and again as before ([`losses`]) |
+//! | SRVSTAT | refused | listens of that DVIPA, if the epoch is the present one |
+//! | NEWCONN | refused | connections of owned DVIPAs confirmed; accounts keep their first and last part |
+//! | TERMCONN | refused | connections of owned DVIPAs ended |
+//! | Told | refused | NEWCONN and TERMCONN are heard up to its number, which the next session's VIPA list follows ([`Heard`]) |
+//! | After | refused | of a connection that has moved, Done counts when NEWCONN and TERMCONN are heard up to its number |
+//! | Applications | refused | those of that DVIPA, if the epoch is the present one |
+//! | Choose, View | refused | answered, if the epoch is the present one ([`choosing`]) |
+//! | PortsHeld | refused | blocks of ports are granted ([`ports`]) |
+//! | of a transfer | refused | [`transfer::Routing`] decides |
+//! | Stays | refused | the order that it answers is over |
+//! | Load | refused | smoothed; a new weight only if it differs enough |
 //!
-//! Whatever an event changes, the DPT and the VIPA list are computed anew from the whole picture when the actions are
-//! polled, and go out only if they differ from what is out; several events at once make one change. Which events can
-//! change them is said in one place ([`changes`]), and how often they are computed in a storm of changes in [`pace`].
+//! Sessions with other routing stacks have a table of their own ([`peers`]), and so has what follows from them for ownership
+//! ([`succession`], [`ownership`]).
+//!
+//! What a stack may say is a table of its own ([`rights`]): a message that it may not say is refused and counted with its
+//! name, and nothing else happens.
+//!
+//! Whatever an event changes in the DPT and the VIPA list is computed anew when the actions are polled, and goes out only if it
+//! differs from what is out; several events at once make one change. What each event changes is said in one place ([`dirty`]), what
+//! is kept from one change to the next in [`board`], and how often there is one in a storm of events in [`pace`].
 
 mod action;
 mod announce;
+mod board;
+mod choosing;
 mod controller;
-mod departed;
+mod definitions;
+mod direct;
+mod dirty;
 mod drain;
 mod evacuation;
 mod event;
@@ -36,14 +48,20 @@ mod losses;
 mod messages;
 mod moves;
 mod note;
+mod numbers;
 mod orders;
 mod ownership;
 mod pace;
+mod peers;
 mod picture;
+mod ports;
 mod refusal;
+mod rights;
 mod roster;
 mod session;
+mod settling;
 mod stacks;
+mod succession;
 mod targets;
 mod transfers;
 mod view;
@@ -55,33 +73,42 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use model::codec::Address;
 use model::dpt::Dpt;
-use model::message::{Hello, Message, VipaList};
+use model::message::VipaList;
+use model::numbering::Numbering;
 use model::transfer::{Reason, Why};
 use model::{Dvipa, Epoch, Service, StackIndex, StackName};
 
 pub use action::Action;
+pub use choosing::{Among, ToChoose};
 pub use evacuation::{MAX_AT_ONCE, Terms as EvacuationTerms};
 pub use event::{Event, Scope};
 pub use note::Note;
+pub use numbers::{GONE_DVIPA, GONE_STACK};
 pub use orders::{Order, Progress};
-pub use refusal::{Refusal, RefusalKind};
+pub use refusal::{Offence, OrderRefusal, Refusal, RefusalKind};
 pub use transfers::TransferCounts;
 pub use view::*;
 
-use crate::config::Config;
-use announce::Announcements;
+use crate::config::{Config, VipaDynamic};
+use announce::{Announcements, Routes};
+use board::Board;
+use choosing::Choosing;
 use controller::ControllerWeights;
+use direct::Direct;
+use dirty::{Dirty, Mark};
 use drain::Drains;
 use evacuation::Evacuations;
 use orders::Orders;
 use ownership::Dvipas;
 use pace::{Pace, Urgency};
+use peers::{Contradiction, Peers};
 use picture::Picture;
+use ports::Ports;
+use rights::{Rights, Wrong};
 use stacks::Stacks;
 use transfer::routing::Event as News;
 use transfers::Transfers;
@@ -97,6 +124,8 @@ pub const MAX_APPLICATIONS: usize = 4_096;
 pub const MAX_DRAINS: usize = 4_096;
 /// The most services that can have weights of a controller at once.
 pub const MAX_WEIGHED_SERVICES: usize = 4_096;
+/// The most reasons and peers for which refusals are counted apart; beyond it they are counted without the peer's name.
+pub const MAX_REFUSED: usize = 16_384;
 /// The longest that weights of a controller hold.
 pub const MAX_WEIGHT_LIFE: Duration = Duration::from_secs(24 * 3600);
 
@@ -117,17 +146,28 @@ pub struct Identity {
 pub struct RoutingStack {
     identity: Identity,
     config: Box<Config>,
+    /// The definitions as they are in the file; those of `config` are completed by what peers have said.
+    written: VipaDynamic,
     dvipas: Dvipas,
+    peers: Peers,
+    contradictions: BTreeMap<Dvipa, Contradiction>,
     stacks: Stacks,
     drains: Drains,
     controller: ControllerWeights,
+    direct: Direct,
+    ports: Ports,
     announcements: Announcements,
+    routes: Routes,
     transfers: Transfers,
     orders: Orders,
     evacuations: Evacuations,
+    choosing: Choosing,
+    /// The DPT as it is, and what has changed since it was computed.
+    board: Board,
+    dirty: Dirty,
     /// What the workers have.
     published: Dpt,
-    /// What greeted stacks have, and how often it changed.
+    /// What stacks have, and how often it changed.
     list: VipaList,
     list_generation: u64,
     /// Whether and when `published` and `list` are to be computed anew.
@@ -135,37 +175,82 @@ pub struct RoutingStack {
     /// When this stack has waited for the others for long enough; none: it has.
     settles: Option<Instant>,
     actions: VecDeque<Action>,
-    refused: BTreeMap<RefusalKind, u64>,
+    rights: Rights,
+    /// How often, and because of which peer.
+    refused: BTreeMap<(RefusalKind, Option<StackName>), u64>,
+    work: Work,
+}
+
+/// What a routing stack has computed since its start: counted, because what an event costs is to follow what it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How often what follows from events was computed.
+    pub settles: u64,
+    /// Services of the DPT that were computed for it.
+    pub services: u64,
+    /// Candidates of services that were looked at for it.
+    pub targets: u64,
 }
 
 impl RoutingStack {
-    /// A routing stack that owns the DVIPAs that it defines and knows no other stack yet.
+    /// A routing stack that knows no other stack yet. It owns the DVIPAs that it defines, if no other routing stack can.
     ///
     /// # Errors
-    /// [`Refusal::TooManyDvipas`] if it defines more than CRT entries can name.
-    pub fn new(identity: Identity, config: Config, now: Instant) -> Result<Self, Refusal> {
+    /// [`OrderRefusal::TooManyDvipas`] if it defines more than CRT entries can name.
+    pub fn new(identity: Identity, config: Config, now: Instant) -> Result<Self, OrderRefusal> {
+        Self::resumed(identity, config, None, now)
+    }
+
+    /// As [`RoutingStack::new`], over a CRT whose entries have the numbers of a former process: stacks and DVIPAs keep them. Its stacks
+    /// are lost until they are heard.
+    ///
+    /// # Errors
+    /// As [`RoutingStack::new`].
+    pub fn resumed(
+        identity: Identity,
+        config: Config,
+        numbering: Option<&Numbering>,
+        now: Instant,
+    ) -> Result<Self, OrderRefusal> {
+        let stacks = Stacks::new(config.node.name.clone(), config.node.cluster_address);
         let mut new = Self {
-            dvipas: Dvipas::new(identity.first_epoch),
+            written: config.vipadynamic.clone(),
+            dvipas: Dvipas::new(&identity, &config.cluster, numbering, now),
+            peers: Peers::new(config.routing_stacks.iter().map(|peer| peer.name.clone()), now),
+            contradictions: BTreeMap::new(),
             transfers: Transfers::new(identity.incarnation),
             identity,
             config: Box::new(config),
-            stacks: Stacks::default(),
+            stacks,
             drains: Drains::default(),
             controller: ControllerWeights::default(),
+            direct: Direct::default(),
+            ports: Ports::default(),
             announcements: Announcements::default(),
+            routes: Routes::default(),
             orders: Orders::default(),
             evacuations: Evacuations::new(),
+            choosing: Choosing::default(),
+            board: Board::default(),
+            dirty: Dirty::default(),
             published: Dpt::default(),
             list: VipaList::default(),
             list_generation: 0,
             pace: Pace::new(now),
             settles: Some(now + SETTLES),
             actions: VecDeque::new(),
+            rights: Rights::default(),
             refused: BTreeMap::new(),
+            work: Work::default(),
         };
-        let owned = new.dvipas.define(&new.config.vipadynamic)?;
-        new.announcements.begin(owned, now);
-        new.own_transfers(now);
+        new.rights.define(&new.config.vipadynamic);
+        if let Some(numbering) = numbering {
+            new.stacks.resume(&numbering.stacks, now);
+            new.mark(Mark::States, Urgency::Now);
+        }
+        new.dvipas.define(&new.config.vipadynamic, now)?;
+        new.mark_definitions(&VipaDynamic::default(), &BTreeMap::new());
+        new.succeed(now);
         Ok(new)
     }
 
@@ -176,67 +261,134 @@ impl RoutingStack {
     /// did. It is counted here already; the machine goes on.
     pub fn handle(&mut self, event: Event, now: Instant) -> Result<(), Refusal> {
         self.tick(now);
-        if let Some(urgency) = changes(&event) {
-            self.pace.want(urgency);
-        }
         let outcome = match event {
-            Event::Configure(config) => self.configure(config, now),
-            Event::SessionUp { stack } => self.session_up(stack, now),
+            Event::Configure(config) => self.configure(config, now).map_err(Refusal::Order),
+            Event::SessionUp { stack, hello } => self.session_up(&stack, &hello, now),
             Event::SessionDown { stack } => {
                 self.session_over(&stack, now);
                 Ok(())
             }
+            Event::Greets { stack, hello } => self.says_mtu(&stack, hello.fabric_mtu),
             Event::Quiet { stack } => self.hears(&stack, false),
             Event::Heard { stack } => self.hears(&stack, true),
             Event::SilentHosts(silent) => {
                 if self.stacks.losses.silent_hosts(silent) {
-                    self.pace.want(Urgency::Now);
+                    self.mark(Mark::States, Urgency::Now);
                 }
                 Ok(())
             }
-            Event::Message { from, message } => self.message(&from, message, now),
+            Event::Message { from, message } => self.message(&from, message, None, now),
+            Event::Transfer { from, message, home } => self.message(&from, message.into(), Some(home), now),
+            Event::Misdirected { from, message } => {
+                Err(Offence::Wrong { message, wrong: Wrong::RoutingStacksOnly }.by(&from))
+            }
+            Event::HeldElsewhere { by, connections } => match self.stack_name(by).cloned() {
+                Some(from) => {
+                    Err(Offence::Wrong { message: "NEWCONN", wrong: Wrong::AnothersConnections(connections) }
+                        .by(&from))
+                }
+                None => Ok(()),
+            },
             Event::LinkReturned => {
                 self.announce_again(now);
                 Ok(())
             }
+            Event::Ends => {
+                self.end_routes();
+                Ok(())
+            }
             Event::Drain { stack, scope } => {
-                self.known(&stack, scope).and_then(|()| self.drains.begin(stack, scope))
+                let drained = self.known(&stack, scope).and_then(|()| self.begin_drain(stack, scope));
+                self.tell_orders(now);
+                drained.map_err(Refusal::Order)
             }
             Event::Resume { stack, scope } => {
                 self.forget_evacuations(&stack, scope);
                 // What was drained may not be there any more.
                 let known = self.known(&stack, scope);
-                self.drains.end(stack, scope).map_err(|not_draining| known.err().unwrap_or(not_draining))
+                self.mark_stack(&stack, |index| Mark::scope(scope, index), Urgency::Now);
+                let ended = self.drains.end(stack, scope);
+                self.tell_orders(now);
+                ended.map_err(|not_draining| known.err().unwrap_or(not_draining).into())
             }
-            Event::Evacuate { stack, scope, terms } => self.begin_evacuation(stack, scope, terms, now),
-            Event::StopEvacuation { stack, scope } => self.stop_evacuation(stack, scope, now),
+            Event::Evacuate { stack, scope, terms } => {
+                let begun = self.begin_evacuation(stack, scope, terms, now);
+                self.tell_orders(now);
+                begun.map_err(Refusal::Order)
+            }
+            Event::StopEvacuation { stack, scope } => {
+                self.stop_evacuation(stack, scope, now).map_err(Refusal::Order)
+            }
             Event::Listed { stack, scope, connections, more } => {
                 self.listed(stack, scope, (connections, more), now);
                 Ok(())
             }
-            Event::SetWeights { service, weights, ttl } => self.set_weights(service, weights, ttl, now),
+            Event::SetWeights { service, weights, ttl } => {
+                let set = self.set_weights(service, weights, ttl, now);
+                self.tell_orders(now);
+                set.map_err(Refusal::Order)
+            }
             Event::Move { connection, source, target, job, quiet_ms } => {
-                match self.stack_name(source).cloned() {
-                    Some(source) => self.order_move(connection, source, (target, job), quiet_ms, now),
-                    None => Err(Refusal::NoSuchConnection(connection)),
-                }
+                let source =
+                    self.stack_name(source).cloned().ok_or(OrderRefusal::NoSuchConnection(connection));
+                let moved = source.and_then(|s| self.order_move(connection, s, (target, job), quiet_ms, now));
+                moved.map_err(Refusal::Order)
             }
             Event::NotHandedOver { connection, said } => {
                 let why = Why::new(Reason::NoWay, &said);
                 self.transfer_news(News::NotHandedOver { connection, why }, now);
                 Ok(())
             }
+            Event::Chosen { wanted, stack } => {
+                self.chosen(*wanted, stack);
+                Ok(())
+            }
             Event::ConnectionCounts(counts) => {
                 self.stacks.count_connections(counts);
+                self.retire(now);
+                Ok(())
+            }
+            Event::Vacant { stacks, dvipas } => {
+                self.vacant(stacks, dvipas);
+                Ok(())
+            }
+            Event::PeerUp { stack } => self.peer_up(&stack, now),
+            Event::PeerDown { stack } => {
+                self.peer_down(&stack);
+                Ok(())
+            }
+            Event::PeerMessage { from, message } => self.peer_says(&from, message),
+            Event::MoveDvipa { dvipa, to } => self.move_dvipa(dvipa, to).map_err(Refusal::Order),
+            Event::Counted { dvipa, connections } => {
+                self.counted(dvipa, connections);
+                Ok(())
+            }
+            Event::Leave(leaving) => {
+                self.leave(leaving);
                 Ok(())
             }
         };
+        self.succeed(now);
         self.evacuate(now);
         if let Err(refusal) = &outcome {
-            let count = self.refused.entry(refusal.kind()).or_default();
-            *count = count.saturating_add(1);
+            self.count(refusal);
         }
         outcome
+    }
+
+    /// Counts a refusal. That a stack says what it may not say is for the log, once for each reason.
+    fn count(&mut self, refusal: &Refusal) {
+        let from = refusal.from().cloned();
+        let mut key = (refusal.kind(), from.clone());
+        if self.refused.len() >= MAX_REFUSED && !self.refused.contains_key(&key) {
+            key.1 = None;
+        }
+        let count = self.refused.entry(key).or_default();
+        *count = count.saturating_add(1);
+        if let (1, Refusal::Peer { from, offence: Offence::Wrong { .. } }) = (*count, refusal) {
+            let (stack, said) = (from.clone(), refusal.to_string());
+            self.actions.push_back(Action::Note(Note::Wrong { stack, said }));
+        }
     }
 
     /// Does what is due at `now`. A clock that goes backwards only delays.
@@ -244,8 +396,16 @@ impl RoutingStack {
         self.pace.tick(now);
         let one_more_dead = self.stacks.losses.expire(self.config.cluster.dead_after, now);
         let settled = self.settles.take_if(|at| *at <= now).is_some();
-        if self.controller.expire(now) || one_more_dead || settled {
-            self.pace.want(Urgency::Now);
+        if settled {
+            self.reconsider();
+            self.grant_all_ports();
+        }
+        self.succeed(now);
+        if one_more_dead || settled {
+            self.mark(Mark::States, Urgency::Now);
+        }
+        for service in self.controller.expire(now) {
+            self.mark(Mark::Service(service), Urgency::Now);
         }
         for dvipa in self.announcements.due(now) {
             self.actions.push_back(Action::Announce { dvipa });
@@ -253,7 +413,6 @@ impl RoutingStack {
         if self.transfers.routing.next_deadline().is_some_and(|due| due <= now) {
             self.transfer_news(News::TimePassed, now);
         }
-        self.transfers.departed.expire(now);
         let unanswered = self.orders.expire(now);
         self.orders_over(unanswered, now);
         self.evacuate(now);
@@ -268,6 +427,8 @@ impl RoutingStack {
         let deadlines = deadlines.into_iter().chain([
             self.settles,
             self.pace.next_deadline(),
+            self.peers.next_deadline(),
+            self.dvipas.next_deadline(),
             self.stacks.losses.next_deadline(self.config.cluster.dead_after),
         ]);
         let evacuations = self.evacuations.values().map(|evacuation| evacuation.next_deadline());
@@ -276,13 +437,24 @@ impl RoutingStack {
 
     /// The next thing to do, or nothing.
     pub fn poll(&mut self) -> Option<Action> {
-        if let Some(urgency) = self.pace.take() {
-            self.settle(urgency);
+        if self.pace.take().is_some() {
+            self.settle();
         }
         self.actions.pop_front()
     }
 
-    /// Computes with the next poll what waits in a storm of changes: somebody is about to be shown what this stack knows, and the
+    /// Whether it owns a DVIPA.
+    pub fn owns(&self) -> bool {
+        self.dvipas.iter().next().is_some()
+    }
+
+    /// Until when workers may take this stack for the owner of what it owns, if that has changed. To be asked before what
+    /// [`RoutingStack::poll`] gives is done.
+    pub fn moved_fence(&mut self) -> Option<Instant> {
+        self.dvipas.moved_fence()
+    }
+
+    /// Computes with the next poll what waits in a storm of changes: an operator is about to be shown what this stack knows, and the
     /// workers must not be behind that.
     pub fn hurry(&mut self) {
         self.pace.hurry();
@@ -299,6 +471,11 @@ impl RoutingStack {
         self.pace.next_deadline().is_some()
     }
 
+    /// What was computed since the start.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config
@@ -309,117 +486,55 @@ impl RoutingStack {
         self.stacks.name(index)
     }
 
-    /// The number of a stack by its name, if it ever was here.
+    /// The number of a stack by its name, if it is here or was until a while ago.
     pub fn stack_index(&self, name: &StackName) -> Option<StackIndex> {
         self.stacks.known(name).map(|k| k.index)
     }
 
-    /// Computes the DPT and, if it can have changed, the VIPA list, and gives out what differs from what is out.
-    fn settle(&mut self, urgency: Urgency) {
-        let picture = self.picture();
-        let mut dpt = picture.dpt();
-        let list = (urgency == Urgency::Now).then(|| picture.vipa_list());
-        dpt.generation = self.published.generation;
-        if dpt != self.published || dpt.generation == 0 {
-            dpt.generation = dpt.generation.saturating_add(1);
-            let notes = self.notes_of(&dpt);
-            self.actions.extend(notes.into_iter().map(Action::Note));
-            self.published = dpt.clone();
-            // Before whatever else waits, because that may name what this DPT introduces.
-            self.actions.push_front(Action::Publish(dpt));
-        }
-        if let Some(list) = list
-            && (list != self.list || self.list_generation == 0)
-        {
-            self.list = list;
-            self.list_generation = self.list_generation.saturating_add(1);
-            // Who is no candidate for a service any more will not say when its listening ends.
-            for (stack, void) in self.picture().void_listens() {
-                self.stacks.forget_listens(&stack, &void);
-            }
-        }
-        for to in self.stacks.without_list(self.list_generation) {
-            self.actions.push_back(Action::Send { to, message: Message::VipaList(self.list.clone()) });
-        }
-        let told = self.picture().told(&self.transfers.routing);
-        for (to, targets) in self.transfers.tell(told) {
-            self.actions.push_back(Action::Send { to, message: Message::Targets(targets) });
-        }
+    /// This is to be computed anew.
+    fn mark(&mut self, mark: Mark, urgency: Urgency) {
+        self.dirty.mark(mark);
+        self.pace.want(urgency);
     }
 
-    /// Which targets come and go with this DPT.
-    fn notes_of(&self, dpt: &Dpt) -> Vec<Note> {
-        let (came, went) = note::changes(&self.published, dpt);
-        let by_stack = |rows: BTreeSet<(StackIndex, Service)>| {
-            let mut stacks: BTreeMap<StackIndex, Vec<Service>> = BTreeMap::new();
-            rows.into_iter().for_each(|(stack, service)| stacks.entry(stack).or_default().push(service));
-            stacks
-                .into_iter()
-                .filter_map(|(stack, services)| Some((self.stack_name(stack)?.clone(), services)))
-        };
-        let came = by_stack(came).map(|(stack, services)| Note::Came { stack, services });
-        let picture = self.picture();
-        let went = by_stack(went).map(|(stack, services)| {
-            let why = services.first().and_then(|service| picture.state_of(*service, &stack));
-            Note::Went { stack, services, why }
-        });
-        came.chain(went).collect()
+    /// As [`Self::mark`], for a stack that has a number: without one it is in no table.
+    fn mark_stack(&mut self, stack: &StackName, mark: impl FnOnce(StackIndex) -> Mark, urgency: Urgency) {
+        self.pace.want(urgency);
+        if let Some(index) = self.stack_index(stack) {
+            self.dirty.mark(mark(index));
+        }
     }
 
     fn picture(&self) -> Picture<'_> {
         let settled = self.settles.is_none();
-        Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, &self.controller, settled)
+        let others = (&self.controller, &self.direct, &self.ports);
+        Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, others, settled)
     }
 
-    fn configure(&mut self, config: Box<Config>, now: Instant) -> Result<(), Refusal> {
+    fn configure(&mut self, mut config: Box<Config>, now: Instant) -> Result<(), OrderRefusal> {
         if config.node != self.config.node {
-            return Err(Refusal::OtherNode);
+            return Err(OrderRefusal::OtherNode);
         }
-        let owned = self.dvipas.define(&config.vipadynamic)?;
-        self.config = config;
-        let owned_now = |dvipa| self.dvipas.owned(dvipa).is_some();
-        self.announcements.retain(owned_now);
-        self.actions.retain(|action| !matches!(action, Action::Announce { dvipa } if !owned_now(*dvipa)));
-        self.announce(owned, now);
-        self.own_transfers(now);
-        let distributes = &self.config.vipadynamic.distributes;
-        self.controller.retain(|service| distributes.iter().any(|d| d.covers(*service)));
-        Ok(())
-    }
-
-    fn announce(&mut self, dvipas: Vec<Dvipa>, now: Instant) {
-        self.announcements.begin(dvipas, now);
-        for dvipa in self.announcements.due(now) {
-            self.actions.push_back(Action::Announce { dvipa });
-        }
-    }
-
-    /// As if every DVIPA that this stack owns had become its own now.
-    fn announce_again(&mut self, now: Instant) {
-        let defines = self.config.vipadynamic.defines.iter().map(|define| define.dvipa);
-        let owned = defines.filter(|dvipa| self.dvipas.owned(*dvipa).is_some()).collect();
-        self.announce(owned, now);
-    }
-
-    fn session_up(&mut self, stack: StackName, now: Instant) -> Result<(), Refusal> {
-        self.session_over(&stack, now);
-        self.stacks.session_up(stack.clone())?;
-        let cluster_addresses = self.config.node.cluster_address.iter().map(Address).collect();
-        let hello = Hello {
-            stack: self.config.node.name.to_string(),
-            cluster_addresses,
-            incarnation: self.identity.incarnation,
-            version: self.identity.version.clone(),
-            ..Hello::default()
-        };
-        self.actions.push_back(Action::Send { to: stack, message: Message::Hello(hello) });
+        let before = self.standings();
+        self.dvipas.define(&config.vipadynamic, now)?;
+        self.written = config.vipadynamic.clone();
+        config.vipadynamic = self.peers.complete(&self.written);
+        let former = std::mem::replace(&mut self.config, config);
+        self.rights.define(&self.config.vipadynamic);
+        self.mark_definitions(&former.vipadynamic, &before);
+        self.reconsider();
+        self.succeed(now);
+        let definitions = &self.config.vipadynamic;
+        let covers =
+            |service: &Service| definitions.distributes_of(service.dvipa).iter().any(|d| d.covers(*service));
+        self.controller.retain(covers);
         Ok(())
     }
 
     /// The stack is quiet, or heard again.
     fn hears(&mut self, stack: &StackName, heard: bool) -> Result<(), Refusal> {
         if self.stacks.said_mut(stack).is_some() && self.stacks.losses.quiet(stack, !heard) {
-            self.pace.want(Urgency::Now);
+            self.mark_stack(stack, Mark::Stack, Urgency::Now);
         }
         Ok(())
     }
@@ -427,76 +542,35 @@ impl RoutingStack {
     /// Forgets what the stack said, and what was about to be said to it.
     fn session_over(&mut self, stack: &StackName, now: Instant) {
         self.stacks.session_down(stack, now);
+        self.dvipas.session(stack, false, now);
+        self.reconsider();
+        self.mark_stack(stack, Mark::Stack, Urgency::Now);
         self.transfers.forget_told(stack);
+        self.ports.session_over(stack);
         self.transfer_news(News::SessionDown(stack.clone()), now);
         let unanswered = self.orders.session_down(stack, now);
         self.orders_over(unanswered, now);
         self.actions.retain(|action| !matches!(action, Action::Send { to, .. } if to == stack));
     }
 
-    fn set_weights(
-        &mut self,
-        service: Service,
-        weights: Vec<(StackName, u16)>,
-        ttl: Duration,
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        let picture = self.picture();
-        let distribution = picture.distribution_of(service).ok_or(Refusal::NotDistributed(service))?;
-        weights.iter().try_for_each(|(stack, _)| self.known(stack, Scope::Service(service)))?;
-        if let Some((stack, _)) = weights.iter().find(|(stack, _)| !picture.is_candidate(distribution, stack))
-        {
-            return Err(Refusal::NotACandidate { stack: stack.clone(), service });
-        }
-        self.controller.set(service, weights, ttl, now)
+    fn begin_drain(&mut self, stack: StackName, scope: Scope) -> Result<(), OrderRefusal> {
+        self.mark_stack(&stack, |index| Mark::scope(scope, index), Urgency::Now);
+        self.drains.begin(stack, scope)
     }
 
     /// Is there such a stack, or does a definition name it? And is there what the order is about?
-    fn known(&self, stack: &StackName, scope: Scope) -> Result<(), Refusal> {
+    fn known(&self, stack: &StackName, scope: Scope) -> Result<(), OrderRefusal> {
         let distributes = &self.config.vipadynamic.distributes;
         let named = || distributes.iter().any(|d| d.destip.names(stack));
         if self.stacks.known(stack).is_none() && !named() {
-            return Err(Refusal::NoSuchStack(stack.clone()));
+            return Err(OrderRefusal::NoSuchStack(stack.clone()));
         }
         match scope {
             Scope::All => Ok(()),
             Scope::Dvipa(dvipa) if distributes.iter().any(|d| d.dvipa == dvipa) => Ok(()),
-            Scope::Dvipa(dvipa) => Err(Refusal::NoSuchDvipa(dvipa)),
+            Scope::Dvipa(dvipa) => Err(OrderRefusal::NoSuchDvipa(dvipa)),
             Scope::Service(service) if distributes.iter().any(|d| d.covers(service)) => Ok(()),
-            Scope::Service(service) => Err(Refusal::NotDistributed(service)),
+            Scope::Service(service) => Err(OrderRefusal::NotDistributed(service)),
         }
-    }
-}
-
-/// Whether an event can change the DPT or the VIPA list. What a stack says of its connections and transfers does not.
-fn changes(event: &Event) -> Option<Urgency> {
-    match event {
-        Event::Configure(_)
-        | Event::SessionUp { .. }
-        | Event::SessionDown { .. }
-        | Event::Drain { .. }
-        | Event::Resume { .. }
-        | Event::Evacuate { .. }
-        | Event::SetWeights { .. } => Some(Urgency::Now),
-        Event::Message { message, .. } => match message {
-            Message::Hello(_) => Some(Urgency::Now),
-            Message::Srvstat(_) | Message::Applications(_) => Some(Urgency::Soon),
-            // These say themselves when they do.
-            Message::Load(_) | Message::Transfer(_) | Message::Newconn(_) => None,
-            Message::VipaList(_)
-            | Message::Targets(_)
-            | Message::Termconn(_)
-            | Message::Heartbeat(_)
-            | Message::Move(_)
-            | Message::Stays(_) => None,
-        },
-        // These say themselves when they do.
-        Event::Quiet { .. } | Event::Heard { .. } | Event::SilentHosts(_) => None,
-        Event::StopEvacuation { .. }
-        | Event::Listed { .. }
-        | Event::Move { .. }
-        | Event::NotHandedOver { .. }
-        | Event::ConnectionCounts(_)
-        | Event::LinkReturned => None,
     }
 }

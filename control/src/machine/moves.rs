@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use model::codec::WireConnection;
 use model::control_socket::JobName;
-use model::message::{Message, Move, OrderId, Stays};
+use model::message::{Move, OrderId, Stays, ToStack};
 use model::transfer::Reason;
 use model::{Connection, Dvipa, StackName};
 use transfer::routing::{Outcome, Targets};
@@ -12,7 +12,7 @@ use transfer::routing::{Outcome, Targets};
 use super::evacuation::{Evacuation, Phase, Terms};
 use super::orders::Order;
 use super::view::{EvacuationState, EvacuationView, ReasonCount};
-use super::{Action, Refusal, RoutingStack, Scope};
+use super::{Action, OrderRefusal, Refusal, RoutingStack, Scope};
 
 impl RoutingStack {
     /// An operator's order, as long as it is kept.
@@ -41,9 +41,9 @@ impl RoutingStack {
         (target, job): (StackName, Option<JobName>),
         quiet_ms: Option<u32>,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), OrderRefusal> {
         let dvipa = connection.service().dvipa;
-        let epoch = self.dvipas.owned(dvipa).ok_or(Refusal::NotDistributed(connection.service()))?.epoch;
+        let epoch = self.dvipas.owned(dvipa).ok_or(OrderRefusal::NotDistributed(connection.service()))?.epoch;
         self.known(&target, Scope::All)?;
         let reason = if source == target {
             Some(Reason::SameStack)
@@ -55,12 +55,12 @@ impl RoutingStack {
             Targets::reach(&self.picture(), &connection, &target, job.as_ref().map(JobName::as_str)).err()
         };
         if let Some(reason) = reason {
-            return Err(Refusal::NotMoved { connection, target, reason });
+            return Err(OrderRefusal::NotMoved { connection, target, reason });
         }
         let order = self.orders.begin(connection, source.clone(), target.clone(), job.clone(), now);
         let connection = WireConnection(connection);
         let order = Move { connection, epoch, target, job, order: Some(order), quiet_ms };
-        self.actions.push_back(Action::Send { to: source, message: Message::Move(order) });
+        self.actions.push_back(Action::Send { to: source, message: ToStack::Move(order) });
         Ok(())
     }
 
@@ -94,9 +94,9 @@ impl RoutingStack {
         scope: Scope,
         terms: Terms,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), OrderRefusal> {
         self.known(&stack, scope)?;
-        self.drains.begin(stack.clone(), scope)?;
+        self.begin_drain(stack.clone(), scope)?;
         self.evacuations.insert((stack, scope), Evacuation::new(terms, now));
         Ok(())
     }
@@ -107,13 +107,13 @@ impl RoutingStack {
         stack: StackName,
         scope: Scope,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), OrderRefusal> {
         match self.evacuations.get_mut(&(stack.clone(), scope)) {
             Some(evacuation) => {
                 evacuation.end(Phase::Stopped, now);
                 Ok(())
             }
-            None => Err(Refusal::NotEvacuated(stack)),
+            None => Err(OrderRefusal::NotEvacuated(stack)),
         }
     }
 
@@ -149,7 +149,7 @@ impl RoutingStack {
             {
                 let reason = match self.order_move(connection, stack.clone(), (target, None), quiet_ms, now) {
                     Ok(()) => continue,
-                    Err(Refusal::NotMoved { reason, .. }) => reason,
+                    Err(OrderRefusal::NotMoved { reason, .. }) => reason,
                     Err(_) => Reason::NotATarget,
                 };
                 evacuation.over(&connection, &Outcome::Stayed(reason.into()), now);

@@ -1,12 +1,13 @@
 //! What an operator would do something about, for the log: each once, when it happens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use model::dpt::{Distribution, Dpt};
+use model::dpt::{Distribution, Shared};
 use model::message::Application;
-use model::{Dvipa, DvipaIndex, Protocol, Service, StackIndex, StackName};
+use model::{Dvipa, Epoch, Service, StackIndex, StackName};
 
 use super::TargetState;
+use super::board::Changed;
 
 /// A fact for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,43 @@ pub enum Note {
         /// Which applications.
         applications: Vec<Application>,
     },
+    /// The stack has said for the first time what it may not say, for this reason: [`super::Offence::Wrong`].
+    Wrong {
+        /// Which stack.
+        stack: StackName,
+        /// What, and why it was void.
+        said: String,
+    },
+    /// This stack owns the DVIPA from now on.
+    Gained {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+        /// The epoch of its ownership.
+        epoch: Epoch,
+        /// Who owned it until now; none: nobody that lives.
+        from: Option<StackName>,
+    },
+    /// It does not own the DVIPA any more.
+    Lost {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+        /// Who owns it now; none: nobody that is known.
+        to: Option<StackName>,
+    },
+    /// The session with another routing stack is over: what it owned is taken over.
+    PeerDead {
+        /// Which.
+        stack: StackName,
+    },
+    /// Several stacks define the DVIPA, or back it up with the same rank.
+    Contradiction {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+        /// With which rank; 255: all define it.
+        rank: u8,
+        /// Who.
+        stacks: Vec<StackName>,
+    },
     /// The stack and this node disagree about the longest packet on the ways between them.
     OtherMtu {
         /// Which stack.
@@ -47,27 +85,40 @@ pub enum Note {
     },
 }
 
-/// A target of a service.
-type Row = (StackIndex, Service);
+/// Services by stack.
+pub(super) type ByStack = BTreeMap<StackIndex, Vec<Service>>;
 
-/// Which targets came, and which went, from one DPT to the next.
-pub(super) fn changes(before: &Dpt, after: &Dpt) -> (BTreeSet<Row>, BTreeSet<Row>) {
-    let (before, after) = (changed(before, after), changed(after, before));
-    (after.difference(&before).copied().collect(), before.difference(&after).copied().collect())
+/// Which targets came, and which went, with these changes of services.
+pub(super) fn changes<'a>(rows: impl Iterator<Item = &'a Changed>) -> (ByStack, ByStack) {
+    let (mut came, mut went) = (ByStack::new(), ByStack::new());
+    for Changed { service, before, after } in rows {
+        let (before, after) = (targets(before.as_ref()), targets(after.as_ref()));
+        missing(&after, &before).for_each(|stack| came.entry(*stack).or_default().push(*service));
+        missing(&before, &after).for_each(|stack| went.entry(*stack).or_default().push(*service));
+    }
+    came.values_mut().chain(went.values_mut()).for_each(|services| services.sort_unstable());
+    (came, went)
 }
 
-/// The targets in rows of a DPT that another one does not have just so.
-fn changed(of: &Dpt, other: &Dpt) -> BTreeSet<Row> {
-    type Key = (DvipaIndex, u16, Protocol);
-    let key = |row: &Distribution| -> Key { (row.dvipa, row.port, row.protocol) };
-    let theirs: BTreeMap<Key, &Distribution> =
-        other.distributions.iter().map(|row| (key(row), row)).collect();
-    let dvipas: BTreeMap<DvipaIndex, Dvipa> = of.dvipas.iter().map(|d| (d.index, d.dvipa)).collect();
-    let changed = of.distributions.iter().filter(|row| theirs.get(&key(row)) != Some(row));
-    let rows = changed.filter_map(|row| {
-        let service = Service { dvipa: *dvipas.get(&row.dvipa)?, port: row.port, protocol: row.protocol };
-        let targets = row.targets.iter().chain(row.policies.iter().flat_map(|policy| &policy.targets));
-        Some(targets.map(move |target| (target.stack, service)))
-    });
-    rows.flatten().collect()
+/// All targets of a row, sorted.
+fn targets(row: Option<&Shared<Distribution>>) -> Vec<StackIndex> {
+    let Some(row) = row else { return Vec::new() };
+    let of_policies = row.policies.iter().flat_map(|policy| &policy.targets);
+    let mut targets: Vec<StackIndex> =
+        row.targets.iter().chain(of_policies).map(|target| target.stack).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
+/// Those of one sorted list that are not in another one.
+fn missing<'a>(
+    of: &'a [StackIndex],
+    other: &'a [StackIndex],
+) -> impl Iterator<Item = &'a StackIndex> + use<'a> {
+    let mut other = other.iter().peekable();
+    of.iter().filter(move |stack| {
+        while other.next_if(|before| before < stack).is_some() {}
+        other.peek() != Some(stack)
+    })
 }

@@ -1,21 +1,23 @@
 //! The whole picture at one moment: for every service its candidate targets, who of them may be selected, and with
-//! which weight. The DPT and the displays are two ways to write it down, so they can't disagree.
+//! which weight. The DPT ([`super::board`]) and the displays are two ways to write it down, so they can't disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use ipnet::IpNet;
-use model::dpt::{self, Ask, Distribution, Dpt, DvipaEntry, Reach, StackEntry, StackState, WeightedTarget};
-use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Service, StackIndex, StackName};
+use model::dpt::{Reach, Refuse, StackState};
+use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Service, StackName};
 
 use super::TargetState;
 use super::controller::ControllerWeights;
+use super::direct::Direct;
 use super::drain::Drains;
 use super::load;
-use super::ownership::{Dvipas, Held};
+use super::ownership::Dvipas;
+use super::ports::Ports;
 use super::roster::Roster;
 use super::stacks::{StackNow, Stacks};
-use crate::config::{Candidate, Config, Destip, VipaDistribute, Weights};
+use crate::config::{Candidate, Config, Destip, ServicePolicy, VipaDistribute, Weights};
 
 /// Everything that decides what the DPT is.
 #[derive(Debug)]
@@ -24,10 +26,12 @@ pub(super) struct Picture<'a> {
     pub(super) dvipas: &'a Dvipas,
     pub(super) stacks: &'a Stacks,
     pub(super) drains: &'a Drains,
-    pub(super) roster: Roster<'a>,
+    pub(super) roster: &'a Roster,
     controller: &'a ControllerWeights,
+    direct: &'a Direct,
+    ports: &'a Ports,
     /// Who is not here by now was not here before this node started.
-    settled: bool,
+    pub(super) settled: bool,
 }
 
 /// One service of the DPT.
@@ -74,25 +78,50 @@ impl<'a> Picture<'a> {
         dvipas: &'a Dvipas,
         stacks: &'a Stacks,
         drains: &'a Drains,
-        controller: &'a ControllerWeights,
+        (controller, direct, ports): (&'a ControllerWeights, &'a Direct, &'a Ports),
         settled: bool,
     ) -> Self {
-        let roster = Roster::new(&config.node.name, config.node.cluster_address, stacks);
-        Self { config, dvipas, stacks, drains, roster, controller, settled }
+        let roster = &stacks.roster;
+        Self { config, dvipas, stacks, drains, roster, controller, direct, ports, settled }
     }
 
-    /// The definition that a service belongs to: the one that enumerates its port, otherwise the one that enumerates
-    /// none.
+    /// The definition that a service belongs to: the route to the one stack that has the port, otherwise an operator's.
     pub(super) fn distribution_of(&self, service: Service) -> Option<&'a VipaDistribute> {
-        self.dvipas.owned(service.dvipa)?;
-        let all = &self.config.vipadynamic.distributes;
-        let covering = || all.iter().filter(|d| d.covers(service));
+        self.direct_route(service).or_else(|| self.defined(service))
+    }
+
+    /// The operator's definition that a service belongs to: the one that enumerates its port, otherwise the one that
+    /// enumerates none.
+    pub(super) fn defined(&self, service: Service) -> Option<&'a VipaDistribute> {
+        self.dvipas.warm(service.dvipa)?;
+        let of_it = self.config.vipadynamic.distributes_of(service.dvipa);
+        let covering = || of_it.iter().filter(|d| d.covers(service));
         covering().find(|d| !d.ports.is_empty()).or_else(|| covering().next())
+    }
+
+    /// The route to the one stack that has a port. One that an operator enumerates is no stack's own.
+    pub(super) fn direct_route(&self, service: Service) -> Option<&'a VipaDistribute> {
+        self.dvipas.warm(service.dvipa)?;
+        let is_enumerated = self.defined(service).is_some_and(|defined| !defined.ports.is_empty());
+        self.direct.definition(service).filter(|_| !is_enumerated)
+    }
+
+    /// Would a listener on this stack have the port for itself? If no definition has the port, or one that enumerates none
+    /// and the port is in a block of the stack.
+    pub(super) fn may_be_direct(&self, stack: &StackName, service: Service) -> bool {
+        let known = self.stacks.get(stack).is_some_and(|stack| self.may_have(service.dvipa, stack));
+        let own = || self.ports.has(service.dvipa, stack, service.port);
+        known && self.defined(service).is_none_or(|defined| defined.ports.is_empty() && own())
     }
 
     /// Is the stack a candidate target?
     pub(super) fn is_candidate(&self, distribution: &'a VipaDistribute, stack: &StackName) -> bool {
-        match &distribution.destip {
+        self.is_one_of(distribution, &distribution.destip, stack)
+    }
+
+    /// Is the stack among those that the definition, or a policy of it, names?
+    fn is_one_of(&self, distribution: &VipaDistribute, destip: &Destip, stack: &StackName) -> bool {
+        match destip {
             Destip::All => true,
             Destip::List(list) => {
                 let own = distribution.content_routed && *stack == self.config.node.name;
@@ -103,14 +132,16 @@ impl<'a> Picture<'a> {
 
     /// Does the VIPA list ask the stack to report on this service?
     pub(super) fn is_asked(&self, stack: &StackName, service: Service) -> bool {
-        self.distribution_of(service).is_some_and(|distribution| self.is_candidate(distribution, stack))
+        let is_candidate = |distribution| self.is_candidate(distribution, stack);
+        self.defined(service).is_some_and(is_candidate) || self.may_be_direct(stack, service)
     }
 
-    /// The listens of stacks that are no candidates for them.
-    pub(super) fn void_listens(&self) -> Vec<(StackName, Vec<Service>)> {
+    /// The listens on these DVIPAs of stacks that are no candidates for them.
+    pub(super) fn void_listens(&self, dvipas: &BTreeSet<Dvipa>) -> Vec<(StackName, Vec<Service>)> {
         let void = |stack: StackNow<'a>| {
-            let void: Vec<Service> =
-                stack.said?.services().filter(|service| !self.is_asked(stack.name, *service)).collect();
+            let said = stack.said?;
+            let listens = dvipas.iter().flat_map(|dvipa| said.services_of(*dvipa));
+            let void: Vec<Service> = listens.filter(|service| !self.is_asked(stack.name, *service)).collect();
             (!void.is_empty()).then(|| (stack.name.clone(), void))
         };
         self.stacks.iter().filter_map(void).collect()
@@ -118,97 +149,80 @@ impl<'a> Picture<'a> {
 
     /// May a stack be selected for a service, and if not, why; none: it is no candidate.
     pub(super) fn state_of(&self, service: Service, stack: &StackName) -> Option<TargetState> {
-        let distribution = self.distribution_of(service)?;
-        let candidates = self.candidates(distribution, &distribution.destip);
-        let targets = self.targets(service, distribution, &candidates, &distribution.weights);
-        let found = targets.iter().find(|target| target.who.stack().is_some_and(|s| s.name == stack));
-        found.map(|target| target.state)
+        let (distribution, stack) = (self.distribution_of(service)?, self.stacks.get(stack)?);
+        let (destip, weights) = lists_of(distribution).next()?;
+        self.target_of(service, distribution, (destip, weights), stack).map(|target| target.state)
     }
 
     /// All services, sorted: every enumerated port, and each other port on which a candidate of a definition without
     /// ports listens (row U1).
     pub(super) fn services(&self) -> Vec<ServiceNow<'a>> {
-        let mut services = Vec::new();
-        for distribution in &self.config.vipadynamic.distributes {
-            let Some(held) = self.dvipas.owned(distribution.dvipa) else { continue };
-            let candidates = self.candidates(distribution, &distribution.destip);
-            for port in self.ports(distribution, &candidates) {
-                let (dvipa, protocol) = (distribution.dvipa, distribution.protocol);
-                let service = Service { dvipa, port, protocol };
-                let targets = self.targets(service, distribution, &candidates, &distribution.weights);
-                let policies = distribution.policies.iter().map(|policy| {
-                    let candidates = match policy.destip {
-                        Destip::All => self.candidates(distribution, &distribution.destip),
-                        Destip::List(_) => self.candidates(distribution, &policy.destip),
-                    };
-                    (policy.client, self.targets(service, distribution, &candidates, &policy.weights))
-                });
-                let policies = policies.collect();
-                services.push(ServiceNow { service, dvipa: held.index, distribution, targets, policies });
-            }
-        }
+        let names = self.dvipas.iter_warm().flat_map(|(dvipa, _)| self.service_names(dvipa));
+        let mut services: Vec<_> = names.filter_map(|service| self.service(service)).collect();
         services.sort_by_key(|s| (s.dvipa, s.service.port, s.service.protocol));
         services
     }
 
-    /// The DPT, without its generation.
-    pub(super) fn dpt(&self) -> Dpt {
-        let vipadynamic = &self.config.vipadynamic;
-        let refuse: BTreeMap<Dvipa, _> = vipadynamic.defines.iter().map(|d| (d.dvipa, d.refuse)).collect();
-        let mut candidates: BTreeMap<Dvipa, BTreeMap<StackIndex, StackNow<'a>>> = BTreeMap::new();
-        for distribution in &vipadynamic.distributes {
-            let stacks = self.candidates(distribution, &distribution.destip).into_iter();
-            let stacks = stacks.filter_map(|who| who.stack()).map(|stack| (stack.known.index, stack));
-            candidates.entry(distribution.dvipa).or_default().extend(stacks);
+    /// Those of a DVIPA, each once.
+    pub(super) fn service_names(&self, dvipa: Dvipa) -> BTreeSet<Service> {
+        if self.dvipas.warm(dvipa).is_none() {
+            return BTreeSet::new();
         }
-        // The owner's own stack has connections to what is not distributed.
-        if let Some(own) = self.stacks.get(&self.config.node.name) {
-            for (dvipa, _) in self.dvipas.iter() {
-                candidates.entry(dvipa).or_default().insert(own.known.index, own);
-            }
-        }
-        let entry = |(dvipa, held): (Dvipa, Held)| {
-            let ask = self.ask(candidates.get(&dvipa).into_iter().flat_map(BTreeMap::values));
-            let refuse = refuse.get(&dvipa).copied().unwrap_or_default();
-            DvipaEntry { index: held.index, dvipa, ask, refuse }
+        let of_it = self.config.vipadynamic.distributes_of(dvipa).iter();
+        let services = of_it.flat_map(|distribution| {
+            let service = move |port| Service { dvipa, port, protocol: distribution.protocol };
+            self.ports(distribution).into_iter().map(service)
+        });
+        services.chain(self.direct.services(dvipa)).collect()
+    }
+
+    /// One service with all its candidates, if it is distributed.
+    pub(super) fn service(&self, service: Service) -> Option<ServiceNow<'a>> {
+        let distribution = self.distribution_of(service)?;
+        let dvipa = self.dvipas.warm(service.dvipa)?.index;
+        let mut lists = lists_of(distribution).map(|(destip, weights)| {
+            let candidates = self.candidates(distribution, destip);
+            self.targets(service, distribution, &candidates, weights)
+        });
+        let targets = lists.next()?;
+        let listens = |target: &TargetNow<'_>| {
+            target.who.stack().and_then(|stack| stack.said).is_some_and(|said| said.listens(service))
         };
-        let mut dvipas: Vec<DvipaEntry> = self.dvipas.iter().map(entry).collect();
-        dvipas.sort_by_key(|entry| entry.index);
-        let stacks = self.stacks.by_index().map(|stack| {
-            let (index, name) = (stack.known.index, stack.name.clone());
-            StackEntry { index, name, reach: self.reach(stack), state: self.stack_state(stack) }
-        });
-        let distributions = self.services().into_iter().map(|now| Distribution {
-            dvipa: now.dvipa,
-            port: now.service.port,
-            protocol: now.service.protocol,
-            method: now.distribution.method,
-            targets: selectable(&now.targets),
-            serving: now.serving(),
-            policies: now
-                .policies
-                .iter()
-                .map(|(client, targets)| dpt::Policy { client: *client, targets: selectable(targets) })
-                .collect(),
-            refuse: now.distribution.refuse,
-        });
-        Dpt { generation: 0, dvipas, stacks: stacks.collect(), distributions: distributions.collect() }
+        if distribution.ports.is_empty() && !targets.iter().any(listens) {
+            return None;
+        }
+        let policies = distribution.policies.iter().map(|policy| policy.client).zip(lists).collect();
+        Some(ServiceNow { service, dvipa, distribution, targets, policies })
+    }
+
+    /// The stack as a candidate of a service; `list` is the definition's, or a policy's of it.
+    pub(super) fn target_of(
+        &self,
+        service: Service,
+        distribution: &VipaDistribute,
+        (destip, weights): (&Destip, &Weights),
+        stack: StackNow<'a>,
+    ) -> Option<TargetNow<'a>> {
+        let is_one = self.is_one_of(distribution, destip, stack.name);
+        is_one.then(|| self.target(service, distribution, Who::Stack(stack), weights))
+    }
+
+    /// May the stack have connections to the DVIPA? A candidate of any definition may, and the owner's own stack, which has what is
+    /// not distributed.
+    pub(super) fn may_have(&self, dvipa: Dvipa, stack: StackNow<'_>) -> bool {
+        let mut of_it = self.config.vipadynamic.distributes_of(dvipa).iter();
+        *stack.name == self.config.node.name || of_it.any(|d| self.is_candidate(d, stack.name))
+    }
+
+    /// What a client is told at a port of the DVIPA that is not distributed.
+    pub(super) fn refuse(&self, dvipa: Dvipa) -> Refuse {
+        let defines = &self.config.vipadynamic.defines;
+        defines.iter().find(|d| d.dvipa == dvipa).map(|d| d.refuse).unwrap_or_default()
     }
 
     /// What is heard of a stack.
     pub(super) fn stack_state(&self, stack: StackNow<'_>) -> StackState {
         self.stacks.losses.state(stack, *stack.name == self.config.node.name)
-    }
-
-    /// Who may have connections to a DVIPA: every one of its candidates, whatever it serves now. A stack that was never here has
-    /// none that this node could ask for, and a dead one has none any more; one whose agent is silent may.
-    fn ask<'s>(&self, candidates: impl Iterator<Item = &'s StackNow<'a>>) -> Ask
-    where
-        'a: 's,
-    {
-        let living: Vec<_> = candidates.filter(|s| self.stack_state(**s) != StackState::Dead).collect();
-        let certain = self.settled && living.iter().all(|s| s.said.is_some_and(|said| said.accounted));
-        Ask { candidates: living.iter().map(|s| s.known.index).collect(), certain }
     }
 
     /// How packets reach a stack.
@@ -240,25 +254,25 @@ impl<'a> Picture<'a> {
         let Some(distribution) = self.distribution_of(service) else { return Vec::new() };
         let client = connection.client.ip();
         let policy = distribution.policies.iter().find(|policy| policy.client.contains(&client));
-        let (destip, weights) = match policy {
-            Some(policy) => (&policy.destip, &policy.weights),
+        let list = match policy {
+            Some(policy) => list_of(distribution, policy),
             None => (&distribution.destip, &distribution.weights),
         };
-        let destip = if *destip == Destip::All { &distribution.destip } else { destip };
-        let targets = self.targets(service, distribution, &self.candidates(distribution, destip), weights);
+        let targets = self.targets(service, distribution, &self.candidates(distribution, list.0), list.1);
         let is_other = |target: &TargetNow<'_>| target.who.stack().is_some_and(|stack| stack.name != source);
         let others: Vec<TargetNow<'_>> = targets.into_iter().filter(is_other).collect();
-        let named =
-            eligible(&others).filter_map(|target| Some((target.who.stack()?.name.clone(), target.weight)));
-        named.collect()
+        let state = TargetState::selected(others.iter().map(|target| target.state));
+        let selectable = others.iter().filter(|target| target.state == state);
+        selectable.filter_map(|target| Some((target.who.stack()?.name.clone(), target.weight))).collect()
     }
 
     /// The ports of a definition: the enumerated ones, or those on which a candidate listens and that no other
     /// definition enumerates.
-    fn ports(&self, distribution: &'a VipaDistribute, candidates: &[Who<'a>]) -> BTreeSet<u16> {
+    fn ports(&self, distribution: &'a VipaDistribute) -> BTreeSet<u16> {
         if !distribution.ports.is_empty() {
             return distribution.ports.iter().copied().collect();
         }
+        let candidates = self.candidates(distribution, &distribution.destip);
         let said = candidates.iter().filter_map(|who| who.stack()?.said);
         let listens = said.flat_map(|said| said.services_of(distribution.dvipa));
         let of_it = |s: &Service| {
@@ -275,15 +289,22 @@ impl<'a> Picture<'a> {
         candidates: &[Who<'a>],
         weights: &Weights,
     ) -> Vec<TargetNow<'a>> {
-        let target = |who: &Who<'a>| {
-            let (weight, source) = self.weight(service, *who, weights);
-            let state = match who {
-                Who::NeverSeen(_) => TargetState::NeverSeen,
-                Who::Stack(stack) => self.state(service, distribution, *stack, weight),
-            };
-            TargetNow { who: *who, state, weight, source }
+        candidates.iter().map(|who| self.target(service, distribution, *who, weights)).collect()
+    }
+
+    fn target(
+        &self,
+        service: Service,
+        distribution: &VipaDistribute,
+        who: Who<'a>,
+        weights: &Weights,
+    ) -> TargetNow<'a> {
+        let (weight, source) = self.weight(service, who, weights);
+        let state = match who {
+            Who::NeverSeen(_) => TargetState::NeverSeen,
+            Who::Stack(stack) => self.state(service, distribution, stack, weight),
         };
-        candidates.iter().map(target).collect()
+        TargetNow { who, state, weight, source }
     }
 
     /// May the stack be selected, and if not, why: the first reason counts.
@@ -295,6 +316,10 @@ impl<'a> Picture<'a> {
         weight: u16,
     ) -> TargetState {
         let own = *stack.name == self.config.node.name;
+        if self.direct_route(service).is_some() {
+            // There is no other: neither a drain nor silence ends the route.
+            return self.unreachable(stack).unwrap_or(TargetState::Listening);
+        }
         let Some(said) = stack.said else { return TargetState::Lost };
         if let Some(state) = self.unreachable(stack) {
             return state;
@@ -303,7 +328,7 @@ impl<'a> Picture<'a> {
             return TargetState::TransferOnly;
         }
         if !said.listens(service) {
-            let epoch = self.dvipas.owned(service.dvipa).map(|held| held.epoch);
+            let epoch = self.dvipas.warm(service.dvipa).map(|held| held.epoch);
             let reported = said.reported_epoch(service.dvipa) == epoch;
             return if reported { TargetState::NotListening } else { TargetState::NotReported };
         }
@@ -313,6 +338,11 @@ impl<'a> Picture<'a> {
         if distribution.content_routed && !self.routing_application(service, stack) {
             return TargetState::NoRoutingApplication;
         }
+        self.share(service, stack, weight)
+    }
+
+    /// Has a stack that can be given connections of a service a share of them, and if not, why.
+    pub(super) fn share(&self, service: Service, stack: StackNow<'_>, weight: u16) -> TargetState {
         if self.drains.covers(stack.name, service) {
             return TargetState::Draining;
         }
@@ -342,7 +372,8 @@ impl<'a> Picture<'a> {
             Who::NeverSeen(Candidate::Name(name)) => Some(name),
             Who::NeverSeen(Candidate::Address(_)) => None,
         };
-        if let Some((weight, until)) = name.and_then(|name| self.controller.weight(service, name)) {
+        let controlled = name.filter(|_| self.direct_route(service).is_none());
+        if let Some((weight, until)) = controlled.and_then(|name| self.controller.weight(service, name)) {
             return (weight, Source::Controller { until });
         }
         match weights {
@@ -373,51 +404,20 @@ impl<'a> Who<'a> {
     }
 
     /// Its number, if it was ever seen.
-    pub(super) fn index(&self) -> Option<StackIndex> {
+    pub(super) fn index(&self) -> Option<model::StackIndex> {
         self.stack().map(|stack| stack.known.index)
     }
 }
 
-impl ServiceNow<'_> {
-    /// Those that keep the UDP flows that they have: an application listens there as far as is known, sorted by number. A lost
-    /// session says nothing of the host's servers.
-    fn serving(&self) -> Vec<StackIndex> {
-        let all = self.targets.iter().chain(self.policies.iter().flat_map(|(_, targets)| targets));
-        let serving: BTreeSet<_> = all
-            .filter(|target| match target.state {
-                TargetState::NeverSeen
-                | TargetState::AddressConflict
-                | TargetState::Unreachable
-                | TargetState::NotListening => false,
-                TargetState::Lost
-                | TargetState::NotReported
-                | TargetState::TransferOnly
-                | TargetState::NoRoutingApplication
-                | TargetState::Draining
-                | TargetState::WeightZero
-                | TargetState::Quiet
-                | TargetState::Listening => true,
-            })
-            .filter_map(|target| target.who.index())
-            .collect();
-        serving.into_iter().collect()
-    }
+/// The lists of candidates of a definition, with their weights: its own, then each policy's.
+pub(super) fn lists_of(distribution: &VipaDistribute) -> impl Iterator<Item = (&Destip, &Weights)> {
+    let policies = distribution.policies.iter().map(|policy| list_of(distribution, policy));
+    std::iter::once((&distribution.destip, &distribution.weights)).chain(policies)
 }
 
-/// Those that may be selected: quiet ones if nobody else is left, for it may be this node that hears nobody.
-fn eligible<'t, 'a>(targets: &'t [TargetNow<'a>]) -> impl Iterator<Item = &'t TargetNow<'a>> {
-    let heard = targets.iter().any(|target| target.state == TargetState::Listening);
-    let state = if heard { TargetState::Listening } else { TargetState::Quiet };
-    targets.iter().filter(move |target| target.state == state)
-}
-
-/// They, sorted by number.
-fn selectable(targets: &[TargetNow<'_>]) -> Vec<WeightedTarget> {
-    let mut selectable: Vec<WeightedTarget> = eligible(targets)
-        .filter_map(|target| Some(WeightedTarget { stack: target.who.index()?, weight: target.weight }))
-        .collect();
-    selectable.sort_by_key(|target| target.stack);
-    selectable
+fn list_of<'a>(distribution: &'a VipaDistribute, policy: &'a ServicePolicy) -> (&'a Destip, &'a Weights) {
+    let destip = if policy.destip == Destip::All { &distribution.destip } else { &policy.destip };
+    (destip, &policy.weights)
 }
 
 /// Is there a family for the outer header?

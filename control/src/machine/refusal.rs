@@ -1,55 +1,50 @@
 //! Why an event was not followed.
 
-use model::message::{Message, OrderId};
+use model::message::OrderId;
 use model::transfer::Reason;
 use model::{Connection, Dvipa, Service, StackIndex, StackName};
 use serde::{Deserialize, Serialize};
 
-/// Why an event was not followed, or not wholly. What a peer causes is counted (see [`Refusal::kind`]), what an
-/// operator causes is answered to him.
+use super::rights::Wrong;
+
+/// Why an event was not followed, or not wholly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// A peer caused it: it is counted with the peer's name.
+    #[error("{from} {offence}")]
+    Peer {
+        /// The peer.
+        from: StackName,
+        /// What is wrong with what it said.
+        offence: Offence,
+    },
+    /// An operator or a controller caused it: it is the answer.
+    #[error(transparent)]
+    Order(#[from] OrderRefusal),
+}
+
+/// What is wrong with what a peer said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Offence {
     /// A message of a stack that has no session.
-    #[error("{from} sent {message} without a session")]
+    #[error("sent {message} without a session")]
     NoSession {
-        /// The sender.
-        from: StackName,
         /// The message's kind.
         message: &'static str,
-    },
-    /// A message before the sender's Hello.
-    #[error("{from} sent {message} before its Hello")]
-    BeforeHello {
-        /// The sender.
-        from: StackName,
-        /// The message's kind.
-        message: &'static str,
-    },
-    /// A Hello whose name is not the one in the certificate.
-    #[error("{from} says in its Hello that it is `{claimed}`, which its certificate does not prove")]
-    OtherName {
-        /// The name in the certificate.
-        from: StackName,
-        /// The name in the Hello.
-        claimed: String,
     },
     /// A Hello without a cluster address, or with two of one family.
-    #[error("{from} must name one cluster address, or one of each family, in its Hello")]
-    BadClusterAddress {
-        /// The sender.
-        from: StackName,
-    },
+    #[error("must name one cluster address, or one of each family, in its Hello")]
+    BadClusterAddress,
     /// There is no number left for another stack.
-    #[error("{from} is stack number {}, more than this node can hold; restart it to forget the stacks that are gone", u32::from(StackIndex::MAX) + 2)]
-    TooManyStacks {
-        /// The sender.
-        from: StackName,
-    },
+    #[error(
+        "is one stack more than the {max} that this node can hold; it forgets those that are gone for {gone} minutes and have no connection",
+        max = u32::from(StackIndex::MAX) + 1,
+        gone = super::GONE_STACK.as_secs() / 60
+    )]
+    TooManyStacks,
     /// SRVSTAT with another epoch than the DVIPA has now.
-    #[error("{from} reports on {dvipa} in epoch {theirs}, which is in epoch {ours}")]
+    #[error("reports on {dvipa} in epoch {theirs}, which is in epoch {ours}")]
     OtherEpoch {
-        /// The sender.
-        from: StackName,
         /// About which DVIPA.
         dvipa: Dvipa,
         /// The epoch it names.
@@ -58,53 +53,76 @@ pub enum Refusal {
         ours: u64,
     },
     /// A message about a DVIPA that this stack does not own.
-    #[error("{from} reports on {dvipa}, which this stack does not own")]
+    #[error("reports on {dvipa}, which this stack does not own")]
     NotOurs {
-        /// The sender.
-        from: StackName,
         /// About which DVIPA.
         dvipa: Dvipa,
     },
     /// A stack reports more listens than are kept.
-    #[error("{from} listens on more than {max} ports; {ignored} are ignored", max = super::MAX_LISTENS)]
+    #[error("listens on more than {max} ports; {ignored} are ignored", max = super::MAX_LISTENS)]
     TooManyListens {
-        /// The sender.
-        from: StackName,
         /// How many are ignored.
         ignored: usize,
     },
+    /// An application listens on a port of a DVIPA that another stack has for itself (row U2).
+    #[error(
+        "has a listener on {service}, where one of {holder} has listened for longer and gets the clients; give one of them another port"
+    )]
+    PortTaken {
+        /// Where.
+        service: Service,
+        /// Who has it.
+        holder: StackName,
+    },
+    /// A stack has blocks of ports that another one has been granted: it was away for longer than its owner waited for it.
+    #[error(
+        "has {blocks} blocks of ports of {dvipa} that are others' by now, and must not use them any more; sockets that have a port of them may collide with others'"
+    )]
+    PortsTaken {
+        /// Of which DVIPA.
+        dvipa: Dvipa,
+        /// How many.
+        blocks: u16,
+    },
     /// A stack reports more registered applications than are kept.
-    #[error("{from} has more than {max} registered applications; {ignored} are ignored", max = super::MAX_APPLICATIONS)]
+    #[error("has more than {max} registered applications; {ignored} are ignored", max = super::MAX_APPLICATIONS)]
     TooManyApplications {
-        /// The sender.
-        from: StackName,
         /// How many are ignored.
         ignored: usize,
     },
     /// A message of a transfer that was not followed.
-    #[error("{from} sent {message}: {}", reason.sentence())]
+    #[error("sent {message}: {}", reason.sentence())]
     NotFollowed {
-        /// The sender.
-        from: StackName,
         /// The message's kind.
         message: &'static str,
         /// Why.
         reason: Reason,
     },
     /// The last part of a complete account without its first in the same session.
-    #[error("{from} ended an account of connections that it did not begin")]
-    AccountWithoutFirst {
-        /// The sender.
-        from: StackName,
-    },
+    #[error("ended an account of connections that it did not begin")]
+    AccountWithoutFirst,
     /// Connections of DVIPAs that this stack does not own.
-    #[error("{from} reports {ignored} connections of addresses that this stack does not own")]
+    #[error("reports {ignored} connections of addresses that this stack does not own")]
     ForeignConnections {
-        /// The sender.
-        from: StackName,
         /// How many.
         ignored: usize,
     },
+    /// A message of a routing stack that batond.toml does not name, or that has no session.
+    #[error("is no `routing_stack` of batond.toml that has a session")]
+    UnknownRoutingStack,
+    /// A stack says what only another may say ([`super::rights`]).
+    #[error("sent {message}, which is void: {wrong}")]
+    Wrong {
+        /// The message's kind.
+        message: &'static str,
+        /// What is not its own.
+        wrong: Wrong,
+    },
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrderRefusal {
     /// There is no such stack to drain, resume or weigh.
     #[error("no stack `{0}` is known here or named in a definition")]
     NoSuchStack(StackName),
@@ -154,8 +172,29 @@ pub enum Refusal {
     #[error("no more than {max} services can have weights of a controller", max = super::MAX_WEIGHED_SERVICES)]
     TooManyWeights,
     /// More DVIPAs than CRT entries can name.
-    #[error("{0} is one DVIPA too many: this node has numbered {max} since its start; restart it", max = u32::from(model::DvipaIndex::MAX) + 1)]
+    #[error(
+        "{0} is one DVIPA too many: this node has numbers for {max}; those of former ones are free again some minutes after the reload that took them out",
+        max = u32::from(model::DvipaIndex::MAX) + 1
+    )]
     TooManyDvipas(Dvipa),
+    /// A DVIPA that another routing stack owns, or none, is to move.
+    #[error("{dvipa} is not owned here{}; say so to the routing stack that owns it", owner.as_ref().map_or(String::new(), |o| format!(", but by {o}")))]
+    NotOwned {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+        /// Who owns it, if that is known.
+        owner: Option<StackName>,
+    },
+    /// A DVIPA is to move to a stack that can't take it.
+    #[error(
+        "{stack} is no routing stack that is alive, stays, and defines or backs up {dvipa}; `baton vipa` names them"
+    )]
+    NotABackup {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+        /// Where it was to move.
+        stack: StackName,
+    },
     /// A configuration that changes what can't change while the node runs.
     #[error("the node's name or cluster address can't change while it runs; restart it")]
     OtherNode,
@@ -165,82 +204,94 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
-    /// [`Refusal::NoSession`]
+    /// [`Offence::NoSession`]
     NoSession,
-    /// [`Refusal::BeforeHello`]
-    BeforeHello,
-    /// [`Refusal::OtherName`]
-    OtherName,
-    /// [`Refusal::BadClusterAddress`]
+    /// [`Offence::BadClusterAddress`]
     BadClusterAddress,
-    /// [`Refusal::TooManyStacks`]
+    /// [`Offence::TooManyStacks`]
     TooManyStacks,
-    /// [`Refusal::OtherEpoch`]
+    /// [`Offence::OtherEpoch`]
     OtherEpoch,
-    /// [`Refusal::NotOurs`]
+    /// [`Offence::NotOurs`]
     NotOurs,
-    /// [`Refusal::TooManyListens`]
+    /// [`Offence::TooManyListens`]
     TooManyListens,
-    /// [`Refusal::TooManyApplications`]
+    /// [`Offence::TooManyApplications`]
     TooManyApplications,
-    /// [`Refusal::NotFollowed`]
+    /// [`Offence::PortTaken`]
+    PortTaken,
+    /// [`Offence::PortsTaken`]
+    PortsTaken,
+    /// [`Offence::NotFollowed`]
     Transfer,
-    /// [`Refusal::AccountWithoutFirst`]
+    /// [`Offence::AccountWithoutFirst`]
     AccountWithoutFirst,
-    /// [`Refusal::ForeignConnections`]
+    /// [`Offence::ForeignConnections`]
     ForeignConnections,
-    /// Any that an operator or a controller caused.
+    /// [`Wrong::NoCandidate`]
+    NoCandidate,
+    /// [`Wrong::AnothersConnection`], [`Wrong::AnothersConnections`]
+    AnothersConnection,
+    /// [`Wrong::AnothersTransfer`]
+    AnothersTransfer,
+    /// [`Wrong::AnothersOrder`]
+    AnothersOrder,
+    /// [`Wrong::RoutingStacksOnly`]
+    RoutingStacksOnly,
+    /// [`Offence::UnknownRoutingStack`]
+    UnknownRoutingStack,
+    /// [`Refusal::Order`]
     Order,
 }
 
-impl Refusal {
-    /// Which counter it belongs to.
-    pub fn kind(&self) -> RefusalKind {
+impl Offence {
+    /// This peer's.
+    pub(super) fn by(self, from: &StackName) -> Refusal {
+        Refusal::Peer { from: from.clone(), offence: self }
+    }
+
+    fn kind(&self) -> RefusalKind {
         match self {
-            Refusal::NoSession { .. } => RefusalKind::NoSession,
-            Refusal::BeforeHello { .. } => RefusalKind::BeforeHello,
-            Refusal::OtherName { .. } => RefusalKind::OtherName,
-            Refusal::BadClusterAddress { .. } => RefusalKind::BadClusterAddress,
-            Refusal::TooManyStacks { .. } => RefusalKind::TooManyStacks,
-            Refusal::OtherEpoch { .. } => RefusalKind::OtherEpoch,
-            Refusal::NotOurs { .. } => RefusalKind::NotOurs,
-            Refusal::TooManyListens { .. } => RefusalKind::TooManyListens,
-            Refusal::TooManyApplications { .. } => RefusalKind::TooManyApplications,
-            Refusal::NotFollowed { .. } => RefusalKind::Transfer,
-            Refusal::AccountWithoutFirst { .. } => RefusalKind::AccountWithoutFirst,
-            Refusal::ForeignConnections { .. } => RefusalKind::ForeignConnections,
-            Refusal::NoSuchStack(_)
-            | Refusal::NoSuchConnection(_)
-            | Refusal::NoSuchOrder(_)
-            | Refusal::NotEvacuated(_)
-            | Refusal::NotMoved { .. }
-            | Refusal::NotDraining(_)
-            | Refusal::TooManyDrains
-            | Refusal::NoSuchDvipa(_)
-            | Refusal::NotDistributed(_)
-            | Refusal::NotACandidate { .. }
-            | Refusal::BadWeightLife(_)
-            | Refusal::TooManyWeights
-            | Refusal::TooManyDvipas(_)
-            | Refusal::OtherNode => RefusalKind::Order,
+            Offence::NoSession { .. } => RefusalKind::NoSession,
+            Offence::BadClusterAddress => RefusalKind::BadClusterAddress,
+            Offence::TooManyStacks => RefusalKind::TooManyStacks,
+            Offence::OtherEpoch { .. } => RefusalKind::OtherEpoch,
+            Offence::NotOurs { .. } => RefusalKind::NotOurs,
+            Offence::TooManyListens { .. } => RefusalKind::TooManyListens,
+            Offence::TooManyApplications { .. } => RefusalKind::TooManyApplications,
+            Offence::PortTaken { .. } => RefusalKind::PortTaken,
+            Offence::PortsTaken { .. } => RefusalKind::PortsTaken,
+            Offence::NotFollowed { .. } => RefusalKind::Transfer,
+            Offence::AccountWithoutFirst => RefusalKind::AccountWithoutFirst,
+            Offence::UnknownRoutingStack => RefusalKind::UnknownRoutingStack,
+            Offence::ForeignConnections { .. } => RefusalKind::ForeignConnections,
+            Offence::Wrong { wrong, .. } => match wrong {
+                Wrong::NoCandidate(_) => RefusalKind::NoCandidate,
+                Wrong::AnothersConnection(_) | Wrong::AnothersConnections(_) => {
+                    RefusalKind::AnothersConnection
+                }
+                Wrong::AnothersTransfer(_) => RefusalKind::AnothersTransfer,
+                Wrong::AnothersOrder => RefusalKind::AnothersOrder,
+                Wrong::RoutingStacksOnly => RefusalKind::RoutingStacksOnly,
+            },
         }
     }
 }
 
-/// A message's kind as a word.
-pub(super) fn word(message: &Message) -> &'static str {
-    match message {
-        Message::Hello(_) => "Hello",
-        Message::VipaList(_) => "a VIPA list",
-        Message::Srvstat(_) => "SRVSTAT",
-        Message::Newconn(_) => "NEWCONN",
-        Message::Termconn(_) => "TERMCONN",
-        Message::Load(_) => "Load",
-        Message::Heartbeat(_) => "Heartbeat",
-        Message::Transfer(message) => message.word(),
-        Message::Applications(_) => "Applications",
-        Message::Targets(_) => "Targets",
-        Message::Move(_) => "Move",
-        Message::Stays(_) => "Stays",
+impl Refusal {
+    /// The peer that caused it; none: an operator or a controller did.
+    pub fn from(&self) -> Option<&StackName> {
+        match self {
+            Refusal::Peer { from, .. } => Some(from),
+            Refusal::Order(_) => None,
+        }
+    }
+
+    /// Which counter it belongs to.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Refusal::Peer { offence, .. } => offence.kind(),
+            Refusal::Order(_) => RefusalKind::Order,
+        }
     }
 }

@@ -1,23 +1,16 @@
-//! One session with a stack: has it greeted, and what did it say since.
+//! One session with a stack: what it said in it. Where another one takes its place, what it said last of listens and applications holds
+//! until it is said anew: an agent that begins again costs no connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
 use model::message::{Application, Load};
+use model::transfer::{Done, TransferId};
 use model::{Dvipa, Epoch, Protocol, Service};
 
 use super::load::TargetLoad;
 use super::{MAX_APPLICATIONS, MAX_LISTENS};
-
-/// A session that is up.
-#[derive(Debug)]
-pub(super) enum Session {
-    /// The peer's Hello has not come yet.
-    Greeting,
-    /// It has.
-    Greeted(Box<Said>),
-}
 
 /// What a stack said in this session. Ends with it.
 #[derive(Debug, Default)]
@@ -32,9 +25,23 @@ pub(super) struct Said {
     pub(super) accounted: bool,
     /// Which VIPA list the stack was sent; 0: none.
     pub(super) list_generation: u64,
+    /// Up to which number of changes it was heard in this session.
+    heard: u64,
+    /// The ends of transfers count when it was heard up to this number.
+    after: u64,
+    early: BTreeMap<TransferId, Done>,
+    /// DVIPAs whose applications are as the former session had them.
+    former: BTreeSet<Dvipa>,
 }
 
 impl Said {
+    /// What the session begins with that takes the place of this one.
+    pub(super) fn successor(self) -> Self {
+        let Self { listens, applications, .. } = self;
+        let former = applications.keys().copied().collect();
+        Self { listens, applications, former, ..Self::default() }
+    }
+
     /// An application listens, or stopped. `false`: there is no room for it.
     pub(super) fn listen(&mut self, service: Service, listening: bool) -> bool {
         if !listening {
@@ -53,9 +60,27 @@ impl Said {
         self.listens.retain(|service| service.dvipa != dvipa);
     }
 
-    /// Something was said about this DVIPA, if only that nothing listens.
-    pub(super) fn mark_reported(&mut self, dvipa: Dvipa, epoch: Epoch) {
-        self.reported.insert(dvipa, epoch);
+    /// It has said all that it has to say at the beginning of the session: applications that it has not named are no more. `true`:
+    /// there were some.
+    pub(super) fn end_former(&mut self) -> bool {
+        let former = std::mem::take(&mut self.former);
+        former.iter().for_each(|dvipa| drop(self.applications.remove(dvipa)));
+        !former.is_empty()
+    }
+
+    /// Something was said about this DVIPA, if only that nothing listens. `true`: for the first time in this epoch.
+    pub(super) fn mark_reported(&mut self, dvipa: Dvipa, epoch: Epoch) -> bool {
+        self.reported.insert(dvipa, epoch) != Some(epoch)
+    }
+
+    /// What was said of a DVIPA goes on to be true in another epoch.
+    pub(super) fn carry(&mut self, dvipa: Dvipa, to: Epoch) {
+        if let Some(epoch) = self.reported.get_mut(&dvipa) {
+            *epoch = to;
+        }
+        if let Some((epoch, _)) = self.applications.get_mut(&dvipa) {
+            *epoch = to;
+        }
     }
 
     /// Does an application listen?
@@ -68,11 +93,6 @@ impl Said {
         let service = |port, protocol| Service { dvipa, port, protocol };
         let range = service(0, Protocol::Tcp)..=service(u16::MAX, Protocol::Udp);
         self.listens.range(range).copied()
-    }
-
-    /// All services on which an application listens.
-    pub(super) fn services(&self) -> impl Iterator<Item = Service> {
-        self.listens.iter().copied()
     }
 
     /// How many listens are known.
@@ -88,6 +108,7 @@ impl Said {
     /// These applications are registered for the DVIPA, and no others. Returns for how many there is no room.
     pub(super) fn register(&mut self, dvipa: Dvipa, epoch: Epoch, applications: Vec<Application>) -> usize {
         self.applications.remove(&dvipa);
+        self.former.remove(&dvipa);
         let kept: usize = self.applications.values().map(|(_, set)| set.len()).sum();
         let mut set: BTreeSet<Application> = applications.into_iter().collect();
         let all = set.len();
@@ -105,6 +126,11 @@ impl Said {
         self.applications_of(service.dvipa, epoch).filter(of_it).map(|a| &a.job)
     }
 
+    /// The DVIPAs that applications have registered for.
+    pub(super) fn registered_dvipas(&self) -> impl Iterator<Item = Dvipa> {
+        self.applications.keys().copied()
+    }
+
     /// The services of a DVIPA that applications are registered for.
     pub(super) fn registered(&self, dvipa: Dvipa, epoch: Epoch) -> impl Iterator<Item = Service> {
         let ports: BTreeSet<u16> = self.applications_of(dvipa, epoch).map(|a| a.port).collect();
@@ -115,6 +141,30 @@ impl Said {
     fn applications_of(&self, dvipa: Dvipa, epoch: Epoch) -> impl Iterator<Item = &Application> {
         let said = self.applications.get(&dvipa).filter(|(of, _)| *of == epoch);
         said.into_iter().flat_map(|(_, set)| set)
+    }
+
+    /// The ends of transfers that come in now count when it was heard up to this number.
+    pub(super) fn put_after(&mut self, number: u64) {
+        self.after = self.after.max(number);
+    }
+
+    /// Keeps the end of a transfer if it came too early. There is one for each transfer under way.
+    pub(super) fn keep_until_heard(&mut self, done: Done) -> bool {
+        let early = self.heard < self.after;
+        if early {
+            self.early.insert(done.about.transfer, done);
+        }
+        early
+    }
+
+    /// It was heard up to this number; returns the ends that count now.
+    pub(super) fn hear(&mut self, number: u64) -> Vec<Done> {
+        self.heard = self.heard.max(number);
+        if self.heard < self.after {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.early).into_values().collect()
+        }
     }
 
     /// A report of its load. `true`: its weight is another one now.

@@ -1,7 +1,9 @@
-//! Where the connections of a service can be transferred to: what a PREPARE is checked against, and what routing
-//! applications are told (rows C2 and C4). Both ask [`Picture::applications`], so they can't disagree.
+//! Where the connections of a service can be transferred to: what a PREPARE is checked against, what routing applications are told,
+//! and what is chosen from (rows C2, C4 and C16). All ask [`Picture::applications`], so they can't disagree.
+//!
+//! A drain holds for every transfer. A weight of 0 and a policy hold for choices ([`super::choosing`]): who names a target means it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::control_socket::request::Role;
 use model::control_socket::{JobName, Target};
@@ -10,6 +12,7 @@ use model::{Connection, Epoch, Protocol, Service, StackName};
 use transfer::Routing;
 use transfer::routing::{Reach, Targets};
 
+use super::dirty::Concern;
 use super::picture::Picture;
 use super::stacks::StackNow;
 use crate::config::VipaDistribute;
@@ -28,17 +31,18 @@ struct Applications<'a> {
     targets: Vec<&'a JobName>,
     /// Registered as routing applications: a connection can come back to them.
     routing: Vec<&'a JobName>,
-    /// A server without a control socket listens.
+    /// A server without a control socket listens, or one that holds accepts back.
     listener: bool,
 }
 
 impl<'a> Picture<'a> {
-    /// What everybody is to know.
-    pub(super) fn told(&self, transfers: &Routing) -> Told {
+    /// What everybody is to know of these services.
+    pub(super) fn told(&self, transfers: &Routing, concern: &Concern) -> Told {
         let mut lists: BTreeMap<Service, Vec<Target>> = BTreeMap::new();
         let mut told = Told::new();
         for stack in self.stacks.iter() {
-            for (service, epoch) in self.registered_services(stack) {
+            let registered = self.registered_services(stack);
+            for (service, epoch) in registered.into_iter().filter(|(service, _)| concern.covers(*service)) {
                 let list = lists.entry(service).or_insert_with(|| self.possible_targets(service, transfers));
                 told.insert((stack.name.clone(), service), (epoch, list.clone()));
             }
@@ -63,8 +67,16 @@ impl<'a> Picture<'a> {
         self.jobs(service, role, stack).cloned().collect()
     }
 
+    /// An application of this name is registered for the service on that stack.
+    pub(super) fn is_registered(&self, service: Service, application: &Target) -> bool {
+        let Some(stack) = self.stacks.get(&application.stack) else { return false };
+        let mut jobs =
+            self.jobs(service, Role::Routing, stack).chain(self.jobs(service, Role::Target, stack));
+        jobs.any(|job| *job == application.job)
+    }
+
     fn jobs(&self, service: Service, role: Role, stack: StackNow<'a>) -> impl Iterator<Item = &'a JobName> {
-        let epoch = self.dvipas.owned(service.dvipa).map(|held| held.epoch);
+        let epoch = self.dvipas.warm(service.dvipa).map(|held| held.epoch);
         let tcp = service.protocol == Protocol::Tcp;
         let said = stack.said.filter(|_| tcp).zip(epoch);
         said.into_iter().flat_map(move |(said, epoch)| said.jobs(service, role, epoch))
@@ -73,7 +85,7 @@ impl<'a> Picture<'a> {
     /// The services that applications of the stack are registered for, of DVIPAs that this stack owns.
     fn registered_services(&self, stack: StackNow<'a>) -> Vec<(Service, Epoch)> {
         let Some(said) = stack.said else { return Vec::new() };
-        let owned = self.dvipas.iter();
+        let owned = said.registered_dvipas().filter_map(|dvipa| Some((dvipa, self.dvipas.owned(dvipa)?)));
         owned
             .flat_map(|(dvipa, held)| said.registered(dvipa, held.epoch).map(move |s| (s, held.epoch)))
             .collect()
@@ -81,43 +93,60 @@ impl<'a> Picture<'a> {
 
     /// The targets of a service that can take a connection in one way or the other, sorted.
     fn possible_targets(&self, service: Service, transfers: &Routing) -> Vec<Target> {
-        let mut targets = Vec::new();
-        for stack in self.stacks.iter() {
-            let Some(able) = transfers.abilities(stack.name) else { continue };
-            let Ok(here) = self.applications(service, stack) else { continue };
-            let target = |job: JobName| Target { stack: stack.name.clone(), job };
-            if able.restores {
-                targets.extend(here.targets.into_iter().cloned().map(target));
-            }
-            if able.injects && here.listener {
-                targets.push(target(JobName::listener()));
-            }
-        }
+        let open = self.stacks.iter().filter(|stack| !self.drains.covers(stack.name, service));
+        let targets = open.flat_map(|stack| {
+            let target = |job| Target { stack: stack.name.clone(), job };
+            self.reachable_jobs(service, stack, transfers).into_iter().map(target)
+        });
+        let mut targets: Vec<Target> = targets.collect();
         targets.sort();
-        targets.dedup();
         targets.truncate(MAX_TARGETS);
         targets
+    }
+
+    /// What connections of the service on a stack can be transferred to, drained or not, sorted.
+    pub(super) fn reachable_jobs(
+        &self,
+        service: Service,
+        stack: StackNow<'a>,
+        transfers: &Routing,
+    ) -> BTreeSet<JobName> {
+        let mut jobs = BTreeSet::new();
+        let Some(able) = transfers.abilities(stack.name) else { return jobs };
+        let Ok(here) = self.applications(service, stack) else { return jobs };
+        if able.restores {
+            jobs.extend(here.targets.into_iter().cloned());
+        }
+        if able.injects && here.listener {
+            jobs.insert(JobName::listener());
+        }
+        jobs
+    }
+
+    /// The listener of the service on this stack takes no clients.
+    pub(super) fn holds_accepts(&self, service: Service, stack: StackNow<'a>) -> bool {
+        let listener = JobName::listener();
+        self.jobs(service, Role::Target, stack).any(|job| *job == listener)
     }
 
     /// The applications of a stack that take connections of the service now.
     fn applications(&self, service: Service, stack: StackNow<'a>) -> Result<Applications<'a>, Reason> {
         let said = stack.said.ok_or(Reason::TargetLost)?;
         let distribution = self.distribution_of(service).ok_or(Reason::NotATarget)?;
-        if !self.is_candidate(distribution, stack.name) || !self.may_take(service, stack) {
+        if !self.is_candidate(distribution, stack.name) || self.unreachable(stack).is_some() {
             return Err(Reason::NotATarget);
         }
-        let targets: Vec<_> = self.jobs(service, Role::Target, stack).collect();
-        let listener = targets.is_empty() && said.listens(service) && !self.routes(distribution, stack);
+        let listener = JobName::listener();
+        let (held, targets): (Vec<_>, Vec<_>) =
+            self.jobs(service, Role::Target, stack).partition(|job| **job == listener);
+        let is_open = || targets.is_empty() && said.listens(service) && !self.routes(distribution, stack);
+        let listener = !held.is_empty() || is_open();
         Ok(Applications { listener, targets, routing: self.jobs(service, Role::Routing, stack).collect() })
     }
 
     /// The listener of the distribution on this stack is the routing application.
     fn routes(&self, distribution: &VipaDistribute, stack: StackNow<'_>) -> bool {
         distribution.content_routed && *stack.name == self.config.node.name
-    }
-
-    fn may_take(&self, service: Service, stack: StackNow<'_>) -> bool {
-        self.unreachable(stack).is_none() && !self.drains.covers(stack.name, service)
     }
 }
 
@@ -129,6 +158,9 @@ impl Targets for Picture<'_> {
         }
         let stack = self.stacks.get(target).ok_or(Reason::NotATarget)?;
         let here = self.applications(service, stack)?;
+        if self.drains.covers(target, service) {
+            return Err(Reason::TargetDrains);
+        }
         let mut registered = here.targets.iter().chain(&here.routing);
         let listener = here.listener && job.is_none_or(|job| job == JobName::listener().as_str());
         if registered.any(|name| job.is_none_or(|job| job == name.as_str())) {

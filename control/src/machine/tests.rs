@@ -1,14 +1,23 @@
 //! The transition table row by row, then what it has to come to.
 
+mod choosing;
 mod connections;
 mod definitions;
+mod direct;
+mod incremental;
+mod leases;
 mod limits;
 mod lists;
 mod losses;
 mod moves;
 mod notes;
+mod numbers;
 mod operations;
+mod peers;
+mod ports;
+mod routes;
 mod selection;
 mod storms;
+mod strangers;
 mod table;
 mod transfers;

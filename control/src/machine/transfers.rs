@@ -6,27 +6,26 @@ use std::time::Instant;
 use model::codec::Address;
 use model::connection_state::ConnectionState;
 use model::handoff::{Handoff, Token};
-use model::message::Message;
-use model::transfer::{Parcel, Reason, TransferMessage, Way};
+use model::message::Told;
+use model::transfer::{Done, FromHost, FromSource, Parcel, Reason, ToHost, ToSource, Way};
 use model::{Connection, Dvipa, Epoch, StackName, message};
 use transfer::Routing;
 use transfer::routing::{Action as Step, Event as News, Outcome, Reach, Step as HowFar, Targets, UnderWay};
 
-use super::departed::Departed;
+use super::dirty::{Concern, Mark};
 use super::pace::Urgency;
 use super::picture::Picture;
-use super::targets::Told;
-use super::{Action, Refusal, RoutingStack};
+use super::targets::Told as Lists;
+use super::{Action, Offence, Refusal, RoutingStack};
 
 /// The transfers under way, and what became of the former ones.
 #[derive(Debug)]
 pub(super) struct Transfers {
     pub(super) routing: Routing,
-    pub(super) departed: Departed,
     owned: BTreeMap<Dvipa, Epoch>,
     /// Connections under way of which a stack has said meanwhile that they have ended there.
     ended: BTreeMap<Connection, StackName>,
-    told: Told,
+    told: Lists,
     counts: TransferCounts,
 }
 
@@ -54,10 +53,9 @@ impl Transfers {
     pub(super) fn new(incarnation: u64) -> Self {
         Self {
             routing: Routing::new(incarnation),
-            departed: Departed::default(),
             owned: BTreeMap::new(),
             ended: BTreeMap::new(),
-            told: Told::new(),
+            told: Lists::new(),
             counts: TransferCounts::default(),
         }
     }
@@ -67,8 +65,14 @@ impl Transfers {
         self.told.retain(|(to, _), _| to != stack);
     }
 
-    /// Takes note of what everybody is to know; returns whom to tell what.
-    pub(super) fn tell(&mut self, told: Told) -> Vec<(StackName, message::Targets)> {
+    /// What everybody has been told.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> &Lists {
+        &self.told
+    }
+
+    /// Takes note of what everybody is to know of these services; returns whom to tell what.
+    pub(super) fn tell(&mut self, told: Lists, concern: &Concern) -> Vec<(StackName, message::Targets)> {
         let mut news = Vec::new();
         for ((stack, service), list) in &told {
             if self.told.get(&(stack.clone(), *service)) != Some(list) {
@@ -77,7 +81,8 @@ impl Transfers {
                 news.push((stack.clone(), message::Targets { dvipa, epoch, port, targets }));
             }
         }
-        self.told = told;
+        self.told.retain(|(_, service), _| !concern.covers(*service));
+        self.told.extend(told);
         news
     }
 
@@ -156,13 +161,13 @@ impl RoutingStack {
     /// Gives the transfers an event, and does what follows.
     fn transfer(&mut self, news: News, now: Instant) -> Result<(), Reason> {
         let routing = &mut self.transfers.routing;
-        let outcome = if let News::Received { message: TransferMessage::Prepare(_), .. } = news {
+        let outcome = if let News::Received { message: FromHost::Source(FromSource::Prepare(_)), .. } = news {
             let targets = Picture::new(
                 &self.config,
                 &self.dvipas,
                 &self.stacks,
                 &self.drains,
-                &self.controller,
+                (&self.controller, &self.direct, &self.ports),
                 self.settles.is_none(),
             );
             routing.handle(news, &targets, now)
@@ -182,22 +187,60 @@ impl RoutingStack {
     pub(super) fn transfer_message(
         &mut self,
         from: &StackName,
-        message: TransferMessage,
+        message: FromHost,
         now: Instant,
     ) -> Result<(), Refusal> {
         let word = message.word();
+        if let FromHost::Source(FromSource::Done(done)) = &message
+            && self.comes_too_early(from, done)
+        {
+            return Ok(());
+        }
         // What a stack can do decides what others can be told of it.
-        if matches!(message, TransferMessage::Abilities(_)) {
-            self.pace.want(Urgency::Soon);
+        if matches!(message, FromHost::Abilities(_)) {
+            self.mark(Mark::Abilities, Urgency::Soon);
         }
         let outcome = self.transfer(News::Received { from: from.clone(), message }, now);
-        outcome.map_err(|reason| Refusal::NotFollowed { from: from.clone(), message: word, reason })
+        outcome.map_err(|reason| Offence::NotFollowed { message: word, reason }.by(from))
+    }
+
+    /// The source has given a connection away, and what it said of the connection before has not all come in yet: it comes on
+    /// another stream of the session. Until it has, the transfer goes on, and speaks for the connection.
+    fn comes_too_early(&mut self, from: &StackName, done: &Done) -> bool {
+        let under_way = self.transfers.routing.under_way(&done.about.connection.0);
+        let has_moved = under_way.is_some_and(|transfer| {
+            transfer.transfer == done.about.transfer
+                && transfer.step == HowFar::Moved
+                && transfer.source == from
+        });
+        has_moved && self.stacks.said_mut(from).is_some_and(|said| said.keep_until_heard(*done))
+    }
+
+    /// A stack has said what became of its connections up to this number; `since`: in the place of a complete account.
+    pub(super) fn told(&mut self, from: &StackName, told: Told, now: Instant) -> Result<(), Refusal> {
+        let heard = self.stacks.heard(from);
+        let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
+        if let Some(since) = told.since {
+            if heard.is_none_or(|heard| heard < since) {
+                return Err(Offence::AccountWithoutFirst.by(from));
+            }
+            said.accounted = true;
+            self.reconsider();
+            self.mark(Mark::States, Urgency::Soon);
+        }
+        self.stacks.hear(from, Some(told.number));
+        let ends = self.stacks.said_mut(from).map(|said| said.hear(told.number)).unwrap_or_default();
+        for done in ends {
+            let message = FromHost::Source(FromSource::Done(done));
+            // Refused only if the transfer is over.
+            let _ = self.transfer(News::Received { from: from.clone(), message }, now);
+        }
+        Ok(())
     }
 
     /// Says to the transfers which DVIPAs are owned here.
     pub(super) fn own_transfers(&mut self, now: Instant) {
-        let owned: BTreeMap<Dvipa, Epoch> =
-            self.dvipas.iter().map(|(dvipa, held)| (dvipa, held.epoch)).collect();
+        let owned = self.epochs();
         let before = std::mem::replace(&mut self.transfers.owned, owned.clone());
         for dvipa in before.keys().filter(|dvipa| !owned.contains_key(dvipa)) {
             self.transfer_news(News::Yields(*dvipa), now);
@@ -213,15 +256,15 @@ impl RoutingStack {
         while let Some(step) = self.transfers.routing.poll() {
             match step {
                 Step::Send { to, message } => {
-                    if let TransferMessage::Refuse(refuse) = &message {
+                    if let ToHost::Source(ToSource::Refuse(refuse)) = &message {
                         self.transfers.count_stay(refuse.why.reason);
                         let over = self.orders.stays(&refuse.connection.0, refuse.why.clone(), now);
                         self.orders_over(over, now);
                     }
-                    if let TransferMessage::Consult(consult) = &message {
+                    if let ToHost::Source(ToSource::Consult(consult)) = &message {
                         self.begin_order(&consult.about.connection.0);
                     }
-                    self.actions.push_back(Action::Send { to, message: Message::Transfer(message) });
+                    self.actions.push_back(Action::Send { to, message: message.into() });
                 }
                 Step::Freeze { connection, owner } => {
                     self.begin_order(&connection);
@@ -243,9 +286,6 @@ impl RoutingStack {
                 Step::End(connection) => self.actions.push_back(Action::End { connection }),
                 Step::Report { connection, source, target, way, outcome } => {
                     self.transfers.count_end(way, &outcome);
-                    if outcome == Outcome::Moved {
-                        self.transfers.departed.moved(connection, &source, &target, now);
-                    }
                     let over = self.orders.ended(&connection, &outcome, now);
                     let ended = self.transfers.ended.remove(&connection);
                     let ended_there =
@@ -253,7 +293,6 @@ impl RoutingStack {
                     let owner = self.stack_index(&source).filter(|_| ended_there);
                     self.actions.push_back(Action::Report { connection, source, target, way, outcome });
                     if let Some(owner) = owner {
-                        self.transfers.departed.ended(&connection);
                         self.actions.push_back(Action::Termconn { owner, connections: vec![connection] });
                     }
                     self.orders_over(over, now);

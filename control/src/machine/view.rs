@@ -69,10 +69,8 @@ pub struct StackView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SessionState {
-    /// Up, and the peer has said who it is.
+    /// Up.
     Up,
-    /// Up, its Hello has not come yet.
-    Greeting,
     /// Up, and nothing was heard of the peer for a moment.
     Quiet,
     /// Over: a target that is lost.
@@ -95,10 +93,12 @@ pub struct LoadView {
 }
 
 /// How often something was refused for one reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedView {
     /// The reason.
     pub reason: RefusalKind,
+    /// The peer that caused it; none: operators and controllers.
+    pub stack: Option<StackName>,
     /// How often.
     pub count: u64,
 }
@@ -110,6 +110,9 @@ pub struct VipaView {
     pub stack: StackName,
     /// Its DVIPAs, sorted by address.
     pub dvipas: Vec<DvipaView>,
+    /// This stack is to own nothing, because it is about to end.
+    #[serde(default)]
+    pub leaving: bool,
     /// Ranges out of which applications may make DVIPAs.
     pub ranges: Vec<RangeView>,
 }
@@ -131,6 +134,12 @@ pub struct DvipaView {
     pub prefix_bits: Option<u8>,
     /// When it may move, if the definition says it.
     pub moveable: Option<Moveable>,
+    /// The routing stack that owns it, as far as is known here.
+    #[serde(default)]
+    pub owner: Option<StackName>,
+    /// Routing stacks whose definitions of it contradict each other: two primaries, or two backups of one rank.
+    #[serde(default)]
+    pub contradiction: Vec<StackName>,
     /// What is distributed.
     pub distributions: Vec<DistributionView>,
 }
@@ -193,6 +202,9 @@ pub struct ServiceView {
     pub protocol: Protocol,
     /// The port is enumerated (row U1).
     pub enumerated: bool,
+    /// No definition distributes it: one stack has the port for itself (row U2).
+    #[serde(default)]
+    pub direct: bool,
     /// How a target is selected.
     pub method: Method,
     /// Connections go to the routing application first.
@@ -266,6 +278,13 @@ pub enum TargetState {
 }
 
 impl TargetState {
+    /// The state of those candidates that may be selected: quiet ones if nobody else is left, for it may be this node that hears
+    /// nobody.
+    pub(super) fn selected(states: impl IntoIterator<Item = Self>) -> Self {
+        let heard = states.into_iter().any(|state| state == Self::Listening);
+        if heard { Self::Listening } else { Self::Quiet }
+    }
+
     /// The word that displays show.
     pub fn word(self) -> &'static str {
         match self {

@@ -8,7 +8,6 @@ use model::{Dvipa, Epoch, Service};
 
 use super::RoutingStack;
 use super::picture::{Picture, Source, TargetNow, Who};
-use super::session::Session;
 use super::view::{
     DistributionView, DptView, DvipaView, PolicyView, RangeView, RefusedView, Role, ServiceView,
     SessionState, StackView, StatusView, TargetView, VipaView, WeightSource,
@@ -19,8 +18,11 @@ impl RoutingStack {
     /// `baton status`
     pub fn status_view(&self) -> StatusView {
         let picture = self.picture();
-        let refused =
-            self.refused.iter().map(|(reason, count)| RefusedView { reason: *reason, count: *count });
+        let refused = self.refused.iter().map(|((reason, stack), count)| RefusedView {
+            reason: *reason,
+            stack: stack.clone(),
+            count: *count,
+        });
         StatusView {
             stack: self.config.node.name.clone(),
             cluster_address: self.config.node.cluster_address,
@@ -45,10 +47,9 @@ impl RoutingStack {
                 Reach::Local => None,
                 Reach::Remote { encapsulation, .. } => Some(encapsulation),
             },
-            session: match self.stacks.session(stack.name) {
-                Some(Session::Greeting) => SessionState::Greeting,
-                Some(Session::Greeted(_)) if self.stacks.losses.is_quiet(stack.name) => SessionState::Quiet,
-                Some(Session::Greeted(_)) => SessionState::Up,
+            session: match stack.said {
+                Some(_) if self.stacks.losses.is_quiet(stack.name) => SessionState::Quiet,
+                Some(_) => SessionState::Up,
                 None if picture.stack_state(stack) == StackState::Dead => SessionState::Dead,
                 None => SessionState::Lost,
             },
@@ -80,7 +81,12 @@ impl RoutingStack {
         let mut dvipas: Vec<DvipaView> = owned.chain(backed_up).collect();
         dvipas.sort_by_key(|view| view.dvipa);
         let ranges = definitions.ranges.iter().map(|r| RangeView { range: r.range, moveable: r.moveable });
-        VipaView { stack: self.config.node.name.clone(), dvipas, ranges: ranges.collect() }
+        VipaView {
+            stack: self.config.node.name.clone(),
+            dvipas,
+            leaving: self.peers.is_leaving(),
+            ranges: ranges.collect(),
+        }
     }
 
     fn dvipa_view(&self, dvipa: Dvipa) -> DvipaView {
@@ -94,6 +100,11 @@ impl RoutingStack {
             rank: None,
             prefix_bits: None,
             moveable: None,
+            owner: match owned {
+                Some(_) => Some(self.config.node.name.clone()),
+                None => self.peers.owner(dvipa),
+            },
+            contradiction: self.contradictions.get(&dvipa).map(|c| c.stacks.clone()).unwrap_or_default(),
             distributions: distributes.map(distribution_view).collect(),
         }
     }
@@ -108,7 +119,8 @@ impl RoutingStack {
             dvipa: service.service.dvipa,
             port: service.service.port,
             protocol: service.service.protocol,
-            enumerated: !service.distribution.ports.is_empty(),
+            enumerated: picture.defined(service.service).is_some_and(|d| !d.ports.is_empty()),
+            direct: picture.direct_route(service.service).is_some(),
             method: service.distribution.method,
             content_routed: service.distribution.content_routed,
             targets: views(service.service, &service.targets),

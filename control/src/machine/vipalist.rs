@@ -2,35 +2,43 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::Dvipa;
 use model::codec::Address;
+use model::dpt::Duty;
 use model::message::{VipaList, VipaListDistribution, VipaListDvipa};
-use model::{Dvipa, Epoch};
 
+use super::ownership::Held;
 use super::picture::Picture;
+use super::succession::PRIMARY;
 use crate::config::{Destip, VipaDistribute};
 
-/// The rank that a VIPA list gives for the primary.
-const PRIMARY: u8 = 255;
-
 impl Picture<'_> {
-    /// The list as it is now: what this stack owns, and what it backs up.
-    pub(super) fn vipa_list(&self) -> VipaList {
+    /// The list as it is now: what this stack owns, then what it would take over. Of DVIPAs that are not `dirty`, what the former list
+    /// says stays.
+    pub(super) fn vipa_list(&self, former: &VipaList, dirty: &BTreeSet<Dvipa>) -> VipaList {
         let definitions = &self.config.vipadynamic;
-        let mut by_dvipa: BTreeMap<Dvipa, Vec<VipaListDistribution>> = BTreeMap::new();
-        for distribution in &definitions.distributes {
-            by_dvipa.entry(distribution.dvipa).or_default().push(self.list_distribution(distribution));
-        }
-        let entry = |dvipa: Dvipa, epoch, owner, rank| {
-            let distributions = by_dvipa.get(&dvipa).cloned().unwrap_or_default();
-            VipaListDvipa { address: Address(dvipa.address()), epoch, owner, rank, distributions }
+        let former = former.dvipas.iter().map(|entry| ((Dvipa::new(entry.address.0), entry.owner), entry));
+        let former: BTreeMap<(Dvipa, bool), &VipaListDvipa> = former.collect();
+        let ranks: BTreeMap<Dvipa, u8> =
+            definitions.backups.iter().map(|b| (b.dvipa, b.rank.get())).collect();
+        let entry = |(dvipa, held): (Dvipa, Held)| {
+            let owner = held.duty() == Some(Duty::Owner);
+            let kept = former.get(&(dvipa, owner)).filter(|_| !dirty.contains(&dvipa));
+            kept.map(|entry| (*entry).clone()).unwrap_or_else(|| {
+                let distributions = definitions.distributes_of(dvipa).iter();
+                VipaListDvipa {
+                    address: Address(dvipa.address()),
+                    epoch: held.epoch,
+                    owner,
+                    rank: ranks.get(&dvipa).copied().unwrap_or(PRIMARY),
+                    distributions: distributions.map(|d| self.list_distribution(d)).collect(),
+                    forwards: matches!(held.duty(), Some(Duty::Former | Duty::Partner)).then_some(true),
+                }
+            })
         };
-        let owned = self.dvipas.iter().map(|(dvipa, held)| entry(dvipa, held.epoch, true, PRIMARY));
-        let backed_up = definitions.backups.iter();
-        let backed_up = backed_up.map(|backup| entry(backup.dvipa, Epoch(0), false, backup.rank.get()));
-        VipaList {
-            dvipas: owned.chain(backed_up).collect(),
-            forwarders: self.config.node.cluster_address.iter().map(Address).collect(),
-        }
+        let others = self.dvipas.iter_warm().filter(|(_, held)| held.duty() != Some(Duty::Owner));
+        let dvipas = self.dvipas.iter().chain(others).map(entry).collect();
+        VipaList { dvipas, forwarders: self.config.node.cluster_address.iter().map(Address).collect() }
     }
 
     /// Candidates go by name. One that is defined by an address that no stack has yet is named by the address, which
@@ -50,6 +58,7 @@ impl Picture<'_> {
             protocol: distribution.protocol,
             ports: distribution.ports.clone(),
             candidates: candidates.into_iter().collect(),
+            content_routed: Some(distribution.content_routed),
         }
     }
 }

@@ -2,7 +2,6 @@
 //! other.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
 
 use axum::Router;
@@ -15,8 +14,10 @@ use model::message::OrderId;
 use model::{Dvipa, Protocol, Service, StackName};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+use transport::private::{self, Access};
 
-use super::api::{CrtQuery, DrainQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder};
+use super::api::{CrtQuery, DrainQuery, DvipaOrder, MoveOrder, Problem, ScopeQuery, WeightsOrder};
+use super::metrics::Snapshot;
 use crate::machine::{EvacuationTerms, Scope};
 
 /// Requests that may wait for the control thread.
@@ -41,14 +42,16 @@ pub(super) enum Request {
     Weights(WeightsOrder),
     Move(MoveOrder),
     Moved(OrderId),
+    MoveDvipa(DvipaOrder),
+    Leave(bool),
     Reload,
 }
 
 /// What is answered.
 pub(super) enum Answer {
     Json(Vec<u8>),
-    /// Prometheus' text format.
-    Metrics(String),
+    /// What is true now: the task that asked makes the text of it.
+    Metrics(Box<Snapshot>),
     Refused(StatusCode, Problem),
 }
 
@@ -69,27 +72,28 @@ impl Desk {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping");
         }
         match answer.await {
-            Ok(answer) => answer.into_response(),
+            Ok(Answer::Metrics(snapshot)) => render(snapshot).await,
+            Ok(Answer::Json(body)) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Ok(Answer::Refused(status, problem)) => (status, Json(problem)).into_response(),
             Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping"),
         }
     }
 }
 
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
-        match self {
-            Answer::Json(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-            Answer::Metrics(text) => {
-                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                ([(header::CONTENT_TYPE, kind)], text).into_response()
-            }
-            Answer::Refused(status, problem) => (status, Json(problem)).into_response(),
+/// Thousands of lines of text are made in another thread than the control thread, where all of this runs.
+async fn render(snapshot: Box<Snapshot>) -> Response {
+    match tokio::task::spawn_blocking(move || snapshot.render()).await {
+        Ok(Ok(text)) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
+        Ok(Err(error)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }
 
 fn refuse(status: StatusCode, error: impl ToString) -> Response {
-    Answer::Refused(status, Problem { error: error.to_string(), mistakes: Vec::new() }).into_response()
+    (status, Json(Problem { error: error.to_string(), mistakes: Vec::new() })).into_response()
 }
 
 /// All of the API.
@@ -100,6 +104,15 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/dpt", get(|State(desk): State<Desk>| async move { desk.ask(Request::Dpt).await }))
         .route("/v1/stats", get(|State(desk): State<Desk>| async move { desk.ask(Request::Stats).await }))
         .route("/v1/reload", post(|State(desk): State<Desk>| async move { desk.ask(Request::Reload).await }))
+        .route("/v1/vipa/move", post(move_dvipa))
+        .route(
+            "/v1/leave",
+            post(|State(desk): State<Desk>| async move { desk.ask(Request::Leave(true)).await }),
+        )
+        .route(
+            "/v1/stay",
+            post(|State(desk): State<Desk>| async move { desk.ask(Request::Leave(false)).await }),
+        )
         .route("/v1/crt", get(crt))
         .route(
             "/v1/drain",
@@ -207,6 +220,13 @@ async fn weights(State(desk): State<Desk>, body: Result<Json<WeightsOrder>, Json
     }
 }
 
+async fn move_dvipa(State(desk): State<Desk>, body: Result<Json<DvipaOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::MoveDvipa(order)).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
 async fn move_connection(State(desk): State<Desk>, body: Result<Json<MoveOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::Move(order)).await,
@@ -226,19 +246,15 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Binds the Unix socket, mode 0660. A file that a killed process left is removed; one that somebody listens on
+/// Binds the Unix socket, mode 0660. A file that a killed process left is replaced; one that a process listens on
 /// is not.
 pub(super) fn bind(path: &FilePath) -> io::Result<(UnixListener, AdminSocket)> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-        Err(_) => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    let socket = AdminSocket { path: path.to_owned() };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok((listener, socket))
+    bind_as(path, Access { mode: 0o660, group: None })
+}
+
+/// The same with another mode.
+pub(super) fn bind_as(path: &FilePath, access: Access) -> io::Result<(UnixListener, AdminSocket)> {
+    let listener = private::listen(path, access)?;
+    listener.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(listener)?, AdminSocket { path: path.to_owned() }))
 }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use model::transfer::{Reason, Why};
 use model::{StackIndex, StackName};
 use serde::Serialize;
+use tokio::sync::oneshot;
 use transfer::routing::{Outcome, UnderWay};
 use transport::Tally;
 
@@ -16,22 +17,26 @@ use super::api::{
     TransferRow,
 };
 use super::driver::Driver;
-use super::forwarding::{CrtFilter, Forwarding};
-use super::{metrics, reload, transfers};
-use crate::machine::{Event, Order, Progress, Refusal};
+use super::forwarding::{CrtFilter, CrtPage, Forwarding};
+use super::listings::{Asker, Listing, MAX_LISTINGS};
+use super::metrics::Snapshot;
+use super::{reload, transfers};
+use crate::machine::{Event, Order, OrderRefusal, Progress, Refusal};
 
 impl<F: Forwarding> Driver<F> {
-    pub(super) fn answer(&mut self, request: Request) -> Answer {
-        match request {
+    /// Answers a request, or takes note of one that is answered later.
+    pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
+        let answer = match request {
             Request::Status => json(&self.status()),
             Request::Vipa => json(&self.machine.vipa_view()),
             Request::Dpt => json(&self.machine.dpt_view(Instant::now())),
-            Request::Crt(query) => self.crt(query),
+            Request::Crt(query) => return self.list_for_operator(&query, reply),
             Request::Stats => json(&self.stats()),
-            Request::Metrics => match metrics::render(self.stats(), self.machine.status_view()) {
-                Ok(text) => Answer::Metrics(text),
-                Err(e) => refused(StatusCode::INTERNAL_SERVER_ERROR, e),
-            },
+            Request::Metrics => {
+                let (stats, status) = (self.stats(), self.machine.status_view());
+                let vipa = self.machine.vipa_view();
+                Answer::Metrics(Box::new(Snapshot { stats, status, vipa }))
+            }
             Request::Drain(stack, scope) => self.done(Event::Drain { stack, scope }),
             Request::Evacuate(stack, scope, terms) => self.done(Event::Evacuate { stack, scope, terms }),
             Request::StopEvacuation(stack, scope) => self.done(Event::StopEvacuation { stack, scope }),
@@ -47,8 +52,10 @@ impl<F: Forwarding> Driver<F> {
             Request::Move(order) => self.move_connection(order),
             Request::Moved(order) => match self.machine.order(order) {
                 Some(order) => json(&moved(order)),
-                None => refused(StatusCode::NOT_FOUND, Refusal::NoSuchOrder(order)),
+                None => refused(StatusCode::NOT_FOUND, OrderRefusal::NoSuchOrder(order)),
             },
+            Request::MoveDvipa(order) => self.done(Event::MoveDvipa { dvipa: order.dvipa, to: order.to }),
+            Request::Leave(leaving) => self.done(Event::Leave(leaving)),
             Request::Reload => {
                 let before = self.generation();
                 match reload::reload(self) {
@@ -56,7 +63,9 @@ impl<F: Forwarding> Driver<F> {
                     Err(refused) => Answer::Refused(StatusCode::UNPROCESSABLE_ENTITY, refused.problem()),
                 }
             }
-        }
+        };
+        // Fails only if the client has gone away.
+        let _ = reply.send(answer);
     }
 
     fn done(&mut self, event: Event) -> Answer {
@@ -91,12 +100,25 @@ impl<F: Forwarding> Driver<F> {
         }
     }
 
-    fn crt(&self, query: CrtQuery) -> Answer {
-        let filter = match self.filter(&query) {
+    /// Has the CRT looked through; the answer comes when that is done.
+    fn list_for_operator(&mut self, query: &CrtQuery, reply: oneshot::Sender<Answer>) {
+        let filter = match self.filter(query) {
             Ok(filter) => filter,
-            Err(unknown) => return refused(StatusCode::NOT_FOUND, Refusal::NoSuchStack(unknown)),
+            Err(unknown) => {
+                let _ = reply.send(refused(StatusCode::NOT_FOUND, OrderRefusal::NoSuchStack(unknown)));
+                return;
+            }
         };
-        let page = self.forwarding.crt_list(&filter, query.limit.unwrap_or(CRT_LIMIT).min(CRT_LIMIT_MAX));
+        let limit = query.limit.unwrap_or(CRT_LIMIT).min(CRT_LIMIT_MAX);
+        let listing = Listing::new(Asker::Operator(reply), filter, limit);
+        if let Err(Asker::Operator(reply)) = self.listings.put(listing) {
+            let why = format!("{MAX_LISTINGS} others look into the CRT: try again in a moment");
+            let _ = reply.send(refused(StatusCode::SERVICE_UNAVAILABLE, why));
+        }
+    }
+
+    /// What a look into the CRT has found.
+    pub(super) fn crt(&self, page: CrtPage) -> Answer {
         let row = |entry: super::CrtEntry| CrtRow {
             protocol: entry.connection.protocol,
             client: entry.connection.client,
@@ -116,7 +138,7 @@ impl<F: Forwarding> Driver<F> {
             return refused(StatusCode::UNPROCESSABLE_ENTITY, "`client` and `dvipa` are of two families");
         };
         let Some(entry) = self.forwarding.crt_entry(&connection) else {
-            return refused(StatusCode::NOT_FOUND, Refusal::NoSuchConnection(connection));
+            return refused(StatusCode::NOT_FOUND, OrderRefusal::NoSuchConnection(connection));
         };
         let MoveOrder { target, job, quiet_ms, .. } = order;
         let event = Event::Move { connection, source: entry.stack, target: target.clone(), job, quiet_ms };
@@ -152,13 +174,13 @@ impl<F: Forwarding> Driver<F> {
         let packets = self.forwarding.counters().into_iter().map(|c| CounterRow {
             name: c.name.to_owned(),
             value: c.value,
-            fault: c.fault.map(str::to_owned),
+            fault: c.fault,
             sentence: c.sentence.to_owned(),
         });
         let cluster = Tally::ALL.iter().map(|tally| CounterRow {
             name: tally.name().to_owned(),
             value: self.endpoint.counters().get(*tally),
-            fault: tally.fault().map(str::to_owned),
+            fault: tally.blame(),
             sentence: tally.sentence().to_owned(),
         });
         let of = |(stack, connections)| StackConnections { stack: self.name(stack), connections };
@@ -225,16 +247,23 @@ fn transfer_row(under_way: UnderWay<'_>) -> TransferRow {
 
 /// Whose fault a refusal is, in HTTP's numbers.
 fn status_of(refusal: &Refusal) -> StatusCode {
+    let Refusal::Order(refusal) = refusal else { return StatusCode::UNPROCESSABLE_ENTITY };
     match refusal {
-        Refusal::NoSuchStack(_)
-        | Refusal::NoSuchConnection(_)
-        | Refusal::NoSuchOrder(_)
-        | Refusal::NotEvacuated(_)
-        | Refusal::NotDraining(_)
-        | Refusal::NoSuchDvipa(_)
-        | Refusal::NotDistributed(_) => StatusCode::NOT_FOUND,
-        Refusal::TooManyDrains | Refusal::TooManyWeights => StatusCode::INSUFFICIENT_STORAGE,
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
+        OrderRefusal::NoSuchStack(_)
+        | OrderRefusal::NoSuchConnection(_)
+        | OrderRefusal::NoSuchOrder(_)
+        | OrderRefusal::NotEvacuated(_)
+        | OrderRefusal::NotDraining(_)
+        | OrderRefusal::NoSuchDvipa(_)
+        | OrderRefusal::NotDistributed(_) => StatusCode::NOT_FOUND,
+        OrderRefusal::TooManyDrains | OrderRefusal::TooManyWeights => StatusCode::INSUFFICIENT_STORAGE,
+        OrderRefusal::NotMoved { .. }
+        | OrderRefusal::NotACandidate { .. }
+        | OrderRefusal::BadWeightLife(_)
+        | OrderRefusal::TooManyDvipas(_)
+        | OrderRefusal::NotOwned { .. }
+        | OrderRefusal::NotABackup { .. }
+        | OrderRefusal::OtherNode => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::control_socket::JobName;
 use model::message::OrderId;
-use model::{Connection, CrtState, Dvipa, Protocol, Service, StackName};
+use model::{Blame, Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
@@ -47,6 +47,16 @@ pub struct StatusAnswer {
     /// What others have changed in the node's kernel.
     #[serde(default)]
     pub environment: Environment,
+}
+
+/// Body of `POST /v1/vipa/move`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DvipaOrder {
+    /// A DVIPA that this stack owns.
+    pub dvipa: Dvipa,
+    /// The routing stack that shall own it.
+    pub to: StackName,
 }
 
 /// Query of `GET /v1/crt`: all fields are optional and narrow the list.
@@ -188,8 +198,8 @@ pub struct CounterRow {
     pub name: String,
     /// Its value.
     pub value: u64,
-    /// Who is at fault, if anyone is: `client`, `peer`, `operator`, `us`.
-    pub fault: Option<String>,
+    /// Who can mend it, if anybody has to.
+    pub fault: Option<Blame>,
     /// What it means.
     pub sentence: String,
 }

@@ -1,28 +1,49 @@
 //! The control thread's loop: sessions, orders, timers and the forwarder meet the machine here. Nothing is
 //! decided here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::handoff::Handoff;
-use model::message::Message;
-use model::{Connection, CrtState, StackIndex, StackName};
+use model::message::{FromStack, ToStack};
+use model::peer::ToPeer;
+use model::transfer::{FromHost, FromSource, FromTarget};
+use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
-use transport::{Endpoint, Events, SendError};
+use transport::{DownReason, Endpoint, Events, SendError};
 
 use super::admin::Asked;
-use super::forwarding::{Account, CrtFilter, CrtPage, Forwarding, TICK_MS, Ticked};
+use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
+use super::listings::{Asker, Listing, Listings};
 use super::{notes, reload};
 use crate::machine::{Action, Event, Refusal, RoutingStack, Scope};
 
 /// How often the machine hears how many connections each stack has.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
+/// A session that takes the place of another one begins sooner.
+const REPLACED: Duration = Duration::from_secs(1);
+
+/// Until the neighbours have heard where the next owner is.
+const NEIGHBOURS_HEAR: Duration = Duration::from_millis(200);
+
+/// For how long the next owner, and its routes, are waited for before a `batond` that ends goes on to do so.
+const HANDED_OVER: Duration = Duration::from_secs(1);
+
+/// Events of sessions that are handed to the machine before what follows from all of them is computed and done. Many, so that a crowd
+/// of events makes one change; few, so that heartbeats and timers do not wait for it.
+pub const EVENTS_A_TURN: usize = 32;
+/// The same for the connections that these events name: some 5 ms of the control thread.
+pub const CONNECTIONS_A_TURN: usize = 20_000;
+
 /// Everything that the control thread owns.
 pub(super) struct Driver<F> {
     pub(super) machine: RoutingStack,
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: Endpoint<ToStack>,
+    /// Sessions with other routing stacks, if there are some.
+    pub(super) peers: Option<Endpoint<ToPeer>>,
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
@@ -31,13 +52,19 @@ pub(super) struct Driver<F> {
     pub(super) configured: Instant,
     /// Which failures of transfers are in the log already.
     pub(super) failures: notes::Failures,
+    /// Looks into the whole CRT.
+    pub(super) listings: Listings,
+    /// Stacks with a new session in the place of the former one, of which nothing has come yet, and since when. To the machine the
+    /// former one goes on.
+    pub(super) replaced: BTreeMap<StackName, Instant>,
 }
 
 impl<F: Forwarding> Driver<F> {
-    /// Runs until `stop` is ready; ends the sessions then, so that peers know at once.
+    /// Runs until `stop` is ready; withdraws the routes then, and ends the sessions, so that peers know at once.
     pub(super) async fn run(
         mut self,
-        mut events: Events,
+        mut events: Events<ToStack>,
+        mut peers: Option<Events<ToPeer>>,
         mut asked: mpsc::Receiver<Asked>,
         mut hangups: mpsc::Receiver<()>,
         stop: impl Future<Output = ()>,
@@ -47,25 +74,68 @@ impl<F: Forwarding> Driver<F> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counts = interval(COUNT_EVERY);
         counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut withdraws, mut ends, mut handed_over) = (None, None, None);
         self.act();
         loop {
             let deadline = self.machine.next_deadline();
+            if self.machine.config().announce.is_none() && !self.machine.owns() {
+                // What still arrives is forwarded for a moment.
+                ends = ends.map(|ends: Instant| {
+                    ends.min(*handed_over.get_or_insert(Instant::now() + NEIGHBOURS_HEAR))
+                });
+            }
             tokio::select! {
-                () = &mut stop => break,
-                Some(event) = events.recv() => self.heard(event),
+                () = &mut stop, if ends.is_none() => {
+                    let announce = self.machine.config().announce;
+                    let others = !self.machine.config().routing_stacks.is_empty();
+                    let now = Instant::now();
+                    let withdrawn = match announce {
+                        Some(announce) => announce.withdrawn,
+                        None if others && self.machine.owns() => HANDED_OVER,
+                        None => break,
+                    };
+                    (ends, withdraws) = (Some(now + withdrawn), announce.map(|_| now));
+                    if others {
+                        // The next owner owns, and has its routes, first.
+                        self.order_quietly(Event::Leave(true));
+                        withdraws = withdraws.map(|now| now + HANDED_OVER.min(withdrawn / 2));
+                    }
+                }
+                () = at(withdraws), if withdraws.is_some() => {
+                    withdraws = None;
+                    self.order_quietly(Event::Ends);
+                }
+                // Packets come until the routers have heard of it.
+                () = at(ends), if ends.is_some() => break,
+                Some(event) = events.recv() => {
+                    let mut connections = self.heard(event);
+                    for _ in 1..EVENTS_A_TURN {
+                        let next = if connections < CONNECTIONS_A_TURN { events.try_next() } else { None };
+                        let Some(event) = next else { break };
+                        connections += self.heard(event);
+                    }
+                    self.act();
+                }
+                Some(event) = next_of(&mut peers) => self.peer(event),
                 Some(Asked { request, reply }) = asked.recv() => {
                     self.machine.hurry();
                     self.act();
-                    // Fails only if the client has gone away.
-                    let _ = reply.send(self.answer(request));
+                    self.answer(request, reply);
                 }
+                // After everybody else's turn; while there is always something else to do, with each tick.
+                () = tokio::task::yield_now(), if self.listings.are_wanted() => self.look(),
                 _ = ticks.tick() => {
-                    let Ticked { silent, link_returned } = self.forwarding.tick();
+                    self.look();
+                    self.end_replaced();
+                    let Ticked { silent, link_returned, vacant } = self.forwarding.tick();
                     if let Some(silent) = silent {
                         self.order_quietly(Event::SilentHosts(silent));
                     }
                     if link_returned {
                         self.order_quietly(Event::LinkReturned);
+                    }
+                    if let Some((stacks, dvipas)) = vacant {
+                        self.order_quietly(Event::Vacant { stacks, dvipas });
                     }
                 }
                 _ = counts.tick() => {
@@ -84,22 +154,98 @@ impl<F: Forwarding> Driver<F> {
                 }
             }
         }
+        if let Some(peers) = &self.peers {
+            // First: what this node owned is taken over while its agents say goodbye.
+            peers.close().await;
+        }
         self.endpoint.close().await;
     }
 
-    /// News of a session.
-    fn heard(&mut self, event: transport::Event) {
+    /// News of a session, for the machine; what follows is not done yet. Returns how many connections it names.
+    fn heard(&mut self, event: transport::Event<FromStack>) -> usize {
+        let mut connections = 0;
         match event {
-            transport::Event::Up { peer, hello, .. } => {
-                self.order_quietly(Event::SessionUp { stack: peer.clone() });
-                self.order_quietly(Event::Message { from: peer, message: Message::Hello(hello) });
+            transport::Event::Up { peer, hello } => {
+                self.replaced.remove(&peer);
+                self.hand_in(Event::SessionUp { stack: peer, hello });
             }
             transport::Event::Message { peer, message } => {
-                self.order_quietly(Event::Message { from: peer, message });
+                connections = match &message {
+                    FromStack::Newconn(newconn) => newconn.connections.len(),
+                    FromStack::Termconn(termconn) => termconn.connections.len(),
+                    _ => 1,
+                };
+                let event = self.with_home(peer, message);
+                self.hand_in(event);
             }
-            transport::Event::Quiet { peer } => self.order_quietly(Event::Quiet { stack: peer }),
-            transport::Event::Heard { peer } => self.order_quietly(Event::Heard { stack: peer }),
-            transport::Event::Down { peer, .. } => self.order_quietly(Event::SessionDown { stack: peer }),
+            transport::Event::Misdirected { peer, message } => {
+                self.hand_in(Event::Misdirected { from: peer, message });
+            }
+            transport::Event::Greets { peer, hello } => self.hand_in(Event::Greets { stack: peer, hello }),
+            transport::Event::Quiet { peer } => self.hand_in(Event::Quiet { stack: peer }),
+            transport::Event::Heard { peer } => self.hand_in(Event::Heard { stack: peer }),
+            transport::Event::Down { peer, why: DownReason::Replaced } => {
+                self.replaced.insert(peer, Instant::now());
+            }
+            transport::Event::Down { peer, .. } => {
+                self.replaced.remove(&peer);
+                self.hand_in(Event::SessionDown { stack: peer });
+            }
+        }
+        connections
+    }
+
+    /// Of new sessions that do not begin the former ones are over, too.
+    fn end_replaced(&mut self) {
+        let over = self.replaced.iter().filter(|(_, since)| since.elapsed() >= REPLACED);
+        for stack in over.map(|(stack, _)| stack.clone()).collect::<Vec<_>>() {
+            self.replaced.remove(&stack);
+            self.order_quietly(Event::SessionDown { stack });
+        }
+    }
+
+    /// News of a session with another routing stack.
+    fn peer(&mut self, event: transport::Event<ToPeer>) {
+        match event {
+            transport::Event::Up { peer, .. } => {
+                let named = self.machine.config().routing_stacks.iter().any(|other| other.name == peer);
+                if !named && let Some(peers) = &self.peers {
+                    peers.hang_up(&peer);
+                }
+                self.order_quietly(Event::PeerUp { stack: peer });
+            }
+            transport::Event::Message { peer, message } => {
+                self.order_quietly(Event::PeerMessage { from: peer, message });
+            }
+            transport::Event::Down { peer, .. } => self.order_quietly(Event::PeerDown { stack: peer }),
+            transport::Event::Misdirected { .. }
+            | transport::Event::Greets { .. }
+            | transport::Event::Quiet { .. }
+            | transport::Event::Heard { .. } => {}
+        }
+    }
+
+    /// A message, and who has the connection that it would move.
+    fn with_home(&mut self, from: StackName, message: FromStack) -> Event {
+        let message = match message {
+            FromStack::Transfer(message) => message,
+            message => return Event::Message { from, message },
+        };
+        let connection = match &message {
+            FromHost::Source(FromSource::Prepare(m)) => Some(m.connection.0),
+            FromHost::Source(FromSource::Doubt(m)) => Some(m.about.connection.0),
+            FromHost::Target(FromTarget::Active(m)) => Some(m.about.connection.0),
+            _ => None,
+        };
+        if connection.is_some() {
+            // What the events before this one have changed in the CRT.
+            self.act();
+        }
+        // One that has ended is nobody's any more.
+        let entry = connection.and_then(|connection| self.forwarding.crt_entry(&connection));
+        match entry.filter(|entry| entry.state != CrtState::Closing) {
+            Some(entry) => Event::Transfer { from, message, home: entry.stack },
+            None => Event::Message { from, message: message.into() },
         }
     }
 
@@ -110,34 +256,51 @@ impl<F: Forwarding> Driver<F> {
         outcome
     }
 
-    /// As [`Driver::order`], for events that nobody awaits an answer for: the machine counts the refusals.
+    /// As [`Driver::order`], for events that nobody awaits an answer for.
     fn order_quietly(&mut self, event: Event) {
-        if let Err(refusal) = self.order(event) {
+        self.hand_in(event);
+        self.act();
+    }
+
+    /// Hands an event to the machine that nobody awaits an answer for: the machine counts the refusals.
+    fn hand_in(&mut self, event: Event) {
+        if let Err(refusal) = self.machine.handle(event, Instant::now()) {
             tracing::debug!(%refusal, "not followed");
         }
     }
 
     /// Does everything that the machine wants done.
     fn act(&mut self) {
+        if let Some(fence) = self.machine.moved_fence() {
+            self.forwarding.fence(fence);
+        }
         while let Some(action) = self.machine.poll() {
             if let Some(step) = step(&action) {
                 transfer::halt::before("routing", step);
             }
             match action {
                 Action::Send { to, message } => self.send(&to, &message),
+                Action::Tell { to, message } => self.tell(&to, &message),
                 Action::Publish(dpt) => {
                     tracing::debug!(generation = dpt.generation, "DPT published");
+                    self.forwarding.remember(&|| self.machine.numbering());
                     self.forwarding.publish(&dpt);
                 }
-                Action::Newconn { owner, first, last, connections, moving } => {
-                    self.forwarding.newconn(owner, &connections, Account { first, last }, &moving);
+                Action::Newconn { owner, first, last, earlier, connections, moving } => {
+                    self.newconn(owner, &connections, Account { first, last, earlier }, &moving);
                 }
                 Action::Termconn { owner, connections } => self.forwarding.termconn(owner, &connections),
                 Action::Freeze { connection, owner } => self.forwarding.freeze(&connection, owner),
                 Action::Thaw { connection, owner } => self.forwarding.thaw(&connection, owner),
                 Action::HandOver { connection, to, handoff } => self.hand_over(connection, to, &handoff),
                 Action::End { connection } => self.forwarding.end(&connection),
+                Action::Choose { wanted, row } => {
+                    let stack = self.forwarding.choose(&wanted, &row);
+                    self.hand_in(Event::Chosen { wanted: Box::new(wanted), stack });
+                }
                 Action::List { stack, scope, limit } => self.list(stack, scope, limit),
+                Action::Count { dvipa } => self.count(dvipa),
+                Action::Retire { stacks, dvipas } => self.forwarding.retire(stacks, dvipas),
                 Action::Report { connection, source, target, way, outcome } => {
                     self.failures.write(&connection, (&source, &target), way.word(), &outcome);
                 }
@@ -146,7 +309,23 @@ impl<F: Forwarding> Driver<F> {
                     tracing::info!(%dvipa, "announced");
                     self.forwarding.announce(dvipa);
                 }
+                Action::Route { dvipas } => {
+                    let to = dvipas.iter().map(Dvipa::to_string).collect::<Vec<_>>().join(" ");
+                    tracing::info!(%to, "routes for the routing daemon");
+                    self.forwarding.route(dvipas);
+                }
             }
+        }
+    }
+
+    /// Connections that other stacks have stay theirs: who reported them is to be known.
+    fn newconn(&mut self, by: StackIndex, reported: &[Connection], account: Account, moving: &[Connection]) {
+        let connections = self.forwarding.newconn(by, reported, account, moving);
+        if connections > 0
+            && let Err(refusal) =
+                self.machine.handle(Event::HeldElsewhere { by, connections }, Instant::now())
+        {
+            tracing::debug!(%refusal, "not followed");
         }
     }
 
@@ -154,46 +333,70 @@ impl<F: Forwarding> Driver<F> {
     fn hand_over(&mut self, connection: Connection, to: StackIndex, handoff: &Handoff) {
         let Err(error) = self.forwarding.hand_over(&connection, to, handoff) else { return };
         tracing::debug!(%connection, %error, "not handed over");
-        if let Err(refusal) =
-            self.machine.handle(Event::NotHandedOver { connection, said: error.to_string() }, Instant::now())
-        {
-            tracing::debug!(%refusal, "not followed");
-        }
+        self.hand_in(Event::NotHandedOver { connection, said: error.to_string() });
     }
 
-    /// The answer's consequences are among the machine's next actions.
+    /// The answer comes with [`Self::look`].
     fn list(&mut self, stack: StackName, scope: Scope, limit: usize) {
         let (dvipa, port) = match scope {
             Scope::All => (None, None),
             Scope::Dvipa(dvipa) => (Some(dvipa.address()), None),
             Scope::Service(service) => (Some(service.dvipa.address()), Some(service.port)),
         };
-        let state = Some(CrtState::Established);
-        let page = match self.machine.stack_index(&stack) {
+        let Some(index) = self.machine.stack_index(&stack) else {
             // One that never was here has none.
-            None => CrtPage::default(),
-            index => {
-                let filter = CrtFilter { dvipa, port, stack: index, state, ..CrtFilter::default() };
-                self.forwarding.crt_list(&filter, limit)
-            }
+            return self.hand_in(Event::Listed { stack, scope, connections: Vec::new(), more: 0 });
         };
-        let connections = page.entries.iter().map(|entry| entry.connection).collect();
-        let listed = Event::Listed { stack, scope, connections, more: page.more };
-        if let Err(refusal) = self.machine.handle(listed, Instant::now()) {
-            tracing::debug!(%refusal, "not followed");
+        let (stack_filter, state) = (Some(index), Some(CrtState::Established));
+        let filter = CrtFilter { dvipa, port, stack: stack_filter, state, ..CrtFilter::default() };
+        // Evacuations are as many as drains at most, and each asks once at a time.
+        let _ = self.listings.put(Listing::new(Asker::Evacuation(stack, scope), filter, limit));
+    }
+
+    /// As [`Self::list`], of all connections to a DVIPA.
+    fn count(&mut self, dvipa: Dvipa) {
+        let filter = CrtFilter { dvipa: Some(dvipa.address()), ..CrtFilter::default() };
+        let _ = self.listings.put(Listing::new(Asker::Idle(dvipa), filter, 0));
+    }
+
+    /// Looks at the next part of the CRT for those that want to know of all of it.
+    fn look(&mut self) {
+        for Listing { asker, page, .. } in self.listings.step(&self.forwarding) {
+            match asker {
+                // Fails only if the client has gone away.
+                Asker::Operator(reply) => drop(reply.send(self.crt(page))),
+                Asker::Idle(dvipa) => self.order_quietly(Event::Counted { dvipa, connections: page.more }),
+                Asker::Evacuation(stack, scope) => {
+                    let connections = page.entries.iter().map(|entry| entry.connection).collect();
+                    self.order_quietly(Event::Listed { stack, scope, connections, more: page.more });
+                }
+            }
         }
     }
 
-    fn send(&self, to: &StackName, message: &Message) {
-        // The session began with the same one.
-        if let Message::Hello(_) = message {
-            return;
-        }
+    fn send(&self, to: &StackName, message: &ToStack) {
         match self.endpoint.send(to, message) {
             // The end of a session that breaks off follows as an event; then everything is said again.
             Ok(()) | Err(SendError::NoSession(_) | SendError::QueueFull(_)) => {}
             Err(error @ SendError::Oversize { .. }) => tracing::error!(%error, "a message was dropped"),
         }
+    }
+
+    /// As [`Self::send`], to another routing stack.
+    fn tell(&self, to: &StackName, message: &ToPeer) {
+        if let Some(Err(error @ SendError::Oversize { .. })) =
+            self.peers.as_ref().map(|p| p.send(to, message))
+        {
+            tracing::error!(%error, "a message was dropped");
+        }
+    }
+}
+
+/// The next event, if there is an endpoint; never if there is none.
+async fn next_of(events: &mut Option<Events<ToPeer>>) -> Option<transport::Event<ToPeer>> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -208,7 +411,7 @@ async fn at(deadline: Option<Instant>) {
 /// What a step of a transfer is called.
 fn step(action: &Action) -> Option<&'static str> {
     match action {
-        Action::Send { message: Message::Transfer(message), .. } => Some(message.word()),
+        Action::Send { message: ToStack::Transfer(message), .. } => Some(message.word()),
         Action::Freeze { .. } => Some("freeze"),
         Action::Thaw { .. } => Some("thaw"),
         _ => None,

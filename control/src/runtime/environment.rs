@@ -16,14 +16,14 @@ pub enum Subject {
     Mtu,
     /// An interface is gone or down.
     Interface,
-}
-
-impl Subject {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Setting, Self::Offload, Self::Address, Self::Mtu, Self::Interface];
+    /// Packets whose checksums their sender's device has not computed.
+    Checksum,
 }
 
 impl model::environment::Subject for Subject {
+    const ALL: &'static [Self] =
+        &[Self::Setting, Self::Offload, Self::Address, Self::Mtu, Self::Interface, Self::Checksum];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Setting => "setting",
@@ -31,6 +31,7 @@ impl model::environment::Subject for Subject {
             Self::Address => "address",
             Self::Mtu => "mtu",
             Self::Interface => "interface",
+            Self::Checksum => "checksum",
         }
     }
 }
@@ -50,7 +51,7 @@ mod tests {
 
     #[test]
     fn every_subject_has_the_word_that_its_json_has() {
-        for subject in Subject::ALL {
+        for &subject in Subject::ALL {
             assert_eq!(serde_json::to_value(subject).unwrap(), subject.as_str());
         }
     }

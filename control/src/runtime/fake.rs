@@ -1,19 +1,26 @@
 //! For tests of what stands around the control thread: a forwarder whose CRT is a `Vec`, and a directory with all
 //! files of a routing node.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use model::dpt::Dpt;
+use model::dpt::{Distribution, Dpt, Shared};
 use model::handoff::Handoff;
-use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
+use model::{Connection, CrtState, Dvipa, DvipaIndex, StackIndex, StackName};
 use transport::{IdentityFiles, pki};
 
+use crate::machine::ToChoose;
+
 use super::forwarding::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, Ticked,
+    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, Ticked,
 };
+
+/// Entries that are shown at once.
+const A_SCAN: usize = 16;
 
 /// What a [`FakeForwarding`] was told, shared with the test.
 #[derive(Debug, Default)]
@@ -24,6 +31,8 @@ pub struct Seen {
     pub entries: Vec<CrtEntry>,
     /// DVIPAs announced, in order.
     pub announced: Vec<Dvipa>,
+    /// DVIPAs that have routes.
+    pub routes: BTreeSet<Dvipa>,
     /// Parts of accounts, with how many connections each had.
     pub accounts: Vec<(StackIndex, Account, usize)>,
     /// Connections handed over, in order.
@@ -34,6 +43,12 @@ pub struct Seen {
     pub ticks: u64,
     /// The next tick says that the link is back.
     pub link_returns: bool,
+    /// Numbers that the next tick gives back.
+    pub vacant: Option<(Vec<StackIndex>, Vec<DvipaIndex>)>,
+    /// How often a part of the CRT was shown, and how long that takes each time.
+    pub scans: u64,
+    /// See `scans`.
+    pub scan_takes: Duration,
     /// What the account under way has not named yet.
     unnamed: Vec<Connection>,
 }
@@ -67,14 +82,20 @@ impl Forwarding for FakeForwarding {
         connections: &[Connection],
         account: Account,
         moving: &[Connection],
-    ) {
+    ) -> usize {
         let mut seen = self.seen();
         seen.accounts.push((owner, account, connections.len()));
         if account.first {
             seen.unnamed = seen.entries.iter().filter(|e| e.stack == owner).map(|e| e.connection).collect();
         }
+        let mut held_elsewhere = 0;
         for connection in connections {
-            seen.put(connection, owner, CrtState::Established);
+            let entry = seen.entries.iter().find(|entry| entry.connection == *connection);
+            if entry.is_some_and(|entry| entry.stack != owner) {
+                held_elsewhere += 1;
+            } else {
+                seen.put(connection, owner, CrtState::Established);
+            }
         }
         if account.last {
             let (named, unnamed) = ([connections, moving].concat(), std::mem::take(&mut seen.unnamed));
@@ -84,6 +105,7 @@ impl Forwarding for FakeForwarding {
         } else {
             seen.unnamed.retain(|c| !connections.contains(c));
         }
+        held_elsewhere
     }
 
     fn freeze(&mut self, connection: &Connection, owner: StackIndex) {
@@ -117,6 +139,10 @@ impl Forwarding for FakeForwarding {
         self.seen().entries.retain(|e| e.connection != *connection);
     }
 
+    fn choose(&mut self, _: &ToChoose, row: &Shared<Distribution>) -> Option<StackIndex> {
+        row.targets.first().map(|target| target.stack)
+    }
+
     fn crt_entry(&self, connection: &Connection) -> Option<CrtEntry> {
         self.seen().entries.iter().find(|e| e.connection == *connection).copied()
     }
@@ -125,26 +151,38 @@ impl Forwarding for FakeForwarding {
         self.seen().entries.retain(|e| e.stack != owner || !connections.contains(&e.connection));
     }
 
+    fn retire(&mut self, stacks: Vec<StackIndex>, dvipas: Vec<DvipaIndex>) {
+        self.seen().vacant = Some((stacks, dvipas));
+    }
+
     fn announce(&mut self, dvipa: Dvipa) {
         self.seen().announced.push(dvipa);
+    }
+
+    fn route(&mut self, dvipas: BTreeSet<Dvipa>) {
+        self.seen().routes = dvipas;
     }
 
     fn tick(&mut self) -> Ticked {
         let mut seen = self.seen();
         seen.ticks += 1;
-        Ticked { silent: None, link_returned: std::mem::take(&mut seen.link_returns) }
+        let link_returned = std::mem::take(&mut seen.link_returns);
+        Ticked { silent: None, link_returned, vacant: seen.vacant.take() }
     }
 
     fn ports(&self) -> Vec<PortView> {
         let (role, device, driver) = ("nic".into(), "net_null0".into(), "net_null".into());
-        vec![PortView { role, device, driver, link: true, lost: 2 }]
+        vec![PortView { role, device, driver, link: true, lost: 2, steered: vec!["ARP".into()] }]
     }
 
-    fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage {
-        let seen = self.seen();
-        let found: Vec<CrtEntry> = seen.entries.iter().filter(|e| filter.admits(e)).copied().collect();
-        let more = u64::try_from(found.len().saturating_sub(limit)).unwrap_or(u64::MAX);
-        CrtPage { entries: found.into_iter().take(limit).collect(), more }
+    fn crt_scan(&self, from: CrtCursor, each: &mut dyn FnMut(CrtEntry)) -> Option<CrtCursor> {
+        let mut seen = self.seen();
+        seen.scans += 1;
+        std::thread::sleep(seen.scan_takes);
+        let at = usize::try_from(from.0).unwrap_or(usize::MAX);
+        let rest = seen.entries.get(at..).unwrap_or_default();
+        rest.iter().take(A_SCAN).for_each(|entry| each(*entry));
+        (rest.len() > A_SCAN).then(|| CrtCursor(from.0 + A_SCAN as u64))
     }
 
     fn crt_stats(&self) -> CrtStats {
@@ -181,7 +219,7 @@ impl Forwarding for FakeForwarding {
             Counter {
                 name: "no_connection",
                 value: 3,
-                fault: Some("client"),
+                fault: Some(model::Blame::Client),
                 sentence: "A TCP packet that is neither a SYN nor of a known connection.",
             },
         ]
@@ -252,6 +290,8 @@ heartbeat_ms = 100
 lost_after_ms = 1000
 [admin]
 socket = "{}"
+metrics_socket = "metrics.sock"
+metrics_mode = 0o640
 [forwarder]
 workers = [1]
 [[forwarder.port]]

@@ -2,18 +2,33 @@
 //!
 //! `batond` implements [`Forwarding`] over the CRT and the workers; tests implement it over a `Vec`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Instant;
 
-use model::dpt::Dpt;
+use model::dpt::{Distribution, Dpt, Shared};
 use model::handoff::Handoff;
-use model::{Connection, CrtState, Dvipa, StackIndex};
+use model::numbering::Numbering;
+use model::{Blame, Connection, CrtState, Dvipa, DvipaIndex, StackIndex};
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
+use crate::machine::ToChoose;
 
 /// The forwarder as the control thread sees it. Every call is made on the control thread and returns within a few
-/// milliseconds; [`Forwarding::crt_list`] may take one pass over the CRT.
+/// milliseconds, however many connections there are.
 pub trait Forwarding {
+    /// What the numbers in the CRT's entries mean, if a former process has made them. Asked for once, before anything else.
+    fn remembered(&mut self) -> Option<Numbering> {
+        None
+    }
+
+    /// The numbers of the next DPT are these. A CRT that outlives this process has to keep them, because from then on its entries may have
+    /// them.
+    fn remember(&mut self, numbering: &dyn Fn() -> Numbering) {
+        let _ = numbering;
+    }
+
     /// Makes this DPT the one that workers select from. Its predecessor is void as a whole.
     fn publish(&mut self, dpt: &Dpt);
 
@@ -21,14 +36,14 @@ pub trait Forwarding {
     ///
     /// Accounts come in parts, in order. After the part with [`Account::last`], entries of `owner` that no part
     /// since the one with [`Account::first`] named, and that were there before that first part, are ended, but for those
-    /// that are `moving`.
+    /// that are `moving`. Returns how many of the connections other stacks have, whose entries stay as they are.
     fn newconn(
         &mut self,
         owner: StackIndex,
         connections: &[Connection],
         account: Account,
         moving: &[Connection],
-    );
+    ) -> usize;
 
     /// These connections ended at `owner`. One that another stack has by now stays.
     fn termconn(&mut self, owner: StackIndex, connections: &[Connection]);
@@ -57,12 +72,28 @@ pub trait Forwarding {
     /// Nobody has the connection: removes its entry and what is held.
     fn end(&mut self, connection: &Connection);
 
+    /// Chooses a stack out of a row as workers select one for a SYN; `None`: it has none for the connection's client. From then on
+    /// the connection counts as that stack's, until it moves, ends or has been waited for long enough.
+    fn choose(&mut self, wanted: &ToChoose, row: &Shared<Distribution>) -> Option<StackIndex>;
+
     /// The entry of one connection.
     fn crt_entry(&self, connection: &Connection) -> Option<CrtEntry>;
+
+    /// No DPT from the next one on names these stacks and DVIPAs: ends what else does. When no entry, no worker's table and
+    /// nothing that workers hold can name them any more, [`Ticked::vacant`] says so.
+    fn retire(&mut self, stacks: Vec<StackIndex>, dvipas: Vec<DvipaIndex>);
 
     /// This node became the owner of the DVIPA: tells the segment (gratuitous ARP, unsolicited neighbour
     /// advertisement).
     fn announce(&mut self, dvipa: Dvipa);
+
+    /// Until then workers may take this node for the owner of what its DPT says it owns, unless they are told anew.
+    fn fence(&mut self, until: Instant) {
+        let _ = until;
+    }
+
+    /// Has routes to these DVIPAs, and to no others, in the kernel's table that the routing daemon reads ([`crate::config::Announce`]).
+    fn route(&mut self, dvipas: BTreeSet<Dvipa>);
 
     /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, ends some entries of dead stacks,
     /// refreshes next hops, looks at the links.
@@ -76,9 +107,9 @@ pub trait Forwarding {
         Environment::default()
     }
 
-    /// Entries of the CRT that pass the filter: at most `limit` of them, in no particular order, and how many more
-    /// there are.
-    fn crt_list(&self, filter: &CrtFilter, limit: usize) -> CrtPage;
+    /// Shows a bounded part of the CRT from a place on, in no particular order; returns where to go on, or `None` at the
+    /// end.
+    fn crt_scan(&self, from: CrtCursor, each: &mut dyn FnMut(CrtEntry)) -> Option<CrtCursor>;
 
     /// How full the CRT is.
     fn crt_stats(&self) -> CrtStats;
@@ -108,6 +139,8 @@ pub struct Ticked {
     pub silent: Option<Vec<StackIndex>>,
     /// The NIC's link is back, and whatever is behind it may have forgotten where the DVIPAs are.
     pub link_returned: bool,
+    /// Numbers of stacks and DVIPAs that nothing names any more.
+    pub vacant: Option<(Vec<StackIndex>, Vec<DvipaIndex>)>,
 }
 
 /// Milliseconds between two calls of [`Forwarding::tick`].
@@ -120,6 +153,8 @@ pub struct Account {
     pub first: bool,
     /// The last part of a complete account (may be the first one too).
     pub last: bool,
+    /// It is not news, but what the stack had before its session began, or may be.
+    pub earlier: bool,
 }
 
 /// Which entries of the CRT an operator wants to see. A field that is `None` lets all through.
@@ -153,6 +188,10 @@ impl CrtFilter {
             && is(self.state, entry.state)
     }
 }
+
+/// A place in the CRT. The first one is [`CrtCursor::default`]; others are what [`Forwarding::crt_scan`] has returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrtCursor(pub u64);
 
 /// One entry of the CRT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +249,9 @@ pub struct PortView {
     pub link: bool,
     /// How often the link was lost.
     pub lost: u64,
+    /// What has a receive queue to itself.
+    #[serde(default)]
+    pub steered: Vec<String>,
 }
 
 /// One counter with what it means.
@@ -219,8 +261,8 @@ pub struct Counter {
     pub name: &'static str,
     /// Packets since the start.
     pub value: u64,
-    /// Who is at fault: `client`, `peer`, `operator`, `us`; `None` for an outcome that is nobody's fault.
-    pub fault: Option<&'static str>,
+    /// Who can mend it; `None`: it is as it should be.
+    pub fault: Option<Blame>,
     /// What it means.
     pub sentence: &'static str,
 }

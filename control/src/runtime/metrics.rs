@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use model::environment::Subject as _;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -10,24 +9,29 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::api::{CounterRow, StatsAnswer};
-use super::environment::Subject;
 use super::forwarding::PortView;
-use crate::machine::{SessionState, StatusView};
+use crate::machine::{SessionState, StatusView, VipaView};
 
-/// Everything that is measured, as text.
-pub(super) fn render(stats: StatsAnswer, status: StatusView) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Snapshot { stats, status }));
-    let mut out = String::new();
-    text::encode(&mut out, &registry)?;
-    Ok(out)
+const STEERED: &str = "Kinds of packets that have a receive queue of the port to themselves.";
+
+/// What is true at one moment: all that the control thread does for a scrape.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) stats: StatsAnswer,
+    pub(super) status: StatusView,
+    pub(super) vipa: VipaView,
 }
 
-/// What is true at one moment.
-#[derive(Debug)]
-struct Snapshot {
-    stats: StatsAnswer,
-    status: StatusView,
+impl Snapshot {
+    /// Everything that is measured, as text.
+    pub(super) fn render(self: Box<Self>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        self.stats.environment.register(registry.sub_registry_with_prefix("baton"));
+        registry.register_collector(self);
+        let mut out = String::new();
+        text::encode(&mut out, &registry)?;
+        Ok(out)
+    }
 }
 
 impl Collector for Snapshot {
@@ -43,11 +47,17 @@ impl Collector for Snapshot {
         };
         family(&mut to, "baton_link_up", "1: the port's link is up; 0: it is lost.", &of(|p| p.link.into()))?;
         family(&mut to, "baton_link_losses", "How often the port's link was lost.", &of(|p| p.lost))?;
-        self.environment(&mut to)?;
+        family(&mut to, "baton_steered", STEERED, &of(|p| size(p.steered.len())))?;
+        let contradictions = self.vipa.dvipas.iter().filter(|dvipa| !dvipa.contradiction.is_empty()).count();
         let gauges = [
             ("baton_uptime_seconds", "Seconds since the start.", self.stats.uptime_s),
             ("baton_dpt_generation", "How often the DPT has changed.", self.status.generation),
             ("baton_dvipas_owned", "DVIPAs that this stack owns.", size(self.status.dvipas_owned)),
+            (
+                "baton_dvipa_contradictions",
+                "DVIPAs that two routing stacks define, or back up with one rank; `baton vipa` names them.",
+                size(contradictions),
+            ),
             ("baton_services", "Services (DVIPA, port, protocol) in the DPT.", size(self.status.services)),
         ];
         gauges.into_iter().try_for_each(|(name, help, value)| gauge(&mut to, name, help, value))
@@ -60,34 +70,16 @@ impl Snapshot {
             return Ok(());
         }
         let counter = ConstCounter::new(0_u64);
-        let help = "Messages and orders that were not followed, by reason.";
+        let help = "Messages and orders that were not followed, by reason and by the stack that sent them (none: orders).";
         let mut metric = to.encode_descriptor("baton_refused", help, None, counter.metric_type())?;
         for refused in &self.stats.refused {
             // The reason's word is the one of the JSON answers.
             let word = serde_json::to_value(refused.reason).map_err(|_| fmt::Error)?;
-            let labels = [("reason", word.as_str().unwrap_or_default().to_owned())];
+            let stack = refused.stack.as_ref().map(ToString::to_string).unwrap_or_default();
+            let labels = [("reason", word.as_str().unwrap_or_default().to_owned()), ("stack", stack)];
             ConstCounter::new(refused.count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
-    }
-
-    fn environment(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let environment = &self.stats.environment;
-        let help = "How often somebody changed something in the node's kernel and batond put it right.";
-        let counter = ConstCounter::new(0_u64);
-        let mut metric =
-            to.encode_descriptor("baton_environment_put_right", help, None, counter.metric_type())?;
-        for subject in Subject::ALL {
-            let times = environment.put_right.get(&subject).copied().unwrap_or_default();
-            let labels = [("subject", subject.as_str())];
-            ConstCounter::new(times).encode(metric.encode_family(&labels)?)?;
-        }
-        let standing = Subject::ALL.map(|subject| {
-            let findings = environment.standing.iter().filter(|f| f.subject == subject).count();
-            ("subject", subject.as_str().to_owned(), size(findings))
-        });
-        let help = "What somebody changed in the node's kernel and only the operator can put right, now.";
-        family(to, "baton_environment_standing", help, &standing)
     }
 
     fn crt(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -121,7 +113,7 @@ fn counters(to: &mut DescriptorEncoder<'_>, prefix: &str, rows: &[CounterRow]) -
         let name = format!("{prefix}{}", row.name);
         let mut metric = to.encode_descriptor(&name, &row.sentence, None, counter.metric_type())?;
         match &row.fault {
-            Some(fault) => counter.encode(metric.encode_family(&[("fault", fault.as_str())])?)?,
+            Some(fault) => counter.encode(metric.encode_family(&[("fault", fault.word())])?)?,
             None => counter.encode(metric)?,
         }
     }

@@ -4,7 +4,7 @@
 //! kernel), `driver` (the loop: the
 //! machine, the sessions and the forwarder meet here), `reload` (a new configuration, whole or not at all),
 //! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
-//! many clients), `answers` (what it answers), `metrics` (Prometheus), `notes` (the log), `transfers` (what
+//! many clients), `answers` (what it answers), `listings` (looks into the whole CRT), `metrics` (Prometheus), `notes` (the log), `transfers` (what
 //! became of transfers), `start` (from files to a running control
 //! thread).
 
@@ -16,6 +16,7 @@ pub mod check;
 mod driver;
 pub mod environment;
 pub mod forwarding;
+mod listings;
 mod metrics;
 mod notes;
 mod reload;
@@ -27,8 +28,9 @@ pub mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use driver::{CONNECTIONS_A_TURN, EVENTS_A_TURN};
 pub use forwarding::{
-    Account, Counter, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS,
-    Ticked,
+    Account, Counter, CrtCursor, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView,
+    TICK_MS, Ticked,
 };
 pub use start::{Runtime, RuntimeError};

@@ -30,6 +30,25 @@ pub(super) fn write(note: &Note) {
                 applications.iter().map(|a| format!("{}:{} ({:?})", a.job, a.port, a.role)).collect();
             tracing::info!(%stack, %dvipa, applications = list(&named), "applications registered");
         }
+        Note::Wrong { stack, said } => {
+            tracing::warn!(%stack, "{said}; `baton stats` counts what else of this kind it says");
+        }
+        Note::Gained { dvipa, epoch, from } => {
+            let from = from.as_ref().map_or("none that lives", StackName::as_str);
+            tracing::info!(%dvipa, epoch = epoch.0, from, "owned from now on");
+        }
+        Note::Lost { dvipa, to } => {
+            let to = to.as_ref().map_or("none that is known", StackName::as_str);
+            tracing::info!(%dvipa, to, "not owned any more");
+        }
+        Note::PeerDead { stack } => {
+            tracing::warn!(%stack, "the routing stack is not heard any more: what it owned is taken over");
+        }
+        Note::Contradiction { dvipa, rank, stacks } => {
+            let stacks = list(stacks);
+            let what = if *rank == u8::MAX { "have a vipadefine" } else { "have a vipabackup of one rank" };
+            tracing::error!(%dvipa, rank, stacks, "these routing stacks {what} of it: let one have it, or give them different ranks");
+        }
         Note::OtherMtu { stack, theirs, ours } => {
             tracing::warn!(
                 %stack,

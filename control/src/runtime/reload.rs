@@ -74,6 +74,9 @@ pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refuse
     let identity = Identity::load(&identity_files(&new.cluster), &new.node.name)?;
     driver.order(Event::Configure(Box::new(new)))?;
     driver.endpoint.renew(&identity)?;
+    if let Some(peers) = &driver.peers {
+        peers.renew(&identity)?;
+    }
     driver.configured = Instant::now();
     tracing::info!(file = %driver.file.display(), "configuration reloaded");
     Ok(())

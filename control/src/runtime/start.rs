@@ -1,5 +1,6 @@
 //! From files to a running control thread.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,19 +8,22 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use model::Epoch;
 use model::codec::Address;
-use model::message::Hello;
+use model::message::{Hello, ToStack};
+use model::peer::ToPeer;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use transport::private::Access;
 use transport::{Endpoint, Events, Listen, Settings};
 
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
 use super::driver::Driver;
 use super::forwarding::Forwarding;
+use super::listings::Listings;
 use super::{notes, reload};
-use crate::config::Config;
+use crate::config::{Config, MetricsSocket};
 use crate::machine::{self, RoutingStack};
 
 /// Why the control thread can't run.
@@ -33,7 +37,7 @@ pub enum RuntimeError {
     Endpoint(#[from] transport::BindError),
     /// The machine refuses the configuration.
     #[error(transparent)]
-    Machine(#[from] machine::Refusal),
+    Machine(#[from] machine::OrderRefusal),
     /// The admin socket.
     #[error(
         "cannot open the admin socket {}: {cause}; set `admin.socket` to a place that batond may write to",
@@ -53,6 +57,14 @@ pub enum RuntimeError {
         /// What the system says.
         cause: io::Error,
     },
+    /// The same on a Unix socket.
+    #[error("cannot open the socket {} for metrics: {cause}; change or remove `admin.metrics_socket`", path.display())]
+    MetricsSocket {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// Signals.
     #[error("cannot watch for SIGHUP: {0}")]
     Signal(io::Error),
@@ -61,10 +73,11 @@ pub enum RuntimeError {
 /// A control thread that is ready to run: sockets are bound, nothing is answered yet.
 pub struct Runtime<F> {
     driver: Driver<F>,
-    events: Events,
+    events: Events<ToStack>,
+    peers: Option<Events<ToPeer>>,
     asked: mpsc::Receiver<admin::Asked>,
     hangups: mpsc::Receiver<()>,
-    _admin_socket: AdminSocket,
+    _sockets: Vec<AdminSocket>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -79,7 +92,7 @@ impl<F: Forwarding> Runtime<F> {
     pub async fn bind(
         file: PathBuf,
         config: Config,
-        forwarding: F,
+        mut forwarding: F,
         version: &str,
     ) -> Result<Self, RuntimeError> {
         let identity =
@@ -95,7 +108,9 @@ impl<F: Forwarding> Runtime<F> {
         };
         let cluster = &config.cluster;
         let (heartbeat, quiet_after) = (cluster.heartbeat, Some(cluster.quiet_after));
-        let settings = Settings { hello, heartbeat, quiet_after, lost_after: cluster.lost_after };
+        let settings =
+            Settings { hello, heartbeat, quiet_after, lost_after: cluster.lost_after, beside: true };
+        let (peers, peer_events) = peers(&config, &identity, settings.clone())?.unzip();
         let (endpoint, events) = Endpoint::bind(Listen::At(cluster.listen), &identity, settings)?;
 
         let (desk, asked) = mpsc::channel(WAITING_REQUESTS);
@@ -108,25 +123,37 @@ impl<F: Forwarding> Runtime<F> {
         if let Some(address) = config.admin.metrics {
             let listener = TcpListener::bind(address).await;
             let listener = listener.map_err(|cause| RuntimeError::Metrics { address, cause })?;
+            let router = admin::metrics_router(desk.clone());
+            tasks.push(spawn(async { axum::serve(Bounded::new(listener), router).await }));
+        }
+        let mut sockets = vec![admin_socket];
+        if let Some(MetricsSocket { path, mode, group }) = config.admin.metrics_socket.clone() {
+            let (listener, socket) = admin::bind_as(&path, Access { mode, group })
+                .map_err(|cause| RuntimeError::MetricsSocket { path, cause })?;
             let router = admin::metrics_router(desk);
             tasks.push(spawn(async { axum::serve(Bounded::new(listener), router).await }));
+            sockets.push(socket);
         }
         let (hangups, watcher) = hangups()?;
         tasks.push(watcher);
 
         let now = Instant::now();
         let identity = machine::Identity { incarnation, version: version.to_owned(), first_epoch };
-        let machine = RoutingStack::new(identity, config, now)?;
+        let numbering = forwarding.remembered();
+        let machine = RoutingStack::resumed(identity, config, numbering.as_ref(), now)?;
         let driver = Driver {
             machine,
             endpoint,
+            peers,
             forwarding,
             file,
             started: now,
             configured: now,
             failures: notes::Failures::default(),
+            listings: Listings::default(),
+            replaced: BTreeMap::new(),
         };
-        Ok(Self { driver, events, asked, hangups, _admin_socket: admin_socket, _tasks: tasks })
+        Ok(Self { driver, events, peers: peer_events, asked, hangups, _sockets: sockets, _tasks: tasks })
     }
 
     /// Where sessions are accepted.
@@ -139,9 +166,30 @@ impl<F: Forwarding> Runtime<F> {
 
     /// Runs until `stop` is ready, then says goodbye to all peers and removes the admin socket.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { driver, events, asked, hangups, _admin_socket, _tasks } = self;
-        driver.run(events, asked, hangups, stop).await;
+        let Self { driver, events, peers, asked, hangups, _sockets, _tasks } = self;
+        driver.run(events, peers, asked, hangups, stop).await;
     }
+}
+
+/// The sessions with other routing stacks.
+type WithPeers = (Endpoint<ToPeer>, Events<ToPeer>);
+
+/// Sessions with the other routing stacks, if there are some. Of two, the one whose name comes first dials.
+fn peers(
+    config: &Config,
+    identity: &transport::Identity,
+    settings: Settings,
+) -> Result<Option<WithPeers>, RuntimeError> {
+    if config.routing_stacks.is_empty() {
+        return Ok(None);
+    }
+    let lost_after = config.cluster.takeover_after;
+    let settings = Settings { quiet_after: None, lost_after, beside: false, ..settings };
+    let (endpoint, events) = Endpoint::bind(Listen::At(config.cluster.peers_listen), identity, settings)?;
+    for other in config.routing_stacks.iter().filter(|other| config.node.name < other.name) {
+        endpoint.dial(other.name.clone(), other.address);
+    }
+    Ok(Some((endpoint, events)))
 }
 
 /// An incarnation that differs each time the process starts, and an epoch above all that a former process gave

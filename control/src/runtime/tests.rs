@@ -3,18 +3,19 @@
 mod transfers;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use model::codec::{Address, WireConnection};
-use model::message::{Hello, Listen as Listening, Message, Newconn, Srvstat, Termconn};
-use model::{Connection, Epoch, Protocol, StackName};
+use model::message::{FromStack, Hello, Listen as Listening, Newconn, Srvstat, Termconn, ToStack};
+use model::{Connection, CrtState, Epoch, Protocol, StackName};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use transport::{Endpoint, Event, Events, Identity, Listen, Settings};
 
-use super::Runtime;
 use super::fake::{FakeForwarding, NodeDirectory};
+use super::{CrtEntry, Runtime};
 use crate::config::Config;
 
 const WEB: &str = r#"
@@ -61,7 +62,11 @@ impl Node {
 
     /// HTTP as it is written: status and body.
     async fn http(&self, request: &str, body: &str) -> (u16, String) {
-        let mut stream = UnixStream::connect(self.files.socket()).await.unwrap();
+        self.http_at(&self.files.socket(), request, body).await
+    }
+
+    async fn http_at(&self, socket: &Path, request: &str, body: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
         let head = format!(
             "{request} HTTP/1.1\r\nhost: b\r\nconnection: close\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n",
@@ -101,8 +106,8 @@ impl Node {
 
 /// A target's agent, as far as messages go.
 struct Target {
-    endpoint: Endpoint,
-    events: Events,
+    endpoint: Endpoint<FromStack>,
+    events: Events<FromStack>,
 }
 
 impl Target {
@@ -116,7 +121,7 @@ impl Target {
             ..Hello::default()
         };
         let (heartbeat, lost_after) = (Duration::from_millis(100), Duration::from_secs(1));
-        let settings = Settings { hello, heartbeat, quiet_after: None, lost_after };
+        let settings = Settings { hello, heartbeat, quiet_after: None, lost_after, beside: true };
         let (endpoint, mut events) = Endpoint::bind(Listen::DialOnly, &identity, settings).unwrap();
         endpoint.dial(name("rt1"), node.files.listen);
         assert!(matches!(events.recv().await, Some(Event::Up { .. })));
@@ -127,22 +132,22 @@ impl Target {
     async fn epoch(&mut self) -> Epoch {
         loop {
             match self.events.recv().await {
-                Some(Event::Message { message: Message::VipaList(list), .. }) => return list.dvipas[0].epoch,
+                Some(Event::Message { message: ToStack::VipaList(list), .. }) => return list.dvipas[0].epoch,
                 Some(_) => {}
                 None => panic!("the endpoint is closed"),
             }
         }
     }
 
-    fn say(&self, message: Message) {
-        self.endpoint.send(&name("rt1"), &message).unwrap();
+    fn say(&self, message: impl Into<FromStack>) {
+        self.endpoint.send(&name("rt1"), &message.into()).unwrap();
     }
 
     /// Listens on port 80 of the DVIPA.
     async fn listen(&mut self) {
         let epoch = self.epoch().await;
         let listens = vec![Listening { protocol: Protocol::Tcp, port: 80, listening: true }];
-        self.say(Message::Srvstat(Srvstat {
+        self.say(FromStack::Srvstat(Srvstat {
             dvipa: Address([198, 18, 9, 1].into()),
             epoch,
             complete: true,
@@ -202,13 +207,58 @@ async fn a_listen_makes_a_target_and_the_end_of_its_session_a_lost_one() {
 }
 
 #[tokio::test]
+async fn while_the_whole_crt_is_looked_through_everybody_else_has_a_turn() {
+    const SLICES: u64 = 200;
+    let node = Node::start(WEB).await;
+    let mut t1 = Target::greet(&node, "t1", [198, 18, 0, 21]).await;
+    t1.listen().await;
+    node.eventually("/v1/dpt", |dpt| dpt["services"][0]["targets"][0]["state"] == "listening").await;
+    {
+        let mut seen = node.forwarding.seen();
+        let (stack, state) = (seen.dpt.stacks[0].index, CrtState::Established);
+        let entry = |WireConnection(connection)| CrtEntry { connection, stack, state, idle_ms: 0 };
+        seen.entries = connections(1..16 * SLICES as u16).into_iter().map(entry).collect();
+        (seen.scan_takes, seen.scans) = (Duration::from_millis(5), 0);
+    }
+    let node = std::rc::Rc::new(node);
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let looks = |query: &'static str| {
+                let node = node.clone();
+                tokio::task::spawn_local(async move { node.get(query).await })
+            };
+            let (all, none) = (looks("/v1/crt?limit=1"), looks("/v1/crt?stack=t1&port=81"));
+            while node.forwarding.seen().scans < 3 {
+                tokio::task::yield_now().await;
+            }
+            t1.say(FromStack::Newconn(Newconn {
+                connections: connections(9000..9001),
+                ..Newconn::default()
+            }));
+            let is_there = |e: &CrtEntry| e.connection.client.port() == 9000;
+            while !node.forwarding.seen().entries.iter().any(is_there) {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(node.get("/v1/status").await["stacks"][0]["session"], "up");
+            assert!(!all.is_finished() && node.forwarding.seen().scans < SLICES, "they came in between");
+            let (all, none) = (all.await.unwrap(), none.await.unwrap());
+            assert_eq!(all["connections"].as_array().unwrap().len(), 1);
+            assert!(all["more"].as_u64().unwrap() >= 16 * SLICES - 2, "{all}");
+            assert_eq!((&none["connections"], &none["more"]), (&json!([]), &json!(0)));
+            assert!(node.forwarding.seen().scans <= 2 * SLICES + 2, "they share a pass, or have one each");
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn accounts_reach_the_crt_and_can_be_listed_with_filters_and_a_limit() {
     let node = Node::start(WEB).await;
     let mut t1 = Target::greet(&node, "t1", [198, 18, 0, 21]).await;
     t1.listen().await;
-    t1.say(Message::Newconn(Newconn { first: true, last: false, connections: connections(1000..1400) }));
-    t1.say(Message::Newconn(Newconn { first: false, last: true, connections: connections(1400..1500) }));
-    t1.say(Message::Termconn(Termconn { connections: connections(1000..1001) }));
+    t1.say(FromStack::Newconn(Newconn { first: true, last: false, connections: connections(1000..1400) }));
+    t1.say(FromStack::Newconn(Newconn { first: false, last: true, connections: connections(1400..1500) }));
+    t1.say(FromStack::Termconn(Termconn { connections: connections(1000..1001) }));
     let crt = node.eventually("/v1/crt?stack=t1", |crt| crt["more"] == 399).await;
     let rows = crt["connections"].as_array().unwrap();
     assert_eq!(rows.len(), 100);
@@ -316,6 +366,18 @@ async fn every_counter_is_a_metric_with_its_sentence() {
     ] {
         assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn the_socket_of_the_metrics_has_its_own_mode_and_nothing_else_behind_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::start(WEB).await;
+    let socket = node.dir.path().join("metrics.sock");
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    let (status, text) = node.http_at(&socket, "GET /metrics", "").await;
+    assert!(status == 200 && text.contains("baton_cluster_sessions_up_total"), "{text}");
+    assert_eq!(node.http_at(&socket, "GET /v1/status", "").await.0, 404);
+    assert_eq!(node.http_at(&socket, "POST /v1/drain/t1", "").await.0, 404);
 }
 
 #[tokio::test]

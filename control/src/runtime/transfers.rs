@@ -1,5 +1,6 @@
 //! The counters of transfers.
 
+use model::Blame;
 use model::transfer::{Reason, Way};
 
 use super::api::CounterRow;
@@ -18,10 +19,10 @@ fn moved(way: Way) -> (&'static str, &'static str) {
 
 /// Every counter: those of transfers that took place, then why others did not.
 pub(super) fn rows(counts: &TransferCounts) -> Vec<CounterRow> {
-    let row = |(name, sentence): (&str, &str), fault: Option<&str>, value| CounterRow {
+    let row = |(name, sentence): (&str, &str), fault: Option<Blame>, value| CounterRow {
         name: name.to_owned(),
         value,
-        fault: fault.map(str::to_owned),
+        fault,
         sentence: sentence.to_owned(),
     };
     let mut rows = vec![row(BEGUN, None, counts.begun)];
@@ -30,7 +31,7 @@ pub(super) fn rows(counts: &TransferCounts) -> Vec<CounterRow> {
     }
     for reason in Reason::ALL {
         let value = counts.stayed.get(reason).copied().unwrap_or_default();
-        rows.push(row((reason.name(), reason.sentence()), Some(reason.fault()), value));
+        rows.push(row((reason.name(), reason.sentence()), Some(reason.blame()), value));
     }
     rows
 }
@@ -43,7 +44,7 @@ mod tests {
     fn every_counter_of_transfers_is_in_the_docs() {
         let page = include_str!("../../../docs/counters.md");
         for CounterRow { name, fault, sentence, .. } in rows(&TransferCounts::default()) {
-            let line = format!("| `{name}` | {} | {sentence} |", fault.unwrap_or_default());
+            let line = format!("| `{name}` | {} | {sentence} |", fault.map_or("", Blame::word));
             assert!(page.contains(&line), "docs/counters.md: write the line\n{line}");
         }
     }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use model::dpt::Dpt;
-use model::message::{Message, Srvstat};
+use model::dpt::{Dpt, Duty, DvipaEntry};
+use model::message::{FromStack, Srvstat};
 use model::{Dvipa, Service, StackIndex};
 
 use super::settings::{PORTS, TARGETS};
@@ -15,7 +15,7 @@ use crate::machine::{Action, RoutingStack};
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     up: [bool; TARGETS],
-    /// On which services each target said, in this session, that it listens.
+    /// On which services each target said last that it listens.
     said: [BTreeSet<Service>; TARGETS],
     draining: [bool; TARGETS],
     numbers: BTreeMap<String, StackIndex>,
@@ -23,10 +23,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// A session with a target begins or ends: what it said before is void.
+    /// Of the process that goes on with the CRT: the numbers in it stay.
+    pub(super) fn successor(&self) -> Self {
+        Self { numbers: self.numbers.clone(), ..Self::default() }
+    }
+
+    /// A session with a target begins or ends: what it said before is void, unless the session takes the place of another one.
     pub(super) fn session(&mut self, target: usize, up: bool) {
+        if !(up && self.up[target]) {
+            self.said[target].clear();
+        }
         self.up[target] = up;
-        self.said[target].clear();
     }
 
     pub(super) fn drain(&mut self, target: usize, on: bool) {
@@ -34,8 +41,8 @@ impl Watch {
     }
 
     /// A target said something; what is of another epoch is void.
-    pub(super) fn heard(&mut self, target: usize, message: &Message, machine: &RoutingStack) {
-        let Message::Srvstat(Srvstat { dvipa, epoch, complete, listens }) = message else { return };
+    pub(super) fn heard(&mut self, target: usize, message: &FromStack, machine: &RoutingStack) {
+        let FromStack::Srvstat(Srvstat { dvipa, epoch, complete, listens }) = message else { return };
         let dvipa = Dvipa::new(dvipa.0);
         if !machine.vipa_view().dvipas.iter().any(|view| (view.dvipa, view.epoch) == (dvipa, *epoch)) {
             return;
@@ -72,8 +79,20 @@ impl Watch {
                 }
             }
             Action::Announce { dvipa } => {
-                let owned = machine.dpt().dvipas.iter().any(|entry| entry.dvipa == *dvipa);
+                let is_owned = |entry: &DvipaEntry| entry.dvipa == *dvipa && entry.duty == Duty::Owner;
+                let owned = machine.dpt().dvipas.iter().any(|entry| is_owned(entry));
                 if owned { Ok(()) } else { Err(format!("{dvipa} is announced and not owned")) }
+            }
+            Action::Route { dvipas } => {
+                let is_forwarded = |entry: &DvipaEntry| matches!(entry.duty, Duty::Owner | Duty::Partner);
+                let has = |dvipa: &&Dvipa| {
+                    let mut entries = machine.dpt().dvipas.iter();
+                    entries.any(|entry| entry.dvipa == **dvipa && is_forwarded(entry))
+                };
+                match dvipas.iter().find(|dvipa| !has(dvipa)) {
+                    Some(dvipa) => Err(format!("{dvipa} has a route and is not forwarded")),
+                    None => Ok(()),
+                }
             }
             Action::Freeze { connection, .. }
             | Action::Thaw { connection, .. }
@@ -82,8 +101,13 @@ impl Watch {
             | Action::Report { connection, .. } => {
                 Err(format!("{connection} moves, and nobody asked for it"))
             }
+            Action::Choose { .. } => Err("a target is chosen, and nobody asked for it".to_owned()),
             Action::List { stack, .. } => Err(format!("{stack} is evacuated, and nobody asked for it")),
-            Action::Send { .. } | Action::Note(_) => Ok(()),
+            Action::Send { .. }
+            | Action::Tell { .. }
+            | Action::Count { .. }
+            | Action::Retire { .. }
+            | Action::Note(_) => Ok(()),
         }
     }
 
@@ -115,11 +139,16 @@ impl Watch {
         if machine.is_settling() {
             return Ok(());
         }
+        machine.check_board()?;
         for row in &dpt.distributions {
             let dvipa =
                 dpt.dvipas.iter().find(|d| d.index == row.dvipa).ok_or("a service of no DVIPA")?.dvipa;
             let service = Service { dvipa, port: row.port, protocol: row.protocol };
             for target in row.targets.iter().chain(row.policies.iter().flat_map(|p| &p.targets)) {
+                // A port of one host is reached there as long as the host lives.
+                if machine.is_direct(service) && row.targets.len() == 1 && target.weight > 0 {
+                    continue;
+                }
                 let name = &dpt.stacks[usize::from(target.stack.0)].name;
                 let number = name.as_str()[1..].parse::<usize>().map_err(|e| e.to_string())? - 1;
                 let wrong = if !self.up[number] {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use model::message::Message;
+use model::message::{FromStack, Hello, ToStack};
 
 /// Which of the sessions that this pair ever had.
 pub(super) type SessionId = u64;
@@ -17,12 +17,14 @@ pub(super) enum To {
 /// What one end notices.
 #[derive(Clone, Debug)]
 pub(super) enum Notice {
-    /// A session was accepted (at the node) or answered (at the target).
-    Up(SessionId),
+    /// A session was accepted: what the target says of itself.
+    Up(SessionId, Box<Hello>),
     /// It is over.
     Down(SessionId),
-    /// Something came in on it.
-    Message(SessionId, Box<Message>),
+    /// The target says something in it.
+    Said(SessionId, Box<FromStack>),
+    /// The node does.
+    Told(SessionId, Box<ToStack>),
 }
 
 /// The way between a target and a node.
@@ -64,13 +66,15 @@ impl Link {
             To::Target => self.at_target,
         };
         match &notice {
-            Notice::Up(_) if to == To::Node => (!self.partitioned).then_some(notice),
-            Notice::Up(session) | Notice::Down(session) => (current == Some(*session)).then_some(notice),
-            Notice::Message(session, _) if self.partitioned => {
+            Notice::Down(session) => (current == Some(*session)).then_some(notice),
+            Notice::Up(session, _) | Notice::Said(session, _) | Notice::Told(session, _)
+                if self.partitioned =>
+            {
                 self.dead = Some(*session);
                 None
             }
-            Notice::Message(session, _) => {
+            Notice::Up(..) => Some(notice),
+            Notice::Said(session, _) | Notice::Told(session, _) => {
                 (current == Some(*session) && self.dead != Some(*session)).then_some(notice)
             }
         }

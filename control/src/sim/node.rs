@@ -30,12 +30,29 @@ pub(super) struct Crt {
 impl Node {
     /// Node number `at`, just started.
     pub(super) fn new(at: usize, settings: Settings, incarnation: u64, now: Instant) -> Self {
-        let identity =
-            Identity { incarnation, version: "sim".to_owned(), first_epoch: Epoch(incarnation * 1000) };
         let config = settings_config(at, settings);
-        let machine = RoutingStack::new(identity, config, now).expect("few DVIPAs");
+        let machine = RoutingStack::new(identity(incarnation), config, now).expect("few DVIPAs");
         Self { machine, settings, incarnation, watch: Watch::default(), crt: Crt::default() }
     }
+
+    /// The process has died; the next one begins with an empty CRT, or goes on with this one's. Each second one does.
+    pub(super) fn succeed(&mut self, at: usize, now: Instant) {
+        let incarnation = self.incarnation + 1;
+        let mut next = Self::new(at, self.settings, incarnation, now);
+        if incarnation.is_multiple_of(2) {
+            let (identity, numbering) = (identity(incarnation), self.machine.numbering());
+            let config = settings_config(at, self.settings);
+            next.machine =
+                RoutingStack::resumed(identity, config, Some(&numbering), now).expect("few DVIPAs");
+            next.watch = self.watch.successor();
+            next.crt.entries = std::mem::take(&mut self.crt.entries);
+        }
+        *self = next;
+    }
+}
+
+fn identity(incarnation: u64) -> Identity {
+    Identity { incarnation, version: "sim".to_owned(), first_epoch: Epoch(incarnation * 1000) }
 }
 
 impl Crt {

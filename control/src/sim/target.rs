@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use model::codec::{Address, WireConnection};
-use model::message::{Hello, Listen, Load, Message, Newconn, Srvstat, Termconn, VipaList, VipaListDvipa};
-use model::{Connection, Dvipa, Protocol};
+use model::message::{
+    FromStack, Hello, Listen, Load, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDvipa,
+};
+use model::{Connection, Dvipa, Epoch, Protocol};
 
 use super::settings::{DVIPAS, NODES};
 
@@ -24,8 +26,45 @@ pub(super) struct Target {
     pub(super) connections: BTreeSet<Connection>,
     /// The last VIPA list of each routing node in this session.
     pub(super) lists: [Option<VipaList>; NODES],
+    /// What each routing node was told of connections, in this session and before.
+    told: [Account; NODES],
     cpu_permille: u16,
     next_client_port: u16,
+}
+
+/// What a routing node was told of connections.
+#[derive(Debug, Default)]
+struct Account {
+    /// DVIPAs of the last complete account, and their epochs.
+    of: Vec<(Address, Epoch)>,
+    /// What followed it: the connection, and whether it began.
+    changes: Vec<(Connection, bool)>,
+    /// How far it was told in this session, and how far it has heard in former ones.
+    said: Option<usize>,
+    heard: Option<usize>,
+    /// The last number that it was told in this session.
+    numbered: usize,
+}
+
+impl Account {
+    /// Everything from this number on; the number of the last one stays unsaid at times, as it does for a while in agents.
+    fn since(&self, from: usize, is_here: impl Fn(&Connection) -> bool) -> Vec<FromStack> {
+        let changes = self.changes[from..].iter().filter(|(c, began)| !began || is_here(c));
+        let message = |(connection, began): &(Connection, bool)| {
+            let connections = vec![WireConnection(*connection)];
+            match began {
+                true => FromStack::Newconn(Newconn { connections, ..Newconn::default() }),
+                false => FromStack::Termconn(Termconn { connections }),
+            }
+        };
+        changes.map(message).collect()
+    }
+
+    fn number(&mut self, since: Option<usize>) -> FromStack {
+        self.numbered = self.changes.len();
+        let since = since.map(|since| since as u64);
+        FromStack::Told(Told { number: self.changes.len() as u64, since })
+    }
 }
 
 impl Target {
@@ -38,41 +77,54 @@ impl Target {
             listeners: BTreeMap::new(),
             connections: BTreeSet::new(),
             lists: Default::default(),
+            told: Default::default(),
             cpu_permille: 0,
             // A client has one connection from a port: targets never have the same one.
             next_client_port: 1024 + 16_000 * u16::try_from(number).unwrap(),
         }
     }
 
-    pub(super) fn hello(&self) -> Message {
-        Message::Hello(Hello {
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
             stack: self.name.clone(),
             cluster_addresses: vec![Address(self.address.parse().unwrap())],
             incarnation: self.incarnation,
             version: "model".to_owned(),
             ..Hello::default()
-        })
+        }
     }
 
     /// A routing node says what it distributes: a complete report and a complete account answer it.
-    pub(super) fn list(&mut self, node: usize, list: VipaList) -> Vec<Message> {
-        let mut answers: Vec<Message> = self.candidate_of(&list).map(|dvipa| self.report(dvipa)).collect();
-        let connections: Vec<Connection> =
-            self.connections.iter().copied().filter(|c| self.candidate_of(&list).any(|d| of(c, d))).collect();
-        let parts: Vec<&[Connection]> =
-            if connections.is_empty() { vec![&[]] } else { connections.chunks(PART).collect() };
-        for (i, part) in parts.iter().enumerate() {
-            let (first, last) = (i == 0, i + 1 == parts.len());
-            let connections = part.iter().copied().map(WireConnection).collect();
-            answers.push(Message::Newconn(Newconn { first, last, connections }));
+    pub(super) fn list(&mut self, node: usize, list: VipaList) -> Vec<FromStack> {
+        let mut answers: Vec<FromStack> = self.candidate_of(&list).map(|dvipa| self.report(dvipa)).collect();
+        let of: Vec<_> = self.candidate_of(&list).map(|dvipa| (dvipa.address, dvipa.epoch)).collect();
+        let told = &mut self.told[node];
+        let before = told.said.map(|said| (said, told.numbered)).or(told.heard.map(|heard| (heard, heard)));
+        if let Some((said, since)) = before.filter(|(n, _)| told.of == of && *n <= told.changes.len()) {
+            answers.extend(told.since(said, |c| self.connections.contains(c)));
+            answers.push(told.number(Some(since)));
+        } else {
+            let here = self.connections.iter().copied();
+            let connections: Vec<Connection> =
+                here.filter(|c| self.candidate_of(&list).any(|d| self::of(c, d))).collect();
+            let parts: Vec<&[Connection]> =
+                if connections.is_empty() { vec![&[]] } else { connections.chunks(PART).collect() };
+            for (i, part) in parts.iter().enumerate() {
+                let (first, last) = (i == 0, i + 1 == parts.len());
+                let connections = part.iter().copied().map(WireConnection).collect();
+                answers.push(FromStack::Newconn(Newconn { first, last, connections }));
+            }
+            answers.push(self.told[node].number(None));
         }
-        answers.push(Message::Load(Load { cpu_permille: self.cpu_permille, ..Load::default() }));
+        let told = &mut self.told[node];
+        (told.said, told.of) = (Some(told.changes.len()), of);
+        answers.push(FromStack::Load(Load { cpu_permille: self.cpu_permille, ..Load::default() }));
         self.lists[node] = Some(list);
         answers
     }
 
     /// An application begins or stops to listen: what each routing node is told.
-    pub(super) fn listener(&mut self, port: u16, bound_to_dvipa: Option<bool>) -> Vec<(usize, Message)> {
+    pub(super) fn listener(&mut self, port: u16, bound_to_dvipa: Option<bool>) -> Vec<(usize, FromStack)> {
         match bound_to_dvipa {
             Some(bound) => self.listeners.insert(port, bound),
             None => self.listeners.remove(&port),
@@ -80,7 +132,7 @@ impl Target {
         let change = |dvipa: &VipaListDvipa| {
             let listening = bound_to_dvipa.is_some_and(|bound| self.counts(dvipa, port, bound));
             let listens = vec![Listen { protocol: Protocol::Tcp, port, listening }];
-            Message::Srvstat(Srvstat { dvipa: dvipa.address, epoch: dvipa.epoch, complete: false, listens })
+            FromStack::Srvstat(Srvstat { dvipa: dvipa.address, epoch: dvipa.epoch, complete: false, listens })
         };
         self.known_lists()
             .flat_map(|(node, list)| self.candidate_of(list).map(move |dvipa| (node, dvipa)))
@@ -89,7 +141,7 @@ impl Target {
     }
 
     /// Connections begin.
-    pub(super) fn connect(&mut self, node: usize, count: usize) -> Vec<(usize, Message)> {
+    pub(super) fn connect(&mut self, node: usize, count: usize) -> Vec<(usize, FromStack)> {
         let dvipa = DVIPAS[node];
         let client = if node == 0 { "198.18.0.2" } else { "2001:db8::2" };
         let mut connections = Vec::new();
@@ -100,38 +152,54 @@ impl Target {
             connections.extend(Connection::new(Protocol::Tcp, client, dvipa));
         }
         self.connections.extend(connections.iter().copied());
-        self.tell(&connections, |connections| {
-            Message::Newconn(Newconn { first: false, last: false, connections })
-        })
+        self.tell(&connections, true)
     }
 
     /// The oldest connections end.
-    pub(super) fn disconnect(&mut self, count: usize) -> Vec<(usize, Message)> {
+    pub(super) fn disconnect(&mut self, count: usize) -> Vec<(usize, FromStack)> {
         let ended: Vec<Connection> = self.connections.iter().copied().take(count).collect();
         self.connections.retain(|connection| !ended.contains(connection));
-        self.tell(&ended, |connections| Message::Termconn(Termconn { connections }))
+        self.tell(&ended, false)
     }
 
-    pub(super) fn load(&mut self, cpu_permille: u16) -> Vec<(usize, Message)> {
+    /// A routing node says how far it has heard.
+    pub(super) fn heard(&mut self, node: usize, number: u64) {
+        self.told[node].heard = usize::try_from(number).ok();
+    }
+
+    /// The session with a routing node is over.
+    pub(super) fn apart(&mut self, node: usize) {
+        self.lists[node] = None;
+        let told = &mut self.told[node];
+        (told.said, told.heard, told.numbered) = (None, None, 0);
+    }
+
+    /// The agent's process begins anew.
+    pub(super) fn restart(&mut self) {
+        self.incarnation += 1;
+        self.told = Default::default();
+    }
+
+    pub(super) fn load(&mut self, cpu_permille: u16) -> Vec<(usize, FromStack)> {
         self.cpu_permille = cpu_permille;
         let load = Load { cpu_permille, ..Load::default() };
-        self.known_lists().map(|(node, _)| (node, Message::Load(load.clone()))).collect()
+        self.known_lists().map(|(node, _)| (node, FromStack::Load(load.clone()))).collect()
     }
 
     /// A report of the epoch before the present one: as a delayed message would be.
-    pub(super) fn old_epoch(&self, node: usize, port: u16) -> Option<Message> {
+    pub(super) fn old_epoch(&self, node: usize, port: u16) -> Option<FromStack> {
         let dvipa = self.lists[node].as_ref()?.dvipas.first()?;
-        let Message::Srvstat(mut report) = self.report(dvipa) else { return None };
+        let FromStack::Srvstat(mut report) = self.report(dvipa) else { return None };
         report.epoch.0 -= 1;
         report.listens.push(Listen { protocol: Protocol::Tcp, port, listening: true });
-        Some(Message::Srvstat(report))
+        Some(FromStack::Srvstat(report))
     }
 
-    fn report(&self, dvipa: &VipaListDvipa) -> Message {
+    fn report(&self, dvipa: &VipaListDvipa) -> FromStack {
         let counting = self.listeners.iter().filter(|(port, bound)| self.counts(dvipa, **port, **bound));
         let listens =
             counting.map(|(port, _)| Listen { protocol: Protocol::Tcp, port: *port, listening: true });
-        Message::Srvstat(Srvstat {
+        FromStack::Srvstat(Srvstat {
             dvipa: dvipa.address,
             epoch: dvipa.epoch,
             complete: true,
@@ -159,17 +227,22 @@ impl Target {
         self.lists.iter().enumerate().filter_map(|(node, list)| Some((node, list.as_ref()?)))
     }
 
-    fn tell(
-        &self,
-        connections: &[Connection],
-        message: impl Fn(Vec<WireConnection>) -> Message,
-    ) -> Vec<(usize, Message)> {
-        let of_node = |list: &VipaList| -> Vec<WireConnection> {
-            let theirs = connections.iter().filter(|c| self.candidate_of(list).any(|d| of(c, d)));
-            theirs.copied().map(WireConnection).collect()
-        };
-        let told = self.known_lists().map(|(node, list)| (node, of_node(list)));
-        told.filter(|(_, list)| !list.is_empty()).map(|(node, list)| (node, message(list))).collect()
+    /// Notes what became of connections for each routing node, and tells those that there is a session with.
+    fn tell(&mut self, connections: &[Connection], began: bool) -> Vec<(usize, FromStack)> {
+        let mut messages = Vec::new();
+        for (node, told) in self.told.iter_mut().enumerate() {
+            let is_told = |c: &&Connection| told.of.iter().any(|(d, _)| Dvipa::new(d.0) == c.service().dvipa);
+            let theirs: Vec<_> = connections.iter().filter(is_told).map(|c| (*c, began)).collect();
+            told.changes.extend(theirs);
+            let Some(said) = told.said else { continue };
+            let news = told.since(said, |_| true);
+            told.said = Some(told.changes.len());
+            messages.extend(news.into_iter().map(|message| (node, message)));
+            if told.changes.len() % 3 > 0 {
+                messages.push((node, told.number(None)));
+            }
+        }
+        messages
     }
 }
 

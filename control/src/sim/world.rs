@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use model::Dvipa;
-use model::message::Message;
+use model::message::{FromStack, ToStack};
 
 use super::history::Step;
 use super::network::{Link, Notice, SessionId, To};
@@ -252,25 +252,31 @@ impl World {
         };
         let stack = name(&self.targets[target].name);
         match (to, notice) {
-            (To::Node, Notice::Up(session)) => {
+            (_, Notice::Up(session, hello)) => {
                 self.links[node][target].at_node = Some(session);
                 self.nodes[node].watch.session(target, true);
-                let _ = self.handle(node, Event::SessionUp { stack })?;
+                let _ = self.handle(node, Event::SessionUp { stack, hello: *hello })?;
             }
             (To::Node, Notice::Down(_)) => self.drop_at_node(node, target)?,
-            (To::Node, Notice::Message(_, message)) => {
+            (_, Notice::Said(_, message)) => {
                 let Node { watch, machine, .. } = &mut self.nodes[node];
                 watch.heard(target, &message, machine);
-                let _ = self.handle(node, Event::Message { from: stack, message: *message })?;
+                let outcome = self.handle(node, Event::Message { from: stack, message: *message })?;
+                if let Err(refusal) = outcome
+                    && refusal.contains("that it did not begin")
+                {
+                    return Err(format!("rt{} and a target count differently: {refusal}", node + 1));
+                }
             }
-            (To::Target, Notice::Message(_, message)) => {
-                if let Message::VipaList(list) = *message {
+            (_, Notice::Told(_, message)) => match *message {
+                ToStack::VipaList(list) => {
                     let answers = self.targets[target].list(node, list);
                     self.tell(target, answers.into_iter().map(|answer| (node, answer)).collect());
                 }
-            }
+                ToStack::Heard(heard) => self.targets[target].heard(node, heard.number),
+                _ => {}
+            },
             (To::Target, Notice::Down(_)) => self.drop_at_target(node, target),
-            (To::Target, Notice::Up(_)) => {}
         }
         Ok(())
     }
@@ -286,13 +292,11 @@ impl World {
         let link = &mut self.links[node][target];
         link.at_target = Some(session);
         let at = self.now_ms + self.targets[target].delay_ms;
-        link.send(To::Node, at, Notice::Up(session));
-        let hello = self.targets[target].hello();
-        self.tell(target, vec![(node, hello)]);
+        link.send(To::Node, at, Notice::Up(session, Box::new(self.targets[target].hello())));
     }
 
     /// A target says something to routing nodes, where it has a session.
-    fn tell(&mut self, target: usize, messages: Vec<(usize, Message)>) {
+    fn tell(&mut self, target: usize, messages: Vec<(usize, FromStack)>) {
         let at = self.now_ms + self.targets[target].delay_ms;
         for (node, message) in messages {
             let link = &mut self.links[node][target];
@@ -302,7 +306,7 @@ impl World {
                 self.time_out(node, target);
                 continue;
             }
-            link.send(To::Node, at, Notice::Message(session, Box::new(message)));
+            link.send(To::Node, at, Notice::Said(session, Box::new(message)));
         }
     }
 
@@ -321,7 +325,7 @@ impl World {
     fn drop_at_target(&mut self, node: usize, target: usize) {
         self.links[node][target].cut(To::Target);
         self.links[node][target].next_dial_ms = self.now_ms + DIAL_MS;
-        self.targets[target].lists[node] = None;
+        self.targets[target].apart(node);
     }
 
     fn drop_at_node(&mut self, node: usize, target: usize) -> Result<(), String> {
@@ -333,7 +337,7 @@ impl World {
     }
 
     fn crash_agent(&mut self, target: usize) {
-        self.targets[target].incarnation += 1;
+        self.targets[target].restart();
         for node in 0..NODES {
             // A kernel that closes its sockets tells the peer; a crashed one does not, and the peer finds out.
             if let Some(session) = self.links[node][target].at_target {
@@ -344,8 +348,8 @@ impl World {
     }
 
     fn crash_node(&mut self, at: usize) -> Result<(), String> {
-        let (settings, incarnation) = (self.nodes[at].settings, self.nodes[at].incarnation + 1);
-        self.nodes[at] = Node::new(at, settings, incarnation, self.now());
+        let now = self.now();
+        self.nodes[at].succeed(at, now);
         for target in 0..TARGETS {
             self.drained.remove(&(at, target));
             self.links[at][target].cut(To::Node);
@@ -381,7 +385,7 @@ impl World {
                         link.dead = Some(session);
                         self.time_out(at, target);
                     } else {
-                        link.send(To::Target, due, Notice::Message(session, Box::new(message)));
+                        link.send(To::Target, due, Notice::Told(session, Box::new(message)));
                     }
                 }
                 Action::Newconn { owner, first, last, connections, .. } => {
@@ -390,11 +394,16 @@ impl World {
                 Action::Termconn { owner, connections } => node.crt.termconn(owner, &connections),
                 Action::Publish(_)
                 | Action::Announce { .. }
+                | Action::Route { .. }
                 | Action::Freeze { .. }
                 | Action::Thaw { .. }
                 | Action::HandOver { .. }
                 | Action::End { .. }
+                | Action::Choose { .. }
                 | Action::List { .. }
+                | Action::Count { .. }
+                | Action::Tell { .. }
+                | Action::Retire { .. }
                 | Action::Note(_)
                 | Action::Report { .. } => {}
             }

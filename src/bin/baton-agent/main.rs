@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
-        println!("{} is right", arguments.config.display());
+        println!("{}: good", arguments.config.display());
         return ExitCode::SUCCESS;
     }
     let level = log_to_stderr(&config);
@@ -124,10 +124,17 @@ async fn run(config: Config, path: &Path, set_level: SetLevel) -> Result<(), Fai
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let socket = admin::open(&config.admin_socket).await?;
+    let metrics = match &config.metrics_socket {
+        Some((path, access)) => Some(admin::open_to(path, *access)?),
+        None => None,
+    };
     let admin_socket = config.admin_socket.clone();
     let agent = Agent::start(config).await?;
     let reloads = tokio::spawn(reload(path.to_owned(), agent.reloader(), hangup, set_level));
     let answers = tokio::spawn(admin::serve(socket, agent.questions()));
+    if let Some(metrics) = metrics {
+        tokio::spawn(admin::serve_metrics(metrics, agent.questions()));
+    }
     sd_notify::notify(&[NotifyState::Ready])?;
 
     let stop = async move {
@@ -144,7 +151,7 @@ async fn run(config: Config, path: &Path, set_level: SetLevel) -> Result<(), Fai
     tokio::spawn(agent.run(stop)).await?;
     answers.abort();
     reloads.abort();
-    // Whoever comes next replaces it anyway.
+    // The next process replaces it anyway.
     let _ = std::fs::remove_file(admin_socket);
     Ok(())
 }

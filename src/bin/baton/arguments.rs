@@ -52,16 +52,16 @@ pub(crate) enum Command {
     Ask(Ask),
     #[command(flatten)]
     Follow(Follow),
-    /// Check a configuration file: every mistake with its line and what to write instead; and what this host lacks of it
-    /// (certificates, cores, interfaces).
+    /// Check a configuration file: every mistake with its line and what to write instead; and what it names and this host
+    /// lacks (certificates, cores, interfaces).
     #[command(after_help = "Example:\n  baton check /etc/baton/batond.toml")]
     Check {
         /// batond.toml or agent.toml.
         file: PathBuf,
-        /// Whose file it is; found out from its tables if nothing is said.
+        /// The program that reads the file; without this option, it is found out from the file's tables.
         #[arg(long, value_name = "PROGRAM")]
         program: Option<Program>,
-        /// Do not look at this host: the file is another one's.
+        /// Do not check this host: the file is for another one.
         #[arg(long)]
         file_only: bool,
     },
@@ -76,7 +76,7 @@ pub(crate) enum Command {
     },
     /// Write the manual pages.
     Man {
-        /// Where to.
+        /// The directory to write them to; made if it does not exist.
         dir: PathBuf,
     },
 }
@@ -87,8 +87,17 @@ pub(crate) enum Ask {
     /// This node, its sessions and the stacks that it knows.
     #[command(after_help = "Examples:\n  baton status\n  baton --socket /run/baton/agent.sock status")]
     Status,
-    /// The DVIPAs and what is distributed.
-    Vipa,
+    /// The DVIPAs, who owns them and what is distributed; or move one to another routing node.
+    #[command(after_help = "\
+Without a subcommand: shows them.
+
+Examples:
+  baton vipa
+  baton vipa move 198.18.9.1 rt2")]
+    Vipa {
+        #[command(subcommand)]
+        order: Option<VipaOrder>,
+    },
     /// The destination port table: per service the candidate targets, and why one is not selected.
     Dpt,
     /// The connection routing table, filtered by batond, a bounded number of rows.
@@ -106,7 +115,7 @@ Examples:
     },
     /// End a drain. Without --dvipa: all drains of the stack.
     Resume(ScopeArguments),
-    /// Set weights of a service that come before configured ones and load, and that expire.
+    /// Set weights of a service that take precedence over configured ones and load, and that expire.
     #[command(after_help = "\
 Examples:
   baton weights 198.18.9.1 80 t1=10 t2=5 --for 60
@@ -116,19 +125,56 @@ Examples:
     Reload,
 }
 
+/// An order about a DVIPA.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VipaOrder {
+    /// Have another routing node own a DVIPA of this one. It takes over when it knows all connections, and keeps the DVIPA until it
+    /// is moved again, fails or leaves.
+    Move {
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// The routing node; this one: it keeps what a former order has given away and has not been taken yet.
+        node: StackName,
+    },
+}
+
+/// What a node does as a whole.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Have other routing nodes own what this one owns, and wait until they do: before an upgrade, for example.
+    #[command(after_help = "\
+Exit code 0: this node owns nothing any more; 1: it still does after --wait, because no other node can take it.
+
+Example:
+  baton node leave && systemctl restart batond")]
+    Leave {
+        /// How many seconds to wait.
+        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        wait: u64,
+    },
+    /// Take a `baton node leave` back. A restart of batond does too.
+    Stay,
+}
+
 /// What a running batond does, and takes a while.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Follow {
+    /// Before and after a stop of this node.
+    #[command(subcommand)]
+    Node(Node),
     /// Give a stack no new connections; the ones it has stay, or are moved to the others (--move).
     #[command(after_help = "\
-With --move, connections leave as they become idle: batond moves them, whether this command runs or not, until the stack has
-none, the time is over, or Ctrl-C. Ctrl-C and --stop-moving end only the moving; `baton resume` ends the drain.
+With --move, connections move as they become idle. batond moves them, whether this command runs or not, until the stack has \
+none, or the time of --for is over, or this command is ended with Ctrl-C. Ctrl-C and --stop-moving end only the moving; \
+`baton resume` ends the drain.
 
-A connection is idle when nobody has said anything on it yet, or its server has sent the whole answer to the last HTTP/1.x request
-and waits for the next one. Downloads, uploads and answers that pause stay until they are whole. Encrypted connections stay: no
-other server has their keys. Servers that do not speak HTTP/1.x keep their connections too, because nobody can see whether they
-owe an answer; --quiet says after how many milliseconds of silence they do not. Do not say that of servers that make longer pauses
-in the middle of an answer, or that keep something about a connection, as databases do with sessions.
+A connection is idle when neither side has sent anything on it yet, or when its server has sent the whole answer to the last HTTP/1.x \
+request and waits for the next one. Downloads, uploads and answers with pauses stay until they are complete. Encrypted connections \
+stay: no other server has their keys. Connections of servers that do not speak HTTP/1.x stay too, because it can't be seen whether \
+the server owes an answer. With --quiet they move after so many milliseconds of silence. Do not use --quiet for servers that make \
+longer pauses in the middle of an answer, or that keep state for a connection, as databases do for sessions.
+
+UDP flows stay with a drained stack until they end.
 
 Exit code 0: the stack is empty; 1: connections remain, with the reasons.
 
@@ -138,7 +184,7 @@ Examples:
   baton drain t1 --move --for 60
   baton drain t1 --stop-moving")]
     Drain(DrainArguments),
-    /// Transfer a live TCP connection to another stack, and say what became of it.
+    /// Transfer a live TCP connection to another stack, and print the outcome.
     #[command(after_help = "\
 It moves if it is idle, as `baton drain --help` explains.
 
@@ -174,7 +220,7 @@ pub(crate) struct MovingArguments {
     /// With --move: how many connections move to each target at once, 1 to 256 [32].
     #[arg(long, requires = "moves", value_name = "NUMBER", value_parser = at_once)]
     pub(crate) at_once: Option<usize>,
-    /// Move no more connections; the stack goes on draining.
+    /// End the moving; the stack stays drained.
     #[arg(long, conflicts_with = "moves")]
     pub(crate) stop_moving: bool,
 }
@@ -223,7 +269,7 @@ pub(crate) struct ScopeArguments {
     /// Only for this port of it.
     #[arg(long, requires = "dvipa")]
     pub(crate) port: Option<u16>,
-    /// The port's protocol: tcp (if nothing is said) or udp.
+    /// The port's protocol: tcp (the default) or udp.
     #[arg(long, requires = "port", value_parser = protocol)]
     pub(crate) protocol: Option<Protocol>,
 }
@@ -238,7 +284,7 @@ pub(crate) struct MoveArguments {
     /// The stack, or the application on it: STACK or JOB@STACK.
     #[arg(value_parser = target, value_name = "TARGET")]
     pub(crate) target: MoveTarget,
-    /// The connection is idle when both sides have been silent for so long, also if its server does not speak HTTP/1.x.
+    /// The connection is idle when both sides have been silent for so long, even if its server does not speak HTTP/1.x.
     #[arg(long, value_name = "MILLISECONDS")]
     pub(crate) quiet: Option<u32>,
     /// How many seconds to wait for the outcome.
@@ -272,7 +318,7 @@ pub(crate) struct WeightArguments {
     /// STACK=WEIGHT, 0 to 65535; stacks that are not named keep theirs.
     #[arg(value_parser = weight, required_unless_present = "clear", value_name = "STACK=WEIGHT")]
     pub(crate) weights: Vec<(StackName, u16)>,
-    /// Take back what was set.
+    /// Remove the weights that were set.
     #[arg(long, conflicts_with_all = ["weights", "seconds"])]
     pub(crate) clear: bool,
     /// How many seconds the weights hold.
@@ -313,7 +359,7 @@ pub(crate) enum Pki {
     /// Make the cluster's CA: ca.pem, which every stack needs, and ca.key, which stays here.
     #[command(after_help = "Example:\n  baton pki init /etc/baton/pki")]
     Init {
-        /// Where to.
+        /// The directory to write them to.
         dir: PathBuf,
     },
     /// Make the certificate and key of one or more stacks, signed by the CA in the directory.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use control::config::{Config, ConfigError};
+use control::config::{Config, ConfigError, Mistake};
 use control::runtime::api::{MistakeRow, Problem};
 use control::runtime::check as host;
 use serde_json::json;
@@ -24,9 +24,9 @@ pub(crate) struct What<'a> {
 
 /// Checks the file, and whether this host has what it names; returns one line that says that it is good.
 pub(crate) fn check(what: What<'_>, json: bool) -> Result<String, Failure> {
-    let (summary, problems) = match what.program.unwrap_or_else(|| guess(what.file)) {
+    let Found { summary, problems, notes } = match what.program.unwrap_or_else(|| guess(what.file)) {
         Program::Batond => batond(what, json)?,
-        Program::Agent => agent(what)?,
+        Program::Agent => agent(what, json)?,
     };
     if let [first, rest @ ..] = &problems[..] {
         let rest = rest.iter().map(|problem| format!("\nerror: {problem}"));
@@ -35,33 +35,43 @@ pub(crate) fn check(what: What<'_>, json: bool) -> Result<String, Failure> {
     }
     let file = what.file.display();
     Ok(if json {
-        format!("{:#}\n", json!({ "file": file.to_string(), "good": true, "summary": summary }))
+        format!(
+            "{:#}\n",
+            json!({ "file": file.to_string(), "good": true, "summary": summary, "notes": notes })
+        )
     } else {
-        format!("{file}: good ({summary})\n")
+        let notes = notes.iter().map(|note| format!("note: {note}\n"));
+        notes.fold(format!("{file}: good ({summary})\n"), |text, note| text + &note)
     })
 }
 
-/// Only an agent's file says whom to dial.
+/// Both files may name routing stacks; only batond's has a forwarder and definitions.
 fn guess(file: &Path) -> Program {
     let table = std::fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
-    let agent = table.is_some_and(|t| t.contains_key("routing_stack") || t.contains_key("bpf"));
+    let has = |t: &toml::Table, keys: &[&str]| keys.iter().any(|key| t.contains_key(*key));
+    let is_agents = |t| has(t, &["routing_stack", "bpf"]) && !has(t, &["forwarder", "vipadynamic"]);
+    let agent = table.as_ref().is_some_and(is_agents);
     if agent { Program::Agent } else { Program::Batond }
 }
 
-/// What a file says, and what is wrong with its host.
-type Found = (String, Vec<String>);
+/// What a file says.
+#[derive(Debug, Default)]
+struct Found {
+    summary: String,
+    /// What is wrong with its host.
+    problems: Vec<String>,
+    /// What can't be promised with it.
+    notes: Vec<String>,
+}
+
+/// Two nodes alone can't know which of them is cut off.
+const TWO_OWNERS: &str = "routing stacks that live and can't hear each other all own the DVIPAs that they share, because nothing decides between them: name witnesses (`cluster.witnesses`); docs/failures.md says what follows";
 
 fn batond(what: What<'_>, json: bool) -> Result<Found, Failure> {
     let config = Config::load(what.file).map_err(|e| match e {
         ConfigError::Mistakes(mistakes) if json => {
-            let row = |m: &control::config::Mistake| MistakeRow {
-                line: m.line,
-                column: m.column,
-                what: m.what.clone(),
-                fix: m.fix.clone(),
-            };
-            let error = format!("{} has mistakes", what.file.display());
-            Failure::Refused(Problem { error, mistakes: mistakes.iter().map(row).collect() })
+            let row = |m: &Mistake| row(m.line, m.column, &m.what, &m.fix);
+            refused(what.file, mistakes.iter().map(row).collect())
         }
         ConfigError::Mistakes(mistakes) => {
             Failure::Text(mistakes.report(std::io::IsTerminal::is_terminal(&std::io::stderr())))
@@ -78,17 +88,37 @@ fn batond(what: What<'_>, json: bool) -> Result<Found, Failure> {
         v.backups.len(),
         v.distributes.len()
     );
-    Ok((summary, if what.file_only { Vec::new() } else { host::host(&config) }))
+    let problems = if what.file_only { Vec::new() } else { host::host(&config) };
+    let alone = !config.routing_stacks.is_empty() && config.cluster.witnesses.is_empty();
+    let notes = alone.then(|| TWO_OWNERS.to_owned());
+    Ok(Found { summary, problems, notes: notes.into_iter().collect() })
 }
 
-fn agent(what: What<'_>) -> Result<Found, Failure> {
-    let config = agent::config::Config::load(what.file).map_err(|e| Failure::Text(format!("error: {e}")))?;
+fn row(line: usize, column: usize, what: &str, fix: &str) -> MistakeRow {
+    MistakeRow { line, column, what: what.to_owned(), fix: fix.to_owned() }
+}
+
+fn refused(file: &Path, mistakes: Vec<MistakeRow>) -> Failure {
+    Failure::Refused(Problem { error: format!("{} has mistakes", file.display()), mistakes })
+}
+
+fn agent(what: What<'_>, json: bool) -> Result<Found, Failure> {
+    let config = agent::config::Config::load(what.file).map_err(|mistakes| {
+        if !json {
+            return Failure::Text(format!("{:?}", miette::Report::new(mistakes)));
+        }
+        let rows = mistakes.places().map(|(place, what, fix)| {
+            let (line, column) = place.unwrap_or_default();
+            row(line, column, what, fix)
+        });
+        refused(what.file, rows.collect())
+    })?;
     let summary = format!("agent, node {}: {} routing stacks", config.node.name, config.routing_stacks.len());
     if what.file_only {
-        return Ok((summary, Vec::new()));
+        return Ok(Found { summary, ..Found::default() });
     }
     let agent::config::Cluster { ca, certificate, key, .. } = config.cluster;
     let mut problems = host::identity(&IdentityFiles { ca, certificate, key }, &config.node.name);
     problems.extend(config.node.interfaces.iter().filter_map(|name| host::interface(name)));
-    Ok((summary, problems))
+    Ok(Found { summary, problems, notes: Vec::new() })
 }

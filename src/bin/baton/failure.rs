@@ -39,7 +39,7 @@ impl Failure {
                 path.display()
             ),
             Failure::Socket(path, e) if e.kind() == io::ErrorKind::ConnectionRefused => format!(
-                "error: nobody listens on {}\n  batond has stopped without removing it; start it again, or name another \
+                "error: no process listens on {}\n  batond has stopped without removing it; start it again, or name another \
                  with --socket.\n",
                 path.display()
             ),

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use control::machine::{EvacuationState, EvacuationView, ReasonCount};
+use control::machine::{EvacuationState, EvacuationView, ReasonCount, Role, VipaView};
 use control::runtime::api::{
     DrainAnswer, DrainQuery, MoveAnswer, MoveOrder, MoveOrdered, MoveState, ScopeQuery,
 };
@@ -13,7 +13,7 @@ use hyper::Method;
 use model::Dvipa;
 use tokio::time::sleep;
 
-use crate::arguments::{DrainArguments, Follow, MoveArguments, MoveTarget};
+use crate::arguments::{DrainArguments, Follow, MoveArguments, MoveTarget, Node};
 use crate::client;
 use crate::failure::Failure;
 use crate::orders::{done, parse, pretty, with_query};
@@ -52,6 +52,7 @@ impl Drop for Progress {
 /// [`Failure::Shown`] if it was not done wholly.
 pub(crate) fn run(socket: &Path, json: bool, follow: &Follow) -> Result<String, Failure> {
     match follow {
+        Follow::Node(order) => node(socket, json, order),
         Follow::Move(arguments) => one(socket, json, arguments),
         Follow::Drain(arguments) if arguments.moving.moves || arguments.moving.stop_moving => {
             all(socket, json, arguments)
@@ -66,6 +67,42 @@ pub(crate) fn run(socket: &Path, json: bool, follow: &Follow) -> Result<String, 
             Ok(done(parse(socket, &answer)?, &format!("{} drains", scope.stack)))
         }
     }
+}
+
+/// Has others own what this node owns, or takes that back.
+fn node(socket: &Path, json: bool, order: &Node) -> Result<String, Failure> {
+    let wait = match order {
+        Node::Stay => {
+            let answer = client::run(socket, client::ask(socket, Method::POST, "/v1/stay", Vec::new()))?;
+            let text = "this node stays, and takes back what it is the primary of";
+            return if json { pretty(socket, &answer) } else { Ok(done(parse(socket, &answer)?, text)) };
+        }
+        Node::Leave { wait } => Duration::from_secs(*wait),
+    };
+    client::run(socket, async {
+        client::ask(socket, Method::POST, "/v1/leave", Vec::new()).await?;
+        let (begun, progress) = (Instant::now(), Progress::begin(json));
+        loop {
+            let answer = client::ask(socket, Method::GET, "/v1/vipa", Vec::new()).await?;
+            let view: VipaView = parse(socket, &answer)?;
+            let owned: Vec<String> =
+                view.dvipas.iter().filter(|d| d.role == Role::Owner).map(|d| d.dvipa.to_string()).collect();
+            match (owned.is_empty(), begun.elapsed() >= wait, json) {
+                (true, _, true) => return pretty(socket, &answer),
+                (true, _, false) => return Ok("this node owns nothing any more\n".to_owned()),
+                (false, true, true) => return Err(Failure::Shown(pretty(socket, &answer)?)),
+                (false, true, false) => {
+                    let text = format!(
+                        "no other routing node has taken {}; `baton vipa` shows who could\n",
+                        owned.join(", ")
+                    );
+                    return Err(Failure::Shown(text));
+                }
+                (false, false, _) => progress.say(&format!("{} to be taken by others", owned.len())),
+            }
+            sleep(LOOKS).await;
+        }
+    })
 }
 
 /// Moves a connection.
@@ -114,7 +151,7 @@ fn outcome(moved: &MoveAnswer, wait: u64) -> String {
         MoveState::Stayed => format!("{which} stays at {source}: {sentence}{said}\n{}", next(moved)),
         MoveState::Lost => format!("{which} is lost: {sentence}\n"),
         MoveState::Told | MoveState::Moving => format!(
-            "{which}: no outcome within {wait} s\n  `baton crt --client {client}` shows who has it; a longer --wait waits \
+            "{which}: no outcome within {wait} s\n  `baton crt --client {client}` shows which stack has it; a longer --wait waits \
              for it.\n"
         ),
     }
@@ -163,7 +200,10 @@ fn all(socket: &Path, json: bool, arguments: &DrainArguments) -> Result<String, 
                 view.stack == scope.stack && of == (scope.dvipa, scope.port)
             });
             let Some(view) = view else {
-                return Err(Failure::Text(format!("error: somebody has ended the drain of {}", scope.stack)));
+                return Err(Failure::Text(format!(
+                    "error: the drain of {} was ended meanwhile",
+                    scope.stack
+                )));
             };
             if view.state != EvacuationState::Moving || only_immovable_ones_remain(&view) {
                 drop(progress);

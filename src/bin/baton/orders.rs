@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use control::machine::{DptView, VipaView};
-use control::runtime::api::{CrtAnswer, CrtQuery, Done, ScopeQuery, StatsAnswer, WeightsOrder};
+use control::machine::{DptView, ServiceView, VipaView};
+use control::runtime::api::{CrtAnswer, CrtQuery, Done, DvipaOrder, ScopeQuery, StatsAnswer, WeightsOrder};
 use hyper::Method;
+use model::Dvipa;
+use model::dpt::Method as Select;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::arguments::Ask;
+use crate::arguments::{Ask, VipaOrder, WeightArguments};
 use crate::client;
 use crate::failure::Failure;
 use crate::show;
@@ -24,7 +26,13 @@ pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failur
     }
     Ok(match ask {
         Ask::Status => show::status(parse(socket, &answer)?),
-        Ask::Vipa => show::vipa(&parse::<VipaView>(socket, &answer)?),
+        Ask::Vipa { order: Some(VipaOrder::Move { dvipa, node }) } => {
+            parse::<Done>(socket, &answer)?;
+            format!(
+                "{dvipa} moves to {node} as soon as that knows its connections; `baton vipa` shows the owner\n"
+            )
+        }
+        Ask::Vipa { order: None } => show::vipa(&parse::<VipaView>(socket, &answer)?),
         Ask::Dpt => show::dpt(&parse::<DptView>(socket, &answer)?),
         Ask::Crt(_) => show::crt(&parse::<CrtAnswer>(socket, &answer)?),
         Ask::Stats { all } => show::stats(&parse::<StatsAnswer>(socket, &answer)?, *all),
@@ -33,7 +41,9 @@ pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failur
         }
         Ask::Weights(weights) if weights.clear => done(parse(socket, &answer)?, "weights taken back"),
         Ask::Weights(weights) => {
-            done(parse(socket, &answer)?, &format!("weights set for {} s", weights.seconds))
+            let set = done(parse(socket, &answer)?, &format!("weights set for {} s", weights.seconds));
+            let dpt = client::run(socket, client::ask(socket, Method::GET, "/v1/dpt", Vec::new()))?;
+            set + unused(weights, &parse(socket, &dpt)?)
         }
         Ask::Reload => done(parse(socket, &answer)?, "configuration reloaded"),
     })
@@ -44,7 +54,12 @@ fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
     let get = |path: &str| Ok((Method::GET, path.to_owned(), Vec::new()));
     match ask {
         Ask::Status => get("/v1/status"),
-        Ask::Vipa => get("/v1/vipa"),
+        Ask::Vipa { order: None } => get("/v1/vipa"),
+        Ask::Vipa { order: Some(VipaOrder::Move { dvipa, node }) } => {
+            let order = DvipaOrder { dvipa: Dvipa::new(*dvipa), to: node.clone() };
+            let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
+            Ok((Method::POST, "/v1/vipa/move".to_owned(), body))
+        }
         Ask::Dpt => get("/v1/dpt"),
         Ask::Stats { .. } => get("/v1/stats"),
         Ask::Crt(a) => get(&with_query(
@@ -78,6 +93,21 @@ fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
             let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
             Ok((Method::POST, "/v1/weights".to_owned(), body))
         }
+    }
+}
+
+/// Says so if these weights change nothing.
+fn unused(weights: &WeightArguments, dpt: &DptView) -> &'static str {
+    let is_meant = |s: &&ServiceView| {
+        (s.dvipa.address(), s.port, s.protocol) == (weights.dvipa, weights.port, weights.protocol)
+    };
+    let method = dpt.services.iter().find(is_meant).map(|service| service.method);
+    let all_select = weights.weights.iter().all(|(_, weight)| *weight > 0);
+    if method == Some(Select::RoundRobin) && all_select {
+        "  They change nothing: the service's method is round-robin, which uses no weight but 0. \
+         Set method = \"weighted-round-robin\" in batond.toml.\n"
+    } else {
+        ""
     }
 }
 

@@ -25,6 +25,10 @@ ports = [80]
 destip = ["t1", "t2"]
 method = "weighted-round-robin"
 weights = { t1 = 10, t2 = 5 }
+[[vipadynamic.vipadistribute]]
+address = "198.18.9.1"
+ports = [81]
+destip = ["t1", "t2"]
 "#;
 
 /// A control thread, until it is dropped.
@@ -104,7 +108,10 @@ fn status_names_the_node_its_file_and_the_fill_of_the_crt() {
     let text = node.prints("status");
     assert!(text.starts_with("stack            rt1\n"), "{text}");
     assert!(text.contains("batond.toml, read ") && text.contains("IPv4 0 of 1 000 000"), "{text}");
-    assert!(text.contains("nic net_null0 (net_null) up, lost 2 times"), "{text}");
+    assert!(
+        text.contains("nic net_null0 (net_null) up, lost 2 times (to a queue of their own: ARP)"),
+        "{text}"
+    );
     assert!(text.contains("1 owned, 0 as backup") && text.contains("no stack has had a session"), "{text}");
 }
 
@@ -225,7 +232,11 @@ fn orders_say_what_they_did_and_refusals_say_why() {
     assert!(text.starts_with("t1 drains; DPT"), "{text}");
     assert!(node.prints("resume t1").starts_with("t1 takes new connections again"));
     let text = node.prints("weights 198.18.9.1 80 t1=3 t2=0 --for 30");
-    assert!(text.starts_with("weights set for 30 s"), "{text}");
+    assert!(text.starts_with("weights set for 30 s") && !text.contains("change nothing"), "{text}");
+    let text = node.prints("weights 198.18.9.1 81 t1=3");
+    assert!(text.contains("They change nothing: the service's method is round-robin"), "{text}");
+    let text = node.prints("weights 198.18.9.1 81 t1=0");
+    assert!(!text.contains("change nothing"), "{text}");
     let dpt = node.prints("dpt");
     assert!(dpt.contains("controller, ") && dpt.contains(" s left"), "{dpt}");
     assert!(node.prints("weights 198.18.9.1 80 --clear").starts_with("weights taken back"));
@@ -269,6 +280,22 @@ fn check_accepts_a_good_file_and_explains_a_bad_one() {
     assert!(bad.contains("batond.toml") && bad.contains("help"), "{bad}");
     let bad: serde_json::Value = serde_json::from_str(&run(&json).unwrap_err().json()).unwrap();
     assert!(bad["mistakes"][0]["line"].is_number(), "{bad}");
+}
+
+#[test]
+fn check_explains_the_mistakes_of_an_agents_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.toml");
+    std::fs::write(&file, "[node]\nname = \"t1\"\n[[routing_stack]]\nnam = \"rt1\"\n").unwrap();
+    let words = format!("baton check --file-only {}", file.display());
+    let bad = run(&words).unwrap_err().text();
+    assert!(
+        bad.contains("agent.toml:1:1") && bad.contains("`cluster_address`") && bad.contains("help"),
+        "{bad}"
+    );
+    let bad = run(&words.replacen("baton", "baton --json", 1)).unwrap_err().json();
+    let bad: serde_json::Value = serde_json::from_str(&bad).unwrap();
+    assert!(bad["mistakes"].as_array().is_some_and(|all| all.iter().any(|m| m["line"] == 1)), "{bad}");
 }
 
 #[test]

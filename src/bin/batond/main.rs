@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use control::config::{Config, ConfigError};
@@ -11,6 +12,7 @@ use control::runtime::Runtime;
 use plane::forwarding::Plane;
 use plane::next_hop::NextHops;
 use plane::node::Node;
+use plane::routes::Routes;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -22,7 +24,7 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/baton/batond.toml")]
     config: PathBuf,
-    /// Explain every mistake of the configuration file and what this host lacks of it, and end.
+    /// Only check: explain every mistake of the configuration file, and what it names and this host lacks.
     #[arg(long)]
     check: bool,
 }
@@ -70,8 +72,10 @@ fn failed(error: &dyn Error) -> ExitCode {
 /// sessions pass it on their way to this node's kernel.
 fn run(file: PathBuf, config: Config) -> Result<(), Box<dyn Error>> {
     let node = Node::start(&config)?;
-    let next_hops = NextHops::follow(node.interface.index)?;
-    let plane = Plane::new(node, next_hops)?;
+    let shared = Arc::clone(&node.shared);
+    let next_hops = NextHops::follow(node.interface.index, move |connection| shared.owner(connection))?;
+    let routes = config.announce.map(Routes::open).transpose()?;
+    let plane = Plane::new(node, next_hops, routes)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (mut terminated, mut interrupted) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -1,5 +1,6 @@
 //! `[forwarder]` and its ports.
 
+use std::path::Path;
 use std::time::Duration;
 
 use model::dpt::Encapsulation;
@@ -22,7 +23,11 @@ const MADE_EAL: [(&str, &str); 6] = [
     ("--vdev", "[[forwarder.port]]"),
 ];
 
-pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Forwarder> {
+pub(super) fn forwarder(
+    mut section: Section<'_>,
+    directory: &Path,
+    ledger: &mut Ledger,
+) -> Option<Forwarder> {
     let workers = section.required(
         "workers",
         "add the cores that poll, one worker each: workers = [1]",
@@ -46,6 +51,7 @@ pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option
         read.map_or(1024, |at| at.value)
     };
     let (rx_descriptors, tx_descriptors) = (descriptors("rx_descriptors"), descriptors("tx_descriptors"));
+    let crt_file = section.optional("crt_file", ledger, |v, l| v.path(directory, l));
     let mut connections = |key, default| {
         let read = section.optional(key, ledger, |v, l| v.number(1024..=MAX_CONNECTIONS, "", l));
         read.map_or(default, |at| at.value)
@@ -71,6 +77,7 @@ pub(super) fn forwarder(mut section: Section<'_>, ledger: &mut Ledger) -> Option
         fabric_mtu: fabric_mtu.map_or(1500, |at| at.value),
         rx_descriptors,
         tx_descriptors,
+        crt_file: crt_file.map(|at| at.value),
         connections_v4,
         connections_v6,
         flows_udp,

@@ -3,8 +3,10 @@
 mod forwarder;
 mod vipadynamic;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::dpt::Encapsulation;
@@ -15,7 +17,7 @@ use tracing::Level;
 use super::check::{self, Own};
 use super::mistake::Ledger;
 use super::section::{At, Section};
-use super::tree::{Admin, Cluster, Config, Node, StackOverride};
+use super::tree::{Admin, Announce, Cluster, Config, MetricsSocket, Node, RoutingStack, StackOverride};
 use super::value::Value;
 
 /// `cluster.quiet_after_ms` if it is not set. A client whose SYN went to a host that has just died repeats it after 1 s (RFC 6298
@@ -49,17 +51,32 @@ pub(super) fn file(text: &str, directory: &Path, ledger: &mut Ledger) -> Option<
     let node = root.table("node", ledger).and_then(|section| node(section, ledger));
     let cluster = root.table("cluster", ledger).and_then(|section| cluster(section, directory, ledger));
     let admin = root.table("admin", ledger).and_then(|section| admin(section, directory, ledger));
-    let forwarder = root.table("forwarder", ledger).and_then(|section| forwarder::forwarder(section, ledger));
+    let forwarder =
+        root.table("forwarder", ledger).and_then(|section| forwarder::forwarder(section, directory, ledger));
+    let announce = root.optional_table("announce", ledger).map(|section| announce(section, ledger));
+    let routing_stacks = root.tables("routing_stack", ledger);
+    let routing_stacks: Vec<_> =
+        routing_stacks.into_iter().filter_map(|section| routing_stack(section, ledger)).collect();
     let stacks = root.tables("stack", ledger);
     let stacks: Vec<_> = stacks.into_iter().filter_map(|section| stack_override(section, ledger)).collect();
     let drafts = vipadynamic::drafts(&mut root, ledger);
     root.finish(ledger);
 
     let own = node.as_ref().map(|(node, _)| Own { name: &node.name, address: node.cluster_address });
+    let routing_stacks = check::routing_stacks(routing_stacks, own, ledger);
     let stacks = check::stacks(stacks, own, ledger);
     let vipadynamic = check::vipadynamic(drafts, own, ledger);
     let (node, _) = node?;
-    Some(Config { node, cluster: cluster?, admin: admin?, forwarder: forwarder?, stacks, vipadynamic })
+    Some(Config {
+        node,
+        cluster: cluster?,
+        admin: admin?,
+        forwarder: forwarder?,
+        announce: announce.flatten(),
+        routing_stacks,
+        stacks,
+        vipadynamic,
+    })
 }
 
 /// A mistake of the file's form.
@@ -131,6 +148,11 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
     let lost_after = section.optional("lost_after_ms", ledger, |v, l| v.milliseconds(20..=600_000, l));
     let lost_span = lost_after.as_ref().map(|at| at.span.clone());
     let quiet_after = section.optional("quiet_after_ms", ledger, |v, l| v.milliseconds(20..=600_000, l));
+    let peers_listen = section.optional("peers_listen", ledger, Value::socket_address);
+    let takeover_after =
+        section.optional("takeover_after_ms", ledger, |v, l| v.milliseconds(30..=600_000, l));
+    let witnesses = section.optional("witnesses", ledger, witnesses);
+    let lease = section.optional("lease_ms", ledger, |v, l| v.milliseconds(100..=60_000, l));
     let dead_after = section.optional("dead_after_s", ledger, |v, l| v.seconds(1..=86_400, l));
     let heartbeat = heartbeat.map_or(Duration::from_millis(200), |at| at.value);
     let lost_after = lost_after.map_or(Duration::from_millis(1500), |at| at.value);
@@ -150,9 +172,20 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
         );
         ledger.add(span, what, "set quiet_after_ms to less than lost_after_ms");
     }
+    if let Some(At { value, span }) =
+        takeover_after.as_ref().filter(|at| at.value < heartbeat.saturating_mul(3))
+    {
+        let (after, beat) = (value.as_millis(), heartbeat.as_millis());
+        let what = format!(
+            "`takeover_after_ms` is {after}, less than three heartbeats of {beat} ms: one late packet would cause a takeover"
+        );
+        ledger.add(span, what, format!("set takeover_after_ms to at least {}", beat * 3));
+    }
     section.finish(ledger);
+    let listen = listen?.value;
+    let next_port = SocketAddr::new(listen.ip(), listen.port().saturating_add(1));
     Some(Cluster {
-        listen: listen?.value,
+        listen,
         ca: ca?.value,
         certificate: certificate?.value,
         key: key?.value,
@@ -160,7 +193,38 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
         quiet_after: quiet_after.map_or(QUIET_AFTER.min(lost_after), |at| at.value),
         lost_after,
         dead_after: dead_after.map(|at| at.value),
+        witnesses: witnesses.map_or_else(BTreeSet::new, |at| at.value),
+        lease: lease.map_or(ownership::lease::DEFAULT, |at| at.value),
+        peers_listen: peers_listen.map_or(next_port, |at| at.value),
+        takeover_after: takeover_after.map_or(QUIET_AFTER.max(heartbeat.saturating_mul(3)), |at| at.value),
     })
+}
+
+/// Of an even number one more has to live than of the odd one below it, which serves as well.
+fn witnesses(value: Value<'_>, ledger: &mut Ledger) -> Option<BTreeSet<StackName>> {
+    let fix =
+        "name the stacks of 3 or 5 hosts that run an agent, the same ones in the file of every routing node";
+    let names = value.distinct(fix, ledger, Value::stack_name)?;
+    let names: BTreeSet<StackName> = names.into_iter().map(|at| at.value).collect();
+    if names.len() < 3 || names.len().is_multiple_of(2) || names.len() > ownership::tenures::MAX_WITNESSES {
+        let what = format!("`witnesses` has {} names, and a majority of 3, 5 or 7 decides", names.len());
+        return value.wrong(ledger, what, fix);
+    }
+    Some(names)
+}
+
+/// The file's own user and group, and nobody else.
+const METRICS_MODE: u32 = 0o660;
+
+fn unix_socket(value: Value<'_>, directory: &Path, ledger: &mut Ledger) -> Option<PathBuf> {
+    let (key, path) = (value.key, value.path(directory, ledger)?);
+    // sockaddr_un(7): sun_path has 108 bytes with the final zero.
+    if path.as_os_str().len() > 107 {
+        let what =
+            format!("`{key}`: {} is longer than the 107 bytes of a Unix socket's path", path.display());
+        return value.wrong(ledger, what, "choose a shorter path");
+    }
+    Some(path)
 }
 
 fn admin(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Option<Admin> {
@@ -168,27 +232,61 @@ fn admin(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Opt
         "socket",
         "add the path of the admin API's Unix socket: socket = \"/run/baton/batond.sock\"",
         ledger,
-        |value, ledger| {
-            let path = value.path(directory, ledger)?;
-            // sockaddr_un(7): sun_path has 108 bytes with the final zero.
-            if path.as_os_str().len() > 107 {
-                let what = format!(
-                    "`socket`: {} is longer than the 107 bytes of a Unix socket's path",
-                    path.display()
-                );
-                return value.wrong(ledger, what, "choose a shorter path");
-            }
-            Some(path)
-        },
+        |value, ledger| unix_socket(value, directory, ledger),
     );
     let metrics = section.optional("metrics", ledger, Value::socket_address);
+    let at =
+        section.optional("metrics_socket", ledger, |value, ledger| unix_socket(value, directory, ledger));
+    let mode = section.optional("metrics_mode", ledger, |value, ledger| value.number(0..=0o777, "", ledger));
+    let group =
+        section.optional("metrics_group", ledger, |value, ledger| value.number(0..=u32::MAX, "", ledger));
+    let metrics_socket = at.map(|at| MetricsSocket {
+        path: at.value,
+        mode: mode.map_or(METRICS_MODE, |mode| mode.value),
+        group: group.map(|group| group.value),
+    });
     let log_level = section.optional("log_level", ledger, |value, ledger| value.choice(&LOG_LEVELS, ledger));
     section.finish(ledger);
     Some(Admin {
         socket: socket?.value,
         metrics: metrics.map(|at| at.value),
+        metrics_socket,
         log_level: log_level.map_or(Level::INFO, |at| at.value),
     })
+}
+
+/// `announce.withdrawn_ms` if it is not set. BGP takes some milliseconds a router on the way, a router's tables up to a second.
+const WITHDRAWN: Duration = Duration::from_secs(2);
+
+fn announce(mut section: Section<'_>, ledger: &mut Ledger) -> Option<Announce> {
+    let route_table = section.required(
+        "route_table",
+        "add the number of a routing table that nothing else uses: route_table = 200",
+        ledger,
+        // From 253 on are the kernel's own; FRR reads no table above 252.
+        |value, ledger| value.number(1..=252, "", ledger),
+    );
+    let metric = section.optional("metric", ledger, |value, ledger| value.number(1..=u32::MAX, "", ledger));
+    let withdrawn = section.optional("withdrawn_ms", ledger, |v, l| v.milliseconds(0..=60_000, l));
+    section.finish(ledger);
+    Some(Announce {
+        route_table: route_table?.value,
+        metric: metric.map_or(100, |at| at.value),
+        withdrawn: withdrawn.map_or(WITHDRAWN, |at| at.value),
+    })
+}
+
+fn routing_stack(mut section: Section<'_>, ledger: &mut Ledger) -> Option<At<RoutingStack>> {
+    let name = section.required("name", "add the stack's name: name = \"rt2\"", ledger, Value::stack_name);
+    let address = section.required(
+        "address",
+        "add where its batond listens for routing stacks, its `cluster.peers_listen`: address = \"198.18.0.11:7441\"",
+        ledger,
+        Value::socket_address,
+    );
+    section.finish(ledger);
+    let name: At<StackName> = name?;
+    Some(At { value: RoutingStack { name: name.value, address: address?.value }, span: name.span })
 }
 
 fn stack_override(mut section: Section<'_>, ledger: &mut Ledger) -> Option<At<StackOverride>> {

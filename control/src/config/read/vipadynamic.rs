@@ -14,7 +14,7 @@ use crate::config::draft::{
 use crate::config::mistake::Ledger;
 use crate::config::section::{At, Section, nearest};
 use crate::config::value::{Value, article};
-use crate::config::vipadynamic::{Candidate, Moveable};
+use crate::config::vipadynamic::{Candidate, Forwards, Moveable};
 
 const METHODS: [(&str, Method); 4] = [
     ("round-robin", Method::RoundRobin),
@@ -24,6 +24,7 @@ const METHODS: [(&str, Method); 4] = [
 ];
 const MOVEABLE: [(&str, Moveable); 2] =
     [("immediate", Moveable::Immediate), ("whenidle", Moveable::WhenIdle)];
+const FORWARDS: [(&str, Forwards); 2] = [("when-owner", Forwards::WhenOwner), ("always", Forwards::Always)];
 const REFUSE: [(&str, Refuse); 2] = [("reset", Refuse::Reset), ("silent", Refuse::Silent)];
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
@@ -64,11 +65,18 @@ fn define(mut section: Section<'_>, ledger: &mut Ledger) -> (Option<DraftDefine>
     );
     let moveable = section.optional("moveable", ledger, |v, l| v.choice(&MOVEABLE, l));
     let refuse = section.optional("refuse", ledger, |v, l| v.choice(&REFUSE, l));
+    let forwards = section.optional("forwards", ledger, |v, l| v.choice(&FORWARDS, l));
     section.finish(ledger);
     let moveable = moveable.map_or(Moveable::default(), |at| at.value);
     let refuse = refuse.map_or(Refuse::default(), |at| at.value);
-    let draft =
-        dvipa.zip(bits).map(|(dvipa, bits)| DraftDefine { dvipa, prefix_bits: bits.value, moveable, refuse });
+    let forwards = forwards.map_or(Forwards::default(), |at| at.value);
+    let draft = dvipa.zip(bits).map(|(dvipa, bits)| DraftDefine {
+        dvipa,
+        prefix_bits: bits.value,
+        moveable,
+        refuse,
+        forwards,
+    });
     (draft, address.map(Dvipa::new))
 }
 
@@ -84,10 +92,17 @@ fn backup(mut section: Section<'_>, ledger: &mut Ledger) -> (Option<DraftBackup>
     );
     let bits = section.optional("mask", ledger, |value, ledger| host_mask(value, address, ledger));
     let moveable = section.optional("moveable", ledger, |v, l| v.choice(&MOVEABLE, l));
+    let forwards = section.optional("forwards", ledger, |v, l| v.choice(&FORWARDS, l));
     section.finish(ledger);
     let (prefix_bits, moveable) = (bits.map(|at| at.value), moveable.map(|at| at.value));
-    let draft =
-        dvipa.zip(rank).map(|(dvipa, rank)| DraftBackup { dvipa, rank: rank.value, prefix_bits, moveable });
+    let forwards = forwards.map_or(Forwards::default(), |at| at.value);
+    let draft = dvipa.zip(rank).map(|(dvipa, rank)| DraftBackup {
+        dvipa,
+        rank: rank.value,
+        prefix_bits,
+        moveable,
+        forwards,
+    });
     (draft, address.map(Dvipa::new))
 }
 

@@ -32,8 +32,9 @@ const CASES: &[Case] = &[
     case("moveable = \"whenidle\"", "«movable = \"whenidle\"", "`vipadynamic.vipadefine` has no key `movable`", "did you mean `moveable`?"),
     case("content_routed = false", "«contentrouted = false", "no key `contentrouted`", "did you mean `content_routed`?"),
     case("weights = { t1 = 3 }", "weights = { t1 = 3 }\n«wieghts = \"load\"", "no key `wieghts`", "did you mean `weights`?"),
-    case("[admin]\nsocket = \"/run/baton/batond.sock\"\nmetrics = \"127.0.0.1:9440\"\nlog_level = \"info\"\n", "", "there is no `[admin]`", "add a table `[admin]`"),
+    case("[admin]\nsocket = \"/run/baton/batond.sock\"\nmetrics = \"127.0.0.1:9440\"\nmetrics_socket = \"/run/baton/metrics.sock\"\nmetrics_mode = 0o640\nmetrics_group = 9440\nlog_level = \"info\"\n", "", "there is no `[admin]`", "add a table `[admin]`"),
     case("[[vipadynamic.viparange]]", "«[vipadynamic.viparange]", "`viparange` is a table, not a list of tables", "[[vipadynamic.viparange]]"),
+    case(END, "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"2001:db8:9::1\"\nports = [9000]\ndestip = \"all\"\ncontent_routed = «true\n\n[[vipadynamic.viparange]]", "whoever owns it", "when-owner"),
     // Node and cluster.
     case("name = \"rt1\"\n", "", "`node` has no `name`", "name = \"rt1\""),
     case("name = \"rt1\"", "name = «\"RT1\"", "\"RT1\" is not a stack name", "a-z, 0-9"),
@@ -45,7 +46,12 @@ const CASES: &[Case] = &[
     case("\"198.18.0.10:7440\"", "«\"198.18.0.10:0\"", "has port 0", "1 to 65535"),
     case("lost_after_ms = 1500", "lost_after_ms = «300", "less than two heartbeats", "at least 400"),
     case("quiet_after_ms = 600", "quiet_after_ms = «1500", "lost after 1500 ms already", "less than lost_after_ms"),
+    case("[\"t1\", \"t2\", \"t3\"]\nlease", "«[\"t1\", \"t2\"]\nlease", "`witnesses` has 2 names, and a majority of 3, 5 or 7", "3 or 5 hosts"),
     case("heartbeat_ms = 200", "heartbeat_ms = «5", "`heartbeat_ms` is 5", "10 to 60000 (milliseconds)"),
+    case("takeover_after_ms = 600", "takeover_after_ms = «500", "less than three heartbeats of 200 ms", "at least 600"),
+    case("[[routing_stack]]\nname = \"rt2\"", "[[routing_stack]]\nname = «\"rt1\"", "rt1 is this node", "it names the others"),
+    case("[[stack]]", "[[routing_stack]]\nname = «\"rt2\"\naddress = \"198.18.0.12:7441\"\n\n[[stack]]", "two `routing_stack` tables for rt2", "keep one"),
+    case("address = \"198.18.0.11:7441\"", "address = «\"198.18.0.11\"", "is not an address with a port", "198.18.0.10:7440"),
     // Forwarder.
     case("workers = [1, 2]", "workers = [1, «1]", "`workers` has 1 twice", "remove one"),
     case("workers = [1, 2]", "workers = «[]", "`workers` is an empty list", "at least one core"),
@@ -180,11 +186,11 @@ fn a_report_shows_the_line_the_sentence_and_the_fix() {
     let mistakes = parse(&GOOD.replace("rank = 200", "rank = 300")).unwrap_err();
     assert_eq!(
         mistakes.to_string(),
-        "batond.toml:65:8: `rank` is 300, which is outside of 1 to 254; write a whole number from 1 to 254"
+        "batond.toml:83:8: `rank` is 300, which is outside of 1 to 254; write a whole number from 1 to 254"
     );
     let report = mistakes.report(false);
     for part in [
-        "batond.toml:65:8",
+        "batond.toml:83:8",
         "rank = 300",
         "which is outside of 1 to 254",
         "help: write a whole number",

@@ -87,6 +87,25 @@ fn what_cannot_move_is_not_tried_for_ever() {
 }
 
 #[test]
+fn what_comes_back_while_the_crt_is_looked_through_is_not_forgotten() {
+    let (mut evacuation, mut now) = listed(1..3);
+    for why in [Reason::NotDumped, Reason::TargetLost] {
+        now += LOOKS.1;
+        let one = next(&mut evacuation, now).expect("its turn");
+        evacuation.time_passed(now);
+        now += Duration::from_millis(100);
+        evacuation.over(&one, &stays(why), now);
+    }
+    // The look came by while both were frozen.
+    evacuation.list(Vec::new(), 0, now);
+    let failed = BTreeMap::from([(Some(Reason::TargetLost), 1)]);
+    assert_eq!((evacuation.refused().len(), evacuation.waiting()), (1, failed));
+    assert!(evacuation.time_passed(now + LOOKS.2));
+    evacuation.list(Vec::new(), 0, now + LOOKS.2);
+    assert!(evacuation.is_empty(), "the next one did not find them");
+}
+
+#[test]
 fn it_ends_when_its_time_is_over_or_an_operator_says_so() {
     let (mut evacuation, now) = listed(1..9);
     assert!(evacuation.next_deadline() <= Some(now));

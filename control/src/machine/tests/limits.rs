@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use model::codec::Address;
-use model::message::{Listen, Message, Srvstat};
+use model::message::{FromStack, Listen, Srvstat};
 use model::{Protocol, StackIndex};
 
-use super::super::fixture::{Bench, EPOCH, WEB, hello, name, tcp};
-use super::super::{Event, MAX_DRAINS, MAX_LISTENS, MAX_WEIGHED_SERVICES, Refusal, RefusalKind, Scope};
+use super::super::fixture::{Bench, EPOCH, WEB, name, session_up, tcp};
+use super::super::{
+    Event, MAX_DRAINS, MAX_LISTENS, MAX_WEIGHED_SERVICES, Offence, OrderRefusal, RefusalKind, Scope,
+};
 
 const EVERY_PORT: &str = r#"
 [[vipadynamic]]
@@ -23,10 +25,10 @@ protocol = "udp"
 destip = "all"
 "#;
 
-fn every_port(protocol: Protocol) -> Message {
+fn every_port(protocol: Protocol) -> FromStack {
     let listens = (0..=u16::MAX).map(|port| Listen { protocol, port, listening: true }).collect();
     let dvipa = Address("198.18.9.1".parse().unwrap());
-    Message::Srvstat(Srvstat { dvipa, epoch: EPOCH, complete: false, listens })
+    FromStack::Srvstat(Srvstat { dvipa, epoch: EPOCH, complete: false, listens })
 }
 
 #[test]
@@ -35,7 +37,7 @@ fn a_stack_that_listens_everywhere_is_cut_off() {
     bench.up("t1");
     bench.listens("t1", tcp("198.18.9.1", 80));
     let refusal = bench.message("t1", every_port(Protocol::Udp)).unwrap_err();
-    assert_eq!(refusal, Refusal::TooManyListens { from: name("t1"), ignored: 1 });
+    assert_eq!(refusal, Offence::TooManyListens { ignored: 1 }.by(&name("t1")));
     assert_eq!(bench.stack.status_view().stacks[0].listens, MAX_LISTENS);
     assert_eq!(bench.selectable(tcp("198.18.9.1", 80)), ["t1"]);
     let refused = &bench.stack.status_view().refused[0];
@@ -48,20 +50,14 @@ fn more_stacks_than_a_crt_entry_can_name_are_refused() {
     let all = usize::from(StackIndex::MAX) + 1;
     for i in 0..all {
         let stack = format!("s{i}");
-        bench.session_up(&stack);
-        let address = format!("10.0.{}.{}", i / 256, i % 256);
-        bench.message(&stack, hello(&stack, &[&address], 1)).unwrap();
+        bench.up_at(&stack, &format!("10.0.{}.{}", i / 256, i % 256));
     }
-    let one_more = Event::SessionUp { stack: name("one-more") };
+    let one_more = session_up("one-more", &["10.1.0.1"]);
     let refusal = bench.handle(one_more.clone()).unwrap_err();
-    assert!(refusal.to_string().contains("restart it to forget"), "{refusal}");
+    assert!(refusal.to_string().contains("forgets those that are gone"), "{refusal}");
     bench.down("s0");
-    assert_eq!(
-        bench.handle(one_more).unwrap_err().kind(),
-        RefusalKind::TooManyStacks,
-        "numbers are not reused"
-    );
-    bench.session_up("s0");
+    assert_eq!(bench.handle(one_more).unwrap_err().kind(), RefusalKind::TooManyStacks, "it may come back");
+    bench.up_at("s0", "10.0.0.0");
 }
 
 #[test]
@@ -79,7 +75,7 @@ fn drains_and_weights_of_a_controller_are_bounded() {
         bench.handle(weigh(service)).unwrap();
     }
     let one_more = tcp("198.18.9.1", 60_000);
-    assert_eq!(bench.handle(drain(one_more)), Err(Refusal::TooManyDrains));
-    assert_eq!(bench.handle(weigh(one_more)), Err(Refusal::TooManyWeights));
+    assert_eq!(bench.handle(drain(one_more)), Err(OrderRefusal::TooManyDrains.into()));
+    assert_eq!(bench.handle(weigh(one_more)), Err(OrderRefusal::TooManyWeights.into()));
     assert_eq!(bench.handle(drain(tcp("198.18.9.1", 1))), Ok(()), "one that is in force stays");
 }

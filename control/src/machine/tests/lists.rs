@@ -2,9 +2,10 @@
 
 use model::Epoch;
 use model::codec::Address;
+use model::dpt::Duty;
 
 use super::super::Event;
-use super::super::fixture::{Bench, EPOCH, WEB, config, hello, lists, tcp};
+use super::super::fixture::{Bench, EPOCH, WEB, config, lists, tcp};
 
 /// W2
 #[test]
@@ -68,14 +69,17 @@ ports = [80]
 destip = "all"
 "#;
     let mut bench = Bench::new(backup);
-    bench.session_up("t1");
-    bench.message("t1", hello("t1", &["198.18.0.21"], 1)).unwrap();
+    bench.up("t1");
     let list = lists(&bench.actions()).remove(0).1;
     let entry = &list.dvipas[0];
     assert_eq!((entry.owner, entry.rank, entry.epoch), (false, 30, Epoch(0)));
     assert_eq!(entry.distributions[0].candidates, Vec::<String>::new(), "empty: ALL");
     let dpt = bench.stack.dpt();
-    assert!(dpt.dvipas.is_empty() && dpt.distributions.is_empty(), "nothing of it reaches the workers");
+    assert_eq!(
+        dpt.dvipas.iter().map(|d| d.duty).collect::<Vec<_>>(),
+        [Duty::Backup],
+        "no packet to it is this node's"
+    );
     bench.wait(super::super::SETTLES);
     assert!(
         !bench.actions().iter().any(|action| matches!(action, super::super::Action::Announce { .. })),

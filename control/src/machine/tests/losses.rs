@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use model::control_socket::request::Role;
 use model::dpt::StackState;
+use model::message::{FromStack, Told};
 
-use super::super::fixture::{Bench, WEB, name, tcp};
-use super::super::{Event, SessionState, TargetState};
+use super::super::fixture::{Bench, WEB, name, newconn, srvstat, tcp};
+use super::super::{Event, SETTLES, SessionState, TargetState};
 
 const T1: &str = "t1";
 
@@ -46,6 +48,24 @@ fn a_quiet_target_gets_no_new_connection_until_it_is_heard_again() {
     bench.handle(Event::Heard { stack: name(T1) }).unwrap();
     assert_eq!(bench.selectable(web), [T1, "t2"], "and it need not say anything again");
     assert_eq!(state(&mut bench), (StackState::Up, SessionState::Up));
+}
+
+#[test]
+fn while_a_candidate_is_quiet_it_is_not_certain_that_a_connection_is_nobodys() {
+    let mut bench = two_targets(WEB);
+    for target in [T1, "t2"] {
+        bench.message(target, newconn(true, true, &[])).unwrap();
+    }
+    bench.wait(SETTLES);
+    let certain = |bench: &mut Bench| {
+        bench.actions();
+        bench.stack.dpt().dvipas[0].ask.certain
+    };
+    assert!(certain(&mut bench), "all have said what they have");
+    quiet(&mut bench, T1);
+    assert!(!certain(&mut bench), "it may have a connection and not come to say so");
+    bench.handle(Event::Heard { stack: name(T1) }).unwrap();
+    assert!(certain(&mut bench));
 }
 
 #[test]
@@ -92,16 +112,33 @@ fn behind_a_router_a_lost_stack_is_dead_when_the_operator_says() {
 }
 
 #[test]
-fn a_session_that_breaks_off_again_and_again_does_not_put_the_death_off() {
-    let mut bench = two_targets(WEB);
-    let mut config = bench.stack.config().clone();
-    config.cluster.dead_after = Some(Duration::from_secs(30));
-    bench.handle(Event::Configure(Box::new(config))).unwrap();
-    bench.down(T1);
-    for _ in 0..4 {
-        bench.wait(Duration::from_secs(8));
-        bench.session_up(T1);
-        bench.down(T1);
-    }
-    assert_eq!(state(&mut bench).0, StackState::Dead, "it has not greeted for 32 s");
+fn what_a_stack_served_it_serves_until_its_next_session_says_otherwise() {
+    let mut bench = Bench::new(WEB);
+    let (web, tls) = (tcp("198.18.9.1", 80), tcp("198.18.9.1", 443));
+    bench.up("t1");
+    bench.listens("t1", web);
+    bench.up("t1");
+    assert_eq!(bench.selectable(web), ["t1"], "its agent has begun again, and has not said anything yet");
+    bench.message("t1", srvstat(tls, true, true)).unwrap();
+    assert_eq!((bench.selectable(web), bench.selectable(tls)), (vec![], vec!["t1".to_owned()]));
+    bench.down("t1");
+    bench.up("t1");
+    assert_eq!(bench.selectable(tls), [""; 0], "it was lost in between");
+}
+
+#[test]
+fn applications_are_registered_until_the_next_session_has_said_which_are() {
+    let mut bench = Bench::new(
+        &WEB.replace("destip = [\"t1\", \"t2\", \"198.18.0.23\"]", "destip = \"all\"\ncontent_routed = true"),
+    );
+    let web = tcp("198.18.9.1", 80);
+    bench.up("rt1");
+    bench.registers("rt1", web, &[(Role::Routing, "router")]);
+    bench.listens("rt1", web);
+    assert_eq!(bench.selectable(web), ["rt1"]);
+    bench.up("rt1");
+    bench.message("rt1", srvstat(web, true, true)).unwrap();
+    assert_eq!(bench.selectable(web), ["rt1"], "it names them next");
+    bench.message("rt1", FromStack::Told(Told { number: 1, since: None })).unwrap();
+    assert_eq!(bench.selectable(web), [""; 0], "it has named none");
 }

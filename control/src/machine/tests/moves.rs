@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use model::codec::WireConnection;
-use model::message::{Message, Move, OrderId, Stays};
-use model::transfer::{Abilities, Ledger, Reason, TransferMessage, Why};
+use model::message::{FromStack, Move, OrderId, Stays, ToStack};
+use model::transfer::{Abilities, FromHost, Ledger, Reason, Why};
 use model::{Connection, StackIndex, StackName};
 use transfer::routing::Outcome;
 
 use super::super::fixture::{Bench, EPOCH, WEB, connection, name, newconn, tcp};
 use super::super::{
-    Action, EvacuationState, EvacuationTerms, EvacuationView, Event, Progress, Refusal, RefusalKind, Scope,
+    Action, EvacuationState, EvacuationTerms, EvacuationView, Event, OrderRefusal, Progress, Refusal,
+    RefusalKind, Scope,
 };
 
 /// `t1` to `t3` with a server each; `t1` has so many connections.
@@ -19,7 +20,7 @@ fn web(connections: u16) -> (Bench, Vec<Connection>) {
     for stack in ["t1", "t2", "t3"] {
         bench.up(stack);
         let able = Abilities { ledger: Ledger(1), restores: true, injects: true, incarnation: 1 };
-        bench.message(stack, Message::Transfer(TransferMessage::Abilities(able))).unwrap();
+        bench.message(stack, FromHost::Abilities(able).into()).unwrap();
         bench.listens(stack, tcp("198.18.9.1", 80));
     }
     let all: Vec<_> = (0..connections).map(|n| connection(1000 + n, "198.18.9.1:80")).collect();
@@ -42,7 +43,7 @@ fn order(bench: &mut Bench, connection: Connection, target: &str) -> Result<Orde
 /// The orders that a stack is given.
 fn moves(actions: &[Action]) -> Vec<(StackName, Move)> {
     let order = |action: &Action| match action {
-        Action::Send { to, message: Message::Move(order) } => Some((to.clone(), order.clone())),
+        Action::Send { to, message: ToStack::Move(order) } => Some((to.clone(), order.clone())),
         _ => None,
     };
     actions.iter().filter_map(order).collect()
@@ -51,7 +52,7 @@ fn moves(actions: &[Action]) -> Vec<(StackName, Move)> {
 fn stays(bench: &mut Bench, from: &str, order: &Move, why: Reason) -> Result<(), Refusal> {
     let Move { connection, order, .. } = *order;
     let (order, why) = (order.expect("it has a number"), Why::new(why, "so it says"));
-    bench.message(from, Message::Stays(Stays { connection, epoch: EPOCH, order, why }))
+    bench.message(from, FromStack::Stays(Stays { connection, epoch: EPOCH, order, why }))
 }
 
 fn outcome(bench: &Bench, order: OrderId) -> Outcome {
@@ -68,8 +69,12 @@ fn an_agent_that_does_not_follow_an_order_says_why() {
     let [(to, told)] = &moves(&bench.actions())[..] else { panic!("one order") };
     assert_eq!((to, told.connection, told.order), (&name("t1"), WireConnection(all[0]), Some(number)));
     assert_eq!((&told.target, told.quiet_ms), (&name("t2"), Some(500)));
-    assert!(matches!(order(&mut bench, all[0], "t3"), Err(Refusal::NotMoved { reason: Reason::Busy, .. })));
-    stays(&mut bench, "t2", told, Reason::NotIdle).unwrap();
+    assert!(matches!(
+        order(&mut bench, all[0], "t3"),
+        Err(Refusal::Order(OrderRefusal::NotMoved { reason: Reason::Busy, .. }))
+    ));
+    let refusal = stays(&mut bench, "t2", told, Reason::NotIdle).unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::AnothersOrder);
     assert!(bench.stack.open_order(&all[0]).is_some(), "t2 was not asked");
     stays(&mut bench, "t1", told, Reason::NotIdle).unwrap();
     assert_eq!(outcome(&bench, number), Outcome::Stayed(Why::new(Reason::NotIdle, "so it says")));
@@ -141,7 +146,7 @@ fn what_is_moving_is_not_given_up_when_an_operator_stops_it_and_the_drain_goes_o
     assert!(bench.stack.evacuation_views(bench.now).is_empty());
     assert_eq!(bench.selectable(tcp("198.18.9.1", 80)), ["t1", "t2", "t3"]);
     let none = bench.handle(Event::StopEvacuation { stack: name("t1"), scope: Scope::All });
-    assert!(matches!(none, Err(Refusal::NotEvacuated(_))));
+    assert!(matches!(none, Err(Refusal::Order(OrderRefusal::NotEvacuated(_)))));
 }
 
 #[test]

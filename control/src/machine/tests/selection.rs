@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use model::control_socket::request::Role;
 use model::dpt::{Encapsulation, Reach};
-use model::message::{Message, Srvstat};
+use model::message::{FromStack, Srvstat};
 use model::{Epoch, StackIndex};
 
-use super::super::fixture::{Bench, EPOCH, WEB, config, dvipa, hello, name, srvstat, tcp};
-use super::super::{Event, Refusal, RefusalKind, Scope, TargetState, WeightSource};
+use super::super::fixture::{Bench, EPOCH, WEB, config, dvipa, name, session_up, srvstat, tcp};
+use super::super::{Event, OrderRefusal, RefusalKind, Scope, TargetState, WeightSource};
 
 const VIP: &str = "198.18.9.1";
 const ALL: &str = r#"
@@ -62,7 +62,8 @@ fn a_candidate_is_known_by_name_or_by_cluster_address() {
 fn a_stack_that_is_no_candidate_is_not_selected_whatever_it_says() {
     let mut bench = Bench::new(WEB);
     bench.up("t4");
-    bench.listens("t4", tcp(VIP, 80));
+    let refusal = bench.message("t4", srvstat(tcp(VIP, 80), true, false)).unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::NoCandidate);
     assert!(bench.selectable(tcp(VIP, 80)).is_empty());
     assert_eq!(bench.stack.status_view().stacks[0].listens, 0);
     let more = WEB.replace("\"t1\", ", "\"t1\", \"t4\", ");
@@ -137,13 +138,13 @@ fn a_lost_target_is_not_selected_and_comes_back_only_with_its_report() {
 }
 
 #[test]
-fn a_new_incarnation_has_said_nothing_yet() {
+fn nothing_was_said_yet_in_a_new_session() {
     let mut bench = Bench::new(WEB);
     bench.up("t1");
     bench.listens("t1", tcp(VIP, 80));
-    bench.message("t1", hello("t1", &["198.18.0.21"], 1)).unwrap();
-    assert_eq!(bench.selectable(tcp(VIP, 80)), ["t1"], "the same incarnation greets again");
-    bench.message("t1", hello("t1", &["198.18.0.21"], 2)).unwrap();
+    assert_eq!(bench.selectable(tcp(VIP, 80)), ["t1"]);
+    bench.down("t1");
+    bench.up("t1");
     assert!(bench.selectable(tcp(VIP, 80)).is_empty());
 }
 
@@ -152,8 +153,8 @@ fn a_report_of_another_epoch_is_void() {
     let mut bench = Bench::new(WEB);
     bench.up("t1");
     for epoch in [Epoch(EPOCH.0 - 1), Epoch(EPOCH.0 + 1)] {
-        let Message::Srvstat(now) = srvstat(tcp(VIP, 80), true, true) else { unreachable!() };
-        let refusal = bench.message("t1", Message::Srvstat(Srvstat { epoch, ..now })).unwrap_err();
+        let FromStack::Srvstat(now) = srvstat(tcp(VIP, 80), true, true) else { unreachable!() };
+        let refusal = bench.message("t1", FromStack::Srvstat(Srvstat { epoch, ..now })).unwrap_err();
         assert_eq!(refusal.kind(), RefusalKind::OtherEpoch);
     }
     assert!(bench.selectable(tcp(VIP, 80)).is_empty());
@@ -184,18 +185,24 @@ fn draining_stops_selection_in_its_scope_and_resuming_ends_it() {
     assert_eq!(bench.states(web)["t1"], TargetState::Draining, "a drain outlives the session");
     bench.handle(resume(Scope::All)).unwrap();
     assert_eq!(bench.selectable(web), ["t1"]);
-    assert_eq!(bench.handle(resume(Scope::All)), Err(Refusal::NotDraining(name("t1"))));
+    assert_eq!(bench.handle(resume(Scope::All)), Err(OrderRefusal::NotDraining(name("t1")).into()));
     for scope in [Scope::All, Scope::Dvipa(dvipa(VIP)), Scope::Service(web)] {
         for unknown in [Event::Drain { stack: name("t9"), scope }, Event::Resume { stack: name("t9"), scope }]
         {
-            assert_eq!(bench.handle(unknown), Err(Refusal::NoSuchStack(name("t9"))));
+            assert_eq!(bench.handle(unknown), Err(OrderRefusal::NoSuchStack(name("t9")).into()));
         }
     }
     let (elsewhere, other) = (dvipa("198.18.9.77"), tcp(VIP, 81));
     let orders: [fn(Scope) -> Event; 2] = [drain, resume];
     for order in orders {
-        assert_eq!(bench.handle(order(Scope::Dvipa(elsewhere))), Err(Refusal::NoSuchDvipa(elsewhere)));
-        assert_eq!(bench.handle(order(Scope::Service(other))), Err(Refusal::NotDistributed(other)));
+        assert_eq!(
+            bench.handle(order(Scope::Dvipa(elsewhere))),
+            Err(OrderRefusal::NoSuchDvipa(elsewhere).into())
+        );
+        assert_eq!(
+            bench.handle(order(Scope::Service(other))),
+            Err(OrderRefusal::NotDistributed(other).into())
+        );
     }
     assert_eq!(
         bench.handle(Event::Drain { stack: name("t2"), scope: Scope::All }),
@@ -210,15 +217,13 @@ fn two_stacks_with_one_address_leave_it_to_the_one_that_was_here_first() {
     let web = tcp(VIP, 80);
     bench.up("t1");
     bench.listens("t1", web);
-    bench.session_up("t2");
-    bench.message("t2", hello("t2", &["198.18.0.21"], 1)).unwrap();
+    bench.up_at("t2", "198.18.0.21");
     bench.listens("t2", web);
     assert_eq!(bench.states(web)["t2"], TargetState::AddressConflict);
     assert_eq!(bench.selectable(web), ["t1"]);
     bench.down("t1");
     assert_eq!(bench.selectable(web), ["t2"], "the first one is gone, the second has it");
-    bench.session_up("t3");
-    bench.message("t3", hello("t3", &["198.18.0.10"], 1)).unwrap();
+    bench.up_at("t3", "198.18.0.10");
     bench.listens("t3", web);
     assert_eq!(bench.states(web)["t3"], TargetState::AddressConflict, "that is this node's own");
 }
@@ -230,29 +235,22 @@ fn a_stack_without_an_address_of_a_family_of_this_node_is_unreachable() {
     let mut bench = Bench::new(ALL);
     let identity = bench.stack.identity.clone();
     bench.stack = super::super::RoutingStack::new(identity, only_v4, bench.now).unwrap();
-    bench.session_up("t1");
-    bench.message("t1", hello("t1", &["2001:db8::21"], 1)).unwrap();
+    bench.up_at("t1", "2001:db8::21");
     bench.listens("t1", tcp(VIP, 80));
     assert_eq!(bench.states(tcp(VIP, 80))["t1"], TargetState::Unreachable);
     assert!(bench.selectable(tcp(VIP, 80)).is_empty());
 }
 
 #[test]
-fn a_hello_that_can_not_be_is_refused_and_the_session_stays_greeting() {
+fn a_stack_at_addresses_that_can_not_be_is_refused_and_not_heard() {
     let mut bench = Bench::new(WEB);
-    bench.session_up("t1");
-    let none: &[&str] = &[];
-    for (message, kind) in [
-        (hello("t2", &["198.18.0.21"], 1), RefusalKind::OtherName),
-        (hello("t1", none, 1), RefusalKind::BadClusterAddress),
-        (hello("t1", &["198.18.0.21", "198.18.0.22"], 1), RefusalKind::BadClusterAddress),
-        (hello("t1", &["0.0.0.0"], 1), RefusalKind::BadClusterAddress),
-        (hello("t1", &["ff02::1"], 1), RefusalKind::BadClusterAddress),
-    ] {
-        assert_eq!(bench.message("t1", message).unwrap_err().kind(), kind);
+    for addresses in [&[][..], &["198.18.0.21", "198.18.0.22"], &["0.0.0.0"], &["ff02::1"]] {
+        bench.up("t1");
+        let refusal = bench.handle(session_up("t1", addresses)).unwrap_err();
+        assert_eq!(refusal.kind(), RefusalKind::BadClusterAddress);
         assert_eq!(
             bench.message("t1", srvstat(tcp(VIP, 80), true, true)).unwrap_err().kind(),
-            RefusalKind::BeforeHello
+            RefusalKind::NoSession
         );
     }
 }
@@ -331,14 +329,14 @@ fn weights_come_from_the_controller_then_the_definition_then_one() {
     bench.wait(Duration::from_secs(30));
     assert_eq!(weights(&mut bench), [("t1".to_owned(), 10), ("t2".to_owned(), 1)], "they expired");
 
-    assert_eq!(bench.handle(set(&[("t1", 1)], 0)).unwrap_err(), Refusal::BadWeightLife(0));
+    assert_eq!(bench.handle(set(&[("t1", 1)], 0)).unwrap_err(), OrderRefusal::BadWeightLife(0).into());
     let refusal = bench.handle(set(&[("t9", 1)], 5)).unwrap_err();
-    assert_eq!(refusal, Refusal::NoSuchStack(name("t9")));
+    assert_eq!(refusal, OrderRefusal::NoSuchStack(name("t9")).into());
     bench.up("t4");
     let refusal = bench.handle(set(&[("t4", 1)], 5)).unwrap_err();
-    assert_eq!(refusal, Refusal::NotACandidate { stack: name("t4"), service: web });
+    assert_eq!(refusal, OrderRefusal::NotACandidate { stack: name("t4"), service: web }.into());
     let other = Event::SetWeights { service: tcp(VIP, 81), weights: vec![], ttl: Duration::ZERO };
-    assert_eq!(bench.handle(other).unwrap_err(), Refusal::NotDistributed(tcp(VIP, 81)));
+    assert_eq!(bench.handle(other).unwrap_err(), OrderRefusal::NotDistributed(tcp(VIP, 81)).into());
     bench.handle(set(&[("t1", 3)], 60)).unwrap();
     bench.handle(set(&[], 0)).unwrap();
     assert_eq!(weights(&mut bench)[0].1, 10, "none takes them back");
@@ -385,7 +383,7 @@ fn a_policy_gives_its_clients_its_own_targets_and_weights() {
     assert_eq!(policy.targets.iter().map(|t| (t.stack.0, t.weight)).collect::<Vec<_>>(), [(1, 9)]);
     bench.stops("t2", web);
     bench.actions();
-    assert!(bench.stack.dpt().distributions[0].policies[0].targets.is_empty(), "never somebody else");
+    assert!(bench.stack.dpt().distributions[0].policies[0].targets.is_empty(), "never another one");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use model::codec::Address;
-use model::message::{Listen, Message, Srvstat};
+use model::message::{FromStack, Listen, Srvstat};
 use model::{Dvipa, Protocol};
 
 use super::super::fixture::{Bench, EPOCH, connection, dvipa, newconn, tcp};
@@ -29,10 +29,10 @@ fn definitions() -> String {
     text
 }
 
-fn report(dvipa: Dvipa) -> Message {
+fn report(dvipa: Dvipa) -> FromStack {
     let listens =
         [80, 443].map(|port| Listen { protocol: Protocol::Tcp, port, listening: true }).into_iter().collect();
-    Message::Srvstat(Srvstat { dvipa: Address(dvipa.address()), epoch: EPOCH, complete: true, listens })
+    FromStack::Srvstat(Srvstat { dvipa: Address(dvipa.address()), epoch: EPOCH, complete: true, listens })
 }
 
 fn publications(actions: &[Action]) -> usize {

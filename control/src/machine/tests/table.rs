@@ -1,24 +1,25 @@
 //! The table in the module's head: each event in each state of a session.
 
-use model::message::{Heartbeat, Load, Message, VipaList};
+use model::message::{FromStack, Load, ToStack};
 
-use super::super::fixture::{Bench, WEB, connection, hello, lists, name, newconn, srvstat, tcp, termconn};
+use super::super::fixture::{
+    Bench, WEB, connection, lists, name, newconn, session_up, srvstat, tcp, termconn,
+};
 use super::super::{Action, Event, RefusalKind, SessionState};
 
 /// The state of the session with `t1`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     None,
-    Greeting,
-    Greeted,
+    Up,
 }
-use State::{Greeted, Greeting, None as Nothing};
+use State::{None as Nothing, Up};
 
 /// What a cell of the table says.
 struct Cell {
     then: State,
     refused: Option<RefusalKind>,
-    /// Hello, VIPA list, a DPT, a NEWCONN or TERMCONN: what is to be done, in this order.
+    /// VIPA list, a DPT, a NEWCONN or TERMCONN: what is to be done, in this order.
     does: &'static [&'static str],
 }
 
@@ -32,10 +33,8 @@ const fn refused(then: State, why: RefusalKind) -> Cell {
 
 fn bench(state: State) -> Bench {
     let mut bench = Bench::new(WEB);
-    match state {
-        Nothing => {}
-        Greeting => bench.session_up("t1"),
-        Greeted => bench.up("t1"),
+    if state == Up {
+        bench.up("t1");
     }
     bench.actions();
     bench
@@ -43,108 +42,68 @@ fn bench(state: State) -> Bench {
 
 fn state(bench: &Bench) -> State {
     match bench.stack.status_view().stacks.iter().find(|s| s.stack == name("t1")).map(|s| s.session) {
-        Some(SessionState::Up | SessionState::Quiet) => Greeted,
-        Some(SessionState::Greeting) => Greeting,
-        Some(SessionState::Lost | SessionState::Dead) => Nothing,
-        // A stack that has not greeted yet is in no display: see whether it would be refused for that.
-        None => match bench.stack.stacks.session(&name("t1")) {
-            None => Nothing,
-            Some(_) => Greeting,
-        },
+        Some(SessionState::Up | SessionState::Quiet) => Up,
+        Some(SessionState::Lost | SessionState::Dead) | None => Nothing,
     }
 }
 
 fn words(actions: &[Action]) -> Vec<&'static str> {
     let word = |action: &Action| match action {
-        Action::Send { message: Message::Hello(_), .. } => "hello",
-        Action::Send { message: Message::VipaList(_), .. } => "list",
+        Action::Send { message: ToStack::VipaList(_), .. } => "list",
         Action::Send { .. } => "message",
         Action::Publish(_) => "dpt",
         Action::Newconn { .. } => "newconn",
         Action::Termconn { .. } => "termconn",
         Action::Announce { .. } => "announce",
+        Action::Route { .. } => "route",
         Action::Freeze { .. } => "freeze",
         Action::Thaw { .. } => "thaw",
         Action::HandOver { .. } => "hand over",
         Action::End { .. } => "end",
         Action::Report { .. } => "report",
+        Action::Choose { .. } => "choose",
         Action::List { .. } => "list",
         Action::Note(_) => "note",
+        Action::Retire { .. } => "retire",
+        Action::Tell { .. } => "tell",
+        Action::Count { .. } => "count",
     };
     actions.iter().map(word).filter(|word| *word != "note").collect()
 }
 
 #[test]
 fn every_cell_of_the_transition_table_holds() {
-    use RefusalKind::{BeforeHello, NoSession};
+    use RefusalKind::{NoSession, RoutingStacksOnly};
     let message = |message| Event::Message { from: name("t1"), message };
     let service = tcp("198.18.9.1", 80);
     let here = [connection(1000, "198.18.9.1:80")];
-    type Row = (&'static str, Event, [Cell; 3]);
+    let stack = name("t1");
+    type Row = (&'static str, Event, [Cell; 2]);
     let rows: Vec<Row> = vec![
-        (
-            "session up",
-            Event::SessionUp { stack: name("t1") },
-            [cell(Greeting, &["hello"]), cell(Greeting, &["hello"]), cell(Greeting, &["dpt", "hello"])],
-        ),
+        ("session up", session_up("t1", &["198.18.0.21"]), [cell(Up, &["dpt", "list"]), cell(Up, &["list"])]),
         (
             "session down",
-            Event::SessionDown { stack: name("t1") },
-            [cell(Nothing, &[]), cell(Nothing, &[]), cell(Nothing, &["dpt"])],
+            Event::SessionDown { stack: stack.clone() },
+            [cell(Nothing, &[]), cell(Nothing, &["dpt"])],
         ),
+        ("quiet", Event::Quiet { stack: stack.clone() }, [cell(Nothing, &[]), cell(Up, &["dpt"])]),
+        ("heard", Event::Heard { stack: stack.clone() }, [cell(Nothing, &[]), cell(Up, &[])]),
         (
-            "quiet",
-            Event::Quiet { stack: name("t1") },
-            [cell(Nothing, &[]), cell(Greeting, &[]), cell(Greeted, &["dpt"])],
+            "a routing stack's",
+            Event::Misdirected { from: stack, message: "a VIPA list" },
+            [refused(Nothing, RoutingStacksOnly), refused(Up, RoutingStacksOnly)],
         ),
-        (
-            "heard",
-            Event::Heard { stack: name("t1") },
-            [cell(Nothing, &[]), cell(Greeting, &[]), cell(Greeted, &[])],
-        ),
-        (
-            "Hello, same incarnation",
-            message(hello("t1", &["198.18.0.21"], 1)),
-            [refused(Nothing, NoSession), cell(Greeted, &["dpt", "list"]), cell(Greeted, &[])],
-        ),
-        (
-            "Hello, new incarnation",
-            message(hello("t1", &["198.18.0.21"], 2)),
-            [refused(Nothing, NoSession), cell(Greeted, &["dpt", "list"]), cell(Greeted, &["list"])],
-        ),
-        (
-            "VIPA list",
-            message(Message::VipaList(VipaList::default())),
-            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &[])],
-        ),
-        (
-            "SRVSTAT",
-            message(srvstat(service, true, true)),
-            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &["dpt"])],
-        ),
+        ("SRVSTAT", message(srvstat(service, true, true)), [refused(Nothing, NoSession), cell(Up, &["dpt"])]),
         (
             "NEWCONN",
             message(newconn(false, false, &here)),
-            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &["newconn"])],
+            [refused(Nothing, NoSession), cell(Up, &["newconn"])],
         ),
-        (
-            "TERMCONN",
-            message(termconn(&here)),
-            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &["termconn"])],
-        ),
-        (
-            "Load",
-            message(Message::Load(Load::default())),
-            [refused(Nothing, NoSession), refused(Greeting, BeforeHello), cell(Greeted, &[])],
-        ),
-        (
-            "Heartbeat",
-            message(Message::Heartbeat(Heartbeat::default())),
-            [refused(Nothing, NoSession), cell(Greeting, &[]), cell(Greeted, &[])],
-        ),
+        ("TERMCONN", message(termconn(&here)), [refused(Nothing, NoSession), cell(Up, &["termconn"])]),
+        ("Load", message(FromStack::Load(Load::default())), [refused(Nothing, NoSession), cell(Up, &[])]),
     ];
     for (row, event, cells) in rows {
-        for (before, cell) in [Nothing, Greeting, Greeted].into_iter().zip(cells) {
+        for (before, cell) in [Nothing, Up].into_iter().zip(cells) {
             let mut bench = bench(before);
             let outcome = bench.handle(event.clone());
             let cell_name = format!("{row} in {before:?}");
@@ -193,8 +152,8 @@ fn a_clock_that_goes_backwards_only_delays() {
 fn a_session_that_is_replaced_gets_nothing_that_was_meant_for_the_former() {
     let mut bench = Bench::new(WEB);
     bench.up("t1");
-    bench.session_up("t1");
+    bench.up("t1");
     let actions = bench.actions();
-    assert!(lists(&actions).is_empty(), "no VIPA list before the new Hello: {actions:?}");
-    assert_eq!(words(&actions), ["dpt", "hello"]);
+    assert_eq!(lists(&actions).len(), 1, "{actions:?}");
+    assert_eq!(words(&actions), ["dpt", "list"]);
 }

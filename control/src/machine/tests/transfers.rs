@@ -4,16 +4,16 @@ use model::codec::WireConnection;
 use model::connection_state::{ConnectionState, Phase, SocketFamily};
 use model::control_socket::request::Role;
 use model::handoff::Token;
-use model::message::{Message, Targets};
+use model::message::{After, FromStack, Targets, ToStack, Told};
 use model::transfer::{
-    Abandon, Abilities, About, Active, Agreed, Consent, Done, Held, Ledger, Parcel, Prepare, Prepared,
-    Reason, Request, TransferMessage, Void, Way,
+    Abandon, Abilities, About, Active, Agreed, Consent, Done, FromHost, FromSource, FromTarget, Held, Ledger,
+    Parcel, Prepare, Prepared, Reason, Request, ToHost, ToSource, Void, Way,
 };
 use model::{Connection, Service, StackIndex};
 use transfer::limits;
 
 use super::super::fixture::{Bench, EPOCH, connection, name, newconn, tcp, termconn};
-use super::super::{Action, Event, Refusal, RefusalKind, TargetState};
+use super::super::{Action, Event, OrderRefusal, Refusal, RefusalKind, TargetState};
 
 const ROUTED: &str = r#"
 [[vipadynamic]]
@@ -52,15 +52,15 @@ fn cluster() -> Bench {
 
 fn able(bench: &mut Bench, stack: &str) {
     let abilities = Abilities { ledger: Ledger(9), restores: true, injects: true, incarnation: 1 };
-    say(bench, stack, TransferMessage::Abilities(abilities)).unwrap();
+    say(bench, stack, FromHost::Abilities(abilities)).unwrap();
 }
 
-fn say(bench: &mut Bench, stack: &str, message: TransferMessage) -> Result<(), Refusal> {
-    bench.message(stack, Message::Transfer(message))
+fn say(bench: &mut Bench, stack: &str, message: impl Into<FromHost>) -> Result<(), Refusal> {
+    bench.message(stack, message.into().into())
 }
 
-fn prepare(target: &str, job: Option<&str>, application_bytes: u32) -> TransferMessage {
-    TransferMessage::Prepare(Prepare {
+fn prepare(target: &str, job: Option<&str>, application_bytes: u32) -> FromSource {
+    FromSource::Prepare(Prepare {
         connection: WireConnection(here()),
         epoch: EPOCH,
         request: Request { incarnation: 5, number: 1 },
@@ -68,6 +68,7 @@ fn prepare(target: &str, job: Option<&str>, application_bytes: u32) -> TransferM
         consent: Consent::Asked,
         application_bytes,
         job: job.map(str::to_owned),
+        giver: None,
     })
 }
 
@@ -92,9 +93,9 @@ fn state() -> ConnectionState {
 /// The words of what is to be done; a message with whom it goes to.
 fn words(actions: &[Action]) -> Vec<String> {
     let word = |action: &Action| match action {
-        Action::Send { to, message: Message::Transfer(message) } => format!("{}:{to}", message.word()),
-        Action::Send { to, message: Message::Move(_) } => format!("Move:{to}"),
-        Action::Send { to, message: Message::Targets(_) } => format!("Targets:{to}"),
+        Action::Send { to, message: ToStack::Transfer(message) } => format!("{}:{to}", message.word()),
+        Action::Send { to, message: ToStack::Move(_) } => format!("Move:{to}"),
+        Action::Send { to, message: ToStack::Targets(_) } => format!("Targets:{to}"),
         Action::Freeze { owner, .. } => format!("freeze at {}", owner.0),
         Action::Thaw { owner: Some(owner), .. } => format!("thaw to {}", owner.0),
         Action::HandOver { to, .. } => format!("hand over to {}", to.0),
@@ -107,10 +108,10 @@ fn words(actions: &[Action]) -> Vec<String> {
 /// The source's agent has asked for a transfer: which one it is.
 fn begun(actions: &[Action]) -> About {
     let about = actions.iter().find_map(|action| match action {
-        Action::Send { message: Message::Transfer(TransferMessage::Freeze(freeze)), .. } => {
+        Action::Send { message: ToStack::Transfer(ToHost::Source(ToSource::Freeze(freeze))), .. } => {
             Some(freeze.about)
         }
-        Action::Send { message: Message::Transfer(TransferMessage::Consult(consult)), .. } => {
+        Action::Send { message: ToStack::Transfer(ToHost::Source(ToSource::Consult(consult))), .. } => {
             Some(consult.about)
         }
         _ => None,
@@ -130,7 +131,7 @@ fn offered(bench: &mut Bench, target: &str) -> About {
 fn parts(bench: &mut Bench, about: About) -> Vec<String> {
     let parcel = Parcel { socket: state().encode(), application: Vec::new() };
     for part in parcel.parts(about).unwrap() {
-        say(bench, "rt1", TransferMessage::Part(part)).unwrap();
+        say(bench, "rt1", FromSource::Part(part)).unwrap();
     }
     words(&bench.actions())
 }
@@ -138,7 +139,7 @@ fn parts(bench: &mut Bench, about: About) -> Vec<String> {
 /// Until the target's application has agreed.
 fn agreed(bench: &mut Bench, target: &str) -> About {
     let about = offered(bench, target);
-    say(bench, target, TransferMessage::Agreed(Agreed { about })).unwrap();
+    say(bench, target, FromTarget::Agreed(Agreed { about })).unwrap();
     about
 }
 
@@ -150,24 +151,24 @@ fn token() -> Token {
 fn prepared(bench: &mut Bench, target: &str) -> About {
     let about = offered(bench, target);
     assert_eq!(parts(bench, about), [format!("Part:{target}")]);
-    say(bench, target, TransferMessage::Prepared(Prepared { about, token: token() })).unwrap();
+    say(bench, target, FromTarget::Prepared(Prepared { about, token: token() })).unwrap();
     about
 }
 
 fn active(bench: &mut Bench, target: &str, about: About, way: Way) -> Vec<String> {
-    say(bench, target, TransferMessage::Active(Active { about, source: name("rt1"), way })).unwrap();
+    say(bench, target, FromTarget::Active(Active { about, source: name("rt1"), way })).unwrap();
     words(&bench.actions())
 }
 
 fn done(bench: &mut Bench, about: About, held: Held) -> Vec<String> {
-    say(bench, "rt1", TransferMessage::Done(Done { about, held })).unwrap();
+    say(bench, "rt1", FromSource::Done(Done { about, held })).unwrap();
     words(&bench.actions())
 }
 
-fn reason(bench: &mut Bench, message: TransferMessage) -> Option<Reason> {
+fn reason(bench: &mut Bench, message: FromSource) -> Option<Reason> {
     say(bench, "rt1", message).unwrap();
     bench.actions().iter().find_map(|action| match action {
-        Action::Send { message: Message::Transfer(TransferMessage::Refuse(refuse)), .. } => {
+        Action::Send { message: ToStack::Transfer(ToHost::Source(ToSource::Refuse(refuse))), .. } => {
             Some(refuse.why.reason)
         }
         _ => None,
@@ -203,7 +204,7 @@ fn the_entry_is_frozen_where_it_is_before_the_source_is_told() {
     let actions = bench.actions();
     assert_eq!(words(&actions), ["Consult:rt1", "Offer:t1"], "the application has yet to agree");
     let about = begun(&actions);
-    say(&mut bench, "t1", TransferMessage::Agreed(Agreed { about })).unwrap();
+    say(&mut bench, "t1", FromTarget::Agreed(Agreed { about })).unwrap();
     let source = index(&bench, "rt1").0;
     assert_eq!(words(&bench.actions()), [format!("freeze at {source}"), "Freeze:rt1".into()]);
 }
@@ -224,7 +225,7 @@ fn a_connection_that_ends_or_is_elsewhere_while_an_application_thinks_is_offered
         assert_eq!(words.iter().any(|word| word == "Abort:t1"), gone, "{words:?}");
         assert_eq!(bench.stack.under_way(&here()).is_none(), gone);
         assert_eq!(bench.stack.transfer_counts().stayed.get(&Reason::Ended), gone.then_some(&1));
-        say(&mut bench, "t1", TransferMessage::Agreed(Agreed { about })).unwrap();
+        say(&mut bench, "t1", FromTarget::Agreed(Agreed { about })).unwrap();
         let froze = bench.actions().iter().any(|action| matches!(action, Action::Freeze { .. }));
         assert_eq!(froze, !gone, "a late agreement is harmless");
     }
@@ -253,7 +254,7 @@ fn a_forwarder_that_cannot_hand_over_gives_the_connection_back() {
     let source = index(&bench, "rt1").0;
     assert_eq!(words(&bench.actions()), [format!("freeze at {source}"), "Abort:t2".into()]);
     let why = Reason::NoWay.into();
-    say(&mut bench, "t2", TransferMessage::Void(Void { about, ledger: Ledger(9), why })).unwrap();
+    say(&mut bench, "t2", FromTarget::Void(Void { about, ledger: Ledger(9), why })).unwrap();
     assert_eq!(words(&bench.actions()), ["Aborted:rt1"]);
     assert_eq!(done(&mut bench, about, Held::Here)[0], format!("thaw to {source}"));
     assert_eq!(bench.stack.transfer_counts().stayed.get(&Reason::NoWay), Some(&1));
@@ -288,9 +289,14 @@ fn what_other_messages_say_of_a_connection_that_moves_does_not_count() {
     let [Action::Newconn { connections, moving, .. }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((&connections[..], &moving[..]), (&[][..], &[here()][..]));
     active(&mut bench, "t1", about, Way::Restore);
-    done(&mut bench, about, Held::Gone);
+    bench.message("rt1", FromStack::After(After { number: 3 })).unwrap();
+    assert!(done(&mut bench, about, Held::Gone).is_empty(), "what it said before has not come in");
     bench.message("rt1", newconn(false, false, &[here()])).unwrap();
+    bench.message("rt1", FromStack::Told(Told { number: 2, since: None })).unwrap();
+    bench.message("rt1", termconn(&[here()])).unwrap();
     assert_eq!(bench.actions(), [], "said before it moved, heard afterwards");
+    bench.message("rt1", FromStack::Told(Told { number: 3, since: None })).unwrap();
+    assert_eq!(words(&bench.actions()), ["Moved", "Settled:t1"]);
     bench.message("t1", termconn(&[here()])).unwrap();
     assert!(matches!(&bench.actions()[..], [Action::Termconn { .. }]), "it has settled");
     bench.message("rt1", newconn(false, false, &[here()])).unwrap();
@@ -300,7 +306,7 @@ fn what_other_messages_say_of_a_connection_that_moves_does_not_count() {
 /// The source's agent does not wait for anybody where nothing has left it, and its two words come on two streams.
 #[test]
 fn an_end_that_is_told_before_its_transfer_is_given_up_counts_afterwards() {
-    let give_up = |words_before: &[Message]| {
+    let give_up = |words_before: &[FromStack]| {
         let mut bench = cluster();
         let about = agreed(&mut bench, "t1");
         bench.actions();
@@ -309,8 +315,8 @@ fn an_end_that_is_told_before_its_transfer_is_given_up_counts_afterwards() {
         }
         assert_eq!(bench.actions(), []);
         let why = Reason::NotDumped.into();
-        say(&mut bench, "rt1", TransferMessage::Abandon(Abandon { about, why })).unwrap();
-        say(&mut bench, "rt1", TransferMessage::Done(Done { about, held: Held::Here })).unwrap();
+        say(&mut bench, "rt1", FromSource::Abandon(Abandon { about, why })).unwrap();
+        say(&mut bench, "rt1", FromSource::Done(Done { about, held: Held::Here })).unwrap();
         let actions = bench.actions();
         actions.iter().filter(|action| matches!(action, Action::Termconn { .. })).count()
     };
@@ -325,7 +331,7 @@ fn a_routing_application_is_told_the_targets_and_every_change() {
     let told = |bench: &mut Bench| -> Vec<Vec<String>> {
         let actions = bench.actions();
         let lists = actions.iter().filter_map(|action| match action {
-            Action::Send { to, message: Message::Targets(Targets { targets, port: 80, .. }) }
+            Action::Send { to, message: ToStack::Targets(Targets { targets, port: 80, .. }) }
                 if *to == name("rt1") =>
             {
                 Some(targets.iter().map(ToString::to_string).collect())
@@ -363,13 +369,13 @@ fn a_content_routed_port_is_offered_only_while_its_routing_application_is_there(
     bench.stops("t1", web());
     assert_eq!(bench.states(web())["t1"], TargetState::TransferOnly);
     // Of another epoch.
-    let Message::Applications(mut old) =
+    let FromStack::Applications(mut old) =
         super::super::fixture::registered(web(), &[(Role::Routing, "router")])
     else {
         panic!()
     };
     old.epoch.0 -= 1;
-    let refusal = bench.message("rt1", Message::Applications(old)).unwrap_err();
+    let refusal = bench.message("rt1", FromStack::Applications(old)).unwrap_err();
     assert_eq!(refusal.kind(), RefusalKind::OtherEpoch);
     assert_eq!(bench.selectable(web()), [""; 0]);
 }
@@ -386,11 +392,11 @@ fn an_operators_order_goes_to_the_stack_that_has_the_connection() {
         quiet_ms: None,
     };
     let why = |bench: &mut Bench, target| match bench.handle(order(target)) {
-        Err(Refusal::NotMoved { reason, .. }) => reason,
+        Err(Refusal::Order(OrderRefusal::NotMoved { reason, .. })) => reason,
         other => panic!("{other:?}"),
     };
     assert_eq!(why(&mut bench, "rt1"), Reason::SameStack);
-    assert!(matches!(bench.handle(order("t9")), Err(Refusal::NoSuchStack(_))));
+    assert!(matches!(bench.handle(order("t9")), Err(Refusal::Order(OrderRefusal::NoSuchStack(_)))));
     bench.stops("t2", web());
     assert_eq!(why(&mut bench, "t2"), Reason::NotATarget);
     bench.listens("t2", web());
@@ -408,9 +414,9 @@ fn patience_has_an_end() {
     agreed(&mut bench, "t1");
     bench.actions();
     let deadline = bench.stack.next_deadline().expect("a patience");
-    assert!(deadline <= bench.now + limits::ANSWER);
-    bench.wait(limits::ANSWER);
-    assert_eq!(words(&bench.actions()).last().map(String::as_str), Some("Aborted:rt1"));
+    assert!(deadline <= bench.now + limits::PART);
+    bench.wait(limits::PART);
+    assert!(words(&bench.actions()).contains(&"Aborted:rt1".to_owned()));
     bench.wait(limits::THAW);
     assert_eq!(bench.stack.transfer_counts().stayed.get(&Reason::TimedOut), Some(&1));
 }

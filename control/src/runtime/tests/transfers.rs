@@ -4,10 +4,10 @@
 use model::CrtState;
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
-use model::message::{Application, Applications, OrderId, Stays, Targets};
+use model::message::{Application, Applications, FromStack, OrderId, Stays, Targets, ToStack};
 use model::transfer::{
-    Abilities, About, Active, Agreed, Consent, Done, Held, Ledger, Parcel, Prepare, Request, TransferMessage,
-    Void, Way, Why,
+    Abilities, About, Active, Agreed, Consent, Done, FromHost, FromSource, FromTarget, Held, Ledger, Parcel,
+    Prepare, Request, ToHost, ToSource, ToTarget, Void, Way, Why,
 };
 
 use super::*;
@@ -35,7 +35,7 @@ impl Agent {
         let mut target = Target::greet(node, stack, address).await;
         let epoch = target.epoch().await;
         let agent = Self { target, epoch };
-        agent.transfer(TransferMessage::Abilities(Abilities {
+        agent.transfer(FromHost::Abilities(Abilities {
             ledger: Ledger(9),
             restores: true,
             injects: false,
@@ -53,31 +53,31 @@ impl Agent {
         };
         let dvipa = Address([198, 18, 9, 1].into());
         let listens = vec![Listening { protocol: Protocol::Tcp, port: 80, listening: true }];
-        self.target.say(Message::Srvstat(Srvstat { dvipa, epoch: self.epoch, complete: true, listens }));
+        self.target.say(FromStack::Srvstat(Srvstat { dvipa, epoch: self.epoch, complete: true, listens }));
         let applications = applications.iter().map(of).collect();
-        self.target.say(Message::Applications(Applications { dvipa, epoch: self.epoch, applications }));
+        self.target.say(FromStack::Applications(Applications { dvipa, epoch: self.epoch, applications }));
     }
 
-    fn transfer(&self, message: TransferMessage) {
-        self.target.say(Message::Transfer(message));
+    fn transfer(&self, message: impl Into<FromHost>) {
+        self.target.say(message.into());
     }
 
     /// The next message that is not about what is distributed.
-    async fn hears(&mut self) -> Message {
+    async fn hears(&mut self) -> ToStack {
         loop {
             match tokio::time::timeout(Duration::from_secs(10), self.target.events.recv()).await {
-                Ok(Some(Event::Message { message: Message::VipaList(_), .. })) => {}
+                Ok(Some(Event::Message { message: ToStack::VipaList(_), .. })) => {}
                 Ok(Some(Event::Message { message, .. })) => return message,
                 other => panic!("{other:?}"),
             }
         }
     }
 
-    async fn hears_of_transfer(&mut self) -> TransferMessage {
+    async fn hears_of_transfer(&mut self) -> ToHost {
         loop {
             match self.hears().await {
-                Message::Transfer(message) => return message,
-                Message::Targets(_) => {}
+                ToStack::Transfer(message) => return message,
+                ToStack::Targets(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -86,7 +86,7 @@ impl Agent {
     /// The targets as it was told last, once they are these.
     async fn knows_targets(&mut self, expected: &[&str]) {
         loop {
-            let Message::Targets(Targets { targets, .. }) = self.hears().await else { continue };
+            let ToStack::Targets(Targets { targets, .. }) = self.hears().await else { continue };
             if targets.iter().map(ToString::to_string).collect::<Vec<_>>() == expected {
                 return;
             }
@@ -102,7 +102,7 @@ async fn cluster() -> (Node, [Agent; 3]) {
     let t2 = Agent::start(&node, "t2", [198, 18, 0, 22], Role::Target, "pages").await;
     router.knows_targets(&["images@t1", "pages@t2"]).await;
     let connections = connections(1000..1001);
-    router.target.say(Message::Newconn(Newconn { first: true, last: true, connections }));
+    router.target.say(FromStack::Newconn(Newconn { first: true, last: true, connections }));
     node.eventually("/v1/crt?stack=rt1", |crt| !crt["connections"].as_array().unwrap().is_empty()).await;
     (node, [router, t1, t2])
 }
@@ -110,7 +110,7 @@ async fn cluster() -> (Node, [Agent; 3]) {
 /// A source's agent moves the connection there, as far as the target's application thinks about it: which transfer that is.
 async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, number: u64) -> About {
     let connection = connections(1000..1001)[0];
-    source.transfer(TransferMessage::Prepare(Prepare {
+    source.transfer(FromSource::Prepare(Prepare {
         connection,
         epoch: source.epoch,
         request: Request { incarnation: 7, number },
@@ -118,16 +118,17 @@ async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, 
         consent: Consent::Asked,
         application_bytes: 5,
         job: None,
+        giver: None,
     }));
-    let TransferMessage::Consult(consult) = source.hears_of_transfer().await else { panic!() };
-    let TransferMessage::Offer(offer) = target.hears_of_transfer().await else { panic!() };
+    let ToHost::Source(ToSource::Consult(consult)) = source.hears_of_transfer().await else { panic!() };
+    let ToHost::Target(ToTarget::Offer(offer)) = target.hears_of_transfer().await else { panic!() };
     assert_eq!((offer.way, offer.ledger, offer.incarnation), (Way::Restore, Ledger(9), 8));
     assert_eq!(offer.application_bytes, 5);
     let ahead = Parcel { socket: Vec::new(), application: b"state".to_vec() };
     for part in ahead.parts(consult.about).unwrap() {
-        source.transfer(TransferMessage::State(part));
+        source.transfer(FromSource::State(part));
     }
-    let TransferMessage::State(part) = target.hears_of_transfer().await else { panic!() };
+    let ToHost::Target(ToTarget::State(part)) = target.hears_of_transfer().await else { panic!() };
     assert_eq!(part.bytes, b"state");
     assert_eq!(state(node), CrtState::Established, "while the application thinks");
     let crt = node.get("/v1/crt?state=established").await;
@@ -139,29 +140,29 @@ async fn offered(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, 
 /// As far as the target's agent has it whole: its application has agreed.
 async fn agreed(node: &Node, source: &mut Agent, target: &mut Agent, to: &str, number: u64) -> About {
     let about = offered(node, source, target, to, number).await;
-    target.transfer(TransferMessage::Agreed(Agreed { about }));
-    let TransferMessage::Freeze(freeze) = source.hears_of_transfer().await else { panic!() };
+    target.transfer(FromTarget::Agreed(Agreed { about }));
+    let ToHost::Source(ToSource::Freeze(freeze)) = source.hears_of_transfer().await else { panic!() };
     assert_eq!((state(node), freeze.about), (CrtState::Frozen, about), "before the source is told");
     let crt = node.get("/v1/crt?state=frozen").await;
     assert_eq!(crt["connections"][0]["transfer"]["step"], json!("dumping"));
     let parcel = Parcel { socket: b"a socket".to_vec(), application: Vec::new() };
     for part in parcel.parts(about).unwrap() {
-        source.transfer(TransferMessage::Part(part));
+        source.transfer(FromSource::Part(part));
     }
-    let TransferMessage::Part(part) = target.hears_of_transfer().await else { panic!() };
+    let ToHost::Target(ToTarget::Part(part)) = target.hears_of_transfer().await else { panic!() };
     assert_eq!(part.bytes, b"a socket");
-    let TransferMessage::Commit(_) = target.hears_of_transfer().await else { panic!() };
+    let ToHost::Target(ToTarget::Commit(_)) = target.hears_of_transfer().await else { panic!() };
     about
 }
 
 async fn moves(node: &Node, source: &mut Agent, target: &mut Agent, from: &str, to: &str, number: u64) {
     let about = agreed(node, source, target, to, number).await;
-    target.transfer(TransferMessage::Active(Active { about, source: name(from), way: Way::Restore }));
-    let TransferMessage::Released(_) = source.hears_of_transfer().await else { panic!() };
+    target.transfer(FromTarget::Active(Active { about, source: name(from), way: Way::Restore }));
+    let ToHost::Source(ToSource::Released(_)) = source.hears_of_transfer().await else { panic!() };
     let crt = node.get(&format!("/v1/crt?stack={to}&state=established")).await;
     assert_eq!(crt["connections"].as_array().unwrap().len(), 1, "switched before the source is told");
-    source.transfer(TransferMessage::Done(Done { about, held: Held::Gone }));
-    let TransferMessage::Settled(_) = target.hears_of_transfer().await else { panic!() };
+    source.transfer(FromSource::Done(Done { about, held: Held::Gone }));
+    let ToHost::Target(ToTarget::Settled(_)) = target.hears_of_transfer().await else { panic!() };
 }
 
 fn state(node: &Node) -> CrtState {
@@ -190,8 +191,8 @@ async fn a_rejected_connection_was_never_held() {
     let (node, [mut router, mut t1, _t2]) = cluster().await;
     let about = offered(&node, &mut router, &mut t1, "t1", 1).await;
     let why = Why::new(model::transfer::Reason::Rejected, "not mine");
-    t1.transfer(TransferMessage::Void(Void { about, ledger: Ledger(9), why: why.clone() }));
-    let TransferMessage::Aborted(aborted) = router.hears_of_transfer().await else { panic!() };
+    t1.transfer(FromTarget::Void(Void { about, ledger: Ledger(9), why: why.clone() }));
+    let ToHost::Source(ToSource::Aborted(aborted)) = router.hears_of_transfer().await else { panic!() };
     assert_eq!((aborted.why, state(&node)), (why, CrtState::Established));
     let crt = node.get("/v1/crt?stack=rt1").await;
     assert!(crt["connections"][0]["transfer"].is_null());
@@ -203,11 +204,11 @@ async fn a_connection_that_cannot_be_restored_thaws_where_it_was() {
     let (node, [mut router, mut t1, _t2]) = cluster().await;
     let about = agreed(&node, &mut router, &mut t1, "t1", 1).await;
     let why = Why::new(model::transfer::Reason::NotRestored, "no room");
-    t1.transfer(TransferMessage::Void(Void { about, ledger: Ledger(9), why: why.clone() }));
-    let TransferMessage::Aborted(aborted) = router.hears_of_transfer().await else { panic!() };
+    t1.transfer(FromTarget::Void(Void { about, ledger: Ledger(9), why: why.clone() }));
+    let ToHost::Source(ToSource::Aborted(aborted)) = router.hears_of_transfer().await else { panic!() };
     assert_eq!(aborted.why, why);
     assert_eq!(state(&node), CrtState::Frozen, "until the source has thawed");
-    router.transfer(TransferMessage::Done(Done { about, held: Held::Here }));
+    router.transfer(FromSource::Done(Done { about, held: Held::Here }));
     node.eventually("/v1/crt?stack=rt1&state=established", |crt| {
         let rows = crt["connections"].as_array().unwrap();
         rows.len() == 1 && rows[0]["transfer"].is_null()
@@ -220,12 +221,12 @@ async fn a_connection_that_cannot_be_restored_thaws_where_it_was() {
 async fn an_account_in_the_middle_of_a_transfer_ends_nothing() {
     let (node, [mut router, mut t1, _t2]) = cluster().await;
     agreed(&node, &mut router, &mut t1, "t1", 1).await;
-    router.target.say(Message::Newconn(Newconn {
+    router.target.say(FromStack::Newconn(Newconn {
         first: true,
         last: true,
         connections: connections(2000..2001),
     }));
-    router.target.say(Message::Termconn(Termconn { connections: connections(1000..1001) }));
+    router.target.say(FromStack::Termconn(Termconn { connections: connections(1000..1001) }));
     node.eventually("/v1/crt", |crt| crt["connections"].as_array().unwrap().len() == 2).await;
     let crt = node.get("/v1/crt?state=frozen").await;
     assert_eq!(crt["connections"].as_array().unwrap().len(), 1);
@@ -241,11 +242,11 @@ async fn an_order_to_move_reaches_the_agent_or_is_refused_with_the_reason() {
     assert_eq!((status, &answer["source"]), (200, &json!("rt1")));
     let number = answer["order"].as_u64().unwrap();
     assert_eq!(node.get(&format!("/v1/move/{number}")).await["state"], "told");
-    let Message::Move(heard) = router.hears().await else { panic!() };
+    let ToStack::Move(heard) = router.hears().await else { panic!() };
     assert_eq!((heard.target, heard.job, heard.order), (name("t1"), None, Some(OrderId(number))));
     let (connection, epoch, why) = (heard.connection, heard.epoch, model::transfer::Reason::NoSocket);
     let stays = Stays { connection, epoch, order: OrderId(number), why: Why::new(why, "nobody") };
-    router.target.say(Message::Stays(stays));
+    router.target.say(FromStack::Stays(stays));
     let moved = node.eventually(&format!("/v1/move/{number}"), |moved| moved["state"] == "stayed").await;
     assert_eq!((&moved["reason"], &moved["said"]), (&json!("no_socket"), &json!("nobody")));
     for (body, status, word) in [

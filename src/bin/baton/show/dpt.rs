@@ -38,8 +38,11 @@ pub(crate) fn dpt(view: &DptView) -> String {
 }
 
 fn add(rows: &mut Rows, name: &str, service: &ServiceView, clients: &str, targets: &[TargetView]) {
-    let method =
-        format!("{}{}", service.method, if service.content_routed { ", content-routed" } else { "" });
+    let method = match service {
+        ServiceView { direct: true, .. } => "direct".to_owned(),
+        ServiceView { content_routed: true, method, .. } => format!("{method}, content-routed"),
+        ServiceView { method, .. } => method.to_string(),
+    };
     if targets.is_empty() {
         let dash = || "-".to_owned();
         let row = [name.to_owned(), method, clients.to_owned(), dash(), "no candidate".to_owned()];

@@ -12,7 +12,14 @@ pub(super) fn plain(answer: &Value) -> String {
     let scalars: Vec<(&str, String)> =
         scalars.into_iter().map(|(key, value)| (key.as_str(), cell(value))).collect();
     let tables = tables.into_iter().map(|(key, value)| format!("\n{}\n{}", key.to_uppercase(), table(value)));
-    pairs(&scalars) + &tables.collect::<String>()
+    pairs(&scalars) + &to_do(answer) + &tables.collect::<String>()
+}
+
+/// What only the operator can put right on an agent's host, as for batond.
+fn to_do(answer: &Value) -> String {
+    let standing = answer.pointer("/environment/standing").and_then(Value::as_array).into_iter().flatten();
+    let sentences = standing.filter_map(|finding| finding["sentence"].as_str());
+    sentences.map(|sentence| format!("\nTO DO: {sentence}\n")).collect()
 }
 
 fn is_table(value: &Value) -> bool {
@@ -56,6 +63,7 @@ fn cell(value: &Value) -> String {
         Value::Number(n) => n.to_string(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) if fields.is_empty() => "-".to_owned(),
         Value::Object(fields) => {
             fields.iter().map(|(key, value)| format!("{key} {}", cell(value))).collect::<Vec<_>>().join(", ")
         }
@@ -71,10 +79,12 @@ mod tests {
         let answer = serde_json::json!({
             "stack": "t1", "up": true, "none": null,
             "dvipas": [{"dvipa": "198.18.9.1", "served": [80]}, {"dvipa": "2001:db8:9::1", "odd": {"a": 1}}],
+            "environment": {"put_right": {}, "standing": [{"subject": "order", "sentence": "remove that filter"}]},
             "routing_stacks": {"rt1": {"session": "up"}, "rt2": {"session": "apart", "why": "silent"}}
         });
         let text = plain(&answer);
-        assert!(text.contains("stack  t1\n") && text.contains("up     yes\n"), "{text}");
+        assert!(text.contains("stack        t1\n") && text.contains("up           yes\n"), "{text}");
+        assert!(text.contains("put_right -") && text.contains("\nTO DO: remove that filter\n"), "{text}");
         assert!(text.contains("\nDVIPAS\n") && text.contains("2001:db8:9::1  -       a 1\n"), "{text}");
         assert!(text.contains("\nROUTING_STACKS\n") && text.contains("rt2  apart    silent\n"), "{text}");
     }

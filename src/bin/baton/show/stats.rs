@@ -16,9 +16,10 @@ pub(crate) fn stats(answer: &StatsAnswer, all: bool) -> String {
         out.push_str(&counters("TRANSFERS", &answer.transfers, all));
     }
     if !answer.refused.is_empty() {
-        let mut rows = Rows::new(&["NOT FOLLOWED", "COUNT"], &[1]);
+        let mut rows = Rows::new(&["NOT FOLLOWED", "COUNT", "STACK"], &[1]);
         for refused in &answer.refused {
-            rows.add([word(&refused.reason), number(refused.count)]);
+            let stack = refused.stack.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+            rows.add([word(&refused.reason), number(refused.count), stack]);
         }
         out.push_str(&format!("{}\n", rows.text()));
     }
@@ -34,7 +35,7 @@ fn counters(head: &str, counters: &[CounterRow], all: bool) -> String {
     let shown: Vec<_> = counters.iter().filter(|c| all || c.value > 0).collect();
     let mut rows = Rows::new(&[head, "COUNT", "FAULT", "MEANING"], &[1]);
     for c in &shown {
-        let fault = c.fault.clone().unwrap_or_else(|| "-".to_owned());
+        let fault = c.fault.map_or("-", model::Blame::word).to_owned();
         rows.add([c.name.clone(), number(c.value), fault, c.sentence.clone()]);
     }
     let hidden = counters.len() - shown.len();

@@ -61,7 +61,11 @@ fn ports(ports: &[PortView]) -> String {
     let each = |port: &PortView| {
         let (link, lost) = (if port.link { "up" } else { "LINK LOST" }, port.lost);
         let often = if lost == 0 { String::new() } else { format!(", lost {lost} times") };
-        format!("{} {} ({}) {link}{often}", port.role, port.device, port.driver)
+        let steered = match port.steered.join(", ") {
+            none if none.is_empty() => none,
+            some => format!(" (to a queue of their own: {some})"),
+        };
+        format!("{} {} ({}) {link}{often}{steered}", port.role, port.device, port.driver)
     };
     ports.iter().map(each).collect::<Vec<_>>().join("; ")
 }

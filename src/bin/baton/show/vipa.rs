@@ -7,7 +7,7 @@ use super::table::{Rows, or_dash, word};
 /// The DVIPAs, what is distributed, and the ranges.
 pub(crate) fn vipa(view: &VipaView) -> String {
     let mut dvipas =
-        Rows::new(&["DVIPA", "ROLE", "RANK", "PREFIX", "MOVEABLE", "EPOCH", "INDEX"], &[2, 5, 6]);
+        Rows::new(&["DVIPA", "ROLE", "OWNER", "RANK", "PREFIX", "MOVEABLE", "EPOCH", "INDEX"], &[3, 6, 7]);
     let mut distributions = Rows::new(
         &["DVIPA", "PROTOCOL", "PORTS", "DESTIP", "METHOD", "WEIGHTS", "POLICIES", "CONTENT-ROUTED"],
         &[6],
@@ -16,6 +16,7 @@ pub(crate) fn vipa(view: &VipaView) -> String {
         dvipas.add([
             d.dvipa.to_string(),
             word(&d.role),
+            or_dash(d.owner.clone()),
             d.rank.map_or_else(|| "primary".to_owned(), |rank| rank.to_string()),
             d.prefix_bits.map_or_else(|| "-".to_owned(), |bits| format!("/{bits}")),
             or_dash(d.moveable),
@@ -27,6 +28,16 @@ pub(crate) fn vipa(view: &VipaView) -> String {
         }
     }
     let mut out = format!("{}\n{}", dvipas.text(), distributions.text());
+    for d in view.dvipas.iter().filter(|d| !d.contradiction.is_empty()) {
+        let stacks: Vec<String> = d.contradiction.iter().map(ToString::to_string).collect();
+        let what = "define it both, or back it up with one rank: let one do it, or give them different ranks";
+        out.push_str(&format!("\n{}: {} {what}\n", d.dvipa, stacks.join(" and ")));
+    }
+    if view.leaving {
+        out.push_str(
+            "\nThis node leaves: others take over what it owns. `baton node stay` takes that back.\n",
+        );
+    }
     if !view.ranges.is_empty() {
         let mut ranges = Rows::new(&["RANGE", "MOVEABLE"], &[]);
         for range in &view.ranges {

@@ -1,0 +1,311 @@
+//! The other routing stacks: which of them live, and what they say of the DVIPAs.
+//!
+//! | a peer is | start | session up | its definitions | session over | [`UNHEARD`] is over |
+//! | --- | --- | --- | --- | --- | --- |
+//! | unheard: it may live, and own DVIPAs | unheard | unheard | alive | dead | dead |
+//! | alive | – | unheard | alive | dead | – |
+//! | dead: what it owned can be taken over | – | unheard | – | – | – |
+//!
+//! A session is over when the peer says goodbye or was silent for `takeover_after`. That its host still answers means nothing here: a
+//! `batond` that has died forwards nothing, whatever its host does, and one that lives is no owner any more once a later epoch is known.
+
+mod orders;
+mod turns;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use model::peer::{Accounted, Definition, Definitions, Orders, ToPeer};
+use model::{Dvipa, StackName};
+
+use super::succession::{Claim, Owns, PRIMARY};
+use super::{Action, Note, Offence, OrderRefusal, Refusal, RoutingStack};
+use crate::config::{VipaDistribute, VipaDynamic};
+
+/// A peer that was not heard since the start is dead after this time: one that lives is dialled, or dials, more often.
+pub(super) const UNHEARD: Duration = Duration::from_secs(4);
+/// How often the connections are counted of a DVIPA that is to be taken back when it has none.
+const COUNTED: Duration = Duration::from_secs(1);
+/// The most DVIPAs of one peer that are kept; further ones are ignored.
+const MAX_DEFINITIONS: usize = 8192;
+
+/// What is known of the other routing stacks.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    known: BTreeMap<StackName, Peer>,
+    /// When those that were never heard are dead.
+    unheard_until: Option<Instant>,
+    /// An operator has ordered that this stack is to own nothing.
+    leaving: bool,
+    /// DVIPAs that this stack owns by order, and those that it wants another to own.
+    by_order: BTreeSet<Dvipa>,
+    next: BTreeMap<Dvipa, StackName>,
+    /// Who of the others was heard last as the owner: its orders hold on where it is owned next.
+    last_owners: BTreeMap<Dvipa, StackName>,
+    /// What every peer with a session has been told.
+    told: Told,
+    /// Something that decides about ownership has changed.
+    changed: bool,
+    /// DVIPAs without connections that are taken back when idle, and when those that wait for that are counted next.
+    idle: BTreeSet<Dvipa>,
+    waiting: BTreeSet<Dvipa>,
+    counted_at: Option<Instant>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    definitions: Definitions,
+    accounted: Accounted,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    life: Life,
+    session: bool,
+    /// As last heard, also from one that is dead: what it distributed is distributed on.
+    said: BTreeMap<Dvipa, Definition>,
+    leaving: bool,
+    /// The stacks whose connections it knows; none: it has not said that in this session.
+    accounted: Option<BTreeSet<StackName>>,
+    orders: Orders,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Life {
+    #[default]
+    Unheard,
+    Alive,
+    Dead,
+}
+
+/// Two stacks that define one DVIPA, or back it up with one rank.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Contradiction {
+    pub(super) rank: u8,
+    pub(super) stacks: Vec<StackName>,
+}
+
+impl Peers {
+    /// These are the others; none was heard yet.
+    pub(super) fn new(names: impl Iterator<Item = StackName>, now: Instant) -> Self {
+        let known: BTreeMap<_, _> = names.map(|name| (name, Peer::default())).collect();
+        let unheard_until = (!known.is_empty()).then_some(now + UNHEARD);
+        Self { known, unheard_until, changed: true, ..Self::default() }
+    }
+
+    fn alive(&self) -> impl Iterator<Item = (&StackName, &Peer)> {
+        self.known.iter().filter(|(_, peer)| peer.life == Life::Alive)
+    }
+
+    /// The claims to a DVIPA of those that live.
+    fn claims(&self, dvipa: Dvipa) -> Vec<Claim> {
+        let claim = |(stack, peer): (&StackName, &Peer)| {
+            let said = peer.said.get(&dvipa)?;
+            let owns = Owns { epoch: said.epoch, by_order: said.by_order == Some(true) };
+            Some(Claim {
+                stack: stack.clone(),
+                rank: said.rank,
+                leaving: peer.leaving,
+                owns: said.owner.then_some(owns),
+                wants: said.wants == Some(true),
+                next: said.next.clone(),
+            })
+        };
+        self.alive().filter_map(claim).collect()
+    }
+
+    /// Another routing stack may live and own what this one has with this rank, and has not said so. A backup that no other is named to
+    /// can't know.
+    fn is_one_unheard(&self, rank: u8) -> bool {
+        self.known.values().any(|peer| peer.life == Life::Unheard)
+            || (self.known.is_empty() && rank != PRIMARY)
+    }
+
+    /// The living owner of a DVIPA, by the latest epoch.
+    pub(super) fn owner(&self, dvipa: Dvipa) -> Option<StackName> {
+        let owner = self.claims(dvipa).into_iter().filter(|claim| claim.owns.is_some());
+        owner.max_by_key(|claim| claim.owns.as_ref().map(|owns| owns.epoch)).map(|claim| claim.stack)
+    }
+
+    /// What a DVIPA distributes by the word of the peer with the highest rank.
+    fn distributes_of(&self, dvipa: Dvipa) -> Vec<VipaDistribute> {
+        let said = self.known.values().filter_map(|peer| peer.said.get(&dvipa));
+        let said = said.filter(|said| !said.distributes.is_empty()).max_by_key(|said| said.rank);
+        said.map(wire::distributes).unwrap_or_default()
+    }
+
+    /// The definitions in the file, and for each DVIPA that is backed up without a VIPADISTRIBUTE the primary's.
+    pub(super) fn complete(&self, written: &VipaDynamic) -> VipaDynamic {
+        let mut all = written.clone();
+        for backup in &written.backups {
+            if written.distributes_of(backup.dvipa).is_empty() {
+                all.distributes.extend(self.distributes_of(backup.dvipa));
+            }
+        }
+        all.distributes.sort_by_key(|d| d.dvipa);
+        all
+    }
+
+    /// Whether the stacks whose connections the DVIPA's owner knows are known here as well.
+    fn is_warm(&self, dvipa: Dvipa, accounted: &BTreeSet<StackName>) -> bool {
+        let Some(owner) = self.owner(dvipa).and_then(|owner| self.known.get(&owner)) else { return true };
+        owner.accounted.as_ref().is_some_and(|owners| owners.is_subset(accounted))
+    }
+
+    /// The statements that can't both be meant, of this stack's and those of the peers that live.
+    pub(super) fn contradictions(
+        &self,
+        own: &StackName,
+        definitions: &VipaDynamic,
+    ) -> BTreeMap<Dvipa, Contradiction> {
+        let mut found = BTreeMap::new();
+        for (dvipa, rank) in ranks(definitions) {
+            let mut by_rank: BTreeMap<u8, Vec<StackName>> = BTreeMap::from([(rank, vec![own.clone()])]);
+            for claim in self.claims(dvipa) {
+                by_rank.entry(claim.rank).or_default().push(claim.stack);
+            }
+            if let Some((rank, mut stacks)) = by_rank.into_iter().rev().find(|(_, stacks)| stacks.len() > 1) {
+                stacks.sort();
+                found.insert(dvipa, Contradiction { rank, stacks });
+            }
+        }
+        found
+    }
+
+    /// Whether this stack is to own nothing.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// When something is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let counts = self.counted_at.map(|at| at + COUNTED).filter(|_| !self.waiting.is_empty());
+        self.unheard_until.into_iter().chain(counts).min()
+    }
+
+    /// The DVIPAs whose connections are to be counted now.
+    fn take_uncounted(&mut self, now: Instant) -> Vec<Dvipa> {
+        if self.waiting.is_empty() || self.counted_at.is_some_and(|at| at + COUNTED > now) {
+            return Vec::new();
+        }
+        self.counted_at = Some(now);
+        self.waiting.iter().copied().collect()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.unheard_until.take_if(|until| *until <= now).is_some() {
+            for peer in self.known.values_mut().filter(|peer| peer.life == Life::Unheard && !peer.session) {
+                peer.life = Life::Dead;
+            }
+            self.changed = true;
+        }
+    }
+}
+
+/// What is defined and backed up, with the ranks.
+fn ranks(definitions: &VipaDynamic) -> BTreeMap<Dvipa, u8> {
+    let primary = definitions.defines.iter().map(|define| (define.dvipa, PRIMARY));
+    primary.chain(definitions.backups.iter().map(|backup| (backup.dvipa, backup.rank.get()))).collect()
+}
+
+impl RoutingStack {
+    /// A session with another routing stack begins.
+    pub(super) fn peer_up(&mut self, stack: &StackName, now: Instant) -> Result<(), Refusal> {
+        let Some(peer) = self.peers.known.get_mut(stack) else {
+            return Err(Offence::UnknownRoutingStack.by(stack));
+        };
+        (peer.life, peer.session, peer.accounted) = (Life::Unheard, true, None);
+        self.peers.changed = true;
+        let Told { definitions, accounted } = &self.peers.told;
+        let messages = [
+            ToPeer::Definitions(definitions.clone()),
+            ToPeer::Accounted(accounted.clone()),
+            ToPeer::Orders(self.orders_for_peers(now)),
+        ];
+        let told = messages.map(|message| Action::Tell { to: stack.clone(), message });
+        self.actions.extend(told);
+        Ok(())
+    }
+
+    /// It is over: the peer has said goodbye, or was silent for too long.
+    pub(super) fn peer_down(&mut self, stack: &StackName) {
+        if let Some(peer) = self.peers.known.get_mut(stack).filter(|peer| peer.session) {
+            (peer.life, peer.session) = (Life::Dead, false);
+            // It is not to own anything when it comes back one day, and in its place others may.
+            self.peers.next.retain(|_, to| to != stack);
+            self.peers.changed = true;
+            self.actions.push_back(Action::Note(Note::PeerDead { stack: stack.clone() }));
+        }
+        self.actions.retain(|action| !matches!(action, Action::Tell { to, .. } if to == stack));
+    }
+
+    /// What another routing stack says.
+    pub(super) fn peer_says(&mut self, from: &StackName, message: ToPeer) -> Result<(), Refusal> {
+        let Some(peer) = self.peers.known.get_mut(from).filter(|peer| peer.session) else {
+            return Err(Offence::UnknownRoutingStack.by(from));
+        };
+        match message {
+            ToPeer::Definitions(said) => {
+                let said_of = said.dvipas.into_iter().take(MAX_DEFINITIONS);
+                peer.said = said_of.map(|said| (Dvipa::new(said.address.0), said)).collect();
+                (peer.life, peer.leaving) = (Life::Alive, said.leaving == Some(true));
+                for (dvipa, said) in &peer.said {
+                    self.dvipas.saw(*dvipa, said.epoch);
+                    if said.owner {
+                        self.peers.last_owners.insert(*dvipa, from.clone());
+                        if self.dvipas.owned(*dvipa).is_none() {
+                            self.peers.next.remove(dvipa);
+                        }
+                    }
+                }
+                self.redefine();
+            }
+            ToPeer::Accounted(said) => peer.accounted = Some(said.stacks.into_iter().collect()),
+            ToPeer::Orders(orders) => peer.orders = orders,
+        }
+        self.peers.changed = true;
+        Ok(())
+    }
+
+    /// An operator wants another stack to own a DVIPA of this one.
+    pub(super) fn move_dvipa(&mut self, dvipa: Dvipa, to: StackName) -> Result<(), OrderRefusal> {
+        if self.dvipas.owned(dvipa).is_none() {
+            return Err(OrderRefusal::NotOwned { dvipa, owner: self.peers.owner(dvipa) });
+        }
+        if to == self.config.node.name {
+            self.peers.next.remove(&dvipa);
+            self.peers.by_order.insert(dvipa);
+        } else if self.peers.claims(dvipa).iter().any(|claim| claim.stack == to && !claim.leaving) {
+            self.peers.next.insert(dvipa, to);
+        } else {
+            return Err(OrderRefusal::NotABackup { dvipa, stack: to });
+        }
+        self.peers.changed = true;
+        Ok(())
+    }
+
+    /// An operator wants this stack to own nothing, because it is to end; or takes that back.
+    pub(super) fn leave(&mut self, leaving: bool) {
+        self.peers.leaving = leaving;
+        self.peers.changed = true;
+    }
+
+    /// The written definitions, completed by what peers have said, are in force from now on.
+    pub(super) fn redefine(&mut self) {
+        let complete = self.peers.complete(&self.written);
+        if complete != self.config.vipadynamic {
+            let before = self.standings();
+            let former = std::mem::replace(&mut self.config.vipadynamic, complete);
+            self.rights.define(&self.config.vipadynamic);
+            self.dvipas.set_forwards(&self.config.vipadynamic);
+            self.mark_definitions(&former, &before);
+        }
+    }
+
+    pub(super) fn tell_peers(&mut self, message: &ToPeer) {
+        let to = self.peers.known.iter().filter(|(_, peer)| peer.session).map(|(stack, _)| stack.clone());
+        let told = to.map(|to| Action::Tell { to, message: message.clone() });
+        self.actions.extend(told);
+    }
+}

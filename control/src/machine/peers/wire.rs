@@ -1,0 +1,159 @@
+//! Definitions as they are written to peers, and as they are read.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::codec::Address;
+use model::dpt::{Method, Refuse};
+use model::peer::{self, Definition, Distribute, Weight};
+use model::{Dvipa, StackName};
+
+use super::super::succession::Claim;
+use crate::config::{Candidate, Destip, Moveable, ServicePolicy, VipaDistribute, VipaDynamic, Weights};
+
+const METHODS: [Method; 4] =
+    [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev];
+const REFUSALS: [Refuse; 2] = [Refuse::Reset, Refuse::Silent];
+const MOVEABLE: [Moveable; 3] = [Moveable::Immediate, Moveable::WhenIdle, Moveable::NonDisruptive];
+/// The most ports, candidates, weights and policies of a distribution that are read.
+const MAX_LIST: usize = 65_536;
+
+/// The number of a word of a list.
+fn number<T: PartialEq>(all: &[T], word: &T) -> u8 {
+    all.iter().position(|known| known == word).and_then(|at| u8::try_from(at).ok()).unwrap_or_default()
+}
+
+/// The word with a number; the first one of a list where the number is of a later version.
+fn word<T: Copy + Default>(all: &[T], number: u8) -> T {
+    all.get(usize::from(number)).copied().unwrap_or_default()
+}
+
+/// A DVIPA of this stack.
+pub(super) fn definition(written: &VipaDynamic, claim: Claim, dvipa: Dvipa) -> Definition {
+    let define = written.defines.iter().find(|define| define.dvipa == dvipa);
+    let backup = written.backups.iter().find(|backup| backup.dvipa == dvipa);
+    let moveable = define.map(|d| d.moveable).or_else(|| backup.and_then(|b| b.moveable));
+    let owner = claim.owns.is_some();
+    let owns = claim.owns.unwrap_or_default();
+    Definition {
+        address: Address(dvipa.address()),
+        epoch: owns.epoch,
+        owner,
+        rank: claim.rank,
+        prefix_bits: define.map(|d| d.prefix_bits).or_else(|| backup.and_then(|b| b.prefix_bits)),
+        moveable: moveable.map(|moveable| number(&MOVEABLE, &moveable)),
+        by_order: owns.by_order.then_some(true),
+        next: claim.next,
+        refuse: define.map(|define| number(&REFUSALS, &define.refuse)),
+        distributes: written.distributes_of(dvipa).iter().map(distribute).collect(),
+        wants: claim.wants.then_some(true),
+    }
+}
+
+fn distribute(d: &VipaDistribute) -> Distribute {
+    Distribute {
+        protocol: d.protocol,
+        ports: d.ports.clone(),
+        destip: destip(&d.destip),
+        method: number(&METHODS, &d.method),
+        weights: weights(&d.weights),
+        content_routed: d.content_routed,
+        refuse: Some(number(&REFUSALS, &d.refuse)),
+        policies: d.policies.iter().map(policy).collect(),
+    }
+}
+
+fn destip(destip: &Destip) -> Vec<String> {
+    match destip {
+        Destip::All => Vec::new(),
+        Destip::List(list) => list.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn weights(weights: &Weights) -> peer::Weights {
+    let weight = |(candidate, weight): (&Candidate, &u16)| Weight {
+        candidate: candidate.to_string(),
+        weight: *weight,
+    };
+    match weights {
+        Weights::Equal => peer::Weights::default(),
+        Weights::Load => peer::Weights { load: true, configured: Vec::new() },
+        Weights::Configured(all) => {
+            peer::Weights { load: false, configured: all.iter().map(weight).collect() }
+        }
+    }
+}
+
+fn policy(policy: &ServicePolicy) -> peer::Policy {
+    peer::Policy {
+        network: Address(policy.client.network()),
+        prefix_bits: policy.client.prefix_len(),
+        destip: destip(&policy.destip),
+        weights: weights(&policy.weights),
+    }
+}
+
+/// What a peer distributes. What can't be meant is left out.
+pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
+    let dvipa = Dvipa::new(said.address.0);
+    let mut read: Vec<VipaDistribute> = Vec::new();
+    for d in said.distributes.iter().take(MAX_LIST) {
+        let mut ports: Vec<u16> = d.ports.iter().copied().filter(|port| *port != 0).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let of_it = read.iter().filter(|other| other.protocol == d.protocol);
+        // As a file may have it: no port in two of them, and at most one without ports.
+        let mut twice = of_it.filter(|other| match ports.is_empty() {
+            true => other.ports.is_empty(),
+            false => other.ports.iter().any(|port| ports.binary_search(port).is_ok()),
+        });
+        if twice.next().is_some() || ports.is_empty() != d.ports.is_empty() {
+            continue;
+        }
+        let Some(destip) = read_destip(&d.destip) else { continue };
+        read.push(VipaDistribute {
+            dvipa,
+            protocol: d.protocol,
+            ports,
+            destip,
+            method: word(&METHODS, d.method),
+            weights: read_weights(&d.weights),
+            content_routed: d.content_routed && d.protocol == model::Protocol::Tcp,
+            refuse: word(&REFUSALS, d.refuse.unwrap_or_default()),
+            policies: d.policies.iter().take(MAX_LIST).filter_map(read_policy).collect(),
+        });
+    }
+    read
+}
+
+/// `None`: none of those that are named can be read, which is not ALL.
+fn read_destip(said: &[String]) -> Option<Destip> {
+    let list: Vec<Candidate> = said.iter().take(MAX_LIST).filter_map(|text| candidate(text)).collect();
+    match (said.is_empty(), list.is_empty()) {
+        (true, _) => Some(Destip::All),
+        (false, true) => None,
+        (false, false) => Some(Destip::List(list)),
+    }
+}
+
+fn candidate(text: &str) -> Option<Candidate> {
+    let address = text.parse::<IpAddr>().ok().map(|address| Candidate::Address(address.to_canonical()));
+    address.or_else(|| StackName::new(text).ok().map(Candidate::Name))
+}
+
+fn read_weights(said: &peer::Weights) -> Weights {
+    let weight = |said: &Weight| Some((candidate(&said.candidate)?, said.weight));
+    let configured: BTreeMap<Candidate, u16> =
+        said.configured.iter().take(MAX_LIST).filter_map(weight).collect();
+    match (said.load, configured.is_empty()) {
+        (true, _) => Weights::Load,
+        (false, true) => Weights::Equal,
+        (false, false) => Weights::Configured(configured),
+    }
+}
+
+fn read_policy(said: &peer::Policy) -> Option<ServicePolicy> {
+    let client = IpNet::new(said.network.0, said.prefix_bits).ok()?.trunc();
+    Some(ServicePolicy { client, destip: read_destip(&said.destip)?, weights: read_weights(&said.weights) })
+}

@@ -1,0 +1,101 @@
+//! Where witnesses decide: what is owned while they lease it, and until when workers may say so. The witnesses are the agents' own.
+
+use std::time::{Duration, Instant};
+
+use model::message::{FromStack, ToStack};
+use ownership::{Deed, Kept, Witness};
+
+use super::super::fixture::{Bench, EPOCH, WEB, config, dvipa, name};
+use super::super::{Action, Identity, RoutingStack};
+
+const WITNESSES: [&str; 3] = ["t1", "t2", "t3"];
+
+/// `rt1` and the witnesses that are up.
+struct Leased {
+    bench: Bench,
+    witnesses: Vec<(&'static str, Witness)>,
+    fence: Option<Instant>,
+}
+
+impl Leased {
+    fn new() -> Self {
+        let now = Instant::now();
+        let mut config = config(WEB);
+        config.cluster.witnesses = WITNESSES.map(name).into();
+        let identity = Identity { incarnation: 1, version: "0.1.0".to_owned(), first_epoch: EPOCH };
+        let stack = RoutingStack::new(identity, config, now).unwrap();
+        let witnesses = WITNESSES.map(|name| (name, Witness::new(Kept::default(), now))).into();
+        let mut new = Self { bench: Bench { stack, now }, witnesses, fence: None };
+        WITNESSES.iter().for_each(|witness| new.bench.up(witness));
+        // The witnesses have begun anew, and lease to none at first.
+        new.wait(Duration::from_secs(2));
+        new
+    }
+
+    /// Time passes in steps that are shorter than a renewal takes, and all that is said is heard.
+    fn wait(&mut self, time: Duration) {
+        let step = Duration::from_millis(50);
+        for _ in 0..time.as_millis() / step.as_millis() {
+            self.bench.wait(step);
+            self.talk();
+        }
+    }
+
+    fn talk(&mut self) {
+        loop {
+            let now = self.bench.now;
+            let mut says = Vec::new();
+            for action in self.bench.actions() {
+                let Action::Send { to, message: ToStack::Ownership(message) } = action else { continue };
+                if let Some((_, witness)) = self.witnesses.iter_mut().find(|(name, _)| to.as_str() == *name) {
+                    witness.heard(&name("rt1"), message, now);
+                }
+            }
+            for (name, witness) in &mut self.witnesses {
+                witness.tick(now);
+                while let Some(deed) = witness.poll() {
+                    if let Deed::Send { message, .. } = deed {
+                        says.push((*name, FromStack::Ownership(message)));
+                    }
+                }
+            }
+            let quiet = says.is_empty();
+            says.into_iter().for_each(|(from, message)| self.bench.message(from, message).unwrap());
+            if let Some(fence) = self.bench.stack.moved_fence() {
+                self.fence = Some(fence);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn owns(&self) -> bool {
+        self.bench
+            .stack
+            .dpt()
+            .dvipas
+            .iter()
+            .any(|entry| entry.dvipa == dvipa("198.18.9.1") && entry.duty == model::dpt::Duty::Owner)
+    }
+}
+
+#[test]
+fn workers_are_told_until_when_a_majority_leases_what_is_owned() {
+    let mut leased = Leased::new();
+    assert!(leased.owns());
+    let first = leased.fence.expect("it is leased");
+    assert!(first > leased.bench.now && first < leased.bench.now + Duration::from_millis(600));
+    leased.wait(Duration::from_millis(400));
+    let next = leased.fence.expect("it is leased");
+    assert!(next > first, "renewed");
+    // One witness less is a majority still; one more is not.
+    leased.witnesses.pop();
+    leased.wait(Duration::from_secs(1));
+    assert!(leased.owns() && leased.fence.is_some_and(|fence| fence > leased.bench.now));
+    leased.witnesses.pop();
+    let last = leased.fence.expect("it is leased");
+    leased.wait(Duration::from_secs(1));
+    assert!(!leased.owns());
+    assert_eq!(leased.fence, Some(last), "it is over");
+}

@@ -1,0 +1,371 @@
+//! The table in [`super::super::peers`]'s head, and what follows for ownership: this node is `rt1`, the other routing stack `rt2`.
+
+use std::time::Duration;
+
+use model::codec::Address;
+use model::dpt::Duty;
+use model::message::{FromStack, Listen, Srvstat, VipaListDvipa};
+use model::peer::{Accounted, Definition, Definitions, Distribute, Drain, Orders, ToPeer, Weights};
+use model::{Epoch, Protocol, Service};
+
+use super::super::fixture::{Bench, EPOCH, config, connection, dvipa, lists, name, newconn, tcp};
+use super::super::ownership::FORMER;
+use super::super::peers::UNHEARD;
+use super::super::{Action, Event, Note, OrderRefusal, Refusal, RefusalKind, Role, SETTLES, Scope};
+
+const OTHER: &str = "[[routing_stack]]\nname = \"rt2\"\naddress = \"198.18.0.11:7441\"\n";
+const PRIMARY: &str = "[[vipadynamic.vipadefine]]\naddress = \"198.18.9.1\"\nmask = 24\n";
+const WHEN_IDLE: &str =
+    "[[vipadynamic.vipadefine]]\naddress = \"198.18.9.1\"\nmask = 24\nmoveable = \"whenidle\"\n";
+const BACKUP: &str = "[[vipadynamic.vipabackup]]\naddress = \"198.18.9.1\"\nrank = 100\n";
+const PORT_80: &str =
+    "[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\nports = [80]\ndestip = \"all\"\n";
+/// The epoch in which `rt2` owns.
+const THEIRS: Epoch = Epoch(100);
+
+fn bench(tables: &[&str]) -> Bench {
+    Bench::new(&format!("{OTHER}[[vipadynamic]]\n{}", tables.concat()))
+}
+
+fn service() -> Service {
+    tcp("198.18.9.1", 80)
+}
+
+/// What `rt2` says of 198.18.9.1.
+fn theirs(rank: u8, epoch: Option<Epoch>) -> Definition {
+    Definition {
+        address: Address(service().dvipa.address()),
+        epoch: epoch.unwrap_or_default(),
+        owner: epoch.is_some(),
+        rank,
+        prefix_bits: None,
+        moveable: None,
+        by_order: None,
+        next: None,
+        refuse: None,
+        distributes: vec![Distribute {
+            protocol: Protocol::Tcp,
+            ports: vec![80],
+            destip: Vec::new(),
+            method: 0,
+            weights: Weights::default(),
+            content_routed: false,
+            refuse: None,
+            policies: Vec::new(),
+        }],
+        wants: None,
+    }
+}
+
+fn says(bench: &mut Bench, message: ToPeer) {
+    bench.handle(Event::PeerMessage { from: name("rt2"), message }).unwrap();
+}
+
+fn defines(bench: &mut Bench, definition: Definition) {
+    says(bench, ToPeer::Definitions(Definitions { dvipas: vec![definition], leaving: None }));
+}
+
+/// `rt2` is heard, and says this.
+fn heard(bench: &mut Bench, definition: Definition) {
+    bench.handle(Event::PeerUp { stack: name("rt2") }).unwrap();
+    defines(bench, definition);
+}
+
+/// `rt2` knows the connections of these stacks.
+fn knows(bench: &mut Bench, stacks: &[&str]) {
+    let stacks = stacks.iter().map(|stack| name(stack)).collect();
+    says(bench, ToPeer::Accounted(Accounted { stacks }));
+}
+
+fn dies(bench: &mut Bench) {
+    bench.handle(Event::PeerDown { stack: name("rt2") }).unwrap();
+}
+
+fn duty(bench: &mut Bench) -> (Vec<Action>, Option<Duty>) {
+    let actions = bench.actions();
+    let entry = bench.stack.dpt().dvipas.iter().find(|entry| entry.dvipa == service().dvipa);
+    (actions, entry.map(|entry| entry.duty))
+}
+
+fn owns(bench: &mut Bench) -> bool {
+    duty(bench).1 == Some(Duty::Owner)
+}
+
+fn announces(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Announce { .. }))
+}
+
+/// `t1` is up, has given its account, and reports a listen in this epoch.
+fn target(bench: &mut Bench, epoch: Epoch) {
+    bench.up("t1");
+    let listens = vec![Listen { protocol: Protocol::Tcp, port: 80, listening: true }];
+    let dvipa = Address(service().dvipa.address());
+    bench.message("t1", FromStack::Srvstat(Srvstat { dvipa, epoch, complete: true, listens })).unwrap();
+    bench.message("t1", newconn(true, true, &[connection(1, "198.18.9.1:80")])).unwrap();
+}
+
+/// What `rt2` is told of 198.18.9.1 among these actions, the last time.
+fn told(actions: &[Action]) -> Option<Definition> {
+    let told = |action: &Action| match action {
+        Action::Tell { message: ToPeer::Definitions(said), .. } => said.dvipas.first().cloned(),
+        _ => None,
+    };
+    actions.iter().filter_map(told).next_back()
+}
+
+/// What stacks are told of it, the last time.
+fn listed(actions: &[Action]) -> Option<VipaListDvipa> {
+    lists(actions).into_iter().filter_map(|(_, list)| list.dvipas.into_iter().next()).next_back()
+}
+
+#[test]
+fn a_primary_alone_owns_at_once_and_one_with_peers_waits_until_they_are_heard() {
+    assert!(owns(&mut Bench::new(&format!("[[vipadynamic]]\n{PRIMARY}"))));
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    assert!(!owns(&mut bench), "rt2 may own it");
+    heard(&mut bench, theirs(100, None));
+    let (actions, duty) = duty(&mut bench);
+    assert_eq!((duty, announces(&actions)), (Some(Duty::Owner), true));
+}
+
+#[test]
+fn peers_that_are_not_heard_for_long_enough_after_the_start_are_dead() {
+    let mut primary = bench(&[PRIMARY, PORT_80]);
+    primary.wait(UNHEARD - Duration::from_millis(1));
+    assert!(!owns(&mut primary));
+    primary.wait(Duration::from_millis(1));
+    assert!(owns(&mut primary));
+    let mut backup = bench(&[BACKUP, PORT_80]);
+    backup.wait(UNHEARD);
+    assert!(owns(&mut backup), "the primary is dead");
+}
+
+#[test]
+fn a_peer_whose_session_has_begun_is_waited_for_until_it_says_what_it_owns() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    bench.handle(Event::PeerUp { stack: name("rt2") }).unwrap();
+    bench.wait(UNHEARD);
+    assert!(!owns(&mut bench));
+    defines(&mut bench, theirs(100, None));
+    assert!(owns(&mut bench));
+}
+
+#[test]
+fn a_backup_is_warm_with_the_primarys_distribution_and_takes_over_at_once() {
+    let mut bench = bench(&[BACKUP]);
+    heard(&mut bench, theirs(255, Some(THEIRS)));
+    target(&mut bench, Epoch(0));
+    let (actions, now) = duty(&mut bench);
+    assert_eq!(now, Some(Duty::Backup));
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Newconn { connections, .. } if connections.len() == 1))
+    );
+    assert!(!announces(&actions));
+    assert_eq!(listed(&actions).map(|d| (d.owner, d.rank, d.distributions.len())), Some((false, 100, 1)));
+    assert_eq!(bench.selectable(service()), ["t1"], "warm");
+    dies(&mut bench);
+    let (actions, now) = duty(&mut bench);
+    assert_eq!((now, announces(&actions)), (Some(Duty::Owner), true));
+    let entry = listed(&actions).unwrap();
+    assert_eq!((entry.owner, entry.epoch, entry.forwards), (true, Epoch(THEIRS.0 + 1), None));
+    assert_eq!(bench.selectable(service()), ["t1"], "what was reported to the backup holds");
+}
+
+#[test]
+fn a_backups_own_distribution_comes_before_the_primarys() {
+    let own = PORT_80.replace("80", "81");
+    let mut bench = bench(&[BACKUP, &own]);
+    heard(&mut bench, theirs(255, Some(THEIRS)));
+    bench.actions();
+    let ports: Vec<u16> = bench.stack.dpt().distributions.iter().map(|d| d.port).collect();
+    assert_eq!(ports, [81]);
+}
+
+#[test]
+fn the_primary_takes_back_when_it_knows_what_the_owner_knows() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, Some(THEIRS)));
+    assert!(!owns(&mut bench), "it has not said what it knows");
+    knows(&mut bench, &["t1"]);
+    assert!(!owns(&mut bench), "cold");
+    target(&mut bench, Epoch(0));
+    let (actions, now) = duty(&mut bench);
+    assert_eq!(now, Some(Duty::Owner));
+    assert_eq!(told(&actions).map(|d| (d.owner, d.epoch)), Some((true, Epoch(THEIRS.0 + 1))));
+}
+
+#[test]
+fn the_primary_does_not_wait_for_ever_for_what_the_owner_knows() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, Some(THEIRS)));
+    knows(&mut bench, &["t1"]);
+    bench.wait(SETTLES);
+    assert!(owns(&mut bench));
+}
+
+#[test]
+fn one_that_hears_of_a_later_epoch_forwards_for_a_while_and_answers_no_longer() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, None));
+    target(&mut bench, EPOCH);
+    assert!(owns(&mut bench));
+    let later = Definition { by_order: Some(true), ..theirs(100, Some(Epoch(EPOCH.0 + 1))) };
+    defines(&mut bench, later);
+    let (actions, now) = duty(&mut bench);
+    assert_eq!(now, Some(Duty::Former));
+    let entry = listed(&actions).unwrap();
+    assert_eq!((entry.owner, entry.epoch, entry.forwards), (false, Epoch(0), Some(true)));
+    assert_eq!(bench.selectable(service()), ["t1"], "warm");
+    bench.wait(FORMER);
+    let (actions, now) = duty(&mut bench);
+    assert_eq!(now, Some(Duty::Backup));
+    assert_eq!(listed(&actions).unwrap().forwards, None);
+}
+
+#[test]
+fn drains_of_a_dead_owner_hold_on_for_its_dvipa_only() {
+    let mut bench = bench(&[BACKUP]);
+    heard(&mut bench, theirs(255, Some(THEIRS)));
+    target(&mut bench, Epoch(0));
+    let drain = Drain { stack: name("t1"), dvipa: None, port: None, protocol: None };
+    says(&mut bench, ToPeer::Orders(Orders { drains: vec![drain], weights: Vec::new() }));
+    assert_eq!(bench.selectable(service()), ["t1"], "the owner's affair so far");
+    dies(&mut bench);
+    assert!(bench.selectable(service()).is_empty());
+    bench.handle(Event::Resume { stack: name("t1"), scope: Scope::Dvipa(service().dvipa) }).unwrap();
+    assert_eq!(bench.selectable(service()), ["t1"]);
+}
+
+#[test]
+fn peers_are_told_what_is_ordered() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, None));
+    bench.up("t1");
+    bench.actions();
+    bench.handle(Event::Drain { stack: name("t1"), scope: Scope::All }).unwrap();
+    let is_told = |action: &Action| matches!(action, Action::Tell { message: ToPeer::Orders(o), .. } if o.drains.len() == 1);
+    assert!(bench.actions().iter().any(is_told));
+}
+
+#[test]
+fn a_dvipa_moves_by_order_to_a_stack_that_can_take_it() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, None));
+    bench.actions();
+    let to = |stack| Event::MoveDvipa { dvipa: service().dvipa, to: name(stack) };
+    let refused = bench.handle(to("rt9")).unwrap_err();
+    assert!(matches!(refused, Refusal::Order(OrderRefusal::NotABackup { .. })), "{refused}");
+    bench.handle(to("rt2")).unwrap();
+    assert_eq!(told(&bench.actions()).unwrap().next, Some(name("rt2")));
+    assert!(owns(&mut bench), "until rt2 does");
+    defines(&mut bench, Definition { by_order: Some(true), ..theirs(100, Some(Epoch(EPOCH.0 + 1))) });
+    assert!(!owns(&mut bench), "and does not take it back");
+    let refused = bench.handle(to("rt2")).unwrap_err();
+    assert!(refused.to_string().contains("but by rt2"), "{refused}");
+}
+
+#[test]
+fn one_that_was_named_by_the_owner_owns_by_order() {
+    let mut bench = bench(&[BACKUP]);
+    heard(&mut bench, Definition { next: Some(name("rt1")), ..theirs(255, Some(THEIRS)) });
+    knows(&mut bench, &[]);
+    let told = told(&bench.actions()).unwrap();
+    assert_eq!((told.owner, told.by_order), (true, Some(true)));
+}
+
+#[test]
+fn one_that_leaves_gives_away_what_another_can_take() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, None));
+    bench.handle(Event::Leave(true)).unwrap();
+    let is_told = |action: &Action| matches!(action, Action::Tell { message: ToPeer::Definitions(said), .. } if said.leaving == Some(true));
+    assert!(bench.actions().iter().any(is_told));
+    assert!(owns(&mut bench), "until rt2 does");
+    defines(&mut bench, theirs(100, Some(Epoch(EPOCH.0 + 1))));
+    assert!(!owns(&mut bench), "a primary that leaves does not take back");
+    knows(&mut bench, &[]);
+    assert!(!owns(&mut bench));
+    bench.handle(Event::Leave(false)).unwrap();
+    assert!(owns(&mut bench));
+}
+
+#[test]
+fn when_idle_the_primary_takes_back_only_what_has_no_connection() {
+    let mut bench = bench(&[WHEN_IDLE, PORT_80]);
+    heard(&mut bench, theirs(100, Some(THEIRS)));
+    knows(&mut bench, &[]);
+    let counts = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::Count { .. }));
+    bench.stack.tick(bench.now);
+    assert!(counts(bench.actions()));
+    bench.handle(Event::Counted { dvipa: service().dvipa, connections: 1 }).unwrap();
+    assert!(!owns(&mut bench));
+    bench.wait(Duration::from_secs(1));
+    assert!(counts(bench.actions()), "again and again");
+    bench.handle(Event::Counted { dvipa: service().dvipa, connections: 0 }).unwrap();
+    assert!(owns(&mut bench));
+}
+
+#[test]
+fn two_primaries_are_noted_once_with_both_names_and_shown() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(255, None));
+    let both = vec![name("rt1"), name("rt2")];
+    let note = Note::Contradiction { dvipa: service().dvipa, rank: 255, stacks: both.clone() };
+    let notes = |actions: Vec<Action>| actions.iter().filter(|a| **a == Action::Note(note.clone())).count();
+    assert_eq!(notes(bench.actions()), 1);
+    assert_eq!(bench.stack.vipa_view().dvipas[0].contradiction, both);
+    defines(&mut bench, theirs(255, None));
+    assert_eq!(notes(bench.actions()), 0, "no news");
+    defines(&mut bench, theirs(100, None));
+    assert!(bench.stack.vipa_view().dvipas[0].contradiction.is_empty());
+}
+
+#[test]
+fn a_stack_that_is_not_named_is_no_peer() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    let up = bench.handle(Event::PeerUp { stack: name("t1") }).unwrap_err();
+    assert_eq!(up.kind(), RefusalKind::UnknownRoutingStack);
+    let message = ToPeer::Definitions(Definitions { dvipas: vec![theirs(255, Some(THEIRS))], leaving: None });
+    let said = bench.handle(Event::PeerMessage { from: name("rt2"), message }).unwrap_err();
+    assert_eq!(said.kind(), RefusalKind::UnknownRoutingStack, "without a session");
+}
+
+#[test]
+fn a_reload_that_makes_a_primary_of_an_owning_backup_changes_no_owner() {
+    let mut bench = bench(&[BACKUP, PORT_80]);
+    heard(&mut bench, theirs(200, None));
+    dies(&mut bench);
+    assert!(owns(&mut bench));
+    let epoch = bench.stack.vipa_view().dvipas[0].epoch;
+    let text = format!("{OTHER}[[vipadynamic]]\n{PRIMARY}{PORT_80}");
+    bench.handle(Event::Configure(Box::new(config(&text)))).unwrap();
+    bench.actions();
+    let view = &bench.stack.vipa_view().dvipas[0];
+    assert_eq!((view.dvipa, view.role, view.epoch), (dvipa("198.18.9.1"), Role::Owner, epoch));
+}
+
+#[test]
+fn a_primary_that_yields_to_a_later_epoch_takes_back_in_one_that_is_later_still() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, None));
+    knows(&mut bench, &[]);
+    assert!(owns(&mut bench));
+    defines(&mut bench, theirs(100, Some(Epoch(EPOCH.0 + 1))));
+    let told: Vec<(bool, Epoch)> = bench
+        .actions()
+        .iter()
+        .filter_map(|action| told(std::slice::from_ref(action)))
+        .map(|said| (said.owner, said.epoch))
+        .collect();
+    assert_eq!(told, [(false, Epoch(0)), (true, Epoch(EPOCH.0 + 2))]);
+    assert!(owns(&mut bench));
+}
+
+#[test]
+fn a_backup_to_which_no_other_is_named_owns_nothing() {
+    let mut bench = Bench::new(&format!("[[vipadynamic]]\n{BACKUP}{PORT_80}"));
+    bench.wait(SETTLES);
+    assert!(!owns(&mut bench));
+}
