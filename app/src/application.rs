@@ -1,6 +1,6 @@
 //! The calls.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -8,14 +8,19 @@ use std::time::{Duration, Instant};
 
 use channel::Sealed;
 use model::control_socket::request::{Consent, Milliseconds, Role, Unacknowledged};
-use model::control_socket::{MAX_GIVEN_BACK_BYTES, MAX_STATE_BYTES, Refusal, RequestId, Target};
-use model::{Service, StackName};
+use model::control_socket::{
+    JobName, MAX_GIVEN_BACK_BYTES, MAX_STATE_BYTES, Refusal, Request, RequestId, Target, TargetView,
+};
+use model::{Connection as Key, Protocol, Service, StackName};
 
 use crate::error::{Error, TransferError};
 use crate::link::Link;
-use crate::machine::{Machine, Outcome};
+use crate::machine::{Answer, Heard, Machine, Outcome, Reply};
 use crate::offer::{Connection, Offer};
 use crate::registration::Registration;
+
+/// The agent answers a question within this time, also if the routing stack does not; one of an older version never does.
+pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// An application that its stack's agent knows. Dropping it ends the registration, unless there are offers that were not
 /// answered; connections that it has are its own.
@@ -64,7 +69,7 @@ impl<'a> Terms<'a> {
         Self { unacknowledged, ..self }
     }
 
-    /// The last bytes that the application has read from the connection go back to it: whoever gets it reads them first.
+    /// The last bytes that the application has read from the connection go back to it: the next application reads them first.
     /// At most 32 KiB, and no more than were read from this socket. So a server that knows nothing of baton sees the whole
     /// request that the router has read. If the connection does not move, they stay read.
     #[must_use]
@@ -93,6 +98,31 @@ impl<'a> Terms<'a> {
             }),
             state => Ok(state.map(Sealed::new).transpose()?),
         }
+    }
+}
+
+/// What the cluster chooses a target from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice<'a> {
+    pub(crate) jobs: &'a [JobName],
+    pub(crate) besides: &'a [Target],
+}
+
+impl<'a> Choice<'a> {
+    /// Among all targets of the port.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Among the applications of these names, at most 256.
+    pub fn of(jobs: &'a [JobName]) -> Self {
+        Self { jobs, ..Self::default() }
+    }
+
+    /// But not these, at most 256: those that have refused the connection.
+    #[must_use]
+    pub fn besides(self, besides: &'a [Target]) -> Self {
+        Self { besides, ..self }
     }
 }
 
@@ -136,6 +166,14 @@ impl Application {
         Ok(Self { link: Arc::new(Link::open(role, registration)?), registration: registration.clone() })
     }
 
+    /// Fails in a process that was forked after the registration: there every call fails so.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn of_this_process(&self) -> Result<(), Error> {
+        self.link.of_this_process()
+    }
+
     /// The stack that it runs on.
     ///
     /// # Errors
@@ -169,6 +207,43 @@ impl Application {
         let service = self.registration.service(port);
         let changed = self.link.wait(deadline(timeout), false, |machine| beyond(machine, service, known))?;
         changed.unwrap_or_else(|| Ok(known.to_vec()))
+    }
+
+    /// The target that the cluster chooses for a client's connection, as it selects targets for new connections: by the service's
+    /// method, weights, policies and drains. Nothing is transferred yet.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if there is none to choose ([`Refusal::NoTarget`]), without a routing stack, and for a port that it did not
+    /// register for; [`Error::Connect`].
+    pub fn choose(&self, port: u16, client: SocketAddr, choice: &Choice<'_>) -> Result<Target, Error> {
+        let connection = connection(self.registration.service(port), client)?;
+        let reply = self.asked(|machine| machine.choose(connection, choice))?;
+        reply.chosen.ok_or_else(not_answered)
+    }
+
+    /// How the targets of one of its ports are, sorted: state, weight, load and connections. What is said is at most a second old.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] without a routing stack, and for a port that it did not register for; [`Error::Connect`].
+    pub fn target_views(&self, port: u16) -> Result<Vec<TargetView>, Error> {
+        let service = self.registration.service(port);
+        self.asked(|machine| machine.view(service)).map(|reply| reply.views)
+    }
+
+    /// Asks something that is asked again if the agent ends before it has answered.
+    fn asked(&self, mut make: impl FnMut(&mut Machine) -> (RequestId, Request)) -> Result<Reply, Error> {
+        let deadline = Instant::now().checked_add(ANSWERED_WITHIN);
+        loop {
+            let request = self.link.ask(&[], &mut make, Machine::unasked)?;
+            match self.link.wait(deadline, true, |machine| machine.reply(request))? {
+                Some(Answer::Answered(result)) => return result,
+                Some(Answer::Lost) => {}
+                None => {
+                    self.link.with(|machine| machine.unasked(request));
+                    return Err(not_answered());
+                }
+            }
+        }
     }
 
     /// Once for all agents: the link asks each next one by itself.
@@ -246,7 +321,7 @@ impl Application {
             // The agent has ended in the middle: the next one is asked what became of it.
             match self.resumed(socket) {
                 // It goes on here, because the agent has ended.
-                Err(Error::Refused { why: Refusal::Aborted, .. }) => {}
+                Err(Error::Refused { why: Refusal::Aborted | Refusal::Transfer(_), .. }) => {}
                 other => return other,
             }
         }
@@ -289,18 +364,58 @@ impl Application {
         Connection::new(arrived).map(Some)
     }
 
-    /// For an event loop: readable exactly while [`Application::next_offer`] or [`Application::take_connection`] would return with
-    /// a timeout of zero. It stays the same when the agent ends and comes back.
+    /// Says something to another application that has registered for the port: at most 32 KiB. It comes to it at most once, in
+    /// order, and without an answer; it is lost if that application, or a stack on the way, has ended, or if it does not listen.
+    /// With the client of a connection it is about that one, and of several processes comes to the one that was transferred it: so
+    /// state may follow a transfer.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a port that it did not register for, without a routing stack, and beyond 256 messages a second of all
+    /// applications of this host.
+    pub fn say(&self, port: u16, to: &Target, client: Option<SocketAddr>, bytes: &[u8]) -> Result<(), Error> {
+        let service = self.registration.service(port);
+        let say = |machine: &mut Machine| machine.say(service, (to, client, bytes));
+        match self.outcome(self.link.ask(&[], say, Machine::unasked)?)? {
+            Outcome::Answered(result) => result,
+            Outcome::Lost => Err(Error::Closed),
+        }
+    }
+
+    /// What another application says next; `None` if nothing within `timeout`. Messages are kept from the first call on, which may
+    /// have a timeout of zero; what came before is lost. 1024 messages wait to be read; later ones are lost.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the agent does not want this application.
+    pub fn hear(&self, timeout: Option<Duration>) -> Result<Option<Heard>, Error> {
+        self.link.wait(deadline(timeout), false, |machine| machine.hear())
+    }
+
+    /// For an event loop: readable exactly while [`Application::next_offer`], [`Application::take_connection`] or
+    /// [`Application::hear`] would return with a timeout of zero. It stays the same when the agent ends and comes back.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.take_offers();
         self.link.descriptor()
     }
 
-    /// A routing application is offered connections from the first time on that somebody looks for some.
+    /// A routing application is offered connections from the first time on that it looks for some.
     fn take_offers(&self) {
-        // An agent that has ended meanwhile is not told: the next one is, with the registration.
+        // A child of fork(2) is told by the call itself. An agent that has ended meanwhile is not told: the next one is, with the registration.
         let _ = self.link.tell(Machine::takes_offers);
     }
+}
+
+/// The connection of a client to a service.
+pub(crate) fn connection(service: Service, client: SocketAddr) -> Result<Key, Error> {
+    let own = SocketAddr::new(service.dvipa.address(), service.port);
+    let detail = || Some(format!("{client} is of another family than {own}"));
+    Key::new(Protocol::Tcp, client, own)
+        .ok_or_else(|| Error::Refused { why: Refusal::NoConnection, detail: detail() })
+}
+
+/// The agent does not know the question.
+pub(crate) fn not_answered() -> Error {
+    let detail = Some("the agent does not answer: it is older than this library".to_owned());
+    Error::Refused { why: Refusal::NoRoutingStack, detail }
 }
 
 /// What was waited for without a deadline.

@@ -6,18 +6,20 @@
 mod link;
 mod offer;
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use model::StackName;
 use model::control_socket::request::{Consent, Role};
-use model::control_socket::{Refusal, RequestId, Target};
+use model::control_socket::{Refusal, Request, RequestId, Target, TargetView};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::application::{Terms, beyond};
+use crate::application::{ANSWERED_WITHIN, Choice, Terms, beyond, connection, not_answered};
 use crate::error::{Error, TransferError};
-use crate::machine::{Machine, Outcome};
+use crate::machine::{Answer, Heard, Machine, Outcome, Reply};
 use crate::offer::Connection;
 use crate::registration::Registration;
 use link::Link;
@@ -106,6 +108,41 @@ impl Application {
         self.link.wait(false, |machine| beyond(machine, service, known)).await?
     }
 
+    /// As [`crate::Application::choose`].
+    ///
+    /// # Errors
+    /// As [`crate::Application::choose`].
+    pub async fn choose(&self, port: u16, client: SocketAddr, choice: &Choice<'_>) -> Result<Target, Error> {
+        let connection = connection(self.registration.service(port), client)?;
+        let reply = self.asked(|machine| machine.choose(connection, choice)).await?;
+        reply.chosen.ok_or_else(not_answered)
+    }
+
+    /// As [`crate::Application::target_views`].
+    ///
+    /// # Errors
+    /// As [`crate::Application::target_views`].
+    pub async fn target_views(&self, port: u16) -> Result<Vec<TargetView>, Error> {
+        let service = self.registration.service(port);
+        self.asked(|machine| machine.view(service)).await.map(|reply| reply.views)
+    }
+
+    async fn asked(
+        &self,
+        mut make: impl FnMut(&mut Machine) -> (RequestId, Request),
+    ) -> Result<Reply, Error> {
+        let asked = async {
+            loop {
+                let request = self.link.ask(&[], &mut make, Machine::unasked).await?;
+                match self.link.wait(true, |machine| machine.reply(request)).await? {
+                    Answer::Answered(result) => return result,
+                    Answer::Lost => {}
+                }
+            }
+        };
+        timeout(ANSWERED_WITHIN, asked).await.unwrap_or_else(|_| Err(not_answered()))
+    }
+
     async fn subscribe(&self, port: u16) -> Result<(), Error> {
         let service = self.registration.service(port);
         self.link.tell(|machine| machine.subscribe_once(service)).await.map(drop)
@@ -181,7 +218,7 @@ impl Application {
             // The agent has ended in the middle: the next one is asked what became of it.
             match self.resumed(socket).await {
                 // It goes on here, because the agent has ended.
-                Err(Error::Refused { why: Refusal::Aborted, .. }) => {}
+                Err(Error::Refused { why: Refusal::Aborted | Refusal::Transfer(_), .. }) => {}
                 other => return other,
             }
         }
@@ -199,6 +236,33 @@ impl Application {
 
     async fn outcome(&self, request: RequestId) -> Result<Outcome, Error> {
         self.link.wait(false, |machine| machine.outcome(request)).await
+    }
+
+    /// As [`crate::Application::say`].
+    ///
+    /// # Errors
+    /// As [`crate::Application::say`].
+    pub async fn say(
+        &self,
+        port: u16,
+        to: &Target,
+        client: Option<SocketAddr>,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let service = self.registration.service(port);
+        let say = |machine: &mut Machine| machine.say(service, (to, client, bytes));
+        match self.outcome(self.link.ask(&[], say, Machine::unasked).await?).await? {
+            Outcome::Answered(result) => result,
+            Outcome::Lost => Err(Error::Closed),
+        }
+    }
+
+    /// As [`crate::Application::hear`], without a time-out. Messages are kept once the future was polled for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the agent does not want this application.
+    pub async fn hear(&self) -> Result<Heard, Error> {
+        self.link.wait(false, |machine| machine.hear()).await
     }
 
     /// As [`crate::Application::next_offer`], without a time-out.

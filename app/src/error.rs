@@ -39,6 +39,14 @@ pub enum Error {
     /// to the client if it was frozen. One that was to come here is closed already.
     #[error("the agent ended in the middle of a transfer and did not come back: close the connection")]
     InDoubt,
+    /// The process has forked since it registered: what the agent says is for the parent.
+    #[error(
+        "process {registered} registered this application, and this is a child that it forked: register in the child, after the fork"
+    )]
+    Forked {
+        /// The process that registered.
+        registered: u32,
+    },
     /// The system does not let us.
     #[error("the control socket can't be used: {0}")]
     System(#[from] io::Error),
@@ -49,7 +57,11 @@ impl Error {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Error::Refused { why, .. } => Some(*why),
-            Error::Closed | Error::Connect { .. } | Error::InDoubt | Error::System(_) => None,
+            Error::Closed
+            | Error::Connect { .. }
+            | Error::InDoubt
+            | Error::Forked { .. }
+            | Error::System(_) => None,
         }
     }
 }

@@ -7,13 +7,14 @@
 //!
 //! ```no_run
 //! use std::net::TcpListener;
-//! use baton_app::{Registration, RoutingApplication, Terms};
+//! use baton_app::{Choice, Registration, RoutingApplication, Terms};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let router = RoutingApplication::register(&Registration::new("router", "198.18.9.1".parse()?, &[80])?)?;
 //!     for client in TcpListener::bind("198.18.9.1:80")?.incoming() {
-//!         let targets = router.targets(80)?;
-//!         router.transfer(client?, targets.first().ok_or("no target")?, &Terms::new())?;
+//!         let client = client?;
+//!         let target = router.choose(80, client.peer_addr()?, &Choice::all())?;
+//!         router.transfer(client, &target, &Terms::new())?;
 //!     }
 //!     Ok(())
 //! }
@@ -37,11 +38,14 @@ pub mod offer;
 pub mod registration;
 mod said;
 
-pub use application::{Application, RoutingApplication, TargetApplication, Terms, wait};
+pub use application::{Application, Choice, RoutingApplication, TargetApplication, Terms, wait};
 pub use error::{Error, TransferError};
+pub use machine::Heard;
 pub use model::control_socket::name::BadTarget;
 pub use model::control_socket::request::{Consent, Unacknowledged};
-pub use model::control_socket::{BadJobName, JobName, Refusal, Target};
+pub use model::control_socket::{BadJobName, JobName, Refusal, Target, TargetState, TargetView, WeightFrom};
+pub use model::message::Load;
+pub use model::transfer::Reason;
 pub use model::{Service, StackName};
 pub use offer::{Connection, Content, Offer};
-pub use registration::Registration;
+pub use registration::{BadRegistration, Registration};

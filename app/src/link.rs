@@ -26,8 +26,6 @@ use crate::said::{LOOK_AGAIN, Said, Shared, datagram, is_end};
 pub(crate) struct Link {
     inner: Arc<Inner>,
     thread: Option<JoinHandle<()>>,
-    /// The process that has the thread: what fork(2) makes has none.
-    process: u32,
 }
 
 #[derive(Debug)]
@@ -57,13 +55,18 @@ impl Link {
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(io::Error::from)?;
         let thread = thread::Builder::new().name("baton".to_owned()).spawn(move || of_thread.run(channel));
         mask.thread_set_mask().map_err(io::Error::from)?;
-        let link = Self { inner, thread: Some(thread?), process: std::process::id() };
+        let link = Self { inner, thread: Some(thread?) };
         link.wait(None, true, |machine| machine.is_in_force().then_some(()))?;
         Ok(link)
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.inner.shared.descriptor()
+    }
+
+    /// As [`Shared::of_this_process`].
+    pub(crate) fn of_this_process(&self) -> Result<(), Error> {
+        self.inner.shared.of_this_process()
     }
 
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
@@ -91,6 +94,7 @@ impl Link {
         mut ready: impl FnMut(&mut Said<Channel>) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let Inner { shared, changed, .. } = &*self.inner;
+        shared.of_this_process()?;
         let began = Instant::now();
         if shared.with(|said| said.machine.try_again(began)) {
             self.inner.wake();
@@ -159,6 +163,7 @@ impl Link {
     /// Makes a request and sends it on the control socket that is open at that moment, if there is one and something to be
     /// said; whether it was sent.
     pub(crate) fn tell(&self, make: impl FnOnce(&mut Machine) -> Option<Request>) -> Result<bool, Error> {
+        self.of_this_process()?;
         match self.inner.shared.with(|said| said.made(make)) {
             Some((request, channel)) => Ok(send(&channel, &request, &[])?),
             None => Ok(false),
@@ -168,9 +173,12 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        if self.of_this_process().is_err() {
+            return;
+        }
         self.inner.is_over.store(true, Ordering::Release);
         self.inner.wake();
-        if let Some(thread) = self.thread.take().filter(|_| self.process == std::process::id()) {
+        if let Some(thread) = self.thread.take() {
             // It does not panic, and if it did it is over too.
             let _ = thread.join();
         }
@@ -179,7 +187,7 @@ impl Drop for Link {
 
 impl Inner {
     fn wake(&self) {
-        // It is not full: whoever is woken empties it.
+        // It is not full: the thread that is woken empties it.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
@@ -206,7 +214,7 @@ impl Inner {
     fn serve(&self, channel: &Arc<Channel>) -> Option<io::Error> {
         let register = self.shared.connected(channel);
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-        if let Err(cause) = send(channel, &register, &[]) {
+        if let Err(cause) = send(channel, &register, &self.shared.beside()) {
             return Some(cause);
         }
         while !self.is_over() {
@@ -234,6 +242,8 @@ impl Inner {
             }
             self.changed.notify_all();
         }
+        // A child that was forked may have the descriptor too, and would keep the application registered.
+        channel.shut_down();
         None
     }
 

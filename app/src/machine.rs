@@ -1,7 +1,7 @@
 //! What was asked and said on an application's control sockets so far, one after the other.
 //!
 //! Pure: calls number requests here and send them; [`Machine::handle`] takes what the agent says; the other calls look whether
-//! something that was waited for is there. Whoever reads the control socket says when one is open and when it is closed, and
+//! something that was waited for is there. The reader of the control socket says when one is open and when it is closed, and
 //! sends what [`Machine::next_unsent`] gives.
 //!
 //! | standing | connected | Registered, Waiting | refused (Failed, Goodbye) | closed |
@@ -15,27 +15,31 @@
 //! ([`arrivals`]), and a transfer that was not answered is asked about at the next one.
 
 pub(crate) mod arrivals;
+mod questions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use channel::Sealed;
-use model::codec::Address;
+use model::codec::{Address, WireConnection};
 use model::control_socket::notification::{By, Targets};
 use model::control_socket::request::{
-    Accept, Consent, Reject, Resume, Role, Subscribe, Taken, TakesOffers, Transfer,
+    Accept, Choose, Consent, Reject, Resume, Role, Say, Subscribe, Taken, TakesOffers, Transfer, View,
 };
 use model::control_socket::{
     JobName, MAX_STATE_BYTES, Notification, OfferId, Refusal, Request, RequestId, Target,
 };
-use model::{Connection, Service, StackName};
+use model::{Connection, Protocol, Service, StackName};
 
-use crate::application::Terms;
+use crate::application::{Choice, Terms};
 use crate::error::Error;
 use crate::registration::Registration;
 use arrivals::Arrivals;
 pub(crate) use arrivals::{Arrived, IsTaken};
+use questions::Questions;
+pub(crate) use questions::{Answer, Reply};
 
 /// The number of a control socket: they have different ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +58,25 @@ pub(crate) struct Offered {
     pub(crate) key: OfferKey,
     pub(crate) connection: Connection,
     pub(crate) job: JobName,
+    pub(crate) giver: Option<Target>,
     pub(crate) state: Option<Sealed>,
 }
+
+/// What another application says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Who, as `job@stack`.
+    pub from: Target,
+    /// The port that both have registered for.
+    pub port: u16,
+    /// The client of the connection that it is about, if it is about one.
+    pub client: Option<SocketAddr>,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// The most messages that wait to be read; later ones are lost.
+const MAX_HEARD: usize = 1024;
 
 /// What became of a transfer.
 #[derive(Debug)]
@@ -101,24 +122,29 @@ pub(crate) struct Machine {
     role: Role,
     registration: Registration,
     takes_offers: bool,
+    /// The application has asked for messages: others come to one that never reads them, and would keep it awake.
+    hears: bool,
     standing: Standing,
     session: SessionId,
     last_request: u32,
     stack: Option<StackName>,
     /// Transfers.
     asked: BTreeMap<RequestId, Option<Result<(), Option<Why>>>>,
+    questions: Questions,
     subscribed: BTreeMap<Service, RequestId>,
     subscriptions: BTreeMap<RequestId, Subscription>,
     offered: VecDeque<Offered>,
+    heard: VecDeque<Heard>,
     arrivals: Arrivals,
     unsent: VecDeque<Unsent>,
 }
 
 impl Machine {
-    /// An application that no agent knows yet. A routing application gets offers once somebody has looked for them.
+    /// An application that no agent knows yet. A routing application gets offers once the application has looked for them.
     pub(crate) fn new(role: Role, registration: Registration, now: Instant) -> Self {
         Self {
             takes_offers: role == Role::Target,
+            hears: false,
             role,
             registration,
             standing: Standing::Away { since: now },
@@ -126,9 +152,11 @@ impl Machine {
             last_request: 0,
             stack: None,
             asked: BTreeMap::new(),
+            questions: Questions::default(),
             subscribed: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             offered: VecDeque::new(),
+            heard: VecDeque::new(),
             arrivals: Arrivals::default(),
             unsent: VecDeque::new(),
         }
@@ -159,6 +187,7 @@ impl Machine {
         for answer in self.asked.values_mut().filter(|answer| answer.is_none()) {
             *answer = Some(Err(None));
         }
+        self.questions.closed();
         self.arrivals.closed();
     }
 
@@ -168,13 +197,14 @@ impl Machine {
         match notification {
             Notification::Welcome(welcome) => self.stack = Some(welcome.stack),
             Notification::Registered(m) => self.known(m.request, true),
-            // Whoever registers goes on waiting; who was registered goes on with the connections that it has.
+            // An application that registers goes on waiting; one that was registered goes on with the connections that it has.
             Notification::Waiting(m) => self.known(m.request, false),
             Notification::Targets(targets) => self.targets(targets),
             Notification::Offer(m) => self.offered.push_back(Offered {
                 key: OfferKey { session: self.session, offer: m.offer },
                 connection: m.connection.0,
                 job: m.job,
+                giver: m.giver,
                 state: descriptors.next().and_then(state),
             }),
             Notification::Withdrawn(m) => {
@@ -182,16 +212,28 @@ impl Machine {
                 self.arrivals.withdrawn(OfferKey { session: self.session, offer: m.offer }, m.why);
             }
             Notification::Arriving(m) => {
-                if let Some(arrived) = arrived(m.connection.0, descriptors) {
+                if let Some(arrived) = arrived(m.connection.0, m.giver, descriptors) {
                     self.arrivals.arriving(self.session, m.by, arrived);
                 }
             }
             Notification::Connection(m) => {
-                if let Some(arrived) = arrived(m.connection.0, descriptors) {
+                if let Some(arrived) = arrived(m.connection.0, None, descriptors) {
                     self.arrivals.here(self.session, m.by, arrived);
                 }
             }
             Notification::Transferred(m) => self.answer(m.request, Ok(())),
+            Notification::Said(m) => self.answer(m.request, Ok(())),
+            Notification::Chosen(m) => self.questions.chosen(m.request, m.target),
+            Notification::Views(part) => self.questions.views(part),
+            Notification::Heard(m) if self.hears && self.heard.len() < MAX_HEARD => {
+                self.heard.push_back(Heard {
+                    from: m.from,
+                    port: m.port,
+                    client: m.about.map(|about| about.0.client),
+                    bytes: m.bytes,
+                });
+            }
+            Notification::Heard(_) => {}
             Notification::Claimed(m) => self.arrivals.claimed(self.session, m.request),
             Notification::Failed(m) => self.failed(m.request, (m.why, m.detail)),
             Notification::Goodbye(m) => self.goodbye(m.why),
@@ -235,7 +277,9 @@ impl Machine {
             self.standing = Standing::Refused { why, is_told: false };
         } else if let Some(subscription) = self.subscriptions.get_mut(&request) {
             subscription.whole = Some(Err(why));
-        } else if !self.arrivals.not_ours(self.session, request, &why) {
+        } else if !self.questions.failed(request, &why)
+            && !self.arrivals.not_ours(self.session, request, &why)
+        {
             self.answer(request, Err(Some(why)));
         }
     }
@@ -348,6 +392,46 @@ impl Machine {
         (request, Transfer { request, to, consent, unacknowledged, given_back }.into())
     }
 
+    /// Says something to another application.
+    pub(crate) fn say(
+        &mut self,
+        service: Service,
+        (to, client, bytes): (&Target, Option<SocketAddr>, &[u8]),
+    ) -> (RequestId, Request) {
+        let request = self.number();
+        self.asked.insert(request, None);
+        let (dvipa, port) = (Address(service.dvipa.address()), service.port);
+        let own = SocketAddr::new(service.dvipa.address(), port);
+        let about = client.and_then(|client| Connection::new(Protocol::Tcp, client, own)).map(WireConnection);
+        (request, Say { request, dvipa, port, to: to.clone(), about, bytes: bytes.to_vec() }.into())
+    }
+
+    /// Asks for a target for a connection.
+    pub(crate) fn choose(&mut self, connection: Connection, choice: &Choice<'_>) -> (RequestId, Request) {
+        let request = self.number();
+        self.questions.ask(request);
+        let (jobs, besides) = (choice.jobs.to_vec(), choice.besides.to_vec());
+        (request, Choose { request, connection: WireConnection(connection), jobs, besides }.into())
+    }
+
+    /// Asks how the targets of a service are.
+    pub(crate) fn view(&mut self, service: Service) -> (RequestId, Request) {
+        let request = self.number();
+        self.questions.ask(request);
+        (request, View { request, dvipa: Address(service.dvipa.address()), port: service.port }.into())
+    }
+
+    /// What became of a question, once that is known.
+    pub(crate) fn reply(&mut self, request: RequestId) -> Option<Answer> {
+        self.questions.answer(request)
+    }
+
+    /// What another application has said. Messages are kept from the first call on.
+    pub(crate) fn hear(&mut self) -> Option<Heard> {
+        self.hears = true;
+        self.heard.pop_front()
+    }
+
     /// Asks what became of a transfer.
     pub(crate) fn resume(&mut self) -> (RequestId, Request) {
         let request = self.number();
@@ -365,9 +449,10 @@ impl Machine {
         })
     }
 
-    /// A transfer was not asked for after all.
+    /// Something was not asked for after all.
     pub(crate) fn unasked(&mut self, request: RequestId) {
         self.asked.remove(&request);
+        self.questions.forget(request);
     }
 
     /// A subscription, if there is none yet. An agent that does not know the application yet is asked when it does.
@@ -403,7 +488,7 @@ impl Machine {
         }
     }
 
-    /// Somebody looks at offers from now on: what tells the agent, if it does not know.
+    /// The application looks at offers from now on: what tells the agent, if it does not know.
     pub(crate) fn takes_offers(&mut self) -> Option<Request> {
         if std::mem::replace(&mut self.takes_offers, true) {
             return None;
@@ -421,7 +506,10 @@ impl Machine {
 
     /// Something is there that a call would find without waiting.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.offered.is_empty() || self.arrivals.has_given() || self.is_refused()
+        !self.offered.is_empty()
+            || (self.hears && !self.heard.is_empty())
+            || self.arrivals.has_given()
+            || self.is_refused()
     }
 
     pub(crate) fn next_offer(&mut self) -> Option<Offered> {
@@ -473,9 +561,13 @@ pub(crate) fn refused((why, detail): Why) -> Error {
     Error::Refused { why, detail }
 }
 
-fn arrived(connection: Connection, mut descriptors: std::vec::IntoIter<OwnedFd>) -> Option<Arrived> {
+fn arrived(
+    connection: Connection,
+    giver: Option<Target>,
+    mut descriptors: std::vec::IntoIter<OwnedFd>,
+) -> Option<Arrived> {
     let socket = descriptors.next()?;
-    Some(Arrived { connection, socket, state: descriptors.next().and_then(state) })
+    Some(Arrived { connection, giver, socket, state: descriptors.next().and_then(state) })
 }
 
 /// The agent sends nothing else; what is no state would be none.

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use model::control_socket::JobName;
+use model::control_socket::{JobName, Target};
 
 use crate::error::Error;
 use crate::link::Link;
@@ -25,6 +25,7 @@ pub struct Content {
     client: SocketAddr,
     dvipa: SocketAddr,
     job: JobName,
+    giver: Option<Target>,
     state: Option<Vec<u8>>,
 }
 
@@ -44,21 +45,27 @@ impl Content {
         &self.job
     }
 
-    /// What whoever has it now sends along.
+    /// The application that has it now; `None`: a server without a control socket, whose connection an operator moves, or an agent
+    /// of a version that does not say.
+    pub fn giver(&self) -> Option<&Target> {
+        self.giver.as_ref()
+    }
+
+    /// What the application that has it now sends along.
     pub fn state(&self) -> Option<&[u8]> {
         self.state.as_deref()
     }
 
     pub(crate) fn read(offered: Offered) -> Result<Self, Error> {
-        let Offered { key, connection, job, state } = offered;
+        let Offered { key, connection, job, giver, state } = offered;
         let state = state.map(|state| state.read()).transpose()?;
-        Ok(Self { key, client: connection.client, dvipa: connection.dvipa, job, state })
+        Ok(Self { key, client: connection.client, dvipa: connection.dvipa, job, giver, state })
     }
 
     /// It has come: what was offered with it belongs to it.
     pub(crate) fn arrived(&mut self, arrived: Arrived) -> Result<Connection, Error> {
         let connection = Connection::new(arrived)?;
-        Ok(Connection { state: self.state.take(), ..connection })
+        Ok(Connection { giver: self.giver.take(), state: self.state.take(), ..connection })
     }
 }
 
@@ -74,7 +81,9 @@ pub struct Connection<S = TcpStream> {
     pub client: SocketAddr,
     /// The DVIPA and port that the client has connected to.
     pub dvipa: SocketAddr,
-    /// What whoever had it before has sent along.
+    /// The application that had it before, as far as it is known.
+    pub giver: Option<Target>,
+    /// What that has sent along.
     pub state: Option<Vec<u8>>,
 }
 
@@ -131,17 +140,17 @@ impl Drop for Offer {
 
 impl Connection {
     pub(crate) fn new(arrived: Arrived) -> Result<Self, Error> {
-        let Arrived { connection, socket, state } = arrived;
+        let Arrived { connection, giver, socket, state } = arrived;
         let state = state.map(|state| state.read()).transpose()?;
         let stream = TcpStream::from(socket);
-        Ok(Self { stream, client: connection.client, dvipa: connection.dvipa, state })
+        Ok(Self { stream, client: connection.client, dvipa: connection.dvipa, giver, state })
     }
 
     /// The same with tokio's socket. Must be called inside a runtime.
     #[cfg(feature = "tokio")]
     pub(crate) fn on_tokio(self) -> Result<Connection<tokio::net::TcpStream>, Error> {
-        let Connection { stream, client, dvipa, state } = self;
+        let Connection { stream, client, dvipa, giver, state } = self;
         stream.set_nonblocking(true)?;
-        Ok(Connection { stream: tokio::net::TcpStream::from_std(stream)?, client, dvipa, state })
+        Ok(Connection { stream: tokio::net::TcpStream::from_std(stream)?, client, dvipa, giver, state })
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Shared<C> {
     /// An eventfd(2) that is set exactly while [`Machine::is_ready`].
     ready: OwnedFd,
     registration: Registration,
+    /// The process that reads the control socket: what fork(2) makes has no such thread or task.
+    process: u32,
 }
 
 impl<C> Shared<C> {
@@ -46,7 +48,17 @@ impl<C> Shared<C> {
             said: Mutex::new(Said { machine, channel: None, cause: None, is_ready: false }),
             ready: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             registration: registration.clone(),
+            process: std::process::id(),
         })
+    }
+
+    /// Fails in a process that was forked since. To be asked before [`Self::lock`], which may be held there for good.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub(crate) fn of_this_process(&self) -> Result<(), Error> {
+        let registered = self.process;
+        if registered == std::process::id() { Ok(()) } else { Err(Error::Forked { registered }) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Said<C>> {
@@ -79,6 +91,11 @@ impl<C> Shared<C> {
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.ready.as_fd()
+    }
+
+    /// What goes beside the request of [`Self::connected`].
+    pub(crate) fn beside(&self) -> Vec<BorrowedFd<'_>> {
+        self.registration.beside()
     }
 
     pub(crate) fn path(&self) -> &Path {

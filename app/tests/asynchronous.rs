@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use baton_app::asynchronous::{RoutingApplication, TargetApplication};
-use baton_app::{Error, Refusal, Terms};
+use baton_app::{Choice, Error, JobName, Refusal, Terms};
 use fixture::{Client, Host, target};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -66,7 +66,7 @@ fn targets_are_told_and_given_connections_taken() {
         assert_eq!(changed.expect("told"), [target("counter")]);
         let (_client, stream) = connect(&host);
         let to = target("counter");
-        // Somebody who gives up waiting takes nothing away from the next one.
+        // A task that gives up waiting takes nothing away from the next one.
         assert!(timeout(Duration::from_millis(5), counter.take_connection()).await.is_err());
         router.give_connection(stream, &to, &Terms::new()).await.expect("given");
         counter.take_connection().await.expect("taken");
@@ -200,5 +200,26 @@ fn many_tasks_share_one_control_socket() {
         for (state, mut client) in moved {
             assert_eq!(client.hear(), state);
         }
+    });
+}
+
+/// C16
+#[test]
+fn a_target_is_chosen_and_shown() {
+    let host = Host::start();
+    on_tokio(async {
+        let (router, _counter) = (router(&host).await, counter(&host).await);
+        let (client, _stream) = connect(&host);
+        let (port, jobs) = (host.port(), [JobName::new("counter").expect("a name")]);
+        let chosen = router.choose(port, client.address(), &Choice::of(&jobs)).await;
+        assert_eq!(chosen.expect("chosen"), target("counter"));
+        let besides = [target("counter")];
+        let none = router.choose(port, client.address(), &Choice::all().besides(&besides)).await;
+        assert_eq!(none.expect_err("nothing is left").refusal(), Some(Refusal::NoTarget));
+        let views = router.target_views(port).await.expect("shown");
+        assert_eq!(
+            views.iter().map(|v| (&v.target, v.weight)).collect::<Vec<_>>(),
+            [(&target("counter"), 1)]
+        );
     });
 }

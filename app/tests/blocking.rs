@@ -3,14 +3,19 @@
 mod fixture;
 
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton_app::{Application, Error, Offer, Refusal, RoutingApplication, TargetApplication, Terms};
-use fixture::{Host, LONG, target};
+use baton_app::{
+    Application, Choice, Error, JobName, Offer, Refusal, Registration, RoutingApplication, TargetApplication,
+    TargetState, Terms, WeightFrom,
+};
+use fixture::{DVIPA, Host, LONG, target};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net;
 
 fn offer(application: &Application) -> Offer {
     application.next_offer(LONG).expect("no error").expect("an offer")
@@ -195,11 +200,52 @@ fn a_routing_application_on_a_backup_waits_until_it_is_primary() {
 }
 
 #[test]
-fn there_is_one_routing_application_of_a_service() {
+fn applications_talk_to_each_other_without_a_connection_and_about_one() {
     let host = Host::start();
-    let _router = host.router();
-    let error = RoutingApplication::register(&host.registration("second")).expect_err("taken");
-    assert_eq!(error.refusal(), Some(Refusal::Taken));
+    let (router, counter) = (host.router(), host.target("counter"));
+    let (client, stream) = host.connect();
+    for application in [&*router, &*counter] {
+        assert_eq!(application.hear(Some(Duration::ZERO)).expect("no error"), None);
+    }
+    router.say(host.port(), &target("counter"), None, b"hello").expect("it is on its way");
+    let heard = counter.hear(LONG).expect("no error").expect("something");
+    assert_eq!((heard.from, heard.port, heard.client), (target("router"), host.port(), None));
+    assert_eq!(heard.bytes, b"hello");
+    counter.say(host.port(), &target("router"), Some(client.address()), b"about it").expect("on its way");
+    let heard = router.hear(LONG).expect("no error").expect("something");
+    assert_eq!((heard.client, heard.bytes), (Some(client.address()), b"about it".to_vec()));
+    let long = vec![0; (32 << 10) + 1];
+    let refused = router.say(host.port(), &target("counter"), None, &long).expect_err("refused");
+    assert_eq!(refused.refusal(), Some(Refusal::StateTooLong));
+    let refused = router.say(1, &target("counter"), None, b"").expect_err("refused");
+    assert_eq!(refused.refusal(), Some(Refusal::NotRegistered));
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let offered = offer(&counter);
+            assert_eq!(offered.giver(), Some(&target("router")));
+            offered.accept().expect("accepted").giver
+        });
+        router.transfer(stream, &target("counter"), &Terms::new()).expect("moved");
+        assert_eq!(asked.join().expect("no panic"), Some(target("router")));
+    });
+}
+
+#[test]
+fn a_listener_is_named_and_what_is_no_listener_of_the_port_is_refused() {
+    let host = Host::start();
+    let named = host.registration("router").listener(&host.listener).expect("it is named");
+    let _router = RoutingApplication::register(&named).expect("registered");
+    let (_client, stream) = host.connect();
+    let other = TcpListener::bind((DVIPA, 0)).expect("another port");
+    let elsewhere = TcpListener::bind(("127.0.0.2", host.port())).expect("another address");
+    let is_refused = |registration: Registration| {
+        let refused = TargetApplication::register(&registration).expect_err("refused");
+        assert_eq!(refused.refusal(), Some(Refusal::NoListener));
+    };
+    is_refused(host.registration("target").listener(&other).expect("it is named"));
+    is_refused(host.registration("target").listener(&elsewhere).expect("it is named"));
+    is_refused(host.registration("target").listener(&stream).expect("it is named"));
+    is_refused(host.registration("target").listener(&std::io::stdin()).expect("it is named"));
 }
 
 #[test]
@@ -254,7 +300,7 @@ fn many_threads_share_one_control_socket() {
                 for i in 0..CLIENTS / 4 {
                     let state = format!("{part}.{i}");
                     let mut client = {
-                        // One listener: whoever accepts gets some client's connection, so client and state are paired here.
+                        // One listener: each accept gets some client's connection, so client and state are paired here.
                         let _one_at_a_time = PAIR.lock().expect("no panic");
                         let (client, stream) = host.connect();
                         let terms = Terms::new().state(state.as_bytes());
@@ -359,26 +405,24 @@ fn calls_go_on_through_the_end_of_their_agent() {
     });
 }
 
-/// An application that another one has replaced while there was no agent is told so, and registers again when it calls again.
+/// An application whose listener does not listen any more when the next agent looks is told so, and registers again when it calls
+/// again.
 #[test]
 fn an_application_that_the_next_agent_refuses_is_told_why() {
     let mut host = Host::start();
-    let router = host.router();
-    let (descriptor, registration) = (router.descriptor(), host.registration("other"));
-    // Whoever is first has the service.
-    let other = loop {
-        host.restart(|| {});
-        if let Ok(other) = RoutingApplication::register(&registration) {
-            break other;
-        }
-    };
+    let named = host.registration("router").listener(&host.listener).expect("it is named");
+    let router = RoutingApplication::register(&named).expect("registered");
+    let (descriptor, port) = (router.descriptor(), host.port());
+    net::shutdown(&host.listener, net::Shutdown::Read).expect("it does not listen");
+    host.restart(|| {});
     assert!(is_readable(descriptor, LONG), "an event loop is to call, and to be told");
     let refused = router.next_offer(Some(Duration::ZERO)).expect_err("refused");
-    assert_eq!(refused.refusal(), Some(Refusal::Taken));
-    drop(other);
+    assert_eq!(refused.refusal(), Some(Refusal::NoListener));
+    net::bind(&host.listener, &SocketAddr::new(DVIPA, port)).expect("it is free");
+    net::listen(&host.listener, 8).expect("it listens again");
     let deadline = Instant::now() + LONG.expect("a time");
-    while let Err(refused) = router.targets(host.port()) {
-        assert!(refused.refusal() == Some(Refusal::Taken) && Instant::now() < deadline, "{refused}");
+    while let Err(refused) = router.targets(port) {
+        assert!(refused.refusal() == Some(Refusal::NoListener) && Instant::now() < deadline, "{refused}");
     }
 }
 
@@ -432,4 +476,39 @@ fn a_transfer_survives_the_end_of_its_agent() {
         (&connection.stream).write_all(b"still here\n").expect("said");
     });
     assert_eq!(client.hear(), "still here");
+}
+
+/// C16: the stack chooses, and shows what it chooses from; both are asked again of an agent that has come back.
+#[test]
+fn a_target_is_chosen_and_its_weight_and_load_are_shown() {
+    let mut host = Host::start();
+    let (router, _counter, _other) = (host.router(), host.target("counter"), host.target("other"));
+    let (client, _stream) = host.connect();
+    let choose = |choice: &Choice<'_>| router.choose(host.port(), client.address(), choice);
+    let targets = [target("counter"), target("other")];
+    let turns = [(); 4].map(|()| choose(&Choice::all()).expect("chosen"));
+    let count = |target| turns.iter().filter(|chosen| *chosen == target).count();
+    assert_eq!((count(&targets[0]), count(&targets[1])), (2, 2), "{turns:?}");
+    let jobs = [JobName::new("counter").expect("a name")];
+    assert_eq!(choose(&Choice::of(&jobs)).expect("chosen"), targets[0]);
+    assert_eq!(choose(&Choice::all().besides(&targets[..1])).expect("chosen"), targets[1]);
+    let none = choose(&Choice::of(&jobs).besides(&targets)).expect_err("nothing is left");
+    assert_eq!(none.refusal(), Some(Refusal::NoTarget));
+    let other_family = router.choose(host.port(), "[2001:db8::2]:1".parse().expect("one"), &Choice::all());
+    assert_eq!(other_family.expect_err("the DVIPA is IPv4").refusal(), Some(Refusal::NoConnection));
+    let other_port = router.choose(1, client.address(), &Choice::all()).expect_err("not registered");
+    assert_eq!(other_port.refusal(), Some(Refusal::NotRegistered));
+    let too_many = vec![target("other"); 257];
+    let too_many = choose(&Choice::all().besides(&too_many)).expect_err("256 are allowed");
+    assert_eq!(too_many.refusal(), Some(Refusal::Invalid));
+
+    let views = router.target_views(host.port()).expect("shown");
+    assert_eq!(views.iter().map(|view| &view.target).collect::<Vec<_>>(), targets.iter().collect::<Vec<_>>());
+    let view = &views[0];
+    assert_eq!((view.state, view.weight, view.weight_from), (TargetState::Ready, 1, WeightFrom::Equal));
+    assert_eq!((view.connections, view.load.as_ref().map(|load| load.cpu_permille)), (7, Some(250)));
+    assert_eq!(router.target_views(1).expect_err("not registered").refusal(), Some(Refusal::NotRegistered));
+
+    host.restart(|| ());
+    assert!(router.target_views(host.port()).is_ok(), "the next agent is asked");
 }

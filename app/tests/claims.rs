@@ -74,9 +74,9 @@ fn accepted(answer: fn(Claim) -> Notification) -> Result<baton_app::Connection, 
         });
         let agent = Agent::meet(&listener);
         let (offer, job) = (OfferId(1), JobName::new("job").expect("a name"));
-        agent.say(Offer { offer, connection, job }, &[]);
+        agent.say(Offer { offer, connection, job, giver: None }, &[]);
         let (Request::Accept(_), 0) = agent.hear() else { panic!("it does not accept") };
-        agent.say(Arriving { by: By::Offer(offer), connection }, &[stream.as_fd()]);
+        agent.say(Arriving { by: By::Offer(offer), connection, giver: None }, &[stream.as_fd()]);
         drop((agent, listener, stream));
         let listener = listen(&path);
         let agent = Agent::meet(&listener);

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use app::{Consent, RoutingApplication, Target, TargetApplication, Unacknowledged};
@@ -42,14 +42,35 @@ pub unsafe extern "C" fn baton_register(
 ) -> c_int {
     // SAFETY: the caller passes what the header says; a C program that is run by the tests does.
     number(unsafe {
-        register(registration)
+        register(registration, None)
+            .and_then(|made| store(application, "application", Box::into_raw(Box::new(made))))
+    })
+}
+
+/// See `baton.h`.
+///
+/// # Safety
+/// As the crate says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn baton_register_listener(
+    registration: *const types::Registration,
+    listener: c_int,
+    application: *mut *mut Application,
+) -> c_int {
+    // SAFETY: as for `baton_register`.
+    number(unsafe {
+        descriptor(listener)
+            .and_then(|listener| register(registration, Some(listener)))
             .and_then(|made| store(application, "application", Box::into_raw(Box::new(made))))
     })
 }
 
 /// # Safety
 /// As [`baton_register`].
-unsafe fn register(registration: *const types::Registration) -> Result<Application, Failure> {
+unsafe fn register(
+    registration: *const types::Registration,
+    listener: Option<BorrowedFd<'_>>,
+) -> Result<Application, Failure> {
     // SAFETY: as the caller says.
     let (role, registration) = unsafe {
         let types::Registration { role, job, dvipa, ports, port_count, hold_accepts, socket } =
@@ -60,6 +81,10 @@ unsafe fn register(registration: *const types::Registration) -> Result<Applicati
         let made = app::Registration::new(job, dvipa, ports).map_err(Failure::argument)?;
         let made = made.hold_accepts(*hold_accepts != 0);
         (*role, if socket.is_null() { made } else { made.socket(text(*socket, "socket")?) })
+    };
+    let registration = match listener {
+        Some(listener) => registration.listener(&listener).map_err(app::Error::from)?,
+        None => registration,
     };
     match role {
         0 => Ok(Application::Routing(RoutingApplication::register(&registration)?)),
@@ -88,7 +113,10 @@ pub unsafe extern "C" fn baton_unregister(application: *mut Application) {
 pub unsafe extern "C" fn baton_descriptor(application: *const Application) -> c_int {
     // SAFETY: the caller passes what the header says.
     match unsafe { reference(application, "application") } {
-        Ok(application) => application.descriptor().as_raw_fd(),
+        Ok(application) => match application.of_this_process() {
+            Ok(()) => application.descriptor().as_raw_fd(),
+            Err(error) => number(Err(error.into())),
+        },
         Err(failure) => number(Err(failure)),
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Number {
     BadArgument = -5,
     /// `BATON_IN_DOUBT`
     InDoubt = -6,
+    /// `BATON_FORKED`
+    Forked = -7,
 }
 
 /// Why a call failed.
@@ -50,6 +52,7 @@ impl Failure {
             Failure::Library(Error::Connect { .. }) => Number::NoAgent as c_int,
             Failure::Library(Error::Closed) => Number::Closed as c_int,
             Failure::Library(Error::InDoubt) => Number::InDoubt as c_int,
+            Failure::Library(Error::Forked { .. }) => Number::Forked as c_int,
             Failure::Library(Error::System(_)) => Number::System as c_int,
             Failure::Nothing => Number::Nothing as c_int,
             Failure::Argument(_) => Number::BadArgument as c_int,

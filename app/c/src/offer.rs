@@ -6,7 +6,7 @@ use std::os::fd::IntoRawFd;
 use std::ptr::{null, null_mut, slice_from_raw_parts_mut};
 
 use crate::application::Application;
-use crate::borrow::{reference, store, text, timeout};
+use crate::borrow::{bytes, reference, store, text, timeout};
 use crate::error::{Failure, number};
 use crate::types::{self, Connection};
 
@@ -17,6 +17,7 @@ pub struct Offer {
     client: CString,
     dvipa: CString,
     job: CString,
+    giver: Option<CString>,
 }
 
 impl Offer {
@@ -25,7 +26,8 @@ impl Offer {
         let text = |text: String| CString::new(text).unwrap_or_default();
         let (client, dvipa) = (text(offer.client().to_string()), text(offer.dvipa().to_string()));
         let job = text(offer.job().to_string());
-        Self { offer, client, dvipa, job }
+        let giver = offer.giver().map(|giver| text(giver.to_string()));
+        Self { offer, client, dvipa, job, giver }
     }
 }
 
@@ -76,6 +78,16 @@ pub unsafe extern "C" fn baton_offer_dvipa(offer: *const Offer) -> *const c_char
 pub unsafe extern "C" fn baton_offer_job(offer: *const Offer) -> *const c_char {
     // SAFETY: the caller passes what the header says.
     unsafe { offer.as_ref() }.map_or(null(), |offer| offer.job.as_ptr())
+}
+
+/// See `baton.h`.
+///
+/// # Safety
+/// As the crate says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn baton_offer_giver(offer: *const Offer) -> *const c_char {
+    // SAFETY: the caller passes what the header says.
+    unsafe { offer.as_ref() }.and_then(|offer| offer.giver.as_ref()).map_or(null(), |giver| giver.as_ptr())
 }
 
 /// See `baton.h`.
@@ -158,6 +170,76 @@ pub unsafe extern "C" fn baton_free_state(connection: *mut Connection) {
     }
 }
 
+/// See `baton.h`.
+///
+/// # Safety
+/// As the crate says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn baton_say(
+    application: *const Application,
+    port: u16,
+    target: *const c_char,
+    client: *const c_char,
+    message: *const c_void,
+    count: usize,
+) -> c_int {
+    // SAFETY: the caller passes what the header says.
+    number(unsafe {
+        reference(application, "application").and_then(|application| {
+            let target: app::Target = text(target, "target")?.parse().map_err(Failure::argument)?;
+            let client = match client.is_null() {
+                true => None,
+                false => Some(text(client, "client")?.parse().map_err(Failure::argument)?),
+            };
+            Ok(application.say(port, &target, client, bytes(message, count, "bytes")?)?)
+        })
+    })
+}
+
+/// See `baton.h`.
+///
+/// # Safety
+/// As the crate says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn baton_hear(
+    application: *const Application,
+    timeout_ms: c_int,
+    heard: *mut types::Heard,
+) -> c_int {
+    // SAFETY: the caller passes what the header says.
+    number(unsafe {
+        reference(application, "application").and_then(|application| {
+            let said = application.hear(timeout(timeout_ms))?.ok_or(Failure::Nothing)?;
+            let client = said.client.map(|client| client.to_string()).unwrap_or_default();
+            let count = said.bytes.len();
+            let told = types::Heard {
+                from: types::text(&said.from.to_string()),
+                client: types::text(&client),
+                port: said.port,
+                bytes: Box::into_raw(said.bytes.into_boxed_slice()).cast(),
+                count,
+            };
+            store(heard, "heard", told)
+        })
+    })
+}
+
+/// See `baton.h`.
+///
+/// # Safety
+/// As the crate says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn baton_free_heard(heard: *mut types::Heard) {
+    // SAFETY: the caller passes what the header says.
+    let Some(heard) = (unsafe { heard.as_mut() }) else { return };
+    if !heard.bytes.is_null() {
+        let bytes = slice_from_raw_parts_mut(heard.bytes.cast::<u8>(), heard.count);
+        // SAFETY: `baton_hear` made it from a box of so many bytes, and it is forgotten here, so that it is freed once.
+        drop(unsafe { Box::from_raw(bytes) });
+        (heard.bytes, heard.count) = (null_mut(), 0);
+    }
+}
+
 /// # Safety
 /// `offer` is NULL, or comes from [`baton_next_offer`] and was not answered.
 unsafe fn take_back(offer: *mut Offer) -> Result<app::Offer, Failure> {
@@ -190,5 +272,6 @@ fn deliver(from: app::Connection, to: &mut MaybeUninit<Connection>) {
         dvipa: types::text(&from.dvipa.to_string()),
         state,
         state_bytes,
+        giver: types::text(&from.giver.map(|giver| giver.to_string()).unwrap_or_default()),
     });
 }

@@ -6,7 +6,6 @@ mod build;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,10 +27,12 @@ impl Service {
     /// Builds the example with its own Makefile and starts its router.
     fn start() -> Self {
         let programs = tempfile::tempdir().expect("a directory");
-        let output = Command::new("make")
+        let installed = build::install(&programs.path().join("installed"));
+        let output = installed
+            .command("make")
             .arg("-C")
             .arg(build::root().join("examples/counter"))
-            .arg(format!("BATON={}", build::libraries().display()))
+            .arg(format!("LDFLAGS={}", installed.rpath()))
             .arg(format!("OUT={}", programs.path().display()))
             .output()
             .expect("make runs");
@@ -114,7 +115,7 @@ fn the_router_asks_and_the_target_counts() {
     let mut client = service.counted("alice");
     client.say("two");
     assert_eq!(client.hear(), "2");
-    // Lines that were sent before the move are not lost: they are not read by whoever did not ask for them.
+    // Lines that were sent before the move are not lost: an application that did not ask for them does not read them.
     let mut early = service.connect();
     early.say("bob\none\ntwo\nthree");
     assert_eq!([early.hear(), early.hear(), early.hear(), early.hear()], ["who are you?", "1", "2", "3"]);

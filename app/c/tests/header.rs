@@ -55,21 +55,69 @@ fn every_refusal_has_its_number_in_the_header() {
 fn the_structs_are_laid_out_as_the_library_has_them() {
     let directory = tempfile::tempdir().expect("a directory");
     let source = build::root().join("app/c/tests/programs/layout.c");
+    let installed = build::install(directory.path());
     for (compiler, standard) in [("gcc", "-std=c11"), ("g++", "-std=c++17")] {
         let program = directory.path().join(compiler);
         let language = if compiler == "g++" { "c++" } else { "c" };
-        build::compile(compiler, &[standard, "-x", language], &source, &program);
+        installed.compile(compiler, &[standard, "-x", language], &source, &program);
     }
     let c99 = directory.path().join("c99");
-    build::compile("gcc", &["-std=c99"], &build::root().join("app/c/tests/programs/calls.c"), &c99);
+    installed.compile("gcc", &["-std=c99"], &build::root().join("app/c/tests/programs/calls.c"), &c99);
 }
 
 /// Bad arguments are refused with a text, and nothing is touched.
 #[test]
 fn bad_arguments_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
+    let installed = build::install(directory.path());
     let program = directory.path().join("calls");
-    build::compile("gcc", &["-std=c99"], &build::root().join("app/c/tests/programs/calls.c"), &program);
+    installed.compile("gcc", &["-std=c99"], &build::root().join("app/c/tests/programs/calls.c"), &program);
+    let output = build::command(&program).output().expect("runs");
+    assert!(output.status.success(), "{}", build::said(&output));
+}
+
+/// What a packager relies on: a SONAME, relative links that hold below any DESTDIR, paths that are those of the installed system.
+#[test]
+fn the_installed_tree_is_one_that_a_package_can_be_made_of() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = Command::new("make")
+        .args(["-C", "app/c", "install", "PREFIX=/usr", "LIBDIR=/usr/lib/here"])
+        .arg(format!("BUILT={}", build::libraries().display()))
+        .arg(format!("DESTDIR={}", directory.path().display()))
+        .current_dir(build::root())
+        .output()
+        .expect("make runs");
+    assert!(output.status.success(), "{}", build::said(&output));
+    let libraries = directory.path().join("usr/lib/here");
+    assert!(directory.path().join("usr/include/baton.h").is_file());
+    assert!(libraries.join("libbaton_c.a").is_file());
+    let version = env!("CARGO_PKG_VERSION");
+    let (minor, _) = version.rsplit_once('.').expect("a version");
+    let library = libraries.join(format!("libbaton_c.so.{version}"));
+    let output = Command::new("objdump").arg("-p").arg(library).output().expect("objdump (binutils) runs");
+    let soname = format!("libbaton_c.so.{minor}");
+    assert!(build::said(&output).lines().any(|l| l.trim().starts_with("SONAME") && l.ends_with(&soname)));
+    let points_to = |link: &str| fs::read_link(libraries.join(link)).expect("a link");
+    assert_eq!(points_to("libbaton_c.so").as_os_str(), soname.as_str());
+    assert_eq!(points_to(&soname).as_os_str(), format!("libbaton_c.so.{version}").as_str());
+    let package = fs::read_to_string(libraries.join("pkgconfig/baton.pc")).expect("baton.pc");
+    assert!(package.contains("prefix=/usr\nlibdir=/usr/lib/here\nincludedir=/usr/include\n"), "{package}");
+    assert!(package.contains(&format!("Version: {version}\n")) && !package.contains('@'), "{package}");
+}
+
+/// A program that has the library in itself needs no other file.
+#[test]
+fn a_program_may_be_linked_with_the_static_library() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let installed = build::install(directory.path());
+    let found = installed.flags(&["--static", "--cflags", "--libs"]);
+    let archive = installed.libraries.join("libbaton_c.a").display().to_string();
+    let found: Vec<&str> =
+        found.iter().map(|flag| if flag == "-lbaton_c" { archive.as_str() } else { flag.as_str() }).collect();
+    let (source, program) =
+        (build::root().join("app/c/tests/programs/calls.c"), directory.path().join("calls"));
+    build::link("gcc", &["-std=c99"], &source, &program, &found);
+    fs::remove_dir_all(&installed.libraries).expect("removed");
     let output = build::command(&program).output().expect("runs");
     assert!(output.status.success(), "{}", build::said(&output));
 }

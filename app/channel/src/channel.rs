@@ -132,7 +132,7 @@ impl Channel {
         self.wait(PollFlags::IN, deadline)
     }
 
-    /// Waits until there is room to send, or the other end has closed; `false` if the deadline came first. Somebody must
+    /// Waits until there is room to send, or the other end has closed; `false` if the deadline came first. A thread must
     /// receive meanwhile: the other end may wait for that.
     ///
     /// # Errors
@@ -151,6 +151,12 @@ impl Channel {
                 Err(cause) => return Err(cause.into()),
             }
         }
+    }
+
+    /// Ends it for all that have a descriptor of this end.
+    pub fn shut_down(&self) {
+        // It may have ended already.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
 
     /// Who is at the other end.

@@ -24,7 +24,7 @@ pub struct Listener {
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// The file's mode; writing is what lets somebody connect (unix(7)).
+    /// The file's mode; a user who may write to it may connect (unix(7)).
     pub mode: u32,
     /// The file's group; `None`: as it comes.
     pub group: Option<u32>,
@@ -35,7 +35,7 @@ impl Listener {
     /// anybody can connect.
     ///
     /// # Errors
-    /// `AddrInUse` if somebody serves this path; otherwise what the system says.
+    /// `AddrInUse` if a process serves this path; otherwise what the system says.
     pub fn bind(path: &Path, access: Access) -> io::Result<Self> {
         if is_served(path) {
             return Err(io::ErrorKind::AddrInUse.into());
@@ -74,7 +74,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Whoever comes next replaces it anyway.
+        // The next process replaces it anyway.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -91,7 +91,7 @@ impl AsRawFd for Listener {
     }
 }
 
-/// Somebody accepts here, or has too many to accept.
+/// A process accepts here, or has too many to accept.
 fn is_served(path: &Path) -> bool {
     match Channel::connect(path) {
         Ok(_) => true,

@@ -54,7 +54,7 @@ impl Sealed {
         Ok(Self { memory, bytes: bytes.len() })
     }
 
-    /// Takes what somebody passed. The seals are looked at before the length, so the length stays what it is.
+    /// Takes what another process passed. The seals are looked at before the length, so the length stays what it is.
     ///
     /// # Errors
     /// [`Unfit`].

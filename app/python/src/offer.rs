@@ -1,5 +1,6 @@
 //! Connections that come.
 
+use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,11 +10,10 @@ use pyo3::types::PyDict;
 
 use crate::error::exception;
 
-/// A connection as Python has it: (socket, state).
-pub(crate) type Arrived<'py> = (Bound<'py, PyAny>, Option<Vec<u8>>);
-
-/// A connection that is offered: answer it once, by accept() or reject(). One that is forgotten is rejected.
-#[pyclass(frozen)]
+/// A connection that is offered: answer it once, by accept() or reject().
+///
+/// One that is forgotten is rejected. Its client is served by the application that has it until then.
+#[pyclass(frozen, module = "baton")]
 pub struct Offer {
     offer: Mutex<Option<app::Offer>>,
     /// (address, port) of the client.
@@ -25,16 +25,19 @@ pub struct Offer {
     /// The job that it is for.
     #[pyo3(get)]
     job: String,
+    /// The application that has it now, as "job@stack", or None if it is not known.
+    #[pyo3(get)]
+    giver: Option<String>,
     state: Option<Vec<u8>>,
 }
 
 impl Offer {
     pub(crate) fn new(offer: app::Offer) -> Self {
-        let pair = |address: std::net::SocketAddr| (address.ip().to_string(), address.port());
         Self {
             client: pair(offer.client()),
             dvipa: pair(offer.dvipa()),
             job: offer.job().to_string(),
+            giver: offer.giver().map(ToString::to_string),
             state: offer.state().map(<[u8]>::to_vec),
             offer: Mutex::new(Some(offer)),
         }
@@ -48,31 +51,103 @@ impl Offer {
 
 #[pymethods]
 impl Offer {
-    /// bytes that came with it, or None.
+    /// The application state that came with it, or None.
     #[getter]
     fn state(&self) -> Option<&[u8]> {
         self.state.as_deref()
     }
 
-    /// accept() -> socket.socket: takes the connection, and waits until it is here. Raises Refused or Closed if it could not
-    /// move after all: it goes on where it was.
+    /// Takes the connection, and waits until it is here: its socket.
+    ///
+    /// Raises Refused or Closed if it could not move after all: then it goes on where it was. Raises InDoubt if the agent ended
+    /// meanwhile and did not come back.
     fn accept<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let offer = self.take()?;
         let connection = py.detach(|| offer.accept()).map_err(|e| exception(py, &e))?;
-        Ok(arrived(py, connection)?.0)
+        socket(py, connection.stream)
     }
 
-    /// reject(reason): does not take it; the reason reaches the application that has it.
+    /// Does not take it; the reason reaches the application that has it (at most 200 characters of it).
     fn reject(&self, py: Python<'_>, reason: &str) -> PyResult<()> {
         let offer = self.take()?;
         py.detach(|| offer.reject(reason)).map_err(|e| exception(py, &e))
     }
 }
 
+/// A connection that was given to this application without asking it.
+#[pyclass(frozen, module = "baton")]
+pub struct Connection {
+    /// Its socket.
+    #[pyo3(get)]
+    socket: Py<PyAny>,
+    /// (address, port) of the client.
+    #[pyo3(get)]
+    client: (String, u16),
+    /// (address, port) that the client has connected to.
+    #[pyo3(get)]
+    dvipa: (String, u16),
+    /// The application that had it before, as "job@stack", or None if it is not known.
+    #[pyo3(get)]
+    giver: Option<String>,
+    state: Option<Vec<u8>>,
+}
+
+/// What another application says.
+#[pyclass(frozen, module = "baton")]
+pub struct Heard {
+    /// Who, as "job@stack".
+    #[pyo3(get)]
+    sender: String,
+    /// The port that both have registered for.
+    #[pyo3(get)]
+    port: u16,
+    /// (address, port) of the client whose connection it is about, or None.
+    #[pyo3(get)]
+    client: Option<(String, u16)>,
+    message: Vec<u8>,
+}
+
+#[pymethods]
+impl Heard {
+    /// What it says.
+    #[getter]
+    fn message(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+impl Heard {
+    pub(crate) fn new(heard: app::Heard) -> Self {
+        let app::Heard { from, port, client, bytes } = heard;
+        Self { sender: from.to_string(), port, client: client.map(pair), message: bytes }
+    }
+}
+
+#[pymethods]
+impl Connection {
+    /// The application state that came with it, or None.
+    #[getter]
+    fn state(&self) -> Option<&[u8]> {
+        self.state.as_deref()
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(py: Python<'_>, connection: app::Connection) -> PyResult<Self> {
+        let app::Connection { stream, client, dvipa, giver, state } = connection;
+        let (client, dvipa) = (pair(client), pair(dvipa));
+        let giver = giver.map(|giver| giver.to_string());
+        Ok(Self { socket: socket(py, stream)?.unbind(), client, dvipa, giver, state })
+    }
+}
+
+fn pair(address: SocketAddr) -> (String, u16) {
+    (address.ip().to_string(), address.port())
+}
+
 /// Makes Python's own socket of a connection.
-pub(crate) fn arrived<'py>(py: Python<'py>, connection: app::Connection) -> PyResult<Arrived<'py>> {
+fn socket(py: Python<'_>, stream: std::net::TcpStream) -> PyResult<Bound<'_, PyAny>> {
     let named = PyDict::new(py);
-    named.set_item("fileno", connection.stream.into_raw_fd())?;
-    let socket = py.import("socket")?.call_method("socket", (), Some(&named))?;
-    Ok((socket, connection.state))
+    named.set_item("fileno", stream.into_raw_fd())?;
+    py.import("socket")?.call_method("socket", (), Some(&named))
 }

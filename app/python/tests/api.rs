@@ -1,4 +1,4 @@
-//! Every call from Python, in `programs/api.py`.
+//! Every call from Python, in `programs/`.
 
 #[allow(dead_code)]
 mod module;
@@ -7,10 +7,19 @@ use std::path::Path;
 
 use module::Host;
 
-#[test]
-fn every_call_works_from_python() {
+fn passes(program: &str) {
     let host = Host::start();
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/api.py");
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(program);
     let output = host.run(&program, &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_call_works_from_python() {
+    passes("api.py");
+}
+
+#[test]
+fn every_call_works_in_asyncio() {
+    passes("aio.py");
 }

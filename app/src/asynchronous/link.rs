@@ -72,6 +72,7 @@ impl Link {
         mut ready: impl FnMut(&mut Said<AsyncChannel>) -> Option<T>,
     ) -> Result<T, Error> {
         let Inner { shared, changed, again } = &*self.inner;
+        shared.of_this_process()?;
         let began = Instant::now();
         if shared.with(|said| said.machine.try_again(began)) {
             again.notify_one();
@@ -191,7 +192,7 @@ impl Inner {
     async fn serve(&self, channel: &Arc<AsyncChannel>) -> io::Result<()> {
         let register = self.shared.connected(channel);
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-        send(channel, &register, &[]).await?;
+        send(channel, &register, &self.shared.beside()).await?;
         loop {
             let received = channel.receive(&mut buffer).await;
             let goes_on = self.shared.take(received, &buffer);

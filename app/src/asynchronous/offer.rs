@@ -59,7 +59,7 @@ impl Offer {
     }
 }
 
-/// Somebody waits for the connection of an offer; or no longer, when this is dropped.
+/// A task waits for the connection of an offer; or no longer, when this is dropped.
 struct Waiting(Arc<Link>, OfferKey);
 
 impl Drop for Waiting {

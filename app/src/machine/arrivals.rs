@@ -20,7 +20,7 @@ use channel::Sealed;
 use model::Connection;
 use model::control_socket::notification::By;
 use model::control_socket::request::Claim;
-use model::control_socket::{Refusal, RequestId};
+use model::control_socket::{Refusal, RequestId, Target};
 
 use super::{OfferKey, SessionId, Why, key, refused};
 use crate::error::Error;
@@ -29,6 +29,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) connection: Connection,
+    pub(crate) giver: Option<Target>,
     pub(crate) socket: OwnedFd,
     pub(crate) state: Option<Sealed>,
 }

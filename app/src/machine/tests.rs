@@ -80,7 +80,7 @@ fn failed(request: RequestId) -> Notification {
 
 fn offer(offer: u64) -> Notification {
     let job = JobName::new("job").expect("a name");
-    Offer { offer: OfferId(offer), connection: connection(), job }.into()
+    Offer { offer: OfferId(offer), connection: connection(), job, giver: None }.into()
 }
 
 /// An offer that comes and is accepted.
@@ -92,7 +92,7 @@ fn accept(machine: &mut Machine, number: u64) -> OfferKey {
 }
 
 fn arriving(by: By) -> Notification {
-    Arriving { by, connection: connection() }.into()
+    Arriving { by, connection: connection(), giver: None }.into()
 }
 
 fn here(by: By) -> Notification {
@@ -416,4 +416,24 @@ fn an_agent_that_is_registered_at_is_told_of_offers_behind_the_registration() {
     machine.connected(Instant::now());
     assert!(machine.takes_offers().is_none());
     assert!(matches!(machine.next_unsent(), Some((Request::TakesOffers(_), None))));
+}
+
+#[test]
+fn messages_are_kept_once_the_application_has_asked_for_them() {
+    let mut machine = known();
+    let heard = || {
+        let from = "router@rt1".parse().expect("a target");
+        notification::Heard { from, port: 80, about: None, bytes: vec![7] }.into()
+    };
+    machine.handle(heard(), vec![]);
+    assert!(!machine.is_ready(), "it never asks");
+    assert_eq!(machine.hear(), None);
+    machine.handle(heard(), vec![]);
+    assert!(machine.is_ready());
+    assert_eq!(machine.hear().map(|heard| heard.bytes), Some(vec![7]));
+    assert!(!machine.is_ready());
+    for _ in 0..=MAX_HEARD {
+        machine.handle(heard(), vec![]);
+    }
+    assert_eq!(machine.heard.len(), MAX_HEARD);
 }

@@ -1,4 +1,4 @@
-//! Builds C programs against the header and the library, and runs them.
+//! Builds C programs against the header and the library, as they are installed, and runs them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,63 @@ pub(crate) fn libraries() -> PathBuf {
     test.parent().expect("in a directory").to_path_buf()
 }
 
-/// Compiles with every warning an error.
-pub(crate) fn compile(compiler: &str, arguments: &[&str], source: &Path, program: &Path) {
+/// `make install` with the libraries that these tests were built with, below `directory`.
+pub(crate) fn install(directory: &Path) -> Installed {
+    let output = Command::new("make")
+        .args(["-C", "app/c", "install"])
+        .arg(format!("BUILT={}", libraries().display()))
+        .arg(format!("PREFIX={}", directory.display()))
+        .current_dir(root())
+        .output()
+        .expect("make runs");
+    assert!(output.status.success(), "{}", said(&output));
+    Installed { libraries: directory.join("lib") }
+}
+
+/// An installed tree.
+pub(crate) struct Installed {
+    pub(crate) libraries: PathBuf,
+}
+
+impl Installed {
+    /// A command that finds it with pkg-config.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("PKG_CONFIG_PATH", self.libraries.join("pkgconfig"));
+        command
+    }
+
+    /// What pkg-config says.
+    pub(crate) fn flags(&self, arguments: &[&str]) -> Vec<String> {
+        let output = self.command("pkg-config").args(arguments).arg("baton").output();
+        let output = output.unwrap_or_else(|e| panic!("pkg-config: {e}"));
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output).split_whitespace().map(ToOwned::to_owned).collect()
+    }
+
+    /// How a linker has programs find it, which is in no place of the system's.
+    pub(crate) fn rpath(&self) -> String {
+        format!("-Wl,-rpath,{}", self.libraries.display())
+    }
+
+    /// Compiles with every warning an error.
+    pub(crate) fn compile(&self, compiler: &str, arguments: &[&str], source: &Path, program: &Path) {
+        let found = self.flags(&["--cflags", "--libs"]);
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        link(compiler, arguments, source, program, &[&found[..], &[&self.rpath()]].concat());
+    }
+}
+
+/// Compiles and links with every warning an error.
+pub(crate) fn link(compiler: &str, arguments: &[&str], source: &Path, program: &Path, libraries: &[&str]) {
     let output = Command::new(compiler)
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g"])
         .args(arguments)
-        .arg(format!("-I{}", root().join("app/c/include").display()))
         .arg(source)
         .arg("-o")
         .arg(program)
-        .arg(format!("-L{}", libraries().display()))
-        .arg(format!("-Wl,-rpath,{}", libraries().display()))
-        .args(["-lbaton_c", "-pthread"])
+        .args(libraries)
+        .arg("-pthread")
         .output()
         .unwrap_or_else(|e| panic!("{compiler}: {e}"));
     assert!(output.status.success(), "{}", said(&output));

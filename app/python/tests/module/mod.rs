@@ -1,4 +1,6 @@
-//! The module as a user has it, and Python programs that import it.
+//! The package as a user has it, and Python programs that import it.
+
+pub(crate) mod documented;
 
 use std::env;
 use std::path::Path;
@@ -10,7 +12,7 @@ use tempfile::TempDir;
 /// Debian's own Python.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// A stack, and a directory with the module.
+/// A stack, and a directory with the package.
 pub(crate) struct Host {
     pub(crate) stack: FakeStack,
     directory: TempDir,
@@ -32,7 +34,8 @@ impl Host {
         self.directory.path()
     }
 
-    fn python(&self, program: &Path, arguments: &[&str]) -> Command {
+    /// A command that runs a program.
+    pub(crate) fn python(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(PYTHON);
         command.arg(program).args(arguments).stdin(Stdio::null());
         command.env("PYTHONPATH", self.path()).env("BATON_CONTROL_SOCKET", self.stack.path());
@@ -46,12 +49,29 @@ impl Host {
 
     /// Starts a program.
     pub(crate) fn spawn(&self, program: &Path, arguments: &[&str]) -> Running {
-        Running(self.python(program, arguments).spawn().expect("Python runs"))
+        Running::of(&mut self.python(program, arguments))
+    }
+
+    /// Whether Python finds a module; if not, says that what needs it is skipped.
+    pub(crate) fn has(&self, module: &str) -> bool {
+        let found = Command::new(PYTHON).args(["-c", &format!("import {module}")]).output();
+        let found = found.expect("Python runs").status.success();
+        if !found {
+            eprintln!("skipped: {PYTHON} has no {module}: install Debian's (scripts/packages)");
+        }
+        found
     }
 }
 
 /// A program that is killed when it is no longer needed.
 pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts it.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self(command.spawn().expect("it starts"))
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
