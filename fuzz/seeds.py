@@ -27,7 +27,7 @@ def frames(path):
 
 def main(directory):
     """Writes one file an input."""
-    targets = ("packet_path", "headers", "tunnel", "codec", "control_socket", "config", "connection_state")
+    targets = ("packet_path", "headers", "tunnel", "codec", "control_socket", "config", "connection_state", "crt_file")
     for target in targets:
         (directory / target).mkdir(parents=True, exist_ok=True)
     for path in sorted(ROOT.glob("pcaps/*/in.pcap")):

@@ -15,7 +15,7 @@
 static baton_application *application;
 static uint16_t port;
 
-/* Decides where a client goes. Whoever rejects it is passed over. */
+/* Decides where a client goes. A target that rejects it is passed over. */
 static void *route(void *client) {
     struct baton_target_name targets[64];
     struct baton_terms terms = {.state = "0", .state_bytes = 1, .unacknowledged = BATON_CARRY};
@@ -30,7 +30,7 @@ static void *route(void *client) {
             if (baton_transfer(application, fd, targets[(sum + i) % count].text, &terms) == BATON_OK) return NULL;
             fprintf(stderr, "%s\n", baton_error_text());
         }
-        say(fd, "nobody can count now");
+        say(fd, "no target can count now");
     }
     close(fd);
     return NULL;

@@ -5,7 +5,7 @@ use std::io;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// No more is owed to a client than this, bytes: whoever does not read is not read from.
+/// No more is owed to a client than this, bytes: a client that does not read is not read from.
 const MOST_OWED: usize = 64 * 1024;
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 16 * 1024;

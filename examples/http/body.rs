@@ -66,17 +66,13 @@ impl Body {
         format!("{way} {} {} {}", self.at, self.total, via.join(","))
     }
 
-    /// Does a share of it: one of as many equal ones as targets are left. `ahead` is what was read of it already.
-    pub(crate) fn go_on(&mut self, client: &mut TcpStream, ahead: &mut Vec<u8>) -> io::Result<()> {
+    /// Does a share of it: one of as many equal ones as targets are left.
+    pub(crate) fn go_on(&mut self, client: &mut TcpStream) -> io::Result<()> {
         let shares = u64::try_from(self.via.len()).unwrap_or(u64::MAX - 1) + 1;
         let end = self.at + self.total.saturating_sub(self.at) / shares;
         match &mut self.way {
             Way::Down => content::write(client, self.at, end)?,
             Way::Up { sum } => {
-                // All of it, because what is read moves only inside the sum.
-                let read = ahead.len().min(usize::try_from(self.total).unwrap_or(usize::MAX));
-                *sum = ahead.drain(..read).fold(*sum, add);
-                self.at += read as u64;
                 let mut piece = vec![0; 64 * 1024];
                 while self.at < end {
                     let most = piece.len().min(usize::try_from(end - self.at).unwrap_or(usize::MAX));

@@ -1,64 +1,20 @@
-//! The routing application: looks at a client's first request and moves the connection to whom it is for.
+//! The routing application: looks at a client's request and moves the connection to whom it is for.
 
-use std::io::{self, Read};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use app::{JobName, Registration, RoutingApplication, StackName, Target, Terms};
+use app::{Choice, Registration, RoutingApplication, Target, Terms};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::request::{self, Head};
-use crate::{Failure, each};
+use crate::rule::{self, Rule};
+use crate::{ACKNOWLEDGED_WITHIN, Failure, each};
 
-/// What a request must say to be for a job.
-enum Condition {
-    Host(String),
-    Path(String),
-    Cookie(String, String),
-    Always,
-}
-
-/// Who serves which requests.
-struct Rule {
-    job: JobName,
-    /// Only on this stack.
-    stack: Option<StackName>,
-    condition: Condition,
-}
-
-impl Rule {
-    fn parse(text: &str) -> Result<Self, Failure> {
-        let (job, condition) = text.split_once('=').map_or((text, None), |(job, rest)| (job, Some(rest)));
-        let condition = match condition.map(|c| c.split_once(':').unwrap_or((c, ""))) {
-            None => Condition::Always,
-            Some(("host", name)) => Condition::Host(name.to_owned()),
-            Some(("path", prefix)) => Condition::Path(prefix.to_owned()),
-            Some(("cookie", pair)) => {
-                let (name, value) = pair.split_once('=').ok_or("cookie:NAME=VALUE")?;
-                Condition::Cookie(name.to_owned(), value.to_owned())
-            }
-            Some((other, _)) => return Err(format!("no condition `{other}`: host, path, cookie").into()),
-        };
-        let (job, stack) = job.split_once('@').map_or((job, None), |(job, stack)| (job, Some(stack)));
-        Ok(Self { job: JobName::new(job)?, stack: stack.map(StackName::new).transpose()?, condition })
-    }
-
-    fn names(&self, target: &Target) -> bool {
-        target.job == self.job && self.stack.as_ref().is_none_or(|stack| *stack == target.stack)
-    }
-
-    fn holds(&self, head: &Head) -> bool {
-        match &self.condition {
-            Condition::Host(name) => {
-                head.header("host").is_some_and(|h| h.rsplit_once(':').map_or(h, |(host, _)| host) == name)
-            }
-            Condition::Path(prefix) => head.path().starts_with(prefix),
-            Condition::Cookie(name, value) => head.cookie(name) == Some(value),
-            Condition::Always => true,
-        }
-    }
-}
+/// Clients that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// The router of one DVIPA.
 struct Router {
@@ -67,36 +23,40 @@ struct Router {
     rules: Arc<[Rule]>,
     /// Requests are read and given back, not only looked at.
     reads: bool,
-    /// Counts up, so that the targets of a job take turns.
-    turn: AtomicUsize,
 }
 
 impl Router {
-    /// Decides where a client goes. Whoever refuses it is passed over.
+    /// Where a client goes that these targets have refused: to the stack that the rule names, or to one that the cluster chooses.
+    fn next(&self, rule: &Rule, client: SocketAddr, tried: &[Target]) -> Option<Target> {
+        if let Some(named) = rule.target() {
+            return Some(named).filter(|target| !tried.contains(target));
+        }
+        let choice = Choice::of(std::slice::from_ref(&rule.job)).besides(tried);
+        self.application.choose(self.port, client, &choice).inspect_err(|e| eprintln!("{e}")).ok()
+    }
+
+    /// Decides where a client goes. A target that refuses it is passed over.
     fn route(&self, mut client: TcpStream) -> Result<(), Failure> {
         let mut read = Vec::new();
         let head = if self.reads { request::look(&mut client, &mut read)? } else { Head::peek(&client)? };
         let Some(head) = head else { return Ok(()) };
-        if let Some(rule) = self.rules.iter().find(|rule| rule.holds(&head)) {
-            let mut targets = self.application.targets(self.port)?;
-            targets.retain(|target| rule.names(target));
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % targets.len().max(1);
-            targets.rotate_left(turn);
-            for target in targets {
-                match self.application.transfer(client, &target, &Terms::new().give_back(&read)) {
+        if let Some(rule) = rule::of(&self.rules, &head) {
+            // One that comes back may have been answered just now.
+            let terms = Terms::new().unacknowledged(app::wait(ACKNOWLEDGED_WITHIN)).give_back(&read);
+            let (peer, mut tried) = (client.peer_addr()?, Vec::new());
+            while let Some(target) = self.next(rule, peer, &tried) {
+                match self.application.transfer(client, &target, &terms) {
                     Ok(()) => return Ok(()),
                     Err(refused) => {
                         eprintln!("{target}: {refused}");
                         client = refused.stream;
+                        tried.push(target);
                     }
                 }
             }
         }
-        // A close with unread bytes would be a reset.
-        if !self.reads {
-            client.read_exact(&mut vec![0; head.len()])?;
-        }
-        Ok(request::answer(&mut client, "503 Service Unavailable\r\nConnection: close", "router", "")?)
+        request::answer(&mut client, "503 Service Unavailable\r\nConnection: close", "router", "")?;
+        Ok(request::close(&client)?)
     }
 
     /// As [`Self::route`], in a thread of its own.
@@ -122,7 +82,17 @@ impl Router {
     }
 }
 
-fn serve(router: Router, dvipa: IpAddr) -> io::Result<()> {
+/// The port of a DVIPA, which several routers may share.
+fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn serve(router: Router, listener: &TcpListener) -> io::Result<()> {
     let router = Arc::new(router);
     let back = Arc::clone(&router);
     thread::spawn(move || {
@@ -130,7 +100,7 @@ fn serve(router: Router, dvipa: IpAddr) -> io::Result<()> {
             eprintln!("{e}");
         }
     });
-    for client in TcpListener::bind((dvipa, router.port))?.incoming() {
+    for client in listener.incoming() {
         router.begin(client?);
     }
     Ok(())
@@ -145,11 +115,13 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Failure> {
     let (ends, rules) = words.split_at(words.iter().position(|w| *w == "--").unwrap_or(words.len()));
     let [port, dvipas @ ..] = ends else { return Err("say a port".into()) };
     let port = port.parse()?;
-    let rules: Arc<[Rule]> = rules.iter().skip(1).map(|r| Rule::parse(r)).collect::<Result<_, _>>()?;
+    let rules = rule::parse(rules)?;
     each(dvipas, move |dvipa| {
-        let application = RoutingApplication::register(&Registration::new("router", dvipa, &[port])?)?;
-        let (rules, turn) = (Arc::clone(&rules), AtomicUsize::new(0));
-        let router = Router { application, port, rules, reads, turn };
-        Ok(serve(router, dvipa)?)
+        let listener = listen(SocketAddr::new(dvipa, port))?;
+        let registration = Registration::new("router", dvipa, &[port])?.listener(&listener)?;
+        // On a stack that does not own the DVIPA this waits, and the listener takes no client.
+        let application = RoutingApplication::register(&registration)?;
+        let router = Router { application, port, rules: Arc::clone(&rules), reads };
+        Ok(serve(router, &listener)?)
     })
 }

@@ -8,7 +8,9 @@ use std::thread;
 use app::{Connection, Error, Offer, Registration, TargetApplication, Terms, TransferError, Unacknowledged};
 
 use crate::body::{Body, Way};
-use crate::{Failure, each, request};
+use crate::request::{self, Head};
+use crate::rule::{self, Rule};
+use crate::{ACKNOWLEDGED_WITHIN, Failure, each};
 
 /// The job that rejects whatever it is offered.
 const REJECT: &str = "reject";
@@ -21,6 +23,8 @@ struct Server {
     job: String,
     /// `JOB@STACK`.
     name: String,
+    /// Which requests are for it; none: all are.
+    rules: Arc<[Rule]>,
 }
 
 /// What is to be done with a connection.
@@ -49,16 +53,27 @@ impl Server {
         let mut client = connection.stream;
         if let Some(state) = connection.state {
             let body = Body::from_state(&state).ok_or("this state is of another application")?;
-            let Some(back) = self.carry(client, body, &mut Vec::new())? else { return Ok(()) };
+            let Some(back) = self.carry(client, body)? else { return Ok(()) };
             client = back;
         }
         self.serve(client)
     }
 
-    /// Answers one request after the other, until the client ends or the connection is elsewhere.
+    /// Answers one request after the other, until the client ends, requests something else or the connection is elsewhere.
     fn serve(&self, mut client: TcpStream) -> Result<(), Failure> {
-        let mut ahead = Vec::new();
-        while let Some(head) = request::read(&mut client, &mut ahead)? {
+        while let Some(head) = Head::peek(&client)? {
+            if rule::of(&self.rules, &head).is_some_and(|rule| !rule.is_for(&self.job)) {
+                let terms = Terms::new().unacknowledged(app::wait(ACKNOWLEDGED_WITHIN));
+                match self.application.complete(client, &terms) {
+                    Ok(()) => return Ok(()),
+                    // Better this target's answer than none.
+                    Err(TransferError { error, stream }) => {
+                        eprintln!("{}: {error}", head.path());
+                        client = stream;
+                    }
+                }
+            }
+            head.read(&mut client)?;
             let Some(body) = Body::requested(&head) else {
                 let text = format!("{} has {}\n", self.name, head.path());
                 request::answer(&mut client, "200 OK", &self.name, &text)?;
@@ -71,22 +86,17 @@ impl Server {
                     self.name, body.total
                 )?;
             }
-            let Some(back) = self.carry(client, body, &mut ahead)? else { return Ok(()) };
+            let Some(back) = self.carry(client, body)? else { return Ok(()) };
             client = back;
         }
         Ok(())
     }
 
     /// Does this target's share of a body and moves the connection on; returns it after the last share.
-    fn carry(
-        &self,
-        mut client: TcpStream,
-        mut body: Body,
-        ahead: &mut Vec<u8>,
-    ) -> Result<Option<TcpStream>, Failure> {
+    fn carry(&self, mut client: TcpStream, mut body: Body) -> Result<Option<TcpStream>, Failure> {
         loop {
             let from = body.at;
-            body.go_on(&mut client, ahead)?;
+            body.go_on(&mut client)?;
             eprintln!("{} has carried {from}..{} of {}", self.name, body.at, body.total);
             if body.via.is_empty() {
                 if let Way::Up { sum } = body.way {
@@ -114,11 +124,11 @@ impl Server {
     }
 }
 
-fn serve(job: &str, port: u16, dvipa: IpAddr, hold_accepts: bool) -> Result<(), Failure> {
+fn serve(job: &str, port: u16, dvipa: IpAddr, hold_accepts: bool, rules: Arc<[Rule]>) -> Result<(), Failure> {
     let registration = Registration::new(job, dvipa, &[port])?.hold_accepts(hold_accepts);
     let application = TargetApplication::register(&registration)?;
     let name = format!("{job}@{}", application.stack()?);
-    let server = Arc::new(Server { application, job: job.to_owned(), name });
+    let server = Arc::new(Server { application, job: job.to_owned(), name, rules });
     loop {
         if let Some(work) = Arc::clone(&server).next()? {
             thread::spawn(move || work().inspect_err(|e| eprintln!("{e}")));
@@ -126,13 +136,14 @@ fn serve(job: &str, port: u16, dvipa: IpAddr, hold_accepts: bool) -> Result<(), 
     }
 }
 
-/// `[--hold-accepts] JOB PORT DVIPA…`: serves until something fails.
+/// `[--hold-accepts] JOB PORT DVIPA… [-- RULE…]`: serves until something fails.
 pub(crate) fn run(words: &[&str]) -> Result<(), Failure> {
     let (hold_accepts, words) = match words {
         ["--hold-accepts", words @ ..] => (true, words),
         words => (false, words),
     };
+    let (words, rules) = words.split_at(words.iter().position(|w| *w == "--").unwrap_or(words.len()));
     let [job, port, dvipas @ ..] = words else { return Err("say a job and a port".into()) };
-    let (job, port) = ((*job).to_owned(), port.parse()?);
-    each(dvipas, move |dvipa| serve(&job, port, dvipa, hold_accepts))
+    let (job, port, rules) = ((*job).to_owned(), port.parse()?, rule::parse(rules)?);
+    each(dvipas, move |dvipa| serve(&job, port, dvipa, hold_accepts, Arc::clone(&rules)))
 }

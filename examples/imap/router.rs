@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use app::{JobName, Registration, RoutingApplication, Terms, TransferError, wait};
+use app::{Choice, JobName, Registration, RoutingApplication, Terms, TransferError, wait};
 
 use crate::Failure;
 use crate::command::{Client, Command};
@@ -85,12 +85,22 @@ impl Router {
         let Client { mut stream, ahead } = client;
         let state = [format!("{tag} {user}\n").as_bytes(), &ahead].concat();
         let terms = Terms::new().state(&state).unacknowledged(wait(ACKNOWLEDGED_WITHIN));
-        for target in self.application.targets(self.port)?.iter().filter(|t| t.job == *job) {
-            match self.application.transfer(stream, target, &terms) {
+        let (client, mut tried) = (stream.peer_addr()?, Vec::new());
+        loop {
+            let choice = Choice::of(std::slice::from_ref(job)).besides(&tried);
+            let target = match self.application.choose(self.port, client, &choice) {
+                Ok(target) => target,
+                Err(none) => {
+                    eprintln!("{user}: {none}");
+                    break;
+                }
+            };
+            match self.application.transfer(stream, &target, &terms) {
                 Ok(()) => return Ok(None),
                 Err(TransferError::<TcpStream> { error, stream: back }) => {
                     eprintln!("{target}: {error}");
                     stream = back;
+                    tried.push(target);
                 }
             }
         }

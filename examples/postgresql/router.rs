@@ -90,7 +90,7 @@ impl Router {
     }
 
     fn last(&self) -> MutexGuard<'_, HashMap<IpAddr, Target>> {
-        // Whoever panicked in here has changed nothing half.
+        // A thread that panicked in here has changed nothing half.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

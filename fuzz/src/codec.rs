@@ -1,8 +1,9 @@
 //! Frames of the cluster's messages: what decodes, encodes to something that decodes to the same.
 
 use model::codec::{
-    CodecError, HEADER_BYTES, Header, MAX_BODY_BYTES, Received, decode_body, decode_header, encode,
+    CodecError, HEADER_BYTES, Header, MAX_BODY_BYTES, Received, Side, decode_body, decode_header, encode,
 };
+use model::message::{FromStack, ToStack};
 
 /// Runs one input: a kind and a body. Half of the inputs are read as whole frames instead.
 pub fn run(data: &[u8]) {
@@ -16,9 +17,19 @@ pub fn run(data: &[u8]) {
         _ => (Header { body_bytes: body.len(), version: 1, kind: u16::from(*kind % 8) }, body),
     };
     assert!(header.body_bytes <= MAX_BODY_BYTES);
-    let Ok(Received::Message(message)) = decode_body(header, body) else { return };
-    let frame = encode(&message).expect("what was read fits into a frame");
-    let (head, body) = frame.split_first_chunk().expect("a frame has a header");
-    let again = decode_header(*head).and_then(|h| decode_body(h, body)).expect("what was written is read");
-    assert_eq!(again, Received::Message(message));
+    again::<ToStack>(header, body);
+    again::<FromStack>(header, body);
+}
+
+fn again<M: Side + PartialEq + std::fmt::Debug>(header: Header, body: &[u8]) {
+    let frame = match decode_body::<M>(header, body) {
+        Ok(Received::Message(message)) => encode(&message),
+        Ok(Received::Pulse(pulse)) => encode(&pulse),
+        Ok(Received::Misdirected(_) | Received::Unknown { .. }) | Err(_) => return,
+    };
+    let frame = frame.expect("what was read fits into a frame");
+    let (head, written) = frame.split_first_chunk().expect("a frame has a header");
+    let header_again = decode_header(*head).expect("its own");
+    let read = |header, body| decode_body::<M>(header, body).expect("what was written is read");
+    assert_eq!(read(header_again, written), read(header, body));
 }

@@ -7,6 +7,7 @@ pub mod codec;
 pub mod config;
 pub mod connection_state;
 pub mod control_socket;
+pub mod crt_file;
 pub mod headers;
 pub mod packet_path;
 pub mod tunnel;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use forwarder::crt::{Config, Crt, CrtState, Entry, KeyV4, KeyV6};
 use forwarder::tables::Family;
 use forwarder::{
-    Counters, Kind, Limits, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
-    Verdict, Worker,
+    Counters, Fence, Kind, Limits, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink, Tables,
+    TestPacket, Verdict, Worker,
 };
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
@@ -136,13 +136,13 @@ fn tables() -> Tables {
         reach,
         state: StackState::Up,
     };
-    let stacks: Vec<_> = reaches.into_iter().zip(0..).map(stack).collect();
+    let stacks: Shared<Vec<_>> = reaches.into_iter().zip(0..).map(stack).collect();
     let targets: Vec<_> =
         stacks.iter().map(|s| WeightedTarget { stack: s.index, weight: 1 + s.index.0 }).collect();
     let dvipas = [Ipv4Addr::new(198, 18, 9, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1).into()];
     let ask = Ask { candidates: stacks.iter().map(|s| s.index).collect(), certain: true };
     let dvipa = |(a, i)| DvipaEntry { ask: ask.clone(), ..DvipaEntry::new(DvipaIndex(i), Dvipa::new(a)) };
-    let dvipas: Vec<_> = dvipas.into_iter().zip(0..).map(dvipa).collect();
+    let dvipas: Vec<_> = dvipas.into_iter().zip(0..).map(dvipa).map(Shared::from).collect();
     let services = [
         (80, Protocol::Tcp, Method::RoundRobin),
         (81, Protocol::Tcp, Method::LeastConnections),
@@ -161,9 +161,9 @@ fn tables() -> Tables {
             refuse: Refuse::Reset,
         })
     });
-    let distributions = distributions.collect();
+    let distributions = distributions.map(Shared::from).collect();
     let mut neighbours = Neighbours::new();
-    for stack in &stacks {
+    for stack in stacks.iter() {
         neighbours.set(stack.index, Family::V4, Mac([2, 0, 0, 0, 0, 0x21]));
         neighbours.set(stack.index, Family::V6, Mac([2, 0, 0, 0, 0, 0x21]));
     }
@@ -172,6 +172,7 @@ fn tables() -> Tables {
         cluster_address: ClusterAddress { v4: v4(10), v6: v6(0x10) },
         fabric_mtu: 1500,
         vlan: None,
+        fence: Fence::default(),
     };
     Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
 }

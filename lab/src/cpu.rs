@@ -33,7 +33,7 @@ struct Workers {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rest {
     others: f64,
-    /// The workers, polling in vain and sleeping.
+    /// The workers' empty polls and sleep.
     workers: f64,
 }
 

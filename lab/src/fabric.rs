@@ -10,7 +10,7 @@ use crate::guest;
 use crate::impair::{Impairment, Link};
 use crate::namespace::{Namespace, output_of};
 use crate::registry::Record;
-use crate::spec::{self, CLIENT, RoutingNode, Spec};
+use crate::spec::{self, CLIENT, CLIENT_FAR, EDGE, EDGE_ADDRESS, EDGE_FAR, Nic, RoutingNode, Spec};
 
 /// The number of a router between a host and the segment.
 const ROUTER: u8 = 254;
@@ -21,6 +21,9 @@ pub struct Fabric {
     id: String,
     switch: Namespace,
     hosts: Vec<(String, Namespace)>,
+    /// Lengths of the segment's prefixes.
+    prefixes: (u8, u8),
+    edge: bool,
 }
 
 impl Fabric {
@@ -33,9 +36,14 @@ impl Fabric {
         switch.sh("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
              ip link set br0 up
              for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")?;
-        let mut fabric = Self { id: record.id().to_owned(), switch, hosts: Vec::new() };
+        let (id, prefixes, edge) = (record.id().to_owned(), spec.segment_prefixes(), spec.edge);
+        let mut fabric = Self { id, switch, hosts: Vec::new(), prefixes, edge };
         fabric.add_host(record, "client", 2, (spec.fabric_mtu, 1))?;
-        fabric.set_addresses("client", "eth0", CLIENT)?;
+        if spec.edge {
+            fabric.put_edge_before_client(record, spec.fabric_mtu)?;
+        } else {
+            fabric.set_addresses("client", "eth0", CLIENT)?;
+        }
         for node in spec.routing_nodes() {
             fabric.add_host(record, node.name(), node.number(), (spec.fabric_mtu, spec.workers()))?;
             match spec.machine() {
@@ -44,6 +52,9 @@ impl Fabric {
                     guest::wire(host, node.number(), machine.tap_queues(), spec.fabric_mtu)?;
                 }
                 None => fabric.set_up_routing_node(*node, spec.fabric_mtu)?,
+            }
+            if spec.nic == Nic::Pcap {
+                fabric.give_fragments_a_link(node.name())?;
             }
         }
         if spec.proxy {
@@ -140,6 +151,70 @@ impl Fabric {
         Ok(())
     }
 
+    /// Puts the router between the client and the segment: it has the client's link on `far`. Equal routes share the clients by
+    /// addresses and ports.
+    fn put_edge_before_client(&mut self, record: &Record, mtu: u16) -> Result<()> {
+        self.add_host(record, EDGE, 1, (mtu, 1))?;
+        self.host(EDGE).sh("echo 1 >/proc/sys/net/ipv4/ip_forward
+             echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+             echo 1 >/proc/sys/net/ipv4/fib_multipath_hash_policy
+             echo 1 >/proc/sys/net/ipv6/fib_multipath_hash_policy")?;
+        self.set_addresses(EDGE, "eth0", EDGE_ADDRESS)?;
+        self.switch.sh(&format!(
+            "ip link set client nomaster
+             ip link set client netns {} name far",
+            self.host(EDGE).name()
+        ))?;
+        let (v4, v6) = EDGE_FAR;
+        self.host(EDGE).sh(&format!(
+            "ethtool -K far tx off gso off tso off gro off >/dev/null
+             echo 0 >/proc/sys/net/ipv4/conf/far/rp_filter
+             echo 0 >/proc/sys/net/ipv6/conf/far/accept_dad
+             ip link set far up
+             ip addr add {v4}/24 dev far
+             ip addr add {v6}/64 dev far nodad"
+        ))?;
+        let (own4, own6) = CLIENT_FAR;
+        self.host("client")
+            .sh(&format!(
+                "ip link set eth0 up
+                 ip addr add {own4}/24 dev eth0
+                 ip addr add {own6}/64 dev eth0 nodad
+                 ip route add default via {v4}
+                 ip -6 route add default via {v6}"
+            ))
+            .map(drop)
+    }
+
+    /// From now on the segment loses all frames from any of these hosts to any of those. Frames that are under way for other hosts, and
+    /// those of the other direction, are carried as before.
+    ///
+    /// # Errors
+    /// What the command says.
+    pub fn lose(&self, from: &[&str], to: &[&str]) -> Result<()> {
+        // A host whose link misbehaves has its port behind the cut.
+        let ports = |hosts: &[&str]| {
+            let each = hosts.iter().flat_map(|host| [format!("\"{host}\""), format!("\"{host}-out\"")]);
+            each.collect::<Vec<_>>().join(", ")
+        };
+        self.switch.sh(&format!(
+            "nft 'add table bridge cuts
+                  add chain bridge cuts forward {{ type filter hook forward priority 0; }}
+                  add rule bridge cuts forward iifname {{ {} }} oifname {{ {} }} drop'",
+            ports(from),
+            ports(to)
+        ))?;
+        Ok(())
+    }
+
+    /// The segment carries all frames again.
+    ///
+    /// # Errors
+    /// What the command says.
+    pub fn mend(&self) -> Result<()> {
+        self.switch.sh("nft 'add table bridge cuts; delete table bridge cuts'").map(drop)
+    }
+
     /// Gives a host's link another MTU.
     ///
     /// # Errors
@@ -204,7 +279,7 @@ impl Fabric {
         Ok(())
     }
 
-    /// The whole of both test networks is on the segment, the DVIPAs included.
+    /// Without a router the whole of both test networks is on the segment, the DVIPAs included.
     fn set_addresses(
         &self,
         name: &str,
@@ -212,12 +287,35 @@ impl Fabric {
         addresses: (impl ToString, impl ToString),
     ) -> Result<()> {
         let (v4, v6) = (addresses.0.to_string(), addresses.1.to_string());
-        let script = format!(
+        let (len4, len6) = self.prefixes;
+        let mut script = format!(
             "ip link set {interface} up
-             ip addr add {v4}/15 dev {interface}
-             ip addr add {v6}/32 dev {interface} nodad"
+             ip addr add {v4}/{len4} dev {interface}
+             ip addr add {v6}/{len6} dev {interface} nodad"
         );
+        if self.edge && name != EDGE {
+            let (via4, via6) = EDGE_ADDRESS;
+            script += &format!("\nip route add default via {via4}\nip -6 route add default via {via6}");
+        }
         self.host(name).sh(&script).map(drop)
+    }
+
+    /// A second interface, `eth1`: the segment sends the later fragments of IPv4 there, and everything else to `eth0`.
+    fn give_fragments_a_link(&self, name: &str) -> Result<()> {
+        let host = self.host(name);
+        self.switch.sh(&format!(
+            "ip link add {name}-1 type veth peer name eth1 netns {ns}
+             echo 1 >/proc/sys/net/ipv6/conf/{name}-1/disable_ipv6
+             ip link set {name}-1 arp off up
+             nft 'add table netdev fragments
+                  add chain netdev fragments out {{ type filter hook egress device {name} priority 0; }}
+                  add rule netdev fragments out ip frag-off & 0x1fff != 0 fwd to {name}-1'",
+            ns = host.name(),
+        ))?;
+        host.sh("echo 1 >/proc/sys/net/ipv6/conf/eth1/disable_ipv6
+             ip link set eth1 arp off up
+             nft 'add chain netdev lab eth1 { type filter hook ingress device eth1 priority 0; policy drop; }'")
+            .map(drop)
     }
 
     /// The kernel must not hear what DPDK reads from `eth0` and `loc1`: a packet socket sees packets before the

@@ -3,42 +3,48 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::fabric::mac;
 use crate::guest;
 use crate::spec::{self, Local, Machine, Nic, RoutingNode, Spec, Web};
 
 /// Milliseconds between heartbeats, and until a silent stack is lost.
 const TIMES: &str = "heartbeat_ms = 100\nlost_after_ms = 1500\n";
 
+/// The targets, and a lease that a machine with other work does not let lapse.
+const WITNESSES: &str = "witnesses = [\"t1\", \"t2\", \"t3\"]\nlease_ms = 2000\n";
+
 /// `batond.toml` of a routing node. `run` is the directory of its socket, `workers` are their cores.
 pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> String {
     let (name, (v4, v6)) = (node.name(), node.addresses());
-    let tables = match (node, &spec.second) {
-        (RoutingNode::Second, Some(tables)) => tables,
-        _ => &spec.vipadynamic,
-    };
+    let workers = spec.machine().map_or(workers, |machine| machine.workers());
     let (nic, local) = devices(spec, workers.len());
-    let workers = if spec.machine().is_some() { &[1, 2] } else { workers };
     let eal = if spec.machine().is_some() { "[]" } else { "[\"--no-huge\", \"-m\", \"512\"]" };
     let mut text = format!(
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
-         [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}\n\
+         [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}{witnesses}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
          [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\neal = {eal}\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
          connections_v4 = 200000\nconnections_v6 = 50000\nrx_descriptors = 512\ntx_descriptors = 512\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
          [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}\"\n\n\
-         [[forwarder.port]]\nrole = \"local\"\ndevice = \"{local}\"\ninterface = \"loc0\"\n\n",
+         [[forwarder.port]]\nrole = \"local\"\ndevice = \"{local}\"\ninterface = \"loc0\"\n\n{announce}",
+        announce = spec.announce,
         certificates = certificates(name),
         socket = run.join(format!("{name}.sock")).display(),
         encapsulation = spec.encapsulation,
         idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
+        witnesses = if spec.witnessed { WITNESSES } else { "" },
         forwarder = spec.forwarder,
     );
     for (name, encapsulation) in &spec.encapsulation_of {
         let _ = write!(text, "[[stack]]\nname = \"{name}\"\nencapsulation = \"{encapsulation}\"\n\n");
     }
-    text + tables
+    for other in spec.routing_nodes().iter().filter(|other| **other != node) {
+        let (name, (v4, _)) = (other.name(), other.addresses());
+        let _ = write!(text, "[[routing_stack]]\nname = \"{name}\"\naddress = \"{v4}:7441\"\n\n");
+    }
+    text + spec.tables_of(node)
 }
 
 /// The devices of both ports, with this many queue pairs where they are the lab's own.
@@ -49,13 +55,21 @@ fn devices(spec: &Spec, queues: usize) -> (String, String) {
     match spec.nic {
         Nic::AfPacket => (format!("net_af_packet0,iface=eth0,qpairs={queues}{ring}"), veth),
         Nic::AfXdp => (format!("net_af_xdp0,iface=eth0,queue_count={queues}"), veth),
-        Nic::Pci(Machine { local, .. }) => {
+        Nic::Pcap => {
+            let each = |interface| format!("rx_iface_in={interface},tx_iface=eth0");
+            (format!("net_pcap0,{},{}", each("eth0"), each("eth1")), veth)
+        }
+        Nic::Pci(Machine { local, tap, .. }) => {
             let local = match local {
-                Local::Veth => "net_af_packet1,iface=loc1,qpairs=2",
-                Local::Tap => "net_tap0,iface=loc0",
-                Local::VirtioUser => "net_virtio_user0,path=/dev/vhost-net,iface=loc0,queues=2",
+                Local::Veth => veth,
+                Local::Tap => "net_tap0,iface=loc0".to_owned(),
+                Local::VirtioUser => {
+                    format!("net_virtio_user0,path=/dev/vhost-net,iface=loc0,queues={queues}")
+                }
             };
-            (guest::NIC.to_owned(), local.to_owned())
+            let mac = mac(RoutingNode::First.number());
+            let before = format!("net_tap1,iface={},mac={mac}", Machine::TAP);
+            (if tap { before } else { guest::NIC.to_owned() }, local)
         }
     }
 }
@@ -79,7 +93,9 @@ pub fn agent(spec: &Spec, name: &str, run: &Path) -> String {
          {routing_stacks}\
          [admin]\nsocket = \"{socket}\"\n\n\
          [applications]\nsocket = \"{applications}\"\n\n\
+         [witness]\ndirectory = \"{run}\"\n\n\
          [bpf]\npin = \"{pin}\"\n",
+        run = run.display(),
         certificates = certificates(name),
         mtu = spec.fabric_mtu,
         socket = agent_socket(run, name).display(),

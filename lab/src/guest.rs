@@ -31,6 +31,9 @@ const VFIO: &str = "vfio-pci";
 /// All that QEMU emulates, but for the features that have the kernel copy and clear memory with single string instructions: QEMU
 /// takes them byte by byte, nine times as long as it needs for words.
 const PROCESSOR: &str = "max,-erms,-fsrm";
+/// A NIC of the guest's kernel, whose frames leave and arrive whole: a DPDK port reads what the others send.
+const WHOLE_FRAMES: &str = "virtio-net-pci,csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,\
+     guest_ecn=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off";
 /// Where the NIC is: the first device behind the first root port.
 pub const NIC: &str = "0000:01:00.0";
 
@@ -118,7 +121,7 @@ impl<'a> Kind<'a> {
                 driver: machine.kernel_driver(),
                 queues: machine.tap_queues(),
                 device: device(machine),
-                network: network(machine.local, spec.fabric_mtu, (v4, v6)),
+                network: network(machine, spec.fabric_mtu, (v4, v6)),
             },
             (_, kernel) => Self {
                 kernel: kernel.map_or("", String::as_str),
@@ -127,10 +130,7 @@ impl<'a> Kind<'a> {
                 hugepages: 0,
                 driver: "",
                 queues: 1,
-                // Frames leave and arrive whole: a DPDK port reads what the others send.
-                device: "virtio-net-pci,csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off,\
-                         guest_ecn=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off"
-                    .into(),
+                device: WHOLE_FRAMES.into(),
                 network: format!(
                     "ip link set eth0 mtu {mtu} up
                      ip addr add {v4}/15 dev eth0
@@ -144,8 +144,9 @@ impl<'a> Kind<'a> {
 
 /// The network of a routing node's kernel as an operator makes it: the local port's interface, with what kernels make by
 /// default.
-fn network(local: Local, mtu: u16, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> String {
-    let device = match local {
+fn network(machine: Machine, mtu: u16, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> String {
+    let before = if machine.tap { tap(mtu) } else { String::new() };
+    let device = match machine.local {
         Local::Veth => format!(
             "ip link add loc0 mtu {mtu} type veth peer name loc1 mtu {mtu}
              ip link set loc1 up"
@@ -160,10 +161,28 @@ fn network(local: Local, mtu: u16, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> String {
         ),
     };
     format!(
-        "{device}
+        "{before}
+         {device}
          ip link set loc0 up
          ip addr add {v4}/15 dev loc0
          ip addr add {v6}/32 dev loc0 nodad"
+    )
+}
+
+/// A TAP that has every frame of the NIC and gives it all of its own; the kernel takes none of them.
+fn tap(mtu: u16) -> String {
+    let tap = Machine::TAP;
+    format!(
+        "ip tuntap add dev {tap} mode tap multi_queue
+         for l in eth0 {tap}; do
+             echo 1 >/proc/sys/net/ipv6/conf/$l/disable_ipv6
+             ip link set $l mtu {mtu} arp off promisc on up
+         done
+         nft \"add table netdev wire
+              add chain netdev wire in {{ type filter hook ingress device eth0 priority 0; }}
+              add chain netdev wire out {{ type filter hook ingress device {tap} priority 0; }}
+              add rule netdev wire in fwd to {tap}
+              add rule netdev wire out fwd to eth0\""
     )
 }
 
@@ -243,6 +262,7 @@ pub fn command(namespace: &Namespace, binaries: &Path, spec: &Spec, places: Plac
 fn device(machine: Machine) -> String {
     let model = machine.model.name();
     match machine.model {
+        Model::VirtioNet if machine.tap => WHOLE_FRAMES.to_owned(),
         Model::VirtioNet => format!("{model},mq=on,vectors={}", 2 * machine.tap_queues() + 2),
         _ => model.to_owned(),
     }

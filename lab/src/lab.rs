@@ -147,6 +147,33 @@ impl Lab {
         Ok(())
     }
 
+    /// From now on the segment loses all frames from any of these hosts to any of those, until [`Lab::mend`].
+    ///
+    /// # Errors
+    /// As [`Fabric::lose`].
+    pub fn lose(&self, from: &[&str], to: &[&str]) -> Result<()> {
+        self.fabric.lose(from, to)
+    }
+
+    /// From now on the segment loses all frames of these hosts and for them, except those among themselves, until [`Lab::mend`].
+    ///
+    /// # Errors
+    /// As [`Fabric::lose`].
+    pub fn cut_off(&self, hosts: &[&str]) -> Result<()> {
+        let others: Vec<&str> =
+            self.hosts().map(|(name, _)| name).filter(|name| !hosts.contains(name)).collect();
+        self.lose(hosts, &others)?;
+        self.lose(&others, hosts)
+    }
+
+    /// The segment carries all frames again.
+    ///
+    /// # Errors
+    /// As [`Fabric::mend`].
+    pub fn mend(&self) -> Result<()> {
+        self.fabric.mend()
+    }
+
     /// Puts a router between a target and the segment, as [`Fabric::put_behind_router`]; the programs are not told.
     ///
     /// # Errors
@@ -231,8 +258,16 @@ impl Lab {
     /// # Errors
     /// [`LabError::Answer`] if the output is not JSON.
     pub fn baton_json(&self, words: &[&str]) -> Result<Value> {
+        self.baton_json_at(RoutingNode::First, words)
+    }
+
+    /// As [`Lab::baton_json`] of this routing node.
+    ///
+    /// # Errors
+    /// [`LabError::Answer`] if the output is not JSON.
+    pub fn baton_json_at(&self, node: RoutingNode, words: &[&str]) -> Result<Value> {
         let words: Vec<&str> = std::iter::once("--json").chain(words.iter().copied()).collect();
-        json(&words.join(" "), &self.baton(&words)?)
+        json(&words.join(" "), &self.baton_at(node, &words)?)
     }
 
     /// The state that a stack's agent shows.
@@ -283,10 +318,7 @@ impl Lab {
     /// # Errors
     /// [`LabError::File`].
     pub fn set_vipadynamic_of(&mut self, node: RoutingNode, tables: impl Into<String>) -> Result<()> {
-        match node {
-            RoutingNode::First => self.spec.vipadynamic = tables.into(),
-            RoutingNode::Second => self.spec.second = Some(tables.into()),
-        }
+        self.spec.set_tables_of(node, tables.into());
         self.write_batond(node).map(drop)
     }
 

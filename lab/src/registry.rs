@@ -35,7 +35,7 @@ impl Record {
         fs::create_dir_all(RECORDS).with_path("create", RECORDS)?;
         let pid = std::process::id();
         // Only a directory that is not there yet can be made: so nobody else has the id, nor have the files of a failed
-        // test that somebody still wants to read.
+        // test that a developer still wants to read.
         let (id, files) = (0..10_000u32)
             .map(|n| format!("{pid:x}-{n}"))
             .map(|id| (id.clone(), std::env::temp_dir().join(format!("baton-lab-{id}"))))
@@ -76,7 +76,7 @@ impl Record {
         writeln!(file, "{kind} {what}").with_path("write", &path)
     }
 
-    /// Lets the lab's files outlive it: somebody has to read them.
+    /// Lets the lab's files outlive it: a developer has to read them.
     pub fn keep_files(&self) {
         let _ = fs::write(self.directory.join("failed"), "");
     }

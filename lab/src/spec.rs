@@ -11,6 +11,16 @@ pub const CLIENT: (Ipv4Addr, Ipv6Addr) = host(2);
 pub const RT1: (Ipv4Addr, Ipv6Addr) = host(10);
 /// As [`RT1`], of the second routing node.
 pub const RT2: (Ipv4Addr, Ipv6Addr) = host(11);
+/// As [`RT1`], of the third routing node.
+pub const RT3: (Ipv4Addr, Ipv6Addr) = host(13);
+/// A router between the client and the segment, whose BIRD learns from the routing nodes' where the DVIPAs are.
+pub const EDGE: &str = "edge";
+/// The router's addresses on the segment.
+pub const EDGE_ADDRESS: (Ipv4Addr, Ipv6Addr) = host(1);
+/// The router's addresses at the client's side.
+pub const EDGE_FAR: (Ipv4Addr, Ipv6Addr) = far(1);
+/// The client's addresses behind the router.
+pub const CLIENT_FAR: (Ipv4Addr, Ipv6Addr) = far(2);
 /// A host like the routing node whose own kernel has its interface: for a proxy that is to be compared with it.
 pub const PROXY: &str = "px";
 /// The host that floods come from, at the client's side of the segment.
@@ -30,6 +40,11 @@ pub const fn host(number: u8) -> (Ipv4Addr, Ipv6Addr) {
     (Ipv4Addr::new(198, 18, 0, number), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, digits))
 }
 
+/// The addresses with this number, below 10, of the link between the client and the router.
+const fn far(number: u8) -> (Ipv4Addr, Ipv6Addr) {
+    (Ipv4Addr::new(198, 18, 1, number), Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, number as u16))
+}
+
 /// The number of target `t<index>`, counted from 1.
 pub const fn target(index: u8) -> u8 {
     20 + index
@@ -37,7 +52,7 @@ pub const fn target(index: u8) -> u8 {
 
 /// The number of a routing node or a target; 0 if it is neither.
 pub fn number(host: &str) -> u8 {
-    let node = [RoutingNode::First, RoutingNode::Second].into_iter().find(|node| node.name() == host);
+    let node = RoutingNode::ALL.into_iter().find(|node| node.name() == host);
     let index = || host.strip_prefix('t')?.parse().ok();
     node.map(RoutingNode::number).or_else(|| index().map(target)).unwrap_or_default()
 }
@@ -73,6 +88,9 @@ pub enum Nic {
     AfPacket,
     /// An XDP socket: the forwarder gets every packet as it is, and tcpdump on the same interface gets none.
     AfXdp,
+    /// libpcap on two interfaces, a receive queue each: `eth1` has the later fragments of IPv4, which the segment sends there, and
+    /// `eth0` everything else.
+    Pcap,
     /// A PCI device of a virtual machine that `rt1` is.
     Pci(Machine),
 }
@@ -86,22 +104,37 @@ pub struct Machine {
     pub vfio: bool,
     /// How `batond` reaches the guest's kernel.
     pub local: Local,
+    /// The NIC stays with its kernel driver, and `batond` has a TAP before it ([`Self::TAP`]): of the drivers here, net_tap alone
+    /// steers packets (rte_flow). There is one worker, because it steers to single queues.
+    pub tap: bool,
 }
 
 impl Machine {
+    /// The TAP before the NIC.
+    pub const TAP: &str = "tap1";
+
     /// A machine with this NIC, bound to uio_pci_generic, and a veth pair.
     pub fn new(model: Model) -> Self {
-        Self { model, vfio: false, local: Local::Veth }
+        Self { model, vfio: false, local: Local::Veth, tap: false }
     }
 
-    /// The kernel's driver that leaves the NIC to DPDK.
+    /// The kernel's driver that leaves the NIC to DPDK; none for its own choice.
     pub fn kernel_driver(self) -> &'static str {
-        if self.vfio { "vfio-pci" } else { "uio_pci_generic" }
+        match (self.tap, self.vfio) {
+            (true, _) => "",
+            (false, true) => "vfio-pci",
+            (false, false) => "uio_pci_generic",
+        }
+    }
+
+    /// The cores of the workers.
+    pub fn workers(self) -> &'static [usize] {
+        if self.tap { &[1] } else { &[1, 2] }
     }
 
     /// Queue pairs that the wire has: only virtio-net's are the host's too.
     pub fn tap_queues(self) -> u8 {
-        if self.model == Model::VirtioNet { 2 } else { 1 }
+        if self.model == Model::VirtioNet && !self.tap { 2 } else { 1 }
     }
 }
 
@@ -151,14 +184,20 @@ pub enum RoutingNode {
     First,
     /// `rt2`.
     Second,
+    /// `rt3`.
+    Third,
 }
 
 impl RoutingNode {
+    /// All that a lab can have, in their order.
+    pub const ALL: [Self; 3] = [Self::First, Self::Second, Self::Third];
+
     /// Its stack's and its host's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::First => "rt1",
             Self::Second => "rt2",
+            Self::Third => "rt3",
         }
     }
 
@@ -167,6 +206,16 @@ impl RoutingNode {
         match self {
             Self::First => 10,
             Self::Second => 11,
+            Self::Third => 13,
+        }
+    }
+
+    /// Which of the further routing nodes it is, if it is one.
+    fn further(self) -> Option<usize> {
+        match self {
+            Self::First => None,
+            Self::Second => Some(0),
+            Self::Third => Some(1),
         }
     }
 
@@ -180,6 +229,7 @@ impl RoutingNode {
         match self {
             Self::First => "batond",
             Self::Second => "batond-rt2",
+            Self::Third => "batond-rt3",
         }
     }
 }
@@ -203,8 +253,12 @@ pub struct Spec {
     pub web: Vec<Web>,
     /// Each routing node has an agent beside `batond`, so that its own kernel is one more stack: `rt1`.
     pub routing_agent: bool,
-    /// There is a second routing node, `rt2`, with these `[[vipadynamic]]` tables.
-    pub second: Option<String>,
+    /// There are further routing nodes, `rt2` and `rt3` or `rt2` alone, with these `[[vipadynamic]]` tables.
+    pub others: Vec<String>,
+    /// The targets lease DVIPAs to the routing nodes: `cluster.witnesses`.
+    pub witnessed: bool,
+    /// There is a router [`EDGE`] between the client and the segment. The segment has 198.18.0.0/24 and 2001:db8::/64 then.
+    pub edge: bool,
     /// There is a host [`PROXY`].
     pub proxy: bool,
     /// There is a host [`FLOODER`], and every other host drops what it would send to a spoofed source.
@@ -215,6 +269,8 @@ pub struct Spec {
     pub kernels: BTreeMap<String, String>,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
+    /// The table `[announce]` of `batond.toml`, or nothing.
+    pub announce: String,
     /// Further lines of `[forwarder]` in `batond.toml`.
     pub forwarder: String,
 }
@@ -231,12 +287,15 @@ impl Default for Spec {
             nic: Nic::AfPacket,
             web: all.into_iter().map(Web::wildcard).collect(),
             routing_agent: false,
-            second: None,
+            others: Vec::new(),
+            witnessed: false,
+            edge: false,
             proxy: false,
             flooder: false,
             tireless: false,
             kernels: BTreeMap::new(),
             fabric_mtu: 1500,
+            announce: String::new(),
             forwarder: String::new(),
         }
     }
@@ -270,14 +329,48 @@ impl Spec {
 
     /// The same lab with a second routing node, `rt2`, that has these `[[vipadynamic]]` tables.
     pub fn second(mut self, tables: impl Into<String>) -> Self {
-        self.second = Some(tables.into());
+        self.others.push(tables.into());
+        self
+    }
+
+    /// The same lab, which has a second one, with a third routing node, `rt3`, that has these `[[vipadynamic]]` tables.
+    pub fn third(self, tables: impl Into<String>) -> Self {
+        self.second(tables)
+    }
+
+    /// The same lab, whose targets lease DVIPAs to the routing nodes.
+    pub fn witnessed(mut self) -> Self {
+        self.witnessed = true;
+        self
+    }
+
+    /// The same lab with a router between the client and the segment.
+    pub fn edge(mut self) -> Self {
+        self.edge = true;
         self
     }
 
     /// The routing nodes.
     pub fn routing_nodes(&self) -> &'static [RoutingNode] {
-        let all = &[RoutingNode::First, RoutingNode::Second];
-        if self.second.is_some() { all } else { &all[..1] }
+        const ALL: &[RoutingNode] = &RoutingNode::ALL;
+        ALL.get(..=self.others.len()).unwrap_or(ALL)
+    }
+
+    /// The `[[vipadynamic]]` tables of a routing node.
+    pub fn tables_of(&self, node: RoutingNode) -> &str {
+        let further = || self.others.get(node.further()?);
+        further().unwrap_or(&self.vipadynamic)
+    }
+
+    /// Changes the `[[vipadynamic]]` tables of a routing node.
+    pub(crate) fn set_tables_of(&mut self, node: RoutingNode, tables: String) {
+        let further = node.further().and_then(|n| self.others.get_mut(n));
+        *further.unwrap_or(&mut self.vipadynamic) = tables;
+    }
+
+    /// Length of the prefixes of the segment.
+    pub(crate) fn segment_prefixes(&self) -> (u8, u8) {
+        if self.edge { (24, 64) } else { (15, 32) }
     }
 
     /// The virtual machine that `rt1` is, if it is one.
@@ -307,6 +400,13 @@ impl Spec {
     #[must_use]
     pub fn forwarder(mut self, lines: &str) -> Self {
         self.forwarder = format!("{lines}\n");
+        self
+    }
+
+    /// The same lab, whose routing nodes have routes to their DVIPAs, with these lines of `[announce]`.
+    #[must_use]
+    pub fn announce(mut self, lines: &str) -> Self {
+        self.announce = format!("[announce]\n{lines}\n\n");
         self
     }
 

@@ -7,13 +7,14 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{LabError, Result};
 use crate::lab::Lab;
+use crate::spec::RoutingNode;
 
 /// A stack in `baton status`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Stack {
     /// Its name.
     pub stack: String,
-    /// `up`, `greeting` or `lost`.
+    /// `up`, `quiet`, `lost` or `dead`.
     pub session: String,
 }
 
@@ -74,7 +75,15 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
     pub fn stacks(&self) -> Result<Vec<Stack>> {
-        self.read(&["status"], "/stacks")
+        self.stacks_at(RoutingNode::First)
+    }
+
+    /// As [`Lab::stacks`] of this routing node.
+    ///
+    /// # Errors
+    /// As [`Lab::stacks`].
+    pub fn stacks_at(&self, node: RoutingNode) -> Result<Vec<Stack>> {
+        self.read(node, &["status"], "/stacks")
     }
 
     /// The destination port table.
@@ -82,7 +91,15 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
     pub fn dpt(&self) -> Result<Vec<DptRow>> {
-        self.read(&["dpt"], "/services")
+        self.dpt_at(RoutingNode::First)
+    }
+
+    /// As [`Lab::dpt`] of this routing node.
+    ///
+    /// # Errors
+    /// As [`Lab::dpt`].
+    pub fn dpt_at(&self, node: RoutingNode) -> Result<Vec<DptRow>> {
+        self.read(node, &["dpt"], "/services")
     }
 
     /// Entries of the connection routing table, with `baton crt`'s own filters.
@@ -90,8 +107,16 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
     pub fn crt(&self, filters: &[&str]) -> Result<Vec<CrtRow>> {
+        self.crt_at(RoutingNode::First, filters)
+    }
+
+    /// As [`Lab::crt`] of this routing node.
+    ///
+    /// # Errors
+    /// As [`Lab::crt`].
+    pub fn crt_at(&self, node: RoutingNode, filters: &[&str]) -> Result<Vec<CrtRow>> {
         let words: Vec<&str> = std::iter::once("crt").chain(filters.iter().copied()).collect();
-        self.read(&words, "/connections")
+        self.read(node, &words, "/connections")
     }
 
     /// All counters by name: what became of packets, of sessions and of messages.
@@ -99,7 +124,16 @@ impl Lab {
     /// # Errors
     /// [`LabError::Failed`] if `baton` does not answer, [`LabError::Answer`].
     pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
-        Ok([self.section("/packets")?, self.section("/cluster")?].into_iter().flatten().collect())
+        self.counters_at(RoutingNode::First)
+    }
+
+    /// As [`Lab::counters`] of this routing node.
+    ///
+    /// # Errors
+    /// As [`Lab::counters`].
+    pub fn counters_at(&self, node: RoutingNode) -> Result<BTreeMap<String, u64>> {
+        let both = [self.section(node, "/packets")?, self.section(node, "/cluster")?];
+        Ok(both.into_iter().flatten().collect())
     }
 
     /// The counters of transfers by name: how many have begun, and how they ended.
@@ -107,17 +141,17 @@ impl Lab {
     /// # Errors
     /// As [`Lab::counters`].
     pub fn transfers(&self) -> Result<BTreeMap<String, u64>> {
-        self.section("/transfers")
+        self.section(RoutingNode::First, "/transfers")
     }
 
     /// A part of `baton stats`.
-    fn section(&self, pointer: &str) -> Result<BTreeMap<String, u64>> {
+    fn section(&self, node: RoutingNode, pointer: &str) -> Result<BTreeMap<String, u64>> {
         #[derive(Deserialize)]
         struct Counter {
             name: String,
             value: u64,
         }
-        let counters: Vec<Counter> = self.read(&["stats"], pointer)?;
+        let counters: Vec<Counter> = self.read(node, &["stats"], pointer)?;
         Ok(counters.into_iter().map(|c| (c.name, c.value)).collect())
     }
 
@@ -129,8 +163,8 @@ impl Lab {
         Ok(self.counters()?.get(name).copied().unwrap_or(0))
     }
 
-    fn read<T: DeserializeOwned>(&self, words: &[&str], pointer: &str) -> Result<T> {
-        let value = self.baton_json(words)?;
+    fn read<T: DeserializeOwned>(&self, node: RoutingNode, words: &[&str], pointer: &str) -> Result<T> {
+        let value = self.baton_json_at(node, words)?;
         let part = value.pointer(pointer).cloned().unwrap_or_default();
         let bad = |e: serde_json::Error| LabError::Answer { command: words.join(" "), what: e.to_string() };
         serde_json::from_value(part).map_err(bad)

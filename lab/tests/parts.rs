@@ -99,3 +99,43 @@ fn a_link_misbehaves_as_it_is_told() {
     overtaken.sort_unstable();
     assert!(overtaken == all, "and none is lost");
 }
+
+/// Whether the first of these hosts gets an answer of the second within a second.
+fn reaches(fabric: &Fabric, from: &str, to: (&str, u8)) -> bool {
+    let address = spec::host(to.1).0.to_string();
+    let ping = fabric.host(from).try_run(&["ping", "-c1", "-W1", &address]).expect("it runs");
+    ping.status.success()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_segment_loses_what_it_is_told_in_one_direction() {
+    let record = Record::open().expect("a record");
+    let fabric = Fabric::build(&Spec::default(), &record).expect("a fabric");
+    assert!(reaches(&fabric, "t1", ("t2", spec::target(2))));
+    fabric.lose(&["t1"], &["t2", "client"]).expect("it is told");
+    assert!(!reaches(&fabric, "t1", ("t2", spec::target(2))), "nothing goes there");
+    assert!(reaches(&fabric, "t1", ("t3", spec::target(3))), "others are as they were");
+    // What t2 sends to t1 arrives: its datagrams need no answer but that of ARP, which it has.
+    let to = SocketAddr::new(spec::host(spec::target(1)).0.into(), 9);
+    let receiver = fabric.host("t1").enter(|| UdpSocket::bind(to)).expect("it is bound");
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+    udp(fabric.host("t2"), to).expect("a socket").send(b"one way").expect("it is sent");
+    let mut datagram = [0; 16];
+    assert_eq!(receiver.recv(&mut datagram).expect("it arrives"), 7);
+    fabric.mend().expect("it is told");
+    assert!(reaches(&fabric, "t1", ("t2", spec::target(2))));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_client_behind_the_router_reaches_every_host_and_is_reached() {
+    let record = Record::open().expect("a record");
+    let fabric = Fabric::build(&Spec::default().edge(), &record).expect("a fabric");
+    let (v4, v6) = spec::host(spec::target(1));
+    for address in [v4.into(), v6.into()] {
+        let _server =
+            Server::tcp(fabric.host("t1"), SocketAddr::new(address, 8000), "here").expect("it listens");
+        assert_eq!(ask(fabric.host("client"), SocketAddr::new(address, 8000)).expect("an answer"), "here");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forwarder::crt::{Config, Crt, CrtState, Entry, Key, KeyV4, KeyV6};
 use forwarder::tables::Family;
-use forwarder::{Counters, Kind, Mac, Neighbours, Node, Now, Reason, Tables};
+use forwarder::{Counters, Fence, Kind, Mac, Neighbours, Node, Now, Reason, Tables};
 use model::{ClusterAddress, Connection, DvipaIndex, StackIndex};
 
 use crate::case::{Case, CaseError};
@@ -53,6 +53,7 @@ impl Bench {
             cluster_address,
             fabric_mtu: case.node.fabric_mtu,
             vlan: case.node.vlan,
+            fence: Fence::default(),
         };
         let bench = Self {
             tables: Tables::build(&case.dpt()?, &neighbours, &node),

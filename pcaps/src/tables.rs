@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use model::dpt::{Ask, Distribution, Dpt, DvipaEntry, Policy, Reach, StackEntry, StackState, WeightedTarget};
+use model::dpt::{
+    Ask, Distribution, Dpt, DvipaEntry, Policy, Reach, Shared, StackEntry, StackState, WeightedTarget,
+};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackIndex, StackName};
 
 use crate::case::{Case, CaseError, Target};
@@ -34,7 +36,7 @@ impl Case {
             candidates.sort_unstable();
             let ask = Ask { candidates, certain: d.certain };
             let (index, dvipa) = (DvipaIndex(i), Dvipa::new(d.address));
-            Ok(DvipaEntry { index, dvipa, ask, refuse: d.refuse })
+            Ok(Shared::from(DvipaEntry { ask, refuse: d.refuse, ..DvipaEntry::new(index, dvipa) }))
         });
         let stacks = self.stack.iter().zip(0..).map(|(stack, i)| {
             let reach = if stack.local {
@@ -67,7 +69,7 @@ impl Case {
             let targets = self.targets(&key, &d.targets)?;
             let all = targets.iter().chain(policies.iter().flat_map(|policy| &policy.targets));
             let serving: BTreeSet<_> = all.map(|target| target.stack).collect();
-            dpt.distributions.push(Distribution {
+            let row = Distribution {
                 dvipa: self.dvipa_index(&key, d.dvipa)?,
                 port: d.port,
                 protocol: d.protocol,
@@ -76,7 +78,8 @@ impl Case {
                 serving: serving.into_iter().collect(),
                 policies,
                 refuse: d.refuse,
-            });
+            };
+            dpt.distributions.push(row.into());
         }
         dpt.distributions.sort_by_key(|d| (d.dvipa, d.port, d.protocol));
         Ok(dpt)

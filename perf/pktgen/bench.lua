@@ -47,6 +47,16 @@ function bench.prepare(protocol, addresses, ports)
     pktgen.set_range(send, "on")
 end
 
+-- Readies the frames that do not follow the ranges: from the first client and this port.
+function bench.single(protocol, client_port)
+    local send = setup.send
+    pktgen.set_proto(send, protocol)
+    pktgen.set_ipaddr(send, "src", setup.first_client .. "/32")
+    pktgen.set_ipaddr(send, "dst", setup.dvipa)
+    pktgen.set(send, "sport", client_port)
+    pktgen.set(send, "dport", protocol == "tcp" and setup.tcp_port or setup.udp_port)
+end
+
 -- Pktgen 22.07 to 23.03 also takes which statistics are meant, and has them without `curr`.
 local function count(port, field)
     local known, all = pcall(pktgen.portStats, port)

@@ -3,7 +3,7 @@
 
 use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
-use forwarder::{Mac, Neighbours, Node, Now, Tables};
+use forwarder::{Fence, Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
     Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
     WeightedTarget,
@@ -152,15 +152,17 @@ impl Traffic {
             let ask = Ask { candidates: candidates.clone(), certain: true };
             DvipaEntry { ask, ..DvipaEntry::new(index, Dvipa::new(address)) }
         };
-        let dvipas = vec![dvipa(V4, DVIPA.into()), dvipa(V6, DVIPA6.into())];
+        let dvipas = vec![dvipa(V4, DVIPA.into()).into(), dvipa(V6, DVIPA6.into()).into()];
         let mut neighbours = Neighbours::new();
         for n in 1..=TARGETS {
             neighbours.set(StackIndex(n), Family::V4, Mac([2, 0, 0, 0, 1, n as u8]));
         }
         let cluster_address = ClusterAddress { v4: Some([198, 18, 1, 0].into()), v6: None };
         let vlan = self.tagged.then_some(VLAN);
-        let node = Node { mac: Mac(NODE_MAC), cluster_address, fabric_mtu: 1500, vlan };
-        let (stacks, distributions) = (stacks.collect(), distributions());
+        let node =
+            Node { mac: Mac(NODE_MAC), cluster_address, fabric_mtu: 1500, vlan, fence: Fence::default() };
+        let (stacks, distributions) =
+            (stacks.collect(), distributions().into_iter().map(Into::into).collect());
         Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
     }
 }

@@ -27,10 +27,10 @@ const TABLES: u32 = 8;
 const TOLERANCE: f64 = 0.02;
 const NOW: Now = Now { ms: 1000 };
 
-/// Sets a function up, and lets [`counted`] call it; returns how many packets or keys that were.
+/// Sets a function up, and lets [`counted`] call it; returns how many packets, keys or lines that were.
 type Scenario = fn() -> std::io::Result<u32>;
 
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("crt_hit_v4", || look_up::<KeyV4>(0)),
     ("crt_hit_v6", || look_up::<KeyV6>(0)),
     ("crt_miss_v4", || look_up::<KeyV4>(CONNECTIONS)),
@@ -38,6 +38,8 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("crt_insert_v4", insert),
     ("crt_half_open_v4", half_open),
     ("crt_remove_v4", remove),
+    ("crt_flow_crowded_v4", flow_in_a_crowd),
+    ("crt_age_line_v4", age),
     ("path_v4", || path(Traffic::ack(CONNECTIONS))),
     ("path_v6", || path(Traffic { kind: Kind::Ack6, ..Traffic::ack(CONNECTIONS) })),
     ("path_gue", || path(Traffic { carried: Carried::Gue, ..Traffic::ack(CONNECTIONS) })),
@@ -109,7 +111,8 @@ pub(crate) fn compare(file: &Path, record: bool) -> Result<(), Error> {
     }
     if record {
         let text = toml::to_string(&Record { rustc, instructions }).map_err(|e| problem(&e))?;
-        let head = "# Instructions a key or packet, in bursts of 32. Written by `perf/counts --record`.\n";
+        let head =
+            "# Instructions a key, packet or line, in bursts of 32. Written by `perf/counts --record`.\n";
         return std::fs::write(file, format!("{head}{text}")).map_err(|e| problem(&e));
     }
     let text = std::fs::read_to_string(file).map_err(|e| problem(&e))?;
@@ -211,6 +214,29 @@ fn remove() -> std::io::Result<u32> {
     fill::<KeyV4>(&crt);
     one_by_one(&crt, |key| black_box(crt.remove(key).is_some()));
     Ok(CONNECTIONS)
+}
+
+/// A new flow where there are more than the table was made for: it takes the place of another.
+fn flow_in_a_crowd() -> std::io::Result<u32> {
+    let flows = CONNECTIONS as usize;
+    let crt = Crt::new(&Config { connections_v4: 1024, connections_v6: 0, flows, ..Config::default() })?;
+    let frames = Traffic::new(Kind::Udp).frames(Kind::Udp);
+    let insert = |n| assert!(crt.insert_flow(frames.key_v4(n), StackIndex(1), None, NOW).is_ok());
+    (CONNECTIONS..5 * CONNECTIONS).for_each(insert);
+    let before = crt.stats().flows_evicted;
+    (0..CONNECTIONS).for_each(|n| counted(&mut || insert(n)));
+    let evicted = crt.stats().flows_evicted - before;
+    assert!(evicted > u64::from(CONNECTIONS / 2), "{evicted} flows gave way");
+    Ok(CONNECTIONS)
+}
+
+/// Ageing of lines of connections that stay, a line each.
+fn age() -> std::io::Result<u32> {
+    const LINES: u32 = 3072;
+    let crt = empty::<KeyV4>()?;
+    fill::<KeyV4>(&crt);
+    counted(&mut || assert_eq!(crt.age(NOW, LINES as usize), 0, "no connection ends"));
+    Ok(LINES)
 }
 
 /// One call for each key, prefetched in bursts as a careful caller does it.

@@ -2,11 +2,14 @@
 
 #[cfg(feature = "dpdk")]
 mod allocations;
+mod attach;
 #[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "the rows of the path need DPDK"))]
 mod cluster;
+mod control;
 mod counts;
 #[cfg(feature = "dpdk")]
 mod dpdk;
+mod entries;
 mod frames;
 mod keys;
 #[cfg(feature = "plot")]
@@ -109,10 +112,14 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 fn measure(rows: &mut Rows) {
-    if rows.are_of_a_cluster() {
+    if rows.are_all_of(rows::OF_A_CLUSTER) {
         return;
     }
     timing::pin();
+    control::measure(rows);
+    if rows.are_all_of(&[control::PREFIX]) {
+        return;
+    }
     #[cfg(feature = "dpdk")]
     let dpdk = dpdk::Dpdk::start();
     for (n, word) in SIZES {
@@ -120,6 +127,9 @@ fn measure(rows: &mut Rows) {
         let n = timing::connections(n);
         limit::<KeyV4>(rows, n, &format!("limit_line_{word}_ns"));
         connection_table(rows, n, word, largest);
+        if largest {
+            attach::measure(rows, n, word);
+        }
         if word == "1m" {
             limit::<KeyV6>(rows, n, "limit_line_v6_1m_ns");
             connection_table_v6(rows, n);

@@ -54,10 +54,10 @@ impl Sink<Packet> for Outlet {
     fn give(&mut self, packet: Packet, verdict: Verdict) {
         match verdict {
             Verdict::Send(_) => {
-                if self.waiting.is_full() {
+                if let Err(full) = self.waiting.try_push(packet.0) {
                     self.flush();
+                    self.waiting.push(full.element());
                 }
-                self.waiting.push(packet.0);
             }
             Verdict::Drop(_) => self.unsent += 1,
         }

@@ -21,8 +21,8 @@ pub(crate) struct Rows {
 
 /// How the names of the plot's rows begin, which are measured only if they are asked for.
 const STAGE: &str = "stage_";
-/// Rows that belong to others though their names do not say so: asked for by the first, those that begin with the second.
-const ALSO: (&str, &str) = ("transfer", "routing_cpu");
+/// How the names of a cluster's rows begin; all of them are asked for by the first.
+pub(crate) const OF_A_CLUSTER: &[&str] = &["transfer", "routing_cpu", "moves_", "agent_"];
 
 impl Rows {
     /// Those whose name contains one of `asked`; all but the stages of the path, if there is none.
@@ -36,9 +36,9 @@ impl Rows {
             || names.iter().any(|name| self.asked.iter().any(|part| is_meant(name, part)))
     }
 
-    /// Nothing but rows of a cluster is asked for.
-    pub(crate) fn are_of_a_cluster(&self) -> bool {
-        let is_one = |part: &String| part.starts_with(ALSO.0) || part.starts_with(ALSO.1);
+    /// Nothing but rows whose names begin with one of these is asked for.
+    pub(crate) fn are_all_of(&self, prefixes: &[&str]) -> bool {
+        let is_one = |part: &String| prefixes.iter().any(|prefix| part.starts_with(prefix));
         !self.asked.is_empty() && self.asked.iter().all(is_one)
     }
 
@@ -82,7 +82,8 @@ impl Rows {
 }
 
 fn is_meant(name: &str, part: &str) -> bool {
-    name.contains(part) || part == ALSO.0 && name.starts_with(ALSO.1)
+    name.contains(part)
+        || OF_A_CLUSTER.first() == Some(&part) && OF_A_CLUSTER.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// A goal: `row` is at most `factor` times `of`, or at least.
@@ -119,6 +120,7 @@ const GOALS: &[Goal] = &[
     at_most("crt_insert_beside_reader_ratio", 1.1, ""),
     at_most("crt_age_ratio", 1.02, ""),
     at_most("crt_age_10m_percent", 5.0, ""),
+    at_most("crt_attach_10m_ms", 100.0, ""),
     at_most("path_v4_1k_ns", 3.5, "testpmd_io_ns"),
     at_most("path_v4_100k_ns", 3.5, "testpmd_io_ns"),
     at_most("path_v4_1m_ns", 4.5, "testpmd_io_ns"),
@@ -133,10 +135,19 @@ const GOALS: &[Goal] = &[
     at_most("path_orphan_ns", 2.0, "path_syn_ns"),
     at_most("path_allocs_per_packet", 0.0, ""),
     at_least("scaling_2_workers", 1.9),
+    at_least("control_newconn_per_s", 200_000.0),
+    at_most("control_newconn_services", 0.0, ""),
+    at_most("control_reload_services", 1.0, ""),
+    at_most("control_listen_services", 1.0, ""),
+    at_most("control_account_1m_s", 1.0, ""),
+    at_most("control_heartbeat_gap_ratio", 1.0, ""),
     at_most("transfer_pause_p50_ratio", 2.0, ""),
     at_most("transfer_pause_p99_ratio", 5.0, ""),
     at_least("transfer_repair_rate_ratio", 0.5),
+    at_least("moves_repair_per_s", 10_000.0),
+    at_most("agent_longest_turn_ms", 10.0, ""),
     at_least("transfer_inject_rate_ratio", 1.0),
+    at_least("moves_inject_per_s", 20_000.0),
     at_most("routing_cpu_100k_ratio_haproxy", 0.5, ""),
     at_most("routing_cpu_100k_ratio_nginx", 0.5, ""),
     at_most("routing_cpu_10m_ratio_haproxy", 0.1, ""),

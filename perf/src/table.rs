@@ -94,7 +94,8 @@ impl Filled {
     }
 }
 
-fn insert<K: Numbered>(crt: &Crt, n: u32) {
+/// Connections 0 to `n` of seven stacks, in bursts.
+pub(crate) fn insert<K: Numbered>(crt: &Crt, n: u32) {
     let mut burst = Burst::<K>::default();
     for (owner, start) in (0..n).step_by(KEYS).enumerate() {
         burst.set((start..n).take(KEYS).map(K::number));

@@ -3,9 +3,10 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forwarder::Now;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Packets or keys a burst.
 pub(crate) const BURST: u64 = 32;
@@ -102,6 +103,12 @@ pub(crate) fn steady_ns_of<T: Copy, const N: usize>(
 
 fn seed(pass: u64) -> u64 {
     pass * 7919 + 1
+}
+
+/// Processor time of this thread so far: other work on the machine is not counted.
+pub(crate) fn processor_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Nanoseconds that `run` takes for each of `items`.

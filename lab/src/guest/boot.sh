@@ -9,7 +9,8 @@ mount -t hugetlbfs none /dev/hugepages
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t bpf none /sys/fs/bpf
 for module in af_packet veth tun vhost_net uio_pci_generic vfio-pci virtio_net sch_ingress cls_bpf inet_diag tcp_diag udp_diag \
-    nf_tables nf_conntrack; do
+    nf_tables nf_conntrack nft_fwd_netdev sch_multiq cls_flower act_skbedit act_gact act_mirred \
+    bridge nf_conntrack_netlink nft_chain_nat nft_nat nft_masq nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet nft_ct; do
     "$guest/tools/modprobe" -d "$kernel/root" $module 2>/dev/null
 done
 for page in $(seq 20); do

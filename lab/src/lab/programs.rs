@@ -51,7 +51,11 @@ impl Lab {
         self.start_batond_of(RoutingNode::First)
     }
 
-    fn start_batond_of(&self, node: RoutingNode) -> Result<()> {
+    /// Starts the `batond` of this routing node.
+    ///
+    /// # Errors
+    /// [`LabError::Start`].
+    pub fn start_batond_of(&self, node: RoutingNode) -> Result<()> {
         let (host, name) = (node.name(), node.batond());
         let mut command = self.program_in(host, "batond")?;
         command.env("BATON_HALT", self.halt(name));
@@ -130,6 +134,14 @@ impl Lab {
         self.guests().get_mut(host).ok_or_else(|| LabError::NotStarted(host.to_owned()))?.sh(script)
     }
 
+    /// Runs a shell script on a host, in its virtual machine if it is one, and returns what it wrote.
+    ///
+    /// # Errors
+    /// As [`Lab::in_guest_of`] and [`Namespace::sh`](crate::Namespace::sh).
+    pub fn sh_on(&self, host: &str, script: &str) -> Result<String> {
+        if self.spec.is_guest(host) { self.in_guest_of(host, script) } else { self.host(host).sh(script) }
+    }
+
     /// Takes the cable out of the guest's NIC, or puts it in.
     ///
     /// # Errors
@@ -195,6 +207,30 @@ impl Lab {
         self.start_on_host(&web.stack, &format!("nginx-{}", web.stack), &mut command)
     }
 
+    /// Starts BIRD on a host with this configuration, to be known as `bird-HOST`.
+    ///
+    /// # Errors
+    /// [`LabError::Start`], [`LabError::File`].
+    pub fn start_bird(&self, host: &str, configuration: &str) -> Result<()> {
+        let file = self.write(&format!("bird-{host}.conf"), configuration)?.display().to_string();
+        let socket = self.bird_socket(host);
+        // It stays in the foreground and writes no file but its socket.
+        self.start_on(host, &format!("bird-{host}"), &["bird", "-f", "-c", &file, "-s", &socket])
+    }
+
+    /// What the BIRD of a host answers to such a command.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] with everything it wrote.
+    pub fn birdc(&self, host: &str, words: &[&str]) -> Result<String> {
+        let socket = self.bird_socket(host);
+        self.host(host).run(&[&["birdc", "-s", &socket][..], words].concat())
+    }
+
+    fn bird_socket(&self, host: &str) -> String {
+        self.record.directory().join(format!("bird-{host}.ctl")).display().to_string()
+    }
+
     /// Starts any program on a host, to be known by `name`, with its output in a log of that name.
     ///
     /// # Errors
@@ -226,6 +262,16 @@ impl Lab {
     /// If no such program runs.
     pub fn kill(&self, name: &str) -> Result<ExitStatus> {
         self.stop(name, Signal::SIGKILL)
+    }
+
+    /// Sends a signal to a program and does not wait: SIGSTOP and SIGCONT, or the begin of its end.
+    ///
+    /// # Panics
+    /// If no such program runs.
+    pub fn signal(&self, name: &str, signal: Signal) {
+        let programs = self.programs();
+        let process = programs.get(name).unwrap_or_else(|| panic!("no `{name}` runs in lab {}", self.id()));
+        process.signal(signal);
     }
 
     /// Kills every process with this name on a host, with SIGKILL: a server with its workers.

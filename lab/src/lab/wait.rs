@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::Lab;
 use crate::error::{LabError, Result};
+use crate::spec::RoutingNode;
+use crate::view::DptTarget;
 
 /// How long the cluster may take to be complete. A loaded machine with two cores needs a few seconds.
 const READY: Duration = Duration::from_secs(30);
@@ -17,20 +19,24 @@ impl Lab {
         if self.spec.guests().next().is_some() { READY_IN_GUEST } else { READY }
     }
 
-    /// Waits until every target's session is up, every candidate has its DVIPAs and, if the specification has nginx
+    /// Waits until every target's sessions are up, every candidate has its DVIPAs and, if the specification has nginx
     /// servers, every one of them is in the DPT with port 80 of each DVIPA.
     ///
     /// # Errors
     /// [`LabError::Timeout`] with the DPT as it is.
     pub fn wait_until_ready(&self) -> Result<()> {
-        for stack in self.spec.agents() {
-            self.wait_for_session(&stack, "up")?;
+        for node in self.spec.routing_nodes() {
+            for stack in self.spec.agents() {
+                self.wait_for_session_at(*node, &stack, "up")?;
+            }
         }
         self.wait_for("the candidates to have their DVIPAs", self.patience(), || {
             let rows = self.dpt().map_err(|e| e.to_string())?;
             rows.iter().try_for_each(|row| {
                 let dvipa: IpAddr = row.dvipa.parse().map_err(|e| format!("{}: {e}", row.dvipa))?;
-                row.targets.iter().try_for_each(|target| {
+                // What a definition names beside them was never seen, and has nothing.
+                let here = |target: &&DptTarget| target.state != "never-seen";
+                row.targets.iter().filter(here).try_for_each(|target| {
                     let of = |e: &dyn Display| format!("{}: {dvipa}: {e}", target.target);
                     if self.spec.is_guest(&target.target) {
                         let shows = format!("ip -o addr show to {dvipa} | grep .");
@@ -90,8 +96,16 @@ impl Lab {
     /// # Errors
     /// [`LabError::Timeout`] with the status as it is.
     pub fn wait_for_session(&self, stack: &str, state: &str) -> Result<()> {
-        self.wait_for(&format!("{stack} to be {state}"), self.patience(), || {
-            let stacks = self.stacks().map_err(|e| e.to_string())?;
+        self.wait_for_session_at(RoutingNode::First, stack, state)
+    }
+
+    /// As [`Lab::wait_for_session`] at this routing node.
+    ///
+    /// # Errors
+    /// [`LabError::Timeout`] with the status as it is.
+    pub fn wait_for_session_at(&self, node: RoutingNode, stack: &str, state: &str) -> Result<()> {
+        self.wait_for(&format!("{stack} to be {state} at {}", node.name()), self.patience(), || {
+            let stacks = self.stacks_at(node).map_err(|e| e.to_string())?;
             let found = stacks.iter().any(|s| s.stack == stack && s.session == state);
             if found { Ok(()) } else { Err(format!("{stacks:#?}")) }
         })

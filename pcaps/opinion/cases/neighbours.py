@@ -65,7 +65,7 @@ def arp_others():
 
 
 def conflict():
-    """Somebody else uses the DVIPA."""
+    """Another host uses the DVIPA."""
     c = Case(
         "dvipa-conflict",
         "ARP and neighbour discovery messages in which another host claims a DVIPA go no further; the DVIPA is announced "

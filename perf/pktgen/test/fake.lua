@@ -2,10 +2,13 @@
 -- loses what a device under test of some capacity would lose.
 local fake = {}
 
+-- So many samples Pktgen keeps.
+local MOST_SAMPLES = 50108
+
 -- A link of `mbit`, through a device that forwards at most `capacity` packets a second. `old`: as Pktgen 22.07 to 23.03 has it.
 function fake.new(mbit, capacity, old)
     local now = { rate = 0, size = 0, sending = false, sent = 0, received = 0, samples = nil, sampling = false }
-    local ranges, log = {}, {}
+    local ranges, log, single = {}, {}, {}
     local function is_port(port)
         assert(tostring(port):match("^%d+$"), "invalid portlist: " .. tostring(port))
     end
@@ -37,6 +40,8 @@ function fake.new(mbit, capacity, old)
             if what == "rate" then
                 assert(value > 0 and value <= 100, "a rate of " .. tostring(value))
                 now.rate = value
+            elseif what == "sport" or what == "dport" then
+                single[what] = value
             else
                 assert(what == "count" and value == 0, "set " .. tostring(what))
             end
@@ -44,6 +49,17 @@ function fake.new(mbit, capacity, old)
         set_mac = function(port, what, mac)
             is_port(port)
             assert(what == "dst" and mac:match("^%x%x:%x%x:%x%x:%x%x:%x%x:%x%x$"), "set_mac")
+        end,
+        set_proto = function(port, protocol)
+            is_port(port)
+            assert(protocol == "udp" or protocol == "tcp", "set_proto")
+            single.protocol = protocol
+        end,
+        set_ipaddr = function(port, what, address)
+            is_port(port)
+            local pattern = what == "src" and "^%d+%.%d+%.%d+%.%d+/%d+$" or "^%d+%.%d+%.%d+%.%d+$"
+            assert((what == "src" or what == "dst") and address:match(pattern), "set_ipaddr " .. address)
+            single[what] = address
         end,
         set_range = function(port, state)
             is_port(port)
@@ -61,7 +77,7 @@ function fake.new(mbit, capacity, old)
         end,
         reset = function(port)
             is_port(port)
-            ranges = {}
+            ranges, single = {}, {}
         end,
         clr = function()
             now.sent, now.received = 0, 0
@@ -77,7 +93,9 @@ function fake.new(mbit, capacity, old)
             now.sent = now.sent + sent
             now.received = now.received + math.min(sent, math.floor(capacity * ms / 1000))
             log[#log + 1] = { size = size, rate = now.rate, sent = sent, ms = ms, flags = ranges.flags }
-            if now.sampling then
+            -- Only frames to where the ranges go come back.
+            local returns = single.dst == ranges.dst_ip.start and single.dport == ranges.dst_port.start
+            if now.sampling and now.stamping and returns then
                 local file = assert(io.open(now.samples, "w"))
                 file:write("Latency\n")
                 for n = 1, 1000 do
@@ -102,16 +120,18 @@ function fake.new(mbit, capacity, old)
         latency = function(port, state)
             is_port(port)
             assert(state == "enable" or state == "disable", "latency")
+            now.stamping = state == "enable"
         end,
         latsampler_params = function(port, kind, samples, rate, path)
             is_port(port)
             assert(kind == "simple" and samples > 0 and rate > 0, "latsampler_params")
-            now.samples = path
+            assert(io.open(path, "w")):close()
+            now.samples = samples <= MOST_SAMPLES and path or nil
         end,
         latsampler = function(port, state)
             is_port(port)
             assert(state == "on" or state == "off", "latsampler")
-            now.sampling = state == "on"
+            now.sampling = state == "on" and now.samples ~= nil
         end,
     }
     local function unknown(_, name)

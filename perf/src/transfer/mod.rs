@@ -43,10 +43,10 @@ impl Size {
 
 /// Adds those of the rows that are asked for. What can't be measured here is named on standard error.
 pub(crate) fn measure(rows: &mut Rows, size: Size) {
-    let [pause, repair] = [&pause::ROWS[..], &[repair::ROW]].map(|names| rows.wants(names));
+    let [pause, repair] = [&pause::ROWS[..], &repair::ROWS].map(|names| rows.wants(names));
     if pause || repair {
         tell(
-            &[&pause::ROWS[..], &[repair::ROW]].concat(),
+            &[&pause::ROWS[..], &repair::ROWS].concat(),
             Movers::start().and_then(|movers| {
                 if pause {
                     pause::measure(rows, &movers, size)?;
@@ -58,8 +58,8 @@ pub(crate) fn measure(rows: &mut Rows, size: Size) {
             }),
         );
     }
-    if rows.wants(&[inject::ROW]) {
-        tell(&[inject::ROW], inject::measure(rows, size));
+    if rows.wants(&inject::ROWS) {
+        tell(&inject::ROWS, inject::measure(rows, size));
     }
     let routing = routing::rows();
     let routing: Vec<&str> = routing.iter().map(String::as_str).collect();

@@ -18,7 +18,8 @@ use super::samples::median;
 use super::{Failure, Size, pause};
 use crate::rows::Rows;
 
-pub(super) const ROW: &str = "transfer_repair_rate_ratio";
+pub(super) const ROWS: [&str; 3] =
+    ["transfer_repair_rate_ratio", "moves_repair_per_s", "agent_longest_turn_ms"];
 
 const ROUNDS: usize = 5;
 /// Connections of the bare loop.
@@ -28,13 +29,15 @@ const PORT: u16 = 5000;
 
 pub(super) fn measure(rows: &mut Rows, movers: &Movers, size: Size) -> Result<(), Failure> {
     let mut connections = Connections::open(&movers.lab)?;
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let (mut ours, mut bare, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+    longest_turn(&movers.lab)?;
     let (rounds, each) = if size == Size::Tiny { (1, 1) } else { (ROUNDS, 20) };
     for _ in 0..rounds {
         bare.push(connections.move_all(&movers.lab, each)?.as_secs_f64());
         let before = of_agents(&movers.lab)?;
         let moved = movers.lab.client().enter(|| pause::flat_out(size.seconds(2)))?;
         ours.push((of_agents(&movers.lab)? - before).as_secs_f64() / f64::from(moved.max(1)));
+        rates.push(f64::from(moved) / size.seconds(2).as_secs_f64());
     }
     let (ours, bare) = (median(ours), median(bare));
     let note = format!(
@@ -44,8 +47,18 @@ pub(super) fn measure(rows: &mut Rows, movers: &Movers, size: Size) -> Result<()
         ours * 1e6,
         bare * 1e6
     );
-    rows.add(ROW, "x", bare / ours, note);
+    let [ratio, per_second, turn] = ROWS;
+    rows.add(ratio, "x", bare / ours, note);
+    rows.add(per_second, "/s", median(rates), "between two agents, which share the cores with all else");
+    rows.add(turn, "ms", longest_turn(&movers.lab)?, "of both agents, while their connections move");
     Ok(())
+}
+
+/// The longest turn of the agents since this was last called, in milliseconds.
+fn longest_turn(lab: &Lab) -> Result<f64, Failure> {
+    let of =
+        |stack| Ok::<_, Failure>(lab.agent(stack)?["longest_turn_ms"].as_f64().ok_or("it does not say")?);
+    Ok(of("t1")?.max(of("t2")?))
 }
 
 fn of_agents(lab: &Lab) -> Result<Duration, Failure> {

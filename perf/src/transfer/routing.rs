@@ -6,7 +6,7 @@
 //! their agents and the wire itself share (RPS).
 //!
 //! The worker of `batond` has what nobody else wants of the first core, and polls without a pause. So the time that a
-//! request takes there, in whatever program, softirq or interrupt, is the time in which the worker could not poll in vain:
+//! request takes there, in whatever program, softirq or interrupt, is the time in which the worker could make no empty polls:
 //! the turns that it made fewer than in the same time without anybody in between.
 //!
 //! Hosts segment and coalesce in software (GSO, GRO), as they do beside a NIC that can't; the wire has packets of 1500 bytes.
@@ -113,7 +113,7 @@ struct Bed {
 struct Run {
     time: Duration,
     requests: u32,
-    /// Turns of the worker, nearly all in vain.
+    /// Turns of the worker, nearly all without a packet.
     turns: f64,
 }
 
@@ -163,7 +163,7 @@ impl Bed {
     }
 }
 
-/// Gives the routing node's and the proxies' programs a core, and whatever else takes part another one.
+/// Gives the routing node's and the proxies' programs a core, and all other programs another one.
 fn set_apart(lab: &Lab, cores: Cores) -> Result<(), Failure> {
     for program in ["batond", "agent-rt1", "router", "haproxy", "nginx"] {
         run_on(cores.measured, id_of(lab, program)?)?;

@@ -130,7 +130,7 @@ impl Demo {
         row("MB sent", &|s| format!("{:.1}", s.bytes[1] as f64 / 1e6));
         row("CPU seconds of its programs", &|s| format!("{:.2}", s.cpu.as_secs_f64()));
         println!(
-            "   (with the kernel's work for what they send, which on veths is that of whoever receives it too; without idle polls)\n"
+            "   (with the kernel's work for what they send, which on veths is that of the receiver too; without idle polls)\n"
         );
         let all = |s: &Spent| s.bytes[0] + s.bytes[1];
         let share = all(baton) as f64 / all(haproxy).max(1) as f64;
