@@ -97,7 +97,7 @@ fn http_is_routed_by_content_and_moves_on_in_the_middle_of_an_answer() {
         ["images=host:images", "images=path:/images/", "more=cookie:kind=more", "reject=path:/no", "files"];
     host.run(&[&["router", &port, DVIPA, "--"], &rules[..]].concat());
     for job in ["files", "images", "more", "reject", "taken"] {
-        host.run(&["target", job, &port, DVIPA]);
+        host.run(&[&["target", job, &port, DVIPA, "--"], &rules[..]].concat());
     }
     let url = |path: &str| host.url("http", path);
     until("files@here has /\n", || curl(&[&url("/")]));
@@ -105,6 +105,20 @@ fn http_is_routed_by_content_and_moves_on_in_the_middle_of_an_answer() {
     until("more@here has /2\n", || curl(&["-b", "a=b; kind=more", &url("/2")]));
     assert_eq!(curl(&["-H", "Host: images:80", &url("/2")]), "images@here has /2\n");
     until("503", || curl(&["-o", "/dev/null", "-w", "%{http_code}", &url("/no")]));
+
+    // Requests for another target, on the same connection.
+    let three = curl(&["-w", "%{num_connects}\n", &url("/1"), &url("/images/2"), &url("/3")]);
+    assert_eq!(three, "files@here has /1\n1\nimages@here has /images/2\n0\nfiles@here has /3\n0\n");
+    // And one that comes in pieces.
+    let script = format!(
+        "import socket, time\n\
+         s = socket.create_connection(('{DVIPA}', {port}), 20)\n\
+         for piece in (b'GET /ima', b'ges/4 HTTP/1.1\\r\\nHo', b'st: x\\r\\n\\r\\n'):\n\
+         \x20   s.sendall(piece); time.sleep(0.3)\n\
+         s.shutdown(socket.SHUT_WR)\n\
+         print(s.makefile().read().splitlines()[-1])\n"
+    );
+    assert_eq!(output("python3", &["-c", &script]), "images@here has /images/4\n");
 
     let bytes = "3000001";
     let wanted = Command::new(&host.example).args(["content", bytes]).output().expect("it starts").stdout;

@@ -22,7 +22,8 @@ fn files(extensions: &[&str]) -> Vec<PathBuf> {
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if path.is_dir() && !name.starts_with('.') && name != "target" {
+            let is_built = [root().join("target"), root().join("fuzz/target")].contains(&path);
+            if path.is_dir() && !name.starts_with('.') && !is_built {
                 directories.push(path);
             } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)) {
                 found.push(path);
@@ -57,6 +58,16 @@ fn tests_in(source: &str) -> Vec<(String, String)> {
         }
     }
     tests
+}
+
+/// Cleaners and searches take such a directory for what a build has made, and pass it over.
+#[test]
+fn only_builds_make_directories_called_target() {
+    let sources = files(&["rs", "c", "h", "py", "toml", "md"]);
+    let below =
+        |path: &Path| path.strip_prefix(root()).is_ok_and(|path| path.iter().any(|part| part == "target"));
+    let hidden: Vec<_> = sources.iter().filter(|path| below(path)).collect();
+    assert!(sources.len() > 300 && hidden.is_empty(), "give their directories another name: {hidden:#?}");
 }
 
 #[test]
@@ -113,8 +124,8 @@ fn every_reason_has_a_sentence_and_is_in_the_docs() {
     for reason in forwarder::Reason::ALL {
         let (name, sentence) = (reason.name(), reason.sentence());
         assert!(sentence.ends_with('.') && sentence.len() > 20, "{name}: `{sentence}` is no sentence");
-        let fault = reason.fault().map_or("", forwarder::Fault::as_str);
-        let line = format!("| `{name}` | {fault} | {sentence} |");
+        let blame = reason.blame().map_or("", model::Blame::word);
+        let line = format!("| `{name}` | {blame} | {sentence} |");
         assert!(page.contains(&line), "docs/counters.md: write the line\n{line}");
     }
 }
@@ -123,7 +134,12 @@ fn every_reason_has_a_sentence_and_is_in_the_docs() {
 fn every_counter_of_sessions_is_in_the_docs() {
     let page = read("docs/counters.md");
     for tally in transport::Tally::ALL {
-        let line = format!("| `{}` | {} | {} |", tally.name(), tally.fault().unwrap_or(""), tally.sentence());
+        let line = format!(
+            "| `{}` | {} | {} |",
+            tally.name(),
+            tally.blame().map_or("", model::Blame::word),
+            tally.sentence()
+        );
         assert!(page.contains(&line), "docs/counters.md: write the line\n{line}");
     }
 }

@@ -8,18 +8,25 @@ use lab::{Lab, Spec};
 
 use crate::fixture::{SOON, lab};
 
-/// Builds the router and the target with the C library that cargo has put beside this test.
+/// Installs the C library that cargo has put beside this test, and builds the router and the target with it.
 fn build(lab: &Lab) {
     let test = std::env::current_exe().expect("this test has a path");
     let libraries = test.parent().expect("it is in a directory");
-    let output = Command::new("make")
-        .arg("-C")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/counter"))
-        .arg(format!("BATON={}", libraries.display()))
-        .arg(format!("OUT={}", lab.files().display()))
-        .output()
-        .expect("make runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let prefix = lab.files().join("installed");
+    let make = |directory: &str, words: &[String]| {
+        let output = Command::new("make")
+            .arg("-C")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory))
+            .args(words)
+            .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
+            .output()
+            .expect("make runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (built, to) = (format!("BUILT={}", libraries.display()), format!("PREFIX={}", prefix.display()));
+    make("app/c", &["install".to_owned(), built, to]);
+    let found = format!("LDFLAGS=-Wl,-rpath,{}", prefix.join("lib").display());
+    make("examples/counter", &[found, format!("OUT={}", lab.files().display())]);
 }
 
 /// C3, C4, C8, C11: the count goes with the connection from one host to the other and back to the router, which asks again; the

@@ -283,7 +283,7 @@ fn a_router_with_a_smaller_mtu_is_heard_and_the_sender_told() {
             .vipadynamic(ipv4_only(&["ports = [80]\ndestip = \"all\""]))
             .web([lab::spec::Web::wildcard("t1")])
     });
-    lab.put_behind_router("t1", 1400).expect("a router");
+    lab.put_behind_router("t1", 1300).expect("a router");
     let body = lab.files().join("body");
     std::fs::write(&body, vec![b'x'; 1 << 20]).expect("a file is written");
     let (data, url) = (format!("@{}", body.display()), format!("http://{}/", web4()));
@@ -296,5 +296,5 @@ fn a_router_with_a_smaller_mtu_is_heard_and_the_sender_told() {
     upload().unwrap_or_else(|e| panic!("{e} after {:?}", begun.elapsed()));
     assert!(lab.counter("answered_too_big").expect("baton stats answers") > 0, "the client was told");
     let route = lab.client().run(&["ip", "route", "get", &DVIPA.0.to_string()]).expect("ip runs");
-    assert!(route.contains("mtu 1368"), "1400 less GUE's 32: {route}");
+    assert!(route.contains("mtu 1268"), "1300 less GUE's 32: {route}");
 }

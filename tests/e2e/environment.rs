@@ -89,7 +89,7 @@ fn all_are_reached(lab: &Lab) {
     }
 }
 
-/// R9: DVIPAs, settings and programs of a target that somebody removes or changes are back within a second, and the
+/// R9: DVIPAs, settings and programs of a target that are removed or changed are back within a second, and the
 /// agent says so.
 #[test]
 #[ignore = "needs root"]
@@ -115,6 +115,11 @@ fn what_is_changed_under_an_agent_is_put_right() {
             "setting",
             format!("echo 0 >{conf}/eth0/accept_local"),
             format!("[ $(cat {conf}/eth0/accept_local) = 1 ]"),
+        ),
+        (
+            "setting",
+            "echo 0 >/proc/sys/net/ipv6/conf/eth0/use_oif_addrs_only".to_owned(),
+            "[ $(cat /proc/sys/net/ipv6/conf/eth0/use_oif_addrs_only) = 1 ]".to_owned(),
         ),
         (
             "program",
@@ -230,6 +235,67 @@ fn what_a_routing_node_cannot_put_right_is_named() {
     let shown = lab.baton(&["status"]).expect("baton status answers");
     assert!(shown.contains("TO DO: the MTU of loc0 is 9000 and fabric_mtu is 1500"), "{shown}");
     rt1.sh("ip link set loc0 mtu 1500").expect("it is set");
+    all_are_reached(&lab);
+}
+
+/// R9: an agent whose interface gets another MTU says so at once, and again when it is the old one.
+#[test]
+#[ignore = "needs root"]
+fn an_agent_says_when_its_mtu_changes() {
+    let lab = lab(Spec::default());
+    let file = lab.files().join("t1.toml");
+    let text = std::fs::read_to_string(&file).expect("it is read");
+    let without = text.lines().filter(|line| !line.starts_with("fabric_mtu")).collect::<Vec<_>>().join("\n");
+    std::fs::write(&file, without).expect("it is written");
+    lab.stop("agent-t1", nix::sys::signal::Signal::SIGTERM).expect("it ends");
+    lab.start_agent("t1").expect("it starts");
+    lab.wait_for_session("t1", "up").expect("it is back");
+    let named = "t1: fabric_mtu is 1400 there and 1500 here";
+    for (mtu, is_named) in [(1400, true), (1500, false)] {
+        lab.host("t1").sh(&format!("ip link set eth0 mtu {mtu}")).expect("it is set");
+        lab.wait_for("baton status", AT_ONCE, || {
+            let shown = lab.baton(&["status"]).map_err(|e| e.to_string())?;
+            if shown.contains(named) == is_named { Ok(()) } else { Err(shown) }
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+    }
+    all_are_reached(&lab);
+}
+
+/// R9: a target and a client that leave checksums to a veth, which computes none, are lost on the way and named: by `batond`,
+/// whose sessions they are, and by the agent that their packets are for.
+#[test]
+#[ignore = "needs root"]
+fn checksums_that_no_device_computes_are_named() {
+    let lab = lab(Spec::default());
+    let tx = |host: &str, word: &str| {
+        lab.host(host).sh(&format!("ethtool -K eth0 tx {word} >/dev/null")).expect("ethtool runs");
+    };
+    // The lab's switch computes them, as a NIC would, until it is a veth as the kernel makes it.
+    lab.switch().sh("ethtool -K rt1 tx on >/dev/null").expect("ethtool runs");
+    tx("t1", "on");
+    lab.wait_for_session("t1", "lost").unwrap_or_else(|e| panic!("{e}"));
+    lab.wait_for("batond to name the cause", SOON, || {
+        let shown = lab.baton(&["status"]).map_err(|e| e.to_string())?;
+        let named = shown.contains("TO DO: packets with wrong TCP or UDP checksums");
+        if named && shown.contains("tx off") { Ok(()) } else { Err(shown) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    tx("t1", "off");
+    lab.wait_for_session("t1", "up").unwrap_or_else(|e| panic!("{e}"));
+
+    tx("client", "on");
+    lab.wait_for("an agent to name the cause", Duration::from_secs(40), || {
+        let crowd = format!("for i in $(seq 12); do curl -s -m 3 http://{}/ & done; wait", web4());
+        lab.client().sh(&crowd).map_err(|e| e.to_string())?;
+        let status = ["t1", "t2", "t3"].map(|target| lab.agent(target).map_err(|e| e.to_string()));
+        let named = |s: &Result<Value, String>| {
+            s.as_ref().is_ok_and(|s| s["environment"]["standing"].to_string().contains("checksum"))
+        };
+        if status.iter().any(named) { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    tx("client", "off");
     all_are_reached(&lab);
 }
 

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use lab::client::{HttpConnection, ask_often};
-use lab::spec::DVIPA;
+use lab::client::{self, HttpConnection, ask_often};
+use lab::spec::{self, DVIPA, Nic};
 use lab::{Lab, Spec};
 
-use crate::fixture::{connect, lab, web4, web6};
+use crate::containers::{behind_dnat, live_behind_dnat};
+use crate::fixture::{SOON, connect, lab, web4, web6};
 
 /// Bytes of a download during which the connection moves.
 const DOWNLOAD_BYTES: usize = 8 << 20;
@@ -81,4 +82,56 @@ fn a_target_with_linux_6_1_takes_part_in_all_but_injection() {
     }
     let moved = lab.transfers().expect("they are counted");
     assert_eq!(moved["restored"], 6, "{moved:?}");
+}
+
+/// A server that answers each datagram with its length, on the wildcard addresses.
+const LENGTHS: &str = "import socket\n\
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)\n\
+    s.bind(('::', 5300))\n\
+    while True:\n\
+    \x20   d, a = s.recvfrom(70000); s.sendto(str(len(d)).encode(), a)\n";
+
+/// R5, R11: a target with Linux 6.1 takes datagrams that come in fragments and answers from the DVIPA.
+#[test]
+#[ignore = "needs root and a guest"]
+fn a_target_with_linux_6_1_takes_datagrams_in_fragments() {
+    let udp = "ports = [5300]\nprotocol = \"udp\"\ndestip = \"all\"";
+    let tables = spec::both_families(udp);
+    let kernels = BTreeMap::from([("t1".into(), "6.1".into())]);
+    let spec = Spec { targets: 1, nic: Nic::AfXdp, kernels, ..Spec::default() };
+    let lab = lab(spec.vipadynamic(tables).web([]));
+    lab.start_on("t1", "lengths", &["/usr/bin/python3", "-c", LENGTHS]).expect("it starts");
+    lab.wait_for("the server of datagrams", SOON * 3, || {
+        let rows = lab.dpt().map_err(|e| e.to_string())?;
+        let mut udp = rows.iter().filter(|row| row.protocol == "udp");
+        if udp.all(|row| row.selectable() == ["t1"]) { Ok(()) } else { Err(format!("{rows:#?}")) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    for dvipa in [DVIPA.0.into(), DVIPA.1.into()] {
+        let socket = client::udp(lab.client(), SocketAddr::new(dvipa, 5300)).expect("a socket");
+        socket.set_read_timeout(Some(SOON)).expect("a time-out");
+        for bytes in [100, 1700, 8000, 65_000] {
+            let mut answer = [0; 16];
+            let mut ask = || {
+                socket.send(&vec![7; bytes])?;
+                socket.recv(&mut answer)
+            };
+            // An IPv6 client learns the path's MTU from its first datagram that is too long.
+            let length = match ask() {
+                Err(e) if e.raw_os_error() == Some(nix::libc::EMSGSIZE) => ask(),
+                answered => answered,
+            };
+            let length = length.unwrap_or_else(|e| panic!("{dvipa}, {bytes}: {e}"));
+            assert_eq!(&answer[..length], bytes.to_string().as_bytes());
+        }
+    }
+}
+
+/// R2, R11: a container behind the DNAT of a target with Linux 6.1, whose kernel refuses the filter of a dump of tracked connections.
+#[test]
+#[ignore = "needs root and a guest"]
+fn a_container_behind_the_dnat_of_linux_6_1_serves() {
+    let kernels = BTreeMap::from([("t1".into(), "6.1".into())]);
+    live_behind_dnat(&lab(Spec { targets: 1, kernels, ..behind_dnat() }));
 }

@@ -1,4 +1,4 @@
-//! Whoever takes part in a transfer is killed, at each of its steps; what that may cost is written in `transfer/src/lib.rs`.
+//! Each process that takes part in a transfer is killed, at each of its steps; what that may cost is written in `transfer/src/lib.rs`.
 //!
 //! `BATON_SOAK` has all victims killed at all steps; without it some, which depends on the seed (`BATON_SEED`). `BATON_STEP` has
 //! all victims killed at one step.
@@ -55,7 +55,7 @@ fn may_be_lost(step: usize, victim: Victim) -> bool {
     }
 }
 
-/// C5, C8: a download is whole whoever is killed at whichever step of its transfer, but for the losses that are written
+/// C5, C8: a download is whole whichever process is killed at whichever step of its transfer, but for the losses that are written
 /// down; connections beside it do not notice.
 #[test]
 #[ignore = "needs root"]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use lab::client::{self, HttpConnection};
 use lab::spec::{self, CLIENT, DVIPA};
 use lab::{Lab, Server, Spec};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket};
 
 use crate::fixture::{SOON, any, dvipa4, lab};
 
@@ -35,13 +36,31 @@ fn wait_for_services(lab: &Lab, services: usize, targets: &[&str]) {
 
 fn ask_udp(lab: &Lab, host: &str, to: SocketAddr) -> String {
     // Bound by its connect and not before, as a resolver's is.
-    let socket = lab.host(host).enter(|| {
+    let unbound = lab.host(host).enter(|| {
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
         nix::Result::Ok(UdpSocket::from(socket))
     });
-    let socket = socket.expect("a socket");
+    ask_connected(&unbound.expect("a socket"), host, to)
+}
+
+/// The wildcard address of a family.
+fn wildcard(of: SocketAddr) -> IpAddr {
+    if of.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0u16; 8]) }
+}
+
+/// The same with a socket that is bound to a port, and then connected.
+fn ask_udp_from_a_port(lab: &Lab, host: &str, to: SocketAddr) -> String {
+    let bound = lab.host(host).enter(|| {
+        let socket = UdpSocket::bind((wildcard(to), 0))?;
+        socket.connect(to).map(|()| socket)
+    });
+    ask_connected(&bound.expect("a socket"), host, to)
+}
+
+/// What a connected socket is answered.
+fn ask_connected(socket: &UdpSocket, host: &str, to: SocketAddr) -> String {
     socket.set_read_timeout(Some(SOON)).expect("it is set");
     let mut answer = [0; 64];
     socket.send(b"who").expect("it is sent");
@@ -67,6 +86,11 @@ fn a_target_reaches_what_another_target_serves() {
                 assert_eq!(connection.target().expect("it is answered"), "t2");
             }
             assert_eq!(ask_udp(&lab, host, to), "t2 3");
+            assert_eq!(ask_udp_from_a_port(&lab, host, to), "t2 3");
+            let wildcard = SocketAddr::new(wildcard(to), 0);
+            let mut bound = HttpConnection::open_from(lab.host(host), wildcard, to)
+                .unwrap_or_else(|e| panic!("{host} connects to {to} from a port: {e}"));
+            assert_eq!(bound.target().expect("it is answered"), "t2");
         }
     }
     // What another target begins to serve is served to its own programs there.
@@ -74,7 +98,7 @@ fn a_target_reaches_what_another_target_serves() {
     assert_eq!(client::ask(lab.host("t1"), dvipa4(7)).expect("t1 answers itself"), "t1");
 }
 
-/// R7: a UDP socket that is not connected sends to a DVIPA that another target serves, in turns with somebody else, and has the
+/// R7: a UDP socket that is not connected sends to a DVIPA that another target serves, in turns with another address, and has the
 /// answers of both. Where this host serves itself, its datagrams stay here.
 #[test]
 #[ignore = "needs root"]
@@ -86,8 +110,7 @@ fn datagrams_of_a_socket_that_is_not_connected_reach_what_others_serve() {
         let outside = SocketAddr::new(outside, 9000);
         let _outside = Server::udp(lab.client(), outside, "outside").expect("the outside listens");
         for host in ["t1", "t3", "t2"] {
-            let wildcard = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0u16; 8]) };
-            let socket = lab.host(host).enter(|| UdpSocket::bind((wildcard, 0))).expect("it is bound");
+            let socket = lab.host(host).enter(|| UdpSocket::bind((wildcard(to), 0))).expect("it is bound");
             socket.set_read_timeout(Some(SOON)).expect("it is set");
             for (to, answer) in [(to, "t2 3"), (outside, "outside 3")].repeat(3) {
                 let mut buffer = [0; 64];
@@ -104,6 +127,39 @@ fn datagrams_of_a_socket_that_is_not_connected_reach_what_others_serve() {
         let mut buffer = [0; 64];
         let bytes = socket.recv(&mut buffer).expect("t1 answers itself");
         assert_eq!(&buffer[..bytes], b"t1 3");
+    }
+}
+
+/// R7: a datagram that is too long for the way to what others serve is counted, not lost without a word; the next one arrives.
+#[test]
+#[ignore = "needs root"]
+fn a_datagram_that_is_too_long_without_connect_is_counted() {
+    let lab = lab(Spec::default().vipadynamic(both_protocols("[7]")).web([]));
+    let _udp = dvipas(7).map(|to| Server::udp(lab.host("t2"), to, "t2").expect("it listens"));
+    wait_for_services(&lab, 2, &["t2"]);
+    for (to, dropped) in dvipas(7).into_iter().zip([1, 3]) {
+        let socket = lab.host("t1").enter(|| UdpSocket::bind((wildcard(to), 0))).expect("it is bound");
+        socket.set_read_timeout(Some(SOON)).expect("it is set");
+        socket.send_to(&[b'x'; 3000], to).expect("it is sent");
+        lab.wait_for("the counter", SOON, || {
+            let status = lab.agent("t1").map_err(|e| e.to_string())?;
+            let all = status["counters"].as_array().ok_or("a list")?;
+            let counted = all.iter().find(|c| c["name"] == "datagram_too_long").map(|c| c["value"].clone());
+            if counted == Some(dropped.into()) { Ok(()) } else { Err(format!("{to}: {counted:?}")) }
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+        // Who asks for errors has one.
+        match to {
+            SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true),
+            SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true),
+        }
+        .expect("it is set");
+        let error = socket.send_to(&[b'x'; 3000], to).expect_err("it is too long");
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENOBUFS));
+        socket.send_to(b"who", to).expect("it is sent");
+        let mut buffer = [0; 64];
+        let bytes = socket.recv(&mut buffer).expect("it is answered");
+        assert_eq!(&buffer[..bytes], b"t2 3");
     }
 }
 

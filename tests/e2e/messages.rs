@@ -8,7 +8,7 @@ use lab::client::ask_often;
 use lab::spec::RT1;
 use lab::{Lab, Spec};
 use model::codec::{self, Address};
-use model::message::{Hello, Listen, Message, Srvstat};
+use model::message::{FromStack, Hello, Listen, Pulse, Srvstat};
 use model::{Epoch, Protocol};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::pem::PemObject;
@@ -31,7 +31,7 @@ fn a_message_that_nobody_knows_is_counted_and_ignored() {
     let listen = Listen { protocol: Protocol::Tcp, port: 80, listening: true };
     let dvipa = Address(web4().ip());
     let news = Srvstat { dvipa, epoch: epoch(&lab), complete: true, listens: vec![listen] };
-    let good = codec::encode(&Message::Srvstat(news)).expect("it is short");
+    let good = codec::encode(&FromStack::Srvstat(news)).expect("it is short");
     let speaking = Stranger::speak(&lab, "t9", &[unknown_kind, unknown_version, malformed, good].concat());
     lab.wait_for("the message after the bad ones to take effect", SOON, || {
         let dpt = lab.dpt().map_err(|e| e.to_string())?;
@@ -45,7 +45,7 @@ fn a_message_that_nobody_knows_is_counted_and_ignored() {
     drop(speaking);
 }
 
-/// W2: whoever has no certificate of the cluster is counted and not heard.
+/// W2, S1: a stack without a certificate of the cluster is counted and not heard.
 #[test]
 #[ignore = "needs root"]
 fn a_stranger_without_the_clusters_certificate_is_not_heard() {
@@ -59,7 +59,7 @@ fn a_stranger_without_the_clusters_certificate_is_not_heard() {
     let before = lab.counter("unauthenticated").expect("baton stats answers");
     // Were it heard, t1 would listen no more.
     let news = Srvstat { dvipa: Address(web4().ip()), epoch: epoch(&lab), complete: true, listens: vec![] };
-    let news = codec::encode(&Message::Srvstat(news)).expect("it is short");
+    let news = codec::encode(&FromStack::Srvstat(news)).expect("it is short");
     let _speaking = Stranger::speak_from(&lab, &other, "t1", &news);
     lab.wait_for("the stranger to be counted", SOON, || {
         let now = lab.counter("unauthenticated").map_err(|e| e.to_string())?;
@@ -79,7 +79,8 @@ fn frame(version: u8, kind: u16, body: &[u8]) -> Vec<u8> {
     [&rest.to_be_bytes()[..], &[version, 0], &kind.to_be_bytes(), body].concat()
 }
 
-fn epoch(lab: &Lab) -> Epoch {
+/// The epoch of the default lab's IPv4 DVIPA.
+pub(crate) fn epoch(lab: &Lab) -> Epoch {
     let vipa = lab.baton_json(&["vipa"]).expect("baton vipa answers");
     let shown =
         vipa["dvipas"].as_array().expect("a list").iter().find(|d| d["dvipa"] == web4().ip().to_string());
@@ -87,12 +88,12 @@ fn epoch(lab: &Lab) -> Epoch {
 }
 
 /// A stack at the client's address that says what the test wants. Its session lasts until it is dropped.
-struct Stranger {
+pub(crate) struct Stranger {
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Stranger {
-    fn speak(lab: &Lab, name: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn speak(lab: &Lab, name: &str, bytes: &[u8]) -> Self {
         Self::speak_from(lab, lab.files(), name, bytes)
     }
 
@@ -100,7 +101,7 @@ impl Stranger {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let socket = lab.client().enter(|| UdpSocket::bind(("198.18.0.2", 0))).expect("a socket");
-        let hello = Message::Hello(Hello {
+        let hello = Pulse::Hello(Hello {
             stack: name.to_owned(),
             cluster_addresses: vec![Address([198, 18, 0, 2].into())],
             incarnation: 1,

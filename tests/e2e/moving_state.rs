@@ -273,7 +273,7 @@ fn what_can_not_be_moved_is_refused_and_goes_on() {
         // No call says that it has come but the one that takes it.
         thread::sleep(Duration::from_millis(100));
         let (refused, server) = applications.route(server).expect_err("urgent data is pending");
-        assert_eq!(refused.refusal(), Some(Refusal::Immovable), "{refused}");
+        assert_eq!(refused.refusal(), Some(Refusal::NotNow), "{refused}");
         assert!(refused.to_string().contains("Urgent data"), "{refused}");
         SockRef::from(&server).recv_out_of_band(&mut [std::mem::MaybeUninit::uninit()]).expect("it is read");
         (&client).write_all(b"?").expect("it is sent");

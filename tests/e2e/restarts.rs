@@ -131,7 +131,7 @@ while True:
     select.select([taker], [], [])
     taken = taker.take_connection(0)
     assert taken, 'select() says that there is one'
-    taken[0].sendall(b'taken\\n')
+    taken.socket.sendall(b'taken\\n')
 ";
 
 fn given(lab: &Lab, modules: &str, go: &str) -> Vec<std::net::TcpStream> {

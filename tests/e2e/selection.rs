@@ -36,7 +36,7 @@ fn weighted_round_robin_follows_the_weights() {
     assert_eq!(ask_often(lab.client(), web4(), 40), counts(&[("t1", 24), ("t2", 12), ("t3", 4)]));
 }
 
-/// W5: least connections gives a new connection to whoever has the fewest.
+/// W5: least connections gives a new connection to the target that has the fewest.
 #[test]
 #[ignore = "needs root"]
 fn least_connections_fills_up_whoever_has_the_fewest() {

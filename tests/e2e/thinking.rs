@@ -42,7 +42,7 @@ fn standing(lab: &Lab, client: &TcpStream) -> String {
     rows.into_iter().find(|row| row.client == client).expect("its CRT entry").state
 }
 
-/// C8, C9: while a target application thinks about an offer, its client goes on at full pace with whoever has the connection, and
+/// C8, C9: while a target application thinks about an offer, its client goes on at full pace with the application that has the connection, and
 /// another connection moves to another target. Rejected, it goes on; accepted late, it moves.
 #[test]
 #[ignore = "needs root"]

@@ -15,7 +15,7 @@ const DOWNLOAD_BYTES: u64 = 64 << 20;
 
 /// A lab with the router of `examples/http/`, which gives clients of the host `images` to the job `images`, and all others
 /// to `files`, and with these applications, as `JOB@STACK`, registered.
-fn routed(applications: &[&str]) -> Lab {
+pub(crate) fn routed(applications: &[&str]) -> Lab {
     let lab = crate::fixture::lab(Spec::content_routed());
     start_router(&lab);
     for application in applications {
@@ -216,7 +216,7 @@ fn a_connection_moves_on_and_back_in_the_middle_of_an_upload() {
     }
     // A burst may leave more unread than a transfer takes: then it is refused, and the upload goes on where it is.
     let moved = lab.transfers().expect("baton stats answers");
-    assert_eq!((moved["begun"], moved["restored"] + moved["not_dumped"]), (8, 8), "{moved:?}");
+    assert_eq!((moved["begun"], moved["restored"] + moved["not_dumped_now"]), (8, 8), "{moved:?}");
     assert!(moved["restored"] >= 4, "{moved:?}");
 }
 
@@ -251,6 +251,21 @@ fn a_rejected_connection_goes_on_at_the_router() {
     assert_eq!(still.len(), 0, "the target has nothing of it: {still:#?}");
 }
 
+/// C9: an upload that no target takes is answered by the router, and its client, which is still sending, reads the answer.
+#[test]
+#[ignore = "needs root"]
+fn an_upload_that_nobody_takes_is_answered_and_not_reset() {
+    let lab = routed(&[]);
+    let file = lab.files().join("upload");
+    lab.client().sh(&format!("head -c 20000000 /dev/zero >{}", file.display())).expect("it is made");
+    let at_client = Watch::begin(&lab);
+    let file = file.display().to_string();
+    let words = ["-H", "Expect:", "-o", "/dev/null", "-T", &file, &url(DVIPA.0.into(), "/upload")];
+    assert_eq!(curl(&lab, &words), "503\n");
+    let reset = at_client.end().packets("tcp port 80 and tcp[tcpflags] & tcp-rst != 0 and src port 80");
+    assert_eq!(reset.expect("it is read"), [] as [&str; 0]);
+}
+
 /// C4: a transfer to a target that there is not is refused, and the connection goes on where it is.
 #[test]
 #[ignore = "needs root"]
@@ -262,7 +277,7 @@ fn an_unknown_target_is_refused_and_the_connection_goes_on() {
     assert_eq!(said(&lab, "files@t1", " has carried ").len(), 3, "it went on itself");
 }
 
-/// C12: a target that holds accepts back gets no new connections, though somebody listens on its stack.
+/// C12: a target that holds accepts back gets no new connections, though a server listens on its stack.
 #[test]
 #[ignore = "needs root"]
 fn a_target_may_hold_accepts_back() {

@@ -1,4 +1,4 @@
-//! A cluster in which one connection moves from t1 to t2 while somebody dies, and others beside it do not move.
+//! A cluster in which one connection moves from t1 to t2 while a process dies, and others beside it do not move.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
@@ -109,7 +109,12 @@ fn start(lab: &Lab, application: &str) {
 impl Stage {
     /// Sets it.
     pub(crate) fn set() -> Self {
-        let lab = fixture::lab(Spec { targets: 2, ..Spec::content_routed() });
+        Self::on(Spec::content_routed())
+    }
+
+    /// Sets it in such a lab.
+    pub(crate) fn on(spec: Spec) -> Self {
+        let lab = fixture::lab(Spec { targets: 2, ..spec });
         let (v4, v6) = (DVIPA.0.to_string(), DVIPA.1.to_string());
         let rules = ["still@t1=path:/still1", "still@t2=path:/still2", "files@t1"];
         let router = [&["http", "router", "80", &v4, &v6, "--"], &rules[..]].concat();

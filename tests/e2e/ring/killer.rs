@@ -88,7 +88,7 @@ impl Killer {
     }
 }
 
-/// Until then starts whoever's time has come.
+/// Until then starts each process whose time has come.
 fn start_again(lab: &Lab, dead: &mut BTreeMap<&str, Instant>, until: Instant) {
     loop {
         let due: Vec<_> = dead.iter().filter(|(_, at)| **at <= Instant::now()).map(|(who, _)| *who).collect();

@@ -94,7 +94,7 @@ impl Client {
             let sent = scope.spawn(|| self.send(&stream, until));
             let received = self.receive(&stream, at);
             if received.is_err() {
-                // Or the sender waits in vain; it may be closed already.
+                // Or the sender waits for ever; it may be closed already.
                 let _ = stream.shutdown(Shutdown::Both);
             }
             let sent = sent.join().expect("the sender does not panic");
