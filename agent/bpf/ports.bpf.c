@@ -194,6 +194,8 @@ static __always_inline int bind_to(struct bpf_sock_addr *ctx, const struct addre
 	__u32 port = bpf_ntohs(ctx->user_port), block = port / PORTS_A_BLOCK;
 	struct pool *pool;
 
+	/* The compiler knows how large a block's number is and drops the masks; Linux 6.1 does not know it of a swapped word. */
+	barrier_var(block);
 	if (bpf_get_netns_cookie(ctx) != netns_cookie)
 		return CONTINUE;
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
