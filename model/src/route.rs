@@ -9,7 +9,6 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::StackName;
-use crate::control_socket::JobName;
 
 /// The protocol that clients of a distributed port speak: how their first bytes are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, Encode, Decode)]
@@ -155,10 +154,7 @@ pub struct Backend {
     /// The stack.
     #[n(0)]
     pub stack: StackName,
-    /// The job of an application on it; none: whatever listens there.
-    #[n(1)]
-    pub job: Option<JobName>,
     /// Its share of the route's requests relative to the other backends'; 0: none.
-    #[n(2)]
+    #[n(1)]
     pub weight: u16,
 }
