@@ -7,7 +7,7 @@
 //! In reading order: [`request`] (what is read of a request), the readers ([`http`] with [`framing`], [`tls`], [`postgresql`],
 //! [`mqtt`], [`redis`], [`raw`]), [`table`] (host → path → candidates), [`conditions`] (the rest of a match) with [`pattern`],
 //! [`compile`] (definitions → tables) with
-//! [`check`] and [`mistake`], [`refusal`] (what a refused client is told).
+//! [`check`] and [`mistake`], [`refusal`] (what a refused client is told); [`spell`] makes first bytes.
 
 #![cfg_attr(
     not(test),
@@ -36,6 +36,7 @@ mod raw;
 mod redis;
 mod refusal;
 mod request;
+pub mod spell;
 mod table;
 mod tls;
 

@@ -95,16 +95,16 @@ impl Refusal {
     fn postgresql(self) -> &'static [u8] {
         match self {
             Refusal::NotFound | Refusal::Misdirected => {
-                b"E\x00\x00\x00\x39SFATAL\0VFATAL\0C3D000\0Mno route takes this connection\0\0"
+                b"E\x00\x00\x00\x3aSFATAL\0VFATAL\0C3D000\0Mno route takes this connection\0\0"
             }
             Refusal::Unavailable => {
-                b"E\x00\x00\x00\x3eSFATAL\0VFATAL\0C57P03\0Mno server of this route is available\0\0"
+                b"E\x00\x00\x00\x40SFATAL\0VFATAL\0C57P03\0Mno server of this route is available\0\0"
             }
-            Refusal::BadRequest => b"E\x00\x00\x00\x38SFATAL\0VFATAL\0C08P01\0Mthis is no startup message\0\0",
+            Refusal::BadRequest => b"E\x00\x00\x00\x36SFATAL\0VFATAL\0C08P01\0Mthis is no startup message\0\0",
             Refusal::TooLarge => b"E\x00\x00\x00\x3bSFATAL\0VFATAL\0C54000\0Mthe startup message is too long\0\0",
-            Refusal::Version => b"E\x00\x00\x00\x39SFATAL\0VFATAL\0C0A000\0Munsupported protocol version\0\0",
+            Refusal::Version => b"E\x00\x00\x00\x38SFATAL\0VFATAL\0C0A000\0Munsupported protocol version\0\0",
             Refusal::Unreadable => {
-                b"E\x00\x00\x00\x57SFATAL\0VFATAL\0C0A000\0Mno route for encrypted connections: use sslmode=disable\0\0"
+                b"E\x00\x00\x00\x53SFATAL\0VFATAL\0C0A000\0Mno route for encrypted connections: use sslmode=disable\0\0"
             }
         }
     }

@@ -1,4 +1,7 @@
 mod http;
+mod protocols;
+mod reference;
+mod smuggling;
 
 use model::route::{ClientProtocol, Match, Pattern, Route, RouteSet};
 
