@@ -34,6 +34,7 @@ pub mod packet;
 pub mod path;
 pub mod tables;
 
+pub use ::routes;
 pub use buffer::{PacketBuffer, TestPacket};
 pub use counters::Counters;
 pub use crt::Now;

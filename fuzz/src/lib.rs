@@ -10,4 +10,5 @@ pub mod control_socket;
 pub mod crt_file;
 pub mod headers;
 pub mod packet_path;
+pub mod routes;
 pub mod tunnel;

@@ -159,6 +159,7 @@ fn tables() -> Tables {
             serving: targets.iter().map(|target| target.stack).collect(),
             policies: vec![],
             refuse: Refuse::Reset,
+            routing: None,
         })
     });
     let distributions = distributions.map(Shared::from).collect();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::route::RouteSet;
 use crate::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 /// A part that a DPT and its successors have in common: a clone is the same one, and who writes to it gets a copy.
@@ -212,6 +213,18 @@ pub struct Distribution {
     pub policies: Vec<Policy>,
     /// What a client is told while no target takes it.
     pub refuse: Refuse,
+    /// Its routes, if it has some: the forwarder reads the first request of each connection before it selects a target.
+    #[serde(skip)]
+    pub routing: Option<Routing>,
+}
+
+/// The routes of a service, and the stacks that requests of each may go to now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// The routes.
+    pub set: Shared<RouteSet>,
+    /// Of each route in its order: the targets that take new connections, sorted by index; may be empty.
+    pub targets: Vec<Vec<WeightedTarget>>,
 }
 
 /// A target that may be selected.

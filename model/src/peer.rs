@@ -6,6 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::codec::{Address, Side, direction};
+use crate::route::RouteSet;
 use crate::{Epoch, Protocol, StackName};
 
 direction! {
@@ -101,6 +102,9 @@ pub struct Distribute {
     /// Service policies, first match wins.
     #[n(7)]
     pub policies: Vec<Policy>,
+    /// Its routes, if it has some.
+    #[n(8)]
+    pub routes: Option<RouteSet>,
 }
 
 /// Where the weights of a distribution come from.

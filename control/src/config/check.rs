@@ -8,6 +8,7 @@ use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackName};
 
 use super::draft::{DraftDestip, DraftDistribute, DraftPolicy, DraftWeights, Drafts};
 use super::mistake::Ledger;
+use super::routes;
 use super::section::At;
 use super::tree::{RoutingStack, StackOverride};
 use super::vipadynamic::{
@@ -196,6 +197,7 @@ fn one_distribute(distribute: &DraftDistribute, drafts: &Drafts, ledger: &mut Le
         );
         ledger.add(&routed.span, what, "remove it, or write forwards = \"when-owner\"");
     }
+    routes::check(distribute, drafts, ledger);
     not_a_dvipa(&distribute.destip, drafts, ledger);
     weights(&distribute.weights, &distribute.destip, distribute.method, ledger);
     for (i, policy) in distribute.policies.iter().enumerate() {
@@ -311,6 +313,7 @@ fn ports(distributes: &[DraftDistribute], ledger: &mut Ledger) {
 }
 
 fn finished_distribute(draft: DraftDistribute) -> VipaDistribute {
+    let routing = routes::finished(&draft);
     let mut ports: Vec<u16> = draft.ports.into_iter().map(|at| at.value).collect();
     ports.sort_unstable();
     VipaDistribute {
@@ -331,6 +334,7 @@ fn finished_distribute(draft: DraftDistribute) -> VipaDistribute {
                 weights: finished_weights(policy.weights),
             })
             .collect(),
+        routing,
     }
 }
 

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 use model::dpt::{Method, Refuse};
-use model::{Dvipa, Protocol, Rank};
+use model::route::{ClientProtocol, Match};
+use model::{Dvipa, Protocol, Rank, StackName};
 
 use super::section::At;
 use super::vipadynamic::{Candidate, Forwards, Moveable};
@@ -55,6 +56,8 @@ pub(super) struct DraftDistribute {
     pub(super) content_routed: Option<At<bool>>,
     pub(super) refuse: Refuse,
     pub(super) policies: Vec<DraftPolicy>,
+    pub(super) client_protocol: Option<At<ClientProtocol>>,
+    pub(super) routes: Vec<DraftRoute>,
 }
 
 /// DESTIP
@@ -80,6 +83,16 @@ pub(super) struct DraftPolicy {
     pub(super) client: At<IpNet>,
     pub(super) destip: DraftDestip,
     pub(super) weights: DraftWeights,
+}
+
+/// A route.
+#[derive(Debug)]
+pub(super) struct DraftRoute {
+    pub(super) span: Range<usize>,
+    pub(super) name: At<String>,
+    pub(super) hostnames: Vec<At<String>>,
+    pub(super) matches: Vec<At<Match>>,
+    pub(super) backends: Vec<(At<StackName>, u16)>,
 }
 
 /// VIPARANGE

@@ -1,7 +1,7 @@
 //! `batond.toml`: typed, and every mistake with its place and its fix.
 //!
 //! In reading order: [`Config`] (the tree of values), [`VipaDynamic`] (row W1), `section` and `value` (how one table and
-//! one value are read), `read` (which keys there are), `check` (what has to fit together), [`Mistakes`] (what a person
+//! one value are read), `read` (which keys there are), `check` and `routes` (what has to fit together), [`Mistakes`] (what a person
 //! sees), and `reload` (what may change while the node runs). `docs/configuration.md` describes every key.
 
 mod check;
@@ -9,6 +9,7 @@ mod draft;
 mod mistake;
 mod read;
 mod reload;
+mod routes;
 mod section;
 mod tree;
 mod value;

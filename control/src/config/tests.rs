@@ -54,7 +54,7 @@ fn a_good_file_becomes_the_values_it_says() {
     let Weights::Configured(weights) = &first.weights else { panic!("{:?}", first.weights) };
     assert_eq!((weights.len(), weights[&by_address]), (2, 5));
     assert_eq!(first.policies[0].client.to_string(), "198.18.1.0/24");
-    let second = &dynamic.distributes[1];
+    let second = dynamic.distributes.last().unwrap();
     assert_eq!((second.ports.len(), &second.destip, &second.weights), (0, &Destip::All, &Weights::Load));
     assert_eq!(dynamic.ranges[0].range.to_string(), "198.18.10.0/24");
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::dpt::{Method, Refuse};
+use model::dpt::{Method, Refuse, Shared};
+use model::route::RouteSet;
 use model::{Dvipa, Protocol, Rank, Service, StackName};
 use serde::{Deserialize, Serialize};
 
@@ -25,11 +26,12 @@ pub struct VipaDynamic {
 
 impl VipaDynamic {
     /// Whether this node forwards packets to the DVIPA, whoever owns it. A client of a content-routed port has to reach the owner's
-    /// routing application.
+    /// routing application, and one of a port with routes the node that answered its SYN.
     pub fn always_forwards(&self, dvipa: Dvipa) -> bool {
         let defines = self.defines.iter().map(|d| (d.dvipa, d.forwards));
         let mut statements = defines.chain(self.backups.iter().map(|b| (b.dvipa, b.forwards)));
-        let routes_content = || self.distributes_of(dvipa).iter().any(|d| d.content_routed);
+        let routes_content =
+            || self.distributes_of(dvipa).iter().any(|d| d.content_routed || d.routing.is_some());
         statements.any(|statement| statement == (dvipa, Forwards::Always)) && !routes_content()
     }
 }
@@ -118,6 +120,46 @@ pub struct VipaDistribute {
     pub refuse: Refuse,
     /// Service policies, first match wins.
     pub policies: Vec<ServicePolicy>,
+    /// Its routes: what a client's first request asks for decides where the connection goes.
+    pub routing: Option<Routing>,
+}
+
+/// The routes of a VIPADISTRIBUTE, and who may be selected for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// The routes.
+    pub set: Shared<RouteSet>,
+    /// Who may be selected, with weights: nothing twice.
+    pub lists: Vec<(Destip, Weights)>,
+    /// Of each route, in the order of the set, the place in the lists; none: the distribution's own candidates.
+    pub list_of: Vec<Option<usize>>,
+}
+
+impl Routing {
+    /// Routes that many others share their backends with cost one list.
+    pub fn new(set: RouteSet) -> Self {
+        let (mut lists, mut list_of) = (Vec::new(), Vec::with_capacity(set.routes.len()));
+        let mut known = BTreeMap::new();
+        for route in &set.routes {
+            let weights = route.backends.iter().map(|b| (Candidate::Name(b.stack.clone()), b.weight));
+            let weights: BTreeMap<Candidate, u16> = weights.collect();
+            list_of.push((!weights.is_empty()).then(|| {
+                *known.entry(weights).or_insert_with_key(|weights| {
+                    lists.push((
+                        Destip::List(weights.keys().cloned().collect()),
+                        Weights::Configured(weights.clone()),
+                    ));
+                    lists.len() - 1
+                })
+            }));
+        }
+        Self { set: set.into(), lists, list_of }
+    }
+
+    /// Whether a stack serves every route that another one serves: which of them a connection came by is not known later.
+    pub fn can_follow(&self, source: &StackName, next: &StackName) -> bool {
+        self.lists.iter().all(|(destip, _)| !destip.names(source) || destip.names(next))
+    }
 }
 
 /// Who may be selected.

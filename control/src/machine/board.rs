@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Policy, Shared, StackEntry, StackState, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Policy, Routing, Shared, StackEntry, StackState, WeightedTarget,
 };
 use model::{Dvipa, DvipaIndex, Protocol, Service, StackIndex};
 
@@ -29,8 +29,10 @@ pub(super) struct Board {
 #[derive(Debug)]
 struct Row {
     service: Service,
-    /// Its candidates, and those of its policies, in order; each sorted by number.
+    /// Its candidates, those of its policies, in order, and those of its routes; each sorted by number.
     lists: Vec<Vec<Cell>>,
+    /// Of each route, its place among the lists of routes; none: the service's own candidates.
+    list_of: Vec<Option<usize>>,
     by_load: bool,
     made: Shared<Distribution>,
 }
@@ -307,16 +309,29 @@ impl Row {
             serving: Vec::new(),
             policies: policies.collect(),
             refuse: now.distribution.refuse,
+            routing: now
+                .distribution
+                .routing
+                .as_ref()
+                .map(|r| Routing { set: r.set.clone(), targets: Vec::new() }),
         };
         let cells = |targets: &[TargetNow<'_>]| {
             let mut cells: Vec<Cell> = targets.iter().filter_map(|t| Cell::new(t, now.service)).collect();
             cells.sort_unstable_by_key(|cell| cell.stack);
             cells
         };
-        let policies = now.policies.iter().map(|(_, targets)| cells(targets));
-        let lists: Vec<Vec<Cell>> = [cells(&now.targets)].into_iter().chain(policies).collect();
+        let policies = now.policies.iter().map(|(_, targets)| targets);
+        let others = policies.chain(&now.routed).map(|targets| cells(targets));
+        let lists: Vec<Vec<Cell>> = [cells(&now.targets)].into_iter().chain(others).collect();
+        let list_of = now.distribution.routing.as_ref().map(|routing| routing.list_of.clone());
         let by_load = lists_of(now.distribution).any(|(_, weights)| *weights == Weights::Load);
-        let mut row = Self { service: now.service, lists, by_load, made: blank.into() };
+        let mut row = Self {
+            service: now.service,
+            lists,
+            list_of: list_of.unwrap_or_default(),
+            by_load,
+            made: blank.into(),
+        };
         let written = row.written(&row.made);
         row.made = match before {
             Some(before) if **before == written => before.clone(),
@@ -368,15 +383,21 @@ impl Row {
     fn written(&self, before: &Distribution) -> Distribution {
         let mut lists = self.lists.iter().map(|list| selectable(list));
         let targets = lists.next().unwrap_or_default();
-        let policies = before.policies.iter().zip(lists);
+        let policies = before.policies.iter().zip(lists.by_ref());
         let policies = policies.map(|(policy, targets)| Policy { client: policy.client, targets }).collect();
+        let routing = before.routing.as_ref().map(|routing| {
+            let lists: Vec<Vec<WeightedTarget>> = lists.collect();
+            let of = |at: &Option<usize>| at.map_or(Some(&targets), |at| lists.get(at)).cloned();
+            let targets = self.list_of.iter().map(|at| of(at).unwrap_or_default()).collect();
+            Routing { set: routing.set.clone(), targets }
+        });
         let serving = self.lists.iter().flatten().filter(|cell| serves(cell.state)).map(|cell| cell.stack);
         let mut serving: Vec<StackIndex> = serving.collect();
         if self.lists.len() > 1 {
             serving.sort_unstable();
             serving.dedup();
         }
-        Distribution { targets, serving, policies, ..*before }
+        Distribution { targets, serving, policies, routing, ..*before }
     }
 }
 

@@ -104,6 +104,7 @@ impl Picture<'_> {
                 .map(|(client, targets)| Policy { client: *client, targets: list(targets) })
                 .collect(),
             refuse: Refuse::default(),
+            routing: None,
         })
     }
 

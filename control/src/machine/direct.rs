@@ -136,5 +136,6 @@ fn definition(service: Service, stack: &StackName) -> VipaDistribute {
         content_routed: false,
         refuse: Refuse::default(),
         policies: Vec::new(),
+        routing: None,
     }
 }

@@ -104,8 +104,9 @@ pub(super) fn changes<'a>(rows: impl Iterator<Item = &'a Changed>) -> (ByStack, 
 fn targets(row: Option<&Shared<Distribution>>) -> Vec<StackIndex> {
     let Some(row) = row else { return Vec::new() };
     let of_policies = row.policies.iter().flat_map(|policy| &policy.targets);
+    let of_routes = row.routing.iter().flat_map(|routing| &routing.targets).flatten();
     let mut targets: Vec<StackIndex> =
-        row.targets.iter().chain(of_policies).map(|target| target.stack).collect();
+        row.targets.iter().chain(of_policies).chain(of_routes).map(|target| target.stack).collect();
     targets.sort_unstable();
     targets.dedup();
     targets

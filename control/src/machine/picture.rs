@@ -42,6 +42,8 @@ pub(super) struct ServiceNow<'a> {
     pub(super) distribution: &'a VipaDistribute,
     pub(super) targets: Vec<TargetNow<'a>>,
     pub(super) policies: Vec<(IpNet, Vec<TargetNow<'a>>)>,
+    /// By the lists of its routing.
+    pub(super) routed: Vec<Vec<TargetNow<'a>>>,
 }
 
 /// One candidate target of a service.
@@ -191,8 +193,8 @@ impl<'a> Picture<'a> {
         if distribution.ports.is_empty() && !targets.iter().any(listens) {
             return None;
         }
-        let policies = distribution.policies.iter().map(|policy| policy.client).zip(lists).collect();
-        Some(ServiceNow { service, dvipa, distribution, targets, policies })
+        let policies = distribution.policies.iter().map(|policy| policy.client).zip(lists.by_ref()).collect();
+        Some(ServiceNow { service, dvipa, distribution, targets, policies, routed: lists.collect() })
     }
 
     /// The stack as a candidate of a service; `list` is the definition's, or a policy's of it.
@@ -259,7 +261,13 @@ impl<'a> Picture<'a> {
             None => (&distribution.destip, &distribution.weights),
         };
         let targets = self.targets(service, distribution, &self.candidates(distribution, list.0), list.1);
-        let is_other = |target: &TargetNow<'_>| target.who.stack().is_some_and(|stack| stack.name != source);
+        let routed = distribution.routing.as_ref();
+        let is_other = |target: &TargetNow<'_>| {
+            let other = |stack: StackNow<'_>| {
+                stack.name != source && routed.is_none_or(|routing| routing.can_follow(source, stack.name))
+            };
+            target.who.stack().is_some_and(other)
+        };
         let others: Vec<TargetNow<'_>> = targets.into_iter().filter(is_other).collect();
         let state = TargetState::selected(others.iter().map(|target| target.state));
         let selectable = others.iter().filter(|target| target.state == state);
@@ -409,10 +417,12 @@ impl<'a> Who<'a> {
     }
 }
 
-/// The lists of candidates of a definition, with their weights: its own, then each policy's.
+/// The lists of candidates of a definition, with their weights: its own, then each policy's, then those of its routes.
 pub(super) fn lists_of(distribution: &VipaDistribute) -> impl Iterator<Item = (&Destip, &Weights)> {
     let policies = distribution.policies.iter().map(|policy| list_of(distribution, policy));
-    std::iter::once((&distribution.destip, &distribution.weights)).chain(policies)
+    let routed = distribution.routing.iter().flat_map(|routing| &routing.lists);
+    let routed = routed.map(|(destip, weights)| (destip, weights));
+    std::iter::once((&distribution.destip, &distribution.weights)).chain(policies).chain(routed)
 }
 
 fn list_of<'a>(distribution: &'a VipaDistribute, policy: &'a ServicePolicy) -> (&'a Destip, &'a Weights) {

@@ -46,6 +46,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
                 serving,
                 policies,
                 refuse: Refuse::Reset,
+                routing: None,
             }
             .into(),
         ],

@@ -1,6 +1,7 @@
 //! Which keys there are: one function a section, in the order of the file.
 
 mod forwarder;
+mod route;
 mod vipadynamic;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ use model::{Dvipa, Protocol, Rank, StackName};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::route;
 use crate::config::draft::{
     DraftBackup, DraftDefine, DraftDestip, DraftDistribute, DraftPolicy, DraftRange, DraftWeights, Drafts,
 };
@@ -128,6 +129,10 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
     let refuse = section.optional("refuse", ledger, |v, l| v.choice(&REFUSE, l));
     let policies = section.tables("vipadynamic.vipadistribute.policy", ledger);
     let policies = policies.into_iter().filter_map(|section| policy(section, ledger)).collect();
+    let client_protocol =
+        section.optional("client_protocol", ledger, |v, l| v.choice(&route::CLIENT_PROTOCOLS, l));
+    let routes = section.tables("vipadynamic.vipadistribute.route", ledger);
+    let routes = routes.into_iter().filter_map(|section| route::route(section, ledger)).collect();
     section.finish(ledger);
     Some(DraftDistribute {
         dvipa: dvipa?,
@@ -139,6 +144,8 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
         content_routed,
         refuse: refuse.map_or(Refuse::default(), |at| at.value),
         policies,
+        client_protocol,
+        routes,
     })
 }
 

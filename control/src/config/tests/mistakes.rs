@@ -125,6 +125,26 @@ const CASES: &[Case] = &[
     case("address = \"198.18.10.0\"", "address = «\"198.18.9.0\"", "has 198.18.9.1 in it", "smaller"),
     case("address = \"198.18.10.0\"", "address = «\"198.18.0.0\"", "this node's cluster address 198.18.0.10", "smaller"),
     case("address = \"198.18.10.0\"", "address = \"198.18.10.0\"\n[[vipadynamic.viparange]]\naddress = «\"198.18.10.128\"\nmask = 25", "overlaps the range 198.18.10.0/24", "one range"),
+    // Routes.
+    case("name = \"default\"\n", "«name = \"canary\"\n", "two routes \"canary\"", "a name of its own"),
+    case("[[vipadynamic.vipadistribute.route]]\nname = \"default\"\n", "«[[vipadynamic.vipadistribute.route]]\nhostnames = [\"*.SHOP.example\"]\nmatches = [{ path = \"/static/\" }]\n", "has no `name`", "add a name"),
+    case("name = \"default\"\n", "name = \"default\"\nhostnames = [\"*.SHOP.example\"]\nmatches = [«{ path = \"/static/\" }]\n", "no request gets here: route \"canary\" has the same match for *.shop.example", "remove one"),
+    case("{ path = \"/static\" },", "«{ path = \"static\" },", "\"static\" does not begin with `/`", "begin it with `/`"),
+    case("{ path = \"/static\" },", "«{ path = { type = \"RegularExpression\", value = \"/(a\" } },", "regular expression `/(a` can't be used", "simpler one"),
+    case("{ path = \"/static\" },", "«{ path = { type = \"RegularExpression\", value = \"/([a-z]{1,200}x){1,200}\" } },", "can't be used", "simpler one"),
+    case("{ path = \"/static\" },", "{ path = { type = «\"Prefix\", value = \"/s\" } },", "`type` can't be \"Prefix\"", "did you mean \"PathPrefix\"?"),
+    case("{ path = \"/static\" },", "{ «pth = \"/static\" },", "no key `pth`", "did you mean `path`?"),
+    case("{ path = \"/static\" },", "«{ alpn = \"h2\" },", "a request of http has no `alpn`", "client_protocol"),
+    case("{ path = \"/static\" },", "{ path = \"/static\", key = «\"k\" },", "of different protocols", "keep the one"),
+    case("\"*.shop.example\"", "«\"*shop.example\"", "has `*` where it stands for nothing", "`*.`"),
+    case("\"*.shop.example\"", "«\"shop.example:80\"", "is more than a host name", "without scheme"),
+    case("{ stack = \"t2\" }]", "{ stack = «\"t9\" }]", "route \"canary\" names t9, which is not in the distribution's destip", "add it to the destip"),
+    case("{ stack = \"t2\" }]", "{ stack = «\"t1\" }]", "`backends` has t1 twice", "keep one"),
+    case("ports = [8080]\n", "ports = [8080]\ncontent_routed = true\n", "the routing application reads requests", "remove one"),
+    case("ports = [8080]\n", "", "there are none", "ports = [80]"),
+    case("slots = [0, 8191]", "slots = «[0]", "`slots` is not a first and a last slot", "two numbers"),
+    case("{ slots = [0, 8191] }", "«{ slots = [9, 8] }", "9 to 8 are not hash slots", "0 to 16383"),
+    case("ports = [443, 80]\n", "ports = [443, 80]\nclient_protocol = «\"tls\"\n", "there is no route", "add a `route`"),
 ];
 
 /// The text with a mistake in it, and the line and column where it has to be found.

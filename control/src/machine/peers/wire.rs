@@ -7,10 +7,13 @@ use ipnet::IpNet;
 use model::codec::Address;
 use model::dpt::{Method, Refuse};
 use model::peer::{self, Definition, Distribute, Weight};
-use model::{Dvipa, StackName};
+use model::{Dvipa, Protocol, StackName};
+use routes::Routes;
 
 use super::super::succession::Claim;
-use crate::config::{Candidate, Destip, Moveable, ServicePolicy, VipaDistribute, VipaDynamic, Weights};
+use crate::config::{
+    Candidate, Destip, Moveable, Routing, ServicePolicy, VipaDistribute, VipaDynamic, Weights,
+};
 
 const METHODS: [Method; 4] =
     [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev];
@@ -61,6 +64,7 @@ fn distribute(d: &VipaDistribute) -> Distribute {
         content_routed: d.content_routed,
         refuse: Some(number(&REFUSALS, &d.refuse)),
         policies: d.policies.iter().map(policy).collect(),
+        routes: d.routing.as_ref().map(|routing| (*routing.set).clone()),
     }
 }
 
@@ -112,6 +116,11 @@ pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
             continue;
         }
         let Some(destip) = read_destip(&d.destip) else { continue };
+        // Without its routes, clients would get to targets that can't serve them.
+        let routes_fit = |set| d.protocol == Protocol::Tcp && Routes::compile(set).is_ok();
+        if !d.routes.as_ref().is_none_or(routes_fit) {
+            continue;
+        }
         read.push(VipaDistribute {
             dvipa,
             protocol: d.protocol,
@@ -119,9 +128,10 @@ pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
             destip,
             method: word(&METHODS, d.method),
             weights: read_weights(&d.weights),
-            content_routed: d.content_routed && d.protocol == model::Protocol::Tcp,
+            content_routed: d.content_routed && d.protocol == Protocol::Tcp,
             refuse: word(&REFUSALS, d.refuse.unwrap_or_default()),
             policies: d.policies.iter().take(MAX_LIST).filter_map(read_policy).collect(),
+            routing: d.routes.clone().map(Routing::new),
         });
     }
     read

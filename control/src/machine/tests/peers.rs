@@ -52,6 +52,7 @@ fn theirs(rank: u8, epoch: Option<Epoch>) -> Definition {
             content_routed: false,
             refuse: None,
             policies: Vec::new(),
+            routes: None,
         }],
         wants: None,
     }

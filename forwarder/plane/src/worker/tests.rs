@@ -69,6 +69,7 @@ fn tables() -> Tables {
                 serving: vec![stack],
                 policies: vec![],
                 refuse: Refuse::Reset,
+                routing: None,
             }
             .into(),
         ],

@@ -25,6 +25,7 @@ fn reported() -> Dpt {
             serving: vec![GUE],
             policies: vec![],
             refuse: Refuse::Reset,
+            routing: None,
         };
         dpt.distributions.push(row.into());
     }

@@ -187,6 +187,7 @@ fn the_flows_of_a_service_end_with_its_definition_and_those_of_targets_stay() {
             serving: vec![],
             policies: vec![],
             refuse: Refuse::Reset,
+            routing: None,
         };
         Dpt { distributions: ports.iter().map(service).map(Into::into).collect(), ..Dpt::default() }
     };
