@@ -87,4 +87,5 @@ pub(super) struct DraftPolicy {
 pub(super) struct DraftRange {
     pub(super) range: At<IpNet>,
     pub(super) moveable: Moveable,
+    pub(super) rank: Option<Rank>,
 }
