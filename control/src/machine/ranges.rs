@@ -196,7 +196,7 @@ impl Ranges {
     }
 
     /// What stacks are to know: the ranges, and where their addresses are active that are not taken out of them.
-    fn message(&self, definitions: &VipaDynamic, defined: impl Fn(Dvipa) -> bool) -> ranges::Ranges {
+    fn message(&self, definitions: &VipaDynamic, taken: impl Fn(Dvipa) -> bool) -> ranges::Ranges {
         let range = |range: &crate::config::VipaRange| ranges::Range {
             network: Address(range.range.network()),
             prefix_bits: range.range.prefix_len(),
@@ -208,7 +208,7 @@ impl Ranges {
             turn: active.claim.turn,
             ordered: active.claim.ordered && !active.ends,
         };
-        let is_free = |dvipa: Dvipa| definitions.range_of(dvipa).is_some() && !defined(dvipa);
+        let is_free = |dvipa: Dvipa| definitions.range_of(dvipa).is_some() && !taken(dvipa);
         let all = self.active.iter().filter(|(dvipa, _)| is_free(**dvipa));
         ranges::Ranges {
             ranges: definitions.ranges.iter().map(range).collect(),
@@ -359,8 +359,8 @@ impl RoutingStack {
     fn note_active(&mut self, written: &VipaDynamic) {
         let at = |of: &VipaDynamic, dvipa| of.distributes_of(dvipa).first().map(|d| d.destip.clone());
         for (dvipa, active) in &self.ranges.active {
-            let is_out = written.has_statement(*dvipa) && !self.file.has_statement(*dvipa);
-            if is_out && at(written, *dvipa) != at(&self.written, *dvipa) && active.relieves.is_none() {
+            let of_a_range = written.has_statement(*dvipa) && !self.file.has_statement(*dvipa);
+            if of_a_range && at(written, *dvipa) != at(&self.written, *dvipa) && active.relieves.is_none() {
                 let (dvipa, stack, ordered) = (*dvipa, active.stack.clone(), active.claim.ordered);
                 self.actions.push_back(Action::Note(Note::Active { dvipa, stack, ordered }));
             }
@@ -369,8 +369,8 @@ impl RoutingStack {
 
     /// Says to stacks what they do not know of ranges.
     pub(super) fn tell_ranges(&mut self) {
-        let free = |dvipa| self.file.has_statement(dvipa) || self.peers.define(dvipa);
-        let message = self.ranges.message(&self.file, free);
+        let taken = |dvipa| self.file.has_statement(dvipa) || self.peers.define(dvipa);
+        let message = self.ranges.message(&self.file, taken);
         let up: Vec<StackName> = self.stacks.up().cloned().collect();
         for to in up {
             let told = self.ranges.told.get(&to);
