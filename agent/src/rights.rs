@@ -2,7 +2,7 @@
 //!
 //! | who may say it | what |
 //! | --- | --- |
-//! | each routing stack of agent.toml | Heard; a VIPA list, of the DVIPAs that agent.toml leaves to it |
+//! | each routing stack of agent.toml | Heard; a VIPA list, of the DVIPAs that agent.toml leaves to it; Ranges of these, and Activate for addresses in them |
 //! | the DVIPA's owner, in the present epoch | Targets, Views, Chosen, Move, PortsGranted, all of transfers |
 //!
 //! The owner is the stack that lists the DVIPA as its own in the newest epoch ([`crate::machine::Machine::owners`]).
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use model::message::{ToStack, VipaList};
+use model::ranges::Ranges;
 use model::{Dvipa, Epoch, StackName};
 use serde::Serialize;
 
@@ -67,7 +68,11 @@ pub fn judge<'a>(
     owner: impl Fn(Dvipa) -> Option<&'a (StackName, Epoch)>,
 ) -> Result<(), Wrong> {
     let (dvipa, epoch) = match message {
-        ToStack::Heard(_) | ToStack::VipaList(_) | ToStack::Ownership(_) => return Ok(()),
+        ToStack::Heard(_)
+        | ToStack::VipaList(_)
+        | ToStack::Ranges(_)
+        | ToStack::Activate(_)
+        | ToStack::Ownership(_) => return Ok(()),
         ToStack::Targets(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Say(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Chosen(m) => (m.connection.0.service().dvipa, m.epoch),
@@ -95,6 +100,20 @@ pub fn cut(list: &mut VipaList, networks: Option<&[IpNet]>) -> Result<(), Wrong>
     let all = list.dvipas.len();
     list.dvipas.retain(|entry| networks.iter().any(|network| network.contains(&entry.address.0)));
     if list.dvipas.len() < all { Err(Wrong::NotItsDvipa) } else { Ok(()) }
+}
+
+/// As [`cut`], of ranges.
+///
+/// # Errors
+/// [`Wrong::NotItsDvipa`]: something was left out.
+pub fn cut_ranges(ranges: &mut Ranges, networks: Option<&[IpNet]>) -> Result<(), Wrong> {
+    let Some(networks) = networks else { return Ok(()) };
+    let all = ranges.ranges.len();
+    ranges.ranges.retain(|range| {
+        let range = IpNet::new(range.network.0, range.prefix_bits);
+        range.is_ok_and(|range| networks.iter().any(|network| network.contains(&range)))
+    });
+    if ranges.ranges.len() < all { Err(Wrong::NotItsDvipa) } else { Ok(()) }
 }
 
 /// How often which routing stack said what it may not say.

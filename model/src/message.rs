@@ -15,6 +15,7 @@ use crate::control_socket::request::Role;
 use crate::control_socket::{JobName, Target, TargetView};
 use crate::ownership::{FromWitness, ToWitness};
 use crate::ports::{PortsGranted, PortsHeld};
+use crate::ranges::{Activate, Bound, Ranges};
 use crate::transfer::{FromHost, ToHost, Why};
 use crate::{Epoch, Protocol, StackName};
 
@@ -38,6 +39,10 @@ direction! {
         Views(Views) = 51 "Views",
         /// Which ports of a DVIPA it may give to applications.
         PortsGranted(PortsGranted) = 53 "PortsGranted",
+        /// Which addresses applications make DVIPAs, and where they are active.
+        Ranges(Ranges) = 54 "Ranges",
+        /// An address is to be active there, or not by order any more.
+        Activate(Activate) = 56 "Activate",
         ;
         /// While a connection moves.
         Transfer(ToHost),
@@ -74,6 +79,8 @@ direction! {
         View(View) = 49 "View",
         /// Which ports of a DVIPA it gives to applications, and how many more it wants.
         PortsHeld(PortsHeld) = 52 "PortsHeld",
+        /// Which addresses of ranges it claims.
+        Bound(Bound) = 55 "Bound",
         ;
         /// While a connection moves.
         Transfer(FromHost),

@@ -55,7 +55,8 @@ pub struct Definition {
     /// Length of the network prefix, in bits, if its definition says it.
     #[n(4)]
     pub prefix_bits: Option<u8>,
-    /// When it may move, if its definition says it: 0 immediate, 1 when idle.
+    /// When it may move, if its definition says it: 0 immediate, 1 when idle; of an active address of a range 2 nondisruptive,
+    /// 3 disruptive.
     #[n(5)]
     pub moveable: Option<u8>,
     /// The owner has it by an operator's order, so that its primary does not take it back by itself.

@@ -53,5 +53,6 @@ mod talking;
 mod thinking;
 mod transfer;
 mod udp;
+mod viparange;
 mod witnesses;
 mod workers;

@@ -25,9 +25,9 @@ const FRAME_BYTES: usize = 128;
 pub enum Lane {
     /// HELLO, HEARTBEAT, LOAD, and what leases need: small and urgent.
     Pulse,
-    /// The VIPA list, the targets and blocks of ports that follow from it and how they are, and what applications say to each other.
+    /// The ranges, the VIPA list, the targets and blocks of ports that follow from it and how they are, and what applications say to each other.
     List,
-    /// SRVSTAT, registered applications, NEWCONN, TERMCONN: their order means something.
+    /// SRVSTAT, registered applications, NEWCONN, TERMCONN, the addresses that applications are bound to: their order means something.
     Account,
     /// A connection that moves, is ordered to, or is to be given a target: its client waits meanwhile.
     Transfer,
@@ -56,7 +56,9 @@ impl Sent for ToStack {
             | Self::Targets(_)
             | Self::Views(_)
             | Self::Say(_)
-            | Self::PortsGranted(_) => Lane::List,
+            | Self::PortsGranted(_)
+            | Self::Ranges(_)
+            | Self::Activate(_) => Lane::List,
             Self::Transfer(_) | Self::Move(_) | Self::Chosen(_) => Lane::Transfer,
         }
     }
@@ -69,7 +71,9 @@ impl Sent for ToStack {
             | Self::Views(_)
             | Self::Say(_)
             | Self::Ownership(_)
-            | Self::PortsGranted(_) => None,
+            | Self::PortsGranted(_)
+            | Self::Ranges(_)
+            | Self::Activate(_) => None,
             Self::Transfer(message) => Some(message.subject().0),
             Self::Move(order) => Some(order.connection.0),
             Self::Chosen(chosen) => Some(chosen.connection.0),
@@ -88,6 +92,7 @@ impl Sent for FromStack {
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)
+            | Self::Bound(_)
             | Self::Applications(_) => Lane::Account,
             Self::Transfer(_) | Self::After(_) | Self::Stays(_) | Self::Choose(_) => Lane::Transfer,
         }
@@ -111,6 +116,7 @@ impl Sent for FromStack {
             | Self::Applications(_)
             | Self::Ownership(_)
             | Self::PortsHeld(_)
+            | Self::Bound(_)
             | Self::Transfer(FromHost::Abilities(_)) => None,
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use model::message::{FromStack, Load, VipaList};
+use model::ranges::{Activate, Ranges};
 use model::{Connection, Dvipa, StackName};
 
 use super::listens::TakersOf;
@@ -19,6 +20,10 @@ pub enum Event {
     SessionDown(StackName),
     /// A routing stack says what it distributes.
     Listed(StackName, VipaList),
+    /// A routing stack says which addresses applications make DVIPAs, and where they are active.
+    Ranges(StackName, Ranges),
+    /// A routing stack has an order for an address of its ranges.
+    Activate(StackName, Activate),
     /// A routing stack says up to which number it has heard what became of connections.
     Heard(StackName, u64),
     /// A socket listens.
@@ -82,6 +87,13 @@ pub enum Action {
     SetServed(BTreeSet<SocketAddr>),
     /// Take this address away.
     RemoveDvipa(Dvipa),
+    /// Let applications bind to addresses that the host does not have (`ip_nonlocal_bind`), of this family.
+    AllowBinds {
+        /// IPv4; otherwise IPv6.
+        v4: bool,
+    },
+    /// End these connections, at most [`super::ENDED_AT_ONCE`]: their clients are told.
+    End(Vec<Connection>),
     /// Look at all sockets of the scope, and answer with [`Event::Seen`] or [`Event::NotSeen`].
     Look(Scope),
     /// Measure how busy this host is, and answer with [`Event::LoadSampled`].

@@ -5,6 +5,7 @@
 //! | enumerated | the DVIPA, or the wildcard address of its family | one of these ports |
 //! | not enumerated | the DVIPA itself | any port |
 //! | no distribution enumerates the port | the DVIPA itself | any port: this host may have it for itself, which the routing stack decides |
+//! | this host has the DVIPA by an operator's order (VIPARANGE) | the DVIPA, or the wildcard address of its family | any port |
 //!
 //! Bound to the wildcard address, a listener does not say that it wants a DVIPA's clients: every service of the host would be
 //! reached there.
@@ -60,6 +61,16 @@ pub fn counts(
     listener.protocol == distribution.protocol && reached && bound
 }
 
+/// Whether a listener of the wildcard address is reached at the DVIPA.
+fn is_open(listener: &Listener, dvipa: Dvipa, interfaces: &[Ifindex]) -> bool {
+    let reached = listener.interface.is_none_or(|i| interfaces.contains(&i));
+    let open = match dvipa.address() {
+        IpAddr::V4(_) => matches!(listener.bound, Bound::AnyV4 | Bound::AnyDual),
+        IpAddr::V6(_) => matches!(listener.bound, Bound::AnyV6 | Bound::AnyDual),
+    };
+    reached && open
+}
+
 /// Whether a listener may have its port of this DVIPA for itself: no distribution enumerates it.
 fn is_direct(
     listener: &Listener,
@@ -73,10 +84,11 @@ fn is_direct(
     reached && listener.bound == Bound::Address(dvipa.address()) && !distributions.iter().any(enumerates)
 }
 
-/// What of a DVIPA's distributions is served by these listeners on `stack`, and what they have for themselves.
+/// What of a DVIPA's distributions is served by these listeners on `stack`, and what they have for themselves. `whole`: an operator
+/// wants the stack to have all of the DVIPA.
 pub fn served<'a>(
     listeners: impl Iterator<Item = &'a Listener>,
-    dvipa: Dvipa,
+    (dvipa, whole): (Dvipa, bool),
     distributions: &[VipaListDistribution],
     stack: &StackName,
     interfaces: &[Ifindex],
@@ -85,7 +97,8 @@ pub fn served<'a>(
     listeners
         .filter(|l| {
             let distributed = ours.iter().any(|d| counts(l, dvipa, d, interfaces));
-            distributed || is_direct(l, dvipa, distributions, interfaces)
+            let all = || whole && is_open(l, dvipa, interfaces);
+            distributed || is_direct(l, dvipa, distributions, interfaces) || all()
         })
         .map(|l| (l.protocol, l.port))
         .collect()

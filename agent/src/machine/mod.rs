@@ -19,12 +19,13 @@
 //! is, also right after a restart of the agent and for connections that were here before the DVIPA was listed.
 //!
 //! A DVIPA is an address of this host while some list names this stack as a candidate target of it, or as its owner, and beyond
-//! that while some list names it at all and connections to it are here. A lost session changes no address.
+//! that while some list names it at all, or a range has it, and connections to it are here. A lost session changes no address.
 
 mod addresses;
 mod event;
 pub mod listens;
 mod log;
+mod ranges;
 mod registrations;
 mod renewals;
 mod reports;
@@ -41,10 +42,12 @@ use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 pub use event::{Action, Event, Forwarders, Origin, Takes, Timer};
 pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
 pub use log::LOGGED_CHANGES;
+pub use ranges::ENDED_AT_ONCE;
 pub use renewals::RENEWAL_ROUND;
 pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
 pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
 
+use ranges::Claims;
 use renewals::Renewals;
 use routing_stack::RoutingStack;
 use sockets::Sockets;
@@ -118,6 +121,7 @@ pub struct Machine {
     next_repair: Instant,
     next_load: Instant,
     renewals: Renewals,
+    claims: Claims,
     actions: VecDeque<Action>,
     stopped: bool,
 }
@@ -139,6 +143,7 @@ impl Machine {
             next_repair: now + own.repair,
             next_load: now + LOAD_INTERVAL,
             renewals: Renewals::new(now),
+            claims: Claims::default(),
             actions: VecDeque::new(),
             stopped: false,
             own,
@@ -154,6 +159,8 @@ impl Machine {
             Event::SessionUp(stack) => self.restart(&stack, Standing::Greeted),
             Event::SessionDown(stack) => self.restart(&stack, Standing::Apart),
             Event::Listed(from, list) => self.listed(&from, list),
+            Event::Ranges(from, ranges) => self.ranges(&from, ranges),
+            Event::Activate(from, order) => self.activate(&from, order),
             Event::Heard(from, number) => {
                 if let Some(stack) = self.stacks.get_mut(&from) {
                     stack.heard = Some(number);
@@ -318,6 +325,10 @@ impl Machine {
         let mut named = BTreeSet::new();
         list.dvipas.retain(|entry| named.len() < MAX_DVIPAS && named.insert(entry.address));
         stack.list = Some(list);
+        if stack.standing == Standing::Greeted && !stack.said_ranges {
+            // It would have said them before.
+            stack.ranges = None;
+        }
         stack.standing = Standing::Listed;
         stack.forget_unlisted();
         self.settle();
@@ -341,6 +352,7 @@ impl Machine {
         let changes = self.sockets.correct(scope, &picture);
         self.tell(changes);
         if scope == Scope::All {
+            self.found(&picture);
             self.answer(&picture.flows);
         }
     }
@@ -361,6 +373,7 @@ impl Machine {
             self.settle();
             let again = self.dvipas.iter().map(|(dvipa, origin)| Action::AddDvipa(*dvipa, *origin));
             self.actions.extend(again);
+            self.allow_binds();
             self.tell_listens();
             self.want(Scope::All);
         }
@@ -368,6 +381,7 @@ impl Machine {
             self.next_load = now + LOAD_INTERVAL;
             self.actions.push_back(Action::SampleLoad);
             self.renew(now);
+            self.end_disrupted();
         }
     }
 

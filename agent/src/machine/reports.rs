@@ -37,6 +37,7 @@ impl Machine {
     pub(super) fn tell_listens(&mut self) {
         self.note_served();
         self.srvstats(Standing::Reporting, false);
+        self.claim();
     }
 
     /// Tells all whom it concerns again of the connections whose turn it is.
@@ -69,6 +70,7 @@ impl Machine {
             self.actions.extend(account.into_iter().map(|m| Action::Send(name.clone(), m)));
             stack.standing = Standing::Reporting;
         }
+        self.claim();
     }
 
     fn srvstats(&mut self, of: Standing, complete: bool) {
@@ -132,7 +134,8 @@ impl Machine {
             return BTreeSet::new();
         }
         let such = self.sockets.listeners().filter(|(cookie, listener)| is_such(*cookie, listener));
+        let whole = self.is_ordered(dvipa);
         let listeners = such.map(|(_, listener)| listener);
-        listens::served(listeners, dvipa, &entry.distributions, &self.own.name, &self.own.interfaces)
+        listens::served(listeners, (dvipa, whole), &entry.distributions, &self.own.name, &self.own.interfaces)
     }
 }

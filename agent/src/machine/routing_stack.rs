@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use model::codec::{Address, WireConnection};
 use model::message::{After, FromStack, Listen, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDvipa};
+use model::ranges::{Bound, Ranges};
 use model::{Connection, Dvipa, Epoch};
 
 use super::listens::Served;
@@ -53,14 +54,20 @@ pub(super) struct RoutingStack {
     numbered: u64,
     fenced: u64,
     owes_number: bool,
+    /// Its ranges, kept when the session is lost; none: it has not said any.
+    pub(super) ranges: Option<Ranges>,
+    /// It has said them in this session.
+    pub(super) said_ranges: bool,
+    /// Which addresses of them this host claims, as it was told in this session.
+    pub(super) told_bound: Option<Bound>,
 }
 
 impl RoutingStack {
     /// A session begins or ends: what was told in the former one is void.
     pub(super) fn restart(&mut self, standing: Standing) {
         let (list, log) = (self.list.take(), std::mem::take(&mut self.log));
-        let accounted = std::mem::take(&mut self.accounted);
-        *self = Self { standing, list, log, accounted, ..Self::default() };
+        let (accounted, ranges) = (std::mem::take(&mut self.accounted), self.ranges.take());
+        *self = Self { standing, list, log, accounted, ranges, ..Self::default() };
     }
 
     /// The list's entry for this address.

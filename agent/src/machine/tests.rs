@@ -5,6 +5,7 @@ mod changes;
 mod histories;
 mod moving;
 mod numbers;
+mod ranges;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -5,14 +5,14 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use model::Dvipa;
 use model::message::Load;
+use model::{Connection, Dvipa};
 use transport::SendError;
 
 use super::Agent;
 use crate::config::Container;
 use crate::machine::{Action, Event, Origin, Picture, Scope};
-use crate::system::{addresses, containers, diag, translated};
+use crate::system::{addresses, allow_nonlocal_binds, containers, diag, translated};
 
 /// A UDP flow is told of until this long after its last datagram, as `forwarder.idle_udp_s` is when nothing is configured.
 const FLOW_LIFE: Duration = Duration::from_secs(120);
@@ -35,6 +35,8 @@ impl Agent {
                 }
                 Action::AddDvipa(dvipa, origin) => self.add(dvipa, origin).await,
                 Action::RemoveDvipa(dvipa) => self.remove(dvipa).await,
+                Action::AllowBinds { v4 } => allow_binds(v4),
+                Action::End(connections) => end(connections),
                 Action::Look(scope) => self.look(scope),
                 Action::SampleLoad => self.sample_load(),
                 Action::Send(to, message) => match self.endpoint.send(&to, &message) {
@@ -117,6 +119,29 @@ impl Agent {
             })
         });
     }
+}
+
+/// Lets applications of this host bind to addresses of ranges of one family.
+fn allow_binds(v4: bool) {
+    match allow_nonlocal_binds(v4) {
+        Ok(Some(raised)) => {
+            tracing::info!("{raised}, so that applications can bind to addresses of ranges: set")
+        }
+        Ok(None) => {}
+        Err(cause) => tracing::error!(%cause, "applications can't bind to addresses of ranges"),
+    }
+}
+
+/// Ends connections to addresses that are active at another host by now.
+fn end(connections: Vec<Connection>) {
+    tracing::info!(connections = connections.len(), "ending connections to addresses that have moved on");
+    tokio::task::spawn_blocking(move || {
+        for connection in connections {
+            if let Err(cause) = diag::destroy(&connection) {
+                tracing::warn!(%connection, %cause, "the kernel does not end it");
+            }
+        }
+    });
 }
 
 /// The sockets of this host and of its containers, and the connections that it translates for these.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use model::StackName;
 use model::message::{FromStack, ToStack};
 use model::transfer::{FromHost, FromSource};
@@ -45,9 +46,15 @@ impl Agent {
             return self.refused.add(&from, message.word(), wrong);
         }
         match message {
+            ToStack::Ranges(mut ranges) => {
+                if let Err(wrong) = rights::cut_ranges(&mut ranges, self.networks_of(&from)) {
+                    self.refused.add(&from, "Ranges", wrong);
+                }
+                self.tell(Event::Ranges(from, ranges));
+            }
+            ToStack::Activate(order) => self.tell(Event::Activate(from, order)),
             ToStack::VipaList(mut list) => {
-                let stack = self.config.routing_stacks.iter().find(|stack| stack.name == from);
-                let networks = stack.and_then(|stack| stack.dvipas.as_deref());
+                let networks = self.networks_of(&from);
                 if let Err(wrong) = rights::cut(&mut list, networks) {
                     self.refused.add(&from, "a VIPA list", wrong);
                 }
@@ -64,6 +71,11 @@ impl Agent {
             ToStack::Move(order) => self.transfers.ordered(order),
             ToStack::PortsGranted(granted) => self.ports_granted(&from, &granted),
         }
+    }
+
+    /// The DVIPAs that agent.toml leaves to a routing stack; none: all.
+    fn networks_of(&self, stack: &StackName) -> Option<&[IpNet]> {
+        self.config.routing_stacks.iter().find(|of| of.name == *stack)?.dvipas.as_deref()
     }
 
     /// Does what the transfers want done, and keeps what the machine tells in step with it.

@@ -37,4 +37,4 @@ mod told;
 pub mod translated;
 
 pub use kernel::{netns_cookie, netns_cookie_of, random_token, release as kernel_release};
-pub use sysctl::{forwards, prepare_interfaces, unfit_for_moves};
+pub use sysctl::{allow_nonlocal_binds, forwards, prepare_interfaces, unfit_for_moves};

@@ -33,6 +33,15 @@ pub fn prepare_interfaces(interfaces: &[String]) -> Result<Vec<String>, SettingE
     Ok(raised.into_iter().flatten().collect())
 }
 
+/// Lets applications bind to addresses that this host does not have: an address of a range comes with the first bind to it. Returns what was
+/// otherwise, as a sentence. Never taken back: an application may have to bind again.
+///
+/// # Errors
+/// What the system says, with the setting's path.
+pub fn allow_nonlocal_binds(v4: bool) -> Result<Option<String>, SettingError> {
+    raise(if v4 { "ipv4/ip_nonlocal_bind" } else { "ipv6/ip_nonlocal_bind" }, 1)
+}
+
 /// Settings that connections need to move as they are, and that are off: sentences for operators.
 pub fn unfit_for_moves() -> Vec<String> {
     let needed = [

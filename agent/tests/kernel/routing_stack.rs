@@ -82,6 +82,7 @@ impl Heard {
             | FromStack::Choose(_)
             | FromStack::View(_)
             | FromStack::PortsHeld(_)
+            | FromStack::Bound(_)
             | FromStack::Say(_) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! What has to fit together: definitions against each other and against the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use model::dpt::Method;
@@ -113,8 +113,9 @@ pub(super) fn vipadynamic(drafts: Drafts, own: Option<Own<'_>>, ledger: &mut Led
         ranges: drafts
             .ranges
             .into_iter()
-            .map(|r| VipaRange { range: r.range.value, moveable: r.moveable })
+            .map(|r| VipaRange { range: r.range.value, moveable: r.moveable, rank: r.rank })
             .collect(),
+        elsewhere: BTreeSet::new(),
     }
 }
 
@@ -151,7 +152,7 @@ fn addresses(drafts: &Drafts, own: Option<Own<'_>>, ledger: &mut Ledger) {
     }
 }
 
-/// Ranges are apart from each other, from DVIPAs with statements of their own, and from the node's addresses.
+/// Ranges are apart from each other and from the node's addresses. A DVIPA with a statement of its own may be in one: the statement takes it.
 fn ranges(drafts: &Drafts, own: Option<Own<'_>>, ledger: &mut Ledger) {
     for (i, range) in drafts.ranges.iter().enumerate() {
         let At { value, span } = &range.range;
@@ -159,12 +160,6 @@ fn ranges(drafts: &Drafts, own: Option<Own<'_>>, ledger: &mut Ledger) {
         if let Some(other) = drafts.ranges.iter().take(i).find(|other| overlaps(&other.range.value)) {
             let what = format!("{value} overlaps the range {}", other.range.value);
             ledger.add(span, what, "make one range of them, or make them apart");
-        }
-        let defines = drafts.defines.iter().map(|d| d.dvipa.value);
-        let backups = drafts.backups.iter().map(|b| b.dvipa.value);
-        if let Some(dvipa) = defines.chain(backups).find(|dvipa| value.contains(&dvipa.address())) {
-            let what = format!("the range {value} has {dvipa} in it, which has a statement of its own");
-            ledger.add(span, what, "make the range smaller, or remove that statement");
         }
         if let Some(own) = own.and_then(|own| own.address.iter().find(|a| value.contains(a))) {
             let what = format!("the range {value} has this node's cluster address {own} in it");

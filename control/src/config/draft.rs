@@ -100,4 +100,5 @@ pub(super) struct DraftRoute {
 pub(super) struct DraftRange {
     pub(super) range: At<IpNet>,
     pub(super) moveable: Moveable,
+    pub(super) rank: Option<Rank>,
 }

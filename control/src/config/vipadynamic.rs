@@ -1,6 +1,6 @@
 //! The `[[vipadynamic]]` block (row W1): which DVIPAs this stack has, and how their connections are distributed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -22,6 +22,8 @@ pub struct VipaDynamic {
     pub distributes: Vec<VipaDistribute>,
     /// Ranges out of which applications may make DVIPAs.
     pub ranges: Vec<VipaRange>,
+    /// DVIPAs of the ranges of other routing stacks: their connections may be at any stack.
+    pub elsewhere: BTreeSet<Dvipa>,
 }
 
 impl VipaDynamic {
@@ -33,6 +35,21 @@ impl VipaDynamic {
         let routes_content =
             || self.distributes_of(dvipa).iter().any(|d| d.content_routed || d.routing.is_some());
         statements.any(|statement| statement == (dvipa, Forwards::Always)) && !routes_content()
+    }
+
+    /// The range that the DVIPA is out of, if it is out of one.
+    pub fn range_of(&self, dvipa: Dvipa) -> Option<&VipaRange> {
+        self.ranges.iter().find(|range| range.range.contains(&dvipa.address()))
+    }
+
+    /// Whether the DVIPA may move from stack to stack without its connections, so that any stack may have some of them.
+    pub fn moves_alone(&self, dvipa: Dvipa) -> bool {
+        self.elsewhere.contains(&dvipa) || self.range_of(dvipa).is_some()
+    }
+
+    /// Whether this node has a VIPADEFINE or a VIPABACKUP for it.
+    pub fn has_statement(&self, dvipa: Dvipa) -> bool {
+        self.defines.iter().any(|d| d.dvipa == dvipa) || self.backups.iter().any(|b| b.dvipa == dvipa)
     }
 }
 
@@ -72,6 +89,8 @@ pub enum Moveable {
     WhenIdle,
     /// At once, and its connections stay where they are (MOVEABLE NONDISRUPTIVE, in ranges only).
     NonDisruptive,
+    /// At once, and its connections end (in ranges only).
+    Disruptive,
 }
 
 impl fmt::Display for Moveable {
@@ -80,6 +99,7 @@ impl fmt::Display for Moveable {
             Moveable::Immediate => "immediate",
             Moveable::WhenIdle => "whenidle",
             Moveable::NonDisruptive => "nondisruptive",
+            Moveable::Disruptive => "disruptive",
         })
     }
 }
@@ -212,13 +232,15 @@ pub struct ServicePolicy {
     pub weights: Weights,
 }
 
-/// VIPARANGE: an application on this stack may make any address in here a DVIPA by binding to it (row W9).
+/// VIPARANGE: an application of any stack may make an address in here a DVIPA by binding to it (row W9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VipaRange {
     /// The addresses; host bits are zero.
     pub range: IpNet,
-    /// How they move: always [`Moveable::NonDisruptive`].
+    /// How they move: [`Moveable::NonDisruptive`] or [`Moveable::Disruptive`].
     pub moveable: Moveable,
+    /// This node's place in the order of backups for them; none: it is their primary.
+    pub rank: Option<Rank>,
 }
 
 impl VipaDynamic {

@@ -110,6 +110,11 @@ pub enum Action {
         /// Which.
         dvipa: Dvipa,
     },
+    /// Say how many connections to this DVIPA each stack has in the CRT: to be answered with [`super::Event::CountedStacks`].
+    CountStacks {
+        /// Which.
+        dvipa: Dvipa,
+    },
     /// No DPT from the next one on names these numbers: end what else does, entries and whatever workers hold for a while. To be
     /// answered with [`super::Event::Vacant`] when nothing can name them any more.
     Retire {

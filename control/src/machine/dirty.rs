@@ -3,6 +3,7 @@
 //! | event | what is computed anew |
 //! | --- | --- |
 //! | Configure | services of definitions that came, went or changed; all of a DVIPA that came or went, has another epoch or changed the definition without ports; stacks that name the address of a DVIPA that came or went as theirs |
+//! | Bound, and what peers say, if addresses of ranges are active elsewhere from then on | as Configure, of these |
 //! | session up or down, Hello, quiet, heard | the stack in all its services |
 //! | of these, if a cluster address changes hands | also the other stacks that name it as theirs, and the DVIPAs whose definitions name it |
 //! | SRVSTAT | the stack in the services that it names; in all of the DVIPA if it is complete or the first one in the epoch |

@@ -194,6 +194,25 @@ pub enum Event {
         /// How many connections the CRT has to it.
         connections: u64,
     },
+    /// An operator: this address of a range shall be active at this stack.
+    Activate {
+        /// Which.
+        dvipa: Dvipa,
+        /// Where.
+        stack: StackName,
+    },
+    /// An operator: no longer by order, but where an application is bound to it.
+    Deactivate {
+        /// Which.
+        dvipa: Dvipa,
+    },
+    /// What [`super::Action::CountStacks`] asked for.
+    CountedStacks {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+        /// How many connections the CRT has to it, of each stack that has some.
+        connections: Vec<(StackIndex, u64)>,
+    },
     /// An operator: others shall own what this stack owns, because it is to end; `false`: it stays.
     Leave(bool),
     /// [`super::Action::Retire`] is done: nothing names these numbers, and they can be given again.

@@ -41,6 +41,7 @@ impl RoutingStack {
             FromStack::Choose(choose) => self.choose(from, choose),
             FromStack::View(view) => self.view(from, view),
             FromStack::PortsHeld(held) => self.ports_held(from, &held),
+            FromStack::Bound(said) => self.bound(from, said),
             FromStack::Srvstat(srvstat) => self.srvstat(from, srvstat),
             FromStack::Newconn(newconn) => self.newconn(from, newconn, now),
             FromStack::Termconn(termconn) => self.termconn(from, termconn, now),
@@ -124,6 +125,7 @@ impl RoutingStack {
                 listens.push((service, listening));
             }
         }
+        let listens_now = listens.iter().any(|(_, listening)| *listening);
         let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
         if srvstat.complete {
             said.forget(dvipa);
@@ -137,6 +139,9 @@ impl RoutingStack {
             for (service, _) in listens {
                 self.mark_stack(from, |stack| Mark::Cell(service, stack), Urgency::Soon);
             }
+        }
+        if listens_now {
+            self.ranges.listens(from, dvipa);
         }
         let own_ports = self.direct_listens(from, dvipa, srvstat.complete, &direct);
         if ignored > 0 {
@@ -188,6 +193,7 @@ impl RoutingStack {
             self.leave_port(service, stack);
         }
         self.ports.forget(stack);
+        self.ranges.forget(stack);
     }
 
     fn applications(&mut self, from: &StackName, message: Applications) -> Result<(), Refusal> {

@@ -18,6 +18,7 @@
 //! | Applications | refused | those of that DVIPA, if the epoch is the present one |
 //! | Choose, View | refused | answered, if the epoch is the present one ([`choosing`]) |
 //! | PortsHeld | refused | blocks of ports are granted ([`ports`]) |
+//! | Bound | refused | addresses of ranges are active at the stack, or no longer ([`ranges`]) |
 //! | of a transfer | refused | [`transfer::Routing`] decides |
 //! | Stays | refused | the order that it answers is over |
 //! | Load | refused | smoothed; a new weight only if it differs enough |
@@ -55,6 +56,7 @@ mod pace;
 mod peers;
 mod picture;
 mod ports;
+mod ranges;
 mod refusal;
 mod rights;
 mod roster;
@@ -108,6 +110,7 @@ use pace::{Pace, Urgency};
 use peers::{Contradiction, Peers};
 use picture::Picture;
 use ports::Ports;
+use ranges::Ranges;
 use rights::{Rights, Wrong};
 use stacks::Stacks;
 use transfer::routing::Event as News;
@@ -146,7 +149,9 @@ pub struct Identity {
 pub struct RoutingStack {
     identity: Identity,
     config: Box<Config>,
-    /// The definitions as they are in the file; those of `config` are completed by what peers have said.
+    /// The definitions as they are in the file; `written` has those of active addresses of ranges too, and those of `config` are
+    /// completed by what peers have said.
+    file: VipaDynamic,
     written: VipaDynamic,
     dvipas: Dvipas,
     peers: Peers,
@@ -156,6 +161,7 @@ pub struct RoutingStack {
     controller: ControllerWeights,
     direct: Direct,
     ports: Ports,
+    ranges: Ranges,
     announcements: Announcements,
     routes: Routes,
     transfers: Transfers,
@@ -214,6 +220,7 @@ impl RoutingStack {
     ) -> Result<Self, OrderRefusal> {
         let stacks = Stacks::new(config.node.name.clone(), config.node.cluster_address);
         let mut new = Self {
+            file: config.vipadynamic.clone(),
             written: config.vipadynamic.clone(),
             dvipas: Dvipas::new(&identity, &config.cluster, numbering, now),
             peers: Peers::new(config.routing_stacks.iter().map(|peer| peer.name.clone()), now),
@@ -226,6 +233,7 @@ impl RoutingStack {
             controller: ControllerWeights::default(),
             direct: Direct::default(),
             ports: Ports::default(),
+            ranges: Ranges::default(),
             announcements: Announcements::default(),
             routes: Routes::default(),
             orders: Orders::default(),
@@ -358,6 +366,12 @@ impl RoutingStack {
                 Ok(())
             }
             Event::PeerMessage { from, message } => self.peer_says(&from, message),
+            Event::Activate { dvipa, stack } => self.activate(dvipa, stack).map_err(Refusal::Order),
+            Event::Deactivate { dvipa } => self.deactivate(dvipa).map_err(Refusal::Order),
+            Event::CountedStacks { dvipa, connections } => {
+                self.counted_of(dvipa, connections);
+                Ok(())
+            }
             Event::MoveDvipa { dvipa, to } => self.move_dvipa(dvipa, to).map_err(Refusal::Order),
             Event::Counted { dvipa, connections } => {
                 self.counted(dvipa, connections);
@@ -368,6 +382,7 @@ impl RoutingStack {
                 Ok(())
             }
         };
+        self.follow_ranges(now);
         self.succeed(now);
         self.evacuate(now);
         if let Err(refusal) = &outcome {
@@ -400,6 +415,7 @@ impl RoutingStack {
             self.reconsider();
             self.grant_all_ports();
         }
+        self.follow_ranges(now);
         self.succeed(now);
         if one_more_dead || settled {
             self.mark(Mark::States, Urgency::Now);
@@ -429,6 +445,7 @@ impl RoutingStack {
             self.pace.next_deadline(),
             self.peers.next_deadline(),
             self.dvipas.next_deadline(),
+            self.ranges.next_deadline(),
             self.stacks.losses.next_deadline(self.config.cluster.dead_after),
         ]);
         let evacuations = self.evacuations.values().map(|evacuation| evacuation.next_deadline());
@@ -516,8 +533,10 @@ impl RoutingStack {
             return Err(OrderRefusal::OtherNode);
         }
         let before = self.standings();
-        self.dvipas.define(&config.vipadynamic, now)?;
-        self.written = config.vipadynamic.clone();
+        let written = self.with_ranges(&config.vipadynamic);
+        self.dvipas.define(&written, now)?;
+        self.file = std::mem::take(&mut config.vipadynamic);
+        self.written = written;
         config.vipadynamic = self.peers.complete(&self.written);
         let former = std::mem::replace(&mut self.config, config);
         self.rights.define(&self.config.vipadynamic);
@@ -547,6 +566,7 @@ impl RoutingStack {
         self.mark_stack(stack, Mark::Stack, Urgency::Now);
         self.transfers.forget_told(stack);
         self.ports.session_over(stack);
+        self.ranges.session_over(stack);
         self.transfer_news(News::SessionDown(stack.clone()), now);
         let unanswered = self.orders.session_down(stack, now);
         self.orders_over(unanswered, now);

@@ -53,6 +53,20 @@ pub enum Note {
         /// Who owned it until now; none: nobody that lives.
         from: Option<StackName>,
     },
+    /// An address of a range is active at a stack.
+    Active {
+        /// Which address.
+        dvipa: Dvipa,
+        /// Where.
+        stack: StackName,
+        /// By an operator's order, not because an application is bound to it.
+        ordered: bool,
+    },
+    /// An address of a range is active at a stack, and there is no number left for another DVIPA.
+    NoNumber {
+        /// Which address.
+        dvipa: Dvipa,
+    },
     /// It does not own the DVIPA any more.
     Lost {
         /// Which DVIPA.

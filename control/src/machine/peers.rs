@@ -144,7 +144,15 @@ impl Peers {
             }
         }
         all.distributes.sort_by_key(|d| d.dvipa);
+        let said = self.known.values().flat_map(|peer| &peer.said);
+        all.elsewhere.extend(said.filter(|(_, said)| wire::is_of_a_range(said)).map(|(dvipa, _)| *dvipa));
         all
+    }
+
+    /// Whether a routing stack that lives has a VIPADEFINE for the DVIPA.
+    pub(super) fn define(&self, dvipa: Dvipa) -> bool {
+        let said = self.alive().filter_map(|(_, peer)| peer.said.get(&dvipa));
+        said.into_iter().any(|said| said.rank == PRIMARY && !wire::is_of_a_range(said))
     }
 
     /// Whether the stacks whose connections the DVIPA's owner knows are known here as well.
@@ -217,6 +225,7 @@ impl RoutingStack {
         };
         (peer.life, peer.session, peer.accounted) = (Life::Unheard, true, None);
         self.peers.changed = true;
+        self.ranges.reconsider();
         let Told { definitions, accounted } = &self.peers.told;
         let messages = [
             ToPeer::Definitions(definitions.clone()),
@@ -235,6 +244,7 @@ impl RoutingStack {
             // It is not to own anything when it comes back one day, and in its place others may.
             self.peers.next.retain(|_, to| to != stack);
             self.peers.changed = true;
+            self.ranges.reconsider();
             self.actions.push_back(Action::Note(Note::PeerDead { stack: stack.clone() }));
         }
         self.actions.retain(|action| !matches!(action, Action::Tell { to, .. } if to == stack));
@@ -259,6 +269,7 @@ impl RoutingStack {
                         }
                     }
                 }
+                self.ranges.reconsider();
                 self.redefine();
             }
             ToPeer::Accounted(said) => peer.accounted = Some(said.stacks.into_iter().collect()),

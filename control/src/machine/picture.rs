@@ -111,7 +111,7 @@ impl<'a> Picture<'a> {
     /// Would a listener on this stack have the port for itself? If no definition has the port, or one that enumerates none
     /// and the port is in a block of the stack.
     pub(super) fn may_be_direct(&self, stack: &StackName, service: Service) -> bool {
-        let known = self.stacks.get(stack).is_some_and(|stack| self.may_have(service.dvipa, stack));
+        let known = self.stacks.get(stack).is_some_and(|stack| self.is_named(service.dvipa, stack));
         let own = || self.ports.has(service.dvipa, stack, service.port);
         known && self.defined(service).is_none_or(|defined| defined.ports.is_empty() && own())
     }
@@ -210,8 +210,12 @@ impl<'a> Picture<'a> {
     }
 
     /// May the stack have connections to the DVIPA? A candidate of any definition may, and the owner's own stack, which has what is
-    /// not distributed.
+    /// not distributed. Any stack may, if the DVIPA moves without its connections.
     pub(super) fn may_have(&self, dvipa: Dvipa, stack: StackNow<'_>) -> bool {
+        self.config.vipadynamic.moves_alone(dvipa) || self.is_named(dvipa, stack)
+    }
+
+    fn is_named(&self, dvipa: Dvipa, stack: StackNow<'_>) -> bool {
         let mut of_it = self.config.vipadynamic.distributes_of(dvipa).iter();
         *stack.name == self.config.node.name || of_it.any(|d| self.is_candidate(d, stack.name))
     }

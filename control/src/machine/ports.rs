@@ -11,6 +11,8 @@
 //!
 //! A backup writes down what stacks say as the owner does, so that it knows when it takes over; it grants nothing before.
 //!
+//! Of a DVIPA that moves from stack to stack (VIPARANGE) no blocks are granted: an application that follows it has to get the same ports at each.
+//!
 //! Free are blocks from port 1024 on that no stack has, in which no port is enumerated, and in which no other stack listens. A stack
 //! that has nothing gets [`FIRST`] blocks, as long as there is enough for four times as many stacks as there are: the first
 //! burst of connections need not wait.
@@ -189,7 +191,7 @@ impl RoutingStack {
     /// Grants what is wanted of a DVIPA, if this stack owns it and has waited for what the others have.
     fn grant_ports(&mut self, dvipa: Dvipa, anew: Option<&StackName>) {
         let Some(epoch) = self.dvipas.owned(dvipa).map(|held| held.epoch) else { return };
-        if self.settles.is_some() {
+        if self.settles.is_some() || self.config.vipadynamic.moves_alone(dvipa) {
             return;
         }
         let enumerated = self.config.vipadynamic.distributes_of(dvipa).iter().flat_map(|d| &d.ports);
@@ -227,6 +229,9 @@ impl RoutingStack {
         for dvipa in std::mem::take(&mut self.ports.untold) {
             // Some of what another stack had may be what one waits for.
             self.grant_ports(dvipa, None);
+            if self.config.vipadynamic.moves_alone(dvipa) {
+                continue;
+            }
             let Some(epoch) = self.dvipas.owned(dvipa).map(|held| held.epoch) else { continue };
             for (to, Grant { number, granted, elsewhere }) in self.ports.tell(dvipa) {
                 let dvipa = Address(dvipa.address());

@@ -90,6 +90,12 @@ pub enum Offence {
         /// How many are ignored.
         ignored: usize,
     },
+    /// A stack claims more addresses of ranges than are kept.
+    #[error("is bound to more than {max} addresses of ranges; {ignored} are ignored", max = model::ranges::MAX_ADDRESSES)]
+    TooManyAddresses {
+        /// How many are ignored.
+        ignored: usize,
+    },
     /// A message of a transfer that was not followed.
     #[error("sent {message}: {}", reason.sentence())]
     NotFollowed {
@@ -195,6 +201,22 @@ pub enum OrderRefusal {
         /// Where it was to move.
         stack: StackName,
     },
+    /// An order about an address that is in no range.
+    #[error("{0} is in no `viparange` of this node; `baton vipa` lists them")]
+    NotInARange(Dvipa),
+    /// An order about an address that a statement takes out of its range.
+    #[error(
+        "{0} is in a range, but a `vipadefine` or `vipabackup` takes it out: its targets are those of its `vipadistribute`"
+    )]
+    Defined(Dvipa),
+    /// An address is to be active at a stack that has no session.
+    #[error("{0} has no session with this node now; `baton status` shows why")]
+    NotHere(StackName),
+    /// An order is to be taken back that was not given.
+    #[error(
+        "{0} is nowhere active by order; where an application is bound to it, it is active until that ends"
+    )]
+    NotOrdered(Dvipa),
     /// A configuration that changes what can't change while the node runs.
     #[error("the node's name or cluster address can't change while it runs; restart it")]
     OtherNode,
@@ -222,6 +244,8 @@ pub enum RefusalKind {
     PortTaken,
     /// [`Offence::PortsTaken`]
     PortsTaken,
+    /// [`Offence::TooManyAddresses`]
+    TooManyAddresses,
     /// [`Offence::NotFollowed`]
     Transfer,
     /// [`Offence::AccountWithoutFirst`]
@@ -261,6 +285,7 @@ impl Offence {
             Offence::TooManyApplications { .. } => RefusalKind::TooManyApplications,
             Offence::PortTaken { .. } => RefusalKind::PortTaken,
             Offence::PortsTaken { .. } => RefusalKind::PortsTaken,
+            Offence::TooManyAddresses { .. } => RefusalKind::TooManyAddresses,
             Offence::NotFollowed { .. } => RefusalKind::Transfer,
             Offence::AccountWithoutFirst => RefusalKind::AccountWithoutFirst,
             Offence::UnknownRoutingStack => RefusalKind::UnknownRoutingStack,

@@ -2,7 +2,7 @@
 //!
 //! | who may say it | what |
 //! | --- | --- |
-//! | every stack, of itself | Load, Abilities, Told, After |
+//! | every stack, of itself | Load, Abilities, Told, After, Bound |
 //! | a candidate target of the DVIPA | SRVSTAT, Applications, Choose, View, PortsHeld, Say in the name of an application that is registered there; NEWCONN and TERMCONN, connection by connection |
 //! | the stack that has the connection; while nobody has it, a candidate | Prepare |
 //! | the transfer's source | State, Part, Abandon, Doubt, Done |
@@ -15,6 +15,8 @@
 //!
 //! A candidate target is whom a definition names, or named since this node's start, until the DVIPA or the stack is forgotten: such a
 //! stack may still have connections, and its answer to a former list may be under way. The owner's own stack is a candidate of each of its DVIPAs.
+//!
+//! The connections of a DVIPA that moves alone (VIPARANGE) may be at any stack: every stack counts as a candidate of it.
 //!
 //! That a NEWCONN takes no connection from another stack is seen to where the CRT is, entry by entry; the number of those
 //! that it would have taken comes back as [`super::Event::HeldElsewhere`].
@@ -195,7 +197,8 @@ impl RoutingStack {
 
     /// A DVIPA that this node neither owns nor would take over is refused where the message is read.
     fn not_candidate(&self, stack: &StackName, dvipa: Dvipa) -> Option<Wrong> {
-        if *stack == self.config.node.name || self.dvipas.warm(dvipa).is_none() {
+        let everybody = self.dvipas.warm(dvipa).is_none() || self.config.vipadynamic.moves_alone(dvipa);
+        if *stack == self.config.node.name || everybody {
             return None;
         }
         let roster = &self.stacks.roster;
@@ -211,6 +214,7 @@ fn right(message: &FromStack) -> Right {
         | FromStack::Told(_)
         | FromStack::After(_)
         | FromStack::Ownership(_)
+        | FromStack::Bound(_)
         | FromStack::Transfer(FromHost::Abilities(_)) => Right::Anybody,
         FromStack::Srvstat(m) if m.listens.iter().any(|listen| listen.listening) => {
             Right::Candidate(Dvipa::new(m.dvipa.0))

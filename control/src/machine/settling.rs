@@ -42,6 +42,7 @@ impl RoutingStack {
         if !dirty.definitions.is_empty() || self.list_generation == 0 {
             self.settle_list(&dirty.definitions);
         }
+        self.tell_ranges();
         for to in self.stacks.without_list(self.list_generation) {
             if let Some(number) = self.stacks.heard(&to) {
                 let message = ToStack::Heard(Heard { number });

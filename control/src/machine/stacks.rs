@@ -198,6 +198,11 @@ impl Stacks {
         self.sessions.contains_key(stack)
     }
 
+    /// Those that there is a session with.
+    pub(super) fn up(&self) -> impl Iterator<Item = &StackName> {
+        self.sessions.keys()
+    }
+
     /// What a stack said in its session.
     pub(super) fn said_mut(&mut self, stack: &StackName) -> Option<&mut Said> {
         self.sessions.get_mut(stack)

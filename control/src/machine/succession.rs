@@ -109,7 +109,7 @@ pub(super) fn wants(own: Option<&Own>, others: &[Claim], unheard: bool) -> bool 
         (None, Some((owner, theirs))) => {
             let primary = claim.rank == PRIMARY && owner.rank != PRIMARY && !claim.leaving;
             let may = match own.moveable {
-                Moveable::Immediate | Moveable::NonDisruptive => true,
+                Moveable::Immediate | Moveable::NonDisruptive | Moveable::Disruptive => true,
                 Moveable::WhenIdle => own.idle,
             };
             primary && !theirs.by_order && (own.warm || own.settled) && may

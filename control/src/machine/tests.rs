@@ -15,6 +15,7 @@ mod numbers;
 mod operations;
 mod peers;
 mod ports;
+mod ranges;
 mod routes;
 mod selection;
 mod storms;

@@ -180,6 +180,50 @@ pub struct RangeView {
     pub range: IpNet,
     /// How they move.
     pub moveable: Moveable,
+    /// This stack's rank as a backup for them; none: it is the primary.
+    #[serde(default)]
+    pub rank: Option<u8>,
+    /// Those that are active, sorted.
+    #[serde(default)]
+    pub active: Vec<ActiveView>,
+}
+
+/// One active address in [`RangeView`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveView {
+    /// The address.
+    pub address: Dvipa,
+    /// The stack that has it.
+    pub stack: StackName,
+    /// By an operator's order.
+    pub ordered: bool,
+    /// How it is with it.
+    pub state: ActiveState,
+    /// Other stacks that have connections to it, and how many.
+    pub former: Vec<FormerView>,
+}
+
+/// How it is with an active address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActiveState {
+    /// All that comes to it goes to its stack.
+    Active,
+    /// New connections go to its stack; others stay where the address was before.
+    Moving,
+    /// No application is bound to it any more; it is there until the last connection has ended.
+    Ending,
+    /// A VIPADEFINE or VIPABACKUP takes it out of its range.
+    Defined,
+}
+
+/// A stack that had an address and still has connections to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerView {
+    /// Which.
+    pub stack: StackName,
+    /// How many.
+    pub connections: u64,
 }
 
 /// `baton dpt`

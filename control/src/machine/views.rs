@@ -9,10 +9,10 @@ use model::{Dvipa, Epoch, Service};
 use super::RoutingStack;
 use super::picture::{Picture, Source, TargetNow, Who};
 use super::view::{
-    DistributionView, DptView, DvipaView, PolicyView, RangeView, RefusedView, Role, ServiceView,
-    SessionState, StackView, StatusView, TargetView, VipaView, WeightSource,
+    ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, PolicyView, RangeView,
+    RefusedView, Role, ServiceView, SessionState, StackView, StatusView, TargetView, VipaView, WeightSource,
 };
-use crate::config::{Destip, VipaDistribute, Weights};
+use crate::config::{Destip, VipaDistribute, VipaRange, Weights};
 
 impl RoutingStack {
     /// `baton status`
@@ -80,13 +80,36 @@ impl RoutingStack {
         });
         let mut dvipas: Vec<DvipaView> = owned.chain(backed_up).collect();
         dvipas.sort_by_key(|view| view.dvipa);
-        let ranges = definitions.ranges.iter().map(|r| RangeView { range: r.range, moveable: r.moveable });
+        let ranges = definitions.ranges.iter().map(|range| self.range_view(range));
         VipaView {
             stack: self.config.node.name.clone(),
             dvipas,
             leaving: self.peers.is_leaving(),
             ranges: ranges.collect(),
         }
+    }
+
+    fn range_view(&self, range: &VipaRange) -> RangeView {
+        let of_it = self.ranges.iter().filter(|(dvipa, _)| range.range.contains(&dvipa.address()));
+        let active = of_it.map(|(address, active)| {
+            let former = active.connections.iter().filter_map(|(index, connections)| {
+                let stack = self.stack_name(*index).filter(|stack| **stack != active.stack)?.clone();
+                Some(FormerView { stack, connections: *connections })
+            });
+            let former: Vec<FormerView> = former.collect();
+            let state = if self.file.has_statement(address) || self.peers.define(address) {
+                ActiveState::Defined
+            } else if active.ends {
+                ActiveState::Ending
+            } else if former.is_empty() {
+                ActiveState::Active
+            } else {
+                ActiveState::Moving
+            };
+            ActiveView { address, stack: active.stack.clone(), ordered: active.claim.ordered, state, former }
+        });
+        let rank = range.rank.map(|rank| rank.get());
+        RangeView { range: range.range, moveable: range.moveable, rank, active: active.collect() }
     }
 
     fn dvipa_view(&self, dvipa: Dvipa) -> DvipaView {

@@ -16,7 +16,9 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use transport::private::{self, Access};
 
-use super::api::{CrtQuery, DrainQuery, DvipaOrder, MoveOrder, Problem, ScopeQuery, WeightsOrder};
+use super::api::{
+    ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, MoveOrder, Problem, ScopeQuery, WeightsOrder,
+};
 use super::metrics::Snapshot;
 use crate::machine::{EvacuationTerms, Scope};
 
@@ -43,6 +45,8 @@ pub(super) enum Request {
     Move(MoveOrder),
     Moved(OrderId),
     MoveDvipa(DvipaOrder),
+    Activate(Dvipa, StackName),
+    Deactivate(Dvipa),
     Leave(bool),
     Reload,
 }
@@ -105,6 +109,7 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/stats", get(|State(desk): State<Desk>| async move { desk.ask(Request::Stats).await }))
         .route("/v1/reload", post(|State(desk): State<Desk>| async move { desk.ask(Request::Reload).await }))
         .route("/v1/vipa/move", post(move_dvipa))
+        .route("/v1/vipa/activate", post(activate))
         .route(
             "/v1/leave",
             post(|State(desk): State<Desk>| async move { desk.ask(Request::Leave(true)).await }),
@@ -223,6 +228,16 @@ async fn weights(State(desk): State<Desk>, body: Result<Json<WeightsOrder>, Json
 async fn move_dvipa(State(desk): State<Desk>, body: Result<Json<DvipaOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::MoveDvipa(order)).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn activate(State(desk): State<Desk>, body: Result<Json<ActiveOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(ActiveOrder { dvipa, stack: Some(stack) })) => {
+            desk.ask(Request::Activate(dvipa, stack)).await
+        }
+        Ok(Json(ActiveOrder { dvipa, stack: None })) => desk.ask(Request::Deactivate(dvipa)).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }

@@ -55,6 +55,8 @@ impl<F: Forwarding> Driver<F> {
                 None => refused(StatusCode::NOT_FOUND, OrderRefusal::NoSuchOrder(order)),
             },
             Request::MoveDvipa(order) => self.done(Event::MoveDvipa { dvipa: order.dvipa, to: order.to }),
+            Request::Activate(dvipa, stack) => self.done(Event::Activate { dvipa, stack }),
+            Request::Deactivate(dvipa) => self.done(Event::Deactivate { dvipa }),
             Request::Leave(leaving) => self.done(Event::Leave(leaving)),
             Request::Reload => {
                 let before = self.generation();
@@ -255,6 +257,8 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | OrderRefusal::NotEvacuated(_)
         | OrderRefusal::NotDraining(_)
         | OrderRefusal::NoSuchDvipa(_)
+        | OrderRefusal::NotInARange(_)
+        | OrderRefusal::NotOrdered(_)
         | OrderRefusal::NotDistributed(_) => StatusCode::NOT_FOUND,
         OrderRefusal::TooManyDrains | OrderRefusal::TooManyWeights => StatusCode::INSUFFICIENT_STORAGE,
         OrderRefusal::NotMoved { .. }
@@ -263,6 +267,8 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | OrderRefusal::TooManyDvipas(_)
         | OrderRefusal::NotOwned { .. }
         | OrderRefusal::NotABackup { .. }
+        | OrderRefusal::Defined(_)
+        | OrderRefusal::NotHere(_)
         | OrderRefusal::OtherNode => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

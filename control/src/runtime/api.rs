@@ -59,6 +59,17 @@ pub struct DvipaOrder {
     pub to: StackName,
 }
 
+/// Body of `POST /v1/vipa/activate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActiveOrder {
+    /// An address of a range.
+    pub dvipa: Dvipa,
+    /// Where it shall be active; none: where an application is bound to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackName>,
+}
+
 /// Query of `GET /v1/crt`: all fields are optional and narrow the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

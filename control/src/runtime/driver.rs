@@ -300,6 +300,7 @@ impl<F: Forwarding> Driver<F> {
                 }
                 Action::List { stack, scope, limit } => self.list(stack, scope, limit),
                 Action::Count { dvipa } => self.count(dvipa),
+                Action::CountStacks { dvipa } => self.look_for(dvipa, Asker::Range(dvipa)),
                 Action::Retire { stacks, dvipas } => self.forwarding.retire(stacks, dvipas),
                 Action::Report { connection, source, target, way, outcome } => {
                     self.failures.write(&connection, (&source, &target), way.word(), &outcome);
@@ -355,17 +356,25 @@ impl<F: Forwarding> Driver<F> {
 
     /// As [`Self::list`], of all connections to a DVIPA.
     fn count(&mut self, dvipa: Dvipa) {
+        self.look_for(dvipa, Asker::Idle(dvipa));
+    }
+
+    fn look_for(&mut self, dvipa: Dvipa, asker: Asker) {
         let filter = CrtFilter { dvipa: Some(dvipa.address()), ..CrtFilter::default() };
-        let _ = self.listings.put(Listing::new(Asker::Idle(dvipa), filter, 0));
+        let _ = self.listings.put(Listing::new(asker, filter, 0));
     }
 
     /// Looks at the next part of the CRT for those that want to know of all of it.
     fn look(&mut self) {
-        for Listing { asker, page, .. } in self.listings.step(&self.forwarding) {
+        for Listing { asker, page, stacks, .. } in self.listings.step(&self.forwarding) {
             match asker {
                 // Fails only if the client has gone away.
                 Asker::Operator(reply) => drop(reply.send(self.crt(page))),
                 Asker::Idle(dvipa) => self.order_quietly(Event::Counted { dvipa, connections: page.more }),
+                Asker::Range(dvipa) => {
+                    let connections = stacks.into_iter().collect();
+                    self.order_quietly(Event::CountedStacks { dvipa, connections });
+                }
                 Asker::Evacuation(stack, scope) => {
                     let connections = page.entries.iter().map(|entry| entry.connection).collect();
                     self.order_quietly(Event::Listed { stack, scope, connections, more: page.more });

@@ -7,7 +7,9 @@
 //! move within the table is shown once; one that moved meanwhile (to make room for another) is shown once, twice or not at
 //! all, and so is one that came, went or changed its state.
 
-use model::{Dvipa, StackName};
+use std::collections::BTreeMap;
+
+use model::{Dvipa, StackIndex, StackName};
 use tokio::sync::oneshot;
 
 use super::admin::Answer;
@@ -25,12 +27,16 @@ pub(super) enum Asker {
     Evacuation(StackName, Scope),
     /// A DVIPA that is taken back when it has no connection.
     Idle(Dvipa),
+    /// An address of a range, whose connections may be at several stacks.
+    Range(Dvipa),
 }
 
 /// A look into the whole CRT.
 pub(super) struct Listing {
     pub(super) asker: Asker,
     pub(super) page: CrtPage,
+    /// How many each stack has, for [`Asker::Range`].
+    pub(super) stacks: BTreeMap<StackIndex, u64>,
     filter: CrtFilter,
     limit: usize,
 }
@@ -46,12 +52,15 @@ pub(super) struct Listings {
 impl Listing {
     /// At most `limit` of the entries that pass the filter, and how many more there are.
     pub(super) fn new(asker: Asker, filter: CrtFilter, limit: usize) -> Self {
-        Self { asker, filter, limit, page: CrtPage::default() }
+        Self { asker, filter, limit, page: CrtPage::default(), stacks: BTreeMap::new() }
     }
 
     fn see(&mut self, entry: &CrtEntry) {
         if !self.filter.admits(entry) {
             return;
+        }
+        if matches!(self.asker, Asker::Range(_)) {
+            *self.stacks.entry(entry.stack).or_default() += 1;
         }
         if self.page.entries.len() < self.limit {
             self.page.entries.push(*entry);

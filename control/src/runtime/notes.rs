@@ -37,6 +37,12 @@ pub(super) fn write(note: &Note) {
             let from = from.as_ref().map_or("none that lives", StackName::as_str);
             tracing::info!(%dvipa, epoch = epoch.0, from, "owned from now on");
         }
+        Note::Active { dvipa, stack, ordered } => {
+            tracing::info!(%dvipa, %stack, ordered, "the address of a range is active");
+        }
+        Note::NoNumber { dvipa } => {
+            tracing::warn!(%dvipa, "the address of a range is not active: this node has no number left for another DVIPA");
+        }
         Note::Lost { dvipa, to } => {
             let to = to.as_ref().map_or("none that is known", StackName::as_str);
             tracing::info!(%dvipa, to, "not owned any more");

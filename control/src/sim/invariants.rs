@@ -106,6 +106,7 @@ impl Watch {
             Action::Send { .. }
             | Action::Tell { .. }
             | Action::Count { .. }
+            | Action::CountStacks { .. }
             | Action::Retire { .. }
             | Action::Note(_) => Ok(()),
         }

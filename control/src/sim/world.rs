@@ -402,6 +402,7 @@ impl World {
                 | Action::Choose { .. }
                 | Action::List { .. }
                 | Action::Count { .. }
+                | Action::CountStacks { .. }
                 | Action::Tell { .. }
                 | Action::Retire { .. }
                 | Action::Note(_)

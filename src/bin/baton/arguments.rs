@@ -87,13 +87,14 @@ pub(crate) enum Ask {
     /// This node, its sessions and the stacks that it knows.
     #[command(after_help = "Examples:\n  baton status\n  baton --socket /run/baton/agent.sock status")]
     Status,
-    /// The DVIPAs, who owns them and what is distributed; or move one to another routing node.
+    /// The DVIPAs, who owns them and what is distributed; or move one to another routing node, or an address of a range to a host.
     #[command(after_help = "\
 Without a subcommand: shows them.
 
 Examples:
   baton vipa
-  baton vipa move 198.18.9.1 rt2")]
+  baton vipa move 198.18.9.1 rt2
+  baton vipa activate 198.18.10.5 t2")]
     Vipa {
         #[command(subcommand)]
         order: Option<VipaOrder>,
@@ -135,6 +136,19 @@ pub(crate) enum VipaOrder {
         dvipa: IpAddr,
         /// The routing node; this one: it keeps what a former order has given away and has not been taken yet.
         node: StackName,
+    },
+    /// Make an address of a range (viparange) active at a host, whether or not an application there is bound to it: new connections go
+    /// there, also to listeners of the wildcard address. A later bind elsewhere, or a later order, moves it on.
+    Activate {
+        /// The address.
+        address: IpAddr,
+        /// The host's stack.
+        stack: StackName,
+    },
+    /// End an order to activate: the address is where an application has bound to it last, or nowhere.
+    Deactivate {
+        /// The address.
+        address: IpAddr,
     },
 }
 

@@ -1,13 +1,16 @@
 //! Which request a command is, and how its answer is shown.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use control::machine::{DptView, ServiceView, VipaView};
-use control::runtime::api::{CrtAnswer, CrtQuery, Done, DvipaOrder, ScopeQuery, StatsAnswer, WeightsOrder};
+use control::runtime::api::{
+    ActiveOrder, CrtAnswer, CrtQuery, Done, DvipaOrder, ScopeQuery, StatsAnswer, WeightsOrder,
+};
 use hyper::Method;
-use model::Dvipa;
 use model::dpt::Method as Select;
+use model::{Dvipa, StackName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,6 +34,14 @@ pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failur
             format!(
                 "{dvipa} moves to {node} as soon as that knows its connections; `baton vipa` shows the owner\n"
             )
+        }
+        Ask::Vipa { order: Some(VipaOrder::Activate { address, stack }) } => {
+            parse::<Done>(socket, &answer)?;
+            format!("{stack} is told to have {address}; `baton vipa` shows where it is active\n")
+        }
+        Ask::Vipa { order: Some(VipaOrder::Deactivate { address }) } => {
+            parse::<Done>(socket, &answer)?;
+            format!("{address} is not active by order any more; `baton vipa` shows where it is active\n")
         }
         Ask::Vipa { order: None } => show::vipa(&parse::<VipaView>(socket, &answer)?),
         Ask::Dpt => show::dpt(&parse::<DptView>(socket, &answer)?),
@@ -60,6 +71,10 @@ fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
             let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
             Ok((Method::POST, "/v1/vipa/move".to_owned(), body))
         }
+        Ask::Vipa { order: Some(VipaOrder::Activate { address, stack }) } => {
+            activate(*address, Some(stack.clone()))
+        }
+        Ask::Vipa { order: Some(VipaOrder::Deactivate { address }) } => activate(*address, None),
         Ask::Dpt => get("/v1/dpt"),
         Ask::Stats { .. } => get("/v1/stats"),
         Ask::Crt(a) => get(&with_query(
@@ -94,6 +109,12 @@ fn request(ask: &Ask) -> Result<(Method, String, Vec<u8>), Failure> {
             Ok((Method::POST, "/v1/weights".to_owned(), body))
         }
     }
+}
+
+fn activate(address: IpAddr, stack: Option<StackName>) -> Result<(Method, String, Vec<u8>), Failure> {
+    let order = ActiveOrder { dvipa: Dvipa::new(address), stack };
+    let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
+    Ok((Method::POST, "/v1/vipa/activate".to_owned(), body))
 }
 
 /// Says so if these weights change nothing.

@@ -58,7 +58,8 @@ fn a_port_that_no_distribution_enumerates_may_be_the_hosts_own() {
     let own = "t1".parse().unwrap();
     let serves = |bound, port, distributions: &[VipaListDistribution]| {
         let listeners = [listener(bound, port)];
-        served(listeners.iter(), dvipa, distributions, &own, &[ETH0]).contains(&(Protocol::Tcp, port))
+        served(listeners.iter(), (dvipa, false), distributions, &own, &[ETH0])
+            .contains(&(Protocol::Tcp, port))
     };
     let bound = Bound::Address(dvipa.address());
     assert!(serves(bound, 40_000, &[web.clone(), of_udp.clone()]));

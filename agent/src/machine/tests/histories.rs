@@ -175,6 +175,8 @@ impl World {
                 | Action::SetServed(_)
                 | Action::AddDvipa(..)
                 | Action::RemoveDvipa(_)
+                | Action::AllowBinds { .. }
+                | Action::End(_)
                 | Action::SampleLoad => {}
             }
         }

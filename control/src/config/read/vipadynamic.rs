@@ -163,7 +163,7 @@ fn policy(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftPolicy> 
 }
 
 fn range(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftRange> {
-    let words = [("nondisruptive", Moveable::NonDisruptive)];
+    let words = [("nondisruptive", Moveable::NonDisruptive), ("disruptive", Moveable::Disruptive)];
     let moveable = section.optional("moveable", ledger, |v, l| v.choice(&words, l));
     let fix = "add the first address of the range: address = \"198.18.10.0\"";
     let address = section.required("address", fix, ledger, Value::host_address);
@@ -174,6 +174,8 @@ fn range(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftRange> {
         ledger,
         |value, ledger| mask(value, known, ledger),
     );
+    let rank = section
+        .optional("rank", ledger, |value, ledger| value.number(1..=254_u8, "", ledger).and_then(Rank::new));
     section.finish(ledger);
     let (address, bits) = (address?, bits?);
     let Ok(range) = IpNet::new(address.value, bits.value) else {
@@ -184,7 +186,8 @@ fn range(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftRange> {
         ledger.add(&address.span, what, format!("write address = \"{}\"", range.network()));
     }
     let moveable = moveable.map_or(Moveable::NonDisruptive, |at| at.value);
-    Some(DraftRange { range: At { value: range.trunc(), span: address.span }, moveable })
+    let (range, rank) = (At { value: range.trunc(), span: address.span }, rank.map(|at| at.value));
+    Some(DraftRange { range, moveable, rank })
 }
 
 /// A mask, as dotted decimal (IPv4) or as a length in bits.

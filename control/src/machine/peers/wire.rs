@@ -18,7 +18,8 @@ use crate::config::{
 const METHODS: [Method; 4] =
     [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev];
 const REFUSALS: [Refuse; 2] = [Refuse::Reset, Refuse::Silent];
-const MOVEABLE: [Moveable; 3] = [Moveable::Immediate, Moveable::WhenIdle, Moveable::NonDisruptive];
+const MOVEABLE: [Moveable; 4] =
+    [Moveable::Immediate, Moveable::WhenIdle, Moveable::NonDisruptive, Moveable::Disruptive];
 /// The most ports, candidates, weights and policies of a distribution that are read.
 const MAX_LIST: usize = 65_536;
 
@@ -30,6 +31,12 @@ fn number<T: PartialEq>(all: &[T], word: &T) -> u8 {
 /// The word with a number; the first one of a list where the number is of a later version.
 fn word<T: Copy + Default>(all: &[T], number: u8) -> T {
     all.get(usize::from(number)).copied().unwrap_or_default()
+}
+
+/// Whether a peer has the DVIPA out of a range.
+pub(super) fn is_of_a_range(said: &Definition) -> bool {
+    let moveable = said.moveable.and_then(|number| MOVEABLE.get(usize::from(number)));
+    matches!(moveable, Some(Moveable::NonDisruptive | Moveable::Disruptive))
 }
 
 /// A DVIPA of this stack.

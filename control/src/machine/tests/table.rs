@@ -67,6 +67,7 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::Retire { .. } => "retire",
         Action::Tell { .. } => "tell",
         Action::Count { .. } => "count",
+        Action::CountStacks { .. } => "count stacks",
     };
     actions.iter().map(word).filter(|word| *word != "note").collect()
 }

@@ -39,11 +39,27 @@ pub(crate) fn vipa(view: &VipaView) -> String {
         );
     }
     if !view.ranges.is_empty() {
-        let mut ranges = Rows::new(&["RANGE", "MOVEABLE"], &[]);
+        let mut ranges = Rows::new(&["RANGE", "MOVEABLE", "RANK"], &[2]);
+        let mut active = Rows::new(&["ADDRESS", "STACK", "BY", "STATE", "CONNECTIONS ELSEWHERE"], &[]);
         for range in &view.ranges {
-            ranges.add([range.range.to_string(), range.moveable.to_string()]);
+            let rank = range.rank.map_or_else(|| "primary".to_owned(), |rank| rank.to_string());
+            ranges.add([range.range.to_string(), range.moveable.to_string(), rank]);
+            for address in &range.active {
+                let former: Vec<String> =
+                    address.former.iter().map(|f| format!("{} at {}", f.connections, f.stack)).collect();
+                active.add([
+                    address.address.to_string(),
+                    address.stack.to_string(),
+                    if address.ordered { "order" } else { "bind" }.to_owned(),
+                    word(&address.state),
+                    or_dash(Some(former.join(", ")).filter(|former| !former.is_empty())),
+                ]);
+            }
         }
         out.push_str(&format!("\n{}", ranges.text()));
+        if view.ranges.iter().any(|range| !range.active.is_empty()) {
+            out.push_str(&format!("\n{}", active.text()));
+        }
     }
     out
 }
