@@ -23,6 +23,9 @@ const DOWNLOADING: u64 = 4;
 /// A new client comes this often, and gives up after a while that is too short for a second SYN.
 const NEW: Duration = Duration::from_millis(10);
 const GIVES_UP: Duration = Duration::from_millis(500);
+/// A client that hears nothing for so long gives its connection up. One that downloads has no other way to find out that its server is
+/// gone: it sends nothing that could be answered with a RST.
+const SILENCE: Duration = Duration::from_secs(5);
 /// A client that finds no server tries again after this long.
 const AGAIN: Duration = Duration::from_millis(10);
 /// What downloads consist of, and how much that is.
@@ -106,7 +109,16 @@ impl Clients {
 
     /// For how long each client heard nothing at most, of this time.
     pub(super) fn outages(&self, window: Window) -> Vec<Duration> {
-        self.records.iter().map(|record| longest_gap(&lock(record).heard, window)).collect()
+        self.first_outages(self.records.len(), window)
+    }
+
+    /// The same of those that ask.
+    pub(super) fn outages_of_asking(&self, window: Window) -> Vec<Duration> {
+        self.first_outages(asking() as usize, window)
+    }
+
+    fn first_outages(&self, clients: usize, window: Window) -> Vec<Duration> {
+        self.records.iter().take(clients).map(|record| longest_gap(&lock(record).heard, window)).collect()
     }
 
     /// From the begin of this time until a new client was answered again: those that came before were not.
@@ -215,17 +227,20 @@ async fn download(mut stream: TcpStream, record: &Mutex<Record>) -> std::io::Res
 /// Requests a path, and returns the length of the body that follows.
 async fn request(stream: &mut TcpStream, path: &str, ahead: &mut Vec<u8>) -> std::io::Result<usize> {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n").as_bytes()).await?;
-    let head = read_head(stream, ahead).await?.ok_or(std::io::ErrorKind::UnexpectedEof)?.to_ascii_lowercase();
+    let head =
+        timeout(SILENCE, read_head(stream, ahead)).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
+    let head = head.ok_or(std::io::ErrorKind::UnexpectedEof)?.to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
     let ok = head.lines().next().is_some_and(|line| line.contains(" 200 "));
     length.filter(|_| ok).ok_or(std::io::ErrorKind::InvalidData.into())
 }
 
 async fn read_more(stream: &mut TcpStream, into: &mut Vec<u8>) -> std::io::Result<()> {
-    if stream.read_buf(into).await? == 0 {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    match timeout(SILENCE, stream.read_buf(into)).await {
+        Ok(Ok(0)) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        Ok(read) => read.map(drop),
+        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
     }
-    Ok(())
 }
 
 /// New clients that ask one thing each.

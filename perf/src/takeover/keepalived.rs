@@ -49,7 +49,7 @@ fn kill_again_and_again(rows: &mut Rows, pace: Pace, bed: &Bed, clients: &Client
         bed.wait_for_master()?;
         clients.wait_until_answered(&bed.lab, Instant::now())?;
         let window = Window { from, to: Instant::now() };
-        outages.extend(clients.outages(window));
+        outages.extend(clients.outages_of_asking(window));
         firsts.push(clients.first_answer(window));
         bed.begin_anew(master)?;
     }
@@ -58,7 +58,7 @@ fn kill_again_and_again(rows: &mut Rows, pace: Pace, bed: &Bed, clients: &Client
     let about = format!("{all} connections, {} kills", kills());
     let unwanted = (bed.takeovers()? - masters).saturating_sub(kills() as usize);
     let note = format!(
-        "until a client that was reset is answered over a new connection; half of them wait {:.0} ms, the last one {:.0}; {}; {about}",
+        "until a client that asks and was reset is answered over a new connection; half of them wait {:.0} ms, the last one {:.0}; {}; {about}",
         ms(&outages, 50),
         ms(&outages, 100),
         bed.about,
