@@ -4,6 +4,9 @@
 //! frames of what is sent and received, without sessions and ports: frames are made beforehand, and decoded and handed over in turns as
 //! the control thread's loop does it.
 
+#[cfg(feature = "transfer")]
+pub(crate) mod warm;
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +18,7 @@ use control::machine::{Action, Event, Identity, RoutingStack, Work};
 use control::runtime::{CONNECTIONS_A_TURN, EVENTS_A_TURN, TICK_MS};
 use forwarder::{Fence, Mac, Neighbours, Node, Tables};
 use model::codec::{self, Address, WireConnection};
+use model::dpt::Dpt;
 use model::message::{FromStack, Hello, Listen, Newconn, Srvstat};
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, Service, StackIndex, StackName};
 
@@ -45,8 +49,6 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 /// The longest that agents are watched coming back, in processor time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How the names of its rows begin.
-pub(crate) const PREFIX: &str = "control";
 const ROWS: [&str; 8] = [
     "control_newconn_per_s",
     "control_newconn_services",
@@ -188,8 +190,12 @@ struct Cluster {
 
 impl Cluster {
     fn new(stacks: u64, dvipas: u64, ports: u16) -> Self {
+        Self::over(config(dvipas, ports, "round-robin"), stacks, dvipas, ports)
+    }
+
+    fn over(config: Config, stacks: u64, dvipas: u64, ports: u16) -> Self {
         let identity = Identity { incarnation: 1, version: "perf".to_owned(), first_epoch: EPOCH };
-        let machine = RoutingStack::new(identity, config(dvipas, ports, "round-robin"), Instant::now());
+        let machine = RoutingStack::new(identity, config, Instant::now());
         let machine = machine.unwrap_or_else(|refusal| unreachable!("few DVIPAs: {refusal}"));
         let cluster_address = ClusterAddress { v4: Some([198, 18, 0, 10].into()), v6: None };
         let node =
@@ -300,10 +306,7 @@ impl Cluster {
     fn act(&mut self) {
         while let Some(action) = self.machine.poll() {
             match action {
-                Action::Publish(dpt) => {
-                    self.entries.publish(&dpt);
-                    self.tables = self.tables.rebuild(&dpt, &Neighbours::new(), &self.node);
-                }
+                Action::Publish(dpt) => self.published(&dpt),
                 Action::Newconn { owner, first, last, connections, .. } => {
                     self.entries.newconn(owner, &connections, first, last);
                 }
@@ -312,6 +315,11 @@ impl Cluster {
                 other => drop(black_box(other)),
             }
         }
+    }
+
+    fn published(&mut self, dpt: &Dpt) {
+        self.entries.publish(dpt);
+        self.tables = self.tables.rebuild(dpt, &Neighbours::new(), &self.node);
     }
 
     /// Nothing waits any more.
@@ -405,10 +413,8 @@ fn address(dvipa: u64) -> IpAddr {
     Ipv4Addr::new(198, 19, (dvipa / 250) as u8, (dvipa % 250) as u8 + 1).into()
 }
 
-/// So many DVIPAs with a definition for each port, for all stacks; `method` is the first service's.
-fn config(dvipas: u64, ports: u16, method: &str) -> Config {
-    let mut text = String::from(
-        r#"
+/// The configuration of `rt1`, up to its definitions.
+const NODE: &str = r#"
         node = { name = "rt1", cluster_address = ["198.18.0.10"] }
         cluster = { listen = "198.18.0.10:7440", ca = "ca.pem", certificate = "rt1.pem", key = "rt1.key" }
         admin = { socket = "batond.sock" }
@@ -419,8 +425,11 @@ fn config(dvipas: u64, ports: u16, method: &str) -> Config {
             { role = "local", device = "net_null1", interface = "loc0" },
         ]
         [[vipadynamic]]
-        "#,
-    );
+"#;
+
+/// So many DVIPAs with a definition for each port, for all stacks; `method` is the first service's.
+fn config(dvipas: u64, ports: u16, method: &str) -> Config {
+    let mut text = String::from(NODE);
     let mut method = Some(method);
     for address in (0..dvipas).map(address) {
         let _ = write!(text, "[[vipadynamic.vipadefine]]\naddress = \"{address}\"\nmask = 24\n");
@@ -433,5 +442,9 @@ fn config(dvipas: u64, ports: u16, method: &str) -> Config {
             );
         }
     }
-    Config::parse("perf", &text, Path::new("")).unwrap_or_else(|mistakes| unreachable!("{mistakes}"))
+    parse(&text)
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse("perf", text, Path::new("")).unwrap_or_else(|mistakes| unreachable!("{mistakes}"))
 }

@@ -1,4 +1,5 @@
-//! Measures baton against the machine's limits, against DPDK's own tools and against proxies, in one run, so that ratios count.
+//! Measures baton against the machine's limits, against DPDK's own tools, against proxies and against keepalived, in one run, so that
+//! ratios count.
 
 #[cfg(feature = "dpdk")]
 mod allocations;
@@ -26,6 +27,8 @@ mod rows;
 #[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "the rows of the path need DPDK"))]
 mod source;
 mod table;
+#[cfg(feature = "transfer")]
+mod takeover;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod timing;
@@ -106,6 +109,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     // First, while nothing keeps its threads and programs on one core.
     #[cfg(feature = "transfer")]
     transfer::measure(&mut rows, if arguments.tiny { transfer::Size::Tiny } else { transfer::Size::Full });
+    #[cfg(feature = "transfer")]
+    takeover::measure(&mut rows);
     measure(&mut rows);
     rows.finish();
     Ok(())
@@ -117,7 +122,10 @@ fn measure(rows: &mut Rows) {
     }
     timing::pin();
     control::measure(rows);
-    if rows.are_all_of(&[control::PREFIX]) {
+    #[cfg(feature = "transfer")]
+    control::warm::measure(rows);
+    attach::measure(rows, timing::connections(10_000_000), "10m");
+    if rows.are_all_of(rows::WITHOUT_PORTS) {
         return;
     }
     #[cfg(feature = "dpdk")]
@@ -127,9 +135,6 @@ fn measure(rows: &mut Rows) {
         let n = timing::connections(n);
         limit::<KeyV4>(rows, n, &format!("limit_line_{word}_ns"));
         connection_table(rows, n, word, largest);
-        if largest {
-            attach::measure(rows, n, word);
-        }
         if word == "1m" {
             limit::<KeyV6>(rows, n, "limit_line_v6_1m_ns");
             connection_table_v6(rows, n);

@@ -21,8 +21,20 @@ pub(crate) struct Rows {
 
 /// How the names of the plot's rows begin, which are measured only if they are asked for.
 const STAGE: &str = "stage_";
-/// How the names of a cluster's rows begin; all of them are asked for by the first.
-pub(crate) const OF_A_CLUSTER: &[&str] = &["transfer", "routing_cpu", "moves_", "agent_"];
+/// How the names of a cluster's rows begin.
+pub(crate) const OF_A_CLUSTER: &[&str] =
+    &["transfer", "routing_cpu", "moves_", "agent_", "takeover_", "planned_move_", "keepalived_haproxy_"];
+/// How the names of rows begin that need no port of DPDK, and the words for them.
+pub(crate) const WITHOUT_PORTS: &[&str] =
+    &["control", "takeover", "planned_move", "keepalived", "cold_node", "warm_backup", "crt_attach"];
+/// Rows that are asked for by one word, by how their names begin.
+const BY_WORD: &[(&str, &[&str])] = &[
+    ("transfer", &["transfer", "routing_cpu", "moves_", "agent_"]),
+    (
+        "takeover",
+        &["takeover_", "planned_move_", "cold_node_", "crt_attach_", "warm_backup_", "keepalived_haproxy_"],
+    ),
+];
 
 impl Rows {
     /// Those whose name contains one of `asked`; all but the stages of the path, if there is none.
@@ -82,8 +94,8 @@ impl Rows {
 }
 
 fn is_meant(name: &str, part: &str) -> bool {
-    name.contains(part)
-        || OF_A_CLUSTER.first() == Some(&part) && OF_A_CLUSTER.iter().any(|prefix| name.starts_with(prefix))
+    let is_one = |(_, prefixes): &&(&str, &[&str])| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    name.contains(part) || BY_WORD.iter().filter(|(word, _)| *word == part).any(|group| is_one(&group))
 }
 
 /// A goal: `row` is at most `factor` times `of`, or at least.
@@ -141,6 +153,14 @@ const GOALS: &[Goal] = &[
     at_most("control_listen_services", 1.0, ""),
     at_most("control_account_1m_s", 1.0, ""),
     at_most("control_heartbeat_gap_ratio", 1.0, ""),
+    at_most("cold_node_1m_s", 3.0, ""),
+    at_most("cold_node_agent_turn_ratio", 1.0, ""),
+    at_most("takeover_outage_p99_ms", 1000.0, ""),
+    at_most("takeover_outage_p99_ms", 1.0, "keepalived_haproxy_outage_p99_ms"),
+    at_most("takeover_resets", 0.0, ""),
+    at_most("takeover_fast_outage_p99_ms", 1.0, "keepalived_haproxy_fast_outage_p99_ms"),
+    at_most("takeover_fast_resets", 0.0, ""),
+    at_most("planned_move_lost_requests", 0.0, ""),
     at_most("transfer_pause_p50_ratio", 2.0, ""),
     at_most("transfer_pause_p99_ratio", 5.0, ""),
     at_least("transfer_repair_rate_ratio", 0.5),
@@ -201,6 +221,15 @@ mod tests {
         assert!(held.contains("4.40 × testpmd_io_ns (wanted ≤ 4.5: held)"), "{held}");
         let alone = printed(&[("path_v4_1m_ns", 44.0)]);
         assert!(alone.contains("(wanted ≤ 4.5 × testpmd_io_ns, which was not measured)"), "{alone}");
+    }
+
+    #[test]
+    fn a_word_asks_for_the_rows_of_its_group() {
+        let rows = Rows::new(vec!["takeover".to_owned()], false);
+        for name in ["takeover_resets", "cold_node_1m_s", "crt_attach_10m_ms", "keepalived_haproxy_resets"] {
+            assert!(rows.wants(&[name]), "{name}");
+        }
+        assert!(!rows.wants(&["transfer_pause_p50_ratio", "crt_insert_10m_ns"]));
     }
 
     #[test]

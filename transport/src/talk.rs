@@ -27,8 +27,9 @@ use crate::session::{Link, Met};
 
 /// Heartbeats of a peer that may fail to come before it is quiet.
 const THREE: u32 = 3;
-/// How often it is looked at, in the time after which a peer is quiet.
+/// How often it is looked at, in the time after which a peer is quiet; and in the time after which it is lost, where none is quiet before.
 const TICKS_A_QUIET: u32 = 6;
+const TICKS_A_LOSS: u32 = 12;
 
 /// What the readers of one session share.
 struct Ears<S: Sent> {
@@ -186,12 +187,22 @@ fn heartbeat_of<S: Sent>(hello: &Hello, inner: &Inner<S>) -> Duration {
     hello.heartbeat_ms.map_or(inner.settings.heartbeat, |ms| Duration::from_millis(ms.into()))
 }
 
+/// How often a peer is looked at. More often than its heartbeats come: otherwise it would be lost up to two of them late.
+fn tick(heartbeat: Duration, quiet_after: Option<Duration>, lost_after: Duration) -> Duration {
+    heartbeat.min(quiet_after.map_or(lost_after / TICKS_A_LOSS, |quiet| quiet / TICKS_A_QUIET))
+}
+
+/// How many ticks without a word such a silence has at most.
+fn patience(silence: Duration, tick: Duration) -> u128 {
+    silence.as_micros() / tick.as_micros().max(1)
+}
+
 /// Returns when the peer was silent for `lost_after`; says before that it is quiet, and when it is heard again. Counts ticks
 /// rather than time, so that a pause of this process counts as one.
 async fn watch<S: Sent>(ears: &Ears<S>, quiet_after: Option<Duration>) -> DownReason {
     let settings = &ears.inner.settings;
-    let tick = quiet_after.map_or(settings.heartbeat, |quiet| settings.heartbeat.min(quiet / TICKS_A_QUIET));
-    let patience = |time: Duration| time.as_millis() / tick.as_millis().max(1);
+    let tick = tick(settings.heartbeat, quiet_after, settings.lost_after);
+    let patience = |time: Duration| patience(time, tick);
     let (quiet_after, lost_after) = (quiet_after.map(patience), patience(settings.lost_after));
     let mut ticks = interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -336,5 +347,25 @@ fn down(error: &ConnectionError) -> DownReason {
         ConnectionError::LocallyClosed => DownReason::HungUp,
         ConnectionError::TimedOut => DownReason::Silent,
         other => DownReason::Connection(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_is_lost_a_tenth_of_the_time_late_at_most() {
+        for (heartbeat_ms, lost_after_ms) in [(200, 600), (100, 300), (10, 30), (50, 400), (200, 1500)] {
+            let [heartbeat, lost_after] = [heartbeat_ms, lost_after_ms].map(Duration::from_millis);
+            let tick = tick(heartbeat, None, lost_after);
+            // As `watch` counts: it is lost with the first tick beyond its patience.
+            let lost = tick.as_micros() * (patience(lost_after, tick) + 1);
+            let wanted = lost_after.as_micros();
+            assert!(
+                (wanted..=wanted + wanted / 10).contains(&lost),
+                "{heartbeat_ms}, {lost_after_ms}: {lost} µs"
+            );
+        }
     }
 }

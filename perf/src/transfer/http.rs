@@ -51,7 +51,7 @@ pub(super) async fn serve(mut client: TcpStream) -> io::Result<()> {
 }
 
 /// Reads up to the empty line; `ahead` keeps what came behind it. `None` at the other side's end.
-async fn read_head(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> io::Result<Option<String>> {
+pub(crate) async fn read_head(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> io::Result<Option<String>> {
     loop {
         if let Some(end) = ahead.windows(4).position(|w| w == b"\r\n\r\n") {
             let head: Vec<u8> = ahead.drain(..end + 4).collect();

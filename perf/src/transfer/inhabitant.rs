@@ -10,14 +10,14 @@ use tokio::task::LocalSet;
 use super::Failure;
 
 /// Runs tasks on a thread inside a namespace until it is dropped.
-pub(super) struct Inhabitant {
+pub(crate) struct Inhabitant {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Inhabitant {
     /// Starts a thread in `ns` that runs `work` to its end, or until this is dropped.
-    pub(super) fn start<F>(ns: &Namespace, work: impl FnOnce() -> F + Send + 'static) -> Self
+    pub(crate) fn start<F>(ns: &Namespace, work: impl FnOnce() -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<(), Failure>>,
     {

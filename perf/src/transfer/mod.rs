@@ -17,10 +17,13 @@ use std::time::Duration;
 
 use movers::Movers;
 
+pub(crate) use http::read_head;
+pub(crate) use inhabitant::Inhabitant;
+
 use crate::rows::Rows;
 
 /// Why something could not be measured.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +71,8 @@ pub(crate) fn measure(rows: &mut Rows, size: Size) {
     }
 }
 
-fn tell(names: &[&str], outcome: Result<(), Failure>) {
+/// Names what could not be measured, and why.
+pub(crate) fn tell(names: &[&str], outcome: Result<(), Failure>) {
     if let Err(cause) = outcome {
         eprintln!("{} are left out: {cause}", names.join(", "));
     }

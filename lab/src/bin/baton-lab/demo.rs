@@ -1,5 +1,5 @@
 //! The demo: clients reach a DVIPA, are spread over the hosts that listen, and are answered by those hosts directly. Then one
-//! connection moves while it is in use.
+//! connection moves while it is in use. At last the routing node dies and comes back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use crate::verdict::Verdict;
 
 mod proxy;
+mod takeover;
 mod transfer;
 
 /// Requests of one round of curl, a multiple of the number of targets.
@@ -62,7 +63,7 @@ pub(crate) fn up() -> ExitCode {
     }
 }
 
-/// Three targets with nginx on port 80, and a content-routed port.
+/// Three targets with nginx on port 80, and a content-routed port. A second routing node stands by.
 fn spec() -> Spec {
     let by_turns = "ports = [80]\ndestip = [\"t1\", \"t2\", \"t3\"]\nmethod = \"round-robin\"";
     let by_content = format!("ports = [{}]\ndestip = \"all\"\ncontent_routed = true", transfer::PORT);
@@ -71,7 +72,7 @@ fn spec() -> Spec {
     Spec {
         routing_agent: true,
         proxy: true,
-        ..Spec::default().vipadynamic(format!("[[vipadynamic]]\n{v4}{v6}"))
+        ..Spec::default().vipadynamic(format!("[[vipadynamic]]\n{v4}{v6}")).second(takeover::backup())
     }
 }
 
@@ -90,7 +91,7 @@ impl Demo {
         if !swept.is_empty() {
             self.step(&format!("removed what a killed lab left: {}", swept.join(" ")));
         }
-        self.step("making network namespaces: a client, a routing node, three targets, one segment");
+        self.step("making network namespaces: a client, two routing nodes, three targets, one segment");
         let lab = Lab::build(spec())?;
         let outcome = self.use_lab(&lab);
         if let Err(e) = outcome {
@@ -109,7 +110,9 @@ impl Demo {
     }
 
     fn use_lab(&mut self, lab: &Lab) -> Result<()> {
-        self.step("starting batond, an agent beside it and on each target, three nginx");
+        self.step(
+            "starting batond on both routing nodes, an agent beside each and on each target, three nginx",
+        );
         lab.start_programs()?;
         lab.wait_until_ready()?;
         self.spread(lab)?;
@@ -118,7 +121,8 @@ impl Demo {
         self.stop_one(lab)?;
         self.start_it_again(lab)?;
         let moved = self.transfer(lab)?;
-        self.proxy(lab, moved)
+        self.proxy(lab, moved)?;
+        self.takeover(lab)
     }
 
     /// Spreading, and the way of the answers.
