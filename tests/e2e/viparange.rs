@@ -299,7 +299,7 @@ fn who_has_an_address_outlives_batond_and_the_agents() {
     }
 }
 
-/// W7, W9: the backup of the range takes active addresses over with their connections, wherever these are, and gives them back.
+/// W9: the backup of the range takes active addresses over with their connections, wherever these are, and gives them back.
 #[test]
 #[ignore = "needs root"]
 fn a_backup_of_the_range_takes_active_addresses_over() {

@@ -88,9 +88,10 @@ impl Machine {
             }
         }
         // One of a range is in no list of a routing stack that has begun anew, until hosts have said that it is bound.
-        for dvipa in self.dvipas.keys().filter(|dvipa| in_use.contains(dvipa) && self.is_in_a_range(**dvipa))
-        {
-            wanted.entry(*dvipa).or_insert_with(|| self.origin(*dvipa));
+        for (dvipa, origin) in &self.dvipas {
+            if in_use.contains(dvipa) && self.is_in_a_range(*dvipa) {
+                wanted.entry(*dvipa).or_insert(*origin);
+            }
         }
         for (dvipa, origin) in self.inherited.iter().flat_map(|i| &i.dvipas) {
             wanted.entry(*dvipa).or_insert(*origin);

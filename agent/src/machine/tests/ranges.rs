@@ -27,7 +27,7 @@ fn on(last: u8) -> Listener {
 
 /// What `rt1` is told that is claimed, the last time: address, turn, by order.
 fn claims(actions: &[Action]) -> Option<Vec<(u8, u64, bool)>> {
-    let bound = told(actions).into_iter().filter_map(|message| match message {
+    let mut bound = told(actions).into_iter().filter_map(|message| match message {
         FromStack::Bound(Claims { addresses }) => Some(addresses),
         _ => None,
     });
@@ -35,7 +35,7 @@ fn claims(actions: &[Action]) -> Option<Vec<(u8, u64, bool)>> {
         let IpAddr::V4(address) = said.address.0 else { panic!("{said:?}") };
         (address.octets()[3], said.turn.0, said.ordered)
     };
-    bound.last().map(|all| all.iter().map(claim).collect())
+    bound.next_back().map(|all| all.iter().map(claim).collect())
 }
 
 /// `rt1` has a range of which nothing is active; `before`: what listens since before the agent began.
