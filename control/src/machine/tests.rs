@@ -2,6 +2,7 @@
 
 mod choosing;
 mod connections;
+mod content;
 mod definitions;
 mod direct;
 mod incremental;

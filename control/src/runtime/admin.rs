@@ -20,6 +20,7 @@ use super::api::{
     ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, MoveOrder, Problem, ScopeQuery, WeightsOrder,
 };
 use super::metrics::Snapshot;
+use crate::explain::Question;
 use crate::machine::{EvacuationTerms, Scope};
 
 /// Requests that may wait for the control thread.
@@ -49,6 +50,7 @@ pub(super) enum Request {
     Deactivate(Dvipa),
     Leave(bool),
     Reload,
+    Explain(Question),
 }
 
 /// What is answered.
@@ -127,6 +129,7 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/resume/{stack}", post(resume))
         .route("/v1/weights", post(weights))
         .route("/v1/move", post(move_connection))
+        .route("/v1/route/explain", post(explain))
         .route("/v1/move/{order}", get(moved))
         .route("/metrics", get(metrics))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such resource; docs/admin-api.md lists them"))
@@ -221,6 +224,13 @@ fn scope_of(stack: String, query: &ScopeQuery) -> Result<(StackName, Scope), Str
 async fn weights(State(desk): State<Desk>, body: Result<Json<WeightsOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::Weights(order)).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn explain(State(desk): State<Desk>, body: Result<Json<Question>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(question)) => desk.ask(Request::Explain(question)).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }

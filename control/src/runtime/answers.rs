@@ -21,6 +21,7 @@ use super::forwarding::{CrtFilter, CrtPage, Forwarding};
 use super::listings::{Asker, Listing, MAX_LISTINGS};
 use super::metrics::Snapshot;
 use super::{reload, transfers};
+use crate::explain;
 use crate::machine::{Event, Order, OrderRefusal, Progress, Refusal};
 
 impl<F: Forwarding> Driver<F> {
@@ -58,6 +59,12 @@ impl<F: Forwarding> Driver<F> {
             Request::Activate(dvipa, stack) => self.done(Event::Activate { dvipa, stack }),
             Request::Deactivate(dvipa) => self.done(Event::Deactivate { dvipa }),
             Request::Leave(leaving) => self.done(Event::Leave(leaving)),
+            Request::Explain(question) => {
+                match explain::explain(&self.machine.config().vipadynamic, &question) {
+                    Ok(explanation) => json(&explanation),
+                    Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, error),
+                }
+            }
             Request::Reload => {
                 let before = self.generation();
                 match reload::reload(self) {

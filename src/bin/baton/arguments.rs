@@ -43,7 +43,8 @@ Examples:
   baton crt --stack t1 --state established --limit 20
   baton drain t1 && baton crt --stack t1
   baton weights 198.18.9.1 80 t1=10 t2=0 --for 60
-  baton check /etc/baton/batond.toml && baton reload";
+  baton check /etc/baton/batond.toml && baton reload
+  baton route explain 'GET https://shop.example/pay'";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -65,6 +66,9 @@ pub(crate) enum Command {
         #[arg(long)]
         file_only: bool,
     },
+    /// Routes: which requests of clients go where.
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Make the cluster's certificates.
     #[command(subcommand)]
     Pki(Pki),
@@ -79,6 +83,56 @@ pub(crate) enum Command {
         /// The directory to write them to; made if it does not exist.
         dir: PathBuf,
     },
+}
+
+/// What is asked about routes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RouteCommand {
+    /// Which route takes a request, why that one, and where the request goes; or why it is refused.
+    #[command(after_help = "\
+REQUEST is what a client asks for, in the words of the port's `client_protocol`:
+  http         [METHOD] URL             'GET https://shop.example/pay?x=1'; without a METHOD: GET
+  tls          tls://SERVER-NAME        with --alpn for each application protocol that the client offers
+  postgresql   postgresql://USER@HOST/DATABASE
+  mqtt         mqtt://USER@HOST/CLIENT-IDENTIFIER
+  redis        the command              'GET user:1'
+  raw          the text itself
+--bytes FILE reads the client's first bytes from a file instead, for every protocol.
+
+Without --file the running batond is asked, which answers from the configuration in force.
+
+Exit code 0: a route takes the request; 1: it is refused, or not whole.
+
+Examples:
+  baton route explain 'GET https://shop.example/pay' -H 'x-version: 2'
+  baton route explain --file /etc/baton/batond.toml --port 5432 postgresql://app@db/reports")]
+    Explain(ExplainArguments),
+}
+
+/// A request, and whose routes are asked.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// What a client asks for.
+    #[arg(required_unless_present = "bytes", value_name = "REQUEST")]
+    pub(crate) request: Option<String>,
+    /// A header of an HTTP request; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// An application protocol that a TLS client offers; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) alpn: Vec<String>,
+    /// A file with the client's first bytes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["request", "headers", "alpn"])]
+    pub(crate) bytes: Option<PathBuf>,
+    /// The DVIPA whose routes are asked; needed if several have routes.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dvipa: Option<IpAddr>,
+    /// Its port.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Ask the routes of this batond.toml, not those of the running batond.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// What is asked of a running batond.

@@ -1,7 +1,7 @@
 //! `baton`, the operator's command line.
 //!
 //! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
-//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`pki`], [`generate`] (completions and
+//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`route`] (which route takes a request), [`pki`], [`generate`] (completions and
 //! manual pages), [`failure`] (what went wrong, and the exit code).
 
 mod arguments;
@@ -12,6 +12,7 @@ mod generate;
 mod moving;
 mod orders;
 mod pki;
+mod route;
 mod show;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, RouteCommand};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Check { file, program, file_only } => {
             check::check(check::What { file: &file, program, file_only }, json)
         }
+        Command::Route(RouteCommand::Explain(a)) => route::explain(&socket, json, &a),
         Command::Pki(command) => pki::run(command),
         Command::Completions { shell } => Ok(generate::completions(shell)),
         Command::Man { dir } => generate::manual(&dir),

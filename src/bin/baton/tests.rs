@@ -10,9 +10,9 @@ use control::runtime::fake::{FakeForwarding, NodeDirectory};
 use control::runtime::{CrtEntry, Runtime};
 use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, RouteCommand};
 use crate::failure::Failure;
-use crate::{check, generate, moving, orders, pki, show};
+use crate::{check, generate, moving, orders, pki, route, show};
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -29,6 +29,11 @@ weights = { t1 = 10, t2 = 5 }
 address = "198.18.9.1"
 ports = [81]
 destip = ["t1", "t2"]
+[[vipadynamic.vipadistribute.route]]
+name = "pay"
+hostnames = ["*.example"]
+matches = [{ path = "/pay" }]
+backends = [{ stack = "t1", weight = 3 }]
 "#;
 
 /// A control thread, until it is dropped.
@@ -87,6 +92,7 @@ fn run(words: &str) -> Result<String, Failure> {
         Command::Check { file, program, file_only } => {
             check::check(check::What { file: &file, program, file_only }, json)
         }
+        Command::Route(RouteCommand::Explain(asked)) => route::explain(&socket, json, &asked),
         Command::Pki(command) => pki::run(command),
         Command::Completions { shell } => Ok(generate::completions(shell)),
         Command::Man { dir } => generate::manual(&dir),
@@ -252,6 +258,24 @@ fn a_refused_reload_lists_every_mistake_with_its_line() {
     node.files.define(&WEB.replace("mask = 24", "mask = 99").replace("[80]", "[0]")).unwrap();
     let text = node.baton("reload").unwrap_err().text();
     assert!(text.contains("2 mistakes, nothing changed") && text.lines().count() == 3, "{text}");
+}
+
+#[test]
+fn route_explain_says_the_same_of_the_running_node_and_of_its_file() {
+    let node = Node::start();
+    let file = format!("--file {}", node.files.file().display());
+    for from in ["", &file] {
+        let command = format!("route explain http://a.example/pay/1 {from}");
+        let text = node.prints(command.trim_end());
+        assert!(text.contains("route      pay\n") && text.contains("goes to    t1 (weight 3)\n"), "{text}");
+        let refused = node.baton(format!("route explain http://a.other/pay {from}").trim_end()).unwrap_err();
+        assert!(refused.text().contains("421 Misdirected Request"), "{}", refused.text());
+        let refused = node.baton(format!("route explain --port 80 http://a.other/pay {from}").trim_end());
+        assert!(refused.unwrap_err().text().contains("has routes"));
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&node.prints("--json route explain http://a.example/pay/1")).unwrap();
+    assert_eq!((&json["route"], &json["hostname"]), (&"pay".into(), &"*.example".into()));
 }
 
 #[test]

@@ -132,7 +132,10 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
     let client_protocol =
         section.optional("client_protocol", ledger, |v, l| v.choice(&route::CLIENT_PROTOCOLS, l));
     let routes = section.tables("vipadynamic.vipadistribute.route", ledger);
-    let routes = routes.into_iter().filter_map(|section| route::route(section, ledger)).collect();
+    let said = routes.len();
+    let routes: Vec<_> = routes.into_iter().filter_map(|section| route::route(section, ledger)).collect();
+    // One with a mistake is a route too.
+    let client_protocol = client_protocol.filter(|_| said == 0 || !routes.is_empty());
     section.finish(ledger);
     Some(DraftDistribute {
         dvipa: dvipa?,

@@ -6,6 +6,7 @@ use model::codec::Address;
 use model::dpt::Duty;
 use model::message::{FromStack, Listen, Srvstat, VipaListDvipa};
 use model::peer::{Accounted, Definition, Definitions, Distribute, Drain, Orders, ToPeer, Weights};
+use model::route::{Match, Pattern, Route, RouteSet};
 use model::{Epoch, Protocol, Service};
 
 use super::super::fixture::{Bench, EPOCH, config, connection, dvipa, lists, name, newconn, tcp};
@@ -182,6 +183,25 @@ fn a_backups_own_distribution_comes_before_the_primarys() {
     bench.actions();
     let ports: Vec<u16> = bench.stack.dpt().distributions.iter().map(|d| d.port).collect();
     assert_eq!(ports, [81]);
+}
+
+#[test]
+fn a_backup_distributes_by_the_primarys_routes_and_not_by_routes_that_it_can_not_read() {
+    let route = |path: &str| {
+        let subject = Some(Pattern::RegularExpression(path.to_owned()));
+        Route { name: "a".into(), matches: vec![Match { subject, ..Match::default() }], ..Route::default() }
+    };
+    for (path, ports) in [("/a+", vec![80]), ("/(", vec![])] {
+        let mut bench = bench(&[BACKUP]);
+        let set = RouteSet { routes: vec![route(path)], ..RouteSet::default() };
+        let mut definition = theirs(255, Some(THEIRS));
+        definition.distributes[0].routes = Some(set.clone());
+        heard(&mut bench, definition);
+        bench.actions();
+        let rows = bench.stack.dpt().distributions.clone();
+        assert_eq!(rows.iter().map(|row| row.port).collect::<Vec<u16>>(), ports, "{path}");
+        assert!(rows.iter().all(|row| row.routing.as_ref().is_some_and(|routing| *routing.set == set)));
+    }
 }
 
 #[test]
