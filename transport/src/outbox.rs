@@ -56,7 +56,8 @@ impl Sent for ToStack {
             | Self::Targets(_)
             | Self::Views(_)
             | Self::Say(_)
-            | Self::PortsGranted(_) => Lane::List,
+            | Self::PortsGranted(_)
+            | Self::TokensWanted(_) => Lane::List,
             Self::Transfer(_) | Self::Move(_) | Self::Chosen(_) => Lane::Transfer,
         }
     }
@@ -69,7 +70,8 @@ impl Sent for ToStack {
             | Self::Views(_)
             | Self::Say(_)
             | Self::Ownership(_)
-            | Self::PortsGranted(_) => None,
+            | Self::PortsGranted(_)
+            | Self::TokensWanted(_) => None,
             Self::Transfer(message) => Some(message.subject().0),
             Self::Move(order) => Some(order.connection.0),
             Self::Chosen(chosen) => Some(chosen.connection.0),
@@ -83,12 +85,13 @@ impl Sent for FromStack {
     fn lane(&self) -> Lane {
         match self {
             Self::Load(_) | Self::Ownership(_) => Lane::Pulse,
-            Self::Say(_) | Self::View(_) | Self::PortsHeld(_) => Lane::List,
+            Self::Say(_) | Self::View(_) | Self::PortsHeld(_) | Self::TokensGiven(_) => Lane::List,
             Self::Srvstat(_)
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)
-            | Self::Applications(_) => Lane::Account,
+            | Self::Applications(_)
+            | Self::Declined(_) => Lane::Account,
             Self::Transfer(_) | Self::After(_) | Self::Stays(_) | Self::Choose(_) => Lane::Transfer,
         }
     }
@@ -102,6 +105,8 @@ impl Sent for FromStack {
             // Of these After and Abilities go in that lane; the ends that After is to come before are sent later.
             Self::After(_)
             | Self::Load(_)
+            | Self::TokensGiven(_)
+            | Self::Declined(_)
             | Self::Say(_)
             | Self::View(_)
             | Self::Srvstat(_)

@@ -82,6 +82,8 @@ impl Heard {
             | FromStack::Choose(_)
             | FromStack::View(_)
             | FromStack::PortsHeld(_)
+            | FromStack::TokensGiven(_)
+            | FromStack::Declined(_)
             | FromStack::Say(_) => {}
         }
     }

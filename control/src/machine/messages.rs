@@ -41,6 +41,14 @@ impl RoutingStack {
             FromStack::Choose(choose) => self.choose(from, choose),
             FromStack::View(view) => self.view(from, view),
             FromStack::PortsHeld(held) => self.ports_held(from, &held),
+            FromStack::TokensGiven(given) => {
+                self.tokens_given(from, given);
+                Ok(())
+            }
+            FromStack::Declined(declined) => {
+                self.declined(from, &declined);
+                Ok(())
+            }
             FromStack::Srvstat(srvstat) => self.srvstat(from, srvstat),
             FromStack::Newconn(newconn) => self.newconn(from, newconn, now),
             FromStack::Termconn(termconn) => self.termconn(from, termconn, now),

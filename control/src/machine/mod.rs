@@ -18,6 +18,8 @@
 //! | Applications | refused | those of that DVIPA, if the epoch is the present one |
 //! | Choose, View | refused | answered, if the epoch is the present one ([`choosing`]) |
 //! | PortsHeld | refused | blocks of ports are granted ([`ports`]) |
+//! | TokensGiven | refused | they are the workers' ([`tokens`]) |
+//! | Declined | refused | the CRT entry that a worker made goes |
 //! | of a transfer | refused | [`transfer::Routing`] decides |
 //! | Stays | refused | the order that it answers is over |
 //! | Load | refused | smoothed; a new weight only if it differs enough |
@@ -63,6 +65,7 @@ mod settling;
 mod stacks;
 mod succession;
 mod targets;
+mod tokens;
 mod transfers;
 mod view;
 mod views;
@@ -73,7 +76,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use model::dpt::Dpt;
@@ -156,6 +159,8 @@ pub struct RoutingStack {
     controller: ControllerWeights,
     direct: Direct,
     ports: Ports,
+    /// Stacks that have given tokens in their sessions.
+    have_given: BTreeSet<StackIndex>,
     announcements: Announcements,
     routes: Routes,
     transfers: Transfers,
@@ -226,6 +231,7 @@ impl RoutingStack {
             controller: ControllerWeights::default(),
             direct: Direct::default(),
             ports: Ports::default(),
+            have_given: BTreeSet::new(),
             announcements: Announcements::default(),
             routes: Routes::default(),
             orders: Orders::default(),
@@ -341,6 +347,10 @@ impl RoutingStack {
             }
             Event::Chosen { wanted, stack } => {
                 self.chosen(*wanted, stack);
+                Ok(())
+            }
+            Event::TokensLow(stacks) => {
+                self.want_tokens(&stacks);
                 Ok(())
             }
             Event::ConnectionCounts(counts) => {
@@ -547,6 +557,7 @@ impl RoutingStack {
         self.mark_stack(stack, Mark::Stack, Urgency::Now);
         self.transfers.forget_told(stack);
         self.ports.session_over(stack);
+        self.void_tokens(stack);
         self.transfer_news(News::SessionDown(stack.clone()), now);
         let unanswered = self.orders.session_down(stack, now);
         self.orders_over(unanswered, now);

@@ -2,8 +2,8 @@
 //!
 //! | who may say it | what |
 //! | --- | --- |
-//! | every stack, of itself | Load, Abilities, Told, After |
-//! | a candidate target of the DVIPA | SRVSTAT, Applications, Choose, View, PortsHeld, Say in the name of an application that is registered there; NEWCONN and TERMCONN, connection by connection |
+//! | every stack, of itself | Load, Abilities, Told, After, TokensGiven |
+//! | a candidate target of the DVIPA | SRVSTAT, Applications, Choose, View, PortsHeld, Declined, Say in the name of an application that is registered there; NEWCONN and TERMCONN, connection by connection |
 //! | the stack that has the connection; while nobody has it, a candidate | Prepare |
 //! | the transfer's source | State, Part, Abandon, Doubt, Done |
 //! | the transfer's target | Agreed, Prepared, Void, Active |
@@ -210,6 +210,7 @@ fn right(message: &FromStack) -> Right {
         FromStack::Load(_)
         | FromStack::Told(_)
         | FromStack::After(_)
+        | FromStack::TokensGiven(_)
         | FromStack::Ownership(_)
         | FromStack::Transfer(FromHost::Abilities(_)) => Right::Anybody,
         FromStack::Srvstat(m) if m.listens.iter().any(|listen| listen.listening) => {
@@ -222,6 +223,7 @@ fn right(message: &FromStack) -> Right {
         FromStack::Say(m) => Right::Candidate(Dvipa::new(m.dvipa.0)),
         FromStack::Choose(m) => Right::Candidate(m.connection.0.service().dvipa),
         FromStack::View(m) => Right::Candidate(Dvipa::new(m.dvipa.0)),
+        FromStack::Declined(m) => Right::Candidate(m.connection.0.service().dvipa),
         FromStack::PortsHeld(m) => Right::Candidate(Dvipa::new(m.dvipa.0)),
         FromStack::Transfer(FromHost::Source(m)) => match m.about() {
             None => Right::Home(m.subject().0),

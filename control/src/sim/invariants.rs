@@ -107,6 +107,8 @@ impl Watch {
             | Action::Tell { .. }
             | Action::Count { .. }
             | Action::Retire { .. }
+            | Action::Tokens { .. }
+            | Action::Declined { .. }
             | Action::Note(_) => Ok(()),
         }
     }

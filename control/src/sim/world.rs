@@ -404,6 +404,8 @@ impl World {
                 | Action::Count { .. }
                 | Action::Tell { .. }
                 | Action::Retire { .. }
+                | Action::Tokens { .. }
+                | Action::Declined { .. }
                 | Action::Note(_)
                 | Action::Report { .. } => {}
             }
