@@ -20,7 +20,9 @@ enum kind {
 	CLAIMED_CLOSING, /* it is here, in TIME_WAIT */
 	LISTENS_ELSEWHERE, /* a listen, or its end, in another network namespace */
 	NOT_TAKEN,	   /* an admitted connection, and why in `cookie`: an error number, 0 if nobody listens */
-	PORTS_LOW,	   /* few ports of the DVIPA `local` are left that applications may be given */
+	/* a connection whose token was given out ahead is not taken here, and never will be with it; why in `cookie`, as above */
+	DECLINED = 11,
+	PORTS_LOW = 10,	   /* few ports of the DVIPA `local` are left that applications may be given */
 };
 
 /* Read by the agent's `system::events`. */

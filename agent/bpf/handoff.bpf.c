@@ -11,6 +11,8 @@
  * nothing. A packet that could do neither is dropped: a listener would answer it with RST. The client sends it again. If the
  * kernel would not take another one either, or nobody listens, the agent is told at once.
  *
+ * Instead of an admission of this connection, a token that the agent gave out ahead will do (tokens.h).
+ *
  * A packet without the token is kept away as any other packet of a connection that is frozen here or has departed from here; one
  * with it is let in and ends that.
  */
@@ -21,8 +23,10 @@
 #include "freezes.h"
 #include "handoff.h"
 #include "lookup.h"
+#include "tokens.h"
 
 #define EINVAL 22
+#define ENOBUFS 105
 
 /* As in include/net/tcp.h (Linux 6.9). */
 struct bpf_tcp_req_attrs {
@@ -39,9 +43,10 @@ struct bpf_tcp_req_attrs {
 	__u8 reserved[3];
 };
 
-/* Only ever pointed to. */
+/* What is read of a listener. */
 struct sock {
-	int unused;
+	__u32 sk_ack_backlog;
+	__u32 sk_max_ack_backlog;
 } __attribute__((preserve_access_index));
 
 extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *s, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
@@ -151,6 +156,60 @@ static __always_inline void unclaim(struct admission *admission)
 	__sync_val_compare_and_swap(&admission->state, ADMISSION_CLAIMED, ADMISSION_OPEN);
 }
 
+/* Where the token is, if it was given out ahead and nobody has taken it. */
+static __always_inline __be64 *open_token(__be64 token)
+{
+	__u32 at = bpf_be64_to_cpu(token) % TOKENS;
+	__be64 *open = bpf_map_lookup_elem(&tokens, &at);
+
+	return open && token && *open == token ? open : 0;
+}
+
+/* What the token means that was given out ahead: 0 if this packet can't make the connection with it. */
+static __always_inline int is_ahead(const struct connection *connection, __be64 token)
+{
+	struct admission *mine = bpf_map_lookup_elem(&taken, connection);
+
+	if (mine && mine->token == token)
+		return mine->state == ADMISSION_CLAIMED;
+	return !!open_token(token);
+}
+
+/* Takes it. Returns 1 if it is this connection's. */
+static __always_inline int take(const struct connection *connection, __be64 token)
+{
+	struct admission *mine = bpf_map_lookup_elem(&taken, connection), new = {
+		.token = token, .state = ADMISSION_CLAIMED,
+	};
+	__be64 *open;
+
+	if (mine && mine->token == token)
+		return mine->state == ADMISSION_CLAIMED;
+	open = open_token(token);
+	if (!open || __sync_val_compare_and_swap(open, token, 0) != token)
+		return 0;
+	return bpf_map_update_elem(&taken, connection, &new, BPF_ANY) == 0;
+}
+
+/* No packet makes the connection with it any more. Returns 1 if none has. */
+static __always_inline int spoil(const struct connection *connection, __be64 token)
+{
+	struct admission *mine;
+
+	if (!take(connection, token))
+		return 0;
+	mine = bpf_map_lookup_elem(&taken, connection);
+	return mine && mine->token == token &&
+	       __sync_val_compare_and_swap(&mine->state, ADMISSION_CLAIMED, ADMISSION_VOID) == ADMISSION_CLAIMED;
+}
+
+static __always_inline int is_full(struct bpf_sock *listener)
+{
+	struct sock *full = (struct sock *)bpf_skc_to_tcp_sock(listener);
+
+	return full && full->sk_ack_backlog > full->sk_max_ack_backlog;
+}
+
 static __always_inline int drop(enum counter why)
 {
 	count(why);
@@ -158,11 +217,11 @@ static __always_inline int drop(enum counter why)
 }
 
 /* The kernel does not take this connection, and would not from another packet. */
-static __always_inline int not_taken(const struct connection *connection, int error, enum counter why)
+static __always_inline int tell_not_taken(const struct connection *connection, enum kind kind, int error, enum counter why)
 {
 	struct event event = {
-		.kind = NOT_TAKEN,
-		.cookie = -error,
+		.kind = kind,
+		.cookie = error,
 		.local = connection->dvipa,
 		.remote = connection->client,
 		.local_port = bpf_ntohs(connection->dvipa_port),
@@ -171,6 +230,17 @@ static __always_inline int not_taken(const struct connection *connection, int er
 
 	tell(&event, 0);
 	return drop(why);
+}
+
+static __always_inline int not_taken(const struct connection *connection, int error, enum counter why)
+{
+	return tell_not_taken(connection, NOT_TAKEN, -error, why);
+}
+
+/* The same of a connection whose token was given out ahead: another target may get it. */
+static __always_inline int declined(const struct connection *connection, __be64 token, int error, enum counter why)
+{
+	return spoil(connection, token) ? tell_not_taken(connection, DECLINED, error, why) : drop(why);
 }
 
 /* The option means nothing: the packet is treated as any other. */
@@ -190,6 +260,8 @@ int baton_handoff(struct __sk_buff *skb)
 	struct segment segment;
 	struct bpf_sock *socket;
 	struct option option;
+	__be64 token;
+	int ahead;
 
 	__builtin_memcpy(option.bytes + HANDOFF_AT_FLAGS, words, sizeof(words));
 	if (!read_segment(skb, is_v4, &segment))
@@ -205,13 +277,17 @@ int baton_handoff(struct __sk_buff *skb)
 		return goes_on(&connection, &segment);
 	socket = find(skb, &segment, is_v4);
 	admission = admission_of(&connection, &option);
+	__builtin_memcpy(&token, option.bytes + HANDOFF_AT_TOKEN, sizeof(token));
+	ahead = !admission && is_ahead(&connection, token);
+	if (!socket && ahead)
+		return declined(&connection, token, 0, HANDOFF_NO_LISTENER);
 	if (!socket)
 		return admission ? not_taken(&connection, 0, HANDOFF_NO_LISTENER) : drop(HANDOFF_NO_LISTENER);
 	if (socket->state != BPF_TCP_LISTEN) {
 		bpf_sk_release(socket);
 		return goes_on(&connection, &segment);
 	}
-	if (!admission) {
+	if (!admission && !ahead) {
 		bpf_sk_release(socket);
 		return goes_on(&connection, &segment) == DROP ? DROP : drop(HANDOFF_NOT_ADMITTED);
 	}
@@ -220,12 +296,22 @@ int baton_handoff(struct __sk_buff *skb)
 		bpf_sk_release(socket);
 		return drop(HANDOFF_ELSEWHERE);
 	}
-	if (!read_attrs(skb, &segment, &option, &attrs) || !claim(admission)) {
+	if (!read_attrs(skb, &segment, &option, &attrs)) {
+		bpf_sk_release(socket);
+		return drop(HANDOFF_ELSEWHERE);
+	}
+	if (ahead && is_full(socket)) {
+		bpf_sk_release(socket);
+		return declined(&connection, token, ENOBUFS, HANDOFF_FAILED);
+	}
+	if (admission ? !claim(admission) : !take(&connection, token)) {
 		bpf_sk_release(socket);
 		return drop(HANDOFF_ELSEWHERE);
 	}
 	error = create(skb, &attrs, socket);
 	bpf_sk_release(socket);
+	if (error && ahead)
+		return declined(&connection, token, -error, HANDOFF_FAILED);
 	if (error) {
 		unclaim(admission);
 		return not_taken(&connection, error, HANDOFF_FAILED);

@@ -14,6 +14,7 @@
 #include "dvipas.h"
 #include "events.h"
 #include "freezes.h"
+#include "tokens.h"
 
 #include <linux/in.h>
 #include <linux/tcp.h>
@@ -88,6 +89,10 @@ static __always_inline void note_admitted(const struct connection *connection)
 {
 	struct admission *admission = bpf_map_lookup_elem(&admitted, connection);
 
+	struct admission *ahead = bpf_map_lookup_elem(&taken, connection);
+
+	if (ahead)
+		__sync_val_compare_and_swap(&ahead->state, ADMISSION_CLAIMED, ADMISSION_MADE);
 	/* If the agent closes it in between, the second step is the one. A handshake of the client's own claims nothing. */
 	if (admission && __sync_val_compare_and_swap(&admission->state, ADMISSION_CLAIMED, ADMISSION_MADE) == ADMISSION_CLOSING)
 		__sync_val_compare_and_swap(&admission->state, ADMISSION_CLOSING, ADMISSION_MADE);

@@ -3,7 +3,8 @@
 //!
 //! In reading order: [`config`] (`agent.toml`), [`machine`] (what is decided: pure), [`system`] (what the kernel is asked:
 //! BPF programs, sockets, addresses), [`counters`] (what the programs count), [`environment`] (what others changed on the host),
-//! [`rights`] (what a routing stack may say), [`ports`] (which of them applications are given), [`runtime`] (joins them and the sessions),
+//! [`rights`] (what a routing stack may say), [`ports`] (which of them applications are given), [`tokens`] (with which routing stacks hand
+//! connections over unasked), [`runtime`] (joins them and the sessions),
 //! [`admin`] (what operators see), [`control_socket`] (what applications ask and are told), [`repair`] (sockets taken out of
 //! this kernel and put into it), [`transfers`] (how connections leave and come).
 
@@ -18,6 +19,7 @@ pub mod repair;
 pub mod rights;
 pub mod runtime;
 pub mod system;
+pub mod tokens;
 pub mod transfers;
 
 pub use config::Config;

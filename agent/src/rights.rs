@@ -3,7 +3,7 @@
 //! | who may say it | what |
 //! | --- | --- |
 //! | each routing stack of agent.toml | Heard; a VIPA list, of the DVIPAs that agent.toml leaves to it; Ranges of these, and Activate for addresses in them |
-//! | the DVIPA's owner, in the present epoch | Targets, Views, Chosen, Move, PortsGranted, all of transfers |
+//! | the DVIPA's owner, in the present epoch | Targets, Views, Chosen, Move, PortsGranted, TokensWanted, all of transfers |
 //!
 //! The owner is the stack that lists the DVIPA as its own in the newest epoch ([`crate::machine::Machine::owners`]).
 
@@ -78,6 +78,7 @@ pub fn judge<'a>(
         ToStack::Chosen(m) => (m.connection.0.service().dvipa, m.epoch),
         ToStack::Views(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::PortsGranted(m) => (Dvipa::new(m.dvipa.0), m.epoch),
+        ToStack::TokensWanted(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Move(m) => (m.connection.0.service().dvipa, m.epoch),
         ToStack::Transfer(m) => {
             let (connection, epoch) = m.subject();

@@ -5,7 +5,8 @@
 //!
 //! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`] and [`counters`] (why,
 //! and how often), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
-//! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`path`] (the stages a burst passes).
+//! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`pools`] (tokens that stacks gave out ahead),
+//! [`transactions`] (what is said to clients before a stack has their connection), [`path`] (the stages a burst passes).
 //!
 //! The hot path makes no allocation, lock, system call or panic. The lints below, `tests/allocations.rs` and the
 //! property tests of the parsers hold it to that.
@@ -32,7 +33,9 @@ pub mod crt;
 pub mod fence;
 pub mod packet;
 pub mod path;
+pub mod pools;
 pub mod tables;
+mod transactions;
 
 pub use ::routes;
 pub use buffer::{PacketBuffer, TestPacket};
@@ -41,6 +44,7 @@ pub use crt::Now;
 pub use fence::Fence;
 pub use packet::Mac;
 pub use path::{AnyKey, Handoffs, Limits, Worker};
+pub use pools::{Pool, Pools};
 pub use reason::{Kind, Reason};
 pub use tables::{Built, Choosers, Neighbours, Node, Tables};
 pub use verdict::{Port, Sink, Verdict};

@@ -67,6 +67,10 @@ reasons! {
         AnsweredTooBig "answered_too_big" "Too long once encapsulated: the sender was told the path MTU.",
         RefusedReset "refused_reset" "Nothing serves it: its sender was told with a TCP reset.",
         RefusedUnreachable "refused_unreachable" "Nothing serves it: its sender was told that the port is unreachable.",
+        AnsweredSyn "answered_syn" "SYN to a service with routes, answered by this node; nothing is kept.",
+        AnsweredSegment "answered_segment" "Probe, end or repeated segment of a client whose first request is not whole, answered by this node.",
+        Handshake "handshake" "Acknowledgment without data of a client that has sent no request yet: nothing is kept of it.",
+        RefusedRequest "refused_request" "First request that no route or no target takes, or that can't be read: answered with the protocol's own refusal.",
         AnsweredTimeExceeded "answered_time_exceeded" "TTL or hop limit used up: the sender was told.",
     }
     Kind::Dropped(Blame::Client) => {
@@ -81,6 +85,11 @@ reasons! {
         IcmpUnsupported "icmp_unsupported" "An ICMP message to a DVIPA that is neither a whole echo request or reply nor a whole error.",
         IcmpUnmatched "icmp_unmatched" "An ICMP error that quotes no known connection, or an echo reply that no target asked for.",
         FragmentUnmatched "fragment_unmatched" "A fragment whose first fragment did not come in time.",
+        RequestFragmented "request_fragmented" "IP fragment of a connection to a service with routes whose target is not selected yet.",
+        RequestSlow "request_slow" "Segment of a first request that was not whole after 5 s, or that gave way to another one.",
+        RequestCut "request_cut" "Segment of a first request whose client has ended the connection.",
+        RequestRefused "request_refused" "Further segment of a first request that was refused.",
+        RequestEarly "request_early" "Segment to a service with routes that came before the one in which its connection's first request begins; the client retransmits it.",
         HopLimit "hop_limit" "TTL or hop limit used up, and the sender may not be told about such a packet.",
     }
     Kind::Dropped(Blame::Peer) => {
@@ -99,6 +108,8 @@ reasons! {
         TableFull "table_full" "A new connection found no place in the CRT.",
         Frozen "frozen" "Its connection is moving, and the buffer for waiting packets is full (64 of a connection, 1024 of the worker), or the packet has waited for 5 s; the client retransmits it.",
         HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client retransmits it.",
+        HandoffNoToken "handoff_no_token" "First request whose target has given out no token that is left; the client retransmits it.",
+        RequestNoRoom "request_no_room" "Segment of a first request that is not whole, and the worker's limit of such requests (512) or of their segments (2048) is reached.",
         FragmentNoRoom "fragment_no_room" "A later fragment arrived before the first, and the buffer for such fragments is full (512), or its source has its share of it (64).",
         AskLimited "ask_limited" "Its connection has no entry, and the worker's limit of connections asked about (2048) or of asks a second (20000) is reached.",
         AskNoRoom "ask_no_room" "Its connection is being asked about, and the limit of its waiting packets is reached; the client retransmits.",
@@ -120,6 +131,9 @@ reasons! {
         AskHeld "ask_held" "Packets that had to wait while stacks were asked about their connection.",
         UnservedHeld "unserved_held" "Packets that open a connection to a port from 1024 on that no stack was known to listen on: they waited for the report of a listen.",
         UnservedNoRoom "unserved_no_room" "Packets of the same kind that could not wait, because the worker's limit (256) is reached: they went to the node's own stack at once.",
+        RequestHeld "request_held" "Segments of first requests that had to wait for the rest.",
+        RequestUnfinished "request_unfinished" "First requests that were not whole after 5 s, or whose client ended the connection before: refused.",
+        RequestRepeated "request_repeated" "Segments of first requests that this node had acknowledged, sent to the target again.",
         FragmentHeld "fragment_held" "Early fragments that had to wait for the first one.",
         FrozenHeld "frozen_held" "Packets that had to wait while their connection moved.",
         FragmentMade "fragment_made" "Further fragments made of packets too long once encapsulated.",

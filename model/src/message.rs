@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Address, Side, WireConnection, direction};
 use crate::control_socket::request::Role;
 use crate::control_socket::{JobName, Target, TargetView};
+use crate::handoff::Token;
 use crate::ownership::{FromWitness, ToWitness};
 use crate::ports::{PortsGranted, PortsHeld};
 use crate::ranges::{Activate, Bound, Ranges};
@@ -40,9 +41,11 @@ direction! {
         /// Which ports of a DVIPA it may give to applications.
         PortsGranted(PortsGranted) = 53 "PortsGranted",
         /// Which addresses applications make DVIPAs, and where they are active.
-        Ranges(Ranges) = 54 "Ranges",
+        Ranges(Ranges) = 57 "Ranges",
         /// An address is to be active there, or not by order any more.
-        Activate(Activate) = 56 "Activate",
+        Activate(Activate) = 59 "Activate",
+        /// It is to give out tokens ahead.
+        TokensWanted(TokensWanted) = 54 "TokensWanted",
         ;
         /// While a connection moves.
         Transfer(ToHost),
@@ -80,7 +83,11 @@ direction! {
         /// Which ports of a DVIPA it gives to applications, and how many more it wants.
         PortsHeld(PortsHeld) = 52 "PortsHeld",
         /// Which addresses of ranges it claims.
-        Bound(Bound) = 55 "Bound",
+        Bound(Bound) = 58 "Bound",
+        /// Tokens ahead of connections.
+        TokensGiven(TokensGiven) = 55 "TokensGiven",
+        /// It does not take a connection that was handed over with one of them.
+        Declined(Declined) = 56 "Declined",
         ;
         /// While a connection moves.
         Transfer(FromHost),
@@ -477,6 +484,36 @@ pub struct Views {
     /// The targets, sorted by name.
     #[n(3)]
     pub views: Vec<TargetView>,
+}
+
+/// The owner of a DVIPA needs tokens to hand over connections without asking: those that it was given are nearly used up. Answered
+/// by [`TokensGiven`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TokensWanted {
+    /// A DVIPA of the sender's.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of its ownership.
+    #[n(1)]
+    pub epoch: Epoch,
+}
+
+/// A batch of tokens: a packet with one of them makes a connection at the sender, to whatever listens there. They are to be used in
+/// their order, after those of former batches, of which the fourth last is void now. All are void when the session is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct TokensGiven {
+    /// The tokens.
+    #[n(0)]
+    pub tokens: Vec<Token>,
+}
+
+/// A connection that was handed over with a token given out ahead is not taken, and no packet of it will be: nothing listens, or
+/// the accept queue is full. Another target may have it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Declined {
+    /// Which.
+    #[n(0)]
+    pub connection: WireConnection,
 }
 
 /// A sign of life.

@@ -78,6 +78,7 @@ impl Case {
                 serving: serving.into_iter().collect(),
                 policies,
                 refuse: d.refuse,
+                routing: None,
             };
             dpt.distributions.push(row.into());
         }

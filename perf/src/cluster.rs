@@ -186,6 +186,7 @@ fn distributions() -> Vec<Distribution> {
                     serving: to.stacks().into_iter().map(StackIndex).collect(),
                     policies: vec![],
                     refuse: Refuse::Reset,
+                    routing: None,
                 }
             }));
         }

@@ -51,6 +51,7 @@ mod strangers;
 mod takeover;
 mod talking;
 mod thinking;
+mod transactions;
 mod transfer;
 mod udp;
 mod viparange;

@@ -58,7 +58,8 @@ impl Sent for ToStack {
             | Self::Say(_)
             | Self::PortsGranted(_)
             | Self::Ranges(_)
-            | Self::Activate(_) => Lane::List,
+            | Self::Activate(_)
+            | Self::TokensWanted(_) => Lane::List,
             Self::Transfer(_) | Self::Move(_) | Self::Chosen(_) => Lane::Transfer,
         }
     }
@@ -73,7 +74,8 @@ impl Sent for ToStack {
             | Self::Ownership(_)
             | Self::PortsGranted(_)
             | Self::Ranges(_)
-            | Self::Activate(_) => None,
+            | Self::Activate(_)
+            | Self::TokensWanted(_) => None,
             Self::Transfer(message) => Some(message.subject().0),
             Self::Move(order) => Some(order.connection.0),
             Self::Chosen(chosen) => Some(chosen.connection.0),
@@ -87,13 +89,14 @@ impl Sent for FromStack {
     fn lane(&self) -> Lane {
         match self {
             Self::Load(_) | Self::Ownership(_) => Lane::Pulse,
-            Self::Say(_) | Self::View(_) | Self::PortsHeld(_) => Lane::List,
+            Self::Say(_) | Self::View(_) | Self::PortsHeld(_) | Self::TokensGiven(_) => Lane::List,
             Self::Srvstat(_)
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)
             | Self::Bound(_)
-            | Self::Applications(_) => Lane::Account,
+            | Self::Applications(_)
+            | Self::Declined(_) => Lane::Account,
             Self::Transfer(_) | Self::After(_) | Self::Stays(_) | Self::Choose(_) => Lane::Transfer,
         }
     }
@@ -107,6 +110,8 @@ impl Sent for FromStack {
             // Of these After and Abilities go in that lane; the ends that After is to come before are sent later.
             Self::After(_)
             | Self::Load(_)
+            | Self::TokensGiven(_)
+            | Self::Declined(_)
             | Self::Say(_)
             | Self::View(_)
             | Self::Srvstat(_)

@@ -7,6 +7,7 @@ mod reload;
 mod repair;
 mod start;
 pub mod status;
+mod tokens;
 mod transfers;
 mod turns;
 mod witness;
@@ -36,6 +37,7 @@ use crate::system::interfaces::Interface;
 use crate::system::load::{Meter, Use};
 use crate::system::programs::Programs;
 use crate::system::translated::Translated;
+use crate::tokens::Tokens;
 use crate::transfers::Transfers;
 use turns::Longest;
 use witness::Witness;
@@ -84,6 +86,7 @@ pub struct Agent {
     transfers: Transfers,
     witness: Witness,
     ports: Ports,
+    tokens: Tokens,
     /// A look at which ports are in use is under way.
     sweep: Option<JoinHandle<()>>,
     next_sweep: Instant,
@@ -208,6 +211,7 @@ impl Agent {
                     self.tell(event);
                 }
                 Told::PortsLow => self.talk_of_ports(),
+                Told::Declined(connection) => self.declined(connection),
                 Told::NotTaken { connection, why } => {
                     self.transfers.not_taken_by_kernel(&connection, why, now);
                 }
@@ -225,6 +229,7 @@ impl Agent {
             SessionEvent::Up { peer, hello } => {
                 tracing::info!(routing_stack = %peer, version = hello.version, "session begins");
                 self.ports.session_over(&peer);
+                self.void_tokens(&peer);
                 Event::SessionUp(peer)
             }
             SessionEvent::Message { peer, message } => return self.heard(peer, message),
@@ -236,6 +241,7 @@ impl Agent {
                 tracing::warn!(routing_stack = %peer, %why, "session is over, dialling again");
                 self.transfers.apart(&peer);
                 self.ports.session_over(&peer);
+                self.void_tokens(&peer);
                 Event::SessionDown(peer)
             }
         };

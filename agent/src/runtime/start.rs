@@ -22,6 +22,7 @@ use crate::counters::EVENTS_LOST;
 use crate::environment::Environment;
 use crate::machine::{Machine, Own};
 use crate::ports::Ports;
+use crate::tokens::Tokens;
 use crate::rights::Refused;
 use crate::system::changes::Changes;
 use crate::system::ends::Ends;
@@ -178,6 +179,7 @@ impl Agent {
             transfers,
             witness: Witness::open(config.witness_file(), now),
             ports: Ports::default(),
+            tokens: Tokens::default(),
             sweep: None,
             next_sweep: now,
             refused: Refused::default(),

@@ -70,6 +70,7 @@ impl Agent {
             ToStack::Views(views) => self.transfers.viewed(views, Instant::now()),
             ToStack::Move(order) => self.transfers.ordered(order),
             ToStack::PortsGranted(granted) => self.ports_granted(&from, &granted),
+            ToStack::TokensWanted(_) => self.tokens_wanted(&from),
         }
     }
 

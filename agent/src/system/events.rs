@@ -25,6 +25,7 @@ const CLAIMED_CLOSING: u8 = 7;
 const LISTENS_ELSEWHERE: u8 = 8;
 const NOT_TAKEN: u8 = 9;
 const PORTS_LOW: u8 = 10;
+const DECLINED: u8 = 11;
 
 /// What the programs tell.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub enum Told {
         /// Why.
         why: Why,
     },
+    /// The same of a connection whose token was given out ahead.
+    Declined(Connection),
 }
 
 /// The reader of the ring buffer.
@@ -110,6 +113,9 @@ fn parse(bytes: &[u8]) -> Option<Told> {
     if kind == NOT_TAKEN {
         let connection = Connection::new(Protocol::Tcp, remote, local)?;
         return Some(Told::NotTaken { connection, why: why_not(cookie.0) });
+    }
+    if kind == DECLINED {
+        return Connection::new(Protocol::Tcp, remote, local).map(Told::Declined);
     }
     let event = match kind {
         LISTENING => {

@@ -31,6 +31,8 @@ fn load(pin: &Path, handoff: &MapHandle) -> Result<(), Inability> {
     open.maps.counters.set_pin_path(pin.join("counters"))?;
     open.maps.events.set_pin_path(pin.join("events"))?;
     open.maps.admitted.set_pin_path(pin.join("admitted"))?;
+    open.maps.tokens.set_pin_path(pin.join("tokens"))?;
+    open.maps.taken.set_pin_path(pin.join("taken"))?;
     open.maps.freezes.set_pin_path(pin.join("freezes"))?;
     let skeleton = open.load()?;
     let program = skeleton.progs.baton_handoff.as_fd().as_raw_fd().to_ne_bytes();

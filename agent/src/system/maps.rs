@@ -12,6 +12,7 @@ use super::conversations::Conversations;
 use super::datagrams::Datagrams;
 use super::freezes::Freezes;
 use super::listeners::Listeners;
+use super::tokens::Tokens;
 use crate::counters::COUNTERS;
 use crate::machine::{Forwarders, Inherited, Origin, Takes};
 
@@ -29,6 +30,8 @@ pub struct Maps {
     pub freezes: Arc<Freezes>,
     /// Connections that may be put into listeners.
     pub admissions: Arc<Admissions>,
+    /// Tokens that were given out ahead.
+    pub tokens: Tokens,
     /// What is said on connections.
     pub conversations: Conversations,
     /// Which sockets take new connections.

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`programs`] (BPF programs: loaded, attached, taken over, removed), [`maps`] (what they are told and
 //! what they count), `pins` (what outlives the agent), [`freezes`] (whose packets they keep away),
-//! `claims` (connections that a routing stack asks for), `injection` (connections put into listeners), [`listeners`] (which take new connections), [`conntrack`] (made known to stateful filters), [`translated`] (told of by it, for containers), [`containers`] (what they listen on), [`admissions`] (which were),
+//! `claims` (connections that a routing stack asks for), `injection` (connections put into listeners), [`listeners`] (which take new connections), [`conntrack`] (made known to stateful filters), [`translated`] (told of by it, for containers), [`containers`] (what they listen on), [`admissions`] (which were), [`tokens`] (for more of them),
 //! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`pools`] (of ports that applications are given), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
 //! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), [`rules`] (of routing, for containers as clients), `interfaces`, `sysctl`, `told` (what netlink tells by itself), [`load`] (how busy this host is), `kernel` (single calls).
 
@@ -33,6 +33,7 @@ pub mod programs;
 pub mod rules;
 mod skeletons;
 mod sysctl;
+pub mod tokens;
 mod told;
 pub mod translated;
 

@@ -29,6 +29,7 @@ use super::listeners::Listeners;
 use super::maps::{Maps, from_bytes};
 use super::pins::{LINK, Pins};
 use super::pools::Pools;
+use super::tokens::Tokens;
 use super::skeletons::{
     ClientsSkelBuilder, ContainersSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder,
     EgressSkelBuilder, SocketsSkelBuilder,
@@ -208,12 +209,15 @@ impl Programs {
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.events, "events")?;
         pin(&mut open.maps.admitted, "admitted")?;
+        pin(&mut open.maps.tokens, "tokens")?;
+        pin(&mut open.maps.taken, "taken")?;
         pin(&mut open.maps.conversations, "conversations")?;
         pin(&mut open.maps.freezes, "freezes")?;
         let skeleton = open.load().map_err(bpf("load sockets"))?;
         let events = handle(&skeleton.maps.events)?;
         let admissions = Arc::new(Admissions::start(&settings.pin)?);
         let listeners = Listeners::start(&settings.pin)?;
+        let tokens = Tokens::start(&settings.pin).map_err(bpf("void tokens"))?;
 
         let at = settings.cgroup.clone().unwrap_or_else(|| PathBuf::from("(found)"));
         let at_cgroup = |cause| ProgramError::Path { what: "cgroup v2 at", path: at, cause };
@@ -274,6 +278,7 @@ impl Programs {
             freezes,
             admissions,
             conversations,
+            tokens,
             listeners,
         };
         let conntrack = claims::start(&settings.pin, &ask)?;

@@ -83,6 +83,8 @@ impl Heard {
             | FromStack::View(_)
             | FromStack::PortsHeld(_)
             | FromStack::Bound(_)
+            | FromStack::TokensGiven(_)
+            | FromStack::Declined(_)
             | FromStack::Say(_) => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::dpt::{Distribution, Dpt, Shared};
-use model::handoff::Handoff;
+use model::handoff::{Handoff, Token};
 use model::message::ToStack;
 use model::peer::ToPeer;
 use model::transfer::Way;
@@ -135,6 +135,20 @@ pub enum Action {
         way: Way,
         /// How it ended.
         outcome: Outcome,
+    },
+    /// A stack gives these tokens to the workers (`None`: those that it gave are void), for connections that they hand over unasked.
+    Tokens {
+        /// Which stack.
+        stack: StackIndex,
+        /// The tokens, in the order in which they are to be used.
+        tokens: Option<Vec<Token>>,
+    },
+    /// The stack does not take a connection that a worker has handed over to it: remove its entry, if it is still half-open there.
+    Declined {
+        /// Which connection.
+        connection: Connection,
+        /// By whom.
+        by: StackIndex,
     },
     /// Write this down in the log.
     Note(Note),

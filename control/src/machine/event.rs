@@ -160,6 +160,8 @@ pub enum Event {
         /// Which stack; `None`: there is none to choose.
         stack: Option<StackIndex>,
     },
+    /// The workers have hardly any tokens of these stacks left.
+    TokensLow(Vec<StackIndex>),
     /// How many connections the CRT has of each stack: for the displays, and to find out who has left nothing behind. Said
     /// every second.
     ConnectionCounts(Vec<(StackIndex, u64)>),

@@ -42,6 +42,14 @@ impl RoutingStack {
             FromStack::View(view) => self.view(from, view),
             FromStack::PortsHeld(held) => self.ports_held(from, &held),
             FromStack::Bound(said) => self.bound(from, said),
+            FromStack::TokensGiven(given) => {
+                self.tokens_given(from, given);
+                Ok(())
+            }
+            FromStack::Declined(declined) => {
+                self.declined(from, &declined);
+                Ok(())
+            }
             FromStack::Srvstat(srvstat) => self.srvstat(from, srvstat),
             FromStack::Newconn(newconn) => self.newconn(from, newconn, now),
             FromStack::Termconn(termconn) => self.termconn(from, termconn, now),

@@ -19,6 +19,8 @@
 //! | Choose, View | refused | answered, if the epoch is the present one ([`choosing`]) |
 //! | PortsHeld | refused | blocks of ports are granted ([`ports`]) |
 //! | Bound | refused | addresses of ranges are active at the stack, or no longer ([`ranges`]) |
+//! | TokensGiven | refused | they are the workers' ([`tokens`]) |
+//! | Declined | refused | the CRT entry that a worker made goes |
 //! | of a transfer | refused | [`transfer::Routing`] decides |
 //! | Stays | refused | the order that it answers is over |
 //! | Load | refused | smoothed; a new weight only if it differs enough |
@@ -65,6 +67,7 @@ mod settling;
 mod stacks;
 mod succession;
 mod targets;
+mod tokens;
 mod transfers;
 mod view;
 mod views;
@@ -75,7 +78,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use model::dpt::Dpt;
@@ -162,6 +165,8 @@ pub struct RoutingStack {
     direct: Direct,
     ports: Ports,
     ranges: Ranges,
+    /// Stacks that have given tokens in their sessions.
+    have_given: BTreeSet<StackIndex>,
     announcements: Announcements,
     routes: Routes,
     transfers: Transfers,
@@ -234,6 +239,7 @@ impl RoutingStack {
             direct: Direct::default(),
             ports: Ports::default(),
             ranges: Ranges::default(),
+            have_given: BTreeSet::new(),
             announcements: Announcements::default(),
             routes: Routes::default(),
             orders: Orders::default(),
@@ -349,6 +355,10 @@ impl RoutingStack {
             }
             Event::Chosen { wanted, stack } => {
                 self.chosen(*wanted, stack);
+                Ok(())
+            }
+            Event::TokensLow(stacks) => {
+                self.want_tokens(&stacks);
                 Ok(())
             }
             Event::ConnectionCounts(counts) => {
@@ -567,6 +577,7 @@ impl RoutingStack {
         self.transfers.forget_told(stack);
         self.ports.session_over(stack);
         self.ranges.session_over(stack);
+        self.void_tokens(stack);
         self.transfer_news(News::SessionDown(stack.clone()), now);
         let unanswered = self.orders.session_down(stack, now);
         self.orders_over(unanswered, now);

@@ -2,8 +2,8 @@
 //!
 //! | who may say it | what |
 //! | --- | --- |
-//! | every stack, of itself | Load, Abilities, Told, After, Bound |
-//! | a candidate target of the DVIPA | SRVSTAT, Applications, Choose, View, PortsHeld, Say in the name of an application that is registered there; NEWCONN and TERMCONN, connection by connection |
+//! | every stack, of itself | Load, Abilities, Told, After, Bound, TokensGiven |
+//! | a candidate target of the DVIPA | SRVSTAT, Applications, Choose, View, PortsHeld, Declined, Say in the name of an application that is registered there; NEWCONN and TERMCONN, connection by connection |
 //! | the stack that has the connection; while nobody has it, a candidate | Prepare |
 //! | the transfer's source | State, Part, Abandon, Doubt, Done |
 //! | the transfer's target | Agreed, Prepared, Void, Active |
@@ -213,6 +213,7 @@ fn right(message: &FromStack) -> Right {
         FromStack::Load(_)
         | FromStack::Told(_)
         | FromStack::After(_)
+        | FromStack::TokensGiven(_)
         | FromStack::Ownership(_)
         | FromStack::Bound(_)
         | FromStack::Transfer(FromHost::Abilities(_)) => Right::Anybody,
@@ -226,6 +227,7 @@ fn right(message: &FromStack) -> Right {
         FromStack::Say(m) => Right::Candidate(Dvipa::new(m.dvipa.0)),
         FromStack::Choose(m) => Right::Candidate(m.connection.0.service().dvipa),
         FromStack::View(m) => Right::Candidate(Dvipa::new(m.dvipa.0)),
+        FromStack::Declined(m) => Right::Candidate(m.connection.0.service().dvipa),
         FromStack::PortsHeld(m) => Right::Candidate(Dvipa::new(m.dvipa.0)),
         FromStack::Transfer(FromHost::Source(m)) => match m.about() {
             None => Right::Home(m.subject().0),

@@ -127,9 +127,12 @@ impl<F: Forwarding> Driver<F> {
                 _ = ticks.tick() => {
                     self.look();
                     self.end_replaced();
-                    let Ticked { silent, link_returned, vacant } = self.forwarding.tick();
+                    let Ticked { silent, link_returned, vacant, tokens_low } = self.forwarding.tick();
                     if let Some(silent) = silent {
                         self.order_quietly(Event::SilentHosts(silent));
+                    }
+                    if !tokens_low.is_empty() {
+                        self.order_quietly(Event::TokensLow(tokens_low));
                     }
                     if link_returned {
                         self.order_quietly(Event::LinkReturned);
@@ -302,6 +305,8 @@ impl<F: Forwarding> Driver<F> {
                 Action::Count { dvipa } => self.count(dvipa),
                 Action::CountStacks { dvipa } => self.look_for(dvipa, Asker::Range(dvipa)),
                 Action::Retire { stacks, dvipas } => self.forwarding.retire(stacks, dvipas),
+                Action::Tokens { stack, tokens } => self.forwarding.tokens(stack, tokens),
+                Action::Declined { connection, by } => self.forwarding.declined(&connection, by),
                 Action::Report { connection, source, target, way, outcome } => {
                     self.failures.write(&connection, (&source, &target), way.word(), &outcome);
                 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use model::dpt::{Distribution, Dpt, Shared};
-use model::handoff::Handoff;
+use model::handoff::{Handoff, Token};
 use model::numbering::Numbering;
 use model::{Blame, Connection, CrtState, Dvipa, DvipaIndex, StackIndex};
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,16 @@ pub trait Forwarding {
         to: StackIndex,
         handoff: &Handoff,
     ) -> Result<(), NotHandedOver>;
+
+    /// The stack gives these tokens to the workers; `None`: those that it gave are void.
+    fn tokens(&mut self, stack: StackIndex, tokens: Option<Vec<Token>>) {
+        let _ = (stack, tokens);
+    }
+
+    /// The stack does not take the connection that a worker has handed over to it: its entry goes, if it is half-open there.
+    fn declined(&mut self, connection: &Connection, by: StackIndex) {
+        let _ = (connection, by);
+    }
 
     /// Nobody has the connection: removes its entry and what is held.
     fn end(&mut self, connection: &Connection);
@@ -139,6 +149,8 @@ pub struct Ticked {
     pub silent: Option<Vec<StackIndex>>,
     /// The NIC's link is back, and whatever is behind it may have forgotten where the DVIPAs are.
     pub link_returned: bool,
+    /// Stacks whose tokens are nearly used up.
+    pub tokens_low: Vec<StackIndex>,
     /// Numbers of stacks and DVIPAs that nothing names any more.
     pub vacant: Option<(Vec<StackIndex>, Vec<DvipaIndex>)>,
 }

@@ -108,6 +108,8 @@ impl Watch {
             | Action::Count { .. }
             | Action::CountStacks { .. }
             | Action::Retire { .. }
+            | Action::Tokens { .. }
+            | Action::Declined { .. }
             | Action::Note(_) => Ok(()),
         }
     }

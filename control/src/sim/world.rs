@@ -405,6 +405,8 @@ impl World {
                 | Action::CountStacks { .. }
                 | Action::Tell { .. }
                 | Action::Retire { .. }
+                | Action::Tokens { .. }
+                | Action::Declined { .. }
                 | Action::Note(_)
                 | Action::Report { .. } => {}
             }

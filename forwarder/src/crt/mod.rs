@@ -362,6 +362,14 @@ impl Crt {
         self.count_refusal(done)
     }
 
+    /// A packet proves that a connection is with its owner: as [`Crt::newconn`], for workers: waits some microseconds at most.
+    ///
+    /// # Errors
+    /// [`Refused`]; the entry is then as it was.
+    pub fn promote<K: Key>(&self, key: K, owner: StackIndex, now: Now) -> Result<Confirmed, Refused> {
+        self.count_refusal(K::family(self).confirm(&self.common, key, owner, now))
+    }
+
     /// How many entries were not made because the main table was full.
     pub(crate) fn refused_full(&self) -> u64 {
         self.common.ledger.get(Counter::RefusedFull)

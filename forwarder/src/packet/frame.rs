@@ -17,12 +17,12 @@ use crate::PacketBuffer;
 pub const BYTES: usize = 128;
 /// Bytes of both addresses and two tags.
 const LINK_BYTES: usize = 20;
-/// Bytes of the timestamps option with the two no-operations before it (RFC 7323 appendix A).
-const TIMESTAMP_BYTES: usize = 12;
+/// Bytes of the most options that a TCP header has room for.
+pub const OPTION_BYTES: usize = 40;
 /// TTL and hop limit of packets that this node makes.
 const HOPS: u8 = 64;
 
-const _: () = assert!(LINK_BYTES + 2 + ipv6::HEADER_BYTES + TCP_BYTES + TIMESTAMP_BYTES <= BYTES);
+const _: () = assert!(LINK_BYTES + 2 + ipv6::HEADER_BYTES + TCP_BYTES + OPTION_BYTES <= BYTES);
 
 /// A frame, or its beginning.
 pub type Bytes = ArrayVec<u8, BYTES>;
@@ -203,17 +203,17 @@ pub struct Segment {
 
 /// A TCP segment as a frame. `ip`'s protocol is TCP.
 pub fn segment(link: &Link, ip: Ip, segment: Segment) -> Bytes {
-    let tcp = tcp(ip, segment);
-    joined(&[&head(link, ip, tcp.len() as u16), &tcp])
-}
-
-fn tcp(ip: Ip, segment: Segment) -> Bytes {
     let option = segment.timestamps.map(|(value, echo)| {
         let ([v0, v1, v2, v3], [e0, e1, e2, e3]) = (value.to_be_bytes(), echo.to_be_bytes());
         [1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]
     });
-    let option = option.as_ref().map_or(&[][..], |option| &option[..]);
-    let words = TCP_BYTES.saturating_add(option.len()) >> 2;
+    segment_with(link, ip, segment, option.as_ref().map_or(&[][..], |option| &option[..]), &[])
+}
+
+/// All headers of a TCP segment with this data, and with these options (whole words, up to [`OPTION_BYTES`]) instead of its timestamps. The data is
+/// to be put behind them.
+pub fn segment_with(link: &Link, ip: Ip, segment: Segment, options: &[u8], data: &[u8]) -> Bytes {
+    let words = TCP_BYTES.saturating_add(options.len()) >> 2;
     let written = |checksum: u16| {
         joined(&[
             &segment.ports.source.to_be_bytes(),
@@ -224,11 +224,13 @@ fn tcp(ip: Ip, segment: Segment) -> Bytes {
             &segment.window.to_be_bytes(),
             &checksum.to_be_bytes(),
             &[0, 0],
-            option,
+            options,
         ])
     };
     let bytes = written(0);
-    written(ip.pseudo_header(bytes.len() as u16).bytes(&bytes).finish())
+    let len = bytes.len().saturating_add(data.len()) as u16;
+    let tcp = written(ip.pseudo_header(len).bytes(&bytes).bytes(data).finish());
+    joined(&[&head(link, ip, len), &tcp])
 }
 
 /// Makes a packet this frame, whatever it was. `None`, and it is of no use, if its buffer is too small.

@@ -15,8 +15,14 @@ pub mod flags {
     pub const SYN: u8 = 0x02;
     /// Ends a connection at once.
     pub const RST: u8 = 0x04;
+    /// What was sent so far is to be handed on.
+    pub const PSH: u8 = 0x08;
     /// The acknowledgement number counts.
     pub const ACK: u8 = 0x10;
+    /// Congestion was met, or ECN is offered (RFC 3168 6.1).
+    pub const ECE: u8 = 0x40;
+    /// The sender has slowed down, or ECN is offered (RFC 3168 6.1).
+    pub const CWR: u8 = 0x80;
 }
 
 /// The ports at the beginning of both transport headers.

@@ -38,7 +38,7 @@ pub(super) fn send<B: PacketBuffer, S: Sink<B>>(
 }
 
 /// Ethernet header and IP packet, without padding.
-fn copied<B: PacketBuffer>(packet: &B, d: &Datagram, copy: &mut B) -> Option<()> {
+pub(super) fn copied<B: PacketBuffer>(packet: &B, d: &Datagram, copy: &mut B) -> Option<()> {
     let bytes = packet.bytes().get(..d.ethernet.header_bytes.saturating_add(usize::from(d.len)))?;
     crate::packet::frame::replace(copy, bytes)
 }

@@ -10,7 +10,7 @@ use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
-use super::{Context, Held, orphans, refuse, select, split, unserved};
+use super::{Context, Held, orphans, refuse, select, split, transact, unserved};
 use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
@@ -75,6 +75,7 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
         Fate::Forward { to, counts } => forward(packet, read, (to, counts), cx, out),
         Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
         Fate::Ask => orphans::ask(packet, read, held, cx, out),
+        Fate::Transact => transact::transact(packet, read, held, cx, out),
         Fate::Unserved => unserved::wait(packet, read, held, cx, out),
         Fate::Hold => hold(packet, read, held, cx, out),
         Fate::Refuse(why) => refuse(packet, read, why, cx, out),
@@ -99,7 +100,7 @@ pub(super) fn undistributed<B: PacketBuffer, S: Sink<B>>(
 
 /// Sends a packet to a stack. The only way there for one that is not plain, whatever the way is: the hops are counted
 /// alike.
-fn forward<B: PacketBuffer, S: Sink<B>>(
+pub(super) fn forward<B: PacketBuffer, S: Sink<B>>(
     mut packet: B,
     read: &Read,
     (to, counts): (StackIndex, Reason),

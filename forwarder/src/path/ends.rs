@@ -116,6 +116,14 @@ impl AnyKey {
         }
     }
 
+    /// [`Crt::promote`] for either family. `false`: not now.
+    pub(crate) fn promote(self, owner: StackIndex, cx: &Context<'_>) -> bool {
+        match self {
+            AnyKey::V4(key) => cx.crt.promote(key, owner, cx.now).is_ok(),
+            AnyKey::V6(key) => cx.crt.promote(key, owner, cx.now).is_ok(),
+        }
+    }
+
     /// [`select::enter`] for either family.
     pub(crate) fn insert(self, stack: StackIndex, cx: &Context<'_>) -> Result<Entry, Reason> {
         match self {

@@ -24,6 +24,9 @@ pub(crate) enum Fate {
     Ask,
     /// It opens a TCP connection to a port that nothing is known to serve.
     Unserved,
+    /// This node may have begun its connection itself, because the service has routes: it is answered, or goes on with the first
+    /// request.
+    Transact,
     /// It waits: its connection is moving, or it is a fragment whose first one has not come yet.
     Hold,
     /// Nothing serves it, for this reason: its sender is told, if the service says so.

@@ -10,6 +10,7 @@ use super::encapsulate::{self, Inner};
 use super::ends::AnyKey;
 use crate::crt::{KeyV4, KeyV6};
 use crate::packet::Ethernet;
+use crate::tables::carrier::Form;
 use crate::{PacketBuffer, Reason, Tables};
 
 /// Bytes of a handoff option.
@@ -82,6 +83,32 @@ impl Handoffs {
             }
             _ => Err(Reason::HandoffUnknown),
         }
+    }
+}
+
+/// Why a packet was not sent with an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// It would fit with so many bytes.
+    TooLong { mtu: u16 },
+    /// This.
+    Reason(Reason),
+}
+
+/// Puts the outer header of a stack and an option before a packet.
+pub(super) fn put<B: PacketBuffer>(
+    packet: &mut B,
+    d: &Datagram,
+    hash: u16,
+    (owner, option): (StackIndex, &[u8; OPTION_BYTES]),
+    tables: &Tables,
+) -> Result<(), Unsent> {
+    let carrier = tables.handoff_carrier(owner, d.family).ok_or(Unsent::Reason(Reason::HandoffUnknown))?;
+    match carrier.form {
+        Form::Missing => Err(Unsent::Reason(carrier.missing)),
+        _ if d.hops <= 1 => Err(Unsent::Reason(Reason::HopLimit)),
+        _ if d.len > carrier.max_inner => Err(Unsent::TooLong { mtu: carrier.max_inner }),
+        _ => encapsulate::hand_over(packet, carrier, d.inner(hash), option).map_err(Unsent::Reason),
     }
 }
 

@@ -9,7 +9,9 @@
 //! - [`answer`] it, if it is a question to this node: [`arp`], [`neighbour`], [`echo`]; let what is none of ours
 //!   [`crossing`] over to the other port.
 //! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`]. Whose connection has no entry is one of
-//!   the [`orphans`], about which stacks are [`ask`]ed; what is [`unserved`] waits a moment, and what nothing serves is [`refuse`]d.
+//!   the [`orphans`], about which stacks are [`ask`]ed; what is [`unserved`] waits a moment, and what nothing serves is [`refuse`]d. Where a
+//!   service has routes, this node does with the client what is to be done before a stack has the connection: [`transact`], with the
+//!   [`requests`] that are not whole or come in [`parts`], and the connections that it is [`handing`] over.
 
 mod answer;
 mod arp;
@@ -25,6 +27,7 @@ mod ends;
 mod fate;
 mod fragments;
 mod frozen;
+mod handing;
 mod handoff;
 mod icmp_error;
 mod icmp_reply;
@@ -33,11 +36,14 @@ mod neighbour;
 mod orphans;
 mod outgoing;
 mod parse;
+mod parts;
 mod plain;
 mod quoted;
 mod refuse;
+mod requests;
 mod select;
 mod split;
+mod transact;
 mod unserved;
 mod whose;
 
@@ -49,6 +55,8 @@ pub(crate) use handoff::OPTION_BYTES;
 
 use crate::crt::{Crt, Found, KeyV4, KeyV6, Located, Now};
 use crate::packet::ethernet::TAG_BYTES;
+use crate::pools::Pools;
+use crate::transactions::cookie::Secret;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
 use bucket::Budgets;
 use emit::{End, Out};
@@ -56,10 +64,12 @@ use encapsulate::encapsulate;
 use fate::Fate;
 use fragments::Early;
 use frozen::Frozen;
+use handing::Handings;
 use lookup::Lane;
 use orphans::Orphans;
 use parse::{Gate, Tag};
 use plain::PlainKey;
+use requests::Requests;
 use unserved::Unserved;
 
 /// The most packets that pass the stages together.
@@ -103,6 +113,14 @@ pub struct Limits {
     pub unserved: usize,
     /// How long it holds one, in milliseconds: longer than the report of a listen takes, shorter than a client waits to send its SYN again.
     pub unserved_ms: u64,
+    /// First requests that are not whole that it holds at once.
+    pub requests: usize,
+    /// Segments of all of them.
+    pub request_packets: usize,
+    /// How long it waits for one to be whole, in milliseconds.
+    pub request_ms: u64,
+    /// Connections that it hands over with their first request at once.
+    pub handed: usize,
     /// ICMP errors and resets that it sends a second (RFC 4443 2.4 f).
     pub answers_a_second: u32,
     /// Echo requests that it answers a second, besides shares.
@@ -141,6 +159,10 @@ impl Default for Limits {
             unclaimed_ms: 3000,
             unserved: 256,
             unserved_ms: 500,
+            requests: 512,
+            request_packets: 2048,
+            request_ms: 5000,
+            handed: 8192,
             answers_a_second: 10_000,
             echoes_a_second: 10_000,
             neighbours_a_second: 20_000,
@@ -158,6 +180,7 @@ impl Default for Limits {
 pub(crate) struct Context<'a> {
     pub(crate) tables: &'a Tables,
     pub(crate) handoffs: &'a Handoffs,
+    pub(crate) pools: &'a Pools,
     pub(crate) crt: &'a Crt,
     pub(crate) now: Now,
     pub(crate) from: Port,
@@ -181,6 +204,7 @@ pub struct Worker<B> {
     held: Held<B>,
     budgets: Budgets,
     handoffs: Arc<Handoffs>,
+    pools: Arc<Pools>,
 }
 
 /// Packets that wait for something.
@@ -190,6 +214,9 @@ struct Held<B> {
     frozen: Frozen<B>,
     orphans: Orphans<B>,
     unserved: Unserved<B>,
+    requests: Requests<B>,
+    handings: Handings,
+    secret: Secret,
 }
 
 /// A burst, sorted.
@@ -204,9 +231,12 @@ impl<B: PacketBuffer> Worker<B> {
     /// A worker that holds nothing yet. All its memory is taken here.
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
         let (early, frozen, orphans) = (Early::new(limits), Frozen::new(limits), Orphans::new(limits));
-        let held = Held { early, frozen, orphans, unserved: Unserved::new(limits) };
+        let (requests, handings) = (Requests::new(limits), Handings::new(limits));
+        let (unserved, secret) = (Unserved::new(limits), Secret::of_process());
+        let held = Held { early, frozen, orphans, unserved, requests, handings, secret };
         let budgets = Budgets::new(limits);
-        Self { counters, lanes: Default::default(), held, budgets, handoffs: Arc::default() }
+        let (handoffs, pools) = (Arc::default(), Arc::default());
+        Self { counters, lanes: Default::default(), held, budgets, handoffs, pools }
     }
 
     /// Replaces the options of connections that are being handed over. The former ones are freed if nobody else has them: who
@@ -218,12 +248,26 @@ impl<B: PacketBuffer> Worker<B> {
         }
     }
 
+    /// Replaces the pools of tokens, as [`Worker::set_handoffs`] the options.
+    #[inline]
+    pub fn set_pools(&mut self, pools: &Arc<Pools>) {
+        if !Arc::ptr_eq(&self.pools, pools) {
+            self.pools = Arc::clone(pools);
+        }
+    }
+
     /// Says whether it receives more than it can handle: then each network may begin so many connections and no more
     /// ([`Limits::opening_share_a_second`]), because such packets cost most, and what there is goes on. Nobody is told that a connection is nobody's then: what its stack has
     /// reported may have been lost.
     #[inline]
     pub fn set_pressed(&mut self, pressed: bool, now: Now) {
         self.budgets.set_pressed(pressed, now);
+    }
+
+    /// Whether no part of a request waits.
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
+        self.held.requests.is_empty()
     }
 
     /// What it counted.
@@ -261,7 +305,7 @@ impl<B: PacketBuffer> Worker<B> {
         now: Now,
         sink: &mut S,
     ) {
-        let cx = Context { tables, handoffs: &self.handoffs, crt, now, from };
+        let cx = Context { tables, handoffs: &self.handoffs, pools: &self.pools, crt, now, from };
         let mut out = Out::new(&self.counters, sink, &mut self.budgets);
         if self.held.frozen.is_due(crt) {
             // Before the packets that came later.
@@ -292,16 +336,18 @@ impl<B: PacketBuffer> Worker<B> {
     /// Sends what was held and need not wait any more, and gives up what waited too long. To be called every few
     /// milliseconds, also when no packets come.
     pub fn expire<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
-        let Held { early, frozen, orphans, unserved } = &self.held;
-        if early.is_empty() && frozen.is_empty() && orphans.is_empty() && unserved.is_empty() {
+        let Held { early, frozen, orphans, unserved, requests, .. } = &self.held;
+        let idle = early.is_empty() && frozen.is_empty() && orphans.is_empty() && unserved.is_empty();
+        if idle && requests.is_empty() {
             return;
         }
-        let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
+        let cx = Context { tables, handoffs: &self.handoffs, pools: &self.pools, crt, now, from: Port::Nic };
         let mut out = Out::new(&self.counters, sink, &mut self.budgets);
         deliver::expire(&mut self.held, &cx, &mut out);
         deliver::thaw(&mut self.held, &cx, &mut out);
         orphans::look(&mut self.held, &cx, &mut out);
         unserved::look(&mut self.held, &cx, &mut out);
+        parts::look(&mut self.held, &cx, &mut out);
         out.finish();
     }
 
@@ -311,7 +357,8 @@ impl<B: PacketBuffer> Worker<B> {
     pub fn thaw<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
         if self.held.frozen.is_due(crt) {
             let mut out = Out::new(&self.counters, sink, &mut self.budgets);
-            let cx = Context { tables, handoffs: &self.handoffs, crt, now, from: Port::Nic };
+            let cx =
+                Context { tables, handoffs: &self.handoffs, pools: &self.pools, crt, now, from: Port::Nic };
             deliver::thaw(&mut self.held, &cx, &mut out);
             out.finish();
         }

@@ -26,6 +26,7 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(at, cx.now)) else {
         return match opens {
+            _ if !udp && cx.tables.reads(key.into()) => Fate::Transact,
             false => Fate::Ask,
             true if budgets.take(Matter::Opening, key.into().client.ip(), cx.now) => {
                 select(at, udp, None, cx)
@@ -33,6 +34,10 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
             true => Fate::Drop(Reason::Overloaded),
         };
     };
+    let begun_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Closing);
+    if begun_here && !udp && cx.tables.reads(key.into()) {
+        return Fate::Transact;
+    }
     let is_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Established);
     if opens && !udp && is_here && cx.tables.is_lost(entry.owner) {
         return reselect(key, entry, cx);

@@ -17,4 +17,5 @@ mod outgoing;
 mod passing;
 mod plain;
 mod refuse;
+mod transact;
 mod unserved;

@@ -13,6 +13,8 @@ use crate::path::OPTION_BYTES;
 
 /// Bytes of the longest outer header: tagged Ethernet, IPv6, UDP, GUE with the handoff option.
 pub(crate) const MAX_BYTES: usize = 94;
+/// How much longer the handoff option with all that is around it makes a packet, at most: IPv6, UDP, GUE.
+pub(crate) const LONGEST_HANDOFF: u16 = 40 + UDP_GUE_BYTES as u16 + OPTION_BYTES as u16;
 /// The least MTU of an IPv6 link (RFC 8200 5).
 const LEAST_V6_MTU: u16 = 1280;
 

@@ -22,9 +22,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Weak};
 
+use ::routes::Routes;
 use ipnet::IpNet;
 use model::dpt::{
-    Ask, Distribution, Dpt, Duty, DvipaEntry, Method, Reach, Refuse, Shared, StackEntry, StackState,
+    Ask, Distribution, Dpt, Duty, DvipaEntry, Method, Reach, Refuse, Routing, Shared, StackEntry, StackState,
     WeightedTarget,
 };
 use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex};
@@ -38,7 +39,7 @@ use defences::Defences;
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
-pub(crate) use service::Service;
+pub(crate) use service::{Routed, Service};
 
 /// What the workers know about their own node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub struct Tables {
     own_stack: Option<StackIndex>,
     defences: Defences,
     services: OpenMap<u32, u32>,
+    /// Some service has routes.
+    reads: bool,
     distributions: Arc<[Arc<Service>]>,
     from: MadeFrom,
     built: Built,
@@ -140,7 +143,7 @@ impl Tables {
         let maglevs = before.map(|before| Arc::clone(&before.from.maglevs)).unwrap_or_default();
         let mut builder = Builder { stacks: &dpt.stacks, maglevs, built: &mut built };
         let distributions = dpt.distributions.iter().enumerate();
-        let distributions = distributions
+        let distributions: Arc<[Arc<Service>]> = distributions
             .map(|(at, row)| builder.successor(row, before.and_then(|before| before.row(at, row))))
             .collect();
         let mut maglevs = builder.maglevs;
@@ -189,6 +192,7 @@ impl Tables {
             own_stack: dpt.stacks.iter().find(|s| matches!(s.reach, Reach::Local)).map(|s| s.index),
             defences,
             services,
+            reads: distributions.iter().any(|service: &Arc<Service>| service.routed().is_some()),
             distributions,
             from: MadeFrom { neighbours, stacks, rows, maglevs },
             built,
@@ -337,6 +341,13 @@ impl Tables {
         Some((if family == Family::V4 { v4 } else { v6 }, port))
     }
 
+    /// Whether this node reads the first request of such a connection.
+    #[inline(always)]
+    pub(crate) fn reads(&self, key: KeyParts) -> bool {
+        let has_routes = |service: &Service| service.routed().is_some();
+        self.reads && self.service(key.dvipa, key.dvipa_port, key.protocol).is_some_and(has_routes)
+    }
+
     /// The targets of a service, if it is distributed.
     #[inline]
     pub(crate) fn service(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Option<&Service> {
@@ -432,6 +443,14 @@ fn senders(dpt: &Dpt) -> std::vec::IntoIter<(u128, StackIndex)> {
     pairs.collect::<Vec<_>>().into_iter()
 }
 
+/// Weights of backends count, unless another method needs them.
+fn weighted(method: Method) -> Method {
+    match method {
+        Method::RoundRobin | Method::WeightedRoundRobin => Method::WeightedRoundRobin,
+        Method::LeastConnections | Method::Maglev => method,
+    }
+}
+
 /// Makes services; equal sets of targets share one Maglev table, also with the tables before.
 struct Builder<'d> {
     stacks: &'d [StackEntry],
@@ -463,7 +482,22 @@ impl Builder<'_> {
         let policies: Vec<(IpNet, Choice)> = policies.collect();
         let default = self.choice(d.method, turn(before.map(|before| &before.default)), &d.targets);
         let serving = d.serving.iter().copied().collect();
-        Service { policies: policies.into(), default, serving, refuse: d.refuse }
+        let routed = d.routing.as_ref().and_then(|routing| self.routed(d.method, routing, before));
+        Service { policies: policies.into(), default, serving, refuse: d.refuse, routed }
+    }
+
+    /// Routes are compiled once for all tables that have the same. What can't be compiled was refused with the configuration.
+    fn routed(&mut self, method: Method, routing: &Routing, before: Option<&Service>) -> Option<Routed> {
+        let before = before.and_then(Service::routed).filter(|before| before.set == routing.set);
+        let routes = match before {
+            Some(before) => Arc::clone(&before.routes),
+            None => Arc::new(Routes::compile(&routing.set).ok()?),
+        };
+        let choices = routing.targets.iter().enumerate().map(|(at, targets)| {
+            let turn = before.and_then(|before| before.choices.get(at)).and_then(Choice::turn);
+            self.choice(weighted(method), turn.cloned().unwrap_or_default(), targets)
+        });
+        Some(Routed { set: routing.set.clone(), choices: choices.collect(), routes })
     }
 
     fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {

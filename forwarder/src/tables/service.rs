@@ -1,12 +1,18 @@
 //! One distributed service: its policies and its targets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::StackIndex;
-use model::dpt::Refuse;
+use model::dpt::{Refuse, Shared};
+use model::route::RouteSet;
+use routes::{RouteId, Routes};
 
 use super::choice::{Choice, Counts};
+
+/// How often a target is picked for a request if the one that was tried comes again.
+const TRIES: usize = 16;
 
 /// A service that is distributed.
 #[derive(Debug)]
@@ -19,6 +25,38 @@ pub(crate) struct Service {
     pub(super) serving: Stacks,
     /// What a client is told while no target takes it.
     pub(super) refuse: Refuse,
+    /// Its routes, if it has some.
+    pub(super) routed: Option<Routed>,
+}
+
+/// The routes of a service, and what is selected from for each.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    /// What they were made from.
+    pub(super) set: Shared<RouteSet>,
+    /// What is asked.
+    pub(crate) routes: Arc<Routes>,
+    /// Of each route.
+    pub(super) choices: Box<[Choice]>,
+}
+
+impl Routed {
+    /// The target for a request of a route, if there is one that takes it: not the one that was tried, if there is another.
+    pub(crate) fn pick(
+        &self,
+        route: RouteId,
+        client: SocketAddr,
+        tried: Option<StackIndex>,
+        counts: &impl Counts,
+    ) -> Option<StackIndex> {
+        let choice = self.choices.get(usize::from(route.0))?;
+        let mut picks = (0..TRIES).map_while(|_| choice.pick(client.ip(), client.port(), counts));
+        let first = picks.next()?;
+        if Some(first) != tried {
+            return Some(first);
+        }
+        picks.find(|pick| Some(*pick) != tried).or(Some(first))
+    }
 }
 
 /// A set of stacks: a bit each, because it is looked at for each packet of a UDP flow.
@@ -69,6 +107,11 @@ impl Service {
     /// The target that the client's address and port alone tell, if the method goes by them.
     pub(crate) fn hashed(&self, client: IpAddr, port: u16) -> Option<StackIndex> {
         self.choice(client).hashed(client, port)
+    }
+
+    /// Its routes, if it has some.
+    pub(crate) fn routed(&self) -> Option<&Routed> {
+        self.routed.as_ref()
     }
 
     fn choice(&self, client: IpAddr) -> &Choice {

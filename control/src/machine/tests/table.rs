@@ -1,6 +1,7 @@
 //! The table in the module's head: each event in each state of a session.
 
-use model::message::{FromStack, Load, ToStack};
+use model::codec::WireConnection;
+use model::message::{Declined, FromStack, Load, ToStack, TokensGiven};
 
 use super::super::fixture::{
     Bench, WEB, connection, lists, name, newconn, session_up, srvstat, tcp, termconn,
@@ -68,6 +69,8 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::Tell { .. } => "tell",
         Action::Count { .. } => "count",
         Action::CountStacks { .. } => "count stacks",
+        Action::Tokens { .. } => "tokens",
+        Action::Declined { .. } => "declined",
     };
     actions.iter().map(word).filter(|word| *word != "note").collect()
 }
@@ -101,6 +104,16 @@ fn every_cell_of_the_transition_table_holds() {
             [refused(Nothing, NoSession), cell(Up, &["newconn"])],
         ),
         ("TERMCONN", message(termconn(&here)), [refused(Nothing, NoSession), cell(Up, &["termconn"])]),
+        (
+            "TokensGiven",
+            message(FromStack::TokensGiven(TokensGiven::default())),
+            [refused(Nothing, NoSession), cell(Up, &["tokens"])],
+        ),
+        (
+            "Declined",
+            message(FromStack::Declined(Declined { connection: WireConnection(here[0]) })),
+            [refused(Nothing, NoSession), cell(Up, &["declined"])],
+        ),
         ("Load", message(FromStack::Load(Load::default())), [refused(Nothing, NoSession), cell(Up, &[])]),
     ];
     for (row, event, cells) in rows {
@@ -115,6 +128,22 @@ fn every_cell_of_the_transition_table_holds() {
             assert_eq!(counted, u64::from(cell.refused.is_some()), "{cell_name}: refusals are counted");
         }
     }
+}
+
+#[test]
+fn tokens_are_void_when_their_session_is_over_and_are_wanted_of_those_that_are_here() {
+    let mut bench = Bench::new(WEB);
+    bench.up("t1");
+    bench.message("t1", FromStack::TokensGiven(TokensGiven::default())).unwrap();
+    bench.actions();
+    let t1 = bench.stack.stack_index(&name("t1")).unwrap();
+    bench.handle(Event::TokensLow(vec![t1])).unwrap();
+    let wants = |action: &Action| matches!(action, Action::Send { message: ToStack::TokensWanted(_), .. });
+    assert_eq!(bench.actions().iter().filter(|action| wants(action)).count(), 1);
+    bench.handle(Event::SessionDown { stack: name("t1") }).unwrap();
+    assert_eq!(words(&bench.actions()), ["tokens", "dpt"]);
+    bench.handle(Event::TokensLow(vec![t1])).unwrap();
+    assert_eq!(bench.actions(), []);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`connections`] (what stacks say of theirs), [`account`] (all that a stack has), [`claims`] (two stacks that say that they have one),
-//! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
+//! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`tokens`] (that stacks give them), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
 //! `baton stats` shows).
 
 mod account;
@@ -14,6 +14,7 @@ mod names;
 mod purge;
 mod retiring;
 mod snapshot;
+mod tokens;
 mod walk;
 mod watch;
 
@@ -31,15 +32,16 @@ use control::runtime::environment::Environment;
 use control::runtime::{
     Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS, Ticked,
 };
-use forwarder::crt::{Crt, Cursor};
-use forwarder::{Choosers, Handoffs, Mac, Now, Tables};
+use forwarder::crt::{Crt, CrtState, Cursor};
+use forwarder::{Choosers, Handoffs, Mac, Now, Pools, Tables};
 use model::dpt::{Distribution, Dpt, Duty, Reach, Shared};
-use model::handoff::Handoff;
+use model::handoff::{Handoff, Token};
 use model::numbering::Numbering;
 use model::{Connection, Dvipa, DvipaIndex, StackIndex};
 
 use self::link::Link;
 use self::snapshot::Snapshots;
+use self::tokens::Asked;
 use self::watch::{Change, Watch};
 use crate::announce;
 use crate::groups::Groups;
@@ -66,6 +68,10 @@ pub struct Plane {
     known: Arc<Known>,
     snapshots: Snapshots<Tables>,
     handoffs: Snapshots<Handoffs>,
+    pools: Snapshots<Pools>,
+    asked: Asked,
+    /// Stacks that first requests may go to.
+    routed: BTreeSet<StackIndex>,
     connections: Connections,
     choosers: Choosers<Among>,
     watches: Vec<Watch>,
@@ -107,6 +113,9 @@ impl Plane {
             known: Arc::default(),
             snapshots: Snapshots::default(),
             handoffs: Snapshots::default(),
+            pools: Snapshots::default(),
+            asked: Asked::default(),
+            routed: BTreeSet::new(),
             connections,
             choosers: Choosers::default(),
             watches,
@@ -221,6 +230,7 @@ impl Forwarding for Plane {
 
     fn publish(&mut self, dpt: &Dpt) {
         let stacks_before = std::mem::replace(&mut self.dpt, dpt.clone()).stacks;
+        self.routed = tokens::routed(dpt);
         self.connections.publish(dpt);
         let ours = || dpt.dvipas.iter().filter(|entry| entry.duty != Duty::Backup);
         if !self.ipv6_allowed && ours().any(|entry| entry.dvipa.address().is_ipv6()) {
@@ -277,6 +287,17 @@ impl Forwarding for Plane {
         self.hand_over_to(connection, to, handoff)
     }
 
+    fn tokens(&mut self, stack: StackIndex, tokens: Option<Vec<Token>>) {
+        self.take_tokens(stack, tokens);
+    }
+
+    fn declined(&mut self, connection: &Connection, by: StackIndex) {
+        let entry = self.entry_of(connection);
+        if entry.is_some_and(|entry| entry.stack == by && entry.state == CrtState::HalfOpen) {
+            self.remove(connection);
+        }
+    }
+
     fn end(&mut self, connection: &Connection) {
         self.remove(connection);
         self.choosers.settled(connection);
@@ -328,7 +349,9 @@ impl Forwarding for Plane {
         self.watch();
         self.snapshots.free();
         self.handoffs.free();
-        Ticked { silent: self.look_at_next_hops(), link_returned: self.look_at_links(), vacant }
+        self.pools.free();
+        let tokens_low = self.tokens_low(now);
+        Ticked { tokens_low, silent: self.look_at_next_hops(), link_returned: self.look_at_links(), vacant }
     }
 
     fn ports(&self) -> Vec<PortView> {

@@ -19,7 +19,7 @@ use arc_swap::cache::Cache;
 use ffi::clock::{self, Clock};
 use ffi::{BURST, Burst, RxQueue};
 use forwarder::crt::{Crt, KeyV4, KeyV6};
-use forwarder::{Counters, Handoffs, Limits, Now, Port, Tables};
+use forwarder::{Counters, Handoffs, Limits, Now, Pools, Port, Tables};
 use model::{Connection, StackIndex};
 
 use self::gauges::Gauges;
@@ -152,6 +152,8 @@ pub struct Shared {
     pub tables: ArcSwap<Tables>,
     /// Options of connections that are being handed over; replaced and freed as the tables are.
     pub handoffs: ArcSwap<Handoffs>,
+    /// Tokens that stacks gave out; replaced and freed as the tables are.
+    pub pools: ArcSwap<Pools>,
     /// The time that entries of the CRT are measured in.
     pub clock: Clock,
     /// The workers end.
@@ -203,6 +205,7 @@ impl Worker {
     pub fn run(&mut self, shared: &Shared) {
         let mut tables = Cache::new(&shared.tables);
         let mut handoffs = Cache::new(&shared.handoffs);
+        let mut pools = Cache::new(&shared.pools);
         let mut idler = Idler::new(self.idle);
         let mut turn_began = clock::cycles();
         let mut expired = Now::default();
@@ -213,6 +216,7 @@ impl Worker {
             let injected = self.inbox.waiting();
             let (tables, handoffs) = (tables.load(), handoffs.load());
             self.line.path.set_handoffs(handoffs);
+            self.line.path.set_pools(pools.load());
             if injected > 0 {
                 self.line.inject(&self.inbox, injected, tables, handoffs);
             }

@@ -1,0 +1,544 @@
+//! Answers clients of a service with routes, reads their first request, and hands the connection over with it.
+//!
+//! In: a TCP packet of a connection that no stack has for certain. What becomes of it:
+//!
+//! | packet | |
+//! | --- | --- |
+//! | SYN | answered with a cookie, and forgotten |
+//! | ACK of the cookie, without data | forgotten |
+//! | a probe of the client's, FIN before the request | answered |
+//! | a whole request | its route names a target, to which it goes with the handoff option and a token |
+//! | a part of a request | waits for the rest ([`requests`]) |
+//! | a request that no route takes, or that can't be read | answered with a refusal |
+//! | a packet of a connection that is handed over ([`handing`]) | goes to the target with the option, until the client acknowledges what the target sent |
+//! | anything else | what is done elsewhere: to the stack that had it, or stacks are asked |
+//!
+//! Touches for a request: the bytes, the route's targets, one token, the CRT entry that it makes, which is half-open until the
+//! target's report.
+
+use model::StackIndex;
+use model::handoff::{HandoffOption, TimestampUnit};
+
+use super::datagram::Datagram;
+use super::emit::{End, Out};
+use super::handing::Handing;
+use super::parts::{drop_copies, hand_over};
+use super::requests::{About, Added, REQUEST_BYTES, Request, Segment};
+use super::whose::Read;
+use super::{AnyKey, Context, Held, deliver, handoff, icmp_error, orphans};
+use crate::crt::{CrtState, Entry, KeyParts};
+use crate::packet::frame::{self, Bytes, Ip, Link};
+use crate::packet::transport::flags;
+use crate::packet::{Ports, Tcp, protocol};
+use crate::tables::{Family, Routed};
+use crate::transactions::Agreed;
+use crate::transactions::cookie::{self, Secret};
+use crate::transactions::options::Options;
+use crate::transactions::segments::{Back, Standing};
+use crate::{PacketBuffer, Port, Reason, Sink};
+
+/// Bytes of IP and TCP header without options.
+const HEADER_BYTES: (u16, u16) = (40, 60);
+/// A client's segment is of the connection that is handed over if it begins within so many bytes of the request's start.
+const NEAR: u32 = 1 << 24;
+
+/// A segment as far as it was read.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    key: AnyKey,
+    tcp: Tcp,
+    options: Options,
+    /// Where its data begins and ends in the frame.
+    data: (usize, usize),
+}
+
+impl Seen {
+    fn read(frame: &[u8], read: &Read) -> Result<Self, Reason> {
+        let d = &read.datagram;
+        let key = read.key.filter(|_| d.fragment.is_none()).ok_or(Reason::RequestFragmented)?;
+        let segment = d.payload(frame);
+        let tcp = Tcp::parse(segment)?;
+        let header = segment.get(..tcp.header_bytes).ok_or(Reason::BadLength)?;
+        let options = Options::read(header.get(crate::packet::transport::TCP_BYTES..).unwrap_or_default());
+        let begin = d.ethernet.header_bytes.saturating_add(d.header_bytes).saturating_add(tcp.header_bytes);
+        let end = d.ethernet.header_bytes.saturating_add(d.len.into());
+        Ok(Self { key, tcp, options, data: (begin, end.max(begin)) })
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.tcp.flags & flag != 0
+    }
+
+    fn len(self) -> usize {
+        self.data.1.saturating_sub(self.data.0)
+    }
+
+    fn echo(self) -> Option<u32> {
+        self.options.timestamps.map(|(_, echo)| echo)
+    }
+}
+
+/// Where a segment stands, by the cookie that it repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// At the request's start.
+    Start,
+    /// One before it: the client asks whether this node is there (RFC 9293 3.8.4).
+    Probe,
+    /// Behind the ends of both sides.
+    Closed,
+}
+
+fn place(seen: Seen, secret: Secret, cx: &Context<'_>) -> Option<(Place, Agreed)> {
+    let (sequence, acknowledged) = (seen.tcp.sequence, seen.tcp.acknowledgment);
+    let of = KeyParts::from(seen.key);
+    let check = |client_first, first| cookie::check(secret, of, (client_first, first), seen.echo(), cx.now);
+    let at = |back: u32, sent: u32| check(sequence.wrapping_sub(back), acknowledged.wrapping_sub(sent));
+    let start = at(1, 1).map(|agreed| (Place::Start, agreed));
+    let start = start.or_else(|| at(0, 1).filter(|_| seen.len() <= 1).map(|agreed| (Place::Probe, agreed)));
+    start.or_else(|| at(2, 2).filter(|_| seen.len() == 0).map(|agreed| (Place::Closed, agreed)))
+}
+
+/// See the module.
+#[inline(never)]
+pub(super) fn transact<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let seen = match Seen::read(packet.bytes(), read) {
+        Ok(seen) => seen,
+        Err(reason) => return out.end(packet, End::dropped(reason)),
+    };
+    let parts = KeyParts::from(seen.key);
+    let service = cx.tables.service(parts.dvipa, parts.dvipa_port, parts.protocol);
+    let Some(routed) = service.and_then(|service| service.routed()) else {
+        return out.end(packet, End::dropped(Reason::NotDistributed));
+    };
+    if seen.tcp.opens() {
+        return accept(packet, read, seen, held.secret, cx, out);
+    }
+    let entry = seen.key.get(cx);
+    if let Some(handing) = handed(seen, entry, held) {
+        return goes_on(packet, read, (seen, handing), held, cx, out);
+    }
+    if seen.has(flags::RST) {
+        return reset(packet, seen, held, out);
+    }
+    if !seen.has(flags::ACK) || seen.has(flags::SYN) {
+        return out.end(packet, End::dropped(Reason::NoConnection));
+    }
+    let waits = held.requests.get(seen.key).map(|request| (request.about, request.handed.is_some()));
+    if let Some((about, false)) = waits.filter(|(about, _)| about.sent == seen.tcp.acknowledgment) {
+        return more(packet, read, (seen, about), routed, held, cx, out);
+    }
+    match place(seen, held.secret, cx) {
+        Some((Place::Start, agreed)) => {
+            let about =
+                About { key: seen.key, agreed, start: seen.tcp.sequence, sent: seen.tcp.acknowledgment };
+            first(packet, read, (seen, about), (routed, entry), held, cx, out);
+        }
+        Some((Place::Probe, agreed)) => {
+            let standing = (seen.tcp.acknowledgment, seen.tcp.sequence.wrapping_add(1));
+            let said = Standing::new(standing, seen.options, agreed);
+            say(packet, read, (said, 0, &[]), Reason::AnsweredSegment, cx, out);
+        }
+        Some((Place::Closed, _)) => out.end(packet, End::dropped(Reason::Handshake)),
+        None => stranger(packet, read, (seen, entry), held, cx, out),
+    }
+}
+
+/// What is known of a connection that is being handed over, if the segment is of it.
+fn handed<B: PacketBuffer>(seen: Seen, entry: Option<Entry>, held: &mut Held<B>) -> Option<Handing> {
+    let owner = entry.filter(|entry| entry.state == CrtState::HalfOpen)?.owner;
+    let handing = held.handings.get(seen.key).filter(|handing| handing.to == owner)?;
+    // Also the probe one before the start.
+    let at = seen.tcp.sequence.wrapping_sub(handing.start).wrapping_add(1);
+    (at < NEAR).then_some(handing)
+}
+
+/// A packet of a connection that is handed over.
+fn goes_on<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (seen, handing): (Seen, Handing),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let beyond = seen.tcp.acknowledgment.wrapping_sub(handing.sent);
+    if seen.has(flags::ACK) && beyond > 0 && beyond < NEAR {
+        // Only the target can have sent that.
+        if seen.key.promote(handing.to, cx) {
+            held.handings.end(seen.key);
+            drop_copies(seen.key, held, out);
+        }
+        return deliver::forward(packet, read, (handing.to, Reason::Forwarded), cx, out);
+    }
+    carry(packet, read, &handing, cx, out);
+}
+
+/// Answers a SYN.
+fn accept<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    seen: Seen,
+    secret: Secret,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let (first, of) = (seen.tcp.sequence, KeyParts::from(seen.key));
+    let offer = cookie::offer(secret, of, (first, seen.tcp.flags), seen.options, cx.now);
+    let mss = mss(read.datagram.family, cx);
+    let answer = back(&packet, &read.datagram, seen.tcp, cx).accept(first, seen.options, offer, mss);
+    send_back(packet, &answer, &[], Reason::AnsweredSyn, cx, out);
+}
+
+/// The largest segment of a client that can be carried to any stack with the handoff option.
+fn mss(family: Family, cx: &Context<'_>) -> u16 {
+    let (v4, v6) = HEADER_BYTES;
+    let headers = if family == Family::V4 { v4 } else { v6 };
+    let fits = cx.tables.node().fabric_mtu.saturating_sub(crate::tables::carrier::LONGEST_HANDOFF);
+    fits.saturating_sub(headers)
+}
+
+/// The first segment behind the handshake.
+fn first<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (seen, about): (Seen, About),
+    (routed, entry): (&Routed, Option<Entry>),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    if seen.len() == 0 {
+        if !seen.has(flags::FIN) {
+            // The handshake is complete; the request will say everything again.
+            return out.end(packet, End::dropped(Reason::Handshake));
+        }
+        let standing = (about.sent, about.start.wrapping_add(1));
+        let said = Standing::new(standing, seen.options, about.agreed);
+        return say(packet, read, (said, flags::FIN, &[]), Reason::AnsweredSegment, cx, out);
+    }
+    let bytes = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
+    match routed.routes.read(bytes) {
+        routes::Read::Whole(decision) => {
+            let Some(handing) = select(about, decision.route, (routed, entry), held, cx) else {
+                return refuse(
+                    packet,
+                    read,
+                    (seen, about, seen.len()),
+                    routes::Refusal::Unavailable,
+                    routed,
+                    cx,
+                    out,
+                );
+            };
+            match handing {
+                Ok(handing) => carry(packet, read, &handing, cx, out),
+                Err(reason) => out.end(packet, End::dropped(reason)),
+            }
+        }
+        routes::Read::Refused(refusal) => {
+            refuse(packet, read, (seen, about, seen.len()), refusal, routed, cx, out);
+        }
+        routes::Read::NeedsMore if seen.has(flags::FIN) => {
+            deliver::refuse(packet, read, Reason::RequestUnfinished, cx, out);
+        }
+        routes::Read::NeedsMore => {
+            let mut request = Request::new(about, cx.now);
+            if let Some(place) = request.segments.first_mut() {
+                *place = Some(Segment { packet, read: *read, from: cx.from, offset: 0, data: seen.data });
+            }
+            let (gone, why) = match held.requests.put(request, cx.now) {
+                Ok(former) => {
+                    out.note(Reason::RequestHeld, 1);
+                    (former, Reason::RequestSlow)
+                }
+                Err(request) => (Some(request), Reason::RequestNoRoom),
+            };
+            for segment in gone.into_iter().flat_map(|request| request.segments).flatten() {
+                out.end(segment.packet, End::dropped(why));
+            }
+        }
+    }
+}
+
+/// Another segment of a request that waits.
+fn more<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (seen, about): (Seen, About),
+    routed: &Routed,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let offset = seen.tcp.sequence.wrapping_sub(about.start);
+    if seen.len() == 0 || offset > REQUEST_BYTES as u32 {
+        return beside(packet, read, (seen, about), held, cx, out);
+    }
+    let segment = Segment { packet, read: *read, from: cx.from, offset: offset as usize, data: seen.data };
+    let key = about.key;
+    match held.requests.add(key, segment) {
+        Added::Waits => out.note(Reason::RequestHeld, 1),
+        Added::Repeated(segment) => {
+            let whole = held.requests.bytes(key).len();
+            if let Some(request) = held.requests.get(key) {
+                request.acknowledged = whole;
+            }
+            let said = Standing::new(
+                (about.sent, about.start.wrapping_add(whole as u32)),
+                seen.options,
+                about.agreed,
+            );
+            say(segment.packet, read, (said, 0, &[]), Reason::AnsweredSegment, cx, out);
+        }
+        Added::NoRoom(segment) if segment.is_too_far() => {
+            let whole = held.requests.bytes(key).len();
+            give_up(key, Reason::RequestNoRoom, held, out);
+            let refusal = routes::Refusal::TooLarge;
+            return refuse(segment.packet, read, (seen, about, whole), refusal, routed, cx, out);
+        }
+        Added::NoRoom(segment) => return out.end(segment.packet, End::dropped(Reason::RequestNoRoom)),
+    }
+    let bytes = held.requests.bytes(key);
+    let (said, whole) = (routed.routes.read(bytes), bytes.len());
+    match said {
+        routes::Read::NeedsMore => {}
+        routes::Read::Whole(decision) => match select(about, decision.route, (routed, key.get(cx)), held, cx)
+        {
+            Some(Ok(handing)) => {
+                let request = held.requests.take(key);
+                request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));
+            }
+            // It is tried again with the client's repetition.
+            Some(Err(_)) => {}
+            None => refuse_waiting((seen, about, whole), routes::Refusal::Unavailable, routed, held, cx, out),
+        },
+        routes::Read::Refused(refusal) => {
+            refuse_waiting((seen, about, whole), refusal, routed, held, cx, out);
+        }
+    }
+}
+
+/// A packet of a client whose request waits that is no part of it.
+fn beside<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (seen, about): (Seen, About),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let probes = seen.tcp.sequence.wrapping_add(1) == about.start;
+    if seen.has(flags::FIN) {
+        // The request will never be whole.
+        give_up(about.key, Reason::RequestCut, held, out);
+        return deliver::refuse(packet, read, Reason::RequestUnfinished, cx, out);
+    }
+    if !probes {
+        return out.end(packet, End::dropped(Reason::Handshake));
+    }
+    let whole = held.requests.get(about.key).map_or(0, |request| request.acknowledged);
+    let standing = (about.sent, about.start.wrapping_add(whole as u32));
+    let said = Standing::new(standing, seen.options, about.agreed);
+    say(packet, read, (said, 0, &[]), Reason::AnsweredSegment, cx, out);
+}
+
+/// The target of a request, and all that its packets need to go there. `None`: none of the route's targets takes it.
+fn select<B: PacketBuffer>(
+    about: About,
+    route: routes::RouteId,
+    (routed, entry): (&Routed, Option<Entry>),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+) -> Option<Result<Handing, Reason>> {
+    let client = KeyParts::from(about.key).client;
+    let to = match entry {
+        // It may have the connection already.
+        Some(Entry { owner, state: CrtState::HalfOpen }) => owner,
+        // One that was tried is none that has it: its entry is gone.
+        Some(_) | None => {
+            let tried = held.handings.get(about.key).map(|handing| handing.to);
+            let pick = routed.pick(route, client, tried, cx.crt)?;
+            // One that has given out no tokens can't take any.
+            let is_bare = cx.pools.get(pick).is_none_or(|pool| pool.is_empty());
+            if is_bare { routed.pick(route, client, Some(pick), cx.crt)? } else { pick }
+        }
+    };
+    Some(hand(about, to, held, cx))
+}
+
+fn hand<B: PacketBuffer>(
+    about: About,
+    to: StackIndex,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+) -> Result<Handing, Reason> {
+    let token = cx.pools.take(to).ok_or(Reason::HandoffNoToken)?;
+    let entry = about.key.insert(to, cx)?;
+    if entry != (Entry { owner: to, state: CrtState::HalfOpen }) {
+        return Err(Reason::HandoffUnknown);
+    }
+    let Agreed { mss, scales, sack, timestamps, ecn } = about.agreed;
+    let (start, sent) = (about.start, about.sent);
+    let timestamps = timestamps.then_some(TimestampUnit::Millisecond);
+    let option = HandoffOption { token, start, sent, mss, scales, sack, timestamps, ecn }.encode();
+    Ok(held.handings.begin(about.key, (to, option), (start, sent), cx.now))
+}
+
+/// Sends a packet with the option.
+pub(super) fn carry<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    read: &Read,
+    handing: &Handing,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let end = match handoff::put(
+        &mut packet,
+        &read.datagram,
+        read.hash,
+        (handing.to, &handing.option),
+        cx.tables,
+    ) {
+        Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
+        Err(handoff::Unsent::TooLong { mtu }) => {
+            let notice = icmp_error::Notice::TooBig { mtu };
+            let otherwise = Reason::TooBigUnfragmented;
+            icmp_error::answer(&mut packet, &read.datagram, notice, otherwise, cx, out.answers())
+        }
+        Err(handoff::Unsent::Reason(reason)) => End::dropped(reason),
+    };
+    out.end(packet, end);
+}
+
+/// Tells a client why its request is not served, in its protocol, and that nothing follows. Nothing is kept: if the client does not
+/// hear it, it sends its request again.
+fn refuse<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (seen, about, whole): (Seen, About, usize),
+    refusal: routes::Refusal,
+    routed: &Routed,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let request = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
+    let data = routed.routes.answer(refusal, request);
+    let fin = u32::from(seen.has(flags::FIN));
+    let expected = about.start.wrapping_add(whole as u32).wrapping_add(fin);
+    let said = Standing::new((about.sent, expected), seen.options, about.agreed);
+    say(packet, read, (said, flags::PSH | flags::FIN, data), Reason::RefusedRequest, cx, out);
+}
+
+/// [`refuse`], of a request that waits.
+fn refuse_waiting<B: PacketBuffer, S: Sink<B>>(
+    (seen, about, whole): (Seen, About, usize),
+    refusal: routes::Refusal,
+    routed: &Routed,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let Some(mut request) = held.requests.take(about.key) else { return };
+    // In the place of its first segment, of whose request it is about.
+    let first = request.segments.first_mut().and_then(Option::take);
+    request
+        .segments
+        .into_iter()
+        .flatten()
+        .for_each(|s| out.end(s.packet, End::dropped(Reason::RequestRefused)));
+    if let Some(first) = first {
+        let (seen, cx) = (Seen { data: first.data, ..seen }, Context { from: first.from, ..*cx });
+        refuse(first.packet, &first.read, (seen, about, whole), refusal, routed, &cx, out);
+    }
+}
+
+/// A RST of the client's: its request is not wanted any more, if the number is right (RFC 5961 3.2).
+fn reset<B: PacketBuffer, S: Sink<B>>(packet: B, seen: Seen, held: &mut Held<B>, out: &mut Out<'_, S>) {
+    let about = held.requests.get(seen.key).map(|request| (request.about, request.acknowledged));
+    if let Some((about, acknowledged)) = about
+        && seen.tcp.sequence == about.start.wrapping_add(acknowledged as u32)
+    {
+        give_up(seen.key, Reason::RequestCut, held, out);
+    }
+    out.end(packet, End::dropped(Reason::NoConnection));
+}
+
+/// A packet of a connection that this node has not begun, as far as its numbers say.
+fn stranger<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (seen, entry): (Seen, Option<Entry>),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    match entry {
+        Some(Entry { owner, state: CrtState::Closing }) => {
+            deliver::forward(packet, read, (owner, Reason::Forwarded), cx, out);
+        }
+        // Another worker, or this one before others needed the place, knows the option.
+        Some(_) => out.end(packet, End::dropped(Reason::HandoffUnknown)),
+        // It may be ahead of the one that tells where the request begins.
+        None if seen.len() > 0 && !held.requests.is_stray_again(seen.key, cx.now) => {
+            out.end(packet, End::dropped(Reason::RequestEarly));
+        }
+        None => orphans::ask(packet, read, held, cx, out),
+    }
+}
+
+/// Nothing waits any more of this request.
+fn give_up<B: PacketBuffer, S: Sink<B>>(key: AnyKey, why: Reason, held: &mut Held<B>, out: &mut Out<'_, S>) {
+    let request = held.requests.take(key);
+    let segments = request.into_iter().flat_map(|request| request.segments).flatten();
+    segments.for_each(|segment| out.end(segment.packet, End::dropped(why)));
+}
+
+fn back<B: PacketBuffer>(packet: &B, d: &Datagram, tcp: Tcp, cx: &Context<'_>) -> Back {
+    Back {
+        link: Link::back(packet.bytes(), d.ethernet, cx.tables.node().mac),
+        ip: Ip::new(d.address, d.source, protocol::TCP),
+        ports: Ports { source: tcp.ports.destination, destination: tcp.ports.source },
+    }
+}
+
+/// Answers a segment.
+fn say<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (standing, besides, data): (Standing, u8, &[u8]),
+    counts: Reason,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let Ok(tcp) = Tcp::parse(read.datagram.payload(packet.bytes())) else {
+        return out.end(packet, End::dropped(Reason::BadHeader));
+    };
+    let answer = back(&packet, &read.datagram, tcp, cx).say(standing, besides, data);
+    send_back(packet, &answer, data, counts, cx, out);
+}
+
+fn send_back<B: PacketBuffer, S: Sink<B>>(
+    mut packet: B,
+    headers: &Bytes,
+    data: &[u8],
+    counts: Reason,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let made = frame::replace(&mut packet, headers).and_then(|()| {
+        let behind = packet.bytes().len();
+        if !data.is_empty() && !packet.extend(data.len()) {
+            return None;
+        }
+        crate::packet::copy(packet.bytes_mut().get_mut(behind..)?, data)
+    });
+    let end = if made.is_some() { End::sent(cx.from, counts) } else { End::dropped(Reason::NoHeadroom) };
+    out.end(packet, end);
+}
