@@ -358,6 +358,10 @@ impl RoutingStack {
                 Ok(())
             }
             Event::PeerMessage { from, message } => self.peer_says(&from, message),
+            Event::Etcd(news) => {
+                self.dvipas.told(news, now);
+                Ok(())
+            }
             Event::MoveDvipa { dvipa, to } => self.move_dvipa(dvipa, to).map_err(Refusal::Order),
             Event::Counted { dvipa, connections } => {
                 self.counted(dvipa, connections);

@@ -403,6 +403,7 @@ impl World {
                 | Action::List { .. }
                 | Action::Count { .. }
                 | Action::Tell { .. }
+                | Action::AskEtcd { .. }
                 | Action::Retire { .. }
                 | Action::Note(_)
                 | Action::Report { .. } => {}
