@@ -28,6 +28,10 @@ fn main() {
     need(Path::new("/usr/include/gelf.h").exists() || has_library(&["libelf"]), "libelf-dev", "libbpf");
     need(Path::new("/usr/include/zlib.h").exists() || has_library(&["zlib"]), "zlib1g-dev", "libbpf");
     need(Path::new("/usr/include/linux/bpf.h").exists(), "linux-libc-dev", "the agent's BPF programs");
+    let protoc = env::var("PROTOC").unwrap_or_else(|_| "protoc".to_owned());
+    need(runs(&protoc, &["--version"]), "protobuf-compiler", "the messages of etcd");
+    let messages = Path::new("/usr/include/google/protobuf/descriptor.proto");
+    need(messages.exists() || env::var_os("PROTOC_INCLUDE").is_some(), "libprotobuf-dev", "the messages of etcd");
     if env::var_os("CARGO_FEATURE_DPDK").is_some() {
         need(
             has_library(&["--atleast-version", OLDEST_DPDK, "libdpdk"]),

@@ -61,6 +61,10 @@ impl Fabric {
             fabric.add_host(record, spec::PROXY, spec::PROXY_NUMBER, (spec.fabric_mtu, 1))?;
             fabric.set_addresses(spec::PROXY, "eth0", spec::PROXY_ADDRESS)?;
         }
+        for (name, number) in spec::ETCD.into_iter().filter(|_| spec.etcd) {
+            fabric.add_host(record, name, number, (spec.fabric_mtu, 1))?;
+            fabric.set_addresses(name, "eth0", spec::host(number))?;
+        }
         for index in 1..=spec.targets {
             let (name, number) = (format!("t{index}"), spec::target(index));
             if spec.is_guest(&name) {

@@ -13,6 +13,19 @@ const TIMES: &str = "heartbeat_ms = 100\nlost_after_ms = 1500\n";
 /// The targets, and a lease that a machine with other work does not let lapse.
 const WITNESSES: &str = "witnesses = [\"t1\", \"t2\", \"t3\"]\nlease_ms = 2000\n";
 
+/// A lease that a machine with other work does not let lapse, as etcd grants it.
+const ETCD_LEASE_MS: u32 = 5000;
+
+/// Where a member of etcd answers clients (2379) and the other members (2380).
+pub fn etcd_url(number: u8, port: u16) -> String {
+    format!("http://{}:{port}", spec::host(number).0)
+}
+
+fn etcd() -> String {
+    let endpoints: Vec<String> = spec::ETCD.iter().map(|(_, number)| etcd_url(*number, 2379)).collect();
+    format!("lease_ms = {ETCD_LEASE_MS}\n\n[cluster.etcd]\nendpoints = {endpoints:?}\n")
+}
+
 /// `batond.toml` of a routing node. `run` is the directory of its socket, `workers` are their cores.
 pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> String {
     let (name, (v4, v6)) = (node.name(), node.addresses());
@@ -34,7 +47,11 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
         encapsulation = spec.encapsulation,
         idle = if spec.tireless { "pure" } else { "backoff" },
         mtu = spec.fabric_mtu,
-        witnesses = if spec.witnessed { WITNESSES } else { "" },
+        witnesses = match () {
+            () if spec.etcd => etcd(),
+            () if spec.witnessed => WITNESSES.to_owned(),
+            () => String::new(),
+        },
         forwarder = spec.forwarder,
     );
     for (name, encapsulation) in &spec.encapsulation_of {

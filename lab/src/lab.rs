@@ -66,8 +66,9 @@ impl Lab {
         }
         registry::sweep();
         let record = Record::open()?;
-        // What agents note of transfers is in memory, as on a host whose /run is.
-        for (kind, at) in [("bpf", "bpf"), ("tmpfs", "transfers")] {
+        // What agents note of transfers is in memory, as on a host whose /run is; and etcd writes as on a host that does nothing else.
+        let etcd = spec.etcd.then_some(("tmpfs", "etcd"));
+        for (kind, at) in [("bpf", "bpf"), ("tmpfs", "transfers")].into_iter().chain(etcd) {
             let at = record.directory().join(at);
             record.note("mount", &at.display().to_string())?;
             fs::create_dir_all(&at).with_path("create", &at)?;

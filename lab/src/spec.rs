@@ -45,6 +45,9 @@ const fn far(number: u8) -> (Ipv4Addr, Ipv6Addr) {
     (Ipv4Addr::new(198, 18, 1, number), Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, number as u16))
 }
 
+/// The hosts of the members of etcd, and their numbers.
+pub const ETCD: [(&str, u8); 3] = [("e1", 31), ("e2", 32), ("e3", 33)];
+
 /// The number of target `t<index>`, counted from 1.
 pub const fn target(index: u8) -> u8 {
     20 + index
@@ -257,6 +260,8 @@ pub struct Spec {
     pub others: Vec<String>,
     /// The targets lease DVIPAs to the routing nodes: `cluster.witnesses`.
     pub witnessed: bool,
+    /// There are three hosts, [`ETCD`], with a member of an etcd each, which leases DVIPAs to the routing nodes: `[cluster.etcd]`.
+    pub etcd: bool,
     /// There is a router [`EDGE`] between the client and the segment. The segment has 198.18.0.0/24 and 2001:db8::/64 then.
     pub edge: bool,
     /// There is a host [`PROXY`].
@@ -289,6 +294,7 @@ impl Default for Spec {
             routing_agent: false,
             others: Vec::new(),
             witnessed: false,
+            etcd: false,
             edge: false,
             proxy: false,
             flooder: false,
@@ -341,6 +347,12 @@ impl Spec {
     /// The same lab, whose targets lease DVIPAs to the routing nodes.
     pub fn witnessed(mut self) -> Self {
         self.witnessed = true;
+        self
+    }
+
+    /// The same lab, in which an etcd leases DVIPAs to the routing nodes.
+    pub fn etcd(mut self) -> Self {
+        self.etcd = true;
         self
     }
 

@@ -16,6 +16,9 @@ pub const DRIFT: u32 = 10;
 pub const MIN: Duration = Duration::from_millis(100);
 /// A lease is not longer: for so long a DVIPA can be without an owner when one dies.
 pub const MAX: Duration = Duration::from_secs(60);
+/// Not shorter where etcd decides: it grants whole seconds, and none below one and a half of its election timeouts, which are 1 s unless it
+/// is configured otherwise.
+pub const ETCD_MIN: Duration = Duration::from_secs(2);
 /// Unless configured otherwise. A backup hears of a death by the neighbour's silence in about this time anyway.
 pub const DEFAULT: Duration = Duration::from_millis(600);
 

@@ -1,6 +1,7 @@
-//! Who owns a DVIPA, in which epoch and until when: one protocol in two roles, checked as a whole.
+//! Who owns a DVIPA, in which epoch and until when: one protocol in two roles, checked as a whole; and the same by etcd's leases.
 //!
-//! What a routing node *wants* is decided elsewhere, by rank, liveness and operators; here it is decided what it *may*.
+//! What a routing node *wants* is decided elsewhere, by rank, liveness and operators; here it is decided what it *may*: by witnesses, by
+//! [`etcd`], or by the node itself. The node's side of each is an [`Ownership`].
 //!
 //! ```text
 //! routing node                                   each witness
@@ -24,8 +25,14 @@
 //! The contract of [`tenures`], and that of [`Deed::Keep`]. Messages may get lost, come late, twice and in any order. Clocks are monotonic,
 //! and count while the process is stopped. A witness whose disk is lost is another witness.
 //!
-//! In reading order: [`lease`], [`tenures`], [`witness`].
+//! In reading order: [`lease`], [`tenures`], [`witness`], [`etcd`].
 
+use std::time::Instant;
+
+use model::ownership::FromWitness;
+use model::{Dvipa, Epoch, StackName};
+
+pub mod etcd;
 pub mod lease;
 pub mod tenures;
 pub mod witness;
@@ -35,3 +42,50 @@ mod sim;
 
 pub use tenures::{Action, Decider, Settings, Tenures, WhyLost};
 pub use witness::{Deed, Grant, Kept, Witness};
+
+/// What a routing node may own. [`Tenures`] where witnesses decide, or none does; [`etcd::Leases`] where etcd decides.
+pub trait Ownership: std::fmt::Debug {
+    /// Whether this node wants to own the DVIPA, as it was decided elsewhere. What it does not want any more it does not own from now
+    /// on.
+    fn want(&mut self, dvipa: Dvipa, wanted: bool, now: Instant);
+
+    /// Whether it wants to.
+    fn wants(&self, dvipa: Dvipa) -> bool;
+
+    /// Somebody (a peer, an agent) names this epoch of the DVIPA: the next is above it.
+    fn saw(&mut self, dvipa: Dvipa, epoch: Epoch);
+
+    /// The session with a stack, which may be a witness, begins or is over.
+    fn session(&mut self, _witness: &StackName, _up: bool, _now: Instant) {}
+
+    /// A witness says something.
+    fn heard(&mut self, _witness: &StackName, _message: FromWitness, _now: Instant) {}
+
+    /// Something comes from etcd.
+    fn told(&mut self, _news: etcd::News, _now: Instant) {}
+
+    /// The deadline has come.
+    fn tick(&mut self, now: Instant);
+
+    /// When [`Ownership::tick`] is due.
+    fn next_deadline(&self) -> Option<Instant>;
+
+    /// The next thing to do, if there is one. To be called until there is none after each of the others.
+    fn poll(&mut self) -> Option<Action>;
+
+    /// In which epoch this node owns the DVIPA at this time; `None`: it does not. What is polled comes later where the process did not
+    /// run for a while.
+    fn held(&self, dvipa: Dvipa, now: Instant) -> Option<Epoch>;
+
+    /// When the first DVIPA that is owned is so no longer, unless a lease is renewed before. `None`: none is owned, or this node decides
+    /// alone.
+    fn fence(&self) -> Option<Instant>;
+
+    /// For a fault: it counts its leases from the answer.
+    #[cfg(test)]
+    fn asked_now(&mut self, now: Instant);
+
+    /// For a fault: it believes in a lease for as long as is counted elsewhere.
+    #[cfg(test)]
+    fn without_margin(&mut self);
+}

@@ -17,6 +17,7 @@ mod definition;
 mod documentation;
 mod drain;
 mod environment;
+mod etcd;
 mod evacuation;
 mod failures;
 mod far;

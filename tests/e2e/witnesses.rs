@@ -12,13 +12,13 @@ use crate::fixture::{SOON, connect, lab, still_answered_by, web4};
 
 const TARGETS: [&str; 3] = ["t1", "t2", "t3"];
 
-fn backup() -> String {
+pub(crate) fn backup() -> String {
     let each = |address: IpAddr| format!("[[vipadynamic.vipabackup]]\naddress = \"{address}\"\nrank = 100\n");
     format!("[[vipadynamic]]\n{}{}", each(DVIPA.0.into()), each(DVIPA.1.into()))
 }
 
 /// How many DVIPAs this routing node owns, and the highest epoch of them.
-fn owned(lab: &Lab, node: RoutingNode) -> Result<(usize, u64), String> {
+pub(crate) fn owned(lab: &Lab, node: RoutingNode) -> Result<(usize, u64), String> {
     let view = lab.baton_json_at(node, &["vipa"]).map_err(|e| e.to_string())?;
     let dvipas = view["dvipas"].as_array().ok_or("no dvipas")?;
     let own = dvipas.iter().filter(|d| d["role"] == "owner");
@@ -26,7 +26,7 @@ fn owned(lab: &Lab, node: RoutingNode) -> Result<(usize, u64), String> {
     Ok((epochs.len(), epochs.into_iter().max().unwrap_or_default()))
 }
 
-fn wait_for_owner(lab: &Lab, node: RoutingNode) -> u64 {
+pub(crate) fn wait_for_owner(lab: &Lab, node: RoutingNode) -> u64 {
     lab.wait_for(&format!("{} to own both DVIPAs", node.name()), SOON, || {
         owned(lab, node).and_then(|now| if now.0 == 2 { Ok(()) } else { Err(format!("{now:?}")) })
     })
@@ -45,7 +45,7 @@ fn granted(lab: &Lab, node: RoutingNode) -> usize {
 }
 
 /// While `node` owns a DVIPA, `other` owns none that it owned before.
-fn never_both(lab: &Lab, node: RoutingNode, other: RoutingNode, for_so_long: Duration) {
+pub(crate) fn never_both(lab: &Lab, node: RoutingNode, other: RoutingNode, for_so_long: Duration) {
     let until = Instant::now() + for_so_long;
     let mut seen = 0;
     while Instant::now() < until {

@@ -52,6 +52,7 @@ impl Config {
         keep(is_same, "cluster.takeover_after_ms", sessions);
         let asked = "what witnesses have granted is counted with it";
         keep(cluster.witnesses == new.cluster.witnesses, "cluster.witnesses", asked);
+        keep(cluster.etcd == new.cluster.etcd, "cluster.etcd", "leases were granted there");
         keep(cluster.lease == new.cluster.lease, "cluster.lease_ms", asked);
         keep(*routing_stacks == new.routing_stacks, "routing_stack", sessions);
         keep(cluster.ca == new.cluster.ca, "cluster.ca", sessions);

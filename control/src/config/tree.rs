@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::dpt::Encapsulation;
 use model::{ClusterAddress, StackName};
+use serde::{Deserialize, Serialize};
 use tracing::Level;
 
 use super::VipaDynamic;
@@ -60,14 +61,60 @@ pub struct Cluster {
     pub lost_after: Duration,
     /// The host of a peer that was lost for this long is taken for dead, whatever its neighbour entry says.
     pub dead_after: Option<Duration>,
-    /// The stacks whose agents lease DVIPAs to routing stacks; none: each routing stack decides alone.
+    /// The stacks whose agents lease DVIPAs to routing stacks; none: etcd decides, or each routing stack alone.
     pub witnesses: BTreeSet<StackName>,
-    /// How long they lease after each ask.
+    /// The etcd that leases DVIPAs to routing stacks.
+    pub etcd: Option<Etcd>,
+    /// How long is leased after each ask.
     pub lease: Duration,
     /// UDP address on which the sessions of other routing stacks are accepted.
     pub peers_listen: SocketAddr,
     /// Another routing stack that was not heard for this long is dead: its DVIPAs are taken over.
     pub takeover_after: Duration,
+}
+
+/// `[cluster.etcd]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// Where its members answer clients, as URLs; all with `http`, or all with `https`.
+    pub endpoints: Vec<String>,
+    /// What the keys of this cluster begin with.
+    pub prefix: String,
+    /// The authority of its members' certificates, PEM.
+    pub ca: Option<PathBuf>,
+    /// This node's certificate as its client and the private key, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Who decides whether a routing stack may own a DVIPA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecidedBy {
+    /// Each routing stack by itself.
+    #[default]
+    Itself,
+    /// A majority of the witnesses.
+    Witnesses,
+    /// An etcd.
+    Etcd,
+}
+
+impl DecidedBy {
+    /// Whether leases say who owns a DVIPA, so that no two do.
+    pub fn is_leased(self) -> bool {
+        self != Self::Itself
+    }
+}
+
+impl Cluster {
+    /// Who decides whether this routing stack may own a DVIPA.
+    pub fn decided_by(&self) -> DecidedBy {
+        match &self.etcd {
+            Some(_) => DecidedBy::Etcd,
+            None if self.witnesses.is_empty() => DecidedBy::Itself,
+            None => DecidedBy::Witnesses,
+        }
+    }
 }
 
 /// `[[routing_stack]]`: another `batond` of the cluster.

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use model::dpt::{Distribution, Dpt, Shared};
 use model::handoff::{Handoff, Token};
 use model::message::ToStack;
+use model::ownership::Ask;
 use model::peer::ToPeer;
 use model::transfer::Way;
 use model::{Connection, Dvipa, DvipaIndex, StackIndex, StackName};
+use ownership::etcd::Question;
 use transfer::routing::Outcome;
 
 use super::{Note, Scope, ToChoose};
@@ -28,6 +30,13 @@ pub enum Action {
         to: StackName,
         /// What.
         message: ToPeer,
+    },
+    /// Ask etcd this; to be answered with [`super::Event::Etcd`] whatever becomes of it.
+    AskEtcd {
+        /// The number by which the answer is known.
+        ask: Ask,
+        /// What.
+        question: Question,
     },
     /// This is the DPT now. It always comes before an action that names a stack or a DVIPA for the first time.
     Publish(Dpt),

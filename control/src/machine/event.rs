@@ -182,6 +182,8 @@ pub enum Event {
         /// What.
         message: ToPeer,
     },
+    /// Something comes from etcd.
+    Etcd(ownership::etcd::News),
     /// An operator: another routing stack shall own this DVIPA, which this one owns; or none but this one, until its next owner is named.
     MoveDvipa {
         /// Which.

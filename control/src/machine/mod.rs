@@ -382,6 +382,10 @@ impl RoutingStack {
                 self.counted_of(dvipa, connections);
                 Ok(())
             }
+            Event::Etcd(news) => {
+                self.dvipas.told(news, now);
+                Ok(())
+            }
             Event::MoveDvipa { dvipa, to } => self.move_dvipa(dvipa, to).map_err(Refusal::Order),
             Event::Counted { dvipa, connections } => {
                 self.counted(dvipa, connections);

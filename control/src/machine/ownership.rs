@@ -1,6 +1,6 @@
 //! Which DVIPAs this stack owns, in which epoch and under which number: the one place that knows it.
 //!
-//! What it wants to own is decided in [`super::succession`], what it may in [`ownership::Tenures`]. A DVIPA that it defines or backs up
+//! What it wants to own is decided in [`super::succession`], what it may in [`ownership::Ownership`]. A DVIPA that it defines or backs up
 //! and does not own is kept *warm*: its targets and connections are known here as if it were owned. Its number stays for as long as CRT
 //! entries may name it ([`super::numbers`]).
 //!
@@ -18,14 +18,16 @@ use std::time::{Duration, Instant};
 
 use model::codec::Address;
 use model::dpt::Duty;
+use model::message::ToStack;
 use model::numbering::{NumberedDvipa, Numbering};
-use model::ownership::{FromWitness, ToWitness};
+use model::ownership::FromWitness;
 use model::{Dvipa, DvipaIndex, Epoch, StackName};
-use ownership::{Action as Tenure, Decider, Settings, Tenures};
+use ownership::etcd::{Leases, News};
+use ownership::{Action as Tenure, Decider, Ownership, Settings, Tenures};
 
 use super::numbers::Numbers;
-use super::{Identity, OrderRefusal};
-use crate::config::{Cluster, VipaDynamic};
+use super::{Action, Identity, OrderRefusal};
+use crate::config::{Cluster, DecidedBy, VipaDynamic};
 
 /// For so long the former owner forwards what still arrives: neighbours may not have heard of the new one.
 pub(super) const FORMER: Duration = Duration::from_secs(10);
@@ -35,7 +37,7 @@ pub(super) const NOT_OWNED: Epoch = Epoch(0);
 /// The DVIPAs of this stack, and those that it had until a while ago.
 #[derive(Debug)]
 pub(super) struct Dvipas {
-    tenures: Tenures,
+    tenures: Box<dyn Ownership + Send>,
     held: BTreeMap<Dvipa, Held>,
     /// When the first one is former no longer; asked with each event.
     fades: Option<Instant>,
@@ -80,7 +82,7 @@ pub(super) enum Turn {
 pub(super) fn is_turn(news: &Tenure) -> bool {
     match news {
         Tenure::Gained { .. } | Tenure::Lost { .. } => true,
-        Tenure::Send { .. } | Tenure::Keep { .. } => false,
+        Tenure::Send { .. } | Tenure::Ask { .. } | Tenure::Keep { .. } => false,
     }
 }
 
@@ -114,15 +116,16 @@ impl Dvipas {
     ) -> Self {
         let (run, names, lease) = (identity.incarnation, cluster.witnesses.clone(), cluster.lease);
         let former = numbering.map_or(Epoch(0), |numbering| numbering.epoch);
-        let settings = if names.is_empty() {
-            let above = Epoch(identity.first_epoch.0.saturating_sub(1)).max(former);
-            Settings { run, above, decider: Decider::Alone }
-        } else {
-            // The witnesses know the highest.
-            Settings { run, above: former, decider: Decider::Witnesses { names, lease } }
+        let with = |above, decider| Box::new(Tenures::new(Settings { run, above, decider }));
+        let (highest, tenures): (Epoch, Box<dyn Ownership + Send>) = match cluster.decided_by() {
+            DecidedBy::Itself => {
+                let above = Epoch(identity.first_epoch.0.saturating_sub(1)).max(former);
+                (above, with(above, Decider::Alone))
+            }
+            // The witnesses, or etcd, know the highest.
+            DecidedBy::Witnesses => (former, with(former, Decider::Witnesses { names, lease })),
+            DecidedBy::Etcd => (former, Box::new(Leases::new(former, lease))),
         };
-        let highest = settings.above;
-        let tenures = Tenures::new(settings);
         let numbers = Numbers::new(DvipaIndex::MAX);
         let mut new = Self {
             tenures,
@@ -228,6 +231,12 @@ impl Dvipas {
         self.is_fence_old = true;
     }
 
+    /// Something comes from etcd.
+    pub(super) fn told(&mut self, news: News, now: Instant) {
+        self.tenures.told(news, now);
+        self.is_fence_old = true;
+    }
+
     /// What the room says since the last call, for [`Self::turn`].
     pub(super) fn news(&mut self, now: Instant) -> Vec<Tenure> {
         self.tenures.tick(now);
@@ -236,12 +245,8 @@ impl Dvipas {
         news
     }
 
-    /// Follows it; says what has been gained and lost, and then what witnesses are to be told.
-    pub(super) fn turn(
-        &mut self,
-        news: Vec<Tenure>,
-        now: Instant,
-    ) -> (Vec<Turn>, Vec<(StackName, ToWitness)>) {
+    /// Follows it; says what has been gained and lost, and then what witnesses are to be told and etcd is to be asked.
+    pub(super) fn turn(&mut self, news: Vec<Tenure>, now: Instant) -> (Vec<Turn>, Vec<Action>) {
         let (mut turns, mut says) = (Vec::new(), Vec::new());
         for action in news {
             match action {
@@ -261,9 +266,12 @@ impl Dvipas {
                         turns.push(Turn::Lost(dvipa));
                     }
                 }
-                Tenure::Send { to, message } => says.push((to, message)),
-                // Kept beside the table where that outlives the process; otherwise witnesses keep it, and without them a clock gives the
-                // first one of each run.
+                Tenure::Send { to, message } => {
+                    says.push(Action::Send { to, message: ToStack::Ownership(message) });
+                }
+                Tenure::Ask { ask, question } => says.push(Action::AskEtcd { ask, question }),
+                // Kept beside the table where that outlives the process; otherwise witnesses or etcd keep it, and without them a clock gives
+                // the first one of each run.
                 Tenure::Keep { epoch } => self.highest = self.highest.max(epoch),
             }
         }

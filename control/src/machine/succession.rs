@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | neither defines it nor backs it up | – | no |
 //! | owns it | one owns it in a later epoch, or in the same one and precedes | no |
-//! | owns it by grants of witnesses | one that is to follow wants it: the next one by order, any if this one is leaving, the primary | no |
+//! | owns it by lease | one that is to follow wants it: the next one by order, any if this one is leaving, the primary | no |
 //! | owns it | all others | yes |
 //! | does not own it | the owner names it as the next one | when it is warm |
 //! | does not own it | the owner names another stack as the next one | no |
@@ -18,15 +18,15 @@
 //! | is the primary, immediate | a backup owns it | when it is warm, or has waited for that |
 //! | is the primary, when idle | a backup owns it | the same, and there is no connection |
 //! | is a backup, or leaving | another owns it | no |
-//! | owned it by grants of witnesses until a moment ago | none owns it, and one wants it | no |
+//! | owned it by lease until a moment ago | none owns it, and one wants it | no |
 //! | does not own it | none owns it, and the former owner names it as the next one | when it is warm |
 //! | does not own it | none owns it, and the former owner names another one | no |
 //! | does not own it | none that lives owns it, and one was not heard yet | no |
 //! | does not own it | none that lives owns it, and one precedes | no |
 //! | precedes all that live | none that lives owns it | yes |
 //!
-//! The former owner wants it until it hears that the next one owns it: no address is without an owner in between. Where witnesses
-//! decide, no two own it even for a moment: the former owner releases it when the next one waits for it, and forwards what still arrives.
+//! The former owner wants it until it hears that the next one owns it: no address is without an owner in between. Where witnesses or
+//! etcd decide, no two own it even for a moment: the former owner releases it when the next one waits for it, and forwards what still arrives.
 
 use std::cmp::Reverse;
 
@@ -74,8 +74,8 @@ pub(super) struct Own {
     pub(super) idle: bool,
     /// It owned it until a moment ago.
     pub(super) former: bool,
-    /// Witnesses decide, so that no stack owns it before the former owner has released it.
-    pub(super) witnessed: bool,
+    /// Witnesses decide, or etcd does, so that no stack owns it before the former owner has released it.
+    pub(super) leased: bool,
 }
 
 impl Claim {
@@ -101,7 +101,7 @@ pub(super) fn wants(own: Option<&Own>, others: &[Claim], unheard: bool) -> bool 
         (Some(ours), Some((other, theirs))) => {
             ours.epoch > theirs.epoch || (ours.epoch == theirs.epoch && claim.precedes(other))
         }
-        (Some(ours), None) => !own.witnessed || !others.iter().any(|other| follows(claim, ours, other)),
+        (Some(ours), None) => !own.leased || !others.iter().any(|other| follows(claim, ours, other)),
         (None, Some((Claim { next: Some(next), .. }, _))) => *next == claim.stack && own.warm,
         (None, Some((owner, _))) if owner.leaving => {
             !claim.leaving && precedes_all(Some(&owner.stack)) && own.warm
@@ -114,10 +114,10 @@ pub(super) fn wants(own: Option<&Own>, others: &[Claim], unheard: bool) -> bool 
             };
             primary && !theirs.by_order && (own.warm || own.settled) && may
         }
-        (None, None) if own.witnessed && own.former && others.iter().any(|other| other.wants) => false,
+        (None, None) if own.leased && own.former && others.iter().any(|other| other.wants) => false,
         (None, None) => match others.iter().find_map(|other| other.next.as_ref()) {
             // The owner has released it, and the grants are on their way.
-            Some(next) if own.witnessed => *next == claim.stack && own.warm,
+            Some(next) if own.leased => *next == claim.stack && own.warm,
             _ => !unheard && precedes_all(None),
         },
     }
@@ -166,7 +166,7 @@ mod tests {
             settled: false,
             idle: false,
             former: false,
-            witnessed: false,
+            leased: false,
         }
     }
 
@@ -174,8 +174,8 @@ mod tests {
         Own { warm: false, ..warm(claim) }
     }
 
-    fn witnessed(own: Own, former: bool) -> Own {
-        Own { former, witnessed: true, ..own }
+    fn leased(own: Own, former: bool) -> Own {
+        Own { former, leased: true, ..own }
     }
 
     fn next_own(claim: &Claim, stack: &str) -> Own {
@@ -218,13 +218,13 @@ mod tests {
             ("the primary leaves", warm(leaving(rt1.clone())), vec![owner("rt2", 200, 8)], false, false),
             ("the primary has waited for long enough", Own { settled: true, ..cold(rt1.clone()) }, vec![owner("rt2", 200, 8)], false, true),
             ("named, cold, and has waited", Own { settled: true, ..cold(rt3.clone()) }, vec![next(owner("rt1", 255, 7), "rt3")], false, false),
-            ("released by order", witnessed(warm(rt3.clone()), false), vec![next(rt1.clone(), "rt3"), rt2.clone()], false, true),
-            ("released by order, another is named", witnessed(warm(rt2.clone()), false), vec![next(rt1.clone(), "rt3"), rt3.clone()], false, false),
-            ("released by order, but cold", witnessed(cold(rt3.clone()), false), vec![next(rt1.clone(), "rt3")], false, false),
-            ("has released it, one wants it", witnessed(next_own(&rt1, "rt3"), true), vec![wanting(rt3.clone())], false, false),
-            ("has released it, none wants it", witnessed(next_own(&rt1, "rt3"), true), vec![rt3.clone()], false, true),
-            ("owns it by grants, the next one waits", witnessed(next_own(&owner("rt1", 255, 7), "rt3"), false), vec![wanting(rt3.clone())], false, false),
-            ("owns it by grants, another waits", witnessed(next_own(&owner("rt1", 255, 7), "rt3"), false), vec![wanting(rt2.clone())], false, true),
+            ("released by order", leased(warm(rt3.clone()), false), vec![next(rt1.clone(), "rt3"), rt2.clone()], false, true),
+            ("released by order, another is named", leased(warm(rt2.clone()), false), vec![next(rt1.clone(), "rt3"), rt3.clone()], false, false),
+            ("released by order, but cold", leased(cold(rt3.clone()), false), vec![next(rt1.clone(), "rt3")], false, false),
+            ("has released it, one wants it", leased(next_own(&rt1, "rt3"), true), vec![wanting(rt3.clone())], false, false),
+            ("has released it, none wants it", leased(next_own(&rt1, "rt3"), true), vec![rt3.clone()], false, true),
+            ("owns it by grants, the next one waits", leased(next_own(&owner("rt1", 255, 7), "rt3"), false), vec![wanting(rt3.clone())], false, false),
+            ("owns it by grants, another waits", leased(next_own(&owner("rt1", 255, 7), "rt3"), false), vec![wanting(rt2.clone())], false, true),
             ("two primaries", warm(claim("rt2", 255)), vec![owner("rt1", 255, 8)], false, false),
             ("none owns it, one was not heard", warm(rt1.clone()), vec![], true, false),
             ("none owns it, one precedes", warm(rt3.clone()), vec![rt2.clone()], false, false),

@@ -7,7 +7,7 @@ use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Protocol, StackIndex, Stac
 use serde::{Deserialize, Serialize};
 
 use super::RefusalKind;
-use crate::config::Moveable;
+use crate::config::{DecidedBy, Moveable};
 
 /// `baton status`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,15 @@ pub struct VipaView {
     /// This stack is to own nothing, because it is about to end.
     #[serde(default)]
     pub leaving: bool,
+    /// Who decides which routing stack owns one.
+    #[serde(default)]
+    pub decided_by: DecidedBy,
+    /// For how long a routing stack is leased to, where something leases.
+    #[serde(default)]
+    pub lease_ms: Option<u64>,
+    /// This stack shares DVIPAs with others.
+    #[serde(default)]
+    pub shared: bool,
     /// Ranges out of which applications may make DVIPAs.
     pub ranges: Vec<RangeView>,
 }

@@ -80,11 +80,16 @@ impl RoutingStack {
         });
         let mut dvipas: Vec<DvipaView> = owned.chain(backed_up).collect();
         dvipas.sort_by_key(|view| view.dvipa);
+        let cluster = &self.config.cluster;
+        let lease_ms = u64::try_from(cluster.lease.as_millis()).unwrap_or(u64::MAX);
         let ranges = definitions.ranges.iter().map(|range| self.range_view(range));
         VipaView {
             stack: self.config.node.name.clone(),
             dvipas,
             leaving: self.peers.is_leaving(),
+            decided_by: cluster.decided_by(),
+            lease_ms: cluster.decided_by().is_leased().then_some(lease_ms),
+            shared: !self.config.routing_stacks.is_empty(),
             ranges: ranges.collect(),
         }
     }

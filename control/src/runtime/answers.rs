@@ -17,6 +17,7 @@ use super::api::{
     TransferRow,
 };
 use super::driver::Driver;
+use super::etcd::Etcd;
 use super::forwarding::{CrtFilter, CrtPage, Forwarding};
 use super::listings::{Asker, Listing, MAX_LISTINGS};
 use super::metrics::Snapshot;
@@ -106,6 +107,8 @@ impl<F: Forwarding> Driver<F> {
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
             environment: self.forwarding.environment(),
+            decided_by: config.cluster.decided_by(),
+            etcd: self.etcd.as_ref().map(Etcd::view),
         }
     }
 

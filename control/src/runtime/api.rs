@@ -13,7 +13,9 @@ use model::{Blame, Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
+use super::etcd::EtcdView;
 use super::forwarding::{CrtStats, PortView};
+use crate::config::DecidedBy;
 use crate::machine::{EvacuationTerms, EvacuationView, RefusedView, StatusView};
 
 /// How many connections of a drained stack move to each target at once unless `at_once` says otherwise.
@@ -47,6 +49,12 @@ pub struct StatusAnswer {
     /// What others have changed in the node's kernel.
     #[serde(default)]
     pub environment: Environment,
+    /// Who decides which routing stack owns a DVIPA.
+    #[serde(default)]
+    pub decided_by: DecidedBy,
+    /// The etcd that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdView>,
 }
 
 /// Body of `POST /v1/vipa/move`.

@@ -10,11 +10,13 @@ use model::message::{FromStack, ToStack};
 use model::peer::ToPeer;
 use model::transfer::{FromHost, FromSource, FromTarget};
 use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
+use ownership::etcd::News;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use transport::{DownReason, Endpoint, Events, SendError};
 
 use super::admin::Asked;
+use super::etcd::Etcd;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
 use super::listings::{Asker, Listing, Listings};
 use super::{notes, reload};
@@ -44,6 +46,8 @@ pub(super) struct Driver<F> {
     pub(super) endpoint: Endpoint<ToStack>,
     /// Sessions with other routing stacks, if there are some.
     pub(super) peers: Option<Endpoint<ToPeer>>,
+    /// etcd, where it decides.
+    pub(super) etcd: Option<Etcd>,
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
@@ -65,6 +69,7 @@ impl<F: Forwarding> Driver<F> {
         mut self,
         mut events: Events<ToStack>,
         mut peers: Option<Events<ToPeer>>,
+        mut news: Option<mpsc::Receiver<News>>,
         mut asked: mpsc::Receiver<Asked>,
         mut hangups: mpsc::Receiver<()>,
         stop: impl Future<Output = ()>,
@@ -117,6 +122,7 @@ impl<F: Forwarding> Driver<F> {
                     self.act();
                 }
                 Some(event) = next_of(&mut peers) => self.peer(event),
+                Some(news) = next_news(&mut news) => self.order_quietly(Event::Etcd(news)),
                 Some(Asked { request, reply }) = asked.recv() => {
                     self.machine.hurry();
                     self.act();
@@ -284,6 +290,11 @@ impl<F: Forwarding> Driver<F> {
             match action {
                 Action::Send { to, message } => self.send(&to, &message),
                 Action::Tell { to, message } => self.tell(&to, &message),
+                Action::AskEtcd { ask, question } => {
+                    if let Some(etcd) = &self.etcd {
+                        etcd.ask(ask, question);
+                    }
+                }
                 Action::Publish(dpt) => {
                     tracing::debug!(generation = dpt.generation, "DPT published");
                     self.forwarding.remember(&|| self.machine.numbering());
@@ -410,6 +421,14 @@ impl<F: Forwarding> Driver<F> {
 async fn next_of(events: &mut Option<Events<ToPeer>>) -> Option<transport::Event<ToPeer>> {
     match events {
         Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// As [`next_of`], from etcd.
+async fn next_news(news: &mut Option<mpsc::Receiver<News>>) -> Option<News> {
+    match news {
+        Some(news) => news.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -10,6 +10,7 @@ use model::Epoch;
 use model::codec::Address;
 use model::message::{Hello, ToStack};
 use model::peer::ToPeer;
+use ownership::etcd::News;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use transport::{Endpoint, Events, Listen, Settings};
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
 use super::driver::Driver;
+use super::etcd::{Etcd, Unusable};
 use super::forwarding::Forwarding;
 use super::listings::Listings;
 use super::{notes, reload};
@@ -38,6 +40,9 @@ pub enum RuntimeError {
     /// The machine refuses the configuration.
     #[error(transparent)]
     Machine(#[from] machine::OrderRefusal),
+    /// The etcd that decides.
+    #[error(transparent)]
+    Etcd(#[from] Unusable),
     /// The admin socket.
     #[error(
         "cannot open the admin socket {}: {cause}; set `admin.socket` to a place that batond may write to",
@@ -75,6 +80,7 @@ pub struct Runtime<F> {
     driver: Driver<F>,
     events: Events<ToStack>,
     peers: Option<Events<ToPeer>>,
+    news: Option<mpsc::Receiver<News>>,
     asked: mpsc::Receiver<admin::Asked>,
     hangups: mpsc::Receiver<()>,
     _sockets: Vec<AdminSocket>,
@@ -113,6 +119,14 @@ impl<F: Forwarding> Runtime<F> {
         let (peers, peer_events) = peers(&config, &identity, settings.clone())?.unzip();
         let (endpoint, events) = Endpoint::bind(Listen::At(cluster.listen), &identity, settings)?;
 
+        let (etcd, news) = match &cluster.etcd {
+            None => (None, None),
+            Some(etcd) => {
+                let (etcd, news) = Etcd::new(etcd, &config.node.name, cluster.lease).await?;
+                (Some(etcd), Some(news))
+            }
+        };
+
         let (desk, asked) = mpsc::channel(WAITING_REQUESTS);
         let desk = Desk(desk);
         let path = config.admin.socket.clone();
@@ -145,6 +159,7 @@ impl<F: Forwarding> Runtime<F> {
             machine,
             endpoint,
             peers,
+            etcd,
             forwarding,
             file,
             started: now,
@@ -153,7 +168,16 @@ impl<F: Forwarding> Runtime<F> {
             listings: Listings::default(),
             replaced: BTreeMap::new(),
         };
-        Ok(Self { driver, events, peers: peer_events, asked, hangups, _sockets: sockets, _tasks: tasks })
+        Ok(Self {
+            driver,
+            events,
+            peers: peer_events,
+            news,
+            asked,
+            hangups,
+            _sockets: sockets,
+            _tasks: tasks,
+        })
     }
 
     /// Where sessions are accepted.
@@ -166,8 +190,8 @@ impl<F: Forwarding> Runtime<F> {
 
     /// Runs until `stop` is ready, then says goodbye to all peers and removes the admin socket.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { driver, events, peers, asked, hangups, _sockets, _tasks } = self;
-        driver.run(events, peers, asked, hangups, stop).await;
+        let Self { driver, events, peers, news, asked, hangups, _sockets, _tasks } = self;
+        driver.run(events, peers, news, asked, hangups, stop).await;
     }
 }
 

@@ -404,6 +404,7 @@ impl World {
                 | Action::Count { .. }
                 | Action::CountStacks { .. }
                 | Action::Tell { .. }
+                | Action::AskEtcd { .. }
                 | Action::Retire { .. }
                 | Action::Tokens { .. }
                 | Action::Declined { .. }

@@ -13,7 +13,7 @@ use crate::error::{LabError, Result, WithPath};
 use crate::files;
 use crate::guest::{self, Guest, Places};
 use crate::process::Process;
-use crate::spec::{RoutingNode, Web};
+use crate::spec::{self, RoutingNode, Web};
 
 /// How often a virtual machine is booted until it has started.
 const BOOTS: u32 = 3;
@@ -30,6 +30,9 @@ impl Lab {
     /// The first program that can't be started.
     pub fn start_programs(&self) -> Result<()> {
         self.boot()?;
+        for (host, _) in spec::ETCD.into_iter().filter(|_| self.spec.etcd) {
+            self.start_etcd(host)?;
+        }
         for node in self.spec.routing_nodes() {
             self.start_batond_of(*node)?;
         }
@@ -205,6 +208,22 @@ impl Lab {
         let mut command = self.command_on(&web.stack, "nginx");
         command.arg("-e").arg(own.join("error.log")).arg("-c").arg(file);
         self.start_on_host(&web.stack, &format!("nginx-{}", web.stack), &mut command)
+    }
+
+    /// Starts the member of etcd on this host of [`spec::ETCD`], to be known as `etcd-HOST`, with the data that it has.
+    ///
+    /// # Errors
+    /// [`LabError::Start`].
+    pub fn start_etcd(&self, host: &str) -> Result<()> {
+        let number = spec::ETCD.iter().find(|(name, _)| *name == host).map_or(0, |(_, number)| *number);
+        let (client, peer) = (files::etcd_url(number, 2379), files::etcd_url(number, 2380));
+        let each = |(name, number): &(&str, u8)| format!("{name}={}", files::etcd_url(*number, 2380));
+        let all = spec::ETCD.iter().map(each).collect::<Vec<_>>().join(",");
+        let data = self.record.directory().join("etcd").join(host).display().to_string();
+        let mut words = vec!["etcd", "--name", host, "--data-dir", &data, "--initial-cluster", &all];
+        words.extend(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        words.extend(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        self.start_on(host, &format!("etcd-{host}"), &words)
     }
 
     /// Starts BIRD on a host with this configuration, to be known as `bird-HOST`.

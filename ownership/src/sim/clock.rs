@@ -11,7 +11,7 @@ use crate::lease::DRIFT;
 pub(super) type Nanos = u64;
 
 /// One host's clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Clock {
     /// What it says at the beginning.
     offset: Duration,

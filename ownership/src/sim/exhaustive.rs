@@ -15,7 +15,7 @@ use super::Fault;
 use super::clock::{Clock, Nanos};
 use super::process::{node_name, witness_name};
 use super::world::ms;
-use crate::{Action, Decider, Deed, Kept, Tenures, Witness};
+use crate::{Action, Decider, Deed, Kept, Ownership, Tenures, Witness};
 
 const NODES: usize = 2;
 const WITNESSES: usize = 3;
@@ -145,7 +145,7 @@ impl State {
     fn act(&mut self, place: usize, bounds: &Bounds) {
         while let Some(action) = self.nodes[place].tenures.poll() {
             match action {
-                Action::Keep { .. } => {}
+                Action::Keep { .. } | Action::Ask { .. } => {}
                 Action::Gained { epoch, .. } => {
                     self.shrunk |= epoch <= self.last;
                     self.last = epoch;

@@ -6,21 +6,29 @@ use std::time::Instant;
 use model::{Dvipa, Epoch, StackName};
 
 use super::clock::{Clock, Nanos};
-use super::{Fault, Settings};
-use crate::{Decider, Kept, Tenures, Witness};
+use super::{Fault, Judge, Settings};
+use crate::etcd::{Leases, News};
+use crate::{Decider, Kept, Ownership, Tenures, Witness};
 
 /// What a stopped process has not read yet.
 pub(super) type Inbox<M> = VecDeque<(usize, M)>;
+
+/// What a node hears.
+#[derive(Debug)]
+pub(super) enum Mail {
+    Witness(usize, model::ownership::FromWitness),
+    Etcd(News),
+}
 
 /// A routing node.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) clock: Clock,
     /// `None`: it is down.
-    pub(super) tenures: Option<Tenures>,
+    pub(super) tenures: Option<Box<dyn Ownership>>,
     /// It does nothing until then.
     pub(super) stopped: Option<Nanos>,
-    pub(super) inbox: Inbox<model::ownership::FromWitness>,
+    pub(super) inbox: VecDeque<Mail>,
     /// What rank, liveness and operators have it want.
     pub(super) wants: BTreeSet<Dvipa>,
     pub(super) worker: Worker,
@@ -62,13 +70,24 @@ impl Node {
     }
 
     pub(super) fn start(&mut self, settings: &Settings, run: u64, now: Nanos) {
-        let names: BTreeSet<StackName> = (0..settings.witnesses).map(witness_name).collect();
-        let decider = Decider::Witnesses { names, lease: settings.lease };
-        let mut tenures = Tenures::new(crate::Settings { run, above: self.disk, decider });
-        match settings.fault {
-            Some(Fault::NoMargin) => tenures.without_margin(),
-            Some(Fault::OneWitnessLess) => tenures.one_witness_less(),
-            _ => {}
+        let mut tenures: Box<dyn Ownership> = match settings.judge {
+            Judge::Witnesses => {
+                let names: BTreeSet<StackName> = (0..settings.witnesses).map(witness_name).collect();
+                let decider = Decider::Witnesses { names, lease: settings.lease };
+                let mut tenures = Tenures::new(crate::Settings { run, above: self.disk, decider });
+                if settings.fault == Some(Fault::OneWitnessLess) {
+                    tenures.one_witness_less();
+                }
+                Box::new(tenures)
+            }
+            Judge::Etcd => {
+                let mut leases = Leases::new(self.disk, settings.lease);
+                leases.faults.takes_every_term = settings.fault == Some(Fault::TakesEveryTerm);
+                Box::new(leases)
+            }
+        };
+        if settings.fault == Some(Fault::NoMargin) {
+            tenures.without_margin();
         }
         let at = self.clock.at(now);
         for witness in 0..settings.witnesses {

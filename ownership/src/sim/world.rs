@@ -5,14 +5,18 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use fastrand::Rng;
-use model::ownership::{FromWitness, ToWitness};
+use model::ownership::{Ask, FromWitness, ToWitness};
 use model::{Dvipa, Epoch};
 
 use super::checks::Record;
 use super::clock::{Clock, Nanos};
-use super::process::{Host, Node, node_name, witness_name};
-use super::{Fault, Settings};
+use super::etcd::Etcd;
+use super::process::{Host, Mail, Node, node_name, witness_name};
+use super::{Fault, Judge, Settings};
+use crate::etcd::{Answer, News, Question};
 use crate::{Action, Deed};
+
+mod questions;
 
 /// What arrives, or happens, at a time.
 #[derive(Clone, Debug)]
@@ -26,6 +30,18 @@ enum Arrival {
         from: usize,
         to: usize,
         message: FromWitness,
+    },
+    ToEtcd {
+        from: usize,
+        run: u64,
+        ask: Ask,
+        question: Question,
+    },
+    /// `None`: to each run.
+    FromEtcd {
+        to: usize,
+        run: Option<u64>,
+        news: News,
     },
     Packet {
         from: usize,
@@ -46,6 +62,7 @@ enum Arrival {
 pub(super) enum Process {
     Node(usize),
     Witness(usize),
+    Etcd,
 }
 
 /// From one to the other.
@@ -85,6 +102,9 @@ pub(super) struct World {
     pub(super) now: Nanos,
     pub(super) nodes: Vec<Node>,
     pub(super) hosts: Vec<Host>,
+    etcd: Option<Etcd>,
+    /// The clocks of its members.
+    members: Vec<Clock>,
     pub(super) dvipas: Vec<Dvipa>,
     /// The highest epoch of a packet that each target has taken.
     fences: BTreeMap<(usize, Dvipa), Epoch>,
@@ -106,6 +126,8 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let nodes = (0..settings.nodes).map(|_| Node::new(Clock::draw(&mut rng))).collect();
         let hosts = (0..settings.witnesses).map(|_| Host::new(Clock::draw(&mut rng))).collect();
+        let etcd = (settings.judge == Judge::Etcd).then(|| Etcd::new(settings.fault));
+        let members = (0..3).map(|_| Clock::draw(&mut rng)).collect();
         let dvipas = (0..settings.dvipas).map(|n| format!("198.18.9.{}", n + 1));
         let dvipas = dvipas.map(|text| Dvipa::new(text.parse().expect("an address"))).collect();
         let mut world = Self {
@@ -114,6 +136,8 @@ impl World {
             now: 0,
             nodes,
             hosts,
+            etcd,
+            members,
             dvipas,
             fences: BTreeMap::new(),
             queue: BinaryHeap::new(),
@@ -133,7 +157,8 @@ impl World {
 
     fn processes(&self) -> Vec<Process> {
         let nodes = (0..self.nodes.len()).map(Process::Node);
-        nodes.chain((0..self.hosts.len()).map(Process::Witness)).collect()
+        let witnesses = (0..self.hosts.len()).map(Process::Witness);
+        nodes.chain(witnesses).chain(self.etcd.iter().map(|_| Process::Etcd)).collect()
     }
 
     fn put(&mut self, at: Nanos, what: Arrival) {
@@ -149,7 +174,8 @@ impl World {
             let nodes = nodes.filter_map(|(place, at)| Some((at?, Process::Node(place))));
             let hosts = self.hosts.iter().map(Host::deadline).enumerate();
             let hosts = hosts.filter_map(|(place, at)| Some((at?, Process::Witness(place))));
-            let timer = nodes.chain(hosts).min();
+            let etcd = self.etcd.as_ref().and_then(|etcd| Some((etcd.deadline()?, Process::Etcd)));
+            let timer = nodes.chain(hosts).chain(etcd).min();
             let at = arrival.into_iter().chain(timer.map(|(at, _)| at)).min().unwrap_or(end);
             if at >= end {
                 self.now = end;
@@ -178,7 +204,20 @@ impl World {
             }
             Arrival::FromWitness { from, to, message } => {
                 if !self.cut.contains(&(Process::Witness(from), Process::Node(to))) {
-                    self.nodes[to].inbox.push_back((from, message));
+                    self.nodes[to].inbox.push_back(Mail::Witness(from, message));
+                    self.read_node(to);
+                }
+            }
+            Arrival::ToEtcd { from, run, ask, question } => {
+                if !self.cut.contains(&(Process::Node(from), Process::Etcd)) {
+                    self.answer(from, run, ask, &question);
+                }
+            }
+            Arrival::FromEtcd { to, run, news } => {
+                let is_answer = !matches!(news, News::Answer { answer: Answer::Failed, .. });
+                let is_cut = is_answer && self.cut.contains(&(Process::Etcd, Process::Node(to)));
+                if !is_cut && run.is_none_or(|run| run == self.nodes[to].run) {
+                    self.nodes[to].inbox.push_back(Mail::Etcd(news));
                     self.read_node(to);
                 }
             }
@@ -209,6 +248,10 @@ impl World {
                 }
                 self.do_deeds(place);
             }
+            Process::Etcd => {
+                let freed = self.etcd.as_mut().map_or_else(Vec::new, |etcd| etcd.expire(self.now));
+                self.tell_freed(freed);
+            }
         }
     }
 
@@ -216,7 +259,7 @@ impl World {
     fn read_node(&mut self, place: usize) {
         let counts_from_answer = self.settings.fault == Some(Fault::CountsFromAnswer);
         while self.nodes[place].stopped.is_none()
-            && let Some((from, message)) = self.nodes[place].inbox.pop_front()
+            && let Some(mail) = self.nodes[place].inbox.pop_front()
         {
             let node = &mut self.nodes[place];
             let local = node.clock.at(self.now);
@@ -224,7 +267,10 @@ impl World {
             if counts_from_answer {
                 tenures.asked_now(local);
             }
-            tenures.heard(&witness_name(from), message, local);
+            match mail {
+                Mail::Witness(from, message) => tenures.heard(&witness_name(from), message, local),
+                Mail::Etcd(news) => tenures.told(news, local),
+            }
             self.act(place);
         }
     }
@@ -273,6 +319,7 @@ impl World {
                         self.put(self.now + delay, Arrival::ToWitness { from: place, to, message });
                     }
                 }
+                Some(Action::Ask { ask, question }) => self.ask(place, ask, &question),
             }
             self.perhaps_kill(Process::Node(place));
         }
@@ -303,8 +350,9 @@ impl World {
 
     /// How long each copy of a message is under way; none: it is lost.
     fn ways(&mut self) -> Vec<Nanos> {
+        let slow = self.settings.slow;
         let delay = |rng: &mut Rng| match rng.u8(..) {
-            0..4 if !self.calm => ms(rng.u64(100..3000)),
+            0..4 if !self.calm => ms(rng.u64(100..3000)) * slow,
             4..20 if !self.calm => ms(rng.u64(5..200)),
             _ => rng.u64(ms(1) / 10..ms(3)),
         };
@@ -348,15 +396,16 @@ impl World {
     fn disturb(&mut self) {
         let processes = self.processes();
         let victim = processes[self.rng.usize(..processes.len())];
-        let long = ms(self.rng.u64(1..1500));
+        let long = ms(self.rng.u64(1..1500)) * self.settings.slow;
         match self.rng.u8(0..10) {
             0 => self.kill(victim),
             1 | 2 => self.stop(victim, long),
             3 => self.isolate(victim, long),
             4 => self.cut_one_way(long),
+            5 if self.etcd.is_some() => self.rise(Process::Etcd),
             _ => self.operate(),
         }
-        let next = self.now + ms(self.rng.u64(1..300));
+        let next = self.now + ms(self.rng.u64(1..300)) * self.settings.slow;
         self.put(next, Arrival::Disturbance);
     }
 
@@ -364,8 +413,13 @@ impl World {
         match process {
             Process::Node(place) => self.nodes[place].kill(),
             Process::Witness(place) => self.hosts[place].kill(),
+            Process::Etcd => {
+                if let Some(etcd) = &mut self.etcd {
+                    etcd.fall_silent();
+                }
+            }
         }
-        let back = self.now + ms(self.rng.u64(0..1200));
+        let back = self.now + ms(self.rng.u64(0..1200)) * self.settings.slow;
         self.put(back, Arrival::Rises(process));
     }
 
@@ -374,6 +428,8 @@ impl World {
         match process {
             Process::Node(place) => self.nodes[place].stopped = until,
             Process::Witness(place) => self.hosts[place].stopped = until,
+            // Another member leads meanwhile, and what stops is the former leader.
+            Process::Etcd => self.rise(process),
         }
         self.put(self.now + long, Arrival::Rises(process));
     }
@@ -393,7 +449,10 @@ impl World {
 
     fn cut_one_way(&mut self, long: Nanos) {
         let node = Process::Node(self.rng.usize(..self.nodes.len()));
-        let witness = Process::Witness(self.rng.usize(..self.hosts.len()));
+        let witness = match self.etcd {
+            Some(_) => Process::Etcd,
+            None => Process::Witness(self.rng.usize(..self.hosts.len())),
+        };
         let link = if self.rng.bool() { (node, witness) } else { (witness, node) };
         self.cut_link(link, long);
     }
@@ -422,6 +481,9 @@ impl World {
     }
 
     fn renew_session(&mut self, place: usize) {
+        if self.hosts.is_empty() {
+            return;
+        }
         let witness = witness_name(self.rng.usize(..self.hosts.len()));
         let node = &mut self.nodes[place];
         let local = node.clock.at(self.now);
@@ -485,6 +547,11 @@ impl World {
                 }
                 self.read_host(place);
             }
+            Process::Etcd => {
+                if !self.calm {
+                    self.elect();
+                }
+            }
         }
     }
 
@@ -496,6 +563,10 @@ impl World {
             match process {
                 Process::Node(place) => self.nodes[place].stopped = None,
                 Process::Witness(place) => self.hosts[place].stopped = None,
+                Process::Etcd => {
+                    self.heal_etcd();
+                    continue;
+                }
             }
             self.rise(process);
         }

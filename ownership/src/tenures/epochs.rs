@@ -9,7 +9,7 @@ const MAX_REMEMBERED: usize = 8192;
 
 /// The highest epoch of each DVIPA. The next is its successor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Epochs {
+pub(crate) struct Epochs {
     /// The highest of those that are not remembered one by one.
     above: Epoch,
     highest: BTreeMap<Dvipa, Epoch>,
@@ -18,12 +18,12 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    pub(super) fn new(above: Epoch) -> Self {
+    pub(crate) fn new(above: Epoch) -> Self {
         Self { above, highest: BTreeMap::new(), kept: above }
     }
 
     /// There is this one.
-    pub(super) fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
+    pub(crate) fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
         if self.highest.len() >= MAX_REMEMBERED && !self.highest.contains_key(&dvipa) {
             self.above = self.highest.values().fold(self.above, |above, epoch| above.max(*epoch));
             self.highest.clear();
@@ -33,19 +33,24 @@ impl Epochs {
     }
 
     /// The highest that there was.
-    pub(super) fn highest(&self, dvipa: Dvipa) -> Epoch {
+    pub(crate) fn highest(&self, dvipa: Dvipa) -> Epoch {
         self.highest.get(&dvipa).map_or(self.above, |highest| self.above.max(*highest))
     }
 
+    /// The next one.
+    pub(crate) fn successor(&self, dvipa: Dvipa) -> Epoch {
+        Epoch(self.highest(dvipa).0.saturating_add(1))
+    }
+
     /// Takes the next one.
-    pub(super) fn next(&mut self, dvipa: Dvipa) -> Epoch {
-        let epoch = Epoch(self.highest(dvipa).0.saturating_add(1));
+    pub(crate) fn next(&mut self, dvipa: Dvipa) -> Epoch {
+        let epoch = self.successor(dvipa);
         self.saw(dvipa, epoch);
         epoch
     }
 
     /// Whether this one has to be written to disk, which is taken for done.
-    pub(super) fn is_to_be_kept(&mut self, epoch: Epoch) -> bool {
+    pub(crate) fn is_to_be_kept(&mut self, epoch: Epoch) -> bool {
         let is_higher = epoch > self.kept;
         self.kept = epoch.max(self.kept);
         is_higher

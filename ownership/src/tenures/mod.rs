@@ -16,8 +16,8 @@
 //! about an older list than the present one counts for nothing that has changed since.
 //!
 //! Contract: actions are done in the order in which they are given. [`Action::Lost`] is in effect, on every worker, before the
-//! [`Action::Send`] that follows it leaves the node. Who forwards without asking ([`Tenures::held`]) each time, as a worker does, reads
-//! [`Tenures::fence`] once a burst, from a word that the control thread stores after each call: past that time it forwards
+//! [`Action::Send`] that follows it leaves the node. Who forwards without asking ([`Ownership::held`]) each time, as a worker does, reads
+//! [`Ownership::fence`] once a burst, from a word that the control thread stores after each call: past that time it forwards
 //! as owner of nothing. A process that was stopped finds it in the past.
 
 mod epochs;
@@ -32,8 +32,10 @@ use model::codec::Address;
 use model::ownership::{Ask, Claim, Claims, FromWitness, Granted, Renew, ToWitness, Unleased, Withheld};
 use model::{Dvipa, DvipaIndex, Epoch, StackName};
 
+use crate::Ownership;
+use crate::etcd::Question;
 use crate::lease::Lease;
-use epochs::Epochs;
+pub(crate) use epochs::Epochs;
 use link::{About, Link};
 use tenure::{Tenure, Turn};
 pub use witness_set::MAX_WITNESSES;
@@ -77,6 +79,13 @@ pub enum Action {
         /// What.
         message: ToWitness,
     },
+    /// Ask etcd.
+    Ask {
+        /// The number by which the answer is known.
+        ask: Ask,
+        /// What.
+        question: Question,
+    },
     /// This node owns the DVIPA from now on.
     Gained {
         /// Which.
@@ -103,7 +112,7 @@ pub enum Action {
 pub enum WhyLost {
     /// This node does not want it any more.
     Released,
-    /// Fewer than a majority of the witnesses lease to this node.
+    /// Fewer than a majority of the witnesses lease to this node, or etcd does not.
     Lapsed,
 }
 
@@ -149,102 +158,6 @@ impl Tenures {
             random: run,
             actions: VecDeque::new(),
         }
-    }
-
-    /// Whether this node wants to own the DVIPA, as it was decided elsewhere. What it does not want any more it does not own from now
-    /// on.
-    pub fn want(&mut self, dvipa: Dvipa, wanted: bool, now: Instant) {
-        self.settle(now);
-        if wanted == self.wanted.contains_key(&dvipa) || (wanted && self.wanted.len() == MAX_WANTED) {
-            return;
-        }
-        if wanted {
-            let epoch = self.epochs.next(dvipa);
-            self.wanted.insert(dvipa, Tenure::new(epoch, self.next_ask));
-        } else if self.wanted.remove(&dvipa).is_some_and(|tenure| tenure.is_owned()) {
-            self.actions.push_back(Action::Lost { dvipa, why: WhyLost::Released });
-        }
-        self.list_changed();
-        self.settle(now);
-    }
-
-    /// Whether it wants to.
-    pub fn wants(&self, dvipa: Dvipa) -> bool {
-        self.wanted.contains_key(&dvipa)
-    }
-
-    /// Somebody (a peer, an agent) names this epoch of the DVIPA: the next is above it.
-    pub fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
-        self.epochs.saw(dvipa, epoch);
-    }
-
-    /// The session with a witness begins or is over.
-    pub fn session(&mut self, witness: &StackName, up: bool, now: Instant) {
-        self.settle(now);
-        if let Some(link) = self.witnesses.iter_mut().find(|link| link.name == *witness) {
-            link.session(up, now);
-        }
-    }
-
-    /// A witness says something.
-    pub fn heard(&mut self, witness: &StackName, message: FromWitness, now: Instant) {
-        self.settle(now);
-        let Some(place) = self.witnesses.iter().position(|link| link.name == *witness) else { return };
-        match message {
-            FromWitness::Granted(granted) if granted.run == self.run => self.granted(place, &granted, now),
-            FromWitness::Unleased(unleased) if unleased.run == self.run => {
-                self.unleased(place, unleased, now);
-            }
-            // An answer to a former run.
-            FromWitness::Granted(_) | FromWitness::Unleased(_) => {}
-        }
-        self.settle(now);
-    }
-
-    /// The deadline has come.
-    pub fn tick(&mut self, now: Instant) {
-        self.settle(now);
-        let wants = !self.wanted.is_empty();
-        for place in 0..self.witnesses.len() {
-            let link = &self.witnesses[place];
-            if link.deadline(wants).is_some_and(|at| at <= now) {
-                self.ask(place, link.lacks_list(), now);
-            }
-        }
-    }
-
-    /// When [`Tenures::tick`] is due.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let wants = !self.wanted.is_empty();
-        let asks = self.witnesses.iter().filter_map(|link| link.deadline(wants));
-        let turns = self.wanted.values().filter_map(|tenure| tenure.deadline(self.majority, self.lease));
-        asks.chain(turns).chain(self.fence()).min()
-    }
-
-    /// The next thing to do, if there is one. To be called until there is none after each of the others.
-    pub fn poll(&mut self) -> Option<Action> {
-        if self.actions.is_empty()
-            && let Some(now) = self.now
-            && let Some(place) = self.witnesses.iter().position(|link| link.owes_list(now))
-        {
-            self.ask(place, true, now);
-        }
-        self.actions.pop_front()
-    }
-
-    /// In which epoch this node owns the DVIPA at this time; `None`: it does not. What is polled comes later where the process did not
-    /// run for a while.
-    pub fn held(&self, dvipa: Dvipa, now: Instant) -> Option<Epoch> {
-        let tenure = self.wanted.get(&dvipa).filter(|tenure| tenure.is_owned())?;
-        (tenure.granted().and(self.leasing(now)).len() >= self.majority).then_some(tenure.epoch)
-    }
-
-    /// When the first DVIPA that is owned is so no longer, unless a lease is renewed before. `None`: none is owned, or this node decides
-    /// alone.
-    pub fn fence(&self) -> Option<Instant> {
-        let owned = self.wanted.values().filter(|tenure| tenure.is_owned());
-        let grants: BTreeSet<WitnessSet> = owned.map(Tenure::granted).collect();
-        grants.into_iter().filter_map(|granted| self.lapse(granted)).min()
     }
 
     /// When fewer than a majority of these lease to this node.
@@ -355,18 +268,103 @@ impl Tenures {
     }
 }
 
-#[cfg(test)]
-impl Tenures {
-    /// For a fault: it counts its leases from the answer.
-    pub(crate) fn asked_now(&mut self, now: Instant) {
+impl Ownership for Tenures {
+    fn want(&mut self, dvipa: Dvipa, wanted: bool, now: Instant) {
+        self.settle(now);
+        if wanted == self.wanted.contains_key(&dvipa) || (wanted && self.wanted.len() == MAX_WANTED) {
+            return;
+        }
+        if wanted {
+            let epoch = self.epochs.next(dvipa);
+            self.wanted.insert(dvipa, Tenure::new(epoch, self.next_ask));
+        } else if self.wanted.remove(&dvipa).is_some_and(|tenure| tenure.is_owned()) {
+            self.actions.push_back(Action::Lost { dvipa, why: WhyLost::Released });
+        }
+        self.list_changed();
+        self.settle(now);
+    }
+
+    fn wants(&self, dvipa: Dvipa) -> bool {
+        self.wanted.contains_key(&dvipa)
+    }
+
+    fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
+        self.epochs.saw(dvipa, epoch);
+    }
+
+    fn session(&mut self, witness: &StackName, up: bool, now: Instant) {
+        self.settle(now);
+        if let Some(link) = self.witnesses.iter_mut().find(|link| link.name == *witness) {
+            link.session(up, now);
+        }
+    }
+
+    fn heard(&mut self, witness: &StackName, message: FromWitness, now: Instant) {
+        self.settle(now);
+        let Some(place) = self.witnesses.iter().position(|link| link.name == *witness) else { return };
+        match message {
+            FromWitness::Granted(granted) if granted.run == self.run => self.granted(place, &granted, now),
+            FromWitness::Unleased(unleased) if unleased.run == self.run => {
+                self.unleased(place, unleased, now);
+            }
+            // An answer to a former run.
+            FromWitness::Granted(_) | FromWitness::Unleased(_) => {}
+        }
+        self.settle(now);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.settle(now);
+        let wants = !self.wanted.is_empty();
+        for place in 0..self.witnesses.len() {
+            let link = &self.witnesses[place];
+            if link.deadline(wants).is_some_and(|at| at <= now) {
+                self.ask(place, link.lacks_list(), now);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let wants = !self.wanted.is_empty();
+        let asks = self.witnesses.iter().filter_map(|link| link.deadline(wants));
+        let turns = self.wanted.values().filter_map(|tenure| tenure.deadline(self.majority, self.lease));
+        asks.chain(turns).chain(self.fence()).min()
+    }
+
+    fn poll(&mut self) -> Option<Action> {
+        if self.actions.is_empty()
+            && let Some(now) = self.now
+            && let Some(place) = self.witnesses.iter().position(|link| link.owes_list(now))
+        {
+            self.ask(place, true, now);
+        }
+        self.actions.pop_front()
+    }
+
+    fn held(&self, dvipa: Dvipa, now: Instant) -> Option<Epoch> {
+        let tenure = self.wanted.get(&dvipa).filter(|tenure| tenure.is_owned())?;
+        (tenure.granted().and(self.leasing(now)).len() >= self.majority).then_some(tenure.epoch)
+    }
+
+    fn fence(&self) -> Option<Instant> {
+        let owned = self.wanted.values().filter(|tenure| tenure.is_owned());
+        let grants: BTreeSet<WitnessSet> = owned.map(Tenure::granted).collect();
+        grants.into_iter().filter_map(|granted| self.lapse(granted)).min()
+    }
+
+    #[cfg(test)]
+    fn asked_now(&mut self, now: Instant) {
         self.witnesses.iter_mut().for_each(|link| link.asked_now(now));
     }
 
-    /// For a fault: it believes in a lease for as long as the witness counts.
-    pub(crate) fn without_margin(&mut self) {
+    #[cfg(test)]
+    fn without_margin(&mut self) {
         self.counted = self.lease.0;
     }
+}
 
+#[cfg(test)]
+impl Tenures {
     /// For a fault: one witness less is enough.
     pub(crate) fn one_witness_less(&mut self) {
         self.majority -= 1;

@@ -105,6 +105,7 @@ impl Bench {
             Action::Gained { dvipa, epoch } => format!("gained {dvipa}@{}", epoch.0),
             Action::Lost { dvipa, why } => format!("lost {dvipa} {why:?}"),
             Action::Keep { epoch } => format!("keep {}", epoch.0),
+            Action::Ask { .. } => "asks etcd".to_owned(),
         };
         std::iter::from_fn(|| self.tenures.poll()).map(word).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use control::config::{Config, ConfigError, Mistake};
+use control::config::{Config, ConfigError, DecidedBy, Mistake};
 use control::runtime::api::{MistakeRow, Problem};
 use control::runtime::check as host;
 use serde_json::json;
@@ -65,7 +65,7 @@ struct Found {
 }
 
 /// Two nodes alone can't know which of them is cut off.
-const TWO_OWNERS: &str = "routing stacks that live and can't hear each other all own the DVIPAs that they share, because nothing decides between them: name witnesses (`cluster.witnesses`); docs/failures.md says what follows";
+const TWO_OWNERS: &str = "routing stacks that live and can't hear each other all own the DVIPAs that they share, because nothing decides between them: name witnesses (`cluster.witnesses`) or an etcd (`[cluster.etcd]`); docs/failures.md says what follows";
 
 fn batond(what: What<'_>, json: bool) -> Result<Found, Failure> {
     let config = Config::load(what.file).map_err(|e| match e {
@@ -89,9 +89,15 @@ fn batond(what: What<'_>, json: bool) -> Result<Found, Failure> {
         v.distributes.len()
     );
     let problems = if what.file_only { Vec::new() } else { host::host(&config) };
-    let alone = !config.routing_stacks.is_empty() && config.cluster.witnesses.is_empty();
-    let notes = alone.then(|| TWO_OWNERS.to_owned());
-    Ok(Found { summary, problems, notes: notes.into_iter().collect() })
+    let lease = config.cluster.lease.as_millis();
+    let note = match config.cluster.decided_by() {
+        DecidedBy::Itself => (!config.routing_stacks.is_empty()).then(|| TWO_OWNERS.to_owned()),
+        DecidedBy::Witnesses => None,
+        DecidedBy::Etcd => Some(format!(
+            "etcd decides which routing stack owns a DVIPA: never two, and a DVIPA whose owner dies has a new one after {lease} ms at the earliest (`cluster.lease_ms`); witnesses can be faster"
+        )),
+    };
+    Ok(Found { summary, problems, notes: note.into_iter().collect() })
 }
 
 fn row(line: usize, column: usize, what: &str, fix: &str) -> MistakeRow {

@@ -1,5 +1,6 @@
 //! Which keys there are: one function a section, in the order of the file.
 
+mod etcd;
 mod forwarder;
 mod route;
 mod vipadynamic;
@@ -154,6 +155,16 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
         section.optional("takeover_after_ms", ledger, |v, l| v.milliseconds(30..=600_000, l));
     let witnesses = section.optional("witnesses", ledger, witnesses);
     let lease = section.optional("lease_ms", ledger, |v, l| v.milliseconds(100..=60_000, l));
+    let etcd_is_named = section.value("etcd", ledger).is_some();
+    let etcd = section.optional_table("cluster.etcd", ledger).and_then(|s| etcd::etcd(s, directory, ledger));
+    if let Some(At { span, .. }) = witnesses.as_ref().filter(|_| etcd_is_named) {
+        let what = "`witnesses` and `[cluster.etcd]` both name who decides which routing stack owns a DVIPA";
+        ledger.add(span, what, "keep one of them, the same in the file of every routing node");
+    }
+    let lease = match etcd_is_named {
+        true => etcd::lease(lease, ledger),
+        false => lease.map_or(ownership::lease::DEFAULT, |at| at.value),
+    };
     let dead_after = section.optional("dead_after_s", ledger, |v, l| v.seconds(1..=86_400, l));
     let heartbeat = heartbeat.map_or(Duration::from_millis(200), |at| at.value);
     let lost_after = lost_after.map_or(Duration::from_millis(1500), |at| at.value);
@@ -195,7 +206,8 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
         lost_after,
         dead_after: dead_after.map(|at| at.value),
         witnesses: witnesses.map_or_else(BTreeSet::new, |at| at.value),
-        lease: lease.map_or(ownership::lease::DEFAULT, |at| at.value),
+        etcd,
+        lease,
         peers_listen: peers_listen.map_or(next_port, |at| at.value),
         takeover_after: takeover_after.map_or(QUIET_AFTER.max(heartbeat.saturating_mul(3)), |at| at.value),
     })

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use model::message::ToStack;
 use model::peer::{Accounted, Definitions, ToPeer};
 use model::{Dvipa, StackName};
 
@@ -66,8 +65,7 @@ impl RoutingStack {
             self.peers.changed = true;
         }
         // After the table in which this node does not own any more what it releases.
-        let send = |(to, message)| Action::Send { to, message: ToStack::Ownership(message) };
-        self.actions.extend(says.into_iter().map(send));
+        self.actions.extend(says);
         if changed || turned {
             self.tell_definitions();
         }
@@ -106,7 +104,7 @@ impl RoutingStack {
             settled: self.settles.is_none(),
             idle: self.peers.idle.contains(&dvipa),
             former: self.dvipas.is_former(dvipa),
-            witnessed: !self.config.cluster.witnesses.is_empty(),
+            leased: self.config.cluster.decided_by().is_leased(),
         }
     }
 
@@ -133,7 +131,7 @@ impl RoutingStack {
                 }
                 Turn::Lost(dvipa) => {
                     self.peers.by_order.remove(&dvipa);
-                    if self.config.cluster.witnesses.is_empty() {
+                    if !self.config.cluster.decided_by().is_leased() {
                         self.peers.next.remove(&dvipa);
                     }
                     self.leave_orders(dvipa);

@@ -1,12 +1,15 @@
-//! Where witnesses decide: what is owned while they lease it, and until when workers may say so. The witnesses are the agents' own.
+//! Where witnesses decide, or etcd does: what is owned while they lease it, and until when workers may say so. The witnesses are the agents'
+//! own.
 
 use std::time::{Duration, Instant};
 
 use model::message::{FromStack, ToStack};
+use ownership::etcd::{Answer, LeaseId, News, Question, Revision, Term};
 use ownership::{Deed, Kept, Witness};
 
 use super::super::fixture::{Bench, EPOCH, WEB, config, dvipa, name};
-use super::super::{Action, Identity, RoutingStack};
+use super::super::{Action, Event, Identity, RoutingStack};
+use crate::config::{Etcd, VipaDynamic};
 
 const WITNESSES: [&str; 3] = ["t1", "t2", "t3"];
 
@@ -98,4 +101,63 @@ fn workers_are_told_until_when_a_majority_leases_what_is_owned() {
     leased.wait(Duration::from_secs(1));
     assert!(!leased.owns());
     assert_eq!(leased.fence, Some(last), "it is over");
+}
+
+/// An etcd that grants all that it is asked; what it was asked to revoke, and whether the workers had been told before.
+fn grant_all(bench: &mut Bench) -> Vec<bool> {
+    let (mut revoked, mut told, mut lease) = (Vec::new(), false, 0);
+    loop {
+        let mut answers = Vec::new();
+        for action in bench.actions() {
+            told |= matches!(action, Action::Publish(_));
+            let Action::AskEtcd { ask, question } = action else { continue };
+            let answer = match question {
+                Question::Grant { ttl_s } => {
+                    lease += 1;
+                    Answer::Granted { lease: LeaseId(lease), ttl_s }
+                }
+                Question::Claim { .. } => Answer::Claimed { revision: Revision(9) },
+                Question::Renew { leases } => Answer::Renewed { term: Term(3), leases, gone: Vec::new() },
+                Question::Confirm => Answer::Confirmed { term: Term(3) },
+                Question::Revoke { .. } => {
+                    revoked.push(told);
+                    Answer::Revoked
+                }
+            };
+            answers.push(Event::Etcd(News::Answer { ask, answer }));
+        }
+        if answers.is_empty() {
+            return revoked;
+        }
+        answers.into_iter().for_each(|answer| bench.handle(answer).unwrap());
+    }
+}
+
+#[test]
+fn where_etcd_decides_workers_are_told_of_its_leases_and_before_it_hears_that_one_is_released() {
+    let now = Instant::now();
+    let mut config = config(WEB);
+    config.cluster.lease = Duration::from_secs(2);
+    config.cluster.etcd = Some(Etcd {
+        endpoints: vec!["http://198.18.0.31:2379".to_owned()],
+        prefix: "/baton/".to_owned(),
+        ca: None,
+        certificate: None,
+    });
+    let identity = Identity { incarnation: 1, version: "0.1.0".to_owned(), first_epoch: EPOCH };
+    let stack = RoutingStack::new(identity, config.clone(), now).unwrap();
+    let mut bench = Bench { stack, now };
+    assert!(!bench.stack.owns());
+    assert!(grant_all(&mut bench).is_empty());
+    assert!(bench.stack.owns());
+    let first = bench.stack.moved_fence().expect("it is leased");
+    assert!(first > now && first < now + Duration::from_secs(2));
+    bench.wait(Duration::from_millis(400));
+    grant_all(&mut bench);
+    assert!(bench.stack.moved_fence().is_some_and(|fence| fence > first), "renewed");
+    config.vipadynamic = VipaDynamic::default();
+    bench.handle(Event::Configure(Box::new(config))).unwrap();
+    let revoked = grant_all(&mut bench);
+    assert!(!revoked.is_empty() && revoked.iter().all(|told| *told), "{revoked:?}");
+    assert!(!bench.stack.owns());
 }

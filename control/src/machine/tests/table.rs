@@ -64,6 +64,7 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::Report { .. } => "report",
         Action::Choose { .. } => "choose",
         Action::List { .. } => "list",
+        Action::AskEtcd { .. } => "ask etcd",
         Action::Note(_) => "note",
         Action::Retire { .. } => "retire",
         Action::Tell { .. } => "tell",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use control::config::DecidedBy;
 use control::machine::StackView;
 use control::runtime::PortView;
 use control::runtime::api::StatusAnswer;
@@ -35,6 +36,7 @@ fn batond(answer: &StatusAnswer) -> String {
         ("DPT", format!("{} services, generation {}", m.services, m.generation)),
         ("CRT", fill(&answer.crt)),
         ("ports", ports(&answer.ports)),
+        ("ownership", ownership(answer)),
     ]);
     out.push_str(&environment(&answer.environment));
     if m.stacks.is_empty() {
@@ -54,6 +56,21 @@ fn batond(answer: &StatusAnswer) -> String {
         }
     }
     out
+}
+
+/// `decided by etcd, which answers (http://198.18.0.31:2379 does not: …)`
+fn ownership(answer: &StatusAnswer) -> String {
+    let Some(etcd) = &answer.etcd else {
+        return match answer.decided_by {
+            DecidedBy::Witnesses => "decided by the witnesses".to_owned(),
+            DecidedBy::Itself | DecidedBy::Etcd => "decided by this node alone".to_owned(),
+        };
+    };
+    let failing =
+        etcd.members.iter().filter_map(|m| Some(format!("{} does not: {}", m.endpoint, m.fails.as_ref()?)));
+    let failing: Vec<String> = failing.collect();
+    let which = if failing.is_empty() { String::new() } else { format!(" ({})", failing.join("; ")) };
+    format!("decided by etcd, which {}{which}", if etcd.answers { "answers" } else { "does not answer" })
 }
 
 /// `nic 0000:01:00.0 (net_e1000_igb) up; local net_tap0 (net_tap) up`

@@ -1,5 +1,6 @@
 //! `baton vipa`
 
+use control::config::DecidedBy;
 use control::machine::{DistributionView, VipaView};
 
 use super::table::{Rows, or_dash, word};
@@ -33,6 +34,7 @@ pub(crate) fn vipa(view: &VipaView) -> String {
         let what = "define it both, or back it up with one rank: let one do it, or give them different ranks";
         out.push_str(&format!("\n{}: {} {what}\n", d.dvipa, stacks.join(" and ")));
     }
+    out.push_str(&format!("\n{}\n", promise(view)));
     if view.leaving {
         out.push_str(
             "\nThis node leaves: others take over what it owns. `baton node stay` takes that back.\n",
@@ -62,6 +64,24 @@ pub(crate) fn vipa(view: &VipaView) -> String {
         }
     }
     out
+}
+
+/// What is promised of owners.
+fn promise(view: &VipaView) -> String {
+    let lease = view.lease_ms.unwrap_or_default();
+    match view.decided_by {
+        DecidedBy::Etcd => format!(
+            "etcd leases each DVIPA to one node at a time, for {lease} ms: never two owners, and none while most of etcd is down"
+        ),
+        DecidedBy::Witnesses => format!(
+            "a majority of the witnesses leases each DVIPA to one node at a time, for {lease} ms: never two owners, and none while most of them are down"
+        ),
+        DecidedBy::Itself if view.shared => {
+            "each node decides alone what it owns: nodes that can't hear each other may own a DVIPA both"
+                .to_owned()
+        }
+        DecidedBy::Itself => "this node alone owns its DVIPAs".to_owned(),
+    }
 }
 
 fn row(dvipa: String, d: &DistributionView) -> [String; 8] {
