@@ -38,6 +38,8 @@ direction! {
         Views(Views) = 51 "Views",
         /// Which ports of a DVIPA it may give to applications.
         PortsGranted(PortsGranted) = 53 "PortsGranted",
+        /// Until when connections were asked about.
+        Asked(Asked) = 58 "Asked",
         ;
         /// While a connection moves.
         Transfer(ToHost),
@@ -74,6 +76,8 @@ direction! {
         View(View) = 49 "View",
         /// Which ports of a DVIPA it gives to applications, and how many more it wants.
         PortsHeld(PortsHeld) = 52 "PortsHeld",
+        /// It has said of all connections that it was asked about which it has.
+        Looked(Looked) = 59 "Looked",
         ;
         /// While a connection moves.
         Transfer(FromHost),
@@ -371,6 +375,27 @@ pub struct After {
     /// [`Told::number`].
     #[n(0)]
     pub number: u64,
+}
+
+/// The sender has asked about connections ([`crate::ask`]) until now. Answered by [`Looked`]; another one is sent only after that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Asked {
+    /// The time, by a clock of the sender's that counts up.
+    #[n(0)]
+    pub number: u64,
+}
+
+/// The sender has read all that its kernel told before it read this [`Asked`], and has sent the NEWCONN that follow from it: on the same
+/// stream, before this. So of the connections that it was asked about until then it has no others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Looked {
+    /// [`Asked::number`].
+    #[n(0)]
+    pub number: u64,
+    /// Some of what the kernel told since the last one was lost: this one says nothing, and the next ones nothing of what was asked
+    /// before it.
+    #[n(1)]
+    pub anew: bool,
 }
 
 /// An application says something to another one of the same service. Not repeated, and not answered.

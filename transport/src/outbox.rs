@@ -50,7 +50,7 @@ impl Sent for ToStack {
 
     fn lane(&self) -> Lane {
         match self {
-            Self::Ownership(_) => Lane::Pulse,
+            Self::Ownership(_) | Self::Asked(_) => Lane::Pulse,
             Self::Heard(_)
             | Self::VipaList(_)
             | Self::Targets(_)
@@ -69,7 +69,8 @@ impl Sent for ToStack {
             | Self::Views(_)
             | Self::Say(_)
             | Self::Ownership(_)
-            | Self::PortsGranted(_) => None,
+            | Self::PortsGranted(_)
+            | Self::Asked(_) => None,
             Self::Transfer(message) => Some(message.subject().0),
             Self::Move(order) => Some(order.connection.0),
             Self::Chosen(chosen) => Some(chosen.connection.0),
@@ -88,6 +89,7 @@ impl Sent for FromStack {
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)
+            | Self::Looked(_)
             | Self::Applications(_) => Lane::Account,
             Self::Transfer(_) | Self::After(_) | Self::Stays(_) | Self::Choose(_) => Lane::Transfer,
         }
@@ -108,6 +110,7 @@ impl Sent for FromStack {
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)
+            | Self::Looked(_)
             | Self::Applications(_)
             | Self::Ownership(_)
             | Self::PortsHeld(_)

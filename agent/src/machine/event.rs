@@ -21,6 +21,9 @@ pub enum Event {
     Listed(StackName, VipaList),
     /// A routing stack says up to which number it has heard what became of connections.
     Heard(StackName, u64),
+    /// A routing stack wants to know which of the connections that it has asked about until now are here; the number names the question.
+    /// What the kernel has told until now comes before this.
+    Asked(StackName, u64),
     /// A socket listens.
     Listening(Cookie, Listener),
     /// A connection is established.

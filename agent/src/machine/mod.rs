@@ -159,6 +159,11 @@ impl Machine {
                     stack.heard = Some(number);
                 }
             }
+            Event::Asked(by, number) => {
+                if let Some(stack) = self.stacks.get_mut(&by) {
+                    stack.asked = Some(number);
+                }
+            }
             Event::Listening(cookie, listener) => {
                 let change = self.sockets.listening(cookie, listener, now);
                 self.tell(change);
@@ -180,7 +185,10 @@ impl Machine {
                 self.tell(change);
             }
             Event::UdpBound | Event::ListensElsewhere => self.want(Scope::Untold),
-            Event::EventsLost => self.want(Scope::All),
+            Event::EventsLost => {
+                self.stacks.values_mut().for_each(|stack| stack.missed = true);
+                self.want(Scope::All);
+            }
             Event::Seen(scope, picture) => self.seen(scope, picture),
             Event::NotSeen => {
                 self.look_under_way = false;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use model::codec::Address;
 use model::message::{
-    After, FromStack, Load, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDistribution, VipaListDvipa,
+    After, FromStack, Load, Looked, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDistribution,
+    VipaListDvipa,
 };
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, StackName};
 

@@ -82,6 +82,7 @@ impl Heard {
             | FromStack::Choose(_)
             | FromStack::View(_)
             | FromStack::PortsHeld(_)
+            | FromStack::Looked(_)
             | FromStack::Say(_) => {}
         }
     }

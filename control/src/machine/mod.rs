@@ -44,6 +44,7 @@ mod drain;
 mod evacuation;
 mod event;
 mod load;
+mod looks;
 mod losses;
 mod messages;
 mod moves;
@@ -289,6 +290,10 @@ impl RoutingStack {
                 }
                 None => Ok(()),
             },
+            Event::Asked { until } => {
+                self.ask_for_looks(until);
+                Ok(())
+            }
             Event::LinkReturned => {
                 self.announce_again(now);
                 Ok(())

@@ -52,6 +52,9 @@ use crate::node::Node;
 use crate::routes::Routes;
 use crate::table::system_ms;
 
+/// So long after stacks were told when they were asked about connections they are told the next time at the earliest: looks cost each of
+/// them a message.
+const ASKED_MS: u64 = 50;
 /// Places that one step of a scan looks at.
 const SCAN_STEP: usize = 4096;
 
@@ -79,6 +82,8 @@ pub struct Plane {
     routes: Option<Routes>,
     /// What the CRT's file says that the numbers mean.
     recorded: Vec<u8>,
+    /// When stacks were told last until when workers have asked.
+    asked: Now,
 }
 
 impl Plane {
@@ -115,6 +120,7 @@ impl Plane {
             groups,
             routes,
             recorded: Vec::new(),
+            asked: Now { ms: 0 },
         })
     }
 
@@ -177,6 +183,15 @@ impl Plane {
         (before.silent != self.known.silent).then(|| self.known.silent.clone())
     }
 
+    /// The time, if workers wait for stacks to have looked.
+    fn asked_until(&mut self, now: Now) -> Option<u64> {
+        let is_due = now.ms.saturating_sub(self.asked.ms) >= ASKED_MS;
+        (is_due && self.node.identity.looks.take_wanted()).then(|| {
+            self.asked = now;
+            now.ms
+        })
+    }
+
     fn watch(&mut self) {
         let now_ms = self.now().ms;
         for (worker, watch) in self.watches.iter_mut().enumerate() {
@@ -234,6 +249,8 @@ impl Forwarding for Plane {
         }));
         if !stacks_before.is(&dpt.stacks) {
             self.want_next_hops();
+            // What a stack that has come says nothing of is known from its first answer on.
+            self.node.identity.looks.want();
         }
         self.replace(|plane, tables| {
             tables.rebuild(&plane.dpt, &plane.known.neighbours, &plane.node.identity)
@@ -312,6 +329,10 @@ impl Forwarding for Plane {
         self.node.identity.fence.set(Now { ms: now.ms.saturating_add(left) });
     }
 
+    fn looked(&mut self, stack: StackIndex, since: u64, until: u64) {
+        self.node.identity.looks.looked(stack, Now { ms: since }, Now { ms: until });
+    }
+
     fn route(&mut self, dvipas: BTreeSet<Dvipa>) {
         if let Some(routes) = &self.routes {
             routes.set(dvipas.into_iter().map(Dvipa::address).collect());
@@ -328,7 +349,8 @@ impl Forwarding for Plane {
         self.watch();
         self.snapshots.free();
         self.handoffs.free();
-        Ticked { silent: self.look_at_next_hops(), link_returned: self.look_at_links(), vacant }
+        let asked = self.asked_until(now);
+        Ticked { silent: self.look_at_next_hops(), link_returned: self.look_at_links(), vacant, asked }
     }
 
     fn ports(&self) -> Vec<PortView> {
