@@ -49,6 +49,8 @@ pub enum Event {
     NotSeen,
     /// The interfaces that forwarded packets arrive at have these numbers now.
     Interfaces(Vec<Ifindex>),
+    /// These UDP flows had a datagram lately ([`super::FLOW_RECENT`]).
+    FlowsSeen(Vec<Connection>),
     /// How busy this host is.
     LoadSampled(Load),
     /// A DVIPA could not be made an address of this host.

@@ -23,6 +23,7 @@
 
 mod addresses;
 mod event;
+mod flows;
 pub mod listens;
 mod log;
 mod registrations;
@@ -38,6 +39,7 @@ use std::time::{Duration, Instant};
 use model::message::{FromStack, VipaList};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
+pub use flows::FLOW_RECENT;
 pub use event::{Action, Event, Forwarders, Origin, Takes, Timer};
 pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
 pub use log::LOGGED_CHANGES;
@@ -45,6 +47,7 @@ pub use renewals::RENEWAL_ROUND;
 pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
 pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
 
+use flows::Flows;
 use renewals::Renewals;
 use routing_stack::RoutingStack;
 use sockets::Sockets;
@@ -118,6 +121,7 @@ pub struct Machine {
     next_repair: Instant,
     next_load: Instant,
     renewals: Renewals,
+    flows: Flows,
     actions: VecDeque<Action>,
     stopped: bool,
 }
@@ -139,6 +143,7 @@ impl Machine {
             next_repair: now + own.repair,
             next_load: now + LOAD_INTERVAL,
             renewals: Renewals::new(now),
+            flows: Flows::default(),
             actions: VecDeque::new(),
             stopped: false,
             own,
@@ -198,6 +203,7 @@ impl Machine {
                 self.own.interfaces = interfaces;
                 self.tell_listens();
             }
+            Event::FlowsSeen(flows) => self.flows_seen(flows, now),
             Event::LoadSampled(load) => {
                 for to in self.reporting() {
                     self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod changes;
+mod flows;
 mod histories;
 mod moving;
 mod numbers;
