@@ -119,6 +119,24 @@ fn every_end_to_end_test_is_in_the_table_of_its_rows() {
 }
 
 #[test]
+fn every_failure_in_the_docs_is_a_test() {
+    let page = read("docs/failures.md");
+    let sources: String = files(&["rs"]).iter().map(read).collect();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
+    let rows = rows.filter(|line| !line.ends_with("| test |"));
+    let mut count = 0;
+    for row in rows {
+        count += 1;
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let tests: Vec<_> = quoted(last).filter_map(|test| test.rsplit("::").next()).collect();
+        let is_known = |test: &&str| sources.contains(&format!("fn {test}("));
+        assert!(!tests.is_empty(), "docs/failures.md: name the test of this line in its last column: {row}");
+        assert!(tests.iter().all(is_known), "docs/failures.md: one of these tests does not exist: {tests:?}");
+    }
+    assert!(count > 20, "docs/failures.md has only {count} lines in its tables");
+}
+
+#[test]
 fn every_reason_has_a_sentence_and_is_in_the_docs() {
     let page = read("docs/counters.md");
     for reason in forwarder::Reason::ALL {

@@ -2,7 +2,7 @@
 //!
 //! | who may say it | what |
 //! | --- | --- |
-//! | each routing stack of agent.toml | Heard; a VIPA list, of the DVIPAs that agent.toml leaves to it; Ranges of these, and Activate for addresses in them |
+//! | each routing stack of agent.toml | Heard, Asked; a VIPA list, of the DVIPAs that agent.toml leaves to it; Ranges of these, and Activate for addresses in them |
 //! | the DVIPA's owner, in the present epoch | Targets, Views, Chosen, Move, PortsGranted, TokensWanted, all of transfers |
 //!
 //! The owner is the stack that lists the DVIPA as its own in the newest epoch ([`crate::machine::Machine::owners`]).
@@ -69,10 +69,13 @@ pub fn judge<'a>(
 ) -> Result<(), Wrong> {
     let (dvipa, epoch) = match message {
         ToStack::Heard(_)
+        | ToStack::Asked(_)
         | ToStack::VipaList(_)
         | ToStack::Ranges(_)
         | ToStack::Activate(_)
-        | ToStack::Ownership(_) => return Ok(()),
+        | ToStack::Ownership(_) => {
+            return Ok(());
+        }
         ToStack::Targets(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Say(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Chosen(m) => (m.connection.0.service().dvipa, m.epoch),

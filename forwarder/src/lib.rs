@@ -31,6 +31,7 @@ pub mod reason;
 
 pub mod crt;
 pub mod fence;
+pub mod looks;
 pub mod packet;
 pub mod path;
 pub mod pools;
@@ -42,6 +43,7 @@ pub use buffer::{PacketBuffer, TestPacket};
 pub use counters::Counters;
 pub use crt::Now;
 pub use fence::Fence;
+pub use looks::Looks;
 pub use packet::Mac;
 pub use path::{AnyKey, Handoffs, Limits, Worker};
 pub use pools::{Pool, Pools};

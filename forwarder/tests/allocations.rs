@@ -9,8 +9,8 @@ use std::sync::Arc;
 use baton_forwarder::crt::{Config, Crt, Now};
 use baton_forwarder::tables::Family;
 use baton_forwarder::{
-    Counters, Fence, Limits, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
-    Verdict, Worker,
+    Counters, Fence, Limits, Looks, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables,
+    TestPacket, Verdict, Worker,
 };
 use etherparse::PacketBuilder;
 use model::dpt::{
@@ -133,7 +133,14 @@ fn tables() -> Tables {
     Tables::build(
         &dpt,
         &neighbours,
-        &Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default() },
+        &Node {
+            mac: NODE_MAC,
+            cluster_address,
+            fabric_mtu: 1500,
+            vlan: None,
+            fence: Fence::default(),
+            looks: Looks::default(),
+        },
     )
 }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use forwarder::crt::{Config, Crt, CrtState, Entry, KeyV4, KeyV6};
 use forwarder::tables::Family;
 use forwarder::{
-    Counters, Fence, Kind, Limits, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink, Tables,
-    TestPacket, Verdict, Worker,
+    Counters, Fence, Kind, Limits, Looks, Mac, Neighbours, Node, Now, PacketBuffer, Port, Reason, Sink,
+    Tables, TestPacket, Verdict, Worker,
 };
 use model::dpt::{
     Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Shared, StackEntry, StackState,
@@ -174,6 +174,7 @@ fn tables() -> Tables {
         fabric_mtu: 1500,
         vlan: None,
         fence: Fence::default(),
+        looks: Looks::default(),
     };
     Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
 }

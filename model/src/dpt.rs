@@ -110,8 +110,8 @@ impl DvipaEntry {
 pub struct Ask {
     /// Current actual targets, drained ones, and candidates whose listeners have ended, sorted by index.
     pub candidates: Vec<StackIndex>,
-    /// Each of them would answer: a connection that none of them claims is nobody's. `false` while a stack that may have
-    /// connections has no session or has not given its first complete account.
+    /// Each of them would answer: a connection that none of them claims, when all have looked, is nobody's. `false` while a stack that
+    /// may have connections has no session or has not given its first complete account.
     pub certain: bool,
 }
 
@@ -146,7 +146,7 @@ pub enum StackState {
     /// Its agent.
     #[default]
     Up,
-    /// Nothing of its agent; its host may serve on. A SYN on one of its entries is selected anew, every other packet
+    /// Nothing of its agent; its host may serve on. A SYN on one of its half-open entries is selected anew, every other packet
     /// goes to it.
     Lost,
     /// Nothing of its agent nor of its host: its entries go.

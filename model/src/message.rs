@@ -41,11 +41,13 @@ direction! {
         /// Which ports of a DVIPA it may give to applications.
         PortsGranted(PortsGranted) = 53 "PortsGranted",
         /// Which addresses applications make DVIPAs, and where they are active.
-        Ranges(Ranges) = 57 "Ranges",
+        Ranges(Ranges) = 60 "Ranges",
         /// An address is to be active there, or not by order any more.
-        Activate(Activate) = 59 "Activate",
+        Activate(Activate) = 62 "Activate",
         /// It is to give out tokens ahead.
         TokensWanted(TokensWanted) = 54 "TokensWanted",
+        /// Until when connections were asked about.
+        Asked(Asked) = 58 "Asked",
         ;
         /// While a connection moves.
         Transfer(ToHost),
@@ -83,11 +85,13 @@ direction! {
         /// Which ports of a DVIPA it gives to applications, and how many more it wants.
         PortsHeld(PortsHeld) = 52 "PortsHeld",
         /// Which addresses of ranges it claims.
-        Bound(Bound) = 58 "Bound",
+        Bound(Bound) = 61 "Bound",
         /// Tokens ahead of connections.
         TokensGiven(TokensGiven) = 55 "TokensGiven",
         /// It does not take a connection that was handed over with one of them.
         Declined(Declined) = 56 "Declined",
+        /// It has said of all connections that it was asked about which it has.
+        Looked(Looked) = 59 "Looked",
         ;
         /// While a connection moves.
         Transfer(FromHost),
@@ -385,6 +389,27 @@ pub struct After {
     /// [`Told::number`].
     #[n(0)]
     pub number: u64,
+}
+
+/// The sender has asked about connections ([`crate::ask`]) until now. Answered by [`Looked`]; another one is sent only after that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Asked {
+    /// The time, by a clock of the sender's that counts up.
+    #[n(0)]
+    pub number: u64,
+}
+
+/// The sender has read all that its kernel told before it read this [`Asked`], and has sent the NEWCONN that follow from it: on the same
+/// stream, before this. So of the connections that it was asked about until then it has no others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Looked {
+    /// [`Asked::number`].
+    #[n(0)]
+    pub number: u64,
+    /// Some of what the kernel told since the last one was lost: this one says nothing, and the next ones nothing of what was asked
+    /// before it.
+    #[n(1)]
+    pub anew: bool,
 }
 
 /// An application says something to another one of the same service. Not repeated, and not answered.

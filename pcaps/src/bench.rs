@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forwarder::crt::{Config, Crt, CrtState, Entry, Key, KeyV4, KeyV6};
 use forwarder::tables::Family;
-use forwarder::{Counters, Fence, Kind, Mac, Neighbours, Node, Now, Reason, Tables};
+use forwarder::{Counters, Fence, Kind, Looks, Mac, Neighbours, Node, Now, Reason, Tables};
 use model::{ClusterAddress, Connection, DvipaIndex, StackIndex};
 
 use crate::case::{Case, CaseError};
@@ -48,12 +48,18 @@ impl Bench {
             ClusterAddress::from_addresses(&case.node.cluster_address).ok_or_else(|| {
                 case.wrong("node.cluster_address", "give at least one address, at most one a family")
             })?;
+        // Who does not answer has nothing.
+        let looks = Looks::default();
+        for (index, _) in (0..).zip(&case.stack) {
+            looks.looked(StackIndex(index), Now { ms: 0 }, Now { ms: u64::MAX });
+        }
         let node = Node {
             mac: Mac(case.node.mac.0),
             cluster_address,
             fabric_mtu: case.node.fabric_mtu,
             vlan: case.node.vlan,
             fence: Fence::default(),
+            looks,
         };
         let bench = Self {
             tables: Tables::build(&case.dpt()?, &neighbours, &node),

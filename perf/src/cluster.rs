@@ -3,7 +3,7 @@
 
 use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
-use forwarder::{Fence, Mac, Neighbours, Node, Now, Tables};
+use forwarder::{Fence, Looks, Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
     Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
     WeightedTarget,
@@ -159,8 +159,14 @@ impl Traffic {
         }
         let cluster_address = ClusterAddress { v4: Some([198, 18, 1, 0].into()), v6: None };
         let vlan = self.tagged.then_some(VLAN);
-        let node =
-            Node { mac: Mac(NODE_MAC), cluster_address, fabric_mtu: 1500, vlan, fence: Fence::default() };
+        let node = Node {
+            mac: Mac(NODE_MAC),
+            cluster_address,
+            fabric_mtu: 1500,
+            vlan,
+            fence: Fence::default(),
+            looks: Looks::default(),
+        };
         let (stacks, distributions) =
             (stacks.collect(), distributions().into_iter().map(Into::into).collect());
         Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)

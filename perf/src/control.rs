@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use control::config::Config;
 use control::machine::{Action, Event, Identity, RoutingStack, Work};
 use control::runtime::{CONNECTIONS_A_TURN, EVENTS_A_TURN, TICK_MS};
-use forwarder::{Fence, Mac, Neighbours, Node, Tables};
+use forwarder::{Fence, Looks, Mac, Neighbours, Node, Tables};
 use model::codec::{self, Address, WireConnection};
 use model::dpt::Dpt;
 use model::message::{FromStack, Hello, Listen, Newconn, Srvstat};
@@ -198,8 +198,14 @@ impl Cluster {
         let machine = RoutingStack::new(identity, config, Instant::now());
         let machine = machine.unwrap_or_else(|refusal| unreachable!("few DVIPAs: {refusal}"));
         let cluster_address = ClusterAddress { v4: Some([198, 18, 0, 10].into()), v6: None };
-        let node =
-            Node { mac: Mac([2; 6]), cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default() };
+        let node = Node {
+            mac: Mac([2; 6]),
+            cluster_address,
+            fabric_mtu: 1500,
+            vlan: None,
+            fence: Fence::default(),
+            looks: Looks::default(),
+        };
         let tables = Tables::build(machine.dpt(), &Neighbours::new(), &node);
         let (entries, last_tick) = (Entries::new(1 << 20), processor_time());
         Self { machine, tables, entries, filled: 0, last_tick, node, stacks, dvipas, ports }

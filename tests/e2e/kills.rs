@@ -11,6 +11,7 @@ use std::time::Duration;
 use lab::Spec;
 
 use crate::soak::{Condition, Field, seed};
+use crate::takeover::backup;
 use stage::{Outcome, Stage, Victim};
 
 /// Steps of a transfer from t1 to t2, by who stands still before them.
@@ -44,6 +45,8 @@ const STEPS: [(&str, &str); 25] = [
 
 /// How many of all cases a run without `BATON_SOAK` takes.
 const SOME: usize = 8;
+/// And how many steps at which the owner is killed for good.
+const SOME_TAKEOVERS: usize = 3;
 
 /// Whether the connection may be lost.
 fn may_be_lost(step: usize, victim: Victim) -> bool {
@@ -80,6 +83,22 @@ fn a_kill_at_any_step_costs_no_more_than_is_written_down() {
         outcomes.insert((step, victim), outcome);
     }
     print(&outcomes);
+}
+
+/// C5, W7: the owner is killed at any of its steps of a transfer, and its backup takes over: the download is whole, at the source or at
+/// the target, and connections beside it do not notice.
+#[test]
+#[ignore = "needs root"]
+fn a_transfer_whose_owner_is_killed_ends_at_its_successor() {
+    let stage = Stage::on(Spec::content_routed().second(backup()));
+    let steps: Vec<&str> =
+        STEPS.iter().filter(|(program, _)| *program == "batond").map(|(_, step)| *step).collect();
+    let every = if std::env::var("BATON_SOAK").is_ok() { 1 } else { steps.len() / SOME_TAKEOVERS };
+    for step in steps.iter().skip((seed() >> 8) as usize % every).step_by(every) {
+        let outcome = stage.play_takeover(step);
+        println!("{step:18} {outcome:?}");
+        assert!(matches!(outcome, Outcome::Moved | Outcome::Stayed), "killed before {step}: {outcome:?}");
+    }
 }
 
 /// A row for each step, a column for each victim.

@@ -50,7 +50,7 @@ impl Sent for ToStack {
 
     fn lane(&self) -> Lane {
         match self {
-            Self::Ownership(_) => Lane::Pulse,
+            Self::Ownership(_) | Self::Asked(_) => Lane::Pulse,
             Self::Heard(_)
             | Self::VipaList(_)
             | Self::Targets(_)
@@ -75,7 +75,8 @@ impl Sent for ToStack {
             | Self::PortsGranted(_)
             | Self::Ranges(_)
             | Self::Activate(_)
-            | Self::TokensWanted(_) => None,
+            | Self::TokensWanted(_)
+            | Self::Asked(_) => None,
             Self::Transfer(message) => Some(message.subject().0),
             Self::Move(order) => Some(order.connection.0),
             Self::Chosen(chosen) => Some(chosen.connection.0),
@@ -95,6 +96,7 @@ impl Sent for FromStack {
             | Self::Termconn(_)
             | Self::Told(_)
             | Self::Bound(_)
+            | Self::Looked(_)
             | Self::Applications(_)
             | Self::Declined(_) => Lane::Account,
             Self::Transfer(_) | Self::After(_) | Self::Stays(_) | Self::Choose(_) => Lane::Transfer,
@@ -118,6 +120,7 @@ impl Sent for FromStack {
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)
+            | Self::Looked(_)
             | Self::Applications(_)
             | Self::Ownership(_)
             | Self::PortsHeld(_)

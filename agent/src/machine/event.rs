@@ -26,6 +26,9 @@ pub enum Event {
     Activate(StackName, Activate),
     /// A routing stack says up to which number it has heard what became of connections.
     Heard(StackName, u64),
+    /// A routing stack wants to know which of the connections that it has asked about until now are here; the number names the question.
+    /// What the kernel has told until now comes before this.
+    Asked(StackName, u64),
     /// A socket listens.
     Listening(Cookie, Listener),
     /// A connection is established.
@@ -51,6 +54,8 @@ pub enum Event {
     NotSeen,
     /// The interfaces that forwarded packets arrive at have these numbers now.
     Interfaces(Vec<Ifindex>),
+    /// These UDP flows had a datagram lately ([`super::FLOW_RECENT`]).
+    FlowsSeen(Vec<Connection>),
     /// How busy this host is.
     LoadSampled(Load),
     /// A DVIPA could not be made an address of this host.

@@ -23,6 +23,7 @@
 
 mod addresses;
 mod event;
+mod flows;
 pub mod listens;
 mod log;
 mod ranges;
@@ -40,6 +41,7 @@ use model::message::{FromStack, VipaList};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
 pub use event::{Action, Event, Forwarders, Origin, Takes, Timer};
+pub use flows::FLOW_RECENT;
 pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
 pub use log::LOGGED_CHANGES;
 pub use ranges::ENDED_AT_ONCE;
@@ -47,6 +49,7 @@ pub use renewals::RENEWAL_ROUND;
 pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
 pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
 
+use flows::Flows;
 use ranges::Claims;
 use renewals::Renewals;
 use routing_stack::RoutingStack;
@@ -122,6 +125,7 @@ pub struct Machine {
     next_load: Instant,
     renewals: Renewals,
     claims: Claims,
+    flows: Flows,
     actions: VecDeque<Action>,
     stopped: bool,
 }
@@ -144,6 +148,7 @@ impl Machine {
             next_load: now + LOAD_INTERVAL,
             renewals: Renewals::new(now),
             claims: Claims::default(),
+            flows: Flows::default(),
             actions: VecDeque::new(),
             stopped: false,
             own,
@@ -164,6 +169,11 @@ impl Machine {
             Event::Heard(from, number) => {
                 if let Some(stack) = self.stacks.get_mut(&from) {
                     stack.heard = Some(number);
+                }
+            }
+            Event::Asked(by, number) => {
+                if let Some(stack) = self.stacks.get_mut(&by) {
+                    stack.asked = Some(number);
                 }
             }
             Event::Listening(cookie, listener) => {
@@ -187,7 +197,10 @@ impl Machine {
                 self.tell(change);
             }
             Event::UdpBound | Event::ListensElsewhere => self.want(Scope::Untold),
-            Event::EventsLost => self.want(Scope::All),
+            Event::EventsLost => {
+                self.stacks.values_mut().for_each(|stack| stack.missed = true);
+                self.want(Scope::All);
+            }
             Event::Seen(scope, picture) => self.seen(scope, picture),
             Event::NotSeen => {
                 self.look_under_way = false;
@@ -197,6 +210,7 @@ impl Machine {
                 self.own.interfaces = interfaces;
                 self.tell_listens();
             }
+            Event::FlowsSeen(flows) => self.flows_seen(flows, now),
             Event::LoadSampled(load) => {
                 for to in self.reporting() {
                     self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::codec::{Address, WireConnection};
-use model::message::{After, FromStack, Listen, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDvipa};
+use model::message::{
+    After, FromStack, Listen, Looked, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDvipa,
+};
 use model::ranges::{Bound, Ranges};
 use model::{Connection, Dvipa, Epoch};
 
@@ -60,6 +62,10 @@ pub(super) struct RoutingStack {
     pub(super) said_ranges: bool,
     /// Which addresses of them this host claims, as it was told in this session.
     pub(super) told_bound: Option<Bound>,
+    /// Which question it has put that is to be answered behind the news.
+    pub(super) asked: Option<u64>,
+    /// Since the last such answer, events were lost: connections that it asked about may be here that it is not told of.
+    pub(super) missed: bool,
 }
 
 impl RoutingStack {
@@ -179,6 +185,10 @@ impl RoutingStack {
         if self.owes_number {
             messages.push(self.number(None));
         }
+        if let Some(number) = self.asked.take() {
+            let anew = std::mem::take(&mut self.missed);
+            messages.push(FromStack::Looked(Looked { number, anew }));
+        }
         messages
     }
 
@@ -211,6 +221,8 @@ impl RoutingStack {
                 messages
             }
             None => {
+                // It does not name what has no socket here: claims that were to be told.
+                self.missed = true;
                 self.log.begin_anew();
                 let mut messages = parts(&connections(self));
                 messages.push(self.number(None));

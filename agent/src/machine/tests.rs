@@ -2,6 +2,7 @@
 
 mod bounds;
 mod changes;
+mod flows;
 mod histories;
 mod moving;
 mod numbers;
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use model::codec::Address;
 use model::message::{
-    After, FromStack, Load, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDistribution, VipaListDvipa,
+    After, FromStack, Load, Looked, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDistribution,
+    VipaListDvipa,
 };
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, StackName};
 

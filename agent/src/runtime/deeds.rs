@@ -11,7 +11,7 @@ use transport::SendError;
 
 use super::Agent;
 use crate::config::Container;
-use crate::machine::{Action, Event, Origin, Picture, Scope};
+use crate::machine::{Action, Event, FLOW_RECENT, Origin, Picture, Scope};
 use crate::system::{addresses, allow_nonlocal_binds, containers, diag, translated};
 
 /// A UDP flow is told of until this long after its last datagram, as `forwarder.idle_udp_s` is when nothing is configured.
@@ -111,6 +111,11 @@ impl Agent {
         let served = self.machine.view().dvipas.into_values().flat_map(|by_stack| by_stack.into_values());
         let ports: HashSet<u16> = served.flatten().map(|(_, port)| port).collect();
         self.used = used;
+        if self.machine.tells_flows() {
+            let datagrams = self.programs.maps.datagrams.clone();
+            let seen = move || Event::FlowsSeen(datagrams.recent(FLOW_RECENT).unwrap_or_default());
+            self.tasks.spawn_blocking(seen);
+        }
         self.tasks.spawn_blocking(move || {
             Event::LoadSampled(Load {
                 cpu_permille: used.cpu_permille,

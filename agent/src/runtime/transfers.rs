@@ -62,6 +62,7 @@ impl Agent {
                 self.tell(Event::Listed(from, list));
             }
             ToStack::Heard(heard) => self.tell(Event::Heard(from, heard.number)),
+            ToStack::Asked(asked) => self.asked(from, asked.number),
             ToStack::Ownership(message) => self.witness.heard(&from, message, Instant::now()),
             ToStack::Transfer(message) => self.transfers.message(from, message, Instant::now()),
             ToStack::Targets(targets) => self.transfers.targets(&from, targets),
@@ -77,6 +78,14 @@ impl Agent {
     /// The DVIPAs that agent.toml leaves to a routing stack; none: all.
     fn networks_of(&self, stack: &StackName) -> Option<&[IpNet]> {
         self.config.routing_stacks.iter().find(|of| of.name == *stack)?.dvipas.as_deref()
+    }
+
+    /// A routing stack wants to know of all connections that it has asked about which are here.
+    fn asked(&mut self, by: StackName, number: u64) {
+        // In this order: what the programs could not tell is counted after what they could.
+        self.take_told(Ok(self.sockets.take()));
+        self.notice_lost_events();
+        self.tell(Event::Asked(by, number));
     }
 
     /// Does what the transfers want done, and keeps what the machine tells in step with it.

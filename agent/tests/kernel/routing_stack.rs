@@ -85,6 +85,7 @@ impl Heard {
             | FromStack::Bound(_)
             | FromStack::TokensGiven(_)
             | FromStack::Declined(_)
+            | FromStack::Looked(_)
             | FromStack::Say(_) => {}
         }
     }

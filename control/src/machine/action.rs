@@ -60,6 +60,16 @@ pub enum Action {
         /// With `last`: connections that are moving. The stacks that have them do not name them, and they have not ended.
         moving: Vec<Connection>,
     },
+    /// This stack has no connections that it was asked about between these times of [`super::Event::Asked`] but those that it has
+    /// reported.
+    Looked {
+        /// Which stack.
+        stack: StackIndex,
+        /// From when on.
+        since: u64,
+        /// Until when.
+        until: u64,
+    },
     /// These connections of this stack have ended (TERMCONN).
     Termconn {
         /// Whose they were.

@@ -153,7 +153,7 @@ impl Board {
             let lives = picture.stack_state(stack) != StackState::Dead;
             let answers = stack.said.is_some_and(|said| said.accounted);
             all.resize(usize::from(stack.known.index.0), None);
-            all.push(Some((lives, answers && !picture.stacks.losses.is_quiet(stack.name))));
+            all.push(Some((lives, answers)));
         }
         for asked in self.dvipas.values_mut() {
             let dvipa = asked.made.dvipa;

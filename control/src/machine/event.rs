@@ -78,6 +78,11 @@ pub enum Event {
         /// How many.
         connections: usize,
     },
+    /// Workers have asked stacks about connections until this time, which counts up, and wait for what follows from their silence.
+    Asked {
+        /// The time.
+        until: u64,
+    },
     /// The NIC's link was lost and is back: switches and neighbours may have forgotten where the DVIPAs are.
     LinkReturned,
     /// This program ends in a moment, and forwards until then.

@@ -65,6 +65,10 @@ impl RoutingStack {
                 }
                 Ok(())
             }
+            FromStack::Looked(looked) => {
+                self.looked(from, looked);
+                Ok(())
+            }
             FromStack::Load(load) => {
                 if self.stacks.said_mut(from).is_some_and(|said| said.report_load(load)) {
                     self.mark_stack(from, Mark::Load, Urgency::Soon);

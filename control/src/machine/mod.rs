@@ -47,6 +47,7 @@ mod drain;
 mod evacuation;
 mod event;
 mod load;
+mod looks;
 mod losses;
 mod messages;
 mod moves;
@@ -303,6 +304,10 @@ impl RoutingStack {
                 }
                 None => Ok(()),
             },
+            Event::Asked { until } => {
+                self.ask_for_looks(until);
+                Ok(())
+            }
             Event::LinkReturned => {
                 self.announce_again(now);
                 Ok(())

@@ -2,7 +2,7 @@
 //!
 //! | who may say it | what |
 //! | --- | --- |
-//! | every stack, of itself | Load, Abilities, Told, After, Bound, TokensGiven |
+//! | every stack, of itself | Load, Abilities, Told, Looked, After, Bound, TokensGiven |
 //! | a candidate target of the DVIPA | SRVSTAT, Applications, Choose, View, PortsHeld, Declined, Say in the name of an application that is registered there; NEWCONN and TERMCONN, connection by connection |
 //! | the stack that has the connection; while nobody has it, a candidate | Prepare |
 //! | the transfer's source | State, Part, Abandon, Doubt, Done |
@@ -212,6 +212,7 @@ fn right(message: &FromStack) -> Right {
     match message {
         FromStack::Load(_)
         | FromStack::Told(_)
+        | FromStack::Looked(_)
         | FromStack::After(_)
         | FromStack::TokensGiven(_)
         | FromStack::Ownership(_)

@@ -10,6 +10,7 @@ use model::transfer::{Done, TransferId};
 use model::{Dvipa, Epoch, Protocol, Service};
 
 use super::load::TargetLoad;
+use super::looks::Look;
 use super::{MAX_APPLICATIONS, MAX_LISTENS};
 
 /// What a stack said in this session. Ends with it.
@@ -30,6 +31,8 @@ pub(super) struct Said {
     /// The ends of transfers count when it was heard up to this number.
     after: u64,
     early: BTreeMap<TransferId, Done>,
+    /// How far it has looked.
+    pub(super) look: Look,
     /// DVIPAs whose applications are as the former session had them.
     former: BTreeSet<Dvipa>,
 }

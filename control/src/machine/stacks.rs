@@ -208,6 +208,11 @@ impl Stacks {
         self.sessions.get_mut(stack)
     }
 
+    /// What all stacks said that have sessions.
+    pub(super) fn said_of_all(&mut self) -> impl Iterator<Item = (&StackName, &mut Said)> {
+        self.sessions.iter_mut()
+    }
+
     /// What stacks have said of a DVIPA goes on to be true in another epoch.
     pub(super) fn carry(&mut self, dvipa: Dvipa, to: Epoch) {
         self.sessions.values_mut().for_each(|said| said.carry(dvipa, to));

@@ -9,6 +9,7 @@ mod incremental;
 mod leases;
 mod limits;
 mod lists;
+mod looks;
 mod losses;
 mod moves;
 mod notes;

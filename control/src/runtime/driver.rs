@@ -133,7 +133,7 @@ impl<F: Forwarding> Driver<F> {
                 _ = ticks.tick() => {
                     self.look();
                     self.end_replaced();
-                    let Ticked { silent, link_returned, vacant, tokens_low } = self.forwarding.tick();
+                    let Ticked { silent, link_returned, vacant, tokens_low, asked } = self.forwarding.tick();
                     if let Some(silent) = silent {
                         self.order_quietly(Event::SilentHosts(silent));
                     }
@@ -145,6 +145,9 @@ impl<F: Forwarding> Driver<F> {
                     }
                     if let Some((stacks, dvipas)) = vacant {
                         self.order_quietly(Event::Vacant { stacks, dvipas });
+                    }
+                    if let Some(until) = asked {
+                        self.order_quietly(Event::Asked { until });
                     }
                 }
                 _ = counts.tick() => {
@@ -304,6 +307,7 @@ impl<F: Forwarding> Driver<F> {
                     self.newconn(owner, &connections, Account { first, last, earlier }, &moving);
                 }
                 Action::Termconn { owner, connections } => self.forwarding.termconn(owner, &connections),
+                Action::Looked { stack, since, until } => self.forwarding.looked(stack, since, until),
                 Action::Freeze { connection, owner } => self.forwarding.freeze(&connection, owner),
                 Action::Thaw { connection, owner } => self.forwarding.thaw(&connection, owner),
                 Action::HandOver { connection, to, handoff } => self.hand_over(connection, to, &handoff),

@@ -167,7 +167,7 @@ impl Forwarding for FakeForwarding {
         let mut seen = self.seen();
         seen.ticks += 1;
         let link_returned = std::mem::take(&mut seen.link_returns);
-        Ticked { silent: None, link_returned, tokens_low: Vec::new(), vacant: seen.vacant.take() }
+        Ticked { link_returned, tokens_low: Vec::new(), vacant: seen.vacant.take(), ..Ticked::default() }
     }
 
     fn ports(&self) -> Vec<PortView> {

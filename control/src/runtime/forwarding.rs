@@ -102,6 +102,12 @@ pub trait Forwarding {
         let _ = until;
     }
 
+    /// This stack has reported, before now, all connections that it has of those that it was asked about between these times of
+    /// [`Ticked::asked`].
+    fn looked(&mut self, stack: StackIndex, since: u64, until: u64) {
+        let _ = (stack, since, until);
+    }
+
     /// Has routes to these DVIPAs, and to no others, in the kernel's table that the routing daemon reads ([`crate::config::Announce`]).
     fn route(&mut self, dvipas: BTreeSet<Dvipa>);
 
@@ -153,6 +159,8 @@ pub struct Ticked {
     pub tokens_low: Vec<StackIndex>,
     /// Numbers of stacks and DVIPAs that nothing names any more.
     pub vacant: Option<(Vec<StackIndex>, Vec<DvipaIndex>)>,
+    /// Stacks were asked about connections until this time, and whether they have them is to be known.
+    pub asked: Option<u64>,
 }
 
 /// Milliseconds between two calls of [`Forwarding::tick`].

@@ -394,6 +394,7 @@ impl World {
                 Action::Termconn { owner, connections } => node.crt.termconn(owner, &connections),
                 Action::Publish(_)
                 | Action::Announce { .. }
+                | Action::Looked { .. }
                 | Action::Route { .. }
                 | Action::Freeze { .. }
                 | Action::Thaw { .. }

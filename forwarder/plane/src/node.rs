@@ -83,9 +83,6 @@ pub struct Node {
     _crt_file: Option<Flock<File>>,
 }
 
-/// Until the workers know what the control thread has heard.
-const HEARD_OF: Duration = Duration::from_millis(100);
-
 /// The control thread's side of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerSide {
@@ -109,7 +106,7 @@ impl Node {
         let locks = locks(config)?;
         let (crt, kept, crt_file) = crt(config, &plan)?;
         let (numbering, clock_ms) = kept.unzip();
-        let limits = limits(config.cluster.heartbeat, config.cluster.quiet_after);
+        let limits = Limits::default();
         let (eal, lcores) = start_eal(&plan, settings)?;
         let wanted = steering::wanted(config);
         let Ports { nic, local, queues, mut steered, pool } =
@@ -118,7 +115,14 @@ impl Node {
         let identity = identity(config, Mac(nic.mac()));
         let tables = ArcSwap::from_pointee(Tables::build(&Dpt::default(), &Neighbours::new(), &identity));
         let (clock, stop) = (Clock::new(eal, clock_ms.unwrap_or(0)), AtomicBool::new(false));
-        let shared = Arc::new(Shared { crt, tables, handoffs: ArcSwap::default(), pools: ArcSwap::default(), clock, stop });
+        let shared = Arc::new(Shared {
+            crt,
+            tables,
+            handoffs: ArcSwap::default(),
+            pools: ArcSwap::default(),
+            clock,
+            stop,
+        });
         let mut node = Self {
             shared,
             workers: vec![],
@@ -186,15 +190,6 @@ impl Drop for Node {
     }
 }
 
-/// The candidates of a connection are waited for until one that can't answer is known to be quiet, and the workers have heard of
-/// that: an agent that stands still for a moment costs no connection.
-fn limits(heartbeat: Duration, quiet_after: Duration) -> Limits {
-    let quiet = quiet_after.max(3 * heartbeat);
-    // Silence is measured in sixths of that.
-    let wait = quiet + quiet / 6 + HEARD_OF;
-    Limits { ask_wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), ..Limits::default() }
-}
-
 fn plan(settings: &config::Forwarder) -> Result<Plan, CoreError> {
     let workers: Vec<usize> = settings.workers.iter().copied().map(usize::from).collect();
     let plan = Plan::new(&workers, &cores::available())?;
@@ -253,6 +248,7 @@ fn identity(config: &config::Config, mac: Mac) -> forwarder::Node {
         fabric_mtu: settings.fabric_mtu,
         vlan: settings.nic.vlan,
         fence: forwarder::Fence::default(),
+        looks: forwarder::Looks::default(),
     }
 }
 
@@ -293,21 +289,5 @@ fn policy(idle: config::Idle) -> Policy {
     match idle {
         config::Idle::Pure => Policy::Pure,
         config::Idle::Backoff => Policy::Backoff,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_is_nobodys_only_after_a_stack_that_stands_still_is_quiet() {
-        let ms = Duration::from_millis;
-        for (heartbeat, quiet_after) in [(200, 600), (200, 5000), (1000, 600)] {
-            // The last sign of life has come just before the question, and silence is looked at six times meanwhile.
-            let quiet = quiet_after.max(3 * heartbeat);
-            let wait = limits(ms(heartbeat), ms(quiet_after)).ask_wait_ms;
-            assert!(wait > quiet + quiet / 6, "{wait} ms with {heartbeat}, {quiet_after}");
-        }
     }
 }

@@ -107,8 +107,6 @@ pub(crate) struct Budgets {
     hasher: RandomState,
     /// The worker receives more than it can handle: each network that begins connections has its share of it.
     pressed: bool,
-    /// When that was so last.
-    pressed_at: Option<Now>,
 }
 
 impl Budgets {
@@ -124,21 +122,12 @@ impl Budgets {
             openings: vec![Bucket::new(limits.opening_share_a_second); limits.shares.max(1)].into(),
             hasher: RandomState::new(),
             pressed: false,
-            pressed_at: None,
         }
     }
 
     /// Says whether the worker receives more than it can handle.
-    pub(super) fn set_pressed(&mut self, pressed: bool, now: Now) {
+    pub(super) fn set_pressed(&mut self, pressed: bool) {
         self.pressed = pressed;
-        if pressed {
-            self.pressed_at = Some(now);
-        }
-    }
-
-    /// Whether it did so at some time since then: what came in may have been lost.
-    pub(super) fn was_pressed_since(&self, since: Now) -> bool {
-        self.pressed_at.is_some_and(|at| since <= at)
     }
 
     /// Whether it may be done now, for this asker.

@@ -101,9 +101,10 @@ pub struct Limits {
     pub asks_a_second: u32,
     /// The first candidate is asked alone for this long, in milliseconds.
     pub ask_next_ms: u64,
-    /// How long candidates are waited for once all were asked, in milliseconds.
+    /// How long a copy may take to reach its candidate, in milliseconds.
     pub ask_wait_ms: u64,
-    /// A connection is asked about for this long at most while not all were asked, in milliseconds.
+    /// A connection is asked about for this long at most while not all were asked, and waited for as long when all were, in
+    /// milliseconds.
     pub ask_ms: u64,
     /// Connections that nobody claimed that it remembers.
     pub unclaimed: usize,
@@ -257,11 +258,10 @@ impl<B: PacketBuffer> Worker<B> {
     }
 
     /// Says whether it receives more than it can handle: then each network may begin so many connections and no more
-    /// ([`Limits::opening_share_a_second`]), because such packets cost most, and what there is goes on. Nobody is told that a connection is nobody's then: what its stack has
-    /// reported may have been lost.
+    /// ([`Limits::opening_share_a_second`]), because such packets cost most, and what there is goes on.
     #[inline]
-    pub fn set_pressed(&mut self, pressed: bool, now: Now) {
-        self.budgets.set_pressed(pressed, now);
+    pub fn set_pressed(&mut self, pressed: bool) {
+        self.budgets.set_pressed(pressed);
     }
 
     /// Whether no part of a request waits.

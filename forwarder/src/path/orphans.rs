@@ -4,11 +4,11 @@
 //! The first packet of a connection is held, and a copy goes to one candidate: the one that consistent hashing names. If no
 //! entry comes of it for [`Limits::ask_next_ms`], copies go to the others, some at each look. The stack that has the
 //! connection takes the copy in and reports it; with the entry the held packets go the normal way. The first one is then
-//! sent a second time, because its copy may have been lost; a receiver of TCP drops what it has. If the client sends again
-//! meanwhile, all are asked once more. If all were asked and for [`Limits::ask_wait_ms`] nobody reported, the connection is
-//! *unclaimed*: that is remembered for a while, and its packets are refused. If not all could answer, or their reports may have been
-//! lost because this worker could not keep up or found no room in the CRT, nothing is known, and its packets are dropped: the client
-//! repeats them.
+//! sent a second time, because its copy may have been lost; a receiver of TCP drops what it has. When the client sends again, or
+//! nobody has reported for [`Limits::ask_wait_ms`], all are asked once more, because the copies may have been lost. If then nobody has
+//! reported and all have [looked](crate::looks) for longer than the copies take, the connection is *unclaimed*: that is remembered for a
+//! while, and its packets are refused. If not all could be asked, or have not looked within [`Limits::ask_ms`], or found no room in the
+//! CRT, nothing is known, and its packets are dropped: the client repeats them.
 //!
 //! Everything is bounded, because a stranger can send as many orphans as the line takes: asks by a token bucket (each copy
 //! is one), connections that are asked about and packets that are held by places taken at the start.
@@ -35,9 +35,8 @@ const WAYS: usize = 8;
 const ROUND_MS: u64 = 8;
 /// A client that sends again after this long, in milliseconds, has not been answered: Linux does so after 200 at the earliest.
 const AGAIN_MS: u64 = 100;
-/// A worker that has not looked for so long, in milliseconds, has stood still, and nothing is taken for certain until it has gone on
-/// for as long as the second: reports may wait where it receives.
-const STOOD_STILL_MS: (u64, u64) = (150, 200);
+/// A worker that has not looked for so long, in milliseconds, has stood still: what it sent may have left it only now.
+const STOOD_STILL_MS: u64 = 150;
 /// The most copies that one look sends for one connection.
 const COPIES_A_LOOK: usize = 32;
 
@@ -57,7 +56,7 @@ struct Question<B> {
     first: usize,
     /// How many were asked.
     count: usize,
-    /// All were asked a second time, because the client has sent again: a copy may have been lost.
+    /// All were asked a second time.
     again: bool,
     /// One of them could not be.
     unasked: bool,
@@ -148,7 +147,7 @@ impl<B: PacketBuffer> Orphans<B> {
     /// How many places are to be looked at now.
     fn share(&mut self, now: Now) -> usize {
         let since_ms = now.ms.saturating_sub(self.looked.ms);
-        if since_ms >= STOOD_STILL_MS.0 {
+        if since_ms >= STOOD_STILL_MS {
             self.stood_still = now;
         }
         let passed_ms = since_ms.min(ROUND_MS) as usize;
@@ -169,10 +168,8 @@ impl<B: PacketBuffer> Orphans<B> {
             let Some(place) = self.questions.get_mut(self.next) else { continue };
             let Some(question) = place else { continue };
             let candidates = cx.tables.ask(KeyParts::from(question.key).dvipa);
-            let stood_still = cx.now.ms.saturating_sub(self.stood_still.ms) < STOOD_STILL_MS.1;
-            let Some(answer) = self.pace.answer(question, (candidates, stood_still), cx, out) else {
-                continue;
-            };
+            question.asked = question.asked.max(self.stood_still.min(cx.now));
+            let Some(answer) = self.pace.answer(question, candidates, cx, out) else { continue };
             self.len = self.len.saturating_sub(1);
             self.packets = self.packets.saturating_sub(question.held.iter().flatten().count());
             return place.take().map(|question| (question, answer));
@@ -215,7 +212,7 @@ impl Pace {
     fn answer<B: PacketBuffer, S: Sink<B>>(
         &mut self,
         question: &mut Question<B>,
-        (candidates, stood_still): (&Ask, bool),
+        candidates: &Ask,
         cx: &Context<'_>,
         out: &mut Out<'_, S>,
     ) -> Option<Answer> {
@@ -232,12 +229,26 @@ impl Pace {
             }
             return None;
         }
-        let over = passed_ms(question.asked) >= self.limits.ask_wait_ms && !stood_still;
-        let lost = question.unasked
-            || out.budgets().was_pressed_since(question.since)
-            || question.refused_full != cx.crt.refused_full();
-        let certain = candidates.certain && !lost;
-        over.then_some(if certain { Answer::Nobody } else { Answer::Unknown })
+        if passed_ms(question.asked) < self.limits.ask_wait_ms {
+            return None;
+        }
+        if !candidates.certain || question.unasked || question.refused_full != cx.crt.refused_full() {
+            return Some(Answer::Unknown);
+        }
+        if !question.again {
+            (question.again, question.count) = (true, 0);
+            self.ask(question, candidates, COPIES_A_LOOK, cx, out);
+            return None;
+        }
+        let looks = &cx.tables.node().looks;
+        let arrived = Now { ms: question.asked.ms.saturating_add(self.limits.ask_wait_ms) };
+        if candidates.candidates.iter().all(|stack| looks.cover(*stack, question.asked, arrived)) {
+            // In this order: an entry that was made before they had looked is found.
+            let is_known = question.key.get(cx).is_some();
+            return Some(if is_known { Answer::Found } else { Answer::Nobody });
+        }
+        looks.want();
+        (passed_ms(question.asked) >= self.limits.ask_ms).then_some(Answer::Unknown)
     }
 }
 

@@ -31,7 +31,7 @@ use model::dpt::{
 use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex};
 
 use crate::crt::KeyParts;
-use crate::{Fence, Mac, Now, Port, Reason};
+use crate::{Fence, Looks, Mac, Now, Port, Reason};
 use carrier::Carrier;
 use choice::{Choice, Turn};
 pub use choosers::Choosers;
@@ -54,6 +54,8 @@ pub struct Node {
     pub vlan: Option<u16>,
     /// Until when it owns what the tables say.
     pub fence: Fence,
+    /// How far the stacks have looked for what its workers ask.
+    pub looks: Looks,
 }
 
 /// The stack's carriers for both families of packets.
@@ -322,7 +324,7 @@ impl Tables {
         }
     }
 
-    /// Whether nothing is heard of a stack, so that a SYN on one of its entries is selected anew.
+    /// Whether nothing is heard of a stack, so that a SYN on one of its half-open entries is selected anew.
     pub(crate) fn is_lost(&self, stack: StackIndex) -> bool {
         self.ways.get(usize::from(stack.0)).is_some_and(|way| way.lost)
     }

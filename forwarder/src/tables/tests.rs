@@ -55,7 +55,14 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
 
 fn node() -> Node {
     let cluster_address = ClusterAddress { v4: Some(Ipv4Addr::new(198, 18, 0, 10)), v6: None };
-    Node { mac: Mac([2; 6]), cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default() }
+    Node {
+        mac: Mac([2; 6]),
+        cluster_address,
+        fabric_mtu: 1500,
+        vlan: None,
+        fence: Fence::default(),
+        looks: Looks::default(),
+    }
 }
 
 fn tables(method: Method, weights: &[u16], policies: Vec<Policy>) -> Tables {

@@ -5,8 +5,8 @@ use crate::Epoch;
 use crate::control_socket::JobName;
 use crate::control_socket::request::Role;
 use crate::message::{
-    After, Application, Applications, FromStack, Heard, Heartbeat, Hello, Listen, Move, Newconn, OrderId,
-    Srvstat, Stays, Targets, ToStack, Told,
+    After, Application, Applications, Asked, FromStack, Heard, Heartbeat, Hello, Listen, Looked, Move,
+    Newconn, OrderId, Srvstat, Stays, Targets, ToStack, Told,
 };
 use crate::transfer::{Reason, Why};
 
@@ -59,7 +59,9 @@ fn said() -> impl Strategy<Value = FromStack> {
     let told = (any::<u64>(), prop::option::of(any::<u64>()))
         .prop_map(|(number, since)| FromStack::Told(Told { number, since }));
     let after = any::<u64>().prop_map(|number| FromStack::After(After { number }));
-    prop_oneof![srvstat, newconn, applications, stays, told, after]
+    let looked =
+        (any::<u64>(), any::<bool>()).prop_map(|(number, anew)| FromStack::Looked(Looked { number, anew }));
+    prop_oneof![srvstat, newconn, applications, stays, told, after, looked]
 }
 
 /// What a stack is told.
@@ -78,7 +80,8 @@ fn told() -> impl Strategy<Value = ToStack> {
             ToStack::Move(Move { connection, epoch: Epoch(1), target, job, order, quiet_ms })
         });
     let heard = any::<u64>().prop_map(|number| ToStack::Heard(Heard { number }));
-    prop_oneof![targets, order, heard]
+    let asked = any::<u64>().prop_map(|number| ToStack::Asked(Asked { number }));
+    prop_oneof![targets, order, heard, asked]
 }
 
 fn hello() -> impl Strategy<Value = Pulse> {

@@ -42,6 +42,8 @@ def unclaimed(family):
     data, fin = ip(family) / tcp("PA") / payload(9), ip(family) / tcp("FA")
     c.packet(from_client(data), rfc.asked(t1, data), held=True)
     c.at(1300)
+    c.event("tick", True, [], [rfc.asked(t1, data)])
+    c.at(1600)
     c.event("tick", True, ["refused_reset"], [rfc.reset(data)])
     c.packet(from_client(fin), rfc.reset(fin), counts=["refused_reset"])
     bare = ip(family) / tcp("") / payload(3)

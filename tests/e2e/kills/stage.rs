@@ -7,12 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::client::HttpConnection;
-use lab::spec::DVIPA;
+use lab::spec::{DVIPA, RoutingNode};
 use lab::{Lab, Spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fixture::{self, SOON, established, web4, web6};
+use crate::takeover::wait_for_owner;
 use crate::transfer::{start_target, wait_for_state};
 
 /// Half of it is sent by each target.
@@ -158,6 +159,30 @@ impl Stage {
         outcome
     }
 
+    /// As [`Self::play`] with the routing stack, in whose place another routing node goes on: the transfer ends there.
+    pub(crate) fn play_takeover(&self, step: &str) -> Outcome {
+        let (lab, owner, backup) = (&self.lab, RoutingNode::First, RoutingNode::Second);
+        wait_for_owner(lab, owner, &[backup]);
+        self.plays.set(self.plays.get() + 1);
+        let to = if self.plays.get().is_multiple_of(2) { web6() } else { web4() };
+        let (download, client) = self.halt(to, owner.batond(), step);
+        lab.kill(owner.batond()).expect("it is killed");
+        lab.go_on(owner.batond());
+        wait_for_owner(lab, backup, &[]);
+        let (stream, got) = download.join().expect("the download does not panic");
+        let outcome = match got {
+            Ok(()) => self.whereabouts_at(backup, &client, Victim::RoutingStack),
+            Err(e) => Outcome::Lost(e.to_string()),
+        };
+        self.assert_bystanders_stand();
+        lab.start_batond_of(owner).expect("it starts");
+        wait_for_owner(lab, owner, &[backup]);
+        drop(stream);
+        self.wait_until_all_are_back();
+        self.assert_bystanders_stand();
+        outcome
+    }
+
     /// Has a connection be on its way to its application, in a Unix socket, while the agent that sent it is killed and started
     /// again.
     pub(crate) fn play_in_flight(&self) -> Outcome {
@@ -256,8 +281,12 @@ impl Stage {
 
     /// Where a connection is whose download is whole.
     fn whereabouts(&self, client: &str, victim: Victim) -> Outcome {
-        let found = self.lab.wait_for("the transfer to be over", SOON, || {
-            let rows = self.lab.crt(&[]).map_err(|e| e.to_string())?;
+        self.whereabouts_at(RoutingNode::First, client, victim)
+    }
+
+    fn whereabouts_at(&self, node: RoutingNode, client: &str, victim: Victim) -> Outcome {
+        let found = self.lab.wait_for("the transfer to be over", 3 * SOON, || {
+            let rows = self.lab.crt_at(node, &[]).map_err(|e| e.to_string())?;
             let row = rows.iter().find(|row| row.client == client);
             match row.map(|row| (row.stack.as_str(), row.state.as_str())) {
                 Some(("t2", "established")) => Ok(Outcome::Moved),

@@ -10,6 +10,9 @@ fn short(actions: &[Action]) -> Vec<String> {
         FromStack::Termconn(m) => Some(format!("-{}", m.connections.len())),
         FromStack::Told(Told { number, since: Some(since) }) => Some(format!("{since}..{number}")),
         FromStack::Told(Told { number, since: None }) => Some(format!("..{number}")),
+        FromStack::Looked(Looked { number, anew }) => {
+            Some(format!("looked {number}{}", if *anew { " anew" } else { "" }))
+        }
         _ => None,
     };
     told(actions).iter().filter_map(word).collect()
@@ -160,4 +163,29 @@ fn what_is_named_again_has_a_number_too() {
     assert_eq!(comes(&mut bench, 1001), ["+1"], "the number alone is nothing to tell");
     bench.tell(Event::Seen(Scope::All, here(1000..1002)));
     assert_eq!(again(&mut bench, Some(1), list(&[1], &[]), &here(1000..1002)), ["+1", "1..3"]);
+}
+
+#[test]
+fn that_it_has_looked_is_said_behind_what_it_has_found() {
+    let mut bench = Bench::reporting(list(&[1], &[]), &here(1000..1010));
+    let asked = |bench: &mut Bench, number| short(&bench.tell(Event::Asked(stack("rt1"), number)));
+    let claimed = |bench: &mut Bench, port| {
+        bench.machine.handle(Event::Claimed { connection: connection(1, port), closing: false }, bench.now);
+    };
+    assert_eq!(asked(&mut bench, 5), ["looked 5 anew"], "an account has just been given");
+    claimed(&mut bench, 1005);
+    assert_eq!(asked(&mut bench, 55), ["+1", "looked 55"]);
+    bench.machine.handle(Event::EventsLost, bench.now);
+    claimed(&mut bench, 1006);
+    assert_eq!(asked(&mut bench, 105), ["+1", "looked 105 anew"], "it may have been told of others");
+    bench.tell(Event::Seen(Scope::All, here(1000..1010)));
+    assert_eq!(asked(&mut bench, 155), ["looked 155"]);
+    // Between a list and its answer nothing is told of connections, and nothing is said of looks.
+    bench.tell(received("rt1", list(&[1, 2], &[])));
+    claimed(&mut bench, 1007);
+    assert_eq!(asked(&mut bench, 205), [] as [&str; 0]);
+    assert_eq!(
+        short(&bench.tell(Event::Seen(Scope::All, here(1000..1010)))),
+        ["all 10", "..6", "looked 205 anew"]
+    );
 }

@@ -79,6 +79,15 @@ impl RoutingStack {
         self.peers.changed |= news;
     }
 
+    /// Others are to own what this stack owns or would own: it is about to end, or has no sessions with a majority of the witnesses and
+    /// can't own anything.
+    fn gives_way(&self) -> bool {
+        let witnesses = &self.config.cluster.witnesses;
+        let reached = witnesses.iter().filter(|witness| self.stacks.is_up(witness)).count();
+        let is_cut_off = self.settles.is_none() && !witnesses.is_empty() && reached <= witnesses.len() / 2;
+        self.peers.leaving || is_cut_off
+    }
+
     /// This stack's claim, as it decides by it and as peers are told it.
     fn claim(&self, dvipa: Dvipa, rank: u8) -> Claim {
         let owns = self
@@ -88,7 +97,7 @@ impl RoutingStack {
         Claim {
             stack: self.config.node.name.clone(),
             rank,
-            leaving: self.peers.leaving,
+            leaving: self.gives_way(),
             wants: owns.is_none() && self.dvipas.wants(dvipa),
             owns,
             next: self.peers.next.get(&dvipa).cloned(),
@@ -166,7 +175,7 @@ impl RoutingStack {
         let definition =
             |(dvipa, rank): (Dvipa, u8)| wire::definition(&self.written, self.claim(dvipa, rank), dvipa);
         let dvipas = ranks(&self.written).into_iter().map(definition).collect();
-        let definitions = Definitions { dvipas, leaving: self.peers.leaving.then_some(true) };
+        let definitions = Definitions { dvipas, leaving: self.gives_way().then_some(true) };
         if definitions != self.peers.told.definitions {
             self.tell_peers(&ToPeer::Definitions(definitions.clone()));
             self.peers.told.definitions = definitions;

@@ -55,6 +55,7 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::Publish(_) => "dpt",
         Action::Newconn { .. } => "newconn",
         Action::Termconn { .. } => "termconn",
+        Action::Looked { .. } => "looked",
         Action::Announce { .. } => "announce",
         Action::Route { .. } => "route",
         Action::Freeze { .. } => "freeze",

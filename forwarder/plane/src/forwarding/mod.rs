@@ -54,6 +54,9 @@ use crate::node::Node;
 use crate::routes::Routes;
 use crate::table::system_ms;
 
+/// So long after stacks were told when they were asked about connections they are told the next time at the earliest: looks cost each of
+/// them a message.
+const ASKED_MS: u64 = 50;
 /// Places that one step of a scan looks at.
 const SCAN_STEP: usize = 4096;
 
@@ -85,6 +88,8 @@ pub struct Plane {
     routes: Option<Routes>,
     /// What the CRT's file says that the numbers mean.
     recorded: Vec<u8>,
+    /// When stacks were told last until when workers have asked.
+    asked: Now,
 }
 
 impl Plane {
@@ -124,6 +129,7 @@ impl Plane {
             groups,
             routes,
             recorded: Vec::new(),
+            asked: Now { ms: 0 },
         })
     }
 
@@ -186,6 +192,15 @@ impl Plane {
         (before.silent != self.known.silent).then(|| self.known.silent.clone())
     }
 
+    /// The time, if workers wait for stacks to have looked.
+    fn asked_until(&mut self, now: Now) -> Option<u64> {
+        let is_due = now.ms.saturating_sub(self.asked.ms) >= ASKED_MS;
+        (is_due && self.node.identity.looks.take_wanted()).then(|| {
+            self.asked = now;
+            now.ms
+        })
+    }
+
     fn watch(&mut self) {
         let now_ms = self.now().ms;
         for (worker, watch) in self.watches.iter_mut().enumerate() {
@@ -244,6 +259,8 @@ impl Forwarding for Plane {
         }));
         if !stacks_before.is(&dpt.stacks) {
             self.want_next_hops();
+            // What a stack that has come says nothing of is known from its first answer on.
+            self.node.identity.looks.want();
         }
         self.replace(|plane, tables| {
             tables.rebuild(&plane.dpt, &plane.known.neighbours, &plane.node.identity)
@@ -333,6 +350,10 @@ impl Forwarding for Plane {
         self.node.identity.fence.set(Now { ms: now.ms.saturating_add(left) });
     }
 
+    fn looked(&mut self, stack: StackIndex, since: u64, until: u64) {
+        self.node.identity.looks.looked(stack, Now { ms: since }, Now { ms: until });
+    }
+
     fn route(&mut self, dvipas: BTreeSet<Dvipa>) {
         if let Some(routes) = &self.routes {
             routes.set(dvipas.into_iter().map(Dvipa::address).collect());
@@ -351,7 +372,14 @@ impl Forwarding for Plane {
         self.handoffs.free();
         self.pools.free();
         let tokens_low = self.tokens_low(now);
-        Ticked { tokens_low, silent: self.look_at_next_hops(), link_returned: self.look_at_links(), vacant }
+        let asked = self.asked_until(now);
+        Ticked {
+            tokens_low,
+            silent: self.look_at_next_hops(),
+            link_returned: self.look_at_links(),
+            vacant,
+            asked,
+        }
     }
 
     fn ports(&self) -> Vec<PortView> {

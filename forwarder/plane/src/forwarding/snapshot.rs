@@ -37,7 +37,7 @@ impl<T> Snapshots<T> {
 #[cfg(test)]
 mod tests {
     use arc_swap::cache::Cache;
-    use forwarder::{Fence, Mac, Neighbours, Node, Tables};
+    use forwarder::{Fence, Looks, Mac, Neighbours, Node, Tables};
     use model::ClusterAddress;
     use model::dpt::Dpt;
 
@@ -51,6 +51,7 @@ mod tests {
             fabric_mtu: 1500,
             vlan: None,
             fence: Fence::default(),
+            looks: Looks::default(),
         };
         Tables::build(&Dpt { generation, ..Dpt::default() }, &Neighbours::new(), &node)
     }

@@ -111,7 +111,7 @@ impl Line {
         match kind {
             Kind::Nic => {
                 let pressed = self.load.is_pressed(burst.is_full(), now);
-                self.path.set_pressed(pressed, now);
+                self.path.set_pressed(pressed);
             }
             Kind::Steered => self.gauges.steered.add(count as u64),
             Kind::Local => {}

@@ -4,7 +4,7 @@ use etherparse::PacketBuilder;
 use ffi::eal::Arguments;
 use ffi::{Device, Eal, Mempool, Settings, TxQueue};
 use forwarder::tables::Family;
-use forwarder::{Fence, Mac, Neighbours, Node, Reason, Sink, Verdict};
+use forwarder::{Fence, Looks, Mac, Neighbours, Node, Reason, Sink, Verdict};
 use model::dpt::{
     Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
     WeightedTarget,
@@ -82,6 +82,7 @@ fn tables() -> Tables {
         fabric_mtu: 1500,
         vlan: None,
         fence: Fence::default(),
+        looks: Looks::default(),
     };
     Tables::build(&dpt, &neighbours, &node)
 }

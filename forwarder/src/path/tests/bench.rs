@@ -14,8 +14,8 @@ use crate::crt::{Config, Crt, KeyV4, KeyV6, Now};
 use crate::packet::Sum;
 use crate::tables::Family;
 use crate::{
-    Counters, Fence, Limits, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables, TestPacket,
-    Verdict, Worker,
+    Counters, Fence, Limits, Looks, Mac, Neighbours, Node, PacketBuffer, Port, Reason, Sink, Tables,
+    TestPacket, Verdict, Worker,
 };
 
 pub(super) const NODE_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x10]);
@@ -109,7 +109,9 @@ pub(super) fn without_own_stack() -> Dpt {
 
 pub(super) fn node() -> Node {
     let cluster_address = ClusterAddress { v4: Some(NODE), v6: Some(NODE6) };
-    Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default() }
+    let looks = Looks::default();
+    (0..256).for_each(|stack| looks.looked(StackIndex(stack), Now { ms: 0 }, Now { ms: u64::MAX }));
+    Node { mac: NODE_MAC, cluster_address, fabric_mtu: 1500, vlan: None, fence: Fence::default(), looks }
 }
 
 pub(super) fn neighbours() -> Neighbours {

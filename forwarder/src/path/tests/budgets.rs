@@ -140,34 +140,15 @@ fn who_is_pressed_lets_each_network_begin_its_share_and_all_else_go_on() {
         };
         flood(&mut bench, 1000);
         assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::Overloaded)), (100, 0));
-        bench.worker.set_pressed(true, bench.now);
+        bench.worker.set_pressed(true);
         flood(&mut bench, 2000);
         assert_eq!((bench.count(Reason::ForwardedNew), bench.count(Reason::Overloaded)), (105, 95));
         bench.sent(&opening(3000));
         assert_eq!(bench.count(Reason::ForwardedNew), 106, "of another network");
         flood(&mut bench, 1000);
         assert_eq!(bench.count(Reason::Overloaded), 95, "what there is goes on");
-        bench.worker.set_pressed(false, bench.now);
+        bench.worker.set_pressed(false);
         flood(&mut bench, 4000);
         assert_eq!(bench.count(Reason::Overloaded), 95);
     }
-}
-
-#[test]
-fn who_is_pressed_tells_nobody_that_a_connection_is_nobodys() {
-    let mut bench = limited();
-    bench.burst(&[ack(Family::V4, 1024, port_of(GUE))], Port::Nic);
-    bench.now.ms += 10;
-    bench.worker.set_pressed(true, bench.now);
-    bench.worker.set_pressed(false, bench.now);
-    let ask = |bench: &mut Bench| {
-        for _ in 0..300 {
-            bench.now.ms += 1;
-            bench.turn(true);
-        }
-        [Reason::AskUnanswered, Reason::RefusedReset].map(|reason| bench.count(reason))
-    };
-    assert_eq!(ask(&mut bench), [1, 0], "its stack's report may have been lost");
-    bench.burst(&[ack(Family::V4, 1024, port_of(GUE))], Port::Nic);
-    assert_eq!(ask(&mut bench), [1, 1]);
 }
