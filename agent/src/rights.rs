@@ -3,6 +3,8 @@
 //! | who may say it | what |
 //! | --- | --- |
 //! | each routing stack of agent.toml | Heard; a VIPA list, of the DVIPAs that agent.toml leaves to it |
+//! | the stack that was asked | a Chosen or Views that says why it does not follow the question |
+//! | as a witness hears it | Claims of DVIPAs that agent.toml leaves to it, in epochs that are not too far above the known ones |
 //! | the DVIPA's owner, in the present epoch | Targets, Views, Chosen, Move, PortsGranted, all of transfers |
 //!
 //! The owner is the stack that lists the DVIPA as its own in the newest epoch ([`crate::machine::Machine::owners`]).
@@ -10,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use model::message::{ToStack, VipaList};
+use model::message::{self, ToStack, VipaList};
 use model::{Dvipa, Epoch, StackName};
 use serde::Serialize;
 
@@ -24,13 +26,16 @@ pub enum Wrong {
     OtherEpoch,
     /// agent.toml leaves the DVIPA to other routing stacks.
     NotItsDvipa,
+    /// It claims a DVIPA in an epoch that is too far above all that were granted.
+    EpochTooHigh,
     /// Targets say that.
     TargetsOnly,
 }
 
 impl Wrong {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::NotTheOwner, Self::OtherEpoch, Self::NotItsDvipa, Self::TargetsOnly];
+    pub const ALL: [Self; 5] =
+        [Self::NotTheOwner, Self::OtherEpoch, Self::NotItsDvipa, Self::EpochTooHigh, Self::TargetsOnly];
 
     /// The word in status and metrics.
     pub fn word(self) -> &'static str {
@@ -38,6 +43,7 @@ impl Wrong {
             Self::NotTheOwner => "not_the_owner",
             Self::OtherEpoch => "other_epoch",
             Self::NotItsDvipa => "not_its_dvipa",
+            Self::EpochTooHigh => "epoch_too_high",
             Self::TargetsOnly => "targets_only",
         }
     }
@@ -50,7 +56,10 @@ impl Wrong {
                 "The message is of another epoch of the DVIPA's ownership than the present one; ignored."
             }
             Self::NotItsDvipa => {
-                "The stack lists a DVIPA that `dvipas` of its [[routing_stack]] in agent.toml does not have; left out."
+                "The stack lists or claims a DVIPA that `dvipas` of its [[routing_stack]] in agent.toml does not have; left out."
+            }
+            Self::EpochTooHigh => {
+                "The stack claims a DVIPA in an epoch so far above all that were granted that hardly any would be left; not granted."
             }
             Self::TargetsOnly => "Only targets say that, to routing stacks; ignored.",
         }
@@ -68,6 +77,9 @@ pub fn judge<'a>(
 ) -> Result<(), Wrong> {
     let (dvipa, epoch) = match message {
         ToStack::Heard(_) | ToStack::VipaList(_) | ToStack::Ownership(_) => return Ok(()),
+        // Whom the question was put to is known where it is kept.
+        ToStack::Chosen(message::Chosen { why: Some(_), .. })
+        | ToStack::Views(message::Views { why: Some(_), .. }) => return Ok(()),
         ToStack::Targets(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Say(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Chosen(m) => (m.connection.0.service().dvipa, m.epoch),
@@ -86,14 +98,18 @@ pub fn judge<'a>(
     }
 }
 
+/// Whether a DVIPA is in these networks, or may be any.
+pub fn leaves(networks: Option<&[IpNet]>, dvipa: Dvipa) -> bool {
+    networks.is_none_or(|networks| networks.iter().any(|network| network.contains(&dvipa.address())))
+}
+
 /// Leaves in a list what its sender may list: addresses of these networks, or all.
 ///
 /// # Errors
 /// [`Wrong::NotItsDvipa`]: something was left out.
 pub fn cut(list: &mut VipaList, networks: Option<&[IpNet]>) -> Result<(), Wrong> {
-    let Some(networks) = networks else { return Ok(()) };
     let all = list.dvipas.len();
-    list.dvipas.retain(|entry| networks.iter().any(|network| network.contains(&entry.address.0)));
+    list.dvipas.retain(|entry| leaves(networks, Dvipa::new(entry.address.0)));
     if list.dvipas.len() < all { Err(Wrong::NotItsDvipa) } else { Ok(()) }
 }
 

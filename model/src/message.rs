@@ -439,6 +439,9 @@ pub struct Chosen {
     /// The target; `None`: there is none to choose.
     #[n(3)]
     pub target: Option<Target>,
+    /// The question was not followed, for this reason.
+    #[n(4)]
+    pub why: Option<Why>,
 }
 
 /// An application wants to know how the targets of a service are. Answered by [`Views`].
@@ -470,6 +473,9 @@ pub struct Views {
     /// The targets, sorted by name.
     #[n(3)]
     pub views: Vec<TargetView>,
+    /// The question was not followed, for this reason.
+    #[n(4)]
+    pub why: Option<Why>,
 }
 
 /// A sign of life.

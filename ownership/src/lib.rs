@@ -33,5 +33,16 @@ pub mod witness;
 #[cfg(test)]
 mod sim;
 
-pub use tenures::{Action, Decider, Settings, Tenures, WhyLost};
-pub use witness::{Deed, Grant, Kept, Witness};
+use model::Epoch;
+
+/// An epoch that is named is at most so far above the highest that is known. Epochs are counted up one by one, or begin with a clock's
+/// milliseconds; what is further away would leave none for those that follow, and is void.
+pub const MAX_LEAP: u64 = 1 << 42;
+
+/// Whether an epoch can be meant by one that knows this highest one.
+pub(crate) fn is_near(epoch: Epoch, highest: Epoch) -> bool {
+    epoch.0 <= highest.0.saturating_add(MAX_LEAP) && epoch.0 < u64::MAX
+}
+
+pub use tenures::{Action, Decider, Leased, Settings, Tenures, WhyLost};
+pub use witness::{Deed, Grant, Kept, Void, Witness};

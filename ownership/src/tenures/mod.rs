@@ -98,6 +98,17 @@ pub enum Action {
     },
 }
 
+/// How a DVIPA that is owned is leased, at the latest time that was told: for displays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// By so many witnesses.
+    pub by: u32,
+    /// Of so many.
+    pub of: u32,
+    /// By a majority for so long yet, unless they renew it.
+    pub left: Duration,
+}
+
 /// Why a DVIPA is owned no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WhyLost {
@@ -173,6 +184,11 @@ impl Tenures {
         self.wanted.contains_key(&dvipa)
     }
 
+    /// Whether an epoch that somebody names can be meant: one that is more than [`crate::MAX_LEAP`] above all that are known can't.
+    pub fn is_credible(&self, epoch: Epoch) -> bool {
+        self.epochs.can_be(epoch)
+    }
+
     /// Somebody (a peer, an agent) names this epoch of the DVIPA: the next is above it.
     pub fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
         self.epochs.saw(dvipa, epoch);
@@ -237,6 +253,17 @@ impl Tenures {
     pub fn held(&self, dvipa: Dvipa, now: Instant) -> Option<Epoch> {
         let tenure = self.wanted.get(&dvipa).filter(|tenure| tenure.is_owned())?;
         (tenure.granted().and(self.leasing(now)).len() >= self.majority).then_some(tenure.epoch)
+    }
+
+    /// How a DVIPA that is owned is leased; `None`: it is not owned, or this node decides alone.
+    pub fn leased(&self, dvipa: Dvipa) -> Option<Leased> {
+        let tenure = self.wanted.get(&dvipa).filter(|tenure| tenure.is_owned())?;
+        let (now, until) = (self.now?, self.lapse(tenure.granted())?);
+        Some(Leased {
+            by: tenure.granted().and(self.leasing(now)).len(),
+            of: u32::try_from(self.witnesses.len()).unwrap_or(u32::MAX),
+            left: until.saturating_duration_since(now),
+        })
     }
 
     /// When the first DVIPA that is owned is so no longer, unless a lease is renewed before. `None`: none is owned, or this node decides
