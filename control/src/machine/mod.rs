@@ -151,6 +151,8 @@ pub struct RoutingStack {
     dvipas: Dvipas,
     peers: Peers,
     contradictions: BTreeMap<Dvipa, Contradiction>,
+    /// Living peers that ask other witnesses than this stack.
+    other_witnesses: BTreeMap<StackName, peers::Witnesses>,
     stacks: Stacks,
     drains: Drains,
     controller: ControllerWeights,
@@ -196,7 +198,8 @@ impl RoutingStack {
     /// A routing stack that knows no other stack yet. It owns the DVIPAs that it defines, if no other routing stack can.
     ///
     /// # Errors
-    /// [`OrderRefusal::TooManyDvipas`] if it defines more than CRT entries can name.
+    /// [`OrderRefusal::TooManyDvipas`] if it defines more than CRT entries can name, [`OrderRefusal::DefinitionTooLong`] if one can't be
+    /// told to peers.
     pub fn new(identity: Identity, config: Config, now: Instant) -> Result<Self, OrderRefusal> {
         Self::resumed(identity, config, None, now)
     }
@@ -218,6 +221,7 @@ impl RoutingStack {
             dvipas: Dvipas::new(&identity, &config.cluster, numbering, now),
             peers: Peers::new(config.routing_stacks.iter().map(|peer| peer.name.clone()), now),
             contradictions: BTreeMap::new(),
+            other_witnesses: BTreeMap::new(),
             transfers: Transfers::new(identity.incarnation),
             identity,
             config: Box::new(config),
@@ -248,6 +252,7 @@ impl RoutingStack {
             new.stacks.resume(&numbering.stacks, now);
             new.mark(Mark::States, Urgency::Now);
         }
+        new.check_lengths(&new.written)?;
         new.dvipas.define(&new.config.vipadynamic, now)?;
         new.mark_definitions(&VipaDynamic::default(), &BTreeMap::new());
         new.succeed(now);
@@ -400,6 +405,7 @@ impl RoutingStack {
             self.reconsider();
             self.grant_all_ports();
         }
+        self.know_ports(now);
         self.succeed(now);
         if one_more_dead || settled {
             self.mark(Mark::States, Urgency::Now);
@@ -429,6 +435,7 @@ impl RoutingStack {
             self.pace.next_deadline(),
             self.peers.next_deadline(),
             self.dvipas.next_deadline(),
+            self.ports.next_deadline(),
             self.stacks.losses.next_deadline(self.config.cluster.dead_after),
         ]);
         let evacuations = self.evacuations.values().map(|evacuation| evacuation.next_deadline());
@@ -515,9 +522,11 @@ impl RoutingStack {
         if config.node != self.config.node {
             return Err(OrderRefusal::OtherNode);
         }
+        self.check_lengths(&config.vipadynamic)?;
         let before = self.standings();
         self.dvipas.define(&config.vipadynamic, now)?;
         self.written = config.vipadynamic.clone();
+        self.peers.name(config.routing_stacks.iter().map(|peer| peer.name.clone()), now);
         config.vipadynamic = self.peers.complete(&self.written);
         let former = std::mem::replace(&mut self.config, config);
         self.rights.define(&self.config.vipadynamic);

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use model::dpt::{Reach, StackState};
-use model::{Dvipa, Epoch, Service};
+use model::{Dvipa, Epoch, Service, StackName};
 
 use super::RoutingStack;
+use super::peers::Witnesses;
 use super::picture::{Picture, Source, TargetNow, Who};
 use super::view::{
-    DistributionView, DptView, DvipaView, PolicyView, RangeView, RefusedView, Role, ServiceView,
-    SessionState, StackView, StatusView, TargetView, VipaView, WeightSource,
+    DistributionView, DptView, DvipaView, LeaseView, OtherWitnessesView, PolicyView, RangeView, RefusedView,
+    Role, ServiceView, SessionState, StackView, StatusView, TargetView, VipaView, WeightSource,
 };
 use crate::config::{Destip, VipaDistribute, Weights};
 
@@ -81,10 +82,16 @@ impl RoutingStack {
         let mut dvipas: Vec<DvipaView> = owned.chain(backed_up).collect();
         dvipas.sort_by_key(|view| view.dvipa);
         let ranges = definitions.ranges.iter().map(|r| RangeView { range: r.range, moveable: r.moveable });
+        let other = |(stack, (witnesses, lease_ms)): (&StackName, &Witnesses)| OtherWitnessesView {
+            stack: stack.clone(),
+            witnesses: witnesses.clone(),
+            lease_ms: *lease_ms,
+        };
         VipaView {
             stack: self.config.node.name.clone(),
             dvipas,
             leaving: self.peers.is_leaving(),
+            other_witnesses: self.other_witnesses.iter().map(other).collect(),
             ranges: ranges.collect(),
         }
     }
@@ -105,6 +112,11 @@ impl RoutingStack {
                 None => self.peers.owner(dvipa),
             },
             contradiction: self.contradictions.get(&dvipa).map(|c| c.stacks.clone()).unwrap_or_default(),
+            lease: self.dvipas.leased(dvipa).map(|leased| LeaseView {
+                by: leased.by,
+                of: leased.of,
+                left_ms: u64::try_from(leased.left.as_millis()).unwrap_or(u64::MAX),
+            }),
             distributions: distributes.map(distribution_view).collect(),
         }
     }

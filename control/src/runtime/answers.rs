@@ -261,6 +261,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | OrderRefusal::NotACandidate { .. }
         | OrderRefusal::BadWeightLife(_)
         | OrderRefusal::TooManyDvipas(_)
+        | OrderRefusal::DefinitionTooLong { .. }
         | OrderRefusal::NotOwned { .. }
         | OrderRefusal::NotABackup { .. }
         | OrderRefusal::OtherNode => StatusCode::UNPROCESSABLE_ENTITY,

@@ -12,7 +12,7 @@ use model::transfer::{FromHost, FromSource, FromTarget};
 use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
-use transport::{DownReason, Endpoint, Events, SendError};
+use transport::{DownReason, Endpoint, Events, SendError, Settings};
 
 use super::admin::Asked;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
@@ -44,6 +44,10 @@ pub(super) struct Driver<F> {
     pub(super) endpoint: Endpoint<ToStack>,
     /// Sessions with other routing stacks, if there are some.
     pub(super) peers: Option<Endpoint<ToPeer>>,
+    /// What comes in there, if the first others were named while this node ran and the loop does not read it yet.
+    pub(super) new_peers: Option<Events<ToPeer>>,
+    /// How sessions are held.
+    pub(super) settings: Settings,
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
@@ -78,6 +82,7 @@ impl<F: Forwarding> Driver<F> {
         self.act();
         loop {
             let deadline = self.machine.next_deadline();
+            peers = self.new_peers.take().or(peers);
             if self.machine.config().announce.is_none() && !self.machine.owns() {
                 // What still arrives is forwarded for a moment.
                 ends = ends.map(|ends: Instant| {
