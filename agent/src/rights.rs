@@ -3,6 +3,8 @@
 //! | who may say it | what |
 //! | --- | --- |
 //! | each routing stack of agent.toml | Heard, Asked; a VIPA list, of the DVIPAs that agent.toml leaves to it; Ranges of these, and Activate for addresses in them |
+//! | the stack that was asked | a Chosen or Views that says why it does not follow the question |
+//! | as a witness hears it | Claims of DVIPAs that agent.toml leaves to it, in epochs that are not too far above the known ones |
 //! | the DVIPA's owner, in the present epoch | Targets, Views, Chosen, Move, PortsGranted, TokensWanted, all of transfers |
 //!
 //! The owner is the stack that lists the DVIPA as its own in the newest epoch ([`crate::machine::Machine::owners`]).
@@ -10,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use model::message::{ToStack, VipaList};
+use model::message::{self, ToStack, VipaList};
 use model::ranges::Ranges;
 use model::{Dvipa, Epoch, StackName};
 use serde::Serialize;
@@ -25,13 +27,16 @@ pub enum Wrong {
     OtherEpoch,
     /// agent.toml leaves the DVIPA to other routing stacks.
     NotItsDvipa,
+    /// It claims a DVIPA in an epoch that is too far above all that were granted.
+    EpochTooHigh,
     /// Targets say that.
     TargetsOnly,
 }
 
 impl Wrong {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::NotTheOwner, Self::OtherEpoch, Self::NotItsDvipa, Self::TargetsOnly];
+    pub const ALL: [Self; 5] =
+        [Self::NotTheOwner, Self::OtherEpoch, Self::NotItsDvipa, Self::EpochTooHigh, Self::TargetsOnly];
 
     /// The word in status and metrics.
     pub fn word(self) -> &'static str {
@@ -39,6 +44,7 @@ impl Wrong {
             Self::NotTheOwner => "not_the_owner",
             Self::OtherEpoch => "other_epoch",
             Self::NotItsDvipa => "not_its_dvipa",
+            Self::EpochTooHigh => "epoch_too_high",
             Self::TargetsOnly => "targets_only",
         }
     }
@@ -51,7 +57,10 @@ impl Wrong {
                 "The message is of another epoch of the DVIPA's ownership than the present one; ignored."
             }
             Self::NotItsDvipa => {
-                "The stack lists a DVIPA that `dvipas` of its [[routing_stack]] in agent.toml does not have; left out."
+                "The stack lists or claims a DVIPA that `dvipas` of its [[routing_stack]] in agent.toml does not have; left out."
+            }
+            Self::EpochTooHigh => {
+                "The stack claims a DVIPA in an epoch so far above all that were granted that hardly any would be left; not granted."
             }
             Self::TargetsOnly => "Only targets say that, to routing stacks; ignored.",
         }
@@ -76,6 +85,9 @@ pub fn judge<'a>(
         | ToStack::Ownership(_) => {
             return Ok(());
         }
+        // Whom the question was put to is known where it is kept.
+        ToStack::Chosen(message::Chosen { why: Some(_), .. })
+        | ToStack::Views(message::Views { why: Some(_), .. }) => return Ok(()),
         ToStack::Targets(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Say(m) => (Dvipa::new(m.dvipa.0), m.epoch),
         ToStack::Chosen(m) => (m.connection.0.service().dvipa, m.epoch),
@@ -95,14 +107,18 @@ pub fn judge<'a>(
     }
 }
 
+/// Whether a DVIPA is in these networks, or may be any.
+pub fn leaves(networks: Option<&[IpNet]>, dvipa: Dvipa) -> bool {
+    networks.is_none_or(|networks| networks.iter().any(|network| network.contains(&dvipa.address())))
+}
+
 /// Leaves in a list what its sender may list: addresses of these networks, or all.
 ///
 /// # Errors
 /// [`Wrong::NotItsDvipa`]: something was left out.
 pub fn cut(list: &mut VipaList, networks: Option<&[IpNet]>) -> Result<(), Wrong> {
-    let Some(networks) = networks else { return Ok(()) };
     let all = list.dvipas.len();
-    list.dvipas.retain(|entry| networks.iter().any(|network| network.contains(&entry.address.0)));
+    list.dvipas.retain(|entry| leaves(networks, Dvipa::new(entry.address.0)));
     if list.dvipas.len() < all { Err(Wrong::NotItsDvipa) } else { Ok(()) }
 }
 

@@ -478,6 +478,9 @@ pub struct Chosen {
     /// The target; `None`: there is none to choose.
     #[n(3)]
     pub target: Option<Target>,
+    /// The question was not followed, for this reason.
+    #[n(4)]
+    pub why: Option<Why>,
 }
 
 /// An application wants to know how the targets of a service are. Answered by [`Views`].
@@ -509,6 +512,9 @@ pub struct Views {
     /// The targets, sorted by name.
     #[n(3)]
     pub views: Vec<TargetView>,
+    /// The question was not followed, for this reason.
+    #[n(4)]
+    pub why: Option<Why>,
 }
 
 /// The owner of a DVIPA needs tokens to hand over connections without asking: those that it was given are nearly used up. Answered

@@ -35,6 +35,15 @@ pub struct Definitions {
     /// The sender is about to end: others are to own what it owns.
     #[n(1)]
     pub leaving: Option<bool>,
+    /// More of the same list follows: it is in force with its last part.
+    #[n(2)]
+    pub more: Option<bool>,
+    /// The stacks whose agents lease DVIPAs to the sender, sorted; empty: it decides alone. `None`: its version does not say.
+    #[n(3)]
+    pub witnesses: Option<Vec<StackName>>,
+    /// For how long, in milliseconds.
+    #[n(4)]
+    pub lease_ms: Option<u32>,
 }
 
 /// One DVIPA that the sender defines or backs up.

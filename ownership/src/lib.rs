@@ -40,8 +40,17 @@ pub mod witness;
 #[cfg(test)]
 mod sim;
 
-pub use tenures::{Action, Decider, Settings, Tenures, WhyLost};
-pub use witness::{Deed, Grant, Kept, Witness};
+pub use tenures::{Action, Decider, Leased, Settings, Tenures, WhyLost};
+pub use witness::{Deed, Grant, Kept, Void, Witness};
+
+/// An epoch that is named is at most so far above the highest that is known. Epochs are counted up one by one, or begin with a clock's
+/// milliseconds; what is further away would leave none for those that follow, and is void.
+pub const MAX_LEAP: u64 = 1 << 42;
+
+/// Whether an epoch can be meant by one that knows this highest one.
+pub(crate) fn is_near(epoch: Epoch, highest: Epoch) -> bool {
+    epoch.0 <= highest.0.saturating_add(MAX_LEAP) && epoch.0 < u64::MAX
+}
 
 /// What a routing node may own. [`Tenures`] where witnesses decide, or none does; [`etcd::Leases`] where etcd decides.
 pub trait Ownership: std::fmt::Debug {
@@ -51,6 +60,9 @@ pub trait Ownership: std::fmt::Debug {
 
     /// Whether it wants to.
     fn wants(&self, dvipa: Dvipa) -> bool;
+
+    /// Whether an epoch that somebody names can be meant: one that is more than [`MAX_LEAP`] above all that are known can't.
+    fn is_credible(&self, epoch: Epoch) -> bool;
 
     /// Somebody (a peer, an agent) names this epoch of the DVIPA: the next is above it.
     fn saw(&mut self, dvipa: Dvipa, epoch: Epoch);
@@ -76,6 +88,11 @@ pub trait Ownership: std::fmt::Debug {
     /// In which epoch this node owns the DVIPA at this time; `None`: it does not. What is polled comes later where the process did not
     /// run for a while.
     fn held(&self, dvipa: Dvipa, now: Instant) -> Option<Epoch>;
+
+    /// How a DVIPA that is owned is leased by witnesses; `None`: it is not owned, or others decide.
+    fn leased(&self, _dvipa: Dvipa) -> Option<Leased> {
+        None
+    }
 
     /// When the first DVIPA that is owned is so no longer, unless a lease is renewed before. `None`: none is owned, or this node decides
     /// alone.

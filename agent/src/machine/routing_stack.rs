@@ -8,7 +8,7 @@ use model::message::{
     After, FromStack, Listen, Looked, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDvipa,
 };
 use model::ranges::{Bound, Ranges};
-use model::{Connection, Dvipa, Epoch};
+use model::{Connection, Dvipa};
 
 use super::listens::Served;
 use super::log::Log;
@@ -44,8 +44,8 @@ pub(super) struct RoutingStack {
     told: BTreeMap<Dvipa, BTreeSet<Served>>,
     /// What became of connections since it was given a complete account, in this session or former ones.
     log: Log,
-    /// The DVIPAs of that account, and the epochs of their ownership.
-    accounted: BTreeMap<Dvipa, Epoch>,
+    /// The DVIPAs of that account. In which epoch they are owned, and by whom, is nothing to connections.
+    accounted: BTreeSet<Dvipa>,
     /// Up to which number it was told; none: not in this session.
     said: Option<u64>,
     /// Up to which number it has heard in former sessions, as it says itself.
@@ -128,15 +128,14 @@ impl RoutingStack {
 
     /// Forgets what was told of DVIPAs that are no longer in the list.
     pub(super) fn forget_unlisted(&mut self) {
-        let listed: BTreeSet<_> = self.entries().map(|e| Dvipa::new(e.address.0)).collect();
+        let listed = self.listed();
         self.told.retain(|dvipa, _| listed.contains(dvipa));
-        let epochs = self.epochs();
-        self.accounted.retain(|dvipa, epoch| epochs.get(dvipa) == Some(epoch));
+        self.accounted.retain(|dvipa| listed.contains(dvipa));
     }
 
-    /// The DVIPAs of its list and their epochs.
-    fn epochs(&self) -> BTreeMap<Dvipa, Epoch> {
-        self.entries().map(|entry| (Dvipa::new(entry.address.0), entry.epoch)).collect()
+    /// The DVIPAs of its list.
+    fn listed(&self) -> BTreeSet<Dvipa> {
+        self.entries().map(|entry| Dvipa::new(entry.address.0)).collect()
     }
 
     /// Remembers a change of a connection, to be told with the next [`RoutingStack::take_news`], or after the session that begins
@@ -199,7 +198,7 @@ impl RoutingStack {
         connections: impl FnOnce(&Self) -> Vec<&'a Connection>,
         is_here: impl Fn(&Connection) -> bool,
     ) -> Vec<FromStack> {
-        let epochs = self.epochs();
+        let listed = self.listed();
         // In a session nothing gets lost, so that what was said since the last number is known to be heard.
         let before = match self.said {
             Some(said) => Some((said, self.numbered)),
@@ -207,7 +206,7 @@ impl RoutingStack {
         };
         // Nothing that has a number up to that of the answer is said after it.
         let again = std::mem::take(&mut self.again).into_iter().map(Change::Opened);
-        let missed = before.filter(|_| self.accounted == epochs).and_then(|(said, number)| {
+        let missed = before.filter(|_| self.accounted == listed).and_then(|(said, number)| {
             let counts = |change: &Change| {
                 is_of_connection(change) && !matches!(change, Change::Opened(c) if !is_here(c))
             };
@@ -229,7 +228,7 @@ impl RoutingStack {
                 messages
             }
         };
-        (self.said, self.accounted) = (Some(self.log.last()), epochs);
+        (self.said, self.accounted) = (Some(self.log.last()), listed);
         messages
     }
 

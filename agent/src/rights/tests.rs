@@ -113,3 +113,20 @@ fn each_is_counted_by_name() {
     let all: Vec<_> = refused.iter().collect();
     assert_eq!(all, [(&name("rt1"), Wrong::OtherEpoch, 1), (&name("rt2"), Wrong::NotTheOwner, 3)]);
 }
+
+#[test]
+fn whom_a_question_was_put_to_may_refuse_it_whoever_owns_the_dvipa_by_now() {
+    let about = about(Epoch(6));
+    let chosen = message::Chosen {
+        connection: about.connection,
+        epoch: Epoch(6),
+        question: message::Question(1),
+        target: None,
+        why: Some(Reason::NotOurs.into()),
+    };
+    let owner = (name("rt2"), PRESENT);
+    let refusal = ToStack::Chosen(chosen.clone());
+    assert_eq!(judge(&name("rt1"), &refusal, |_| Some(&owner)), Ok(()));
+    let choice = ToStack::Chosen(message::Chosen { why: None, ..chosen });
+    assert_eq!(judge(&name("rt1"), &choice, |_| Some(&owner)), Err(Wrong::NotTheOwner));
+}

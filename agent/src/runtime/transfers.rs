@@ -63,12 +63,18 @@ impl Agent {
             }
             ToStack::Heard(heard) => self.tell(Event::Heard(from, heard.number)),
             ToStack::Asked(asked) => self.asked(from, asked.number),
-            ToStack::Ownership(message) => self.witness.heard(&from, message, Instant::now()),
+            ToStack::Ownership(message) => {
+                let stack = self.config.routing_stacks.iter().find(|stack| stack.name == from);
+                let networks = stack.and_then(|stack| stack.dvipas.as_deref());
+                if let Err(wrong) = self.witness.heard(&from, message, networks, Instant::now()) {
+                    self.refused.add(&from, "Claims", wrong);
+                }
+            }
             ToStack::Transfer(message) => self.transfers.message(from, message, Instant::now()),
             ToStack::Targets(targets) => self.transfers.targets(&from, targets),
             ToStack::Say(say) => self.transfers.said(say),
-            ToStack::Chosen(chosen) => self.transfers.chosen(chosen),
-            ToStack::Views(views) => self.transfers.viewed(views, Instant::now()),
+            ToStack::Chosen(chosen) => self.transfers.chosen(&from, chosen),
+            ToStack::Views(views) => self.transfers.viewed(&from, views, Instant::now()),
             ToStack::Move(order) => self.transfers.ordered(order),
             ToStack::PortsGranted(granted) => self.ports_granted(&from, &granted),
             ToStack::TokensWanted(_) => self.tokens_wanted(&from),

@@ -9,11 +9,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use model::message::FromStack;
 use model::ownership::ToWitness;
 use model::{Epoch, StackName};
-use ownership::{Deed, Kept};
+use ownership::{Deed, Kept, Void};
 use serde::{Deserialize, Serialize};
+
+use crate::rights::{self, Wrong};
 
 /// The witness, and where it keeps what it must not forget.
 pub(super) struct Witness {
@@ -47,11 +50,25 @@ impl Witness {
         Self { machine: ownership::Witness::new(kept, now), path, is_closed: fails.is_some(), fails }
     }
 
-    /// A routing stack says something.
-    pub(super) fn heard(&mut self, from: &StackName, message: ToWitness, now: Instant) {
-        if !self.is_closed {
-            self.machine.heard(from, message, now);
+    /// A routing stack says something. `networks`: the DVIPAs that agent.toml leaves to it, or all.
+    ///
+    /// # Errors
+    /// Some of what it claims it may not claim, and is not granted.
+    pub(super) fn heard(
+        &mut self,
+        from: &StackName,
+        message: ToWitness,
+        networks: Option<&[IpNet]>,
+        now: Instant,
+    ) -> Result<(), Wrong> {
+        if self.is_closed {
+            return Ok(());
         }
+        let refused = self.machine.heard_within(from, message, |dvipa| rights::leaves(networks, dvipa), now);
+        refused.map_err(|void| match void {
+            Void::NotItsDvipa => Wrong::NotItsDvipa,
+            Void::EpochTooHigh => Wrong::EpochTooHigh,
+        })
     }
 
     /// The deadline may have come.
@@ -192,17 +209,17 @@ mod tests {
         let (node, start) = (StackName::new("rt1").unwrap(), Instant::now());
         let mut witness = Witness::open(path.clone(), start);
         let open = start + ownership::lease::DEFAULT;
-        witness.heard(&node, claims(1, 7), open);
+        witness.heard(&node, claims(1, 7), None, open).unwrap();
         assert!(granted(&mut witness).is_some_and(|answer| answer.without.is_empty()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
         let mut next = Witness::open(path, open);
-        next.heard(&node, claims(2, 8), open + Duration::from_millis(499));
+        next.heard(&node, claims(2, 8), None, open + Duration::from_millis(499)).unwrap();
         assert!(granted(&mut next).is_none(), "it waits until what it has forgotten has lapsed");
-        next.heard(&node, claims(3, 7), open + Duration::from_millis(500));
+        next.heard(&node, claims(3, 7), None, open + Duration::from_millis(500)).unwrap();
         let answer = granted(&mut next).unwrap();
         assert_eq!(answer.without[0].highest, Epoch(7), "7 was granted by the former run");
-        next.heard(&node, claims(4, 8), open + Duration::from_millis(500));
+        next.heard(&node, claims(4, 8), None, open + Duration::from_millis(500)).unwrap();
         assert!(granted(&mut next).is_some_and(|answer| answer.without.is_empty()));
     }
 
@@ -218,7 +235,7 @@ mod tests {
         let path = directory.path().join("t1.witness");
         fs::write(&path, "epoch = \"seven\"").unwrap();
         witness = Witness::open(path, start);
-        witness.heard(&node, claims(1, 7), start + Duration::from_secs(60));
+        witness.heard(&node, claims(1, 7), None, start + Duration::from_secs(60)).unwrap();
         assert!(witness.poll(start).is_none());
     }
 
@@ -230,16 +247,36 @@ mod tests {
         let mut witness = Witness::open(state.join("t1.witness"), start);
         fs::write(&state, "no directory").unwrap();
         let open = start + ownership::lease::DEFAULT;
-        witness.heard(&node, claims(1, 7), open);
+        witness.heard(&node, claims(1, 7), None, open).unwrap();
         assert_eq!(witness.poll(open), None, "it grants nothing that is not on disk");
         assert!(witness.status(open).fails.is_some_and(|why| why.contains("can't be written")));
         fs::remove_file(&state).unwrap();
         let anew = open + Duration::from_millis(500);
-        witness.heard(&node, claims(2, 8), anew - Duration::from_millis(1));
+        witness.heard(&node, claims(2, 8), None, anew - Duration::from_millis(1)).unwrap();
         assert!(granted(&mut witness).is_none(), "it waits a lease, as one that has begun anew");
-        witness.heard(&node, claims(3, 8), anew);
+        witness.heard(&node, claims(3, 8), None, anew).unwrap();
         assert!(granted(&mut witness).is_some_and(|answer| answer.without.is_empty()));
         assert_eq!(witness.status(anew).fails, None);
         assert!(state.join("t1.witness").exists());
+    }
+
+    #[test]
+    fn what_agent_toml_does_not_leave_to_a_routing_stack_it_is_not_granted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (node, start) = (StackName::new("rt1").unwrap(), Instant::now());
+        let mut witness = Witness::open(directory.path().join("t1.witness"), start);
+        let open = start + ownership::lease::DEFAULT;
+        let heard = |witness: &mut Witness, ask, epoch, networks: &[IpNet]| {
+            witness.heard(&node, claims(ask, epoch), Some(networks), open)
+        };
+        let others: [IpNet; 1] = ["198.18.8.0/24".parse().unwrap()];
+        assert_eq!(heard(&mut witness, 1, 7, &others), Err(Wrong::NotItsDvipa));
+        assert_eq!(granted(&mut witness).map(|answer| answer.without.len()), Some(1), "it is told so");
+        assert_eq!(witness.status(open).grants.len(), 0);
+        let its: [IpNet; 1] = ["198.18.9.0/24".parse().unwrap()];
+        assert_eq!(heard(&mut witness, 2, u64::MAX, &its), Err(Wrong::EpochTooHigh));
+        assert_eq!(granted(&mut witness).map(|answer| answer.without.len()), Some(1));
+        assert_eq!(heard(&mut witness, 3, 8, &its), Ok(()));
+        assert!(granted(&mut witness).is_some_and(|answer| answer.without.is_empty()));
     }
 }

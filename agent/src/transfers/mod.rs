@@ -230,14 +230,14 @@ impl Transfers {
     }
 
     /// Takes in which target a routing stack has chosen.
-    pub fn chosen(&mut self, chosen: Chosen) {
-        let told = self.hands.questions.chosen(chosen);
+    pub fn chosen(&mut self, from: &StackName, chosen: Chosen) {
+        let told = self.hands.questions.chosen(from, chosen);
         self.hands.tell_all(told.into_iter().collect());
     }
 
     /// Takes in how targets are, as a routing stack says.
-    pub fn viewed(&mut self, views: Views, now: Instant) {
-        let told = self.hands.questions.viewed(views, now);
+    pub fn viewed(&mut self, from: &StackName, views: Views, now: Instant) {
+        let told = self.hands.questions.viewed(from, views, now);
         self.hands.tell_all(told);
     }
 

@@ -5,6 +5,7 @@
 //! | asked, the DVIPA has an owner | the owner is asked | answered with what was said less than [`VIEWED_FOR`] ago; otherwise the owner is asked, once for all who ask meanwhile |
 //! | asked, it has none | refused | refused |
 //! | the owner answers | told | all who have asked are told |
+//! | whom was asked does not follow the question | refused, with the reason | refused, with the reason |
 //! | there is no session with the owner, another stack owns the DVIPA, or [`ANSWERED_WITHIN`] is over | refused | refused |
 
 use std::collections::BTreeMap;
@@ -31,8 +32,18 @@ type Told = Vec<(ApplicationId, Command)>;
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     last: u64,
-    choices: BTreeMap<Question, (Key, Service, Instant)>,
+    choices: BTreeMap<Question, Open>,
     views: BTreeMap<Service, Viewed>,
+}
+
+/// A choice that is open.
+#[derive(Debug)]
+struct Open {
+    key: Key,
+    service: Service,
+    /// Who is to choose.
+    asked: StackName,
+    until: Instant,
 }
 
 /// How the targets of a service are.
@@ -42,6 +53,8 @@ struct Viewed {
     waiting: Vec<Key>,
     /// The question is open until then.
     until: Option<Instant>,
+    /// Whom it was put to last.
+    asked: Option<StackName>,
 }
 
 /// What comes of a question at once.
@@ -69,18 +82,22 @@ impl Questions {
         self.last += 1;
         let question = Question(self.last);
         let until = now + ANSWERED_WITHIN;
-        self.choices.insert(question, ((application, request), connection.service(), until));
+        let (key, service, asked) = ((application, request), connection.service(), owner.clone());
+        self.choices.insert(question, Open { key, service, asked, until });
         let (connection, epoch) = (WireConnection(connection), *epoch);
         let choose = message::Choose { connection, epoch, question, jobs, besides };
         Asked::Ask(owner.clone(), FromStack::Choose(choose))
     }
 
-    /// The owner has chosen.
-    pub(super) fn chosen(&mut self, chosen: Chosen) -> Option<(ApplicationId, Command)> {
-        let ((application, request), ..) = self.choices.remove(&chosen.question)?;
-        let command = match chosen.target {
-            Some(target) => Command::Chosen(request, target),
-            None => Command::Failed { request, why: Refusal::NoTarget, detail: None },
+    /// Whom was asked has chosen, or does not follow the question.
+    pub(super) fn chosen(&mut self, from: &StackName, chosen: Chosen) -> Option<(ApplicationId, Command)> {
+        let Chosen { question, target, why, .. } = chosen;
+        self.choices.get(&question).filter(|open| open.asked == *from)?;
+        let Open { key: (application, request), .. } = self.choices.remove(&question)?;
+        let command = match (target, why) {
+            (_, Some(why)) => no_routing_stack(request, Some(&why.to_string())),
+            (Some(target), None) => Command::Chosen(request, target),
+            (None, None) => Command::Failed { request, why: Refusal::NoTarget, detail: None },
         };
         Some((application, command))
     }
@@ -104,20 +121,26 @@ impl Questions {
         if viewed.until.is_some() {
             return Asked::Waits;
         }
-        viewed.until = Some(now + ANSWERED_WITHIN);
+        (viewed.until, viewed.asked) = (Some(now + ANSWERED_WITHIN), Some(owner.clone()));
         let (dvipa, epoch, port) = (Address(service.dvipa.address()), *epoch, service.port);
         Asked::Ask(owner.clone(), FromStack::View(message::View { dvipa, epoch, port }))
     }
 
-    /// The owner has said how they are.
-    pub(super) fn viewed(&mut self, said: Views, now: Instant) -> Told {
-        let Views { dvipa, port, views, .. } = said;
+    /// Whom was asked has said how they are, or does not follow the question.
+    pub(super) fn viewed(&mut self, from: &StackName, said: Views, now: Instant) -> Told {
+        let Views { dvipa, port, views, why, .. } = said;
         let service = Service { dvipa: Dvipa::new(dvipa.0), port, protocol: Protocol::Tcp };
-        let Some(viewed) = self.views.get_mut(&service).filter(|viewed| viewed.until.is_some()) else {
+        let is_open = |viewed: &&mut Viewed| viewed.until.is_some() && viewed.asked.as_ref() == Some(from);
+        let Some(viewed) = self.views.get_mut(&service).filter(is_open) else {
             return Told::new();
         };
         viewed.until = None;
         let waiting = std::mem::take(&mut viewed.waiting);
+        if let Some(why) = why {
+            let why = why.to_string();
+            let refused = |(who, request)| (who, no_routing_stack(request, Some(&why)));
+            return waiting.into_iter().map(refused).collect();
+        }
         let tell = |(application, request): Key| (application, Command::Views(request, views.clone()));
         let told = waiting.into_iter().map(tell).collect();
         viewed.known = Some((now, views));
@@ -136,7 +159,10 @@ impl Questions {
         match message {
             FromStack::Choose(m) => {
                 let asked = self.choices.remove(&m.question);
-                asked.map(|((who, request), ..)| (who, no_routing_stack(request, None))).into_iter().collect()
+                asked
+                    .map(|Open { key: (who, request), .. }| (who, no_routing_stack(request, None)))
+                    .into_iter()
+                    .collect()
             }
             FromStack::View(m) => {
                 let (dvipa, port, protocol) = (Dvipa::new(m.dvipa.0), m.port, Protocol::Tcp);
@@ -159,13 +185,13 @@ impl Questions {
 
     /// When [`Questions::time_passed`] has somebody to tell.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let choices = self.choices.values().map(|(.., until)| *until);
+        let choices = self.choices.values().map(|open| open.until);
         choices.chain(self.views.values().filter_map(|viewed| viewed.until)).min()
     }
 
     /// An application is gone.
     pub(super) fn ended(&mut self, application: ApplicationId) {
-        self.choices.retain(|_, ((who, _), ..)| *who != application);
+        self.choices.retain(|_, open| open.key.0 != application);
         for viewed in self.views.values_mut() {
             viewed.waiting.retain(|(who, _)| *who != application);
         }
@@ -173,10 +199,10 @@ impl Questions {
 
     fn refuse(&mut self, is_over: impl Fn(Service, Instant) -> bool) -> Told {
         let mut over: Vec<Key> = Vec::new();
-        self.choices.retain(|_, (key, service, until)| {
-            let keep = !is_over(*service, *until);
+        self.choices.retain(|_, open| {
+            let keep = !is_over(open.service, open.until);
             if !keep {
-                over.push(*key);
+                over.push(open.key);
             }
             keep
         });
@@ -200,6 +226,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use model::Connection;
+    use model::transfer::{Reason, Why};
 
     use super::*;
 
@@ -231,7 +258,13 @@ mod tests {
 
     fn chosen(question: Question, target: Option<&str>) -> Chosen {
         let (connection, epoch) = (WireConnection(connection()), Epoch(3));
-        Chosen { connection, epoch, question, target: target.map(|target| target.parse().unwrap()) }
+        Chosen {
+            connection,
+            epoch,
+            question,
+            target: target.map(|target| target.parse().unwrap()),
+            why: None,
+        }
     }
 
     fn view(questions: &mut Questions, key: Key, now: Instant) -> Asked {
@@ -240,7 +273,7 @@ mod tests {
 
     fn views() -> Views {
         let views = Vec::new();
-        Views { dvipa: Address(connection().dvipa.ip()), epoch: Epoch(3), port: 80, views }
+        Views { dvipa: Address(connection().dvipa.ip()), epoch: Epoch(3), port: 80, views, why: None }
     }
 
     fn refused(told: &Told) -> Vec<Key> {
@@ -255,15 +288,37 @@ mod tests {
     fn a_choice_is_told_to_who_asked_once() {
         let (mut questions, now) = (Questions::default(), Instant::now());
         let [first, second] = [ONE, OTHER].map(|key| choose(&mut questions, key, now).expect("asked"));
-        let Some((who, Command::Chosen(request, target))) = questions.chosen(chosen(second, Some("a@t1")))
+        let Some((who, Command::Chosen(request, target))) =
+            questions.chosen(&owner().0, chosen(second, Some("a@t1")))
         else {
             panic!("not told")
         };
         assert_eq!(((who, request), target.to_string().as_str()), (OTHER, "a@t1"));
-        assert!(questions.chosen(chosen(second, Some("a@t1"))).is_none(), "an answer of before");
-        let told = questions.chosen(chosen(first, None));
+        assert!(questions.chosen(&owner().0, chosen(second, Some("a@t1"))).is_none(), "an answer of before");
+        let told = questions.chosen(&owner().0, chosen(first, None));
         assert!(matches!(told, Some((_, Command::Failed { why: Refusal::NoTarget, .. }))), "{told:?}");
         assert_eq!(questions.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_question_that_is_not_followed_is_refused_at_once_with_the_reason() {
+        let (mut questions, now) = (Questions::default(), Instant::now());
+        let why = Why::new(Reason::NotOurs, "reports on epoch 3, which is over");
+        let question = choose(&mut questions, ONE, now).expect("asked");
+        let refusal = Chosen { why: Some(why.clone()), ..chosen(question, None) };
+        assert!(questions.chosen(&"rt2".parse().unwrap(), refusal.clone()).is_none(), "rt2 was not asked");
+        let told = questions.chosen(&owner().0, refusal).expect("told");
+        let says = |command: &Command| match command {
+            Command::Failed { why: Refusal::NoRoutingStack, detail: Some(detail), .. } => {
+                detail.contains("epoch 3")
+            }
+            _ => false,
+        };
+        assert!(says(&told.1), "{told:?}");
+        assert!(matches!(view(&mut questions, OTHER, now), Asked::Ask(..)));
+        let told = questions.viewed(&owner().0, Views { why: Some(why), ..views() }, now);
+        assert_eq!(refused(&told), [OTHER]);
+        assert!(matches!(view(&mut questions, OTHER, now), Asked::Ask(..)), "it is asked anew");
     }
 
     #[test]
@@ -296,7 +351,7 @@ mod tests {
         assert!(matches!(view(&mut questions, ONE, now), Asked::Ask(..)));
         assert!(matches!(view(&mut questions, OTHER, now), Asked::Waits));
         let told: Vec<Key> = questions
-            .viewed(views(), now)
+            .viewed(&owner().0, views(), now)
             .iter()
             .map(|(who, command)| match command {
                 Command::Views(request, _) => (*who, *request),
@@ -304,7 +359,7 @@ mod tests {
             })
             .collect();
         assert_eq!(told, [ONE, OTHER]);
-        assert!(questions.viewed(views(), now).is_empty(), "nobody has asked");
+        assert!(questions.viewed(&owner().0, views(), now).is_empty(), "nobody has asked");
         let soon = now + VIEWED_FOR - Duration::from_millis(1);
         assert!(matches!(view(&mut questions, ONE, soon), Asked::Answer(Command::Views(..))));
         assert!(matches!(view(&mut questions, ONE, now + VIEWED_FOR), Asked::Ask(..)));

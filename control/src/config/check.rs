@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use model::dpt::Method;
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackName};
 
-use super::draft::{DraftDestip, DraftDistribute, DraftPolicy, DraftWeights, Drafts};
+use super::draft::{
+    DraftBackup, DraftDefine, DraftDestip, DraftDistribute, DraftPolicy, DraftWeights, Drafts,
+};
 use super::mistake::Ledger;
 use super::routes;
 use super::section::At;
@@ -86,29 +88,27 @@ pub(super) fn vipadynamic(drafts: Drafts, own: Option<Own<'_>>, ledger: &mut Led
     let mut distributes: Vec<VipaDistribute> =
         drafts.distributes.into_iter().map(finished_distribute).collect();
     distributes.sort_by_key(|d| d.dvipa);
+    let define = |d: DraftDefine| VipaDefine {
+        dvipa: d.dvipa.value,
+        prefix_bits: d.prefix_bits,
+        moveable: d.moveable,
+        refuse: d.refuse,
+        forwards: d.forwards,
+    };
+    let mut defines: Vec<VipaDefine> = drafts.defines.into_iter().map(define).collect();
+    defines.sort_by_key(|d| d.dvipa);
+    let backup = |b: DraftBackup| VipaBackup {
+        dvipa: b.dvipa.value,
+        rank: b.rank,
+        prefix_bits: b.prefix_bits,
+        moveable: b.moveable,
+        forwards: b.forwards,
+    };
+    let mut backups: Vec<VipaBackup> = drafts.backups.into_iter().map(backup).collect();
+    backups.sort_by_key(|b| b.dvipa);
     VipaDynamic {
-        defines: drafts
-            .defines
-            .into_iter()
-            .map(|d| VipaDefine {
-                dvipa: d.dvipa.value,
-                prefix_bits: d.prefix_bits,
-                moveable: d.moveable,
-                refuse: d.refuse,
-                forwards: d.forwards,
-            })
-            .collect(),
-        backups: drafts
-            .backups
-            .into_iter()
-            .map(|b| VipaBackup {
-                dvipa: b.dvipa.value,
-                rank: b.rank,
-                prefix_bits: b.prefix_bits,
-                moveable: b.moveable,
-                forwards: b.forwards,
-            })
-            .collect(),
+        defines,
+        backups,
         distributes,
         ranges: drafts
             .ranges

@@ -1,4 +1,4 @@
-//! What may change while the node runs: the definitions and how stacks are reached. The rest is refused by name, so that
+//! What may change while the node runs: the definitions, the other routing stacks, and how stacks are reached. The rest is refused by name, so that
 //! a reload never applies half of a file.
 
 use std::fmt;
@@ -31,8 +31,16 @@ impl Config {
     /// Every change that needs a restart. Nothing of `new` is to be applied then.
     pub fn check_reload(&self, new: &Config) -> Result<(), Vec<Frozen>> {
         // Without `..`: a new key has to find its place here.
-        let Config { node, cluster, admin, forwarder, announce, routing_stacks, stacks: _, vipadynamic: _ } =
-            self;
+        let Config {
+            node,
+            cluster,
+            admin,
+            forwarder,
+            announce,
+            routing_stacks: _,
+            stacks: _,
+            vipadynamic: _,
+        } = self;
         let mut frozen = Vec::new();
         let mut keep = |same: bool, key, why| {
             if !same {
@@ -54,7 +62,6 @@ impl Config {
         keep(cluster.witnesses == new.cluster.witnesses, "cluster.witnesses", asked);
         keep(cluster.etcd == new.cluster.etcd, "cluster.etcd", "leases were granted there");
         keep(cluster.lease == new.cluster.lease, "cluster.lease_ms", asked);
-        keep(*routing_stacks == new.routing_stacks, "routing_stack", sessions);
         keep(cluster.ca == new.cluster.ca, "cluster.ca", sessions);
         keep(cluster.certificate == new.cluster.certificate, "cluster.certificate", sessions);
         keep(cluster.key == new.cluster.key, "cluster.key", sessions);

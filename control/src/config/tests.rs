@@ -165,7 +165,6 @@ fn a_reload_refuses_each_change_that_needs_a_restart_and_says_why() {
         ("heartbeat_ms = 200", "heartbeat_ms = 100", "cluster.heartbeat_ms"),
         ("198.18.0.10:7441", "198.18.0.10:7442", "cluster.peers_listen"),
         ("takeover_after_ms = 600", "takeover_after_ms = 700", "cluster.takeover_after_ms"),
-        ("198.18.0.11:7441", "198.18.0.11:7442", "routing_stack"),
         ("lost_after_ms = 1500", "lost_after_ms = 1600", "cluster.lost_after_ms"),
         ("\"t1\", \"t2\", \"t3\"]\nlease", "\"t1\", \"t2\", \"t4\"]\nlease", "cluster.witnesses"),
         ("lease_ms = 600", "lease_ms = 700", "cluster.lease_ms"),

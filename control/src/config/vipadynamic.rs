@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 /// All VIPADYNAMIC statements of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VipaDynamic {
-    /// DVIPAs that this stack is the primary of.
+    /// DVIPAs that this stack is the primary of, by address.
     pub defines: Vec<VipaDefine>,
-    /// DVIPAs that this stack is a backup for.
+    /// DVIPAs that this stack is a backup for, by address.
     pub backups: Vec<VipaBackup>,
     /// What is distributed, by DVIPA. Each names one that is defined or backed up here; no port of a DVIPA and protocol is
     /// in two of them, and at most one of them enumerates no ports.
@@ -30,11 +30,11 @@ impl VipaDynamic {
     /// Whether this node forwards packets to the DVIPA, whoever owns it. A client of a content-routed port has to reach the owner's
     /// routing application, and one of a port with routes the node that answered its SYN.
     pub fn always_forwards(&self, dvipa: Dvipa) -> bool {
-        let defines = self.defines.iter().map(|d| (d.dvipa, d.forwards));
-        let mut statements = defines.chain(self.backups.iter().map(|b| (b.dvipa, b.forwards)));
+        let defined = self.define_of(dvipa).map(|d| d.forwards);
+        let forwards = defined.or_else(|| self.backup_of(dvipa).map(|b| b.forwards));
         let routes_content =
             || self.distributes_of(dvipa).iter().any(|d| d.content_routed || d.routing.is_some());
-        statements.any(|statement| statement == (dvipa, Forwards::Always)) && !routes_content()
+        forwards == Some(Forwards::Always) && !routes_content()
     }
 
     /// The range that the DVIPA is out of, if it is out of one.
@@ -244,6 +244,18 @@ pub struct VipaRange {
 }
 
 impl VipaDynamic {
+    /// The VIPADEFINE of a DVIPA.
+    pub fn define_of(&self, dvipa: Dvipa) -> Option<&VipaDefine> {
+        let at = self.defines.binary_search_by_key(&dvipa, |define| define.dvipa).ok()?;
+        self.defines.get(at)
+    }
+
+    /// The VIPABACKUP of a DVIPA.
+    pub fn backup_of(&self, dvipa: Dvipa) -> Option<&VipaBackup> {
+        let at = self.backups.binary_search_by_key(&dvipa, |backup| backup.dvipa).ok()?;
+        self.backups.get(at)
+    }
+
     /// The distributions of a DVIPA, in the file's order.
     pub fn distributes_of(&self, dvipa: Dvipa) -> &[VipaDistribute] {
         let from = self.distributes.partition_point(|d| d.dvipa < dvipa);

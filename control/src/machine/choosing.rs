@@ -7,6 +7,7 @@
 //! | event | what happens |
 //! | --- | --- |
 //! | Choose | the row is looked up or made, and the forwarder asked ([`Action::Choose`]) |
+//! | Choose or View of another epoch, or of one that may not ask | the stack that asked is told why it is not followed |
 //! | [`super::Event::Chosen`] | the stack that asked is told the target, or that there is none |
 //! | what marks a service or stack ([`super::dirty`]), a weight by load | the rows of these services are made again when they are needed |
 
@@ -15,7 +16,8 @@ use std::collections::BTreeMap;
 use model::codec::WireConnection;
 use model::control_socket::{JobName, MAX_CHOICE, Target, TargetState as Shown, TargetView, WeightFrom};
 use model::dpt::{Distribution, Policy, Refuse, Shared, WeightedTarget};
-use model::message::{Choose, Chosen, Question, ToStack, View, Views};
+use model::message::{Choose, Chosen, FromStack, Question, ToStack, View, Views};
+use model::transfer::{Reason, Why};
 use model::{Connection, Epoch, Protocol, Service, StackIndex, StackName};
 use transfer::Routing;
 
@@ -60,6 +62,28 @@ pub struct ToChoose {
     pub connection: Connection,
     epoch: Epoch,
     question: Question,
+}
+
+/// What a refusal of a question names.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A choice.
+    Choose { connection: WireConnection, epoch: Epoch, question: Question },
+    /// How targets are.
+    View(View),
+}
+
+impl Asked {
+    /// The question in a message, if it is one.
+    pub(super) fn of(message: &FromStack) -> Option<Self> {
+        match message {
+            FromStack::Choose(m) => {
+                Some(Asked::Choose { connection: m.connection, epoch: m.epoch, question: m.question })
+            }
+            FromStack::View(view) => Some(Asked::View(view.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// The rows that choices were made from.
@@ -233,8 +257,23 @@ impl RoutingStack {
             let job = picture.job_of(&among, stack, &self.transfers.routing)?;
             Some(Target { stack: stack.name.clone(), job })
         });
-        let chosen = Chosen { connection: WireConnection(connection), epoch, question, target };
+        let connection = WireConnection(connection);
+        let chosen = Chosen { connection, epoch, question, target, why: None };
         self.actions.push_back(Action::Send { to: among.source, message: ToStack::Chosen(chosen) });
+    }
+
+    /// A question is not followed: who asked is told why, and need not wait for an answer.
+    pub(super) fn refuse_question(&mut self, to: &StackName, asked: Asked, refusal: &Refusal) {
+        let why = Some(Why::new(Reason::NotOurs, &refusal.to_string()));
+        let message = match asked {
+            Asked::Choose { connection, epoch, question } => {
+                ToStack::Chosen(Chosen { connection, epoch, question, target: None, why })
+            }
+            Asked::View(View { dvipa, epoch, port }) => {
+                ToStack::Views(Views { dvipa, epoch, port, views: Vec::new(), why })
+            }
+        };
+        self.actions.push_back(Action::Send { to: to.clone(), message });
     }
 
     /// An application of a stack wants to know how the targets of a service are.
@@ -243,7 +282,7 @@ impl RoutingStack {
         let (of, _) = self.present(from, dvipa, epoch)?;
         let service = Service { dvipa: of, port, protocol: Protocol::Tcp };
         let views = self.picture().views(service, &self.transfers.routing);
-        let views = Views { dvipa, epoch, port, views };
+        let views = Views { dvipa, epoch, port, views, why: None };
         self.actions.push_back(Action::Send { to: from.clone(), message: ToStack::Views(views) });
         Ok(())
     }

@@ -8,6 +8,7 @@ use model::transfer::Reason;
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, Service, StackIndex, StackName};
 use transfer::routing::Event as News;
 
+use super::choosing::Asked;
 use super::direct::Claim;
 use super::dirty::Mark;
 use super::pace::Urgency;
@@ -28,7 +29,16 @@ impl RoutingStack {
         if !self.stacks.is_up(from) {
             return Err(Offence::NoSession { message: message.word() }.by(from));
         }
-        self.permit(from, &message, home)?;
+        let asked = Asked::of(&message);
+        let outcome =
+            self.permit(from, &message, home).and_then(|()| self.follow_message(from, message, now));
+        if let (Some(asked), Err(refusal)) = (asked, &outcome) {
+            self.refuse_question(from, asked, refusal);
+        }
+        outcome
+    }
+
+    fn follow_message(&mut self, from: &StackName, message: FromStack, now: Instant) -> Result<(), Refusal> {
         match message {
             FromStack::Ownership(message) => {
                 self.dvipas.heard(from, message, now);

@@ -160,6 +160,8 @@ pub struct RoutingStack {
     dvipas: Dvipas,
     peers: Peers,
     contradictions: BTreeMap<Dvipa, Contradiction>,
+    /// Living peers that ask other witnesses than this stack.
+    other_witnesses: BTreeMap<StackName, peers::Witnesses>,
     stacks: Stacks,
     drains: Drains,
     controller: ControllerWeights,
@@ -208,7 +210,8 @@ impl RoutingStack {
     /// A routing stack that knows no other stack yet. It owns the DVIPAs that it defines, if no other routing stack can.
     ///
     /// # Errors
-    /// [`OrderRefusal::TooManyDvipas`] if it defines more than CRT entries can name.
+    /// [`OrderRefusal::TooManyDvipas`] if it defines more than CRT entries can name, [`OrderRefusal::DefinitionTooLong`] if one can't be
+    /// told to peers.
     pub fn new(identity: Identity, config: Config, now: Instant) -> Result<Self, OrderRefusal> {
         Self::resumed(identity, config, None, now)
     }
@@ -231,6 +234,7 @@ impl RoutingStack {
             dvipas: Dvipas::new(&identity, &config.cluster, numbering, now),
             peers: Peers::new(config.routing_stacks.iter().map(|peer| peer.name.clone()), now),
             contradictions: BTreeMap::new(),
+            other_witnesses: BTreeMap::new(),
             transfers: Transfers::new(identity.incarnation),
             identity,
             config: Box::new(config),
@@ -263,6 +267,7 @@ impl RoutingStack {
             new.stacks.resume(&numbering.stacks, now);
             new.mark(Mark::States, Urgency::Now);
         }
+        new.check_lengths(&new.written)?;
         new.dvipas.define(&new.config.vipadynamic, now)?;
         new.mark_definitions(&VipaDynamic::default(), &BTreeMap::new());
         new.succeed(now);
@@ -435,6 +440,7 @@ impl RoutingStack {
             self.grant_all_ports();
         }
         self.follow_ranges(now);
+        self.know_ports(now);
         self.succeed(now);
         if one_more_dead || settled {
             self.mark(Mark::States, Urgency::Now);
@@ -465,6 +471,7 @@ impl RoutingStack {
             self.peers.next_deadline(),
             self.dvipas.next_deadline(),
             self.ranges.next_deadline(),
+            self.ports.next_deadline(),
             self.stacks.losses.next_deadline(self.config.cluster.dead_after),
         ]);
         let evacuations = self.evacuations.values().map(|evacuation| evacuation.next_deadline());
@@ -551,11 +558,13 @@ impl RoutingStack {
         if config.node != self.config.node {
             return Err(OrderRefusal::OtherNode);
         }
+        self.check_lengths(&config.vipadynamic)?;
         let before = self.standings();
         let written = self.with_ranges(&config.vipadynamic);
         self.dvipas.define(&written, now)?;
         self.file = std::mem::take(&mut config.vipadynamic);
         self.written = written;
+        self.peers.name(config.routing_stacks.iter().map(|peer| peer.name.clone()), now);
         config.vipadynamic = self.peers.complete(&self.written);
         let former = std::mem::replace(&mut self.config, config);
         self.rights.define(&self.config.vipadynamic);

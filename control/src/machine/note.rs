@@ -88,6 +88,13 @@ pub enum Note {
         /// Who.
         stacks: Vec<StackName>,
     },
+    /// The other routing stack asks other witnesses than this one, or for another time: both may own one DVIPA.
+    OtherWitnesses {
+        /// Which.
+        stack: StackName,
+        /// Its witnesses, none: it decides alone; and for how many milliseconds they lease.
+        theirs: (Vec<StackName>, u32),
+    },
     /// The stack and this node disagree about the longest packet on the ways between them.
     OtherMtu {
         /// Which stack.

@@ -23,7 +23,7 @@ use model::numbering::{NumberedDvipa, Numbering};
 use model::ownership::FromWitness;
 use model::{Dvipa, DvipaIndex, Epoch, StackName};
 use ownership::etcd::{Leases, News};
-use ownership::{Action as Tenure, Decider, Ownership, Settings, Tenures};
+use ownership::{Action as Tenure, Decider, Leased, Ownership, Settings, Tenures};
 
 use super::numbers::Numbers;
 use super::{Action, Identity, OrderRefusal};
@@ -208,6 +208,16 @@ impl Dvipas {
     /// Whether this stack wants to own a DVIPA that it defines or backs up.
     pub(super) fn want(&mut self, dvipa: Dvipa, wanted: bool, now: Instant) {
         self.tenures.want(dvipa, wanted, now);
+    }
+
+    /// Whether an epoch can be meant.
+    pub(super) fn is_credible(&self, epoch: Epoch) -> bool {
+        self.tenures.is_credible(epoch)
+    }
+
+    /// By how many witnesses a DVIPA that is owned is leased, and for how long yet.
+    pub(super) fn leased(&self, dvipa: Dvipa) -> Option<Leased> {
+        self.tenures.leased(dvipa)
     }
 
     /// There was an ownership in this epoch.

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 use model::peer::{Accounted, Definition, Definitions, Orders, ToPeer};
 use model::{Dvipa, StackName};
 
+use super::rights::Wrong;
 use super::succession::{Claim, Owns, PRIMARY};
 use super::{Action, Note, Offence, OrderRefusal, Refusal, RoutingStack};
-use crate::config::{VipaDistribute, VipaDynamic};
+use crate::config::{Cluster, VipaDistribute, VipaDynamic};
 
 /// A peer that was not heard since the start is dead after this time: one that lives is dialled, or dials, more often.
 pub(super) const UNHEARD: Duration = Duration::from_secs(4);
@@ -66,10 +67,17 @@ struct Peer {
     /// As last heard, also from one that is dead: what it distributed is distributed on.
     said: BTreeMap<Dvipa, Definition>,
     leaving: bool,
+    /// The parts of its list that have come, until the last one does.
+    parts: Vec<Definition>,
+    /// Its witnesses, and for how many milliseconds they lease, as last heard.
+    witnesses: Option<Witnesses>,
     /// The stacks whose connections it knows; none: it has not said that in this session.
     accounted: Option<BTreeSet<StackName>>,
     orders: Orders,
 }
+
+/// Who leases DVIPAs to a routing stack, and for how many milliseconds at a time.
+pub(super) type Witnesses = (Vec<StackName>, u32);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Life {
@@ -92,6 +100,22 @@ impl Peers {
         let known: BTreeMap<_, _> = names.map(|name| (name, Peer::default())).collect();
         let unheard_until = (!known.is_empty()).then_some(now + UNHEARD);
         Self { known, unheard_until, changed: true, ..Self::default() }
+    }
+
+    /// These are the others from now on. One that is new may live, and is waited for; of one that is gone nothing is known any more.
+    pub(super) fn name(&mut self, names: impl Iterator<Item = StackName>, now: Instant) {
+        let mut former = std::mem::take(&mut self.known);
+        for name in names {
+            let peer = former.remove(&name);
+            if peer.is_none() {
+                self.unheard_until = Some(now + UNHEARD);
+            }
+            self.known.insert(name, peer.unwrap_or_default());
+        }
+        let known = &self.known;
+        self.next.retain(|_, to| known.contains_key(to));
+        self.last_owners.retain(|_, owner| known.contains_key(owner));
+        self.changed = true;
     }
 
     fn alive(&self) -> impl Iterator<Item = (&StackName, &Peer)> {
@@ -181,6 +205,16 @@ impl Peers {
         found
     }
 
+    /// The living peers that ask other witnesses than this stack, or for another time: two of them may own one DVIPA.
+    pub(super) fn other_witnesses(&self, own: &Cluster) -> BTreeMap<StackName, Witnesses> {
+        let is_other = |(names, lease_ms): &Witnesses| {
+            let same_lease = names.is_empty() || u128::from(*lease_ms) == own.lease.as_millis();
+            !(names.iter().eq(&own.witnesses) && same_lease)
+        };
+        let said = self.alive().filter_map(|(stack, peer)| Some((stack, peer.witnesses.as_ref()?)));
+        said.filter(|(_, said)| is_other(said)).map(|(stack, said)| (stack.clone(), said.clone())).collect()
+    }
+
     /// Whether this stack is to own nothing.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving
@@ -224,15 +258,15 @@ impl RoutingStack {
             return Err(Offence::UnknownRoutingStack.by(stack));
         };
         (peer.life, peer.session, peer.accounted) = (Life::Unheard, true, None);
+        peer.parts.clear();
         self.peers.changed = true;
         self.ranges.reconsider();
         let Told { definitions, accounted } = &self.peers.told;
-        let messages = [
-            ToPeer::Definitions(definitions.clone()),
-            ToPeer::Accounted(accounted.clone()),
-            ToPeer::Orders(self.orders_for_peers(now)),
-        ];
-        let told = messages.map(|message| Action::Tell { to: stack.clone(), message });
+        let mut messages: Vec<ToPeer> =
+            wire::parts(definitions).into_iter().map(ToPeer::Definitions).collect();
+        messages.push(ToPeer::Accounted(accounted.clone()));
+        messages.push(ToPeer::Orders(self.orders_for_peers(now)));
+        let told = messages.into_iter().map(|message| Action::Tell { to: stack.clone(), message });
         self.actions.extend(told);
         Ok(())
     }
@@ -255,11 +289,26 @@ impl RoutingStack {
         let Some(peer) = self.peers.known.get_mut(from).filter(|peer| peer.session) else {
             return Err(Offence::UnknownRoutingStack.by(from));
         };
+        let mut incredible = None;
         match message {
             ToPeer::Definitions(said) => {
-                let said_of = said.dvipas.into_iter().take(MAX_DEFINITIONS);
+                let room = MAX_DEFINITIONS.saturating_sub(peer.parts.len());
+                peer.parts.extend(said.dvipas.into_iter().take(room));
+                if said.more == Some(true) {
+                    return Ok(());
+                }
+                let said_of = std::mem::take(&mut peer.parts).into_iter();
                 peer.said = said_of.map(|said| (Dvipa::new(said.address.0), said)).collect();
                 (peer.life, peer.leaving) = (Life::Alive, said.leaving == Some(true));
+                peer.witnesses = said.witnesses.map(|names| (names, said.lease_ms.unwrap_or_default()));
+                // What is owned in an epoch that can't be meant would be owned for ever.
+                peer.said.retain(|dvipa, said| {
+                    let credible = self.dvipas.is_credible(said.epoch);
+                    if !credible {
+                        incredible = Some(Wrong::EpochTooHigh(*dvipa, said.epoch));
+                    }
+                    credible
+                });
                 for (dvipa, said) in &peer.said {
                     self.dvipas.saw(*dvipa, said.epoch);
                     if said.owner {
@@ -276,7 +325,34 @@ impl RoutingStack {
             ToPeer::Orders(orders) => peer.orders = orders,
         }
         self.peers.changed = true;
-        Ok(())
+        match incredible {
+            Some(wrong) => Err(Offence::Wrong { message: "Definitions", wrong }.by(from)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether each written definition fits a message, if there is a peer that is told it.
+    pub(super) fn check_lengths(&self, written: &VipaDynamic) -> Result<(), OrderRefusal> {
+        if self.peers.known.is_empty() {
+            return Ok(());
+        }
+        let claim = |rank| Claim {
+            stack: self.config.node.name.clone(),
+            rank,
+            leaving: false,
+            owns: None,
+            wants: false,
+            next: None,
+        };
+        let sizes = ranks(written)
+            .into_iter()
+            .map(|(dvipa, rank)| (dvipa, wire::size(&wire::definition(written, claim(rank), dvipa))));
+        match sizes.into_iter().find(|(_, bytes)| *bytes > wire::MAX_DEFINITION) {
+            Some((dvipa, bytes)) => {
+                Err(OrderRefusal::DefinitionTooLong { dvipa, bytes, most: wire::MAX_DEFINITION })
+            }
+            None => Ok(()),
+        }
     }
 
     /// An operator wants another stack to own a DVIPA of this one.

@@ -222,8 +222,7 @@ impl<'a> Picture<'a> {
 
     /// What a client is told at a port of the DVIPA that is not distributed.
     pub(super) fn refuse(&self, dvipa: Dvipa) -> Refuse {
-        let defines = &self.config.vipadynamic.defines;
-        defines.iter().find(|d| d.dvipa == dvipa).map(|d| d.refuse).unwrap_or_default()
+        self.config.vipadynamic.define_of(dvipa).map(|define| define.refuse).unwrap_or_default()
     }
 
     /// What is heard of a stack.

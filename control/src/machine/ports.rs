@@ -6,10 +6,13 @@
 //! | the same later, the last grant read | as before |
 //! | the same later, the last grant not read | nothing: it will say so again when it has read it |
 //! | it wants more | free blocks, if this stack owns the DVIPA and knows what the others have |
+//! | this stack becomes the owner | all have to say anew what they have: the former owner may have granted more than was heard here |
 //! | its session ends | it keeps what it has: its host may serve on |
 //! | it is dead, or forgotten | its blocks are free |
 //!
-//! A backup writes down what stacks say as the owner does, so that it knows when it takes over; it grants nothing before.
+//! A backup writes down what stacks say as the owner does, so that it knows when it takes over; it grants nothing before. What the others
+//! have is known when each that may have something has said so in the owner's epoch, or is dead, and at the latest after
+//! [`super::SETTLES`].
 //!
 //! Of a DVIPA that moves from stack to stack (VIPARANGE) no blocks are granted: an application that follows it has to get the same ports at each.
 //!
@@ -18,14 +21,17 @@
 //! burst of connections need not wait.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use model::codec::Address;
+use model::dpt::StackState;
 use model::message::ToStack;
 use model::ports::{BLOCKS, FIRST_BLOCK, PortBlocks, PortsGranted, PortsHeld, block_of};
 use model::{Dvipa, Service, StackName};
 
 use super::dirty::Mark;
 use super::pace::Urgency;
+use super::stacks::StackNow;
 use super::{Action, Offence, Refusal, RoutingStack};
 
 /// Blocks for a stack that has none: 1024 ports.
@@ -37,6 +43,11 @@ pub(super) struct Ports {
     shares: BTreeMap<Dvipa, BTreeMap<StackName, Share>>,
     /// DVIPAs whose stacks have to be told what others have.
     untold: BTreeSet<Dvipa>,
+    /// DVIPAs of which it is not known what stacks have, because this one owns them since a moment ago, and until when that is waited for.
+    unknown: BTreeMap<Dvipa, Instant>,
+    /// A fault on purpose: nothing is waited for.
+    #[cfg(test)]
+    pub(super) grants_at_once: bool,
 }
 
 /// What a stack has of a DVIPA.
@@ -94,8 +105,29 @@ impl Ports {
         }
     }
 
-    /// This stack does not own the DVIPA any more. What it was about to grant, none takes: stacks say anew what they have.
+    /// This stack owns the DVIPA from now on.
+    pub(super) fn gained(&mut self, dvipa: Dvipa, until: Instant) {
+        #[cfg(test)]
+        if self.grants_at_once {
+            return;
+        }
+        self.say_anew(dvipa);
+        self.unknown.insert(dvipa, until);
+    }
+
+    /// When [`RoutingStack::know_ports`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.unknown.values().min().copied()
+    }
+
+    /// This stack does not own the DVIPA any more. What it was about to grant, none takes.
     pub(super) fn lost(&mut self, dvipa: Dvipa) {
+        self.unknown.remove(&dvipa);
+        self.say_anew(dvipa);
+    }
+
+    /// Stacks say anew what they have.
+    fn say_anew(&mut self, dvipa: Dvipa) {
         for share in self.shares.get_mut(&dvipa).into_iter().flat_map(BTreeMap::values_mut) {
             share.is_here = false;
         }
@@ -113,6 +145,7 @@ impl Ports {
     /// The DVIPA is forgotten.
     pub(super) fn forget_dvipa(&mut self, dvipa: Dvipa) {
         self.shares.remove(&dvipa);
+        self.unknown.remove(&dvipa);
     }
 
     /// Grants what is wanted, as far as there is something free, and says what stacks have to be told. `taken`: what can't be
@@ -191,7 +224,7 @@ impl RoutingStack {
     /// Grants what is wanted of a DVIPA, if this stack owns it and has waited for what the others have.
     fn grant_ports(&mut self, dvipa: Dvipa, anew: Option<&StackName>) {
         let Some(epoch) = self.dvipas.owned(dvipa).map(|held| held.epoch) else { return };
-        if self.settles.is_some() || self.config.vipadynamic.moves_alone(dvipa) {
+        if self.settles.is_some() || self.config.vipadynamic.moves_alone(dvipa) || !self.knows_ports(dvipa) {
             return;
         }
         let enumerated = self.config.vipadynamic.distributes_of(dvipa).iter().flat_map(|d| &d.ports);
@@ -212,6 +245,40 @@ impl RoutingStack {
                 elsewhere: grant.elsewhere,
             });
             self.actions.push_back(Action::Send { to, message });
+        }
+    }
+
+    /// For a fault: it does not wait until it knows what stacks have.
+    #[cfg(test)]
+    pub(crate) fn grant_at_once(&mut self) {
+        self.ports.grants_at_once = true;
+    }
+
+    /// Whether it is known what stacks have of a DVIPA that this one owns.
+    fn knows_ports(&mut self, dvipa: Dvipa) -> bool {
+        if !self.ports.unknown.contains_key(&dvipa) {
+            return true;
+        }
+        let picture = self.picture();
+        let shares = self.ports.shares.get(&dvipa);
+        let is_missing = |stack: &StackNow<'_>| {
+            let said = shares.and_then(|shares| shares.get(stack.name)).is_some_and(|share| share.is_here);
+            !said && picture.stack_state(*stack) != StackState::Dead && picture.may_have(dvipa, *stack)
+        };
+        let knows = !self.stacks.iter().any(|stack| is_missing(&stack));
+        if knows {
+            self.ports.unknown.remove(&dvipa);
+        }
+        knows
+    }
+
+    /// What stacks have of DVIPAs that this one has owned for long enough is known by now.
+    pub(super) fn know_ports(&mut self, now: Instant) {
+        let known: Vec<Dvipa> =
+            self.ports.unknown.iter().filter(|(_, until)| **until <= now).map(|(dvipa, _)| *dvipa).collect();
+        for dvipa in known {
+            self.ports.unknown.remove(&dvipa);
+            self.grant_ports(dvipa, None);
         }
     }
 

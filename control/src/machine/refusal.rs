@@ -183,6 +183,18 @@ pub enum OrderRefusal {
         max = u32::from(model::DvipaIndex::MAX) + 1
     )]
     TooManyDvipas(Dvipa),
+    /// A definition that other routing stacks can't be told.
+    #[error(
+        "the definitions of {dvipa} are {bytes} bytes long, and other routing stacks can be told {most}: name fewer candidates, or use destip = \"all\""
+    )]
+    DefinitionTooLong {
+        /// Of which DVIPA.
+        dvipa: Dvipa,
+        /// How long they are.
+        bytes: usize,
+        /// How long they may be.
+        most: usize,
+    },
     /// A DVIPA that another routing stack owns, or none, is to move.
     #[error("{dvipa} is not owned here{}; say so to the routing stack that owns it", owner.as_ref().map_or(String::new(), |o| format!(", but by {o}")))]
     NotOwned {
@@ -260,6 +272,8 @@ pub enum RefusalKind {
     AnothersTransfer,
     /// [`Wrong::AnothersOrder`]
     AnothersOrder,
+    /// [`Wrong::EpochTooHigh`]
+    EpochTooHigh,
     /// [`Wrong::RoutingStacksOnly`]
     RoutingStacksOnly,
     /// [`Offence::UnknownRoutingStack`]
@@ -297,6 +311,7 @@ impl Offence {
                 }
                 Wrong::AnothersTransfer(_) => RefusalKind::AnothersTransfer,
                 Wrong::AnothersOrder => RefusalKind::AnothersOrder,
+                Wrong::EpochTooHigh(..) => RefusalKind::EpochTooHigh,
                 Wrong::RoutingStacksOnly => RefusalKind::RoutingStacksOnly,
             },
         }

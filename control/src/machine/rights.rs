@@ -26,7 +26,7 @@ use std::net::IpAddr;
 
 use model::message::{FromStack, OrderId};
 use model::transfer::{FromHost, FromSource, FromTarget, TransferId};
-use model::{Connection, Dvipa, DvipaIndex, StackIndex, StackName};
+use model::{Connection, Dvipa, DvipaIndex, Epoch, StackIndex, StackName};
 
 use super::roster::Roster;
 use super::{Offence, Refusal, RoutingStack};
@@ -69,6 +69,9 @@ pub enum Wrong {
     /// Another stack has the order.
     #[error("the order was given to another stack")]
     AnothersOrder,
+    /// It names an epoch that is too far above all that are known.
+    #[error("it names epoch {} of {_0}, so far above all others that hardly any would be left", _1.0)]
+    EpochTooHigh(Dvipa, Epoch),
     /// Only routing stacks say that.
     #[error("only a routing stack says that, to its targets")]
     RoutingStacksOnly,

@@ -122,6 +122,9 @@ pub struct VipaView {
     /// This stack shares DVIPAs with others.
     #[serde(default)]
     pub shared: bool,
+    /// Routing stacks that ask other witnesses than this one, or for another time: two of them may own one DVIPA.
+    #[serde(default)]
+    pub other_witnesses: Vec<OtherWitnessesView>,
     /// Ranges out of which applications may make DVIPAs.
     pub ranges: Vec<RangeView>,
 }
@@ -149,8 +152,33 @@ pub struct DvipaView {
     /// Routing stacks whose definitions of it contradict each other: two primaries, or two backups of one rank.
     #[serde(default)]
     pub contradiction: Vec<StackName>,
+    /// How it is leased; none: it is not owned, or this stack decides alone.
+    #[serde(default)]
+    pub lease: Option<LeaseView>,
     /// What is distributed.
     pub distributions: Vec<DistributionView>,
+}
+
+/// How a DVIPA is leased to its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// By so many witnesses.
+    pub by: u32,
+    /// Of so many.
+    pub of: u32,
+    /// By a majority for so many milliseconds yet, unless they renew it.
+    pub left_ms: u64,
+}
+
+/// A routing stack that asks other witnesses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherWitnessesView {
+    /// Which.
+    pub stack: StackName,
+    /// Its witnesses; none: it decides alone.
+    pub witnesses: Vec<StackName>,
+    /// For how many milliseconds they lease.
+    pub lease_ms: u32,
 }
 
 /// What this stack is for a DVIPA now.

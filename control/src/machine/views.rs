@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use model::dpt::{Reach, StackState};
-use model::{Dvipa, Epoch, Service};
+use model::{Dvipa, Epoch, Service, StackName};
 
 use super::RoutingStack;
+use super::peers::Witnesses;
 use super::picture::{Picture, Source, TargetNow, Who};
 use super::view::{
-    ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, PolicyView, RangeView,
-    RefusedView, Role, ServiceView, SessionState, StackView, StatusView, TargetView, VipaView, WeightSource,
+    ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, LeaseView, OtherWitnessesView,
+    PolicyView, RangeView, RefusedView, Role, ServiceView, SessionState, StackView, StatusView, TargetView,
+    VipaView, WeightSource,
 };
 use crate::config::{Destip, VipaDistribute, VipaRange, Weights};
 
@@ -83,6 +85,11 @@ impl RoutingStack {
         let cluster = &self.config.cluster;
         let lease_ms = u64::try_from(cluster.lease.as_millis()).unwrap_or(u64::MAX);
         let ranges = definitions.ranges.iter().map(|range| self.range_view(range));
+        let other = |(stack, (witnesses, lease_ms)): (&StackName, &Witnesses)| OtherWitnessesView {
+            stack: stack.clone(),
+            witnesses: witnesses.clone(),
+            lease_ms: *lease_ms,
+        };
         VipaView {
             stack: self.config.node.name.clone(),
             dvipas,
@@ -90,6 +97,7 @@ impl RoutingStack {
             decided_by: cluster.decided_by(),
             lease_ms: cluster.decided_by().is_leased().then_some(lease_ms),
             shared: !self.config.routing_stacks.is_empty(),
+            other_witnesses: self.other_witnesses.iter().map(other).collect(),
             ranges: ranges.collect(),
         }
     }
@@ -133,6 +141,11 @@ impl RoutingStack {
                 None => self.peers.owner(dvipa),
             },
             contradiction: self.contradictions.get(&dvipa).map(|c| c.stacks.clone()).unwrap_or_default(),
+            lease: self.dvipas.leased(dvipa).map(|leased| LeaseView {
+                by: leased.by,
+                of: leased.of,
+                left_ms: u64::try_from(leased.left.as_millis()).unwrap_or(u64::MAX),
+            }),
             distributions: distributes.map(distribution_view).collect(),
         }
     }

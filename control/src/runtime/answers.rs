@@ -275,6 +275,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | OrderRefusal::NotACandidate { .. }
         | OrderRefusal::BadWeightLife(_)
         | OrderRefusal::TooManyDvipas(_)
+        | OrderRefusal::DefinitionTooLong { .. }
         | OrderRefusal::NotOwned { .. }
         | OrderRefusal::NotABackup { .. }
         | OrderRefusal::Defined(_)

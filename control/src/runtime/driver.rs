@@ -13,7 +13,7 @@ use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
 use ownership::etcd::News;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
-use transport::{DownReason, Endpoint, Events, SendError};
+use transport::{DownReason, Endpoint, Events, SendError, Settings};
 
 use super::admin::Asked;
 use super::etcd::Etcd;
@@ -48,6 +48,10 @@ pub(super) struct Driver<F> {
     pub(super) peers: Option<Endpoint<ToPeer>>,
     /// etcd, where it decides.
     pub(super) etcd: Option<Etcd>,
+    /// What comes in there, if the first others were named while this node ran and the loop does not read it yet.
+    pub(super) new_peers: Option<Events<ToPeer>>,
+    /// How sessions are held.
+    pub(super) settings: Settings,
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
@@ -83,6 +87,7 @@ impl<F: Forwarding> Driver<F> {
         self.act();
         loop {
             let deadline = self.machine.next_deadline();
+            peers = self.new_peers.take().or(peers);
             if self.machine.config().announce.is_none() && !self.machine.owns() {
                 // What still arrives is forwarded for a moment.
                 ends = ends.map(|ends: Instant| {

@@ -58,6 +58,11 @@ impl Collector for Snapshot {
                 "DVIPAs that two routing stacks define, or back up with one rank; `baton vipa` names them.",
                 size(contradictions),
             ),
+            (
+                "baton_other_witnesses",
+                "Routing stacks that have other witnesses than this one, or another lease; `baton vipa` names them.",
+                size(self.vipa.other_witnesses.len()),
+            ),
             ("baton_services", "Services (DVIPA, port, protocol) in the DPT.", size(self.status.services)),
         ];
         gauges.into_iter().try_for_each(|(name, help, value)| gauge(&mut to, name, help, value))

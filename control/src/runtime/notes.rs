@@ -55,6 +55,10 @@ pub(super) fn write(note: &Note) {
             let what = if *rank == u8::MAX { "have a vipadefine" } else { "have a vipabackup of one rank" };
             tracing::error!(%dvipa, rank, stacks, "these routing stacks {what} of it: let one have it, or give them different ranks");
         }
+        Note::OtherWitnesses { stack, theirs: (witnesses, lease_ms) } => {
+            let witnesses = list(witnesses);
+            tracing::error!(%stack, witnesses, lease_ms, "this routing stack has other witnesses than this node, or another lease, so that both may own one DVIPA: have one `cluster.witnesses` and `cluster.lease_ms` in all batond.toml");
+        }
         Note::OtherMtu { stack, theirs, ours } => {
             tracing::warn!(
                 %stack,

@@ -7,7 +7,8 @@ use transport::{Identity, IdentityFiles};
 use super::api::{MistakeRow, Problem};
 use super::driver::Driver;
 use super::forwarding::Forwarding;
-use crate::config::{Cluster, Config, ConfigError, Frozen};
+use super::start;
+use crate::config::{Cluster, Config, ConfigError, Frozen, RoutingStack};
 use crate::machine::{Event, Refusal};
 
 /// Why the former configuration stays in force.
@@ -72,7 +73,16 @@ pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refuse
     let new = Config::load(&driver.file)?;
     driver.machine.config().check_reload(&new).map_err(Refused::Frozen)?;
     let identity = Identity::load(&identity_files(&new.cluster), &new.node.name)?;
+    let first = match &driver.peers {
+        Some(_) => None,
+        None => start::peers(&new, &identity, driver.settings.clone())?,
+    };
+    let former = driver.machine.config().routing_stacks.clone();
     driver.order(Event::Configure(Box::new(new)))?;
+    match first {
+        Some((endpoint, events)) => (driver.peers, driver.new_peers) = (Some(endpoint), Some(events)),
+        None => follow_peers(driver, &former),
+    }
     driver.endpoint.renew(&identity)?;
     if let Some(peers) = &driver.peers {
         peers.renew(&identity)?;
@@ -80,4 +90,16 @@ pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refuse
     driver.configured = Instant::now();
     tracing::info!(file = %driver.file.display(), "configuration reloaded");
     Ok(())
+}
+
+/// Ends the sessions with routing stacks that are not named any more, or elsewhere, and dials those that are.
+fn follow_peers<F: Forwarding>(driver: &Driver<F>, former: &[RoutingStack]) {
+    let (Some(peers), config) = (&driver.peers, driver.machine.config()) else { return };
+    for gone in former.iter().filter(|other| !config.routing_stacks.contains(other)) {
+        peers.hang_up(&gone.name);
+    }
+    let new = config.routing_stacks.iter().filter(|other| !former.contains(other));
+    for other in new.filter(|other| start::dials(config, other)) {
+        peers.dial(other.name.clone(), other.address);
+    }
 }

@@ -25,7 +25,7 @@ use super::etcd::{Etcd, Unusable};
 use super::forwarding::Forwarding;
 use super::listings::Listings;
 use super::{notes, reload};
-use crate::config::{Config, MetricsSocket};
+use crate::config::{Config, MetricsSocket, RoutingStack as RoutingStackAt};
 use crate::machine::{self, RoutingStack};
 
 /// Why the control thread can't run.
@@ -117,7 +117,7 @@ impl<F: Forwarding> Runtime<F> {
         let settings =
             Settings { hello, heartbeat, quiet_after, lost_after: cluster.lost_after, beside: true };
         let (peers, peer_events) = peers(&config, &identity, settings.clone())?.unzip();
-        let (endpoint, events) = Endpoint::bind(Listen::At(cluster.listen), &identity, settings)?;
+        let (endpoint, events) = Endpoint::bind(Listen::At(cluster.listen), &identity, settings.clone())?;
 
         let (etcd, news) = match &cluster.etcd {
             None => (None, None),
@@ -160,6 +160,8 @@ impl<F: Forwarding> Runtime<F> {
             endpoint,
             peers,
             etcd,
+            new_peers: None,
+            settings,
             forwarding,
             file,
             started: now,
@@ -196,24 +198,29 @@ impl<F: Forwarding> Runtime<F> {
 }
 
 /// The sessions with other routing stacks.
-type WithPeers = (Endpoint<ToPeer>, Events<ToPeer>);
+pub(super) type WithPeers = (Endpoint<ToPeer>, Events<ToPeer>);
 
 /// Sessions with the other routing stacks, if there are some. Of two, the one whose name comes first dials.
-fn peers(
+pub(super) fn peers(
     config: &Config,
     identity: &transport::Identity,
     settings: Settings,
-) -> Result<Option<WithPeers>, RuntimeError> {
+) -> Result<Option<WithPeers>, transport::BindError> {
     if config.routing_stacks.is_empty() {
         return Ok(None);
     }
     let lost_after = config.cluster.takeover_after;
     let settings = Settings { quiet_after: None, lost_after, beside: false, ..settings };
     let (endpoint, events) = Endpoint::bind(Listen::At(config.cluster.peers_listen), identity, settings)?;
-    for other in config.routing_stacks.iter().filter(|other| config.node.name < other.name) {
+    for other in config.routing_stacks.iter().filter(|other| dials(config, other)) {
         endpoint.dial(other.name.clone(), other.address);
     }
     Ok(Some((endpoint, events)))
+}
+
+/// Whether this stack dials another one.
+pub(super) fn dials(config: &Config, other: &RoutingStackAt) -> bool {
+    config.node.name < other.name
 }
 
 /// An incarnation that differs each time the process starts, and an epoch above all that a former process gave

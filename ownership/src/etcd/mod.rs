@@ -349,6 +349,10 @@ impl Ownership for Leases {
         self.wanted.contains_key(&dvipa)
     }
 
+    fn is_credible(&self, epoch: Epoch) -> bool {
+        self.epochs.can_be(epoch)
+    }
+
     fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
         self.epochs.saw(dvipa, epoch);
         let highest = self.epochs.successor(dvipa);

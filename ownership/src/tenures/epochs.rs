@@ -13,17 +13,28 @@ pub(crate) struct Epochs {
     /// The highest of those that are not remembered one by one.
     above: Epoch,
     highest: BTreeMap<Dvipa, Epoch>,
+    /// The highest of all.
+    top: Epoch,
     /// The highest that is on disk.
     kept: Epoch,
 }
 
 impl Epochs {
     pub(crate) fn new(above: Epoch) -> Self {
-        Self { above, highest: BTreeMap::new(), kept: above }
+        Self { above, highest: BTreeMap::new(), top: above, kept: above }
     }
 
-    /// There is this one.
+    /// Whether there can be this one.
+    pub(crate) fn can_be(&self, epoch: Epoch) -> bool {
+        crate::is_near(epoch, self.top)
+    }
+
+    /// There is this one, if it can be.
     pub(crate) fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
+        if !self.can_be(epoch) {
+            return;
+        }
+        self.top = epoch.max(self.top);
         if self.highest.len() >= MAX_REMEMBERED && !self.highest.contains_key(&dvipa) {
             self.above = self.highest.values().fold(self.above, |above, epoch| above.max(*epoch));
             self.highest.clear();

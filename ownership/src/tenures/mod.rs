@@ -107,6 +107,17 @@ pub enum Action {
     },
 }
 
+/// How a DVIPA that is owned is leased, at the latest time that was told: for displays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// By so many witnesses.
+    pub by: u32,
+    /// Of so many.
+    pub of: u32,
+    /// By a majority for so long yet, unless they renew it.
+    pub left: Duration,
+}
+
 /// Why a DVIPA is owned no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WhyLost {
@@ -288,6 +299,10 @@ impl Ownership for Tenures {
         self.wanted.contains_key(&dvipa)
     }
 
+    fn is_credible(&self, epoch: Epoch) -> bool {
+        self.epochs.can_be(epoch)
+    }
+
     fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
         self.epochs.saw(dvipa, epoch);
     }
@@ -344,6 +359,16 @@ impl Ownership for Tenures {
     fn held(&self, dvipa: Dvipa, now: Instant) -> Option<Epoch> {
         let tenure = self.wanted.get(&dvipa).filter(|tenure| tenure.is_owned())?;
         (tenure.granted().and(self.leasing(now)).len() >= self.majority).then_some(tenure.epoch)
+    }
+
+    fn leased(&self, dvipa: Dvipa) -> Option<Leased> {
+        let tenure = self.wanted.get(&dvipa).filter(|tenure| tenure.is_owned())?;
+        let (now, until) = (self.now?, self.lapse(tenure.granted())?);
+        Some(Leased {
+            by: tenure.granted().and(self.leasing(now)).len(),
+            of: u32::try_from(self.witnesses.len()).unwrap_or(u32::MAX),
+            left: until.saturating_duration_since(now),
+        })
     }
 
     fn fence(&self) -> Option<Instant> {

@@ -17,6 +17,8 @@
 //!
 //! What a former run of the witness granted it does not know, so it leases to none until that must have lapsed; and it knows the
 //! highest epoch of all ([`Kept`]), which is on disk before a grant in it leaves.
+//!
+//! Not granted is what the node may not claim, and an epoch so high that hardly any would be left for those that follow ([`Void`]).
 
 mod seat;
 
@@ -115,6 +117,17 @@ struct Claimed {
     epoch: Epoch,
     owned: bool,
     granted: bool,
+    /// It is never granted.
+    is_void: bool,
+}
+
+/// Why a claim is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Void {
+    /// The node may not claim that DVIPA.
+    NotItsDvipa,
+    /// The epoch is more than [`crate::MAX_LEAP`] above all that were granted.
+    EpochTooHigh,
 }
 
 impl Witness {
@@ -133,14 +146,33 @@ impl Witness {
         }
     }
 
-    /// A routing stack says something.
+    /// A routing stack says something, and may claim whatever it likes.
     pub fn heard(&mut self, from: &StackName, message: ToWitness, now: Instant) {
+        // An epoch that is void is told as withheld, and that is all.
+        let _ = self.heard_within(from, message, |_| true, now);
+    }
+
+    /// A routing stack says something, and may claim these DVIPAs. What it may not claim is not granted, as if another one had it.
+    ///
+    /// # Errors
+    /// [`Void`]: some of its claims are that.
+    pub fn heard_within(
+        &mut self,
+        from: &StackName,
+        message: ToWitness,
+        may: impl Fn(Dvipa) -> bool,
+        now: Instant,
+    ) -> Result<(), Void> {
         self.lapse(now);
-        match message {
-            ToWitness::Claims(claims) => self.claims(from, &claims, now),
-            ToWitness::Renew(renew) => self.renew(from, renew, now),
-        }
+        let outcome = match message {
+            ToWitness::Claims(claims) => self.claims(from, &claims, may, now),
+            ToWitness::Renew(renew) => {
+                self.renew(from, renew, now);
+                Ok(())
+            }
+        };
         self.tell();
+        outcome
     }
 
     /// The deadline has come.
@@ -184,25 +216,33 @@ impl Witness {
         self.void
     }
 
-    fn claims(&mut self, from: &StackName, asked: &Claims, now: Instant) {
+    fn claims(
+        &mut self,
+        from: &StackName,
+        asked: &Claims,
+        may: impl Fn(Dvipa) -> bool,
+        now: Instant,
+    ) -> Result<(), Void> {
         let (run, ask) = (asked.run, asked.ask);
         let lease = Duration::from_millis(asked.lease_ms.into());
         if !(crate::lease::MIN..=crate::lease::MAX).contains(&lease) || asked.claims.len() > MAX_WANTED {
             self.void = self.void.saturating_add(1);
-            return;
+            return Ok(());
         }
         if let Some(wait) = self.wait(from, run, now) {
-            return self.unlease(from, run, ask, wait);
+            self.unlease(from, run, ask, wait);
+            return Ok(());
         }
         let former = self.nodes.get(from).filter(|node| node.run == run);
         if former.is_some_and(|node| node.ask >= ask) {
-            return;
+            return Ok(());
         }
         let claims = self.nodes.remove(from).map(|node| node.claims).unwrap_or_default();
         let node = Node { run, ask, list: ask, until: now + lease, lease, claims, lapsed: false };
         self.nodes.insert(from.clone(), node);
-        self.replace(from, asked);
+        let outcome = self.replace(from, asked, may);
         self.news.insert(from.clone());
+        outcome
     }
 
     /// For how long this run of the node, which claims now, is not leased to.
@@ -238,19 +278,28 @@ impl Witness {
     }
 
     /// The node's list is this one from now on.
-    fn replace(&mut self, from: &StackName, asked: &Claims) {
-        let Some(node) = self.nodes.get_mut(from) else { return };
+    fn replace(&mut self, from: &StackName, asked: &Claims, may: impl Fn(Dvipa) -> bool) -> Result<(), Void> {
+        let Some(node) = self.nodes.get_mut(from) else { return Ok(()) };
         let former = std::mem::take(&mut node.claims);
+        let mut outcome = Ok(());
         for claim in &asked.claims {
-            let claimed = Claimed { epoch: claim.epoch, owned: claim.owned, granted: false };
-            node.claims.insert(Dvipa::new(claim.dvipa.0), claimed);
+            let dvipa = Dvipa::new(claim.dvipa.0);
+            let void = if !may(dvipa) {
+                Some(Void::NotItsDvipa)
+            } else {
+                Some(Void::EpochTooHigh).filter(|_| !crate::is_near(claim.epoch, self.epoch))
+            };
+            outcome = void.map_or(outcome, Err);
+            let is_void = void.is_some();
+            let claimed = Claimed { epoch: claim.epoch, owned: claim.owned, granted: false, is_void };
+            node.claims.insert(dvipa, claimed);
         }
         let mut free = BTreeSet::new();
         for (dvipa, had) in former.into_iter().filter(|(_, had)| had.granted) {
             let (Some(claim), Some(seat)) = (node.claims.get_mut(&dvipa), self.seats.get(&dvipa)) else {
                 continue;
             };
-            claim.granted = claim.epoch == had.epoch || claim.epoch > seat.highest;
+            claim.granted = !claim.is_void && (claim.epoch == had.epoch || claim.epoch > seat.highest);
         }
         for (dvipa, seat) in &mut self.seats {
             let stays = node.claims.get(dvipa).is_some_and(|claim| claim.granted);
@@ -259,7 +308,7 @@ impl Witness {
                 free.insert(*dvipa);
             }
         }
-        for (dvipa, claim) in &node.claims {
+        for (dvipa, claim) in node.claims.iter().filter(|(_, claim)| !claim.is_void) {
             let seat = self.seats.entry(*dvipa).or_insert_with(|| Seat::new(self.above));
             if claim.granted {
                 seat.highest = seat.highest.max(claim.epoch);
@@ -270,6 +319,7 @@ impl Witness {
             }
         }
         free.into_iter().for_each(|dvipa| self.offer(dvipa));
+        outcome
     }
 
     /// Whom a free DVIPA goes to.
@@ -325,16 +375,20 @@ impl Witness {
         for to in std::mem::take(&mut self.news) {
             let Some(node) = self.nodes.get(&to).filter(|node| !node.lapsed) else { continue };
             let withheld = node.claims.iter().filter(|(_, claim)| !claim.granted);
-            let without = withheld.map(|(dvipa, _)| {
+            let without = withheld.map(|(dvipa, claim)| {
                 let seat = self.seats.get(dvipa);
+                // Without a holder a void one would be claimed in the next epoch, at once and for ever.
+                let holder =
+                    if claim.is_void { Some(&to) } else { seat.and_then(|seat| seat.holder.as_ref()) };
                 Withheld {
                     dvipa: Address(dvipa.address()),
                     highest: seat.map_or(self.above, |seat| seat.highest),
-                    holder: seat.and_then(|seat| seat.holder.clone()),
+                    holder: holder.cloned(),
                 }
             });
             let (run, ask, list) = (node.run, node.ask, node.list);
-            let message = FromWitness::Granted(Granted { run, ask, list, without: without.collect() });
+            let without = without.collect();
+            let message = FromWitness::Granted(Granted { run, ask, list, without });
             self.deeds.push_back(Deed::Send { to, message });
         }
     }

@@ -194,3 +194,43 @@ fn more_nodes_than_the_limit_wait_until_one_has_lapsed() {
     assert_eq!(bench.claims("a", 1, &[]), ["a: 1 unleased, wait 60000"]);
     assert_eq!(bench.later(500).claims("a", 2, &[]), ["a: 2 of 2"]);
 }
+
+#[test]
+fn what_a_node_may_not_claim_and_what_leaves_no_epoch_is_withheld_as_if_another_had_it() {
+    let mut bench = Bench::new(5);
+    let claim =
+        |last, epoch| Claim { dvipa: Address(dvipa(last).address()), epoch: Epoch(epoch), owned: true };
+    let mut ask = |ask, claims: &[Claim]| {
+        let claims = Claims { run: 1, ask: Ask(ask), lease_ms: 500, claims: claims.to_vec() };
+        let may = |of: Dvipa| of != dvipa(2);
+        let outcome = bench.witness.heard_within(&name("a"), ToWitness::Claims(claims), may, bench.now);
+        let Some(Deed::Send { message: FromWitness::Granted(granted), .. }) =
+            std::iter::from_fn(|| bench.witness.poll()).last()
+        else {
+            panic!("no answer")
+        };
+        let without: Vec<_> = granted.without.into_iter().map(|w| (w.dvipa.0, w.holder)).collect();
+        (outcome, without, bench.witness.kept().epoch)
+    };
+    let withheld = |last| vec![(dvipa(last).address(), Some(name("a")))];
+    assert_eq!(ask(1, &[claim(1, 6), claim(2, 6)]), (Err(Void::NotItsDvipa), withheld(2), Epoch(6)));
+    for (number, epoch) in [(2, u64::MAX), (3, 7 + crate::MAX_LEAP)] {
+        let answer = ask(number, &[claim(1, epoch)]);
+        assert_eq!(answer, (Err(Void::EpochTooHigh), withheld(1), Epoch(6)), "{epoch}");
+    }
+    assert_eq!(ask(4, &[claim(1, 7)]), (Ok(()), Vec::new(), Epoch(7)), "one above is left");
+}
+
+#[test]
+fn a_node_that_is_told_an_epoch_that_can_not_be_meant_does_not_follow_it() {
+    let mut epochs =
+        crate::Tenures::new(crate::Settings { run: 1, above: Epoch(5), decider: crate::Decider::Alone });
+    epochs.saw(dvipa(1), Epoch(u64::MAX));
+    assert!(!epochs.is_credible(Epoch(u64::MAX)) && epochs.is_credible(Epoch(6)));
+    epochs.want(dvipa(1), true, Instant::now());
+    let gained = std::iter::from_fn(|| epochs.poll()).find_map(|action| match action {
+        crate::Action::Gained { epoch, .. } => Some(epoch),
+        _ => None,
+    });
+    assert_eq!(gained, Some(Epoch(6)));
+}

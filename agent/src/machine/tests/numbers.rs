@@ -78,22 +78,32 @@ fn a_routing_stack_that_has_heard_nothing_is_told_everything() {
 }
 
 #[test]
-fn other_dvipas_or_another_epoch_ask_for_everything() {
+fn other_dvipas_ask_for_everything() {
+    let mut bench = Bench::reporting(list(&[1], &[]), &here(1000..1010));
+    comes(&mut bench, 1010);
+    assert_eq!(again(&mut bench, Some(2), list(&[1, 2], &[]), &here(1000..1011)), ["all 11", "..3"]);
+    assert_eq!(again(&mut bench, Some(3), list(&[1], &[]), &here(1000..1011)), ["all 11", "..4"]);
+}
+
+/// A backup that takes over, and an owner that yields, know the connections as before.
+#[test]
+fn another_epoch_or_owner_of_the_same_dvipas_asks_for_nothing_twice() {
     let mut bench = Bench::reporting(list(&[1], &[]), &here(1000..1010));
     comes(&mut bench, 1010);
     let mut other = list(&[1], &[]);
-    other.dvipas[0].epoch = Epoch(8);
-    assert_eq!(again(&mut bench, Some(2), other.clone(), &here(1000..1011)), ["all 11", "..3"]);
-    other.dvipas.extend(list(&[2], &[]).dvipas);
-    assert_eq!(again(&mut bench, Some(3), other, &here(1000..1011)), ["all 11", "..4"]);
+    (other.dvipas[0].epoch, other.dvipas[0].owner) = (Epoch(8), false);
+    bench.tell(received("rt1", other.clone()));
+    let actions = bench.tell(Event::Seen(Scope::All, here(1000..1011)));
+    assert_eq!(short(&actions), ["1..2"], "in the session");
+    (other.dvipas[0].epoch, other.dvipas[0].owner) = (Epoch(9), true);
+    assert_eq!(again(&mut bench, Some(2), other, &here(1000..1011)), ["2..2"], "in the next one");
 }
 
 #[test]
 fn a_complete_account_that_was_not_heard_is_given_again() {
     let mut bench = Bench::reporting(list(&[1], &[]), &here(1000..1010));
     comes(&mut bench, 1010);
-    let mut other = list(&[1], &[]);
-    other.dvipas[0].epoch = Epoch(8);
+    let other = list(&[1, 2], &[]);
     bench.tell(received("rt1", other.clone()));
     let actions = bench.tell(Event::Seen(Scope::All, here(1000..1011)));
     assert_eq!(short(&actions), ["all 11", "..3"]);

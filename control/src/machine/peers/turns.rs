@@ -11,7 +11,7 @@ use super::super::dirty::Mark;
 use super::super::ownership::{self, NOT_OWNED, Turn};
 use super::super::pace::Urgency;
 use super::super::succession::{self, Claim, Own, Owns};
-use super::super::{Action, Note, RoutingStack};
+use super::super::{Action, Note, RoutingStack, SETTLES};
 use super::{Peer, ranks, wire};
 use crate::config::Moveable;
 
@@ -105,7 +105,7 @@ impl RoutingStack {
     }
 
     fn own_claim(&self, dvipa: Dvipa, rank: u8, accounted: &BTreeSet<StackName>) -> Own {
-        let written = self.written.defines.iter().find(|define| define.dvipa == dvipa);
+        let written = self.written.define_of(dvipa);
         Own {
             claim: self.claim(dvipa, rank),
             moveable: written.map_or(Moveable::Immediate, |define| define.moveable),
@@ -135,6 +135,7 @@ impl RoutingStack {
                     self.take_orders(dvipa, now);
                     let epoch = self.dvipas.owned(dvipa).map(|held| held.epoch).unwrap_or_default();
                     self.stacks.carry(dvipa, epoch);
+                    self.ports.gained(dvipa, now + SETTLES);
                     self.actions.push_back(Action::Note(Note::Gained { dvipa, epoch, from }));
                     gained.push(dvipa);
                 }
@@ -175,14 +176,31 @@ impl RoutingStack {
         let definition =
             |(dvipa, rank): (Dvipa, u8)| wire::definition(&self.written, self.claim(dvipa, rank), dvipa);
         let dvipas = ranks(&self.written).into_iter().map(definition).collect();
-        let definitions = Definitions { dvipas, leaving: self.gives_way().then_some(true) };
+        let cluster = &self.config.cluster;
+        let definitions = Definitions {
+            dvipas,
+            leaving: self.gives_way().then_some(true),
+            more: None,
+            witnesses: Some(cluster.witnesses.iter().cloned().collect()),
+            lease_ms: u32::try_from(cluster.lease.as_millis()).ok(),
+        };
         if definitions != self.peers.told.definitions {
-            self.tell_peers(&ToPeer::Definitions(definitions.clone()));
+            for part in wire::parts(&definitions) {
+                self.tell_peers(&ToPeer::Definitions(part));
+            }
             self.peers.told.definitions = definitions;
         }
     }
 
     fn note_contradictions(&mut self) {
+        let others = self.peers.other_witnesses(&self.config.cluster);
+        for (stack, witnesses) in &others {
+            if self.other_witnesses.get(stack) != Some(witnesses) {
+                let (stack, theirs) = (stack.clone(), witnesses.clone());
+                self.actions.push_back(Action::Note(Note::OtherWitnesses { stack, theirs }));
+            }
+        }
+        self.other_witnesses = others;
         let found = self.peers.contradictions(&self.config.node.name, &self.written);
         for (dvipa, contradiction) in &found {
             if self.contradictions.get(dvipa) != Some(contradiction) {

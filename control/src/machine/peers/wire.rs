@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use model::codec::Address;
 use model::dpt::{Method, Refuse};
-use model::peer::{self, Definition, Distribute, Weight};
+use model::peer::{self, Definition, Definitions, Distribute, Weight};
 use model::{Dvipa, Protocol, StackName};
 use routes::Routes;
 
@@ -22,6 +22,10 @@ const MOVEABLE: [Moveable; 4] =
     [Moveable::Immediate, Moveable::WhenIdle, Moveable::NonDisruptive, Moveable::Disruptive];
 /// The most ports, candidates, weights and policies of a distribution that are read.
 const MAX_LIST: usize = 65_536;
+/// So long a part of the list becomes, in bytes: a message that carries one definition more is shorter than sessions take (4 MiB).
+const MAX_PART: usize = 1 << 20;
+/// So long one definition may be, in bytes.
+pub(super) const MAX_DEFINITION: usize = 3 << 20;
 
 /// The number of a word of a list.
 fn number<T: PartialEq>(all: &[T], word: &T) -> u8 {
@@ -41,8 +45,7 @@ pub(super) fn is_of_a_range(said: &Definition) -> bool {
 
 /// A DVIPA of this stack.
 pub(super) fn definition(written: &VipaDynamic, claim: Claim, dvipa: Dvipa) -> Definition {
-    let define = written.defines.iter().find(|define| define.dvipa == dvipa);
-    let backup = written.backups.iter().find(|backup| backup.dvipa == dvipa);
+    let (define, backup) = (written.define_of(dvipa), written.backup_of(dvipa));
     let moveable = define.map(|d| d.moveable).or_else(|| backup.and_then(|b| b.moveable));
     let owner = claim.owns.is_some();
     let owns = claim.owns.unwrap_or_default();
@@ -59,6 +62,37 @@ pub(super) fn definition(written: &VipaDynamic, claim: Claim, dvipa: Dvipa) -> D
         distributes: written.distributes_of(dvipa).iter().map(distribute).collect(),
         wants: claim.wants.then_some(true),
     }
+}
+
+/// The list in parts that are no longer than messages may be.
+pub(super) fn parts(all: &Definitions) -> Vec<Definitions> {
+    let Definitions { leaving, lease_ms, .. } = *all;
+    let head =
+        || Definitions { leaving, lease_ms, witnesses: all.witnesses.clone(), ..Definitions::default() };
+    let (mut parts, mut last, mut bytes) = (Vec::new(), head(), 0);
+    for definition in &all.dvipas {
+        let more = size(definition);
+        if bytes + more > MAX_PART && !last.dvipas.is_empty() {
+            parts.push(Definitions { more: Some(true), ..std::mem::replace(&mut last, head()) });
+            bytes = 0;
+        }
+        last.dvipas.push(definition.clone());
+        bytes += more;
+    }
+    parts.push(last);
+    parts
+}
+
+/// How long a definition is at most, in bytes.
+pub(super) fn size(definition: &Definition) -> usize {
+    let names = |list: &[String]| list.iter().map(|name| name.len() + 5).sum::<usize>();
+    let weights = |w: &peer::Weights| w.configured.iter().map(|w| w.candidate.len() + 12).sum::<usize>() + 8;
+    let policy = |p: &peer::Policy| names(&p.destip) + weights(&p.weights) + 40;
+    let distribute = |d: &Distribute| {
+        let policies: usize = d.policies.iter().map(policy).sum();
+        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + 40
+    };
+    definition.distributes.iter().map(distribute).sum::<usize>() + 160
 }
 
 fn distribute(d: &VipaDistribute) -> Distribute {

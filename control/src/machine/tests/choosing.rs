@@ -202,3 +202,32 @@ fn a_routing_application_is_shown_state_weight_load_and_connections() {
     );
     assert_eq!(views(&mut bench)[0].load, Some(load));
 }
+
+#[test]
+fn a_question_that_is_not_followed_is_answered_with_the_reason() {
+    let mut bench = cluster("");
+    let refusals = |bench: &mut Bench| -> Vec<(String, String)> {
+        let why = |action| match action {
+            Action::Send { to, message: ToStack::Chosen(chosen) } if chosen.question == Question(7) => {
+                Some((to.to_string(), chosen.why?.to_string()))
+            }
+            Action::Send { to, message: ToStack::Views(views) } => {
+                Some((to.to_string(), views.why?.to_string()))
+            }
+            _ => None,
+        };
+        bench.actions().into_iter().filter_map(why).collect()
+    };
+    let Event::Message { message: FromStack::Choose(choose), .. } = choice("rt1", &[], &[]) else { panic!() };
+    let old = Choose { epoch: model::Epoch(EPOCH.0 - 1), ..choose.clone() };
+    bench.message("rt1", FromStack::Choose(old)).unwrap_err();
+    let said = refusals(&mut bench);
+    assert!(matches!(&said[..], [(to, why)] if to == "rt1" && why.contains("epoch")), "{said:?}");
+    bench.up("t4");
+    bench.message("t4", FromStack::Choose(choose)).unwrap_err();
+    let said = refusals(&mut bench);
+    assert!(matches!(&said[..], [(to, why)] if to == "t4" && why.contains("candidate")), "{said:?}");
+    let dvipa = Address(web().dvipa.address());
+    bench.message("t4", FromStack::View(View { dvipa, epoch: EPOCH, port: 80 })).unwrap_err();
+    assert_eq!(refusals(&mut bench).len(), 1);
+}

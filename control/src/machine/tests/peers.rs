@@ -64,7 +64,7 @@ fn says(bench: &mut Bench, message: ToPeer) {
 }
 
 fn defines(bench: &mut Bench, definition: Definition) {
-    says(bench, ToPeer::Definitions(Definitions { dvipas: vec![definition], leaving: None }));
+    says(bench, ToPeer::Definitions(Definitions { dvipas: vec![definition], ..Definitions::default() }));
 }
 
 /// `rt2` is heard, and says this.
@@ -348,7 +348,10 @@ fn a_stack_that_is_not_named_is_no_peer() {
     let mut bench = bench(&[PRIMARY, PORT_80]);
     let up = bench.handle(Event::PeerUp { stack: name("t1") }).unwrap_err();
     assert_eq!(up.kind(), RefusalKind::UnknownRoutingStack);
-    let message = ToPeer::Definitions(Definitions { dvipas: vec![theirs(255, Some(THEIRS))], leaving: None });
+    let message = ToPeer::Definitions(Definitions {
+        dvipas: vec![theirs(255, Some(THEIRS))],
+        ..Definitions::default()
+    });
     let said = bench.handle(Event::PeerMessage { from: name("rt2"), message }).unwrap_err();
     assert_eq!(said.kind(), RefusalKind::UnknownRoutingStack, "without a session");
 }
@@ -389,4 +392,100 @@ fn a_backup_to_which_no_other_is_named_owns_nothing() {
     let mut bench = Bench::new(&format!("[[vipadynamic]]\n{BACKUP}{PORT_80}"));
     bench.wait(SETTLES);
     assert!(!owns(&mut bench));
+}
+
+#[test]
+fn an_epoch_that_leaves_none_for_others_is_refused_with_the_peers_name() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, None));
+    assert!(owns(&mut bench));
+    let definition = theirs(100, Some(Epoch(u64::MAX)));
+    let message = ToPeer::Definitions(Definitions { dvipas: vec![definition], ..Definitions::default() });
+    let refused = bench.handle(Event::PeerMessage { from: name("rt2"), message }).unwrap_err();
+    assert_eq!((refused.kind(), refused.from()), (RefusalKind::EpochTooHigh, Some(&name("rt2"))));
+    assert!(owns(&mut bench), "nobody can own it in such an epoch");
+}
+
+#[test]
+fn a_list_that_is_longer_than_a_message_comes_in_parts_and_counts_as_a_whole() {
+    let names: Vec<String> = (0..40).map(|at| format!("\"a-long-name-of-a-stack-{at}\"")).collect();
+    let dvipa = |at: usize| format!("198.18.{}.{}", 8 + at / 250, 1 + at % 250);
+    let tables = |at: usize| {
+        let (dvipa, names) = (dvipa(at), names.join(", "));
+        format!(
+            "[[vipadynamic.vipadefine]]\naddress = \"{dvipa}\"\nmask = 24\n[[vipadynamic.vipadistribute]]\naddress = \"{dvipa}\"\nports = [80]\ndestip = [{names}]\n"
+        )
+    };
+    let all: Vec<String> = (0..1000).map(tables).collect();
+    let mut one = bench(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    one.handle(Event::PeerUp { stack: name("rt2") }).unwrap();
+    let said: Vec<Definitions> = one
+        .actions()
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Tell { message: ToPeer::Definitions(said), .. } => Some(said),
+            _ => None,
+        })
+        .collect();
+    assert!(said.len() > 1 && said.iter().all(|part| part.dvipas.len() < 1000), "{} parts", said.len());
+    let (last, before) = said.split_last().unwrap();
+    assert!(last.more.is_none() && before.iter().all(|part| part.more == Some(true)));
+    assert_eq!(said.iter().map(|part| part.dvipas.len()).sum::<usize>(), 1000);
+    // And the other side: nothing is in force before the last part.
+    let mut other = bench(&[&format!("[[vipadynamic.vipabackup]]\naddress = \"{}\"\nrank = 1\n", dvipa(0))]);
+    other.handle(Event::PeerUp { stack: name("rt2") }).unwrap();
+    other.wait(UNHEARD);
+    for part in before {
+        says(&mut other, ToPeer::Definitions(part.clone()));
+        assert!(other.stack.dpt().distributions.is_empty());
+    }
+    says(&mut other, ToPeer::Definitions(last.clone()));
+    other.actions();
+    assert_eq!(other.stack.dpt().distributions.len(), 1, "the primary's");
+}
+
+#[test]
+fn a_peer_that_asks_other_witnesses_is_noted_once_and_shown() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    heard(&mut bench, theirs(100, None));
+    let others = |witnesses: &[&str]| {
+        let witnesses = Some(witnesses.iter().map(|witness| name(witness)).collect());
+        let dvipas = vec![theirs(100, None)];
+        ToPeer::Definitions(Definitions { dvipas, witnesses, lease_ms: Some(600), ..Definitions::default() })
+    };
+    let notes = |bench: &mut Bench| {
+        let is_note = |action: &Action| matches!(action, Action::Note(Note::OtherWitnesses { .. }));
+        bench.actions().iter().filter(|action| is_note(action)).count()
+    };
+    says(&mut bench, others(&["t1", "t2", "t3"]));
+    assert_eq!(notes(&mut bench), 1);
+    let shown = bench.stack.vipa_view().other_witnesses;
+    assert_eq!(
+        shown.iter().map(|other| (&other.stack, other.witnesses.len())).collect::<Vec<_>>(),
+        [(&name("rt2"), 3)]
+    );
+    says(&mut bench, others(&["t1", "t2", "t3"]));
+    assert_eq!(notes(&mut bench), 0, "no news");
+    says(&mut bench, others(&[]));
+    assert!(bench.stack.vipa_view().other_witnesses.is_empty());
+}
+
+#[test]
+fn a_reload_names_others_and_forgets_them() {
+    let mut bench = bench(&[BACKUP, PORT_80]);
+    heard(&mut bench, theirs(255, Some(THEIRS)));
+    let third = OTHER.replace("rt2", "rt3").replace(".11", ".12");
+    let reload = |bench: &mut Bench, others: &str| {
+        let text = format!("{others}[[vipadynamic]]\n{BACKUP}{PORT_80}");
+        bench.handle(Event::Configure(Box::new(config(&text)))).unwrap();
+    };
+    reload(&mut bench, &format!("{OTHER}{third}"));
+    bench.handle(Event::PeerUp { stack: name("rt3") }).unwrap();
+    assert!(!owns(&mut bench), "rt2 does");
+    reload(&mut bench, &third);
+    assert!(!owns(&mut bench), "rt3 may");
+    bench.handle(Event::PeerDown { stack: name("rt3") }).unwrap();
+    assert!(owns(&mut bench), "rt2 is none of the cluster any more");
+    let said = bench.handle(Event::PeerUp { stack: name("rt2") }).unwrap_err();
+    assert_eq!(said.kind(), RefusalKind::UnknownRoutingStack);
 }

@@ -195,6 +195,40 @@ fn a_backup_writes_down_and_grants_nothing() {
     assert!(bench.stack.has_ports(dvipa(VIP), "t1", 20 * PORTS_A_BLOCK));
 }
 
+/// The former owner has granted a block a moment before it died, of which this stack has not heard.
+#[test]
+fn a_new_owner_grants_nothing_before_it_has_heard_what_each_stack_has() {
+    let others = "[[routing_stack]]\nname = \"rt2\"\naddress = \"198.18.0.11:7441\"\n";
+    let backup = DEFINITION.replace("vipadefine", "vipabackup").replace("mask = 24", "rank = 100");
+    let mut bench = Bench::new(&format!("{others}{backup}"));
+    ["t1", "t2"].iter().for_each(|stack| bench.up(stack));
+    let says = |read, held: &[u16], wanted, epoch| {
+        let (dvipa, held) = (Address(dvipa(VIP).address()), held.iter().copied().collect());
+        FromStack::PortsHeld(PortsHeld { dvipa, epoch, read, held, wanted })
+    };
+    bench.message("t1", says(0, &[20], 0, Epoch(0))).unwrap();
+    // The other one, which is dead, has owned it.
+    bench.wait(SETTLES);
+    bench.actions();
+    let epoch = bench.stack.vipa_view().dvipas[0].epoch;
+    assert!(epoch > Epoch(0));
+    bench.down("t1");
+    bench.stack.ports.gained(dvipa(VIP), bench.now + SETTLES);
+    bench.message("t2", says(0, &[], 1, epoch)).unwrap();
+    assert_eq!(granted(&bench.actions(), "t2"), None, "t1 may have more than 20");
+    bench.up("t1");
+    bench.message("t1", says(0, &[16, 20], 0, epoch)).unwrap();
+    let grant = granted(&bench.actions(), "t2").expect("all is known");
+    assert!(!grant.granted.contains(16) && !grant.granted.contains(20), "{grant:?}");
+    // And one that never comes back is not waited for, for ever.
+    bench.stack.ports.gained(dvipa(VIP), bench.now + SETTLES);
+    bench.down("t1");
+    bench.message("t2", says(grant.number, &[], 1, epoch)).unwrap();
+    assert_eq!(granted(&bench.actions(), "t2"), None);
+    bench.wait(SETTLES);
+    assert!(granted(&bench.actions(), "t2").is_some());
+}
+
 /// Row U2 where no ports are enumerated: a port of a stack's own block is its own, whatever else the definition says.
 #[test]
 fn a_listener_in_an_own_block_is_direct_where_no_ports_are_enumerated() {

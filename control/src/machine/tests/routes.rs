@@ -103,7 +103,7 @@ fn owned_elsewhere(bench: &mut Bench) {
         wants: None,
     };
     bench.handle(Event::PeerUp { stack: name("rt2") }).unwrap();
-    let message = ToPeer::Definitions(Definitions { dvipas: vec![said], leaving: None });
+    let message = ToPeer::Definitions(Definitions { dvipas: vec![said], ..Definitions::default() });
     bench.handle(Event::PeerMessage { from: name("rt2"), message }).unwrap();
 }
 

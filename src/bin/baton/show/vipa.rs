@@ -7,8 +7,8 @@ use super::table::{Rows, or_dash, word};
 
 /// The DVIPAs, what is distributed, and the ranges.
 pub(crate) fn vipa(view: &VipaView) -> String {
-    let mut dvipas =
-        Rows::new(&["DVIPA", "ROLE", "OWNER", "RANK", "PREFIX", "MOVEABLE", "EPOCH", "INDEX"], &[3, 6, 7]);
+    let columns = &["DVIPA", "ROLE", "OWNER", "RANK", "PREFIX", "MOVEABLE", "EPOCH", "INDEX", "WITNESSES"];
+    let mut dvipas = Rows::new(columns, &[3, 6, 7]);
     let mut distributions = Rows::new(
         &["DVIPA", "PROTOCOL", "PORTS", "DESTIP", "METHOD", "WEIGHTS", "POLICIES", "CONTENT-ROUTED"],
         &[6],
@@ -23,6 +23,7 @@ pub(crate) fn vipa(view: &VipaView) -> String {
             or_dash(d.moveable),
             d.epoch.0.to_string(),
             or_dash(d.index.map(|i| i.0)),
+            or_dash(d.lease.map(|lease| format!("{} of {}, {} ms", lease.by, lease.of, lease.left_ms))),
         ]);
         for distribution in &d.distributions {
             distributions.add(row(d.dvipa.to_string(), distribution));
@@ -35,6 +36,14 @@ pub(crate) fn vipa(view: &VipaView) -> String {
         out.push_str(&format!("\n{}: {} {what}\n", d.dvipa, stacks.join(" and ")));
     }
     out.push_str(&format!("\n{}\n", promise(view)));
+    for other in &view.other_witnesses {
+        let names: Vec<String> = other.witnesses.iter().map(ToString::to_string).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        out.push_str(&format!(
+            "\n{} has other witnesses than this node, or another lease ({names}; {} ms), so that both may own one DVIPA: have one cluster.witnesses and cluster.lease_ms in all batond.toml\n",
+            other.stack, other.lease_ms
+        ));
+    }
     if view.leaving {
         out.push_str(
             "\nThis node leaves: others take over what it owns. `baton node stay` takes that back.\n",
