@@ -107,6 +107,7 @@ impl Watch {
             | Action::Tell { .. }
             | Action::Count { .. }
             | Action::Retire { .. }
+            | Action::AskEtcd { .. }
             | Action::Note(_) => Ok(()),
         }
     }

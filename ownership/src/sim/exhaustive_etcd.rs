@@ -170,7 +170,9 @@ impl Model for Bounds {
     fn actions(&self, state: &State, choices: &mut Vec<Choice>) {
         for letter in &state.letters {
             choices.push(Choice::Arrives { letter: letter.clone(), of_former: false });
-            if state.etcd.has_former() && matches!(letter, Letter::To { question: Question::Renew { .. }, .. }) {
+            if state.etcd.has_former()
+                && matches!(letter, Letter::To { question: Question::Renew { .. }, .. })
+            {
                 choices.push(Choice::Arrives { letter: letter.clone(), of_former: true });
             }
         }
@@ -255,6 +257,9 @@ fn faults_of_leases_of_etcd_are_found_in_small_bounds_too() {
     ];
     for (bounds, property) in faults {
         let found = visit(bounds);
-        assert!(found.as_ref().is_err_and(|wrong| wrong.contains(property)), "{bounds:?} is not found: {found:?}");
+        assert!(
+            found.as_ref().is_err_and(|wrong| wrong.contains(property)),
+            "{bounds:?} is not found: {found:?}"
+        );
     }
 }
