@@ -110,6 +110,7 @@ impl Watch {
             | Action::Retire { .. }
             | Action::Tokens { .. }
             | Action::Declined { .. }
+            | Action::AskEtcd { .. }
             | Action::Note(_) => Ok(()),
         }
     }
