@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 use model::message::{FromStack, VipaList};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
-pub use flows::FLOW_RECENT;
 pub use event::{Action, Event, Forwarders, Origin, Takes, Timer};
+pub use flows::FLOW_RECENT;
 pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
 pub use log::LOGGED_CHANGES;
 pub use renewals::RENEWAL_ROUND;
@@ -181,6 +181,10 @@ impl Machine {
             }
             Event::Claimed { connection, closing } => {
                 if self.concerns_clients(&connection) {
+                    if self.moving.contains(&connection) {
+                        // It is here, and its transfer says whose it is: nobody is to take it for nobody's meanwhile.
+                        self.stacks.values_mut().for_each(|stack| stack.missed = true);
+                    }
                     self.tell([Change::Opened(connection)]);
                     self.tell(closing.then_some(Change::Ended(connection)));
                 }
