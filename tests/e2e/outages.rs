@@ -230,7 +230,7 @@ fn what_was_at_the_dead_node_itself_is_told_and_everything_else_goes_on() {
 
 /// The owner of each DVIPA at a node, IPv4 first.
 fn wait_for_owners(lab: &Lab, at: RoutingNode, wanted: [RoutingNode; 2]) {
-    lab.wait_for(&format!("{} to know that {wanted:?} own", at.name()), SOON, || {
+    lab.wait_for(&format!("{} to know that {wanted:?} own", at.name()), PATIENCE, || {
         let now = owners(lab, at)?;
         let good = now.iter().map(|(owner, _)| owner.as_str()).eq(wanted.map(RoutingNode::name));
         if good { Ok(()) } else { Err(format!("{now:?}")) }

@@ -34,7 +34,7 @@ pub(crate) fn owners(lab: &Lab, node: RoutingNode) -> Result<Vec<(String, bool)>
 /// Waits until this routing node owns both DVIPAs, and each of the others that run knows it.
 pub(crate) fn wait_for_owner(lab: &Lab, node: RoutingNode, others: &[RoutingNode]) {
     let name = node.name();
-    lab.wait_for(&format!("{name} to own the DVIPAs"), SOON, || {
+    lab.wait_for(&format!("{name} to own the DVIPAs"), PATIENCE, || {
         for (at, is_own) in [(node, true)].into_iter().chain(others.iter().map(|other| (*other, false))) {
             let now = owners(lab, at)?;
             if now != vec![(name.to_owned(), is_own); 2] {
@@ -48,7 +48,7 @@ pub(crate) fn wait_for_owner(lab: &Lab, node: RoutingNode, others: &[RoutingNode
 
 /// Waits until this routing node would forward as its owner does: it knows the targets and these connections.
 pub(crate) fn wait_until_warm(lab: &Lab, node: RoutingNode, connections: &[&HttpConnection]) {
-    lab.wait_for(&format!("{} to be warm", node.name()), SOON, || {
+    lab.wait_for(&format!("{} to be warm", node.name()), PATIENCE, || {
         let dpt = lab.dpt_at(node).map_err(|e| e.to_string())?;
         let targets: Vec<usize> = dpt.iter().map(|row| row.selectable().len()).collect();
         if targets.is_empty() || targets.iter().any(|count| *count != 3) {

@@ -188,6 +188,10 @@ impl Machine {
             }
             Event::Claimed { connection, closing } => {
                 if self.concerns_clients(&connection) {
+                    if self.moving.contains(&connection) {
+                        // It is here, and its transfer says whose it is: nobody is to take it for nobody's meanwhile.
+                        self.stacks.values_mut().for_each(|stack| stack.missed = true);
+                    }
                     self.tell([Change::Opened(connection)]);
                     self.tell(closing.then_some(Change::Ended(connection)));
                 }

@@ -190,12 +190,16 @@ fn that_it_has_looked_is_said_behind_what_it_has_found() {
     assert_eq!(asked(&mut bench, 105), ["+1", "looked 105 anew"], "it may have been told of others");
     bench.tell(Event::Seen(Scope::All, here(1000..1010)));
     assert_eq!(asked(&mut bench, 155), ["looked 155"]);
+    // Of a connection that moves others speak.
+    bench.tell(Event::Moving(connection(1, 1008)));
+    claimed(&mut bench, 1008);
+    assert_eq!(asked(&mut bench, 180), ["looked 180 anew"], "it is here and not told of");
     // Between a list and its answer nothing is told of connections, and nothing is said of looks.
     bench.tell(received("rt1", list(&[1, 2], &[])));
     claimed(&mut bench, 1007);
     assert_eq!(asked(&mut bench, 205), [] as [&str; 0]);
     assert_eq!(
         short(&bench.tell(Event::Seen(Scope::All, here(1000..1010)))),
-        ["all 10", "..6", "looked 205 anew"]
+        ["all 10", "..5", "looked 205 anew"]
     );
 }
