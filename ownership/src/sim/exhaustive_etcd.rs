@@ -242,12 +242,14 @@ fn at_most_one_node_owns_a_dvipa_in_whatever_order_etcd_is_asked_and_leases_laps
 }
 
 #[test]
+#[ignore = "takes hours: millions of states"]
 fn at_most_one_node_owns_a_dvipa_whichever_leader_of_etcd_renews() {
     let (states, _) = visit(Bounds { elections: 1, ..BOUNDS }).unwrap_or_else(|wrong| panic!("{wrong}"));
     println!("{states} states");
 }
 
 #[test]
+#[ignore = "takes hours: millions of states"]
 fn faults_of_leases_of_etcd_are_found_in_small_bounds_too() {
     let faults = [
         (Bounds { fault: Some(Fault::NoMargin), ..BOUNDS }, ONE_OWNER),
