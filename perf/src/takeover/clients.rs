@@ -52,6 +52,16 @@ struct Record {
     damaged: usize,
 }
 
+impl Record {
+    /// Some bytes of a download came.
+    fn hears_some(&mut self) {
+        let now = Instant::now();
+        if self.heard.last().is_none_or(|last| now - *last >= LOOK) {
+            self.heard.push(now);
+        }
+    }
+}
+
 /// When a new client came and when it was answered.
 type Visit = (Instant, Instant);
 
@@ -206,12 +216,7 @@ async fn download(mut stream: TcpStream, record: &Mutex<Record>) -> std::io::Res
         let body = request(&mut stream, "/slow-enough", &mut ahead).await?;
         let (mut left, mut right) = (body, body == DOWNLOAD_BYTES);
         loop {
-            let now = Instant::now();
-            let mut record = lock(record);
-            if record.heard.last().is_none_or(|last| now - *last >= LOOK) {
-                record.heard.push(now);
-            }
-            drop(record);
+            lock(record).hears_some();
             right &= ahead.len() <= left && ahead.iter().all(|byte| *byte == CONTENT);
             left = left.saturating_sub(ahead.len());
             ahead.clear();

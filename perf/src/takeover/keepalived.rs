@@ -97,7 +97,11 @@ impl Bed {
         let (timers, about) = match interval {
             None => (String::new(), "VRRP's default timers: an advertisement each second".to_owned()),
             Some(ms) => (
-                format!("    version 3\n    advert_int {}\n", ms as f64 / 1e3),
+                // What the segment has missed of its first announcements it hears after a second, not five.
+                format!(
+                    "    version 3\n    advert_int {}\n    garp_master_delay 1\n    garp_master_refresh 1\n",
+                    ms as f64 / 1e3
+                ),
                 format!("VRRP version 3, an advertisement each {ms} ms"),
             ),
         };
