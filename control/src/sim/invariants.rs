@@ -104,6 +104,7 @@ impl Watch {
             Action::Choose { .. } => Err("a target is chosen, and nobody asked for it".to_owned()),
             Action::List { stack, .. } => Err(format!("{stack} is evacuated, and nobody asked for it")),
             Action::Send { .. }
+            | Action::Looked { .. }
             | Action::Tell { .. }
             | Action::Count { .. }
             | Action::CountStacks { .. }
