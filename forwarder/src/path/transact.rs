@@ -35,7 +35,7 @@ use crate::transactions::Agreed;
 use crate::transactions::cookie::{self, Secret};
 use crate::transactions::options::Options;
 use crate::transactions::segments::{Back, Standing};
-use crate::{PacketBuffer, Port, Reason, Sink};
+use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 
 /// Bytes of IP and TCP header without options.
 const HEADER_BYTES: (u16, u16) = (40, 60);
@@ -117,10 +117,14 @@ pub(super) fn transact<B: PacketBuffer, S: Sink<B>>(
     let Some(routed) = service.and_then(|service| service.routed()) else {
         return out.end(packet, End::dropped(Reason::NotDistributed));
     };
+    let entry = seen.key.get(cx);
+    if let Some(Entry { owner, state: CrtState::Established }) = entry {
+        // An earlier packet of the same burst has made it so.
+        return deliver::forward(packet, read, (owner, Reason::Forwarded), cx, out);
+    }
     if seen.tcp.opens() {
         return accept(packet, read, seen, held.secret, cx, out);
     }
-    let entry = seen.key.get(cx);
     if let Some(handing) = handed(seen, entry, held) {
         return goes_on(packet, read, (seen, handing), held, cx, out);
     }
@@ -283,8 +287,13 @@ fn more<B: PacketBuffer, S: Sink<B>>(
     }
     let segment = Segment { packet, read: *read, from: cx.from, offset: offset as usize, data: seen.data };
     let key = about.key;
+    let back = back(&segment.packet, &read.datagram, seen.tcp, cx);
+    let mut waits = false;
     match held.requests.add(key, segment) {
-        Added::Waits => out.note(Reason::RequestHeld, 1),
+        Added::Waits => {
+            waits = true;
+            out.note(Reason::RequestHeld, 1);
+        }
         Added::Repeated(segment) => {
             let whole = held.requests.bytes(key).len();
             if let Some(request) = held.requests.get(key) {
@@ -308,6 +317,7 @@ fn more<B: PacketBuffer, S: Sink<B>>(
     let bytes = held.requests.bytes(key);
     let (said, whole) = (routed.routes.read(bytes), bytes.len());
     match said {
+        routes::Read::NeedsMore if waits => go_on((seen, about, whole), &back, held, cx, out),
         routes::Read::NeedsMore => {}
         routes::Read::Whole(decision) => match select(about, decision.route, (routed, key.get(cx)), held, cx)
         {
@@ -323,6 +333,25 @@ fn more<B: PacketBuffer, S: Sink<B>>(
             refuse_waiting((seen, about, whole), refusal, routed, held, cx, out);
         }
     }
+}
+
+/// Acknowledges more of a request of which some was acknowledged: the client has to hear of each segment from then on.
+fn go_on<B: PacketBuffer, S: Sink<B>>(
+    (seen, about, whole): (Seen, About, usize),
+    back: &Back,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let Some(request) = held.requests.get(about.key).filter(|request| request.acknowledged > 0) else {
+        return;
+    };
+    request.acknowledged = whole;
+    let Some(mut packet) = out.spare() else { return };
+    let expected = about.start.wrapping_add(whole as u32);
+    let said = back.say(Standing::new((about.sent, expected), seen.options, about.agreed), 0, &[]);
+    let made = frame::replace(&mut packet, &said);
+    out.made(packet, made.map_or(Verdict::Drop(Reason::NoBuffer), |()| Verdict::Send(cx.from)));
 }
 
 /// A packet of a client whose request waits that is no part of it.
