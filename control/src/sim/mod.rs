@@ -6,12 +6,15 @@
 //! ([`target`]) that keep the agent's promises, sessions that keep the order of their messages but may be slow, silent
 //! or broken ([`network`]). After each event the [`invariants`] must hold; when the faults have ended, the DPT and the
 //! CRT must become equal to the truth. What fails is cut down to its shortest history before it is printed.
+//!
+//! Here each DVIPA has one routing node; several for each are in [`takeover`].
 
 mod history;
 mod invariants;
 mod network;
 mod node;
 mod settings;
+mod takeover;
 mod target;
 mod world;
 
@@ -32,14 +35,14 @@ fn run(steps: &[Step]) -> Result<(), String> {
 }
 
 /// The shortest part of a history that fails still: ever smaller pieces are left out for as long as it does.
-fn shortest(mut steps: Vec<Step>) -> Vec<Step> {
+fn shortest_of<S: Clone>(mut steps: Vec<S>, fails: impl Fn(&[S]) -> bool) -> Vec<S> {
     let mut piece = steps.len().div_ceil(2);
     while piece > 0 {
         let mut at = 0;
         while at < steps.len() {
             let mut without = steps.clone();
             without.drain(at..(at + piece).min(steps.len()));
-            if run(&without).is_err() {
+            if fails(&without) {
                 steps = without;
             } else {
                 at += piece;
@@ -48,6 +51,10 @@ fn shortest(mut steps: Vec<Step>) -> Vec<Step> {
         piece /= 2;
     }
     steps
+}
+
+fn shortest(steps: Vec<Step>) -> Vec<Step> {
+    shortest_of(steps, |steps| run(steps).is_err())
 }
 
 /// What is to be printed of a seed whose history fails.
