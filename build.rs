@@ -31,7 +31,11 @@ fn main() {
     let protoc = env::var("PROTOC").unwrap_or_else(|_| "protoc".to_owned());
     need(runs(&protoc, &["--version"]), "protobuf-compiler", "the messages of etcd");
     let messages = Path::new("/usr/include/google/protobuf/descriptor.proto");
-    need(messages.exists() || env::var_os("PROTOC_INCLUDE").is_some(), "libprotobuf-dev", "the messages of etcd");
+    need(
+        messages.exists() || env::var_os("PROTOC_INCLUDE").is_some(),
+        "libprotobuf-dev",
+        "the messages of etcd",
+    );
     if env::var_os("CARGO_FEATURE_DPDK").is_some() {
         need(
             has_library(&["--atleast-version", OLDEST_DPDK, "libdpdk"]),
