@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use model::peer::{Accounted, Definition, Definitions, Orders, ToPeer};
-use model::{Dvipa, StackName};
+use model::{Dvipa, Epoch, StackName};
 
 use super::rights::Wrong;
 use super::succession::{Claim, Owns, PRIMARY};
@@ -42,8 +42,8 @@ pub(super) struct Peers {
     /// DVIPAs that this stack owns by order, and those that it wants another to own.
     by_order: BTreeSet<Dvipa>,
     next: BTreeMap<Dvipa, StackName>,
-    /// Who of the others was heard last as the owner: its orders hold on where it is owned next.
-    last_owners: BTreeMap<Dvipa, StackName>,
+    /// Who of the others was heard as the owner in the latest epoch, and in which: its orders hold on where it is owned next.
+    last_owners: BTreeMap<Dvipa, (Epoch, StackName)>,
     /// What every peer with a session has been told.
     told: Told,
     /// Something that decides about ownership has changed.
@@ -114,7 +114,7 @@ impl Peers {
         }
         let known = &self.known;
         self.next.retain(|_, to| known.contains_key(to));
-        self.last_owners.retain(|_, owner| known.contains_key(owner));
+        self.last_owners.retain(|_, (_, owner)| known.contains_key(owner));
         self.changed = true;
     }
 
@@ -312,7 +312,11 @@ impl RoutingStack {
                 for (dvipa, said) in &peer.said {
                     self.dvipas.saw(*dvipa, said.epoch);
                     if said.owner {
-                        self.peers.last_owners.insert(*dvipa, from.clone());
+                        let is_later =
+                            self.peers.last_owners.get(dvipa).is_none_or(|(last, _)| said.epoch >= *last);
+                        if is_later {
+                            self.peers.last_owners.insert(*dvipa, (said.epoch, from.clone()));
+                        }
                         if self.dvipas.owned(*dvipa).is_none() {
                             self.peers.next.remove(dvipa);
                         }

@@ -28,7 +28,7 @@ impl RoutingStack {
 
     /// The drains and weights of the DVIPA's former owner hold on.
     pub(super) fn take_orders(&mut self, dvipa: Dvipa, now: Instant) {
-        let former = self.peers.last_owners.get(&dvipa).and_then(|former| self.peers.known.get(former));
+        let former = self.peers.last_owners.get(&dvipa).and_then(|(_, former)| self.peers.known.get(former));
         if let Some(Orders { drains, weights }) = former.map(|peer| peer.orders.clone()) {
             for Drain { stack, dvipa: of, port, protocol } in drains.into_iter().take(MAX_DRAINS) {
                 let scope = match (of.map(|of| Dvipa::new(of.0)), port.zip(protocol)) {
