@@ -1,19 +1,44 @@
 //! What a new configuration leaves to be computed anew, and what follows when a cluster address changes hands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use model::dpt::Duty;
 use model::{Dvipa, Epoch, Service, StackName};
 
-use super::RoutingStack;
+use super::{OrderRefusal, RoutingStack};
 use super::dirty::Mark;
 use super::pace::Urgency;
-use crate::config::{Candidate, Destip, VipaDistribute, VipaDynamic};
+use crate::config::{Candidate, Config, Destip, VipaDistribute, VipaDynamic};
 
 /// The epoch in which stacks report on a DVIPA, and what this node's forwarder does for it.
 pub(super) type Standing = (Epoch, Duty);
 
 impl RoutingStack {
+    pub(super) fn configure(&mut self, mut config: Box<Config>, now: Instant) -> Result<(), OrderRefusal> {
+        if config.node != self.config.node {
+            return Err(OrderRefusal::OtherNode);
+        }
+        self.check_lengths(&config.vipadynamic)?;
+        let before = self.standings();
+        let written = self.with_ranges(&config.vipadynamic);
+        self.dvipas.define(&written, now)?;
+        self.file = std::mem::take(&mut config.vipadynamic);
+        self.written = written;
+        self.peers.name(config.routing_stacks.iter().map(|peer| peer.name.clone()), now);
+        config.vipadynamic = self.peers.complete(&self.written);
+        let former = std::mem::replace(&mut self.config, config);
+        self.rights.define(&self.config.vipadynamic);
+        self.mark_definitions(&former.vipadynamic, &before);
+        self.reconsider();
+        self.succeed(now);
+        let definitions = &self.config.vipadynamic;
+        let covers =
+            |service: &Service| definitions.distributes_of(service.dvipa).iter().any(|d| d.covers(*service));
+        self.controller.retain(covers);
+        Ok(())
+    }
+
     /// The DVIPAs that this stack owns or would take over.
     pub(super) fn standings(&self) -> BTreeMap<Dvipa, Standing> {
         let standing = |held: super::ownership::Held| Some((held.epoch, held.duty()?));

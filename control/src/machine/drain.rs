@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use model::{Service, StackName};
 
-use super::{MAX_DRAINS, OrderRefusal, Scope};
+use super::dirty::Mark;
+use super::pace::Urgency;
+use super::{MAX_DRAINS, OrderRefusal, RoutingStack, Scope};
 
 /// The drains in force.
 #[derive(Debug, Default)]
@@ -42,5 +44,28 @@ impl Drains {
     /// Does the stack drain at all?
     pub(super) fn any(&self, stack: &StackName) -> bool {
         self.0.iter().any(|(s, _)| s == stack)
+    }
+}
+
+impl RoutingStack {
+    pub(super) fn begin_drain(&mut self, stack: StackName, scope: Scope) -> Result<(), OrderRefusal> {
+        self.mark_stack(&stack, |index| Mark::scope(scope, index), Urgency::Now);
+        self.drains.begin(stack, scope)
+    }
+
+    /// Is there such a stack, or does a definition name it? And is there what the order is about?
+    pub(super) fn known(&self, stack: &StackName, scope: Scope) -> Result<(), OrderRefusal> {
+        let distributes = &self.config.vipadynamic.distributes;
+        let named = || distributes.iter().any(|d| d.destip.names(stack));
+        if self.stacks.known(stack).is_none() && !named() {
+            return Err(OrderRefusal::NoSuchStack(stack.clone()));
+        }
+        match scope {
+            Scope::All => Ok(()),
+            Scope::Dvipa(dvipa) if distributes.iter().any(|d| d.dvipa == dvipa) => Ok(()),
+            Scope::Dvipa(dvipa) => Err(OrderRefusal::NoSuchDvipa(dvipa)),
+            Scope::Service(service) if distributes.iter().any(|d| d.covers(service)) => Ok(()),
+            Scope::Service(service) => Err(OrderRefusal::NotDistributed(service)),
+        }
     }
 }

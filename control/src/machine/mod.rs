@@ -554,30 +554,6 @@ impl RoutingStack {
         Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, others, settled)
     }
 
-    fn configure(&mut self, mut config: Box<Config>, now: Instant) -> Result<(), OrderRefusal> {
-        if config.node != self.config.node {
-            return Err(OrderRefusal::OtherNode);
-        }
-        self.check_lengths(&config.vipadynamic)?;
-        let before = self.standings();
-        let written = self.with_ranges(&config.vipadynamic);
-        self.dvipas.define(&written, now)?;
-        self.file = std::mem::take(&mut config.vipadynamic);
-        self.written = written;
-        self.peers.name(config.routing_stacks.iter().map(|peer| peer.name.clone()), now);
-        config.vipadynamic = self.peers.complete(&self.written);
-        let former = std::mem::replace(&mut self.config, config);
-        self.rights.define(&self.config.vipadynamic);
-        self.mark_definitions(&former.vipadynamic, &before);
-        self.reconsider();
-        self.succeed(now);
-        let definitions = &self.config.vipadynamic;
-        let covers =
-            |service: &Service| definitions.distributes_of(service.dvipa).iter().any(|d| d.covers(*service));
-        self.controller.retain(covers);
-        Ok(())
-    }
-
     /// The stack is quiet, or heard again.
     fn hears(&mut self, stack: &StackName, heard: bool) -> Result<(), Refusal> {
         if self.stacks.said_mut(stack).is_some() && self.stacks.losses.quiet(stack, !heard) {
@@ -600,26 +576,5 @@ impl RoutingStack {
         let unanswered = self.orders.session_down(stack, now);
         self.orders_over(unanswered, now);
         self.actions.retain(|action| !matches!(action, Action::Send { to, .. } if to == stack));
-    }
-
-    fn begin_drain(&mut self, stack: StackName, scope: Scope) -> Result<(), OrderRefusal> {
-        self.mark_stack(&stack, |index| Mark::scope(scope, index), Urgency::Now);
-        self.drains.begin(stack, scope)
-    }
-
-    /// Is there such a stack, or does a definition name it? And is there what the order is about?
-    fn known(&self, stack: &StackName, scope: Scope) -> Result<(), OrderRefusal> {
-        let distributes = &self.config.vipadynamic.distributes;
-        let named = || distributes.iter().any(|d| d.destip.names(stack));
-        if self.stacks.known(stack).is_none() && !named() {
-            return Err(OrderRefusal::NoSuchStack(stack.clone()));
-        }
-        match scope {
-            Scope::All => Ok(()),
-            Scope::Dvipa(dvipa) if distributes.iter().any(|d| d.dvipa == dvipa) => Ok(()),
-            Scope::Dvipa(dvipa) => Err(OrderRefusal::NoSuchDvipa(dvipa)),
-            Scope::Service(service) if distributes.iter().any(|d| d.covers(service)) => Ok(()),
-            Scope::Service(service) => Err(OrderRefusal::NotDistributed(service)),
-        }
     }
 }

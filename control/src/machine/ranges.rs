@@ -244,6 +244,7 @@ impl Active {
             method: Method::default(),
             weights: Weights::Equal,
             content_routed: false,
+            routing: None,
             refuse: Refuse::default(),
             policies: Vec::new(),
         }
