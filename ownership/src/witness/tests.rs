@@ -1,6 +1,7 @@
 //! The tables' rows.
 
 use super::*;
+use crate::Ownership;
 use model::ownership::Claim;
 
 const LEASE: Duration = Duration::from_millis(500);
