@@ -86,7 +86,7 @@ use model::dpt::Dpt;
 use model::message::VipaList;
 use model::numbering::Numbering;
 use model::transfer::{Reason, Why};
-use model::{Dvipa, Epoch, Service, StackIndex, StackName};
+use model::{Dvipa, Epoch, StackIndex, StackName};
 
 pub use action::Action;
 pub use choosing::{Among, ToChoose};
