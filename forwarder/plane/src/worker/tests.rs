@@ -142,6 +142,7 @@ fn a_worker_on_its_core_forwards_passes_on_and_injects() {
         crt: crt(),
         tables: ArcSwap::from_pointee(tables()),
         handoffs: ArcSwap::default(),
+        pools: ArcSwap::default(),
         clock: Clock::new(eal, 0),
         stop: AtomicBool::new(false),
     });
