@@ -134,9 +134,6 @@ impl RoutingStack {
                 }
                 Turn::Lost(dvipa) => {
                     self.peers.by_order.remove(&dvipa);
-                    if self.config.cluster.witnesses.is_empty() {
-                        self.peers.next.remove(&dvipa);
-                    }
                     self.leave_orders(dvipa);
                     self.ports.lost(dvipa);
                     self.stacks.carry(dvipa, NOT_OWNED);
