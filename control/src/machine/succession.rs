@@ -116,9 +116,9 @@ pub(super) fn wants(own: Option<&Own>, others: &[Claim], unheard: bool) -> bool 
         }
         (None, None) if own.leased && own.former && others.iter().any(|other| other.wants) => false,
         (None, None) => match others.iter().find_map(|other| other.next.as_ref()) {
-            // The owner has released it, and the grants are on their way.
-            Some(next) if own.leased => *next == claim.stack && own.warm,
-            _ => !unheard && precedes_all(None),
+            // The former owner has released it, or has heard that the next one owns it, who is not heard yet.
+            Some(next) => *next == claim.stack && own.warm,
+            None => !unheard && precedes_all(None),
         },
     }
 }
@@ -225,6 +225,7 @@ mod tests {
             ("has released it, none wants it", leased(next_own(&rt1, "rt3"), true), vec![rt3.clone()], false, true),
             ("owns it by grants, the next one waits", leased(next_own(&owner("rt1", 255, 7), "rt3"), false), vec![wanting(rt3.clone())], false, false),
             ("owns it by grants, another waits", leased(next_own(&owner("rt1", 255, 7), "rt3"), false), vec![wanting(rt2.clone())], false, true),
+            ("has yielded by order, another is named and not heard yet", warm(rt1.clone()), vec![next(rt2.clone(), "rt3"), rt3.clone()], false, false),
             ("two primaries", warm(claim("rt2", 255)), vec![owner("rt1", 255, 8)], false, false),
             ("none owns it, one was not heard", warm(rt1.clone()), vec![], true, false),
             ("none owns it, one precedes", warm(rt3.clone()), vec![rt2.clone()], false, false),

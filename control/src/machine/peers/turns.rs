@@ -141,9 +141,6 @@ impl RoutingStack {
                 }
                 Turn::Lost(dvipa) => {
                     self.peers.by_order.remove(&dvipa);
-                    if !self.config.cluster.decided_by().is_leased() {
-                        self.peers.next.remove(&dvipa);
-                    }
                     self.leave_orders(dvipa);
                     self.ports.lost(dvipa);
                     self.stacks.carry(dvipa, NOT_OWNED);
