@@ -6,9 +6,9 @@ use std::time::Instant;
 use model::dpt::Duty;
 use model::{Dvipa, Epoch, Service, StackName};
 
-use super::{OrderRefusal, RoutingStack};
 use super::dirty::Mark;
 use super::pace::Urgency;
+use super::{OrderRefusal, RoutingStack};
 use crate::config::{Candidate, Config, Destip, VipaDistribute, VipaDynamic};
 
 /// The epoch in which stacks report on a DVIPA, and what this node's forwarder does for it.

@@ -89,7 +89,7 @@ pub struct Plane {
     /// What the CRT's file says that the numbers mean.
     recorded: Vec<u8>,
     /// When stacks were told last until when workers have asked.
-    asked: Now,
+    told_asked: Now,
 }
 
 impl Plane {
@@ -129,7 +129,7 @@ impl Plane {
             groups,
             routes,
             recorded: Vec::new(),
-            asked: Now { ms: 0 },
+            told_asked: Now { ms: 0 },
         })
     }
 
@@ -194,9 +194,9 @@ impl Plane {
 
     /// The time, if workers wait for stacks to have looked.
     fn asked_until(&mut self, now: Now) -> Option<u64> {
-        let is_due = now.ms.saturating_sub(self.asked.ms) >= ASKED_MS;
+        let is_due = now.ms.saturating_sub(self.told_asked.ms) >= ASKED_MS;
         (is_due && self.node.identity.looks.take_wanted()).then(|| {
-            self.asked = now;
+            self.told_asked = now;
             now.ms
         })
     }
