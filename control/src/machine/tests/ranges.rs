@@ -265,7 +265,7 @@ fn a_vipadefine_of_another_routing_stack_takes_it_while_that_lives() {
     let mut bench = bench(&format!("{other}{RANGE}"));
     let said = |definitions: Vec<Definition>| Event::PeerMessage {
         from: name("rt2"),
-        message: ToPeer::Definitions(Definitions { dvipas: definitions, leaving: None }),
+        message: ToPeer::Definitions(Definitions { dvipas: definitions, ..Definitions::default() }),
     };
     let definition = |moveable, epoch: u64| Definition {
         address: Address(ADDRESS.parse().unwrap()),

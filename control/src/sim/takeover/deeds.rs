@@ -139,6 +139,11 @@ impl World {
                 | Action::Choose { .. }
                 | Action::List { .. }
                 | Action::Retire { .. }
+                | Action::CountStacks { .. }
+                | Action::Tokens { .. }
+                | Action::Declined { .. }
+                | Action::Looked { .. }
+                | Action::AskEtcd { .. }
                 | Action::Report { .. } => {}
             }
         }
@@ -181,7 +186,7 @@ impl World {
                 AgentAction::SetForwarders(forwarders) => host.kernel.forwarders = forwarders,
                 AgentAction::AddDvipa(dvipa, origin) => drop(host.kernel.dvipas.insert(dvipa, origin)),
                 AgentAction::RemoveDvipa(dvipa) => drop(host.kernel.dvipas.remove(&dvipa)),
-                AgentAction::SetServed(_) => {}
+                AgentAction::SetServed(_) | AgentAction::AllowBinds { .. } | AgentAction::End(_) => {}
                 AgentAction::Look(scope) => {
                     self.put(self.now + LOOK, Happens::Looked { host: at, run, scope })
                 }
