@@ -149,12 +149,13 @@ fn backup(connections: usize) -> (Cluster, BTreeMap<StackName, VipaList>) {
             method: 0,
             weights: Weights::default(),
             content_routed: false,
+            routes: None,
             refuse: None,
             policies: Vec::new(),
         }],
         wants: None,
     };
-    let said = ToPeer::Definitions(Definitions { dvipas: vec![definition], leaving: None });
+    let said = ToPeer::Definitions(Definitions { dvipas: vec![definition], ..Definitions::default() });
     cluster.hand_over(Event::PeerMessage { from: rt2, message: said });
     for n in 0..AGENTS {
         cluster.comes(n, 1).into_iter().for_each(|event| cluster.hand_over(event));
