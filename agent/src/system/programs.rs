@@ -29,11 +29,11 @@ use super::listeners::Listeners;
 use super::maps::{Maps, from_bytes};
 use super::pins::{LINK, Pins};
 use super::pools::Pools;
-use super::tokens::Tokens;
 use super::skeletons::{
     ClientsSkelBuilder, ContainersSkelBuilder, ConversationsSkelBuilder, DecapsulateSkelBuilder,
     EgressSkelBuilder, SocketsSkelBuilder,
 };
+use super::tokens::Tokens;
 use super::{answers, claims, injection};
 use crate::machine::Ifindex;
 

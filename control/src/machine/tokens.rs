@@ -13,7 +13,9 @@ impl RoutingStack {
     pub(super) fn want_tokens(&mut self, of: &[StackIndex]) {
         let Some((dvipa, held)) = self.dvipas.iter().next() else { return };
         let wanted = TokensWanted { dvipa: Address(dvipa.address()), epoch: held.epoch };
-        for to in of.iter().filter_map(|stack| self.stacks.name(*stack)).filter(|name| self.stacks.is_up(name)) {
+        for to in
+            of.iter().filter_map(|stack| self.stacks.name(*stack)).filter(|name| self.stacks.is_up(name))
+        {
             let message = ToStack::TokensWanted(wanted.clone());
             self.actions.push_back(Action::Send { to: to.clone(), message });
         }

@@ -118,7 +118,14 @@ impl Node {
         let identity = identity(config, Mac(nic.mac()));
         let tables = ArcSwap::from_pointee(Tables::build(&Dpt::default(), &Neighbours::new(), &identity));
         let (clock, stop) = (Clock::new(eal, clock_ms.unwrap_or(0)), AtomicBool::new(false));
-        let shared = Arc::new(Shared { crt, tables, handoffs: ArcSwap::default(), pools: ArcSwap::default(), clock, stop });
+        let shared = Arc::new(Shared {
+            crt,
+            tables,
+            handoffs: ArcSwap::default(),
+            pools: ArcSwap::default(),
+            clock,
+            stop,
+        });
         let mut node = Self {
             shared,
             workers: vec![],
