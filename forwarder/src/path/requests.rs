@@ -181,7 +181,6 @@ impl<B: PacketBuffer> Requests<B> {
     ///
     /// # Errors
     /// The request itself, if there is no room.
-    #[expect(clippy::result_large_err, reason = "not put on the heap, which a worker does not use")]
     pub(super) fn put(&mut self, request: Request<B>, now: Now) -> Result<Option<Request<B>>, Request<B>> {
         if self.packets.saturating_add(request.len()) > self.limits.request_packets {
             return Err(request);
@@ -202,7 +201,6 @@ impl<B: PacketBuffer> Requests<B> {
     }
 
     /// Adds a segment to the request of a connection that waits.
-    #[expect(clippy::result_large_err, reason = "not put on the heap, which a worker does not use")]
     pub(super) fn add(&mut self, key: AnyKey, segment: Segment<B>) -> Added<B> {
         let full = self.packets >= self.limits.request_packets;
         let Some(request) = self.get(key) else { return Added::NoRoom(segment) };

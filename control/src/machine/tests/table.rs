@@ -143,7 +143,7 @@ fn tokens_are_void_when_their_session_is_over_and_are_wanted_of_those_that_are_h
     let wants = |action: &Action| matches!(action, Action::Send { message: ToStack::TokensWanted(_), .. });
     assert_eq!(bench.actions().iter().filter(|action| wants(action)).count(), 1);
     bench.handle(Event::SessionDown { stack: name("t1") }).unwrap();
-    assert_eq!(words(&bench.actions()), ["tokens", "dpt"]);
+    assert_eq!(words(&bench.actions()), ["dpt", "tokens"]);
     bench.handle(Event::TokensLow(vec![t1])).unwrap();
     assert_eq!(bench.actions(), []);
 }
