@@ -139,7 +139,12 @@ fn tables() -> Tables {
             fabric_mtu: 1500,
             vlan: None,
             fence: Fence::default(),
-            looks: Looks::default(),
+            looks: {
+                let looks = Looks::default();
+                (0..256)
+                    .for_each(|stack| looks.looked(StackIndex(stack), Now { ms: 0 }, Now { ms: u64::MAX }));
+                looks
+            },
         },
     )
 }

@@ -98,9 +98,9 @@ fn f3_a_burst_becomes_what_its_packets_become_one_by_one() {
 
 #[test]
 fn f3_every_end_that_a_packet_can_have_has_a_case() {
-    // These need a full table, a full pool, more packets than a case has, a buffer without headroom, or a handoff option from the control thread: unit tests
-    // of the stages have them.
-    const ELSEWHERE: [Reason; 13] = [
+    // These need a full table, a full pool, more packets than a case has, a buffer without headroom, a handoff option from the control
+    // thread, or an answer to a SYN whose number no case can know: unit tests of the stages have them.
+    const ELSEWHERE: [Reason; 24] = [
         Reason::TableFull,
         Reason::FragmentNoRoom,
         Reason::NoHeadroom,
@@ -114,6 +114,17 @@ fn f3_every_end_that_a_packet_can_have_has_a_case() {
         Reason::NeighbourLimited,
         Reason::LocalLimited,
         Reason::Overloaded,
+        Reason::AnsweredSyn,
+        Reason::AnsweredSegment,
+        Reason::Handshake,
+        Reason::RefusedRequest,
+        Reason::RequestFragmented,
+        Reason::RequestSlow,
+        Reason::RequestCut,
+        Reason::RequestRefused,
+        Reason::RequestEarly,
+        Reason::HandoffNoToken,
+        Reason::RequestNoRoom,
     ];
     let cases = cases();
     let named: BTreeSet<_> =

@@ -111,7 +111,7 @@ fn the_numbers_of_kinds_stay() {
     let words: Vec<_> = all.filter(|(kind, _)| *kind >= 16).map(|(_, word)| word).collect();
     let since_16 = "Abilities Prepare Refuse Freeze Part Abandon Doubt Offer Prepared Commit Abort Void Active \
                     Aborted Released Lost Done Settled Agreed Consult State Choose View Chosen Views PortsHeld PortsGranted \
-                    Ranges Bound Activate \
+                    TokensWanted TokensGiven Declined Asked Looked Ranges Bound Activate \
                     Claims Renew Granted Unleased";
     assert_eq!(words.join(" "), since_16);
 }

@@ -105,6 +105,7 @@ fn nothing_is_kept_of_a_client_before_its_request() {
         let sent = handshake(&mut bench, family);
         let done = bench.dropped(&segment(family, (FIRST + 1, sent), &[]));
         assert_eq!(done, Reason::Handshake);
+        assert_eq!(bench.count(Reason::AnsweredSyn), 1);
         assert!(key(family).entry(&bench.crt, bench.now).is_none());
         assert!(bench.worker.is_idle());
     }
@@ -231,6 +232,7 @@ fn probes_ends_and_resets_before_the_request_are_what_rfc_9293_says() {
     assert!(!bench.worker.is_idle());
     assert_eq!(bench.burst(&[reset(FIRST + 1)], Port::Nic).len(), 2, "the segment too");
     assert!(bench.worker.is_idle());
+    assert_eq!((bench.count(Reason::AnsweredSegment), bench.count(Reason::RequestCut)), (2, 1));
 }
 
 #[test]
@@ -248,5 +250,54 @@ fn a_client_that_dribbles_is_refused_after_a_time() {
     assert_eq!(out.len(), 1);
     assert_eq!(out[0].1, Verdict::Send(Port::Nic));
     assert!(tcp(&out[0].0).0.rst);
-    assert_eq!(bench.count(Reason::RequestUnfinished), 1);
+    assert_eq!((bench.count(Reason::RequestUnfinished), bench.count(Reason::RequestSlow)), (1, 1));
+}
+
+#[test]
+fn the_parts_of_a_request_that_is_refused_are_dropped() {
+    let mut bench = bench();
+    let sent = handshake(&mut bench, Family::V4);
+    let request = b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert!(bench.burst(&[segment(Family::V4, (FIRST + 1, sent), &request[..9])], Port::Nic).is_empty());
+    bench.burst(&[segment(Family::V4, (FIRST + 10, sent), &request[9..])], Port::Nic);
+    assert_eq!((bench.count(Reason::RefusedRequest), bench.count(Reason::RequestRefused)), (1, 1));
+    assert!(bench.worker.is_idle());
+}
+
+#[test]
+fn without_a_token_of_any_target_a_request_waits_for_its_repetition() {
+    let mut bench = bench();
+    let sent = handshake(&mut bench, Family::V4);
+    bench.worker.set_pools(&Arc::new(Pools::default()));
+    assert_eq!(bench.dropped(&segment(Family::V4, (FIRST + 1, sent), WHOLE)), Reason::HandoffNoToken);
+    assert!(key(Family::V4).entry(&bench.crt, bench.now).is_none());
+}
+
+#[test]
+fn a_request_in_ip_fragments_is_not_read() {
+    let mut bench = bench();
+    let sent = handshake(&mut bench, Family::V4);
+    let mut first = segment(Family::V4, (FIRST + 1, sent), WHOLE);
+    first[20] |= 0x20; // More fragments.
+    mend(&mut first);
+    assert_eq!(bench.dropped(&first), Reason::RequestFragmented);
+}
+
+#[test]
+fn only_so_many_requests_wait_for_their_rest() {
+    let mut bench = bench();
+    let numbers: Vec<(u16, u32)> = (0..=512)
+        .map(|client| {
+            let port = CLIENT_PORT + client;
+            let syn = to_dvipa(Family::V4).tcp(port, port_of(GUE), FIRST, 65535).syn();
+            let (answer, _) = tcp(&bench.sent(&frame!(syn, &[])));
+            (port, answer.sequence_number.wrapping_add(1))
+        })
+        .collect();
+    for (port, sent) in numbers {
+        let part = to_dvipa(Family::V4).tcp(port, port_of(GUE), FIRST + 1, 65535).ack(sent);
+        bench.burst(&[frame!(part, &WHOLE[..9])], Port::Nic);
+    }
+    let over = bench.count(Reason::RequestNoRoom) + bench.count(Reason::RequestSlow);
+    assert_eq!(over, 1, "one of 513 found no room, or took another's");
 }
