@@ -3,7 +3,7 @@
 //! | state | when | what follows |
 //! | --- | --- | --- |
 //! | quiet | nothing heard for `quiet_after`, the session goes on | as lost, but selected if no other target is left; ends with the next sign of life |
-//! | lost | its session is over | no new connections; SYNs on its half-open entries are selected anew |
+//! | lost | its session is over | no new connections; SYNs on its entries are selected anew |
 //! | dead | lost, and its host does not answer for its cluster address, or `dead_after` is over | its entries go |
 //!
 //! An agent that ended says nothing of its host, which may serve on; so nobody is dead without a second witness.

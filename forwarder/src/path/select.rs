@@ -38,8 +38,9 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     if begun_here && !udp && cx.tables.reads(key.into()) {
         return Fate::Transact;
     }
-    let is_half_open = entry.state == CrtState::HalfOpen;
-    if opens && !udp && is_half_open && cx.tables.is_lost(entry.owner) {
+    let is_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Established);
+    // Its SYN was answered here if the service has routes: none of its target's is to come.
+    if opens && !udp && is_here && cx.tables.is_lost(entry.owner) && !cx.tables.reads(key.into()) {
         return reselect(key, entry, cx);
     }
     match standing(entry.state, opens) {
@@ -118,8 +119,8 @@ pub(crate) fn enter<K: Key + Into<KeyParts>>(
     entry.map_err(table_full)
 }
 
-/// A SYN of a half-open connection whose owner is not heard of: goes to another target, if there is one that is. Not of an established
-/// one, because the SYN may be late, and its owner's host serves on as long as it is not dead.
+/// A SYN of a connection whose owner is not heard of: goes to another target, if there is one that is. The client does not
+/// have the connection any more, or never had it, so that nothing is lost if the owner does.
 #[inline(never)]
 fn reselect<K: Key + Into<KeyParts>>(key: K, found: Entry, cx: &Context<'_>) -> Fate {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
