@@ -163,7 +163,7 @@ impl Machine {
         match event {
             Event::SessionUp(stack) => self.restart(&stack, Standing::Greeted),
             Event::SessionDown(stack) => self.restart(&stack, Standing::Apart),
-            Event::Listed(from, list) => self.listed(&from, list),
+            Event::Listed(from, list) => self.listed(&from, list, now),
             Event::Ranges(from, ranges) => self.ranges(&from, ranges),
             Event::Activate(from, order) => self.activate(&from, order),
             Event::Heard(from, number) => {
@@ -338,10 +338,13 @@ impl Machine {
         }
     }
 
-    fn listed(&mut self, from: &StackName, mut list: VipaList) {
+    fn listed(&mut self, from: &StackName, mut list: VipaList, now: Instant) {
         let Some(stack) = self.stacks.get_mut(from).filter(|s| s.standing != Standing::Apart) else { return };
         let mut named = BTreeSet::new();
         list.dvipas.retain(|entry| named.len() < MAX_DVIPAS && named.insert(entry.address));
+        if stack.takes_over(&list) {
+            stack.took_over = Some(now);
+        }
         stack.list = Some(list);
         if stack.standing == Standing::Greeted && !stack.said_ranges {
             // It would have said them before.

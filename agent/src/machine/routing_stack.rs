@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use model::codec::{Address, WireConnection};
 use model::message::{
@@ -62,6 +63,8 @@ pub(super) struct RoutingStack {
     pub(super) said_ranges: bool,
     /// Which addresses of them this host claims, as it was told in this session.
     pub(super) told_bound: Option<Bound>,
+    /// When it began to own what it had backed up, in this session.
+    pub(super) took_over: Option<Instant>,
     /// Which question it has put that is to be answered behind the news.
     pub(super) asked: Option<u64>,
     /// Since the last such answer, events were lost: connections that it asked about may be here that it is not told of.
@@ -74,6 +77,12 @@ impl RoutingStack {
         let (list, log) = (self.list.take(), std::mem::take(&mut self.log));
         let (accounted, ranges) = (std::mem::take(&mut self.accounted), self.ranges.take());
         *self = Self { standing, list, log, accounted, ranges, ..Self::default() };
+    }
+
+    /// Whether it owns something by this list that it backs up by the last one.
+    pub(super) fn takes_over(&self, list: &VipaList) -> bool {
+        let owned: BTreeSet<_> = list.dvipas.iter().filter(|entry| entry.owner).map(|entry| entry.address).collect();
+        self.entries().any(|entry| !entry.owner && owned.contains(&entry.address))
     }
 
     /// The list's entry for this address.

@@ -111,7 +111,7 @@ impl Agent {
         let served = self.machine.view().dvipas.into_values().flat_map(|by_stack| by_stack.into_values());
         let ports: HashSet<u16> = served.flatten().map(|(_, port)| port).collect();
         self.used = used;
-        if self.machine.tells_flows() {
+        if self.machine.tells_flows(Instant::now()) {
             let datagrams = self.programs.maps.datagrams.clone();
             let seen = move || Event::FlowsSeen(datagrams.recent(FLOW_RECENT).unwrap_or_default());
             self.tasks.spawn_blocking(seen);

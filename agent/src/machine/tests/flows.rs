@@ -19,10 +19,12 @@ fn of_udp(owner: bool) -> VipaList {
     list
 }
 
+fn udp_server() -> Vec<(Cookie, Listener)> {
+    vec![(Cookie(1), Listener { protocol: Protocol::Udp, bound: Bound::AnyDual, port: 53, interface: None })]
+}
+
 fn bench(owner: bool) -> Bench {
-    let server = Listener { protocol: Protocol::Udp, bound: Bound::AnyDual, port: 53, interface: None };
-    let picture = Picture { listeners: vec![(Cookie(1), server)], ..Picture::default() };
-    Bench::reporting(of_udp(owner), &picture)
+    Bench::reporting(of_udp(owner), &Picture { listeners: udp_server(), ..Picture::default() })
 }
 
 /// How many flows `rt1` is told of.
@@ -38,7 +40,7 @@ fn tells(bench: &mut Bench, flows: impl IntoIterator<Item = u16>) -> usize {
 #[test]
 fn a_backup_is_told_of_each_flow_once_and_later_again() {
     let mut bench = bench(false);
-    assert!(bench.machine.tells_flows());
+    assert!(bench.machine.tells_flows(bench.now));
     assert_eq!(tells(&mut bench, [4000, 4001]), 2);
     bench.now += LOAD_INTERVAL;
     assert_eq!(tells(&mut bench, [4000, 4001, 4002]), 1);
@@ -51,6 +53,17 @@ fn a_backup_is_told_of_each_flow_once_and_later_again() {
 #[test]
 fn the_owner_has_its_flows_from_packets() {
     let mut bench = bench(true);
-    assert!(!bench.machine.tells_flows());
+    assert!(!bench.machine.tells_flows(bench.now));
     assert_eq!(tells(&mut bench, [4000]), 0);
+}
+
+#[test]
+fn a_backup_that_has_taken_over_is_told_for_a_while_what_the_last_owner_alone_knew() {
+    let mut bench = bench(false);
+    bench.tell(received("rt1", of_udp(true)));
+    bench.tell(Event::Seen(Scope::All, Picture { listeners: udp_server(), ..Picture::default() }));
+    assert!(bench.machine.tells_flows(bench.now));
+    assert_eq!(tells(&mut bench, [4000]), 1);
+    bench.now += FLOW_RECENT;
+    assert_eq!(tells(&mut bench, [4001]), 0, "its own packets tell it");
 }
