@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use model::Protocol::Udp;
-use model::{Connection, Epoch};
+use model::Connection;
 
 use crate::host::{CLIENT_V4, CLIENT_V6, DVIPA_V4, DVIPA_V6, HOST_V4, HOST_V6, Host, ROUTING_V4};
 use crate::routing_stack::to_all;
@@ -56,11 +56,12 @@ fn a_wildcard_server_answers_from_where_it_was_asked() {
         let (client, dvipa) = (SocketAddr::new(client, CLIENT_PORT), SocketAddr::new(dvipa, PORT));
         Connection::new(Udp, client, dvipa).unwrap()
     });
-    host.routing_stack.list_in(Epoch(2), &[to_all(Udp, &[PORT])]);
+    let others = ["198.18.9.77", "198.18.9.78"].map(|address| address.parse().unwrap());
+    host.routing_stack.list_with(&others[..1], &[to_all(Udp, &[PORT])]);
     let heard = host.routing_stack.heard();
     assert!(flows.iter().all(|flow| heard.connections.contains(flow)), "{heard:#?}");
     drop(server);
     host.routing_stack.wait("the server's end", |h| !h.serves(DVIPA_V4, Udp, PORT));
-    host.routing_stack.list_in(Epoch(3), &[to_all(Udp, &[PORT])]);
+    host.routing_stack.list_with(&others, &[to_all(Udp, &[PORT])]);
     assert!(host.routing_stack.heard().connections.is_empty());
 }

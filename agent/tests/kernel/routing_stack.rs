@@ -124,20 +124,20 @@ impl RoutingStack {
 
     /// Tells the agent what is distributed.
     pub(crate) fn list(&self, distributions: &[VipaListDistribution]) {
-        self.list_in(Epoch(1), distributions);
+        self.list_with(&[], distributions);
     }
 
-    /// The same in this epoch: in a new one the answer is a complete account.
-    pub(crate) fn list_in(&self, epoch: Epoch, distributions: &[VipaListDistribution]) {
+    /// The same of these addresses too: the answer to a list with others than the last one had is a complete account.
+    pub(crate) fn list_with(&self, others: &[IpAddr], distributions: &[VipaListDistribution]) {
         let entry = |address| VipaListDvipa {
             address: Address(address),
-            epoch,
+            epoch: Epoch(1),
             owner: true,
             rank: 255,
             distributions: distributions.to_vec(),
             forwards: None,
         };
-        let dvipas = vec![entry(DVIPA_V4), entry(DVIPA_V6)];
+        let dvipas = [DVIPA_V4, DVIPA_V6].iter().chain(others).copied().map(entry).collect();
         let forwarders = vec![Address(ROUTING_V4.into()), Address(ROUTING_V6.into())];
         self.send_list(VipaList { dvipas, forwarders });
     }
