@@ -39,7 +39,7 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
         return Fate::Transact;
     }
     let is_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Established);
-    // Its SYN was answered here if the service has routes: none of its target's is to come.
+    // A service with routes answers SYNs here.
     if opens && !udp && is_here && cx.tables.is_lost(entry.owner) && !cx.tables.reads(key.into()) {
         return reselect(key, entry, cx);
     }
