@@ -64,6 +64,6 @@ fn a_backup_that_has_taken_over_is_told_for_a_while_what_the_last_owner_alone_kn
     bench.tell(Event::Seen(Scope::All, Picture { listeners: udp_server(), ..Picture::default() }));
     assert!(bench.machine.tells_flows(bench.now));
     assert_eq!(tells(&mut bench, [4000]), 1);
-    bench.now += FLOW_RECENT;
+    bench.now += crate::machine::FLOW_RECENT;
     assert_eq!(tells(&mut bench, [4001]), 0, "its own packets tell it");
 }
