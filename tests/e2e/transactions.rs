@@ -102,7 +102,7 @@ fn a_request_of_many_segments_reaches_its_target_whole() {
 #[ignore = "needs root"]
 fn requests_survive_loss_duplication_and_reordering() {
     let lab = routed(ROUTES);
-    let bad = Impairment::loss(100).duplicate(200).reorder(200, 20);
+    let bad = Impairment::loss(30).duplicate(200).reorder(200, 20);
     for (seed, host) in [(1, "t1"), (2, "t2"), (3, "client")] {
         lab.impair(host, bad, seed).expect("its link misbehaves");
     }

@@ -81,7 +81,8 @@ impl RoutingStack {
 
     /// Whether it owns something by this list that it backs up by the last one.
     pub(super) fn takes_over(&self, list: &VipaList) -> bool {
-        let owned: BTreeSet<_> = list.dvipas.iter().filter(|entry| entry.owner).map(|entry| entry.address).collect();
+        let owned: BTreeSet<_> =
+            list.dvipas.iter().filter(|entry| entry.owner).map(|entry| entry.address).collect();
         self.entries().any(|entry| !entry.owner && owned.contains(&entry.address))
     }
 

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use model::Protocol::Udp;
 use model::Connection;
+use model::Protocol::Udp;
 
 use crate::host::{CLIENT_V4, CLIENT_V6, DVIPA_V4, DVIPA_V6, HOST_V4, HOST_V6, Host, ROUTING_V4};
 use crate::routing_stack::to_all;
