@@ -7,8 +7,8 @@
  *   once a forwarder has encapsulated them.
  * - A SYN without ACK opens a connection from here. It goes, in GUE, to the routing stack, which makes the CRT entry and
  *   sends the SYN on: so the entry is there before the answer can be. If no routing stack is known, it leaves as it is.
- * - So does an ICMP echo request, and of a UDP flow that begins here (its port is not served for the routing stacks) a datagram
- *   every few seconds. One that would be too long, or is not whole, leaves as it is.
+ * - So does an ICMP echo request, and a datagram every few seconds of a UDP flow from whose other end none comes: a server's
+ *   answers leave as they are. One that would be too long, or is not whole, leaves as it is.
  * - A datagram of this host's own to a DVIPA that others serve gets its source back.
  */
 #include "address.h"
@@ -141,13 +141,14 @@ struct echo {
 #define ECHO_REQUEST 8
 #define ECHO_REQUEST_V6 128
 
-/* Whether a datagram of this flow went through the routing stack a moment ago, or one of a server's does not have to. */
+/* Whether a datagram of this flow came, or went through the routing stack, a moment ago. */
 static __always_inline int is_known(const struct connection *flow)
 {
-	struct service service = { .dvipa = flow->dvipa, .port = flow->dvipa_port };
-	__u64 now = bpf_ktime_get_ns(), *last;
+	struct flow from = { .client = flow->client, .client_port = flow->client_port, .port = flow->dvipa_port };
+	struct datagrams *came = bpf_map_lookup_elem(&flows, &from);
+	__u64 now = bpf_ktime_get_boot_ns(), *last;
 
-	if (bpf_map_lookup_elem(&served, &service))
+	if (came && address_equal(&came->dvipa, &flow->dvipa) && now - came->last_ns < FLOW_RENEWED_NS)
 		return 1;
 	last = bpf_map_lookup_elem(&begun, flow);
 	if (last && now - *last < FLOW_RENEWED_NS)

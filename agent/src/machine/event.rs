@@ -1,7 +1,7 @@
 //! What the agent's machine hears and what it wants done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use model::message::{FromStack, Load, VipaList};
@@ -88,8 +88,6 @@ pub enum Action {
     SetForwarders(Forwarders),
     /// Make this an address of this host, or see that it is one, and send first SYNs from it there.
     AddDvipa(Dvipa, Option<Origin>),
-    /// These UDP ports of DVIPAs are served here, and no others: datagrams from other ports begin a flow.
-    SetServed(BTreeSet<SocketAddr>),
     /// Take this address away.
     RemoveDvipa(Dvipa),
     /// Let applications bind to addresses that the host does not have (`ip_nonlocal_bind`), of this family.

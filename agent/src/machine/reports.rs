@@ -89,17 +89,13 @@ impl Machine {
         }
     }
 
-    /// Has the programs know which UDP ports are served here, if that has changed.
+    /// Notes which UDP ports are served here: whose flows routing stacks are told of.
     fn note_served(&mut self) {
         let of_entry = |entry: &VipaListDvipa| {
             let udp = self.served(entry).into_iter().filter(|(protocol, _)| *protocol == Protocol::Udp);
             udp.map(|(_, port)| SocketAddr::new(entry.address.0, port)).collect::<Vec<_>>()
         };
-        let served = self.stacks.values().flat_map(RoutingStack::entries).flat_map(of_entry).collect();
-        if served != self.served {
-            self.served = served;
-            self.actions.push_back(Action::SetServed(self.served.clone()));
-        }
+        self.served = self.stacks.values().flat_map(RoutingStack::entries).flat_map(of_entry).collect();
     }
 
     /// What this host serves of a DVIPA: nothing if it does not have the address.

@@ -28,11 +28,6 @@ impl Agent {
                         tracing::error!(%cause, "the programs can't be told of the forwarders");
                     }
                 }
-                Action::SetServed(served) => {
-                    if let Err(cause) = self.programs.maps.set_served(&served) {
-                        tracing::error!(%cause, "the programs can't be told which UDP ports are served");
-                    }
-                }
                 Action::AddDvipa(dvipa, origin) => self.add(dvipa, origin).await,
                 Action::RemoveDvipa(dvipa) => self.remove(dvipa).await,
                 Action::AllowBinds { v4 } => allow_binds(v4),

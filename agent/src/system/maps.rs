@@ -1,6 +1,6 @@
 //! The maps that the agent shares with its programs: what they are told, and what they count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -21,7 +21,6 @@ use crate::machine::{Forwarders, Inherited, Origin, Takes};
 pub struct Maps {
     pub(super) forwarders: MapHandle,
     pub(super) dvipas: MapHandle,
-    pub(super) served: MapHandle,
     pub(super) counters: MapHandle,
     pub(super) events: MapHandle,
     /// Which DVIPAs clients' UDP datagrams came to.
@@ -151,23 +150,6 @@ impl Maps {
             Err(e) if e.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
             result => result,
         }
-    }
-
-    /// These UDP ports of DVIPAs are served here and no others: what leaves from another begins an exchange.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn set_served(&self, served: &BTreeSet<SocketAddr>) -> libbpf_rs::Result<()> {
-        let keys: BTreeSet<ServiceBytes> = served.iter().map(|service| service_bytes(*service)).collect();
-        for key in &keys {
-            self.served.update(key, &[1], MapFlags::ANY)?;
-        }
-        for key in self.served.keys().collect::<Vec<_>>() {
-            if ServiceBytes::try_from(key.as_slice()).is_ok_and(|key| !keys.contains(&key)) {
-                self.served.delete(&key)?;
-            }
-        }
-        Ok(())
     }
 
     /// What is in force, left by a former run of the agent.

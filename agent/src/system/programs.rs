@@ -193,10 +193,9 @@ impl Programs {
         pin(&mut open.maps.dvipas, "dvipas")?;
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.freezes, "freezes")?;
-        pin(&mut open.maps.served, "served")?;
+        pin(&mut open.maps.flows, "flows")?;
         pin(&mut open.maps.begun, "begun")?;
         let skeleton = open.load().map_err(bpf("load egress"))?;
-        let served = handle(&skeleton.maps.served)?;
         let egress = owned(&skeleton.progs.baton_egress)?;
 
         let mut storage = MaybeUninit::<OpenObject>::uninit();
@@ -271,7 +270,6 @@ impl Programs {
         let maps = Maps {
             forwarders,
             dvipas,
-            served,
             counters,
             events,
             datagrams,

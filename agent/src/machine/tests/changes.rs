@@ -26,19 +26,3 @@ fn a_routing_stack_that_is_configured_no_longer_takes_its_dvipas_along() {
     bench.tell(Event::SessionUp(stack("rt3")));
     assert_eq!(in_place(&bench.tell(received("rt3", list(&[3], &[])))).len(), 1);
 }
-
-#[test]
-fn the_programs_know_which_udp_ports_are_served() {
-    let mut of_udp = list(&[1], &[]);
-    of_udp.dvipas[0].distributions[0].protocol = Protocol::Udp;
-    let mut bench = Bench::reporting(of_udp, &Picture::default());
-    let listener = Listener { protocol: Protocol::Udp, ..WEB };
-    let served = |actions: Vec<Action>| {
-        actions.into_iter().find_map(|a| if let Action::SetServed(served) = a { Some(served) } else { None })
-    };
-    let begins = served(bench.tell(Event::Listening(Cookie(1), listener)));
-    assert_eq!(begins, Some(BTreeSet::from([SocketAddr::new(dvipa(1).address(), 80)])));
-    assert_eq!(served(bench.tell(Event::Listening(Cookie(2), listener))), None, "nothing new");
-    bench.tell(Event::Ended(Cookie(2)));
-    assert_eq!(served(bench.tell(Event::Ended(Cookie(1)))), Some(BTreeSet::new()));
-}

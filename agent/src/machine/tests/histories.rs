@@ -172,7 +172,6 @@ impl World {
                 }
                 Action::Send(to, message) => self.mirror(&to).inbox.push(message),
                 Action::SetForwarders(_)
-                | Action::SetServed(_)
                 | Action::AddDvipa(..)
                 | Action::RemoveDvipa(_)
                 | Action::AllowBinds { .. }
