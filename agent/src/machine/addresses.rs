@@ -15,7 +15,8 @@ use super::{MAX_DVIPAS, MAX_FORWARDERS, Machine};
 impl Machine {
     /// Makes addresses and accepted sources what the lists say now.
     pub(super) fn settle(&mut self) {
-        if self.stacks.values().all(|s| s.list.is_some()) {
+        // Before the first look it is not known what connections hold an address that no list gives this host.
+        if self.has_looked() && self.stacks.values().all(|s| s.list.is_some()) {
             self.inherited = None;
         }
         let wanted = self.wanted_dvipas();

@@ -374,6 +374,9 @@ impl Machine {
         self.tell(changes);
         if scope == Scope::All {
             self.found(&picture);
+            if self.inherited.is_some() {
+                self.settle();
+            }
             self.answer(&picture.flows);
         }
     }

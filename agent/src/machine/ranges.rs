@@ -66,7 +66,7 @@ impl Machine {
     pub(super) fn activate(&mut self, from: &StackName, order: Activate) {
         let dvipa = Dvipa::new(order.address.0);
         let is_in_one = self.stacks.get(from).is_some_and(|stack| range_of(stack, dvipa).is_some());
-        if !is_in_one || self.is_own(dvipa) || self.claims.found.is_none() {
+        if !is_in_one || self.is_own(dvipa) || !self.has_looked() {
             return;
         }
         let is_full = self.claims.all.len() >= MAX_ADDRESSES;
@@ -87,6 +87,11 @@ impl Machine {
         self.tell_listens();
     }
 
+    /// Whether the first look is done.
+    pub(super) fn has_looked(&self) -> bool {
+        self.claims.found.is_some()
+    }
+
     /// The first look is done.
     pub(super) fn found(&mut self, picture: &sockets::Picture) {
         if self.claims.found.is_none() {
@@ -103,7 +108,7 @@ impl Machine {
     /// Claims what is bound now, and says so to whom it concerns.
     pub(super) fn claim(&mut self) {
         let has_ranges = |stack: &RoutingStack| stack.ranges.is_some();
-        if !self.stacks.values().any(has_ranges) || self.claims.found.is_none() {
+        if !self.stacks.values().any(has_ranges) || !self.has_looked() {
             return;
         }
         let bound = self.bound();

@@ -315,7 +315,7 @@ fn a_lost_session_changes_no_address() {
 }
 
 #[test]
-fn what_was_inherited_stays_until_every_routing_stack_has_spoken() {
+fn what_was_inherited_stays_until_every_routing_stack_has_spoken_and_sockets_were_looked_at() {
     let now = Instant::now();
     let origin = Some(Origin { to: ip("198.18.0.10"), from: ip("198.18.0.21") });
     let inherited = Inherited {
@@ -327,10 +327,29 @@ fn what_was_inherited_stays_until_every_routing_stack_has_spoken() {
     let actions = bench.tell(received("rt1", list(&[1, 2], &[])));
     assert_eq!(in_place(&actions), [&Action::AddDvipa(dvipa(2), origin)]);
     bench.tell(Event::SessionUp(stack("rt2")));
-    let actions = bench.tell(received("rt2", list(&[1], &[])));
+    assert_eq!(in_place(&bench.tell(received("rt2", list(&[1], &[])))), Vec::<&Action>::new());
+    let actions = bench.tell(Event::Seen(Scope::All, Picture::default()));
     assert_eq!(in_place(&actions), [&Action::RemoveDvipa(dvipa(3))]);
     let of_lists = forwarders(&[("198.18.0.10", 1, Takes::All), ("198.18.0.10", 2, Takes::All)]);
     assert!(actions.contains(&Action::SetForwarders(of_lists)), "{actions:?}");
+}
+
+#[test]
+fn what_was_inherited_stays_for_a_connection_that_the_first_look_finds() {
+    let now = Instant::now();
+    let inherited =
+        Inherited { dvipas: BTreeMap::from([(dvipa(1), None), (dvipa(2), None)]), ..Inherited::default() };
+    let mut bench = Bench { machine: Machine::new(own(), inherited, now), now };
+    let elsewhere = list(&[1, 2], &["t2"]);
+    for routing_stack in ["rt1", "rt2"] {
+        bench.tell(Event::SessionUp(stack(routing_stack)));
+        bench.tell(received(routing_stack, elsewhere.clone()));
+    }
+    assert_eq!(bench.machine.view().dvipas.len(), 2);
+    let picture = Picture { connections: vec![(Cookie(1), connection(1, 1))], ..Picture::default() };
+    let actions = bench.tell(Event::Seen(Scope::All, picture));
+    assert!(actions.contains(&Action::RemoveDvipa(dvipa(2))), "{actions:?}");
+    assert!(bench.machine.view().dvipas.contains_key(&dvipa(1)));
 }
 
 #[test]
