@@ -10,7 +10,7 @@ use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
-use super::{Context, Held, orphans, refuse, select, split, transact, unserved};
+use super::{Context, Held, follow, orphans, refuse, select, split, transact, unserved};
 use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
@@ -72,7 +72,13 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
     let begins = read.datagram.fragment.is_some_and(|f| f.is_first());
     match fate {
         Fate::Forward { to, counts } if begins => first_fragment(packet, read, (to, counts), held, cx, out),
+        Fate::Forward { to, counts: Reason::Forwarded } if follow::may_concern(read, cx) => {
+            follow::follow(packet, read, to, held, cx, out);
+        }
         Fate::Forward { to, counts } => forward(packet, read, (to, counts), cx, out),
+        Fate::HandOver { .. } if follow::comes_too_early(&packet, read, held, cx) => {
+            out.end(packet, End::dropped(Reason::RequestWaits));
+        }
         Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
         Fate::Ask => orphans::ask(packet, read, held, cx, out),
         Fate::Transact => transact::transact(packet, read, held, cx, out),
