@@ -225,6 +225,10 @@ fn another(
 
 /// Asks the control thread to move a connection. `false`: there is no room for what waits until then.
 fn asks<B>(key: AnyKey, (from, to): (StackIndex, StackIndex), held: &mut Held<B>, cx: &Context<'_>) -> bool {
+    if held.elsewhere.is_empty() {
+        // What was said of others that had waited long enough.
+        while held.reselecting.stays().is_some() {}
+    }
     held.elsewhere.has_room()
         && held.reselecting.ask(Reselected { key, from, to })
         && held.elsewhere.begin(key, (from, to), cx.now)

@@ -140,6 +140,14 @@ fn a_request_whose_connection_stays_goes_where_it_is_and_is_the_last() {
 }
 
 #[test]
+fn what_is_said_too_late_is_not_said_of_the_next_request() {
+    let mut c = Connection::new(Family::V4);
+    c.bench.worker.reselecting().stay(key(Family::V4));
+    c.waits(0, TWO);
+    assert!(c.later(1).is_empty(), "it waits on");
+}
+
+#[test]
 fn only_so_many_requests_wait() {
     let mut c = Connection::new(Family::V4);
     c.bench.worker.held.elsewhere = super::super::elsewhere::Elsewhere::new(crate::path::Limits {
