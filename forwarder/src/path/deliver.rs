@@ -6,6 +6,7 @@ use super::datagram::Datagram;
 use super::emit::{End, Out};
 use super::encapsulate::{count_hop, encapsulate};
 use super::fate::Fate;
+use super::follow::Way;
 use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
@@ -73,11 +74,11 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
     match fate {
         Fate::Forward { to, counts } if begins => first_fragment(packet, read, (to, counts), held, cx, out),
         Fate::Forward { to, counts: Reason::Forwarded } if follow::may_concern(read, cx) => {
-            follow::follow(packet, read, to, held, cx, out);
+            follow::follow(packet, read, Way::Plain(to), held, cx, out);
         }
         Fate::Forward { to, counts } => forward(packet, read, (to, counts), cx, out),
-        Fate::HandOver { .. } if follow::comes_too_early(&packet, read, held, cx) => {
-            out.end(packet, End::dropped(Reason::RequestWaits));
+        Fate::HandOver { to } if follow::may_concern(read, cx) => {
+            follow::follow(packet, read, Way::WithOption(to), held, cx, out);
         }
         Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
         Fate::Ask => orphans::ask(packet, read, held, cx, out),
@@ -243,7 +244,7 @@ pub(super) fn refuse<B: PacketBuffer, S: Sink<B>>(
 }
 
 /// Sends a packet of a connection that is being handed over. Its fragments have no option to go with.
-fn hand_over<B: PacketBuffer, S: Sink<B>>(
+pub(super) fn hand_over<B: PacketBuffer, S: Sink<B>>(
     mut packet: B,
     read: &Read,
     to: StackIndex,

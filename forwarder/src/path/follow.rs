@@ -37,6 +37,36 @@ use crate::{PacketBuffer, Reason, Sink};
 /// Bytes whose beginning has not come are the client's repetition after so many milliseconds.
 const AGAIN_MS: u64 = 100;
 
+/// Who has a connection, and how its packets go there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As they are.
+    Plain(StackIndex),
+    /// With the handoff option: it has come there a moment ago.
+    WithOption(StackIndex),
+}
+
+impl Way {
+    fn to(self) -> StackIndex {
+        match self {
+            Way::Plain(to) | Way::WithOption(to) => to,
+        }
+    }
+
+    fn send<B: PacketBuffer, S: Sink<B>>(
+        self,
+        packet: B,
+        read: &Read,
+        cx: &Context<'_>,
+        out: &mut Out<'_, S>,
+    ) {
+        match self {
+            Way::Plain(to) => deliver::forward(packet, read, (to, Reason::Forwarded), cx, out),
+            Way::WithOption(to) => deliver::hand_over(packet, read, to, cx, out),
+        }
+    }
+}
+
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -88,17 +118,6 @@ pub(super) fn is_beyond<B>(seen: Seen, held: &mut Held<B>) -> bool {
     held.followed.get(seen.key).is_some_and(|following| step(following, numbers(seen)) != Step::GoesOn)
 }
 
-/// Whether a packet of a connection that is being handed over has bytes behind the request that is under way.
-pub(super) fn comes_too_early<B: PacketBuffer>(
-    packet: &B,
-    read: &Read,
-    held: &mut Held<B>,
-    cx: &Context<'_>,
-) -> bool {
-    let seen = may_concern(read, cx).then(|| Seen::read(packet.bytes(), read).ok()).flatten();
-    seen.is_some_and(|seen| is_beyond(seen, held))
-}
-
 fn numbers(seen: Seen) -> (u32, usize, u8) {
     (seen.tcp.sequence, seen.len(), seen.tcp.flags)
 }
@@ -134,12 +153,12 @@ pub(super) fn pin<B, S>(key: AnyKey, held: &mut Held<B>, out: &Out<'_, S>) {
     }
 }
 
-/// See the module. `to`: who has the connection.
+/// See the module. `way`: who has the connection.
 #[inline(never)]
 pub(super) fn follow<B: PacketBuffer, S: Sink<B>>(
     packet: B,
     read: &Read,
-    to: StackIndex,
+    way: Way,
     held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
@@ -147,14 +166,14 @@ pub(super) fn follow<B: PacketBuffer, S: Sink<B>>(
     let seen = Seen::read(packet.bytes(), read).ok();
     let following = seen.and_then(|seen| Some((seen, held.followed.get(seen.key)?)));
     let Some((seen, following)) = following else {
-        return deliver::forward(packet, read, (to, Reason::Forwarded), cx, out);
+        return way.send(packet, read, cx, out);
     };
     match step(following, numbers(seen)) {
         Step::GoesOn => {}
         Step::Waits => return wait(packet, seen, held, cx, out),
         Step::Begins => {
             following.ahead = None;
-            return begins(packet, read, (seen, to), held, cx, out);
+            return begins(packet, read, (seen, way), held, cx, out);
         }
         Step::Ahead => {
             let since = *following.ahead.get_or_insert(cx.now);
@@ -165,14 +184,14 @@ pub(super) fn follow<B: PacketBuffer, S: Sink<B>>(
         }
         Step::InDoubt => pin(seen.key, held, out),
     }
-    deliver::forward(packet, read, (to, Reason::Forwarded), cx, out);
+    way.send(packet, read, cx, out);
 }
 
 /// The next request begins with this packet.
 fn begins<B: PacketBuffer, S: Sink<B>>(
     packet: B,
     read: &Read,
-    (seen, to): (Seen, StackIndex),
+    (seen, way): (Seen, Way),
     held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
@@ -188,11 +207,11 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
     });
     let Some((routed, decision)) = decided else {
         pin(seen.key, held, out);
-        return deliver::forward(packet, read, (to, Reason::Forwarded), cx, out);
+        return way.send(packet, read, cx, out);
     };
     out.note(Reason::RequestNext, 1);
-    match another(routed, decision, (parts, to), cx) {
-        Some(target) if asks(seen.key, (to, target), held, cx) => {
+    match another(routed, decision, (parts, way.to()), cx) {
+        Some(target) if asks(seen.key, (way.to(), target), held, cx) => {
             leaves((seen, decision), held, cx);
             out.note(Reason::RequestElsewhere, 1);
             wait(packet, seen, held, cx, out);
@@ -200,11 +219,11 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
         Some(_) => {
             held.followed.end(seen.key);
             out.note(Reason::RequestStayed, 1);
-            deliver::forward(packet, read, (to, Reason::Forwarded), cx, out);
+            way.send(packet, read, cx, out);
         }
         None => {
             begin((seen.key, seen.tcp.sequence), (decision.framing, seen.len()), held, cx, out);
-            deliver::forward(packet, read, (to, Reason::Forwarded), cx, out);
+            way.send(packet, read, cx, out);
         }
     }
 }

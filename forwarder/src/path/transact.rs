@@ -21,6 +21,7 @@ use model::handoff::{HandoffOption, TimestampUnit};
 
 use super::datagram::Datagram;
 use super::emit::{End, Out};
+use super::follow::Way;
 use super::handing::Handing;
 use super::parts::{drop_copies, hand_over};
 use super::requests::{About, Added, REQUEST_BYTES, Request, Segment};
@@ -84,7 +85,7 @@ pub(super) fn transact<B: PacketBuffer, S: Sink<B>>(
     let entry = seen.key.get(cx);
     if let Some(Entry { owner, state: CrtState::Established }) = entry {
         // An earlier packet of the same burst has made it so.
-        return follow::follow(packet, read, owner, held, cx, out);
+        return follow::follow(packet, read, Way::Plain(owner), held, cx, out);
     }
     if seen.tcp.opens() {
         return accept(packet, read, seen, held.secret, cx, out);
@@ -143,7 +144,7 @@ fn goes_on<B: PacketBuffer, S: Sink<B>>(
             held.handings.end(seen.key);
             drop_copies(seen.key, held, out);
         }
-        return follow::follow(packet, read, handing.to, held, cx, out);
+        return follow::follow(packet, read, Way::Plain(handing.to), held, cx, out);
     }
     if follow::is_beyond(seen, held) {
         // Nothing was answered yet.

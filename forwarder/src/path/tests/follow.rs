@@ -4,6 +4,7 @@ use model::StackIndex;
 
 use super::bench::*;
 use super::transact::{CLIENT_PORT, FAMILIES, FIRST, WHOLE, bench, handshake, key, opened, segment};
+use crate::crt::{CrtState, Entry};
 use crate::packet::transport::flags;
 use crate::reselecting::Reselected;
 use crate::tables::Family;
@@ -258,5 +259,28 @@ fn a_request_behind_ip_options_is_selected_too() {
     packet[16..18].copy_from_slice(&total.to_be_bytes());
     mend(&mut packet);
     assert!(c.bench.burst(&[packet], Port::Nic).is_empty(), "it waits");
+    assert_eq!(c.asked().len(), 1);
+}
+
+#[test]
+fn while_a_connection_comes_to_its_target_the_next_request_goes_there_too() {
+    let mut c = Connection::new(Family::V4);
+    c.waits(0, TWO);
+    let option = [7; crate::path::OPTION_BYTES];
+    let handoffs = crate::path::Handoffs::default().with(key(Family::V4), option);
+    c.bench.worker.set_handoffs(&std::sync::Arc::new(handoffs));
+    let AnyKey::V4(entry) = key(Family::V4) else { panic!("of IPv4") };
+    let [old, new] = [(c.owner, CrtState::Established), (L2, CrtState::HandingOver)]
+        .map(|(owner, state)| Entry { owner, state });
+    c.bench.crt.change(entry, old, new, c.bench.now).unwrap();
+    assert_eq!(c.later(1).len(), 1, "with the option");
+    c.next += TWO.len() as u32;
+    let again = c.segment(0, TWO);
+    c.bench.sent(&again);
+    c.bench.sent(&again);
+    assert_eq!((c.bench.count(Reason::ForwardedHandoff), c.asked().len()), (4, 1));
+    assert_eq!((c.bench.count(Reason::RequestNext), c.bench.count(Reason::RequestWaits)), (2, 0));
+    c.next += TWO.len() as u32;
+    c.waits(0, WHOLE);
     assert_eq!(c.asked().len(), 1);
 }
