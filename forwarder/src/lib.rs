@@ -5,7 +5,7 @@
 //!
 //! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`] and [`counters`] (why,
 //! and how often), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
-//! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`pools`] (tokens that stacks gave out ahead),
+//! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`pools`] (tokens that stacks gave out ahead), [`reselecting`] (connections that are to move),
 //! [`transactions`] (what is said to clients before a stack has their connection), [`path`] (the stages a burst passes).
 //!
 //! The hot path makes no allocation, lock, system call or panic. The lints below, `tests/allocations.rs` and the
@@ -35,6 +35,7 @@ pub mod looks;
 pub mod packet;
 pub mod path;
 pub mod pools;
+pub mod reselecting;
 pub mod tables;
 mod transactions;
 
@@ -48,5 +49,6 @@ pub use packet::Mac;
 pub use path::{AnyKey, Handoffs, Limits, Worker};
 pub use pools::{Pool, Pools};
 pub use reason::{Kind, Reason};
+pub use reselecting::{Reselected, Reselecting};
 pub use tables::{Built, Choosers, Neighbours, Node, Tables};
 pub use verdict::{Port, Sink, Verdict};

@@ -89,7 +89,7 @@ reasons! {
         RequestSlow "request_slow" "Segment of a first request that was not whole after 5 s, or that gave way to another one.",
         RequestCut "request_cut" "Segment of a first request whose client has ended the connection.",
         RequestRefused "request_refused" "Further segment of a first request that was refused.",
-        RequestEarly "request_early" "Segment to a service with routes that came before the one in which its connection's first request begins; the client retransmits it.",
+        RequestEarly "request_early" "Segment to a service with routes that came before the one in which its connection's first or next request begins; the client retransmits it.",
         HopLimit "hop_limit" "TTL or hop limit used up, and the sender may not be told about such a packet.",
     }
     Kind::Dropped(Blame::Peer) => {
@@ -110,6 +110,7 @@ reasons! {
         HandoffUnknown "handoff_unknown" "Its connection is being handed over, and it could not be sent with the handoff option; the client retransmits it.",
         HandoffNoToken "handoff_no_token" "First request whose target has given out no token that is left; the client retransmits it.",
         RequestNoRoom "request_no_room" "Segment of a first request that is not whole, and the worker's limit of such requests (512) or of their segments (2048) is reached.",
+        RequestWaits "request_waits" "Segment of a request that waits for another target than the one that has its connection, and as many wait as may (16 of a connection), or it has come before; the client retransmits it.",
         FragmentNoRoom "fragment_no_room" "A later fragment arrived before the first, and the buffer for such fragments is full (512), or its source has its share of it (64).",
         AskLimited "ask_limited" "Its connection has no entry, and the worker's limit of connections asked about (2048) or of asks a second (20000) is reached.",
         AskNoRoom "ask_no_room" "Its connection is being asked about, and the limit of its waiting packets is reached; the client retransmits.",
@@ -134,6 +135,10 @@ reasons! {
         RequestHeld "request_held" "Segments of first requests that had to wait for the rest.",
         RequestUnfinished "request_unfinished" "First requests that were not whole after 5 s, or whose client ended the connection before: refused.",
         RequestRepeated "request_repeated" "Segments of first requests that this node had acknowledged, sent to the target again.",
+        RequestNext "request_next" "Further requests of connections to services with routes, each selected anew.",
+        RequestElsewhere "request_elsewhere" "Further requests that are for another target than the one that has the connection: they waited until it had given the connection up.",
+        RequestStayed "request_stayed" "Further requests for another target that went to the one that has the connection after all, because it did not give the connection up within 10 s, or 128 others waited; the connection stays there.",
+        RequestPinned "request_pinned" "Connections whose further requests are not selected anew, because it is not beyond doubt where the next one begins, or others needed the place (65536): they stay with their target.",
         FragmentHeld "fragment_held" "Early fragments that had to wait for the first one.",
         FrozenHeld "frozen_held" "Packets that had to wait while their connection moved.",
         FragmentMade "fragment_made" "Further fragments made of packets too long once encapsulated.",

@@ -100,7 +100,7 @@ fn f3_a_burst_becomes_what_its_packets_become_one_by_one() {
 fn f3_every_end_that_a_packet_can_have_has_a_case() {
     // These need a full table, a full pool, more packets than a case has, a buffer without headroom, a handoff option from the control
     // thread, or an answer to a SYN whose number no case can know: unit tests of the stages have them.
-    const ELSEWHERE: [Reason; 24] = [
+    const ELSEWHERE: [Reason; 25] = [
         Reason::TableFull,
         Reason::FragmentNoRoom,
         Reason::NoHeadroom,
@@ -125,6 +125,7 @@ fn f3_every_end_that_a_packet_can_have_has_a_case() {
         Reason::RequestEarly,
         Reason::HandoffNoToken,
         Reason::RequestNoRoom,
+        Reason::RequestWaits,
     ];
     let cases = cases();
     let named: BTreeSet<_> =

@@ -20,6 +20,7 @@ mod drain;
 mod environment;
 mod etcd;
 mod evacuation;
+mod every_request;
 mod failures;
 mod far;
 mod fixture;

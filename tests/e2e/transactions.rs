@@ -10,20 +10,20 @@ use crate::fixture::SOON;
 use crate::transfer::{Watch, assert_one_calm_connection, curl, url};
 
 /// Paths of t1 and t2, and all else for t3.
-const ROUTES: &str = "ports = [80]\ndestip = \"all\"\n\
+pub(crate) const ROUTES: &str = "ports = [80]\ndestip = \"all\"\n\
     [[vipadynamic.vipadistribute.route]]\nname = \"one\"\nmatches = [{ path = \"/one\" }]\nbackends = [{ stack = \"t1\" }]\n\
     [[vipadynamic.vipadistribute.route]]\nname = \"two\"\nmatches = [{ path = \"/two\" }]\nbackends = [{ stack = \"t2\" }]\n\
     [[vipadynamic.vipadistribute.route]]\nname = \"rest\"\nbackends = [{ stack = \"t3\" }]\n";
 
 /// A lab with three nginx servers behind these routes.
-fn routed(routes: &str) -> Lab {
+pub(crate) fn routed(routes: &str) -> Lab {
     let lab = crate::fixture::lab(Spec::default().vipadynamic(both_families(routes)));
     lab.wait_for_targets(80, &["t1", "t2", "t3"]).unwrap_or_else(|e| panic!("{e}"));
     lab
 }
 
 /// What the workers have counted.
-fn counted(lab: &Lab, name: &str) -> u64 {
+pub(crate) fn counted(lab: &Lab, name: &str) -> u64 {
     lab.counter(name).unwrap_or_else(|e| panic!("{e}"))
 }
 

@@ -7,7 +7,7 @@ use model::handoff::{Handoff, Token};
 use model::message::ToStack;
 use model::ownership::Ask;
 use model::peer::ToPeer;
-use model::transfer::Way;
+use model::transfer::{Reason, Way};
 use model::{Connection, Dvipa, DvipaIndex, StackIndex, StackName};
 use ownership::etcd::Question;
 use transfer::routing::Outcome;
@@ -168,6 +168,13 @@ pub enum Action {
         connection: Connection,
         /// By whom.
         by: StackIndex,
+    },
+    /// A connection that workers wanted moved stays where it is.
+    Stay {
+        /// Which.
+        connection: Connection,
+        /// Why.
+        why: Reason,
     },
     /// Write this down in the log.
     Note(Note),

@@ -8,7 +8,7 @@ use model::peer::ToPeer;
 use model::transfer::FromHost;
 use model::{Connection, Dvipa, DvipaIndex, Service, StackIndex, StackName};
 
-use super::{EvacuationTerms, ToChoose};
+use super::{EvacuationTerms, ToChoose, Wanted};
 use crate::config::Config;
 
 /// Something that happened. The order of messages of one session is kept; nothing else is assumed.
@@ -167,6 +167,8 @@ pub enum Event {
     },
     /// The workers have hardly any tokens of these stacks left.
     TokensLow(Vec<StackIndex>),
+    /// Workers want connections moved, because their next requests are for other stacks.
+    Reselect(Vec<Wanted>),
     /// How many connections the CRT has of each stack: for the displays, and to find out who has left nothing behind. Said
     /// every second.
     ConnectionCounts(Vec<(StackIndex, u64)>),

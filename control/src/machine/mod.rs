@@ -61,6 +61,7 @@ mod picture;
 mod ports;
 mod ranges;
 mod refusal;
+mod reselecting;
 mod rights;
 mod roster;
 mod session;
@@ -96,6 +97,7 @@ pub use note::Note;
 pub use numbers::{GONE_DVIPA, GONE_STACK};
 pub use orders::{Order, Progress};
 pub use refusal::{Offence, OrderRefusal, Refusal, RefusalKind};
+pub use reselecting::Wanted;
 pub use transfers::TransferCounts;
 pub use view::*;
 
@@ -115,6 +117,7 @@ use peers::{Contradiction, Peers};
 use picture::Picture;
 use ports::Ports;
 use ranges::Ranges;
+use reselecting::Reselections;
 use rights::{Rights, Wrong};
 use stacks::Stacks;
 use transfer::routing::Event as News;
@@ -175,6 +178,7 @@ pub struct RoutingStack {
     transfers: Transfers,
     orders: Orders,
     evacuations: Evacuations,
+    reselections: Reselections,
     choosing: Choosing,
     /// The DPT as it is, and what has changed since it was computed.
     board: Board,
@@ -249,6 +253,7 @@ impl RoutingStack {
             routes: Routes::default(),
             orders: Orders::default(),
             evacuations: Evacuations::new(),
+            reselections: Reselections::default(),
             choosing: Choosing::default(),
             board: Board::default(),
             dirty: Dirty::default(),
@@ -371,6 +376,10 @@ impl RoutingStack {
                 self.want_tokens(&stacks);
                 Ok(())
             }
+            Event::Reselect(all) => {
+                self.reselect(all, now);
+                Ok(())
+            }
             Event::ConnectionCounts(counts) => {
                 self.stacks.count_connections(counts);
                 self.retire(now);
@@ -457,6 +466,7 @@ impl RoutingStack {
         let unanswered = self.orders.expire(now);
         self.orders_over(unanswered, now);
         self.evacuate(now);
+        self.reselect_due(now);
     }
 
     /// When [`RoutingStack::tick`] has something to do, if ever.
@@ -472,6 +482,7 @@ impl RoutingStack {
             self.dvipas.next_deadline(),
             self.ranges.next_deadline(),
             self.ports.next_deadline(),
+            self.reselections.next_deadline(),
             self.stacks.losses.next_deadline(self.config.cluster.dead_after),
         ]);
         let evacuations = self.evacuations.values().map(|evacuation| evacuation.next_deadline());

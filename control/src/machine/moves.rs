@@ -78,6 +78,7 @@ impl RoutingStack {
         for order in over {
             if let Some(outcome) = order.outcome() {
                 self.evacuated(&order.connection, outcome, now);
+                self.reselected(&order, outcome, now);
             }
         }
     }

@@ -18,6 +18,7 @@ mod operations;
 mod peers;
 mod ports;
 mod ranges;
+mod reselecting;
 mod routes;
 mod selection;
 mod storms;

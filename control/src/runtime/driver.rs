@@ -138,7 +138,11 @@ impl<F: Forwarding> Driver<F> {
                 _ = ticks.tick() => {
                     self.look();
                     self.end_replaced();
-                    let Ticked { silent, link_returned, vacant, tokens_low, asked } = self.forwarding.tick();
+                    let Ticked { silent, link_returned, vacant, tokens_low, reselect, asked } =
+                        self.forwarding.tick();
+                    if !reselect.is_empty() {
+                        self.order_quietly(Event::Reselect(reselect));
+                    }
                     if let Some(silent) = silent {
                         self.order_quietly(Event::SilentHosts(silent));
                     }
@@ -327,6 +331,10 @@ impl<F: Forwarding> Driver<F> {
                 Action::Retire { stacks, dvipas } => self.forwarding.retire(stacks, dvipas),
                 Action::Tokens { stack, tokens } => self.forwarding.tokens(stack, tokens),
                 Action::Declined { connection, by } => self.forwarding.declined(&connection, by),
+                Action::Stay { connection, why } => {
+                    tracing::debug!(%connection, why = why.sentence(), "stays although its next request is for another stack");
+                    self.forwarding.stay(&connection);
+                }
                 Action::Report { connection, source, target, way, outcome } => {
                     self.failures.write(&connection, (&source, &target), way.word(), &outcome);
                 }

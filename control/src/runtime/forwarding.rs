@@ -13,7 +13,7 @@ use model::{Blame, Connection, CrtState, Dvipa, DvipaIndex, StackIndex};
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
-use crate::machine::ToChoose;
+use crate::machine::{ToChoose, Wanted};
 
 /// The forwarder as the control thread sees it. Every call is made on the control thread and returns within a few
 /// milliseconds, however many connections there are.
@@ -77,6 +77,11 @@ pub trait Forwarding {
     /// The stack does not take the connection that a worker has handed over to it: its entry goes, if it is half-open there.
     fn declined(&mut self, connection: &Connection, by: StackIndex) {
         let _ = (connection, by);
+    }
+
+    /// A connection of [`Ticked::reselect`] stays where it is.
+    fn stay(&mut self, connection: &Connection) {
+        let _ = connection;
     }
 
     /// Nobody has the connection: removes its entry and what is held.
@@ -157,6 +162,8 @@ pub struct Ticked {
     pub link_returned: bool,
     /// Stacks whose tokens are nearly used up.
     pub tokens_low: Vec<StackIndex>,
+    /// Connections whose next request is for another stack.
+    pub reselect: Vec<Wanted>,
     /// Numbers of stacks and DVIPAs that nothing names any more.
     pub vacant: Option<(Vec<StackIndex>, Vec<DvipaIndex>)>,
     /// Stacks were asked about connections until this time, and whether they have them is to be known.

@@ -98,6 +98,7 @@ impl Watch {
             | Action::Thaw { connection, .. }
             | Action::HandOver { connection, .. }
             | Action::End { connection }
+            | Action::Stay { connection, .. }
             | Action::Report { connection, .. } => {
                 Err(format!("{connection} moves, and nobody asked for it"))
             }

@@ -12,7 +12,7 @@ use ffi::clock::Clock;
 use ffi::eal::{Arguments, Running};
 use ffi::{DeviceName, Eal, Lcore, Mempool, RxQueue};
 use forwarder::crt::Crt;
-use forwarder::{Counters, Limits, Mac, Neighbours, Reason, Tables};
+use forwarder::{Counters, Limits, Mac, Neighbours, Reason, Reselecting, Tables};
 use model::dpt::Dpt;
 use model::numbering::Numbering;
 use nix::fcntl::Flock;
@@ -92,6 +92,8 @@ pub struct WorkerSide {
     pub gauges: Arc<Gauges>,
     /// Packets for it to send.
     pub inbox: Arc<Inbox>,
+    /// Connections that it wants moved.
+    pub reselecting: Arc<Reselecting>,
 }
 
 impl Node {
@@ -167,8 +169,9 @@ impl Node {
         let Queues { nic: (nic, nic_tx), local: (local, local_tx) } = queues;
         let output = Output::new(nic_tx, local_tx, pool, Arc::clone(&gauges));
         let line = Line::new(limits, Arc::clone(&counters), output, Arc::clone(&gauges));
+        let reselecting = Arc::clone(line.reselecting());
         let worker = Worker { steered, nic, local, line, inbox: Arc::clone(&inbox), idle };
-        self.workers.push(WorkerSide { counters, gauges, inbox });
+        self.workers.push(WorkerSide { counters, gauges, inbox, reselecting });
         self.waiting.push((lcore, worker));
     }
 

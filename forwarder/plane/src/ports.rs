@@ -168,6 +168,7 @@ fn mbufs(workers: usize, descriptors: usize, steered: usize, limits: &Limits) ->
         .saturating_add(limits.unserved)
         // As they came, and copies.
         .saturating_add(limits.request_packets.saturating_mul(2))
+        .saturating_add(limits.reselected_packets())
         .saturating_add(MBUFS_IN_HAND);
     let each = held.saturating_add(descriptors).saturating_add(cached);
     let all = workers.saturating_mul(each).saturating_add(cached).saturating_add(steered);
@@ -184,7 +185,7 @@ mod tests {
         let (workers, descriptors) = (2, 4 * 1024);
         let needed = workers
             * (descriptors + limits.held + limits.frozen + limits.ask_held + limits.unserved + 5 * BURST)
-            + workers * 2 * limits.request_packets
+            + workers * (2 * limits.request_packets + limits.reselected_packets())
             + 3 * 384;
         assert!(mbufs(workers, descriptors, 0, &limits) as usize >= needed);
         assert_eq!(
@@ -192,7 +193,15 @@ mod tests {
                 1,
                 256,
                 0,
-                &Limits { held: 0, frozen: 0, ask_held: 0, unserved: 0, request_packets: 0, ..limits }
+                &Limits {
+                    held: 0,
+                    frozen: 0,
+                    ask_held: 0,
+                    unserved: 0,
+                    request_packets: 0,
+                    reselected: 0,
+                    ..limits
+                }
             ),
             2047
         );

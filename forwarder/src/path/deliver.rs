@@ -6,11 +6,12 @@ use super::datagram::Datagram;
 use super::emit::{End, Out};
 use super::encapsulate::{count_hop, encapsulate};
 use super::fate::Fate;
+use super::follow::Way;
 use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
-use super::{Context, Held, orphans, refuse, select, split, transact, unserved};
+use super::{Context, Held, follow, orphans, refuse, select, split, transact, unserved};
 use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
@@ -72,7 +73,13 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
     let begins = read.datagram.fragment.is_some_and(|f| f.is_first());
     match fate {
         Fate::Forward { to, counts } if begins => first_fragment(packet, read, (to, counts), held, cx, out),
+        Fate::Forward { to, counts: Reason::Forwarded } if follow::may_concern(read, cx) => {
+            follow::follow(packet, read, Way::Plain(to), held, cx, out);
+        }
         Fate::Forward { to, counts } => forward(packet, read, (to, counts), cx, out),
+        Fate::HandOver { to } if follow::may_concern(read, cx) => {
+            follow::follow(packet, read, Way::WithOption(to), held, cx, out);
+        }
         Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
         Fate::Ask => orphans::ask(packet, read, held, cx, out),
         Fate::Transact => transact::transact(packet, read, held, cx, out),
@@ -237,7 +244,7 @@ pub(super) fn refuse<B: PacketBuffer, S: Sink<B>>(
 }
 
 /// Sends a packet of a connection that is being handed over. Its fragments have no option to go with.
-fn hand_over<B: PacketBuffer, S: Sink<B>>(
+pub(super) fn hand_over<B: PacketBuffer, S: Sink<B>>(
     mut packet: B,
     read: &Read,
     to: StackIndex,

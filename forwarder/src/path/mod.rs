@@ -11,7 +11,8 @@
 //! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`]. Whose connection has no entry is one of
 //!   the [`orphans`], about which stacks are [`ask`]ed; what is [`unserved`] waits a moment, and what nothing serves is [`refuse`]d. Where a
 //!   service has routes, this node does with the client what is to be done before a stack has the connection: [`transact`], with the
-//!   [`requests`] that are not whole or come in [`parts`], and the connections that it is [`handing`] over.
+//!   [`requests`] that are not whole or come in [`parts`], and the connections that it is [`handing`] over; afterwards it [`follow`]s them
+//!   to their next requests ([`followed`]), of which those for another stack wait ([`elsewhere`]).
 
 mod answer;
 mod arp;
@@ -21,10 +22,13 @@ mod crossing;
 mod datagram;
 mod deliver;
 mod echo;
+mod elsewhere;
 mod emit;
 mod encapsulate;
 mod ends;
 mod fate;
+mod follow;
+mod followed;
 mod fragments;
 mod frozen;
 mod handing;
@@ -41,6 +45,7 @@ mod plain;
 mod quoted;
 mod refuse;
 mod requests;
+mod seen;
 mod select;
 mod split;
 mod transact;
@@ -56,12 +61,15 @@ pub(crate) use handoff::OPTION_BYTES;
 use crate::crt::{Crt, Found, KeyV4, KeyV6, Located, Now};
 use crate::packet::ethernet::TAG_BYTES;
 use crate::pools::Pools;
+use crate::reselecting::Reselecting;
 use crate::transactions::cookie::Secret;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
 use bucket::Budgets;
+use elsewhere::Elsewhere;
 use emit::{End, Out};
 use encapsulate::encapsulate;
 use fate::Fate;
+use followed::Followed;
 use fragments::Early;
 use frozen::Frozen;
 use handing::Handings;
@@ -122,6 +130,12 @@ pub struct Limits {
     pub request_ms: u64,
     /// Connections that it hands over with their first request at once.
     pub handed: usize,
+    /// Connections whose next requests it reads.
+    pub followed: usize,
+    /// Requests of connections that another stack has than they are for, which it holds at once.
+    pub reselected: usize,
+    /// How long it holds one, in milliseconds.
+    pub reselected_ms: u64,
     /// ICMP errors and resets that it sends a second (RFC 4443 2.4 f).
     pub answers_a_second: u32,
     /// Echo requests that it answers a second, besides shares.
@@ -164,6 +178,9 @@ impl Default for Limits {
             request_packets: 2048,
             request_ms: 5000,
             handed: 8192,
+            followed: 65_536,
+            reselected: 128,
+            reselected_ms: 10_000,
             answers_a_second: 10_000,
             echoes_a_second: 10_000,
             neighbours_a_second: 20_000,
@@ -173,6 +190,13 @@ impl Default for Limits {
             opening_share_a_second: 50,
             shares: 4096,
         }
+    }
+}
+
+impl Limits {
+    /// Packets of the requests that it holds for other stacks.
+    pub fn reselected_packets(&self) -> usize {
+        self.reselected.saturating_mul(elsewhere::PACKETS)
     }
 }
 
@@ -217,6 +241,9 @@ struct Held<B> {
     unserved: Unserved<B>,
     requests: Requests<B>,
     handings: Handings,
+    followed: Followed,
+    elsewhere: Elsewhere<B>,
+    reselecting: Arc<Reselecting>,
     secret: Secret,
 }
 
@@ -234,7 +261,20 @@ impl<B: PacketBuffer> Worker<B> {
         let (early, frozen, orphans) = (Early::new(limits), Frozen::new(limits), Orphans::new(limits));
         let (requests, handings) = (Requests::new(limits), Handings::new(limits));
         let (unserved, secret) = (Unserved::new(limits), Secret::of_process());
-        let held = Held { early, frozen, orphans, unserved, requests, handings, secret };
+        let (followed, elsewhere) = (Followed::new(limits), Elsewhere::new(limits));
+        let reselecting = Arc::new(Reselecting::new(limits.reselected));
+        let held = Held {
+            early,
+            frozen,
+            orphans,
+            unserved,
+            requests,
+            handings,
+            followed,
+            elsewhere,
+            reselecting,
+            secret,
+        };
         let budgets = Budgets::new(limits);
         let (handoffs, pools) = (Arc::default(), Arc::default());
         Self { counters, lanes: Default::default(), held, budgets, handoffs, pools }
@@ -268,6 +308,11 @@ impl<B: PacketBuffer> Worker<B> {
     #[cfg(test)]
     fn is_idle(&self) -> bool {
         self.held.requests.is_empty()
+    }
+
+    /// What it asks of the control thread.
+    pub fn reselecting(&self) -> &Arc<Reselecting> {
+        &self.held.reselecting
     }
 
     /// What it counted.
@@ -336,9 +381,9 @@ impl<B: PacketBuffer> Worker<B> {
     /// Sends what was held and need not wait any more, and gives up what waited too long. To be called every few
     /// milliseconds, also when no packets come.
     pub fn expire<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
-        let Held { early, frozen, orphans, unserved, requests, .. } = &self.held;
+        let Held { early, frozen, orphans, unserved, requests, elsewhere, .. } = &self.held;
         let idle = early.is_empty() && frozen.is_empty() && orphans.is_empty() && unserved.is_empty();
-        if idle && requests.is_empty() {
+        if idle && requests.is_empty() && elsewhere.is_empty() {
             return;
         }
         let cx = Context { tables, handoffs: &self.handoffs, pools: &self.pools, crt, now, from: Port::Nic };
@@ -348,6 +393,7 @@ impl<B: PacketBuffer> Worker<B> {
         orphans::look(&mut self.held, &cx, &mut out);
         unserved::look(&mut self.held, &cx, &mut out);
         parts::look(&mut self.held, &cx, &mut out);
+        follow::look(&mut self.held, &cx, &mut out);
         out.finish();
     }
 
@@ -450,9 +496,30 @@ fn carry<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     match found.established_tcp() {
+        Some(owner) if cx.tables.reads_requests() => {
+            established::<TAG, _, _, _>(packet, at.key(), owner, held, cx, out)
+        }
         Some(owner) => send::<TAG, _, _, _>(packet, at.key(), (owner, Reason::Forwarded), held, cx, out),
         None => decide::<TAG, _, _, _>(packet, at, found, held, cx, out),
     }
+}
+
+/// [`carry`] of a packet of an established connection, where there are services with routes. One in which a request may begin is
+/// delivered the general way.
+#[inline(never)]
+fn established<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
+    packet: B,
+    key: K,
+    owner: model::StackIndex,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let segment = key.segment::<TAG>(packet.bytes());
+    if segment.is_some_and(|segment| follow::concerns(key.any(), segment, held)) {
+        return deliver::plain(packet, (key.any(), key.flow()), Fate::forward(owner), held, cx, out);
+    }
+    send::<TAG, _, _, _>(packet, key, (owner, Reason::Forwarded), held, cx, out);
 }
 
 /// [`carry`] of a packet that is UDP, or whose connection is not simply established.
@@ -474,6 +541,9 @@ fn decide<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
         }
     };
     match fate {
+        Fate::Forward { to, counts: Reason::Forwarded } if cx.tables.reads_requests() && !key.is_udp() => {
+            established::<TAG, _, _, _>(packet, key, to, held, cx, out);
+        }
         Fate::Forward { to, counts } => send::<TAG, _, _, _>(packet, key, (to, counts), held, cx, out),
         fate => deliver::plain(packet, (key.any(), key.flow()), fate, held, cx, out),
     }

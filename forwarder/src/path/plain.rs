@@ -31,6 +31,16 @@ pub(crate) trait PlainKey: Key + Into<KeyParts> {
         Inner { family: Self::FAMILY, l2_bytes, len, traffic_class, hash: self.flow() }
     }
 
+    /// The sequence number, bytes and flags of a TCP packet, whose frame has a tag of `TAG` bytes.
+    fn segment<const TAG: usize>(self, frame: &[u8]) -> Option<(u32, usize, u8)> {
+        let untagged = frame.get(TAG..)?;
+        let (len, _) = Self::shape(untagged);
+        let tcp = untagged.get(ethernet::HEADER_BYTES.wrapping_add(Self::HEADER_BYTES)..)?;
+        let [s0, s1, s2, s3, _, _, _, _, offset, flags] = *chunk_at::<10>(tcp, 4)?;
+        let headers = Self::HEADER_BYTES.saturating_add(usize::from(offset >> 4).saturating_mul(4));
+        Some((u32::from_be_bytes([s0, s1, s2, s3]), usize::from(len).saturating_sub(headers), flags))
+    }
+
     /// The flow's hash ([`flow_hash`]).
     fn flow(self) -> u16;
 

@@ -7,6 +7,7 @@ mod budgets;
 mod connections;
 mod encapsulation;
 mod flood;
+mod follow;
 mod fragments;
 mod frozen;
 mod handoff;

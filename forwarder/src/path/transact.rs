@@ -10,7 +10,7 @@
 //! | a whole request | its route names a target, to which it goes with the handoff option and a token |
 //! | a part of a request | waits for the rest ([`requests`]) |
 //! | a request that no route takes, or that can't be read | answered with a refusal |
-//! | a packet of a connection that is handed over ([`handing`]) | goes to the target with the option, until the client acknowledges what the target sent |
+//! | a packet of a connection that is handed over ([`handing`]) | goes to the target with the option, until the client acknowledges what the target sent; then its next requests are looked for ([`follow`]) |
 //! | anything else | what is done elsewhere: to the stack that had it, or stacks are asked |
 //!
 //! Touches for a request: the bytes, the route's targets, one token, the CRT entry that it makes, which is half-open until the
@@ -21,11 +21,13 @@ use model::handoff::{HandoffOption, TimestampUnit};
 
 use super::datagram::Datagram;
 use super::emit::{End, Out};
+use super::follow::Way;
 use super::handing::Handing;
 use super::parts::{drop_copies, hand_over};
 use super::requests::{About, Added, REQUEST_BYTES, Request, Segment};
+use super::seen::Seen;
 use super::whose::Read;
-use super::{AnyKey, Context, Held, deliver, handoff, icmp_error, orphans};
+use super::{AnyKey, Context, Held, deliver, follow, handoff, icmp_error, orphans};
 use crate::crt::{CrtState, Entry, KeyParts};
 use crate::packet::frame::{self, Bytes, Ip, Link};
 use crate::packet::transport::flags;
@@ -33,7 +35,6 @@ use crate::packet::{Ports, Tcp, protocol};
 use crate::tables::{Family, Routed};
 use crate::transactions::Agreed;
 use crate::transactions::cookie::{self, Secret};
-use crate::transactions::options::Options;
 use crate::transactions::segments::{Back, Standing};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 
@@ -41,42 +42,6 @@ use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 const HEADER_BYTES: (u16, u16) = (40, 60);
 /// A client's segment is of the connection that is handed over if it begins within so many bytes of the request's start.
 const NEAR: u32 = 1 << 24;
-
-/// A segment as far as it was read.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    key: AnyKey,
-    tcp: Tcp,
-    options: Options,
-    /// Where its data begins and ends in the frame.
-    data: (usize, usize),
-}
-
-impl Seen {
-    fn read(frame: &[u8], read: &Read) -> Result<Self, Reason> {
-        let d = &read.datagram;
-        let key = read.key.filter(|_| d.fragment.is_none()).ok_or(Reason::RequestFragmented)?;
-        let segment = d.payload(frame);
-        let tcp = Tcp::parse(segment)?;
-        let header = segment.get(..tcp.header_bytes).ok_or(Reason::BadLength)?;
-        let options = Options::read(header.get(crate::packet::transport::TCP_BYTES..).unwrap_or_default());
-        let begin = d.ethernet.header_bytes.saturating_add(d.header_bytes).saturating_add(tcp.header_bytes);
-        let end = d.ethernet.header_bytes.saturating_add(d.len.into());
-        Ok(Self { key, tcp, options, data: (begin, end.max(begin)) })
-    }
-
-    fn has(self, flag: u8) -> bool {
-        self.tcp.flags & flag != 0
-    }
-
-    fn len(self) -> usize {
-        self.data.1.saturating_sub(self.data.0)
-    }
-
-    fn echo(self) -> Option<u32> {
-        self.options.timestamps.map(|(_, echo)| echo)
-    }
-}
 
 /// Where a segment stands, by the cookie that it repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +85,7 @@ pub(super) fn transact<B: PacketBuffer, S: Sink<B>>(
     let entry = seen.key.get(cx);
     if let Some(Entry { owner, state: CrtState::Established }) = entry {
         // An earlier packet of the same burst has made it so.
-        return deliver::forward(packet, read, (owner, Reason::Forwarded), cx, out);
+        return follow::follow(packet, read, Way::Plain(owner), held, cx, out);
     }
     if seen.tcp.opens() {
         return accept(packet, read, seen, held.secret, cx, out);
@@ -179,7 +144,11 @@ fn goes_on<B: PacketBuffer, S: Sink<B>>(
             held.handings.end(seen.key);
             drop_copies(seen.key, held, out);
         }
-        return deliver::forward(packet, read, (handing.to, Reason::Forwarded), cx, out);
+        return follow::follow(packet, read, Way::Plain(handing.to), held, cx, out);
+    }
+    if follow::is_beyond(seen, held) {
+        // Nothing was answered yet.
+        follow::pin(seen.key, held, out);
     }
     carry(packet, read, &handing, cx, out);
 }
@@ -242,7 +211,10 @@ fn first<B: PacketBuffer, S: Sink<B>>(
                 );
             };
             match handing {
-                Ok(handing) => carry(packet, read, &handing, cx, out),
+                Ok(handing) => {
+                    follow::begin((about.key, about.start), (decision.framing, seen.len()), held, cx, out);
+                    carry(packet, read, &handing, cx, out);
+                }
                 Err(reason) => out.end(packet, End::dropped(reason)),
             }
         }
@@ -322,6 +294,7 @@ fn more<B: PacketBuffer, S: Sink<B>>(
         routes::Read::Whole(decision) => match select(about, decision.route, (routed, key.get(cx)), held, cx)
         {
             Some(Ok(handing)) => {
+                follow::begin((key, about.start), (decision.framing, whole), held, cx, out);
                 let request = held.requests.take(key);
                 request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));
             }

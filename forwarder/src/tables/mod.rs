@@ -343,6 +343,12 @@ impl Tables {
         Some((if family == Family::V4 { v4 } else { v6 }, port))
     }
 
+    /// Whether this node reads requests at all.
+    #[inline(always)]
+    pub(crate) fn reads_requests(&self) -> bool {
+        self.reads
+    }
+
     /// Whether this node reads the first request of such a connection.
     #[inline(always)]
     pub(crate) fn reads(&self, key: KeyParts) -> bool {
@@ -499,7 +505,11 @@ impl Builder<'_> {
             let turn = before.and_then(|before| before.choices.get(at)).and_then(Choice::turn);
             self.choice(weighted(method), turn.cloned().unwrap_or_default(), targets)
         });
-        Some(Routed { set: routing.set.clone(), choices: choices.collect(), routes })
+        let stacks = |targets: &Vec<WeightedTarget>| {
+            targets.iter().filter(|t| t.weight > 0).map(|t| t.stack).collect()
+        };
+        let takers = routing.targets.iter().map(stacks).collect();
+        Some(Routed { set: routing.set.clone(), choices: choices.collect(), takers, routes })
     }
 
     fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {

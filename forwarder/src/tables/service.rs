@@ -38,9 +38,16 @@ pub(crate) struct Routed {
     pub(crate) routes: Arc<Routes>,
     /// Of each route.
     pub(super) choices: Box<[Choice]>,
+    /// Of each route: whom that selects.
+    pub(super) takers: Box<[Stacks]>,
 }
 
 impl Routed {
+    /// Whether a request of a route may go to this stack.
+    pub(crate) fn takes(&self, route: RouteId, stack: StackIndex) -> bool {
+        self.takers.get(usize::from(route.0)).is_some_and(|takers| takers.has(stack))
+    }
+
     /// The target for a request of a route, if there is one that takes it: not the one that was tried, if there is another.
     pub(crate) fn pick(
         &self,

@@ -1,8 +1,10 @@
 //! The client's side of TCP where this node answers it itself: services with routes.
 //!
 //! Pure: [`cookie`] (what is agreed on with a client, and how it comes back without being kept), [`options`] (of segments),
-//! [`segments`] (what this node answers). The stage that does it is [`path::transact`](crate::path).
+//! [`segments`] (what this node answers), [`boundary`] (where a client's next request begins). The stages that do it are
+//! [`path::transact` and `path::follow`](crate::path).
 
+pub(crate) mod boundary;
 pub(crate) mod cookie;
 pub(crate) mod options;
 pub(crate) mod segments;

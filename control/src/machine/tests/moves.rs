@@ -15,7 +15,7 @@ use super::super::{
 };
 
 /// `t1` to `t3` with a server each; `t1` has so many connections.
-fn web(connections: u16) -> (Bench, Vec<Connection>) {
+pub(super) fn web(connections: u16) -> (Bench, Vec<Connection>) {
     let mut bench = Bench::new(WEB);
     for stack in ["t1", "t2", "t3"] {
         bench.up(stack);
@@ -29,7 +29,7 @@ fn web(connections: u16) -> (Bench, Vec<Connection>) {
     (bench, all)
 }
 
-fn index(bench: &Bench, stack: &str) -> StackIndex {
+pub(super) fn index(bench: &Bench, stack: &str) -> StackIndex {
     bench.stack.stack_index(&name(stack)).unwrap()
 }
 
@@ -41,7 +41,7 @@ fn order(bench: &mut Bench, connection: Connection, target: &str) -> Result<Orde
 }
 
 /// The orders that a stack is given.
-fn moves(actions: &[Action]) -> Vec<(StackName, Move)> {
+pub(super) fn moves(actions: &[Action]) -> Vec<(StackName, Move)> {
     let order = |action: &Action| match action {
         Action::Send { to, message: ToStack::Move(order) } => Some((to.clone(), order.clone())),
         _ => None,
@@ -49,7 +49,7 @@ fn moves(actions: &[Action]) -> Vec<(StackName, Move)> {
     actions.iter().filter_map(order).collect()
 }
 
-fn stays(bench: &mut Bench, from: &str, order: &Move, why: Reason) -> Result<(), Refusal> {
+pub(super) fn stays(bench: &mut Bench, from: &str, order: &Move, why: Reason) -> Result<(), Refusal> {
     let Move { connection, order, .. } = *order;
     let (order, why) = (order.expect("it has a number"), Why::new(why, "so it says"));
     bench.message(from, FromStack::Stays(Stays { connection, epoch: EPOCH, order, why }))

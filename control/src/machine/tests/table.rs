@@ -57,6 +57,7 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::Termconn { .. } => "termconn",
         Action::Looked { .. } => "looked",
         Action::Announce { .. } => "announce",
+        Action::Stay { .. } => "stay",
         Action::Route { .. } => "route",
         Action::Freeze { .. } => "freeze",
         Action::Thaw { .. } => "thaw",

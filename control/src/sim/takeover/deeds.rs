@@ -136,6 +136,7 @@ impl World {
                 | Action::Thaw { .. }
                 | Action::HandOver { .. }
                 | Action::End { .. }
+                | Action::Stay { .. }
                 | Action::Choose { .. }
                 | Action::List { .. }
                 | Action::Retire { .. }

@@ -1,7 +1,7 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`connections`] (what stacks say of theirs), [`account`] (all that a stack has), [`claims`] (two stacks that say that they have one),
-//! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`tokens`] (that stacks give them), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
+//! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`reselecting`] (connections that workers want moved), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`tokens`] (that stacks give them), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
 //! `baton stats` shows).
 
 mod account;
@@ -12,6 +12,7 @@ mod link;
 mod moving;
 mod names;
 mod purge;
+mod reselecting;
 mod retiring;
 mod snapshot;
 mod tokens;
@@ -315,6 +316,10 @@ impl Forwarding for Plane {
         }
     }
 
+    fn stay(&mut self, connection: &Connection) {
+        self.tell_stays(connection);
+    }
+
     fn end(&mut self, connection: &Connection) {
         self.remove(connection);
         self.choosers.settled(connection);
@@ -372,9 +377,10 @@ impl Forwarding for Plane {
         self.handoffs.free();
         self.pools.free();
         let tokens_low = self.tokens_low(now);
-        let asked = self.asked_until(now);
+        let (reselect, asked) = (self.reselected(), self.asked_until(now));
         Ticked {
             tokens_low,
+            reselect,
             silent: self.look_at_next_hops(),
             link_returned: self.look_at_links(),
             vacant,

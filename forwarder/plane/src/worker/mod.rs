@@ -19,7 +19,7 @@ use arc_swap::cache::Cache;
 use ffi::clock::{self, Clock};
 use ffi::{BURST, Burst, RxQueue};
 use forwarder::crt::{Crt, KeyV4, KeyV6};
-use forwarder::{Counters, Handoffs, Limits, Now, Pools, Port, Tables};
+use forwarder::{Counters, Handoffs, Limits, Now, Pools, Port, Reselecting, Tables};
 use model::{Connection, StackIndex};
 
 use self::gauges::Gauges;
@@ -99,6 +99,11 @@ impl Line {
     pub fn new(limits: Limits, counters: Arc<Counters>, output: Output, gauges: Arc<Gauges>) -> Self {
         let path = forwarder::Worker::new(limits, counters);
         Self { path, output, gauges, slots: array::from_fn(|_| None), load: Load::default() }
+    }
+
+    /// Connections that it wants moved.
+    pub fn reselecting(&self) -> &Arc<Reselecting> {
+        self.path.reselecting()
     }
 
     /// Receives a burst and lets it pass; what is to be sent waits in the output. Returns how many packets there were.

@@ -16,13 +16,13 @@ use crate::path::AnyKey;
 use crate::tables::Family;
 use crate::{Pool, Pools, Port, Reason, Tables, Verdict};
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-const CLIENT_PORT: u16 = 1024;
-const FIRST: u32 = 7_000;
-const WHOLE: &[u8] = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+pub(super) const CLIENT_PORT: u16 = 1024;
+pub(super) const FIRST: u32 = 7_000;
+pub(super) const WHOLE: &[u8] = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The bench's service of [`GUE`] has routes: `/one` to GUE and IPIP, `/two` to L2.
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let mut bench = Bench::new();
     let mut dpt = dpt();
     let name = |stack: StackIndex| StackName::new(format!("s{}", stack.0)).unwrap();
@@ -54,11 +54,11 @@ fn bench() -> Bench {
     bench
 }
 
-fn segment(family: Family, (sequence, acknowledged): (u32, u32), data: &[u8]) -> Vec<u8> {
+pub(super) fn segment(family: Family, (sequence, acknowledged): (u32, u32), data: &[u8]) -> Vec<u8> {
     frame!(to_dvipa(family).tcp(CLIENT_PORT, port_of(GUE), sequence, 65535).ack(acknowledged), data)
 }
 
-fn tcp(frame: &[u8]) -> (TcpHeader, Vec<u8>) {
+pub(super) fn tcp(frame: &[u8]) -> (TcpHeader, Vec<u8>) {
     match SlicedPacket::from_ethernet(frame).unwrap().transport.unwrap() {
         TransportSlice::Tcp(tcp) => (tcp.to_header(), tcp.payload().to_vec()),
         other => panic!("{other:?}"),
@@ -66,7 +66,7 @@ fn tcp(frame: &[u8]) -> (TcpHeader, Vec<u8>) {
 }
 
 /// A handshake; returns the number that this node's data would begin with.
-fn handshake(bench: &mut Bench, family: Family) -> u32 {
+pub(super) fn handshake(bench: &mut Bench, family: Family) -> u32 {
     let options = [
         TcpOptionElement::MaximumSegmentSize(1460),
         TcpOptionElement::SelectiveAcknowledgementPermitted,
@@ -84,14 +84,14 @@ fn handshake(bench: &mut Bench, family: Family) -> u32 {
 }
 
 /// The option in an encapsulated frame, and its packet.
-fn opened(frame: &[u8]) -> (HandoffOption, Vec<u8>) {
+pub(super) fn opened(frame: &[u8]) -> (HandoffOption, Vec<u8>) {
     let ip = if frame[14] >> 4 == 4 { 20 } else { 40 };
     let payload = &frame[14 + ip + 8..];
     let gue = Gue::parse(payload).unwrap();
     (HandoffOption::decode(&payload[4..gue.header_bytes]).expect("an option"), gue.payload.to_vec())
 }
 
-fn key(family: Family) -> AnyKey {
+pub(super) fn key(family: Family) -> AnyKey {
     match family {
         Family::V4 => KeyV4::new(CLIENT, CLIENT_PORT, V4, port_of(GUE), Protocol::Tcp).into(),
         Family::V6 => KeyV6::new(CLIENT6, CLIENT_PORT, V6, port_of(GUE), Protocol::Tcp).into(),

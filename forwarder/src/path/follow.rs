@@ -1,0 +1,297 @@
+//! Follows clients of a service with routes from one HTTP request to the next, and selects for each anew.
+//!
+//! In: a packet of an established connection. Where its next request begins is known by sequence numbers
+//! ([`boundary`](crate::transactions::boundary)); what becomes of the packet:
+//!
+//! | packet | |
+//! | --- | --- |
+//! | no bytes, or bytes of the request that is under way | to the target |
+//! | the next request, whose route goes to the target that has the connection | there |
+//! | the next request, for another target | waits ([`elsewhere`](super::elsewhere)), and the control thread is asked to move the connection |
+//! | bytes behind a request that waits | wait too |
+//! | bytes that begin in the next request, whose beginning has not come | dropped; if they come again, as the next line says |
+//! | bytes of two requests; a head that is not whole or not beyond doubt | to the target, and the connection is followed no more |
+//!
+//! Requests that the client sends before the last one is answered go on in their order: the agent of a target that still owes an answer
+//! does not give the connection up before.
+//!
+//! Touches for a packet with bytes: what is known of its connection; for a request also the bytes and the route's targets.
+
+use model::{Protocol, StackIndex};
+use routes::{Decision, Framing, Pin};
+
+use super::elsewhere::Waited;
+use super::emit::{End, Out};
+use super::followed::Following;
+use super::seen::Seen;
+use super::whose::Read;
+use super::{AnyKey, Context, Held, deliver};
+use crate::crt::KeyParts;
+use crate::packet::protocol;
+use crate::packet::transport::flags;
+use crate::reselecting::Reselected;
+use crate::tables::Routed;
+use crate::transactions::boundary::{Boundary, Part, Unknown};
+use crate::{PacketBuffer, Reason, Sink};
+
+/// Bytes whose beginning has not come are the client's repetition after so many milliseconds.
+const AGAIN_MS: u64 = 100;
+
+/// Who has a connection, and how its packets go there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As they are.
+    Plain(StackIndex),
+    /// With the handoff option: it has come there a moment ago.
+    WithOption(StackIndex),
+}
+
+impl Way {
+    fn to(self) -> StackIndex {
+        match self {
+            Way::Plain(to) | Way::WithOption(to) => to,
+        }
+    }
+
+    fn send<B: PacketBuffer, S: Sink<B>>(
+        self,
+        packet: B,
+        read: &Read,
+        cx: &Context<'_>,
+        out: &mut Out<'_, S>,
+    ) {
+        match self {
+            Way::Plain(to) => deliver::forward(packet, read, (to, Reason::Forwarded), cx, out),
+            Way::WithOption(to) => deliver::hand_over(packet, read, to, cx, out),
+        }
+    }
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    GoesOn,
+    Waits,
+    Begins,
+    Ahead,
+    InDoubt,
+}
+
+fn step(following: &Following, (sequence, bytes, flags): (u32, usize, u8)) -> Step {
+    if flags & (flags::SYN | flags::RST) != 0 {
+        return Step::GoesOn;
+    }
+    if following.waits {
+        let numbers = bytes.saturating_add((flags & flags::FIN != 0).into());
+        let waits = numbers > 0 && following.boundary.is_in_last(sequence, numbers);
+        return if waits { Step::Waits } else { Step::GoesOn };
+    }
+    if bytes == 0 {
+        return Step::GoesOn;
+    }
+    match following.boundary.part(sequence, bytes) {
+        Part::Known | Part::Foreign => Step::GoesOn,
+        Part::Next => Step::Begins,
+        Part::Ahead => Step::Ahead,
+        Part::Across => Step::InDoubt,
+    }
+}
+
+/// Whether more is to be done with a segment of an established connection than to send it on.
+#[inline]
+pub(super) fn concerns<B>(key: AnyKey, segment: (u32, usize, u8), held: &mut Held<B>) -> bool {
+    let (_, bytes, flags) = segment;
+    if bytes == 0 && flags & flags::FIN == 0 {
+        return false;
+    }
+    held.followed.get(key).is_some_and(|following| step(following, segment) != Step::GoesOn)
+}
+
+/// Whether a packet may be of a connection that is followed.
+pub(super) fn may_concern(read: &Read, cx: &Context<'_>) -> bool {
+    let d = &read.datagram;
+    cx.tables.reads_requests() && d.protocol == protocol::TCP && d.fragment.is_none() && read.key.is_some()
+}
+
+/// Whether a segment has bytes behind the request that is under way.
+pub(super) fn is_beyond<B>(seen: Seen, held: &mut Held<B>) -> bool {
+    held.followed.get(seen.key).is_some_and(|following| step(following, numbers(seen)) != Step::GoesOn)
+}
+
+fn numbers(seen: Seen) -> (u32, usize, u8) {
+    (seen.tcp.sequence, seen.len(), seen.tcp.flags)
+}
+
+/// A connection's request begins at `start`, and its target gets it: the next one is looked for, if it is known where it begins.
+/// `read_bytes`: how much of the client was read.
+pub(super) fn begin<B, S>(
+    (key, start): (AnyKey, u32),
+    (framing, read_bytes): (Framing, usize),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &Out<'_, S>,
+) {
+    match Boundary::behind(start, framing, read_bytes) {
+        Ok(boundary) => {
+            if held.followed.put(key, boundary, cx.now) {
+                out.note(Reason::RequestPinned, 1);
+            }
+        }
+        // Its protocol has no requests.
+        Err(Unknown::Pinned(Pin::Connection | Pin::Unreadable)) => drop(held.followed.end(key)),
+        Err(Unknown::Pinned(_) | Unknown::More) => {
+            held.followed.end(key);
+            out.note(Reason::RequestPinned, 1);
+        }
+    }
+}
+
+/// A connection stays with its target from now on.
+pub(super) fn pin<B, S>(key: AnyKey, held: &mut Held<B>, out: &Out<'_, S>) {
+    if held.followed.end(key) {
+        out.note(Reason::RequestPinned, 1);
+    }
+}
+
+/// See the module. `way`: who has the connection.
+#[inline(never)]
+pub(super) fn follow<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    way: Way,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let seen = Seen::read(packet.bytes(), read).ok();
+    let following = seen.and_then(|seen| Some((seen, held.followed.get(seen.key)?)));
+    let Some((seen, following)) = following else {
+        return way.send(packet, read, cx, out);
+    };
+    match step(following, numbers(seen)) {
+        Step::GoesOn => {}
+        Step::Waits => return wait(packet, seen, held, cx, out),
+        Step::Begins => {
+            following.ahead = None;
+            return begins(packet, read, (seen, way), held, cx, out);
+        }
+        Step::Ahead => {
+            let since = *following.ahead.get_or_insert(cx.now);
+            if cx.now.ms.saturating_sub(since.ms) < AGAIN_MS {
+                return out.end(packet, End::dropped(Reason::RequestEarly));
+            }
+            pin(seen.key, held, out);
+        }
+        Step::InDoubt => pin(seen.key, held, out),
+    }
+    way.send(packet, read, cx, out);
+}
+
+/// The next request begins with this packet.
+fn begins<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    (seen, way): (Seen, Way),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let parts = KeyParts::from(seen.key);
+    let service = cx.tables.service(parts.dvipa, parts.dvipa_port, Protocol::Tcp);
+    let bytes = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
+    let routed = service.and_then(|service| service.routed());
+    let decided = routed.and_then(|routed| match routed.routes.read(bytes) {
+        routes::Read::Whole(decision) => Some((routed, decision)),
+        // Its target tells the client, in its own words and in its turn.
+        routes::Read::NeedsMore | routes::Read::Refused(_) => None,
+    });
+    let Some((routed, decision)) = decided else {
+        pin(seen.key, held, out);
+        return way.send(packet, read, cx, out);
+    };
+    out.note(Reason::RequestNext, 1);
+    match another(routed, decision, (parts, way.to()), cx) {
+        Some(target) if asks(seen.key, (way.to(), target), held, cx) => {
+            leaves((seen, decision), held, cx);
+            out.note(Reason::RequestElsewhere, 1);
+            wait(packet, seen, held, cx, out);
+        }
+        Some(_) => {
+            held.followed.end(seen.key);
+            out.note(Reason::RequestStayed, 1);
+            way.send(packet, read, cx, out);
+        }
+        None => {
+            begin((seen.key, seen.tcp.sequence), (decision.framing, seen.len()), held, cx, out);
+            way.send(packet, read, cx, out);
+        }
+    }
+}
+
+/// The target of a request, if it is another than the one that has the connection: that is not left without need.
+fn another(
+    routed: &Routed,
+    decision: Decision,
+    (parts, to): (KeyParts, StackIndex),
+    cx: &Context<'_>,
+) -> Option<StackIndex> {
+    if routed.takes(decision.route, to) {
+        return None;
+    }
+    // If no target takes it, who has the connection does.
+    routed.pick(decision.route, parts.client, None, cx.crt).filter(|target| *target != to)
+}
+
+/// Asks the control thread to move a connection. `false`: there is no room for what waits until then.
+fn asks<B>(key: AnyKey, (from, to): (StackIndex, StackIndex), held: &mut Held<B>, cx: &Context<'_>) -> bool {
+    if held.elsewhere.is_empty() {
+        // What was said of others that had waited long enough.
+        while held.reselecting.stays().is_some() {}
+    }
+    held.elsewhere.has_room()
+        && held.reselecting.ask(Reselected { key, from, to })
+        && held.elsewhere.begin(key, (from, to), cx.now)
+}
+
+/// Its connection's request waits from now on.
+fn leaves<B>((seen, decision): (Seen, Decision), held: &mut Held<B>, cx: &Context<'_>) {
+    let start = seen.tcp.sequence;
+    let behind = Boundary::behind(start, decision.framing, seen.len());
+    held.followed.put(seen.key, behind.unwrap_or(Boundary::open(start)), cx.now);
+    if let Some(following) = held.followed.get(seen.key) {
+        (following.waits, following.is_last) = (true, behind.is_err());
+    }
+}
+
+fn wait<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    seen: Seen,
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let place = (seen.tcp.sequence, seen.len());
+    if let Err(packet) = held.elsewhere.add(seen.key, packet, cx.from, place) {
+        out.end(packet, End::dropped(Reason::RequestWaits));
+    }
+}
+
+/// Lets requests go on whose connections are with their targets, or stay. To be called every millisecond or so.
+pub(super) fn look<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context<'_>, out: &mut Out<'_, S>) {
+    while let Some(key) = held.reselecting.stays() {
+        held.elsewhere.stays(key);
+    }
+    while let Some((key, waited, packets)) = held.elsewhere.next(cx) {
+        match (waited, held.followed.get(key)) {
+            (Waited::Moved, Some(following)) if !following.is_last => following.waits = false,
+            (Waited::Moved, _) => pin(key, held, out),
+            (Waited::Stayed, _) => {
+                held.followed.end(key);
+                out.note(Reason::RequestStayed, 1);
+            }
+        }
+        for (packet, from) in packets {
+            deliver::any(packet, held, &Context { from, ..*cx }, out);
+        }
+    }
+}
