@@ -7,6 +7,7 @@ mod announcing;
 mod application_state;
 mod backup;
 mod bgp;
+mod certificates;
 mod choosing;
 mod connections;
 mod containers;

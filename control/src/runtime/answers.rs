@@ -37,7 +37,8 @@ impl<F: Forwarding> Driver<F> {
             Request::Metrics => {
                 let (stats, status) = (self.stats(), self.machine.status_view());
                 let vipa = self.machine.vipa_view();
-                Answer::Metrics(Box::new(Snapshot { stats, status, vipa }))
+                let expires = self.expires.unix_s;
+                Answer::Metrics(Box::new(Snapshot { stats, status, vipa, expires }))
             }
             Request::Drain(stack, scope) => self.done(Event::Drain { stack, scope }),
             Request::Evacuate(stack, scope, terms) => self.done(Event::Evacuate { stack, scope, terms }),
@@ -107,6 +108,7 @@ impl<F: Forwarding> Driver<F> {
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
             environment: self.forwarding.environment(),
+            certificate: self.expires.clone(),
             decided_by: config.cluster.decided_by(),
             etcd: self.etcd.as_ref().map(Etcd::view),
         }

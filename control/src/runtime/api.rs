@@ -49,6 +49,9 @@ pub struct StatusAnswer {
     /// What others have changed in the node's kernel.
     #[serde(default)]
     pub environment: Environment,
+    /// When the certificate ends that new sessions use.
+    #[serde(default)]
+    pub certificate: transport::Expiry,
     /// Who decides which routing stack owns a DVIPA.
     #[serde(default)]
     pub decided_by: DecidedBy,

@@ -13,7 +13,7 @@ use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
 use ownership::etcd::News;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
-use transport::{DownReason, Endpoint, Events, SendError, Settings};
+use transport::{DownReason, Endpoint, Events, Expiry, Renewal, SendError, Settings};
 
 use super::admin::Asked;
 use super::etcd::Etcd;
@@ -52,6 +52,10 @@ pub(super) struct Driver<F> {
     pub(super) new_peers: Option<Events<ToPeer>>,
     /// How sessions are held.
     pub(super) settings: Settings,
+    /// This stack's certificate, key and CA, which may be replaced.
+    pub(super) renewal: Renewal,
+    /// When the certificate ends that new sessions use.
+    pub(super) expires: Expiry,
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
@@ -156,6 +160,7 @@ impl<F: Forwarding> Driver<F> {
                     }
                 }
                 _ = counts.tick() => {
+                    reload::renew(&mut self);
                     let connections = self.forwarding.connections();
                     self.order_quietly(Event::ConnectionCounts(connections));
                 }
