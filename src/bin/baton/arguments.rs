@@ -77,8 +77,11 @@ pub(crate) enum Command {
     Completions {
         /// Which shell.
         shell: Shell,
+        /// For which program.
+        #[arg(default_value = "baton", value_parser = ["baton", "batond", "baton-agent"])]
+        program: String,
     },
-    /// Write the manual pages.
+    /// Write the manual pages of baton, its commands, batond and baton-agent.
     Man {
         /// The directory to write them to; made if it does not exist.
         dir: PathBuf,

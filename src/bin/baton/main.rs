@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
         Command::Route(RouteCommand::Explain(a)) => route::explain(&socket, json, &a),
         Command::Pki(command) => pki::run(command),
-        Command::Completions { shell } => Ok(generate::completions(shell)),
+        Command::Completions { shell, program } => Ok(generate::completions(shell, &program)),
         Command::Man { dir } => generate::manual(&dir),
         Command::Ask(ask) => orders::run(&socket, json, &ask),
         Command::Follow(follow) => moving::run(&socket, json, &follow),

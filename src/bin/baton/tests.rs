@@ -94,7 +94,7 @@ fn run(words: &str) -> Result<String, Failure> {
         }
         Command::Route(RouteCommand::Explain(asked)) => route::explain(&socket, json, &asked),
         Command::Pki(command) => pki::run(command),
-        Command::Completions { shell } => Ok(generate::completions(shell)),
+        Command::Completions { shell, program } => Ok(generate::completions(shell, &program)),
         Command::Man { dir } => generate::manual(&dir),
     }
 }
@@ -355,5 +355,12 @@ fn completions_and_manual_pages_know_every_command() {
             assert!(script.contains(name), "{shell}: {name}");
         }
         assert!(dir.path().join(format!("baton-{name}.1")).exists(), "baton-{name}.1");
+    }
+    for daemon in ["batond", "baton-agent"] {
+        let page = std::fs::read_to_string(dir.path().join(format!("{daemon}.8"))).unwrap();
+        assert!(page.contains("\\-\\-cleanup"), "{daemon}.8: {page}");
+        let script =
+            run(&format!("baton completions bash {daemon}")).unwrap_or_else(|f| panic!("{}", f.text()));
+        assert!(script.contains("--cleanup") && script.contains(daemon), "{daemon}: {script}");
     }
 }
