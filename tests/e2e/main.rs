@@ -43,6 +43,7 @@ mod orphans;
 mod outages;
 mod outlive;
 mod oversize;
+mod packages;
 mod pktgen;
 mod ports;
 mod restarts;
