@@ -16,6 +16,7 @@ mod crowd;
 mod databases;
 mod dead;
 mod definition;
+mod doctor;
 mod documentation;
 mod drain;
 mod environment;

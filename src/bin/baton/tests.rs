@@ -12,7 +12,7 @@ use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command, RouteCommand};
 use crate::failure::Failure;
-use crate::{check, generate, moving, orders, pki, route, show};
+use crate::{check, doctor, generate, moving, nic, orders, pki, route, show};
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -93,6 +93,9 @@ fn run(words: &str) -> Result<String, Failure> {
             check::check(check::What { file: &file, program, file_only }, json)
         }
         Command::Route(RouteCommand::Explain(asked)) => route::explain(&socket, json, &asked),
+        Command::Doctor(asked) => doctor::run(&asked, json),
+        Command::Nic(command) => nic::run(&command, json),
+        Command::Setup(command) => doctor::setup(&command),
         Command::Pki(command) => pki::run(command),
         Command::Completions { shell, program } => Ok(generate::completions(shell, &program)),
         Command::Man { dir } => generate::manual(&dir),
