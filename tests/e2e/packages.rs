@@ -126,6 +126,15 @@ fn go_on_until(lab: &Lab, is_over: &AtomicBool) -> usize {
     answers
 }
 
+/// Has the clients end, also when the test fails: they are waited for.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What a running service is: its process.
 fn process(machine: &Machine<'_>, service: &str) -> String {
     machine.sh(&format!("systemctl show --value --property MainPID {service}"))
@@ -151,7 +160,7 @@ fn a_cluster_is_installed_upgraded_under_load_and_removed() {
         install(machine, "old", &["baton-agent", "baton"]);
         configure(machine, &format!("{name}.toml"), "agent.toml", "/^.admin/,$d");
         machine.sh(&format!(
-            "echo 'server {{ listen 80; location / {{ return 200 \"{name}\\n\"; }} }}' >/etc/nginx/sites-enabled/default
+            "echo 'server {{ listen 80; keepalive_requests 1000000; location / {{ return 200 \"{name}\\n\"; }} }}' >/etc/nginx/sites-enabled/default
              systemctl restart nginx && systemctl start baton-agent"
         ));
     }
@@ -162,9 +171,16 @@ fn a_cluster_is_installed_upgraded_under_load_and_removed() {
         "baton --json dpt | grep -c '\"state\": \"listening\"' | grep -qx 2",
     );
 
+    for (machine, service) in [(&rt1, "batond"), (&t1, "baton-agent")] {
+        let at = |property| format!("$(systemctl show --value --property {property}Monotonic {service})");
+        let is_told = format!("[ {} -gt {} ]", at("WatchdogTimestamp"), at("ActiveEnterTimestamp"));
+        machine.until(&format!("the watchdog to hear of {service}"), &is_told);
+    }
+
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let clients = [(); 2].map(|()| scope.spawn(|| go_on_until(&lab, &is_over)));
+        let ends = Ends(&is_over);
         for (machine, service, packages) in [
             (&t1, "baton-agent", ["baton-agent", "baton"]),
             (&rt1, "batond", ["batond", "baton"]),
@@ -174,12 +190,14 @@ fn a_cluster_is_installed_upgraded_under_load_and_removed() {
             install(machine, "new", &packages);
             assert_ne!(process(machine, service), former, "{service} is a new process");
             machine.sh(&format!("systemctl is-active {service}"));
+            let restarts = machine.sh(&format!("systemctl show --value --property NRestarts {service}"));
+            assert_eq!(restarts.trim(), "0", "{service} has not ended by itself");
             rt1.until(
                 "both hosts to be targets",
                 "baton --json dpt | grep -c '\"state\": \"listening\"' | grep -qx 2",
             );
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(ends);
         for client in clients {
             assert!(client.join().expect("every request is answered") > 0);
         }

@@ -166,6 +166,13 @@ fn every_check_is_broken_once() {
 }
 
 #[test]
+fn every_check_is_in_the_docs() {
+    let page = include_str!("../../../../docs/doctor.md");
+    let missing: Vec<_> = NAMES.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/doctor.md: add {missing:?}");
+}
+
+#[test]
 fn a_host_without_configuration_is_looked_at_for_what_both_programs_need() {
     let mut picture = good();
     picture.batond = Some(Batond { wants_hugepages: true, ..Batond::default() });
