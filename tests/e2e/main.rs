@@ -22,6 +22,7 @@ mod drain;
 mod environment;
 mod etcd;
 mod evacuation;
+mod events;
 mod failures;
 mod far;
 mod fixture;

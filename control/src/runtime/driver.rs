@@ -16,7 +16,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use transport::{DownReason, Endpoint, Events, Expiry, Renewal, SendError, Settings};
 
 use super::admin::Asked;
+use super::api::EventName;
 use super::etcd::Etcd;
+use super::events::Recent;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
 use super::listings::{Asker, Listing, Listings};
 use super::{notes, reload};
@@ -62,6 +64,8 @@ pub(super) struct Driver<F> {
     pub(super) started: Instant,
     /// When the configuration in force was read.
     pub(super) configured: Instant,
+    /// What happened lately.
+    pub(super) events: Recent,
     /// Which failures of transfers are in the log already.
     pub(super) failures: notes::Failures,
     /// Looks into the whole CRT.
@@ -170,8 +174,7 @@ impl<F: Forwarding> Driver<F> {
                 }
                 Some(()) = hangups.recv() => {
                     if let Err(refused) = reload::reload(&mut self) {
-                        let (file, why) = (self.file.display(), refused.text());
-                        tracing::error!(%file, why, "reload refused, nothing changed");
+                        tracing::error!(why = refused.text(), file = %self.file.display(), "reload refused, nothing changed");
                     }
                 }
             }
@@ -333,9 +336,16 @@ impl<F: Forwarding> Driver<F> {
                 Action::Tokens { stack, tokens } => self.forwarding.tokens(stack, tokens),
                 Action::Declined { connection, by } => self.forwarding.declined(&connection, by),
                 Action::Report { connection, source, target, way, outcome } => {
-                    self.failures.write(&connection, (&source, &target), way.word(), &outcome);
+                    let failed = self.failures.write(&connection, (&source, &target), way.word(), &outcome);
+                    if let Some(why) = failed {
+                        let text = format!("from {source} to {target}: {why}");
+                        self.events.add(EventName::TransferFailed, connection, text);
+                    }
                 }
-                Action::Note(note) => notes::write(&note),
+                Action::Note(note) => {
+                    let (about, text) = notes::write(&note);
+                    self.events.add(notes::name(&note), about, text);
+                }
                 Action::Announce { dvipa } => {
                     tracing::info!(%dvipa, "announced");
                     self.forwarding.announce(dvipa);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use transport::{BindError, Identity, IdentityFiles, Renewal};
 
-use super::api::{MistakeRow, Problem};
+use super::api::{EventName, MistakeRow, Problem};
 use super::driver::Driver;
 use super::forwarding::Forwarding;
 use super::start;
@@ -70,6 +70,20 @@ pub(super) fn identity_files(cluster: &Cluster) -> IdentityFiles {
 /// # Errors
 /// Why nothing changed.
 pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
+    let outcome = read_again(driver);
+    let file = driver.file.display().to_string();
+    match &outcome {
+        Ok(()) => driver.events.add(EventName::Reloaded, file, "in force"),
+        Err(refused) => {
+            let event = EventName::ReloadRefused;
+            tracing::info!(event = event.word(), file, "the former configuration stays");
+            driver.events.add(event, file, refused.text());
+        }
+    }
+    outcome
+}
+
+fn read_again<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
     let new = Config::load(&driver.file)?;
     driver.machine.config().check_reload(&new).map_err(Refused::Frozen)?;
     let (files, name) = (identity_files(&new.cluster), new.node.name.clone());
@@ -88,7 +102,7 @@ pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refuse
     driver.renewal = renewal;
     identify(driver, &identity)?;
     driver.configured = Instant::now();
-    tracing::info!(file = %driver.file.display(), "configuration reloaded");
+    tracing::info!(event = EventName::Reloaded.word(), file = %driver.file.display(), "configuration reloaded");
     Ok(())
 }
 
@@ -101,8 +115,14 @@ pub(super) fn renew<F: Forwarding>(driver: &mut Driver<F>) {
     };
     match renewed {
         Ok(()) => {
-            let expires = &driver.expires.date;
-            tracing::info!(expires, "the certificate was replaced: new sessions use it");
+            let (event, expires) = (EventName::CertificateRenewed, driver.expires.date.clone());
+            tracing::info!(
+                event = event.word(),
+                expires,
+                "the certificate was replaced: new sessions use it"
+            );
+            let name = driver.machine.config().node.name.clone();
+            driver.events.add(event, name, format!("valid until {expires}"));
         }
         Err(cause) => tracing::warn!(
             cause,

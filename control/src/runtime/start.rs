@@ -22,6 +22,7 @@ use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
 use super::driver::Driver;
 use super::etcd::{Etcd, Unusable};
+use super::events::Recent;
 use super::forwarding::Forwarding;
 use super::listings::Listings;
 use super::{notes, reload};
@@ -170,6 +171,7 @@ impl<F: Forwarding> Runtime<F> {
             file,
             started: now,
             configured: now,
+            events: Recent::default(),
             failures: notes::Failures::default(),
             listings: Listings::default(),
             replaced: BTreeMap::new(),

@@ -84,6 +84,18 @@ Examples:
     /// Prepare this host.
     #[command(subcommand)]
     Setup(SetupCommand),
+    /// What happened lately: targets that came and went and why, DVIPAs, drains, transfers that failed, reloads.
+    #[command(after_help = "\
+Times are UTC. The log has the same words in its field `event`. With --json: one object a line.
+
+Examples:
+  baton events
+  baton events --follow")]
+    Events {
+        /// Go on with what happens, also over a restart of batond.
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Routes: which requests of clients go where.
     #[command(subcommand)]
     Route(RouteCommand),
