@@ -110,6 +110,12 @@ fn encode(status: &Status) -> Result<String, std::fmt::Error> {
     gauge("dvipas", "DVIPAs of this host", status.dvipas.len());
     gauge("listeners", "Listening sockets of this host", status.listeners);
     gauge("connections", "Connections with a DVIPA", status.connections);
+    let expires = usize::try_from(status.certificate.unix_s).unwrap_or_default();
+    gauge(
+        "certificate_expires_seconds",
+        "When the certificate ends that new sessions use, in seconds since 1970",
+        expires,
+    );
     gauge("cpu_permille", "Use of all processors in thousandths", status.cpu_permille.into());
     let pressure = status.memory_pressure_permille.into();
     gauge(

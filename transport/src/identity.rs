@@ -13,6 +13,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::{CertificateError, Error as TlsError};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::tls;
@@ -46,6 +48,28 @@ impl Clone for Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// When a certificate ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Expiry {
+    /// Seconds since 1970.
+    pub unix_s: i64,
+    /// The last day (UTC, `YYYY-MM-DD`).
+    pub date: String,
+}
+
+impl Expiry {
+    /// At this time, in seconds since 1970.
+    pub fn at(unix_s: i64) -> Self {
+        let date = OffsetDateTime::from_unix_timestamp(unix_s).map(|time| time.date().to_string());
+        Self { unix_s, date: date.unwrap_or_default() }
+    }
+
+    /// Whole days until then; below 0: since then.
+    pub fn days(&self) -> i64 {
+        (self.unix_s - OffsetDateTime::now_utc().unix_timestamp()).div_euclid(24 * 3600)
     }
 }
 
@@ -174,6 +198,15 @@ impl Identity {
     /// This stack's name.
     pub fn name(&self) -> &StackName {
         &self.name
+    }
+
+    /// When its certificate ends, or one that it depends on in its own file: the earliest.
+    pub fn expires(&self) -> Expiry {
+        let ends = self.chain.iter().filter_map(|certificate| {
+            let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+            Some(parsed.validity().not_after.timestamp())
+        });
+        Expiry::at(ends.min().unwrap_or_default())
     }
 
     fn check(&self, files: &IdentityFiles) -> Result<(), IdentityError> {

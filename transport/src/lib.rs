@@ -5,7 +5,7 @@
 //! messages as [`Event`]s and sends by name; he knows nothing of streams, certificates or retries.
 //!
 //! In reading order: [`endpoint`] (what others use), [`event`], [`counters`], [`identity`] (who we are and whom
-//! we believe), `dial` (dial, and dial again), `session` (one peer, from the handshake to the last word),
+//! we believe), [`renewal`] (when their files are replaced), `dial` (dial, and dial again), `session` (one peer, from the handshake to the last word),
 //! `refusal` (why there is none), `socket` (what wakes an endpoint), `beside` (two stacks of one host), `talk` (readers and writers), `outbox` (what waits to be sent), `frames`
 //! (messages on a QUIC stream), `tls` (what rustls and quinn are told), [`pki`] (making the cluster's
 //! certificates).
@@ -21,6 +21,7 @@ mod outbox;
 pub mod pki;
 pub mod private;
 mod refusal;
+pub mod renewal;
 mod session;
 mod socket;
 mod talk;
@@ -32,5 +33,6 @@ mod tests;
 pub use counters::{Counters, Tally};
 pub use endpoint::{BindError, Endpoint, Listen, PeerState, PeerStatus, SendError, Settings};
 pub use event::{DownReason, Event, Events};
-pub use identity::{Identity, IdentityError, IdentityFiles};
+pub use identity::{Expiry, Identity, IdentityError, IdentityFiles};
 pub use outbox::LANE_BYTES;
+pub use renewal::Renewal;

@@ -22,7 +22,7 @@ use model::checksums::WrongChecksums;
 use model::message::{FromStack, ToStack};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
-use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents};
+use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents, Expiry, Renewal};
 
 use crate::config::Config;
 use crate::counters::EVENTS_LOST;
@@ -70,6 +70,10 @@ pub struct Agent {
     changes: Changes,
     environment: Environment,
     wrong_checksums: WrongChecksums,
+    /// This stack's certificate, key and CA, which may be replaced.
+    renewal: Renewal,
+    /// When the certificate ends that new sessions use.
+    expires: Expiry,
     endpoint: Endpoint<FromStack>,
     sessions: SessionEvents<FromStack>,
     sockets: SocketEvents,
@@ -255,6 +259,7 @@ impl Agent {
             Timer::Load => {
                 self.notice_lost_events();
                 self.sweep_ports();
+                self.renew();
                 self.repair().await;
             }
         }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use transport::Identity;
+
 use super::Agent;
-use super::start::identity;
+use super::start::{identity, renewal};
 use crate::config::{Config, RoutingStack};
 use crate::machine::Event;
 
@@ -17,12 +19,13 @@ impl Agent {
                 "the configuration is not taken over: this key needs a restart of the agent"
             );
         }
-        let renewed = identity(&next)
-            .map_err(|e| e.to_string())
-            .and_then(|identity| self.endpoint.renew(&identity).map_err(|e| e.to_string()));
+        let renewal = renewal(&next);
+        let renewed =
+            identity(&next).map_err(|e| e.to_string()).and_then(|identity| self.identify(&identity));
         if let Err(cause) = renewed {
             return tracing::error!(cause, "the configuration is not taken over: the identity can't be used");
         }
+        self.renewal = renewal;
         for former in &self.config.routing_stacks {
             if !next.routing_stacks.iter().any(|stack| stack.name == former.name) {
                 tracing::info!(routing_stack = %former.name, "no longer in the configuration");
@@ -48,5 +51,32 @@ impl Agent {
             self.tell(Event::ListensElsewhere);
         }
         tracing::info!("the configuration was read again: certificates and routing stacks are in force");
+    }
+
+    /// Uses the certificate, key and CA in the files from now on, if they were replaced; sessions go on.
+    pub(super) fn renew(&mut self) {
+        let renewed = match self.renewal.look() {
+            None => return,
+            Some(Ok(identity)) => self.identify(&identity),
+            Some(Err(error)) => Err(error.to_string()),
+        };
+        match renewed {
+            Ok(()) => {
+                let expires = &self.expires.date;
+                tracing::info!(expires, "the certificate was replaced: new sessions use it");
+            }
+            Err(cause) => {
+                tracing::warn!(
+                    cause,
+                    "the files of the certificate have changed and can't be used: the former one stays"
+                );
+            }
+        }
+    }
+
+    fn identify(&mut self, identity: &Identity) -> Result<(), String> {
+        self.endpoint.renew(identity).map_err(|e| e.to_string())?;
+        self.expires = identity.expires();
+        Ok(())
     }
 }

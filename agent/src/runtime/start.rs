@@ -10,7 +10,7 @@ use model::message::Hello;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use transport::{
-    BindError, Endpoint, Identity, IdentityError, IdentityFiles, Listen, Settings as SessionSettings,
+    BindError, Endpoint, Identity, IdentityError, IdentityFiles, Listen, Renewal, Settings as SessionSettings,
 };
 
 use super::turns::Longest;
@@ -96,6 +96,7 @@ impl Agent {
     /// # Errors
     /// [`StartError`]; what was put in force until then stays.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let renewal = renewal(&config);
         let identity = identity(&config)?;
         let (netlink, changes) = Changes::subscribe().map_err(kernel("its addresses"))?;
         let interfaces = find_interfaces(&netlink, &config).await?;
@@ -165,6 +166,8 @@ impl Agent {
             changes,
             environment: Environment::default(),
             wrong_checksums: WrongChecksums::default(),
+            renewal,
+            expires: identity.expires(),
             endpoint,
             sessions,
             sockets,
@@ -195,12 +198,20 @@ impl Agent {
 }
 
 pub(super) fn identity(config: &Config) -> Result<Identity, StartError> {
-    let files = IdentityFiles {
+    Ok(Identity::load(&identity_files(config), &config.node.name)?)
+}
+
+/// Of the files that are read next.
+pub(super) fn renewal(config: &Config) -> Renewal {
+    Renewal::new(identity_files(config), config.node.name.clone())
+}
+
+fn identity_files(config: &Config) -> IdentityFiles {
+    IdentityFiles {
         ca: config.cluster.ca.clone(),
         certificate: config.cluster.certificate.clone(),
         key: config.cluster.key.clone(),
-    };
-    Ok(Identity::load(&files, &config.node.name)?)
+    }
 }
 
 fn session_settings(config: &Config, interfaces: &[Interface]) -> SessionSettings {

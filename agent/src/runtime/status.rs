@@ -10,7 +10,7 @@ use model::{Blame, Dvipa, Protocol, StackName};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use transfer::host::Away;
-use transport::PeerState;
+use transport::{Expiry, PeerState};
 
 use super::Agent;
 pub use super::witness::WitnessStatus;
@@ -55,6 +55,8 @@ pub struct Status {
     pub longest_turn_ms: f64,
     /// What routing stacks said that was not theirs to say, by name and reason.
     pub refused: Vec<RefusedStatus>,
+    /// When the certificate ends that new sessions use.
+    pub certificate: Expiry,
     /// What others changed on this host.
     pub environment: Environment,
     /// What the programs counted.
@@ -233,6 +235,7 @@ impl Agent {
             memory_pressure_permille: self.used.memory_pressure_permille,
             longest_turn_ms: self.longest_turn.take().as_secs_f64() * 1e3,
             refused: self.refused.iter().map(refused).collect(),
+            certificate: self.expires.clone(),
             environment: self.environment.clone(),
             counters: counters.collect(),
         }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use transport::private::{self, Access};
 
 use super::api::{
-    ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, MoveOrder, Problem, ScopeQuery, WeightsOrder,
+    ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder,
 };
 use super::metrics::Snapshot;
 use crate::explain::Question;
@@ -36,6 +36,7 @@ pub(super) enum Request {
     Dpt,
     Crt(CrtQuery),
     Stats,
+    Events(EventsQuery),
     Metrics,
     Drain(StackName, Scope),
     Evacuate(StackName, Scope, EvacuationTerms),
@@ -121,6 +122,7 @@ pub(super) fn router(desk: Desk) -> Router {
             post(|State(desk): State<Desk>| async move { desk.ask(Request::Leave(false)).await }),
         )
         .route("/v1/crt", get(crt))
+        .route("/v1/events", get(events))
         .route(
             "/v1/drain",
             get(|State(desk): State<Desk>| async move { desk.ask(Request::Evacuations).await }),
@@ -158,6 +160,13 @@ async fn metrics(State(desk): State<Desk>) -> Response {
 async fn crt(State(desk): State<Desk>, query: Result<Query<CrtQuery>, QueryRejection>) -> Response {
     match query {
         Ok(Query(query)) => desk.ask(Request::Crt(query)).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
+    }
+}
+
+async fn events(State(desk): State<Desk>, query: Result<Query<EventsQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => desk.ask(Request::Events(query)).await,
         Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
     }
 }

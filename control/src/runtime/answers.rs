@@ -13,8 +13,8 @@ use transport::Tally;
 use super::admin::{Answer, Request};
 use super::api::{
     CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, DrainAnswer,
-    MoveAnswer, MoveOrder, MoveOrdered, MoveState, Problem, StackConnections, StatsAnswer, StatusAnswer,
-    TransferRow,
+    EventName, MoveAnswer, MoveOrder, MoveOrdered, MoveState, Problem, StackConnections, StatsAnswer,
+    StatusAnswer, TransferRow,
 };
 use super::driver::Driver;
 use super::etcd::Etcd;
@@ -34,18 +34,29 @@ impl<F: Forwarding> Driver<F> {
             Request::Dpt => json(&self.machine.dpt_view(Instant::now())),
             Request::Crt(query) => return self.list_for_operator(&query, reply),
             Request::Stats => json(&self.stats()),
+            Request::Events(query) => json(&self.events.after(query.after)),
             Request::Metrics => {
                 let (stats, status) = (self.stats(), self.machine.status_view());
                 let vipa = self.machine.vipa_view();
-                Answer::Metrics(Box::new(Snapshot { stats, status, vipa }))
+                let expires = self.expires.unix_s;
+                Answer::Metrics(Box::new(Snapshot { stats, status, vipa, expires }))
             }
-            Request::Drain(stack, scope) => self.done(Event::Drain { stack, scope }),
-            Request::Evacuate(stack, scope, terms) => self.done(Event::Evacuate { stack, scope, terms }),
+            Request::Drain(stack, scope) => {
+                let about = stack.clone();
+                self.ordered(Event::Drain { stack, scope }, EventName::Drained, &about)
+            }
+            Request::Evacuate(stack, scope, terms) => {
+                let about = stack.clone();
+                self.ordered(Event::Evacuate { stack, scope, terms }, EventName::Drained, &about)
+            }
             Request::StopEvacuation(stack, scope) => self.done(Event::StopEvacuation { stack, scope }),
             Request::Evacuations => {
                 json(&DrainAnswer { evacuations: self.machine.evacuation_views(Instant::now()) })
             }
-            Request::Resume(stack, scope) => self.done(Event::Resume { stack, scope }),
+            Request::Resume(stack, scope) => {
+                let about = stack.clone();
+                self.ordered(Event::Resume { stack, scope }, EventName::Resumed, &about)
+            }
             Request::Weights(order) => self.done(Event::SetWeights {
                 service: order.service(),
                 ttl: Duration::from_secs(order.ttl_s),
@@ -86,6 +97,16 @@ impl<F: Forwarding> Driver<F> {
         }
     }
 
+    /// As [`Self::done`]; an order that is followed is an event.
+    fn ordered(&mut self, order: Event, event: EventName, stack: &StackName) -> Answer {
+        let answer = self.done(order);
+        if matches!(answer, Answer::Json(_)) {
+            tracing::info!(event = event.word(), %stack, "by order");
+            self.events.add(event, stack, "by an operator's order");
+        }
+        answer
+    }
+
     fn done_since(&self, before: u64) -> Answer {
         let generation = self.generation();
         json(&Done { generation, dpt_changed: generation != before })
@@ -107,6 +128,7 @@ impl<F: Forwarding> Driver<F> {
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
             environment: self.forwarding.environment(),
+            certificate: self.expires.clone(),
             decided_by: config.cluster.decided_by(),
             etcd: self.etcd.as_ref().map(Etcd::view),
         }

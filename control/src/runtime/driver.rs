@@ -13,10 +13,12 @@ use model::{Connection, CrtState, Dvipa, StackIndex, StackName};
 use ownership::etcd::News;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
-use transport::{DownReason, Endpoint, Events, SendError, Settings};
+use transport::{DownReason, Endpoint, Events, Expiry, Renewal, SendError, Settings};
 
 use super::admin::Asked;
+use super::api::EventName;
 use super::etcd::Etcd;
+use super::events::Recent;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
 use super::listings::{Asker, Listing, Listings};
 use super::{notes, reload};
@@ -52,12 +54,18 @@ pub(super) struct Driver<F> {
     pub(super) new_peers: Option<Events<ToPeer>>,
     /// How sessions are held.
     pub(super) settings: Settings,
+    /// This stack's certificate, key and CA, which may be replaced.
+    pub(super) renewal: Renewal,
+    /// When the certificate ends that new sessions use.
+    pub(super) expires: Expiry,
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
     pub(super) started: Instant,
     /// When the configuration in force was read.
     pub(super) configured: Instant,
+    /// What happened lately.
+    pub(super) events: Recent,
     /// Which failures of transfers are in the log already.
     pub(super) failures: notes::Failures,
     /// Looks into the whole CRT.
@@ -160,6 +168,7 @@ impl<F: Forwarding> Driver<F> {
                     }
                 }
                 _ = counts.tick() => {
+                    reload::renew(&mut self);
                     let connections = self.forwarding.connections();
                     self.order_quietly(Event::ConnectionCounts(connections));
                 }
@@ -169,8 +178,7 @@ impl<F: Forwarding> Driver<F> {
                 }
                 Some(()) = hangups.recv() => {
                     if let Err(refused) = reload::reload(&mut self) {
-                        let (file, why) = (self.file.display(), refused.text());
-                        tracing::error!(%file, why, "reload refused, nothing changed");
+                        tracing::error!(why = refused.text(), file = %self.file.display(), "reload refused, nothing changed");
                     }
                 }
             }
@@ -336,9 +344,16 @@ impl<F: Forwarding> Driver<F> {
                     self.forwarding.stay(&connection);
                 }
                 Action::Report { connection, source, target, way, outcome } => {
-                    self.failures.write(&connection, (&source, &target), way.word(), &outcome);
+                    let failed = self.failures.write(&connection, (&source, &target), way.word(), &outcome);
+                    if let Some(why) = failed {
+                        let text = format!("from {source} to {target}: {why}");
+                        self.events.add(EventName::TransferFailed, connection, text);
+                    }
                 }
-                Action::Note(note) => notes::write(&note),
+                Action::Note(note) => {
+                    let (about, text) = notes::write(&note);
+                    self.events.add(notes::name(&note), about, text);
+                }
                 Action::Announce { dvipa } => {
                     tracing::info!(%dvipa, "announced");
                     self.forwarding.announce(dvipa);

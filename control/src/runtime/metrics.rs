@@ -20,6 +20,8 @@ pub(super) struct Snapshot {
     pub(super) stats: StatsAnswer,
     pub(super) status: StatusView,
     pub(super) vipa: VipaView,
+    /// When this stack's certificate ends, seconds since 1970.
+    pub(super) expires: i64,
 }
 
 impl Snapshot {
@@ -51,6 +53,11 @@ impl Collector for Snapshot {
         let contradictions = self.vipa.dvipas.iter().filter(|dvipa| !dvipa.contradiction.is_empty()).count();
         let gauges = [
             ("baton_uptime_seconds", "Seconds since the start.", self.stats.uptime_s),
+            (
+                "baton_certificate_expires_seconds",
+                "When the certificate ends that new sessions use, in seconds since 1970.",
+                u64::try_from(self.expires).unwrap_or_default(),
+            ),
             ("baton_dpt_generation", "How often the DPT has changed.", self.status.generation),
             ("baton_dvipas_owned", "DVIPAs that this stack owns.", size(self.status.dvipas_owned)),
             (

@@ -16,6 +16,7 @@ pub mod check;
 mod driver;
 pub mod environment;
 mod etcd;
+mod events;
 pub mod forwarding;
 mod listings;
 mod metrics;

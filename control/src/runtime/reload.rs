@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use transport::{Identity, IdentityFiles};
+use transport::{BindError, Identity, IdentityFiles, Renewal};
 
-use super::api::{MistakeRow, Problem};
+use super::api::{EventName, MistakeRow, Problem};
 use super::driver::Driver;
 use super::forwarding::Forwarding;
 use super::start;
@@ -70,9 +70,25 @@ pub(super) fn identity_files(cluster: &Cluster) -> IdentityFiles {
 /// # Errors
 /// Why nothing changed.
 pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
+    let outcome = read_again(driver);
+    let file = driver.file.display().to_string();
+    match &outcome {
+        Ok(()) => driver.events.add(EventName::Reloaded, file, "in force"),
+        Err(refused) => {
+            let event = EventName::ReloadRefused;
+            tracing::info!(event = event.word(), file, "the former configuration stays");
+            driver.events.add(event, file, refused.text());
+        }
+    }
+    outcome
+}
+
+fn read_again<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
     let new = Config::load(&driver.file)?;
     driver.machine.config().check_reload(&new).map_err(Refused::Frozen)?;
-    let identity = Identity::load(&identity_files(&new.cluster), &new.node.name)?;
+    let (files, name) = (identity_files(&new.cluster), new.node.name.clone());
+    let renewal = Renewal::new(files.clone(), name.clone());
+    let identity = Identity::load(&files, &name)?;
     let first = match &driver.peers {
         Some(_) => None,
         None => start::peers(&new, &identity, driver.settings.clone())?,
@@ -83,12 +99,44 @@ pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refuse
         Some((endpoint, events)) => (driver.peers, driver.new_peers) = (Some(endpoint), Some(events)),
         None => follow_peers(driver, &former),
     }
-    driver.endpoint.renew(&identity)?;
-    if let Some(peers) = &driver.peers {
-        peers.renew(&identity)?;
-    }
+    driver.renewal = renewal;
+    identify(driver, &identity)?;
     driver.configured = Instant::now();
-    tracing::info!(file = %driver.file.display(), "configuration reloaded");
+    tracing::info!(event = EventName::Reloaded.word(), file = %driver.file.display(), "configuration reloaded");
+    Ok(())
+}
+
+/// Uses the certificate, key and CA in the files from now on, if they were replaced; sessions go on.
+pub(super) fn renew<F: Forwarding>(driver: &mut Driver<F>) {
+    let renewed = match driver.renewal.look() {
+        None => return,
+        Some(Ok(identity)) => identify(driver, &identity).map_err(|e| e.to_string()),
+        Some(Err(error)) => Err(error.to_string()),
+    };
+    match renewed {
+        Ok(()) => {
+            let (event, expires) = (EventName::CertificateRenewed, driver.expires.date.clone());
+            tracing::info!(
+                event = event.word(),
+                expires,
+                "the certificate was replaced: new sessions use it"
+            );
+            let name = driver.machine.config().node.name.clone();
+            driver.events.add(event, name, format!("valid until {expires}"));
+        }
+        Err(cause) => tracing::warn!(
+            cause,
+            "the files of the certificate have changed and can't be used: the former one stays"
+        ),
+    }
+}
+
+fn identify<F: Forwarding>(driver: &mut Driver<F>, identity: &Identity) -> Result<(), BindError> {
+    driver.endpoint.renew(identity)?;
+    if let Some(peers) = &driver.peers {
+        peers.renew(identity)?;
+    }
+    driver.expires = identity.expires();
     Ok(())
 }
 

@@ -16,12 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use transport::private::Access;
-use transport::{Endpoint, Events, Listen, Settings};
+use transport::{Endpoint, Events, Listen, Renewal, Settings};
 
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
 use super::driver::Driver;
 use super::etcd::{Etcd, Unusable};
+use super::events::Recent;
 use super::forwarding::Forwarding;
 use super::listings::Listings;
 use super::{notes, reload};
@@ -101,8 +102,10 @@ impl<F: Forwarding> Runtime<F> {
         mut forwarding: F,
         version: &str,
     ) -> Result<Self, RuntimeError> {
-        let identity =
-            transport::Identity::load(&reload::identity_files(&config.cluster), &config.node.name)?;
+        let files = reload::identity_files(&config.cluster);
+        let renewal = Renewal::new(files.clone(), config.node.name.clone());
+        let identity = transport::Identity::load(&files, &config.node.name)?;
+        let expires = identity.expires();
         let (incarnation, first_epoch) = beginning();
         let hello = Hello {
             stack: config.node.name.to_string(),
@@ -162,10 +165,13 @@ impl<F: Forwarding> Runtime<F> {
             etcd,
             new_peers: None,
             settings,
+            renewal,
+            expires,
             forwarding,
             file,
             started: now,
             configured: now,
+            events: Recent::default(),
             failures: notes::Failures::default(),
             listings: Listings::default(),
             replaced: BTreeMap::new(),

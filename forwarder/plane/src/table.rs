@@ -129,6 +129,24 @@ impl Table {
     }
 }
 
+/// Removes the file; whether there was one. One that a running `batond` has stays.
+///
+/// # Errors
+/// [`TableError`].
+pub fn remove(path: &Path) -> Result<bool, TableError> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    let lock = locked(path)?;
+    fs::remove_file(path).map_err(|cause| TableError::File { path: path.to_owned(), cause })?;
+    drop(lock);
+    if let Some(directory) = path.parent() {
+        // Whatever else is in there stays.
+        let _ = fs::remove_dir(directory);
+    }
+    Ok(true)
+}
+
 fn locked(path: &Path) -> Result<Flock<File>, TableError> {
     let fail = |cause| TableError::File { path: path.to_owned(), cause };
     if let Some(directory) = path.parent() {

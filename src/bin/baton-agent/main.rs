@@ -1,35 +1,22 @@
 //! `baton-agent`: the program that runs on every host with applications.
 
+#[path = "../../arguments/agent.rs"]
+mod arguments;
+#[path = "../../service.rs"]
+mod service;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent::runtime::{Agent, Removed, clean_up};
 use agent::{Config, admin};
+use arguments::Arguments;
 use clap::Parser;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
-
-/// Watches the listens and connections of this host, decapsulates what forwarders send, and tells the routing stacks.
-///
-/// On SIGTERM or SIGINT the routing stacks are told that nothing is served here any longer; addresses and BPF programs
-/// stay, so that connections live on. `--cleanup` removes those too. On SIGHUP the configuration and the certificates are
-/// read again.
-#[derive(Parser)]
-#[command(name = "baton-agent", version)]
-struct Arguments {
-    /// The configuration (docs/configuration.md, section agent.toml).
-    #[arg(long, value_name = "FILE", default_value = "/etc/baton/agent.toml")]
-    config: PathBuf,
-    /// Only check the configuration.
-    #[arg(long, conflicts_with = "cleanup")]
-    check: bool,
-    /// Remove the DVIPAs, BPF programs and pins that an agent with this configuration left on this host.
-    #[arg(long)]
-    cleanup: bool,
-}
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -135,7 +122,8 @@ async fn run(config: Config, path: &Path, set_level: SetLevel) -> Result<(), Fai
     if let Some(metrics) = metrics {
         tokio::spawn(admin::serve_metrics(metrics, agent.questions()));
     }
-    sd_notify::notify(&[NotifyState::Ready])?;
+    service::tell(NotifyState::Ready);
+    service::keep_alive();
 
     let stop = async move {
         tokio::select! {
@@ -143,9 +131,7 @@ async fn run(config: Config, path: &Path, set_level: SetLevel) -> Result<(), Fai
             _ = interrupt.recv() => {}
         }
         tracing::info!("ending; addresses and programs stay in force");
-        if let Err(cause) = sd_notify::notify(&[NotifyState::Stopping]) {
-            tracing::warn!(%cause, "the service manager can't be told");
-        }
+        service::tell(NotifyState::Stopping);
     };
     // A task like those that it works with: before it goes on with what `block_on` waits for, tokio looks for events (epoll(7)).
     tokio::spawn(agent.run(stop)).await?;

@@ -13,8 +13,8 @@ use model::{CrtState, Protocol, StackName};
 
 /// Shows and steers a routing node of a baton cluster.
 ///
-/// Most commands ask the batond of this host through its admin socket; `check`, `pki`, `completions` and `man`
-/// need none.
+/// Most commands ask the batond of this host through its admin socket; `check`, `doctor`, `nic`, `setup`, `pki`,
+/// `completions` and `man` need none.
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub(crate) struct Arguments {
@@ -66,6 +66,36 @@ pub(crate) enum Command {
         #[arg(long)]
         file_only: bool,
     },
+    /// Look at this host before and after it is set up: what is in the way of batond and baton-agent, why it matters, and the command
+    /// that mends it.
+    #[command(after_help = "\
+Looks at what the configuration files ask for, and at what the programs say that run. Without a configuration file it looks at what both \
+programs need.
+
+Exit code 0: no error; 1: errors, or something that --fix could not mend.
+
+Examples:
+  baton doctor
+  baton doctor --agent agent.toml --fix")]
+    Doctor(DoctorArguments),
+    /// The PCI NICs of this host, and their kernel drivers.
+    #[command(subcommand)]
+    Nic(NicCommand),
+    /// Prepare this host.
+    #[command(subcommand)]
+    Setup(SetupCommand),
+    /// What happened lately: targets that came and went and why, DVIPAs, drains, transfers that failed, reloads.
+    #[command(after_help = "\
+Times are UTC. The log has the same words in its field `event`. With --json: one object a line.
+
+Examples:
+  baton events
+  baton events --follow")]
+    Events {
+        /// Go on with what happens, also over a restart of batond.
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Routes: which requests of clients go where.
     #[command(subcommand)]
     Route(RouteCommand),
@@ -77,11 +107,69 @@ pub(crate) enum Command {
     Completions {
         /// Which shell.
         shell: Shell,
+        /// For which program.
+        #[arg(default_value = "baton", value_parser = ["baton", "batond", "baton-agent"])]
+        program: String,
     },
-    /// Write the manual pages.
+    /// Write the manual pages of baton, its commands, batond and baton-agent.
     Man {
         /// The directory to write them to; made if it does not exist.
         dir: PathBuf,
+    },
+}
+
+/// Whose host is looked at, and what is done about it.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// A routing node's file [/etc/baton/batond.toml, if it is there].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) batond: Option<PathBuf>,
+    /// An agent's file [/etc/baton/agent.toml, if it is there].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent: Option<PathBuf>,
+    /// Mend what takes nothing away from anybody (settings, mounts), and say what was done. It holds until the host is started again.
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+/// PCI NICs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NicCommand {
+    /// Show them: address, driver, NUMA node, interfaces, and whether DPDK can have them.
+    List,
+    /// Leave a NIC to DPDK: the kernel's driver gives it to one that hands it to programs. Until the host is started again.
+    #[command(after_help = "Example:\n  modprobe vfio-pci && baton nic bind 0000:01:00.0")]
+    Bind {
+        /// Its PCI address.
+        address: String,
+        /// vfio-pci, uio_pci_generic or igb_uio; the kernel must have loaded it.
+        #[arg(long, default_value = "vfio-pci")]
+        driver: String,
+        /// Also if this host has routes over the NIC's interface, and loses them.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give a NIC back to the kernel's own driver.
+    Unbind {
+        /// Its PCI address.
+        address: String,
+    },
+}
+
+/// What a host is prepared with.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SetupCommand {
+    /// Have the kernel set hugepages of 2 MiB aside.
+    #[command(after_help = "Example:\n  baton setup hugepages 512 --keep")]
+    Hugepages {
+        /// How many on each NUMA node.
+        count: u64,
+        /// On this NUMA node alone.
+        #[arg(long)]
+        node: Option<u32>,
+        /// Also at each start of the host (/etc/tmpfiles.d).
+        #[arg(long)]
+        keep: bool,
     },
 }
 

@@ -1,26 +1,43 @@
-//! Completion scripts and manual pages, made from [`Arguments`].
+//! Completion scripts and manual pages, made from what can be typed: [`Arguments`], and those of the two daemons.
 
+#[path = "../../arguments/mod.rs"]
+mod daemons;
+
+use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 
-/// The completion script of a shell.
-pub(crate) fn completions(shell: Shell) -> String {
+/// The completion script of a program for a shell.
+pub(crate) fn completions(shell: Shell, program: &str) -> String {
+    let mut command = match program {
+        "batond" => daemons::batond::Arguments::command(),
+        "baton-agent" => daemons::agent::Arguments::command(),
+        _ => Arguments::command(),
+    };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "baton", &mut script);
+    clap_complete::generate(shell, &mut command, program, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Writes `baton.1` and a page a command; returns where.
+/// Writes `baton.1` and a page a command, and a page a daemon in section 8; returns where.
 pub(crate) fn manual(dir: &Path) -> Result<String, Failure> {
     let failed = |e: std::io::Error| {
         Failure::Text(format!("error: cannot write manual pages to {}: {e}", dir.display()))
     };
-    std::fs::create_dir_all(dir).map_err(failed)?;
+    fs::create_dir_all(dir).map_err(failed)?;
     clap_mangen::generate_to(Arguments::command(), dir).map_err(failed)?;
+    for daemon in [daemons::batond::Arguments::command(), daemons::agent::Arguments::command()] {
+        write_daemon(dir, daemon).map_err(failed)?;
+    }
     Ok(format!("manual pages are in {}\n", dir.display()))
+}
+
+fn write_daemon(dir: &Path, daemon: Command) -> std::io::Result<()> {
+    let file = dir.join(format!("{}.8", daemon.get_name()));
+    clap_mangen::Man::new(daemon).section("8").render(&mut fs::File::create(file)?)
 }

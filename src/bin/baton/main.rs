@@ -1,15 +1,18 @@
 //! `baton`, the operator's command line.
 //!
 //! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
-//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`route`] (which route takes a request), [`pki`], [`generate`] (completions and
+//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`pki`], [`generate`] (completions and
 //! manual pages), [`failure`] (what went wrong, and the exit code).
 
 mod arguments;
 mod check;
 mod client;
+mod doctor;
+mod events;
 mod failure;
 mod generate;
 mod moving;
+mod nic;
 mod orders;
 mod pki;
 mod route;
@@ -33,8 +36,12 @@ fn main() -> ExitCode {
             check::check(check::What { file: &file, program, file_only }, json)
         }
         Command::Route(RouteCommand::Explain(a)) => route::explain(&socket, json, &a),
+        Command::Doctor(a) => doctor::run(&a, json),
+        Command::Events { follow } => events::run(&socket, json, follow),
+        Command::Nic(command) => nic::run(&command, json),
+        Command::Setup(command) => doctor::setup(&command),
         Command::Pki(command) => pki::run(command),
-        Command::Completions { shell } => Ok(generate::completions(shell)),
+        Command::Completions { shell, program } => Ok(generate::completions(shell, &program)),
         Command::Man { dir } => generate::manual(&dir),
         Command::Ask(ask) => orders::run(&socket, json, &ask),
         Command::Follow(follow) => moving::run(&socket, json, &follow),

@@ -12,7 +12,7 @@ use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command, RouteCommand};
 use crate::failure::Failure;
-use crate::{check, generate, moving, orders, pki, route, show};
+use crate::{check, doctor, events, generate, moving, nic, orders, pki, route, show};
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -93,8 +93,12 @@ fn run(words: &str) -> Result<String, Failure> {
             check::check(check::What { file: &file, program, file_only }, json)
         }
         Command::Route(RouteCommand::Explain(asked)) => route::explain(&socket, json, &asked),
+        Command::Doctor(asked) => doctor::run(&asked, json),
+        Command::Events { follow } => events::run(&socket, json, follow),
+        Command::Nic(command) => nic::run(&command, json),
+        Command::Setup(command) => doctor::setup(&command),
         Command::Pki(command) => pki::run(command),
-        Command::Completions { shell } => Ok(generate::completions(shell)),
+        Command::Completions { shell, program } => Ok(generate::completions(shell, &program)),
         Command::Man { dir } => generate::manual(&dir),
     }
 }
@@ -355,5 +359,29 @@ fn completions_and_manual_pages_know_every_command() {
             assert!(script.contains(name), "{shell}: {name}");
         }
         assert!(dir.path().join(format!("baton-{name}.1")).exists(), "baton-{name}.1");
+    }
+    for daemon in ["batond", "baton-agent"] {
+        let page = std::fs::read_to_string(dir.path().join(format!("{daemon}.8"))).unwrap();
+        assert!(page.contains("\\-\\-cleanup"), "{daemon}.8: {page}");
+        let script =
+            run(&format!("baton completions bash {daemon}")).unwrap_or_else(|f| panic!("{}", f.text()));
+        assert!(script.contains("--cleanup") && script.contains(daemon), "{daemon}: {script}");
+    }
+}
+
+#[test]
+fn an_event_is_a_line_with_its_time_in_utc() {
+    use control::runtime::api::{EventName, EventRow};
+    let row = EventRow {
+        number: 7,
+        unix_ms: 1_796_061_601_250,
+        event: EventName::TargetWent,
+        about: "t1".to_owned(),
+        text: "takes no new connections of 198.18.9.1:80 any more: lost".to_owned(),
+    };
+    let wanted = "2026-11-30 18:00:01.250  target-went          t1  takes no new connections of 198.18.9.1:80 any more: lost";
+    assert_eq!(events::line(&row), wanted);
+    for name in [EventName::TargetCame, EventName::ReloadRefused, EventName::CertificateRenewed] {
+        assert_eq!(serde_json::to_value(name).unwrap(), name.word());
     }
 }

@@ -1,11 +1,17 @@
 //! The routing node's daemon: reads its configuration, starts the forwarder, and runs the control thread.
 
+#[path = "../../arguments/batond.rs"]
+mod arguments;
+#[path = "../../service.rs"]
+mod service;
+
 use std::error::Error;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use arguments::Arguments;
 use clap::Parser;
 use control::config::{Config, ConfigError};
 use control::runtime::Runtime;
@@ -16,18 +22,6 @@ use plane::routes::Routes;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-/// The routing node's daemon of baton: owns DVIPAs and distributes their connections.
-#[derive(Parser)]
-#[command(version, about)]
-struct Arguments {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/baton/batond.toml")]
-    config: PathBuf,
-    /// Only check: explain every mistake of the configuration file, and what it names and this host lacks.
-    #[arg(long)]
-    check: bool,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -48,6 +42,9 @@ fn main() -> ExitCode {
         }
         return if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    if arguments.cleanup {
+        return clean_up(&config);
+    }
     let level = || EnvFilter::new(config.admin.log_level.to_string());
     let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| level());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
@@ -55,6 +52,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error.as_ref()),
     }
+}
+
+/// Removes the connection table that the next process would go on with.
+fn clean_up(config: &Config) -> ExitCode {
+    let Some(file) = &config.forwarder.crt_file else {
+        println!("nothing to remove: the connection table is in no file");
+        return ExitCode::SUCCESS;
+    };
+    match plane::table::remove(file) {
+        Ok(true) => println!("removed: the connection table {}", file.display()),
+        Ok(false) => println!("nothing to remove was found"),
+        Err(error) => return failed(&error),
+    }
+    ExitCode::SUCCESS
 }
 
 /// Prints an error with its causes.
@@ -80,23 +91,17 @@ fn run(file: PathBuf, config: Config) -> Result<(), Box<dyn Error>> {
         let (mut terminated, mut interrupted) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let runtime = Runtime::bind(file, config, plane, env!("CARGO_PKG_VERSION")).await?;
-        tell_systemd(NotifyState::Ready);
+        service::tell(NotifyState::Ready);
+        service::keep_alive();
         let stop = async {
             tokio::select! {
                 _ = terminated.recv() => {}
                 _ = interrupted.recv() => {}
             }
             tracing::info!("stopping");
-            tell_systemd(NotifyState::Stopping);
+            service::tell(NotifyState::Stopping);
         };
         runtime.run(stop).await;
         Ok(())
     })
-}
-
-/// Does nothing where systemd did not start this process.
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd was not told");
-    }
 }

@@ -120,3 +120,16 @@ fn what_can_not_be_gone_on_with_is_named_and_an_empty_table_takes_its_place() {
         assert!(table.crt.newconn(key(1), StackIndex(2), Now { ms: 0 }).is_ok());
     }
 }
+
+#[test]
+fn a_table_is_removed_when_nobody_has_it() {
+    let directory = memory();
+    let path = directory.path().join("baton/crt");
+    assert!(!remove(&path).unwrap());
+    let table = open(&path, &config(), "rt1").unwrap();
+    assert!(matches!(remove(&path), Err(TableError::InUse { .. })));
+    assert!(path.exists());
+    drop(table);
+    assert!(remove(&path).unwrap());
+    assert!(!directory.path().join("baton").exists());
+}

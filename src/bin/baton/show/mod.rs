@@ -12,4 +12,5 @@ pub(crate) use crt::crt;
 pub(crate) use dpt::dpt;
 pub(crate) use stats::stats;
 pub(crate) use status::status;
+pub(crate) use table::Rows;
 pub(crate) use vipa::vipa;

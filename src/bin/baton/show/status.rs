@@ -9,6 +9,7 @@ use control::runtime::api::StatusAnswer;
 use control::runtime::environment::Environment;
 use model::environment::Subject as _;
 use serde_json::Value;
+use transport::Expiry;
 
 use super::crt::fill;
 use super::plain;
@@ -32,6 +33,7 @@ fn batond(answer: &StatusAnswer) -> String {
         ("sessions at", format!("{} (UDP)", answer.listen)),
         ("version", format!("{}, up {up}", m.version)),
         ("configuration", format!("{}, read {read} ago", answer.config.display())),
+        ("certificate", certificate(&answer.certificate)),
         ("DVIPAs", format!("{} owned, {} as backup", m.dvipas_owned, m.dvipas_backed_up)),
         ("DPT", format!("{} services, generation {}", m.services, m.generation)),
         ("CRT", fill(&answer.crt)),
@@ -56,6 +58,14 @@ fn batond(answer: &StatusAnswer) -> String {
         }
     }
     out
+}
+
+/// `until 2029-03-05 (825 days)`
+fn certificate(expiry: &Expiry) -> String {
+    match expiry.days() {
+        days if days < 0 => format!("EXPIRED on {}: no new session is possible", expiry.date),
+        days => format!("until {} ({days} days)", expiry.date),
+    }
 }
 
 /// `decided by etcd, which answers (http://198.18.0.31:2379 does not: …)`

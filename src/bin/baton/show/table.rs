@@ -5,14 +5,14 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// A table without lines, columns two spaces apart.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     table: Table,
     right: &'static [usize],
 }
 
 impl Rows {
     /// A table with this head; `right` are the columns of numbers.
-    pub(super) fn new(head: &[&str], right: &'static [usize]) -> Self {
+    pub(crate) fn new(head: &[&str], right: &'static [usize]) -> Self {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(head.iter().copied());
@@ -20,12 +20,12 @@ impl Rows {
     }
 
     /// A row below the others.
-    pub(super) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
         self.table.add_row(cells);
     }
 
     /// The table, one line a row, each line ended.
-    pub(super) fn text(mut self) -> String {
+    pub(crate) fn text(mut self) -> String {
         for (i, column) in self.table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
             if self.right.contains(&i) {
