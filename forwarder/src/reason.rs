@@ -131,6 +131,8 @@ reasons! {
         AskHeld "ask_held" "Packets that had to wait while stacks were asked about their connection.",
         UnservedHeld "unserved_held" "Packets that open a connection to a port from 1024 on that no stack was known to listen on: they waited for the report of a listen.",
         UnservedNoRoom "unserved_no_room" "Packets of the same kind that could not wait, because the worker's limit (256) is reached: they went to the node's own stack at once.",
+        QuietHeld "quiet_held" "SYNs on established connections of a stack of which nothing was heard for a moment: they waited until it was heard again, or was lost.",
+        QuietNoRoom "quiet_no_room" "Packets of the same kind that could not wait, because the worker's limit (256) is reached: they went to the stack at once.",
         RequestHeld "request_held" "Segments of first requests that had to wait for the rest.",
         RequestUnfinished "request_unfinished" "First requests that were not whole after 5 s, or whose client ended the connection before: refused.",
         RequestRepeated "request_repeated" "Segments of first requests that this node had acknowledged, sent to the target again.",

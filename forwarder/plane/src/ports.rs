@@ -166,6 +166,7 @@ fn mbufs(workers: usize, descriptors: usize, steered: usize, limits: &Limits) ->
         .saturating_add(limits.frozen)
         .saturating_add(limits.ask_held)
         .saturating_add(limits.unserved)
+        .saturating_add(limits.quiet)
         // As they came, and copies.
         .saturating_add(limits.request_packets.saturating_mul(2))
         .saturating_add(MBUFS_IN_HAND);
@@ -192,7 +193,15 @@ mod tests {
                 1,
                 256,
                 0,
-                &Limits { held: 0, frozen: 0, ask_held: 0, unserved: 0, request_packets: 0, ..limits }
+                &Limits {
+                    held: 0,
+                    frozen: 0,
+                    ask_held: 0,
+                    unserved: 0,
+                    quiet: 0,
+                    request_packets: 0,
+                    ..limits
+                }
             ),
             2047
         );
