@@ -124,8 +124,10 @@ pub struct Limits {
     pub requests: usize,
     /// Segments of all of them.
     pub request_packets: usize,
-    /// How long it waits for one to be whole, in milliseconds.
+    /// How long it waits for more of one, in milliseconds.
     pub request_ms: u64,
+    /// How long it waits for one to be whole, in milliseconds.
+    pub request_total_ms: u64,
     /// Connections that it hands over with their first request at once.
     pub handed: usize,
     /// ICMP errors and resets that it sends a second (RFC 4443 2.4 f).
@@ -171,6 +173,7 @@ impl Default for Limits {
             requests: 512,
             request_packets: 2048,
             request_ms: 5000,
+            request_total_ms: 30_000,
             handed: 8192,
             answers_a_second: 10_000,
             echoes_a_second: 10_000,
