@@ -241,10 +241,17 @@ impl Dvipas {
         self.is_fence_old = true;
     }
 
-    /// Something comes from etcd.
-    pub(super) fn told(&mut self, news: News, now: Instant) {
+    /// Something comes from etcd. `true`: whether this node reaches it has changed.
+    pub(super) fn told(&mut self, news: News, now: Instant) -> bool {
+        let before = self.is_cut_off();
         self.tenures.told(news, now);
         self.is_fence_old = true;
+        before != self.is_cut_off()
+    }
+
+    /// Whether etcd decides, and this node hears nothing of it.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.tenures.is_cut_off()
     }
 
     /// What the room says since the last call, for [`Self::turn`].

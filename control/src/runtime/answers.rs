@@ -37,7 +37,8 @@ impl<F: Forwarding> Driver<F> {
             Request::Metrics => {
                 let (stats, status) = (self.stats(), self.machine.status_view());
                 let vipa = self.machine.vipa_view();
-                Answer::Metrics(Box::new(Snapshot { stats, status, vipa }))
+                let etcd = self.etcd.as_ref().map(Etcd::view);
+                Answer::Metrics(Box::new(Snapshot { stats, status, vipa, etcd }))
             }
             Request::Drain(stack, scope) => self.done(Event::Drain { stack, scope }),
             Request::Evacuate(stack, scope, terms) => self.done(Event::Evacuate { stack, scope, terms }),
