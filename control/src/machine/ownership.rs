@@ -155,6 +155,11 @@ impl Dvipas {
         }
     }
 
+    /// The highest epoch there is.
+    pub(super) fn highest(&self) -> Epoch {
+        self.highest
+    }
+
     /// The highest epoch, and those with a number.
     pub(super) fn numbering(&self) -> (Epoch, Vec<NumberedDvipa>) {
         let numbered = |(dvipa, held): (&Dvipa, &Held)| NumberedDvipa {
@@ -223,6 +228,7 @@ impl Dvipas {
     /// There was an ownership in this epoch.
     pub(super) fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
         self.tenures.saw(dvipa, epoch);
+        self.highest = self.highest.max(epoch);
     }
 
     /// Whether it does.
@@ -287,8 +293,7 @@ impl Dvipas {
                     says.push(Action::Send { to, message: ToStack::Ownership(message) });
                 }
                 Tenure::Ask { ask, question } => says.push(Action::AskEtcd { ask, question }),
-                // Kept beside the table where that outlives the process; otherwise witnesses or etcd keep it, and without them a clock gives
-                // the first one of each run.
+                // Kept by the runtime where this node decides alone; otherwise witnesses or etcd keep it.
                 Tenure::Keep { epoch } => self.highest = self.highest.max(epoch),
             }
         }

@@ -21,6 +21,7 @@ use transport::{Endpoint, Events, Listen, Settings};
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
 use super::driver::Driver;
+use super::epochs::Epochs;
 use super::etcd::{Etcd, Unusable};
 use super::forwarding::Forwarding;
 use super::listings::Listings;
@@ -103,7 +104,9 @@ impl<F: Forwarding> Runtime<F> {
     ) -> Result<Self, RuntimeError> {
         let identity =
             transport::Identity::load(&reload::identity_files(&config.cluster), &config.node.name)?;
-        let (incarnation, first_epoch) = beginning();
+        let (incarnation, clock) = beginning();
+        let epochs = Epochs::open(&config);
+        let first_epoch = epochs.first(clock);
         let hello = Hello {
             stack: config.node.name.to_string(),
             cluster_addresses: config.node.cluster_address.iter().map(Address).collect(),
@@ -160,6 +163,7 @@ impl<F: Forwarding> Runtime<F> {
             endpoint,
             peers,
             etcd,
+            epochs,
             new_peers: None,
             settings,
             forwarding,
@@ -224,8 +228,7 @@ pub(super) fn dials(config: &Config, other: &RoutingStackAt) -> bool {
 }
 
 /// An incarnation that differs each time the process starts, and an epoch above all that a former process gave
-/// out: both are the milliseconds since 1970. Epochs grow by one with a reload at most, so a clock that is not
-/// set back is enough.
+/// out, if the clock was not set back: both are the milliseconds since 1970. Epochs grow by one.
 fn beginning() -> (u64, Epoch) {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
