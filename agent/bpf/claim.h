@@ -5,7 +5,7 @@
 #include "events.h"
 #include "segment.h"
 
-/* Tells the agent, and lets the packet in. */
+/* Tells the agent; a packet of a connection that is not frozen goes in. */
 static __always_inline int claim(const struct segment *segment, enum kind kind)
 {
 	struct event event = {

@@ -11,6 +11,7 @@
  */
 #include "address.h"
 #include "ask.h"
+#include "claim.h"
 #include "counters.h"
 #include "datagrams.h"
 #include "dvipas.h"
@@ -252,10 +253,37 @@ static __always_inline int take_off(struct __sk_buff *skb, const struct outer *o
 	return bpf_skb_store_bytes(skb, ETH_HLEN - sizeof(ethertype), &ethertype, sizeof(ethertype), 0);
 }
 
+/*
+ * Whether this segment of a client is to be dropped. A connection that is frozen is this host's until its transfer is decided: who
+ * asks for it is told so, though its packet does not go in, or it would be taken for nobody's and its client told.
+ */
+static __always_inline int arrives_kept_away(struct __sk_buff *skb, int is_v4, int is_asked)
+{
+	struct connection connection;
+	struct segment segment;
+	struct freeze *freeze;
+	__u64 until;
+
+	if (!read_segment(skb, is_v4, &segment))
+		return 0;
+	connection = (struct connection){
+		.client = segment.source,
+		.dvipa = segment.destination,
+		.client_port = segment.tcp.source,
+		.dvipa_port = segment.tcp.dest,
+	};
+	if (!is_kept_away(&connection, &segment.tcp, 0))
+		return 0;
+	freeze = is_asked ? freeze_of(&connection, &until) : 0;
+	if (freeze && freeze->away != AWAY_DEPARTED)
+		claim(&segment, CLAIMED);
+	return 1;
+}
+
 /* The packet, as it is now, goes on to the kernel, unless its connection is frozen or has departed. */
 static __always_inline int leave(struct __sk_buff *skb, int is_v4)
 {
-	if (arrives_kept_away(skb, is_v4))
+	if (arrives_kept_away(skb, is_v4, 0))
 		return DROP;
 	note_datagram(skb, is_v4);
 	return NEXT_PROGRAM;
@@ -338,7 +366,7 @@ int baton_decapsulate(struct __sk_buff *skb)
 		skb->cb[4] = outer.handoff[4];
 		bpf_tail_call(skb, &handoff, 0);
 	}
-	if (arrives_kept_away(skb, is_v4))
+	if (arrives_kept_away(skb, is_v4, outer.is_asked))
 		return DROP;
 	note_datagram(skb, is_v4);
 	if (outer.is_asked) {

@@ -71,23 +71,6 @@ static __always_inline int is_kept_away(const struct connection *connection, con
 	return 1;
 }
 
-/* From a client to a DVIPA. */
-static __always_inline int arrives_kept_away(struct __sk_buff *skb, int is_v4)
-{
-	struct connection connection;
-	struct segment segment;
-
-	if (!read_segment(skb, is_v4, &segment))
-		return 0;
-	connection = (struct connection){
-		.client = segment.source,
-		.dvipa = segment.destination,
-		.client_port = segment.tcp.source,
-		.dvipa_port = segment.tcp.dest,
-	};
-	return is_kept_away(&connection, &segment.tcp, 0);
-}
-
 /* From a DVIPA to a client. */
 static __always_inline int leaves_kept_away(struct __sk_buff *skb, int is_v4)
 {

@@ -116,7 +116,7 @@ pub const COUNTERS: [Counter; 30] = [
     counter(
         "asked_claimed",
         None,
-        "A routing stack asked for a connection that it has no entry for; it is here, its packet was delivered, and the routing stack was told.",
+        "A routing stack asked for a connection that it has no entry for; it is here, and the routing stack was told. Its packet was delivered, unless the connection is moving.",
     ),
     counter(
         "asked_not_here",

@@ -34,7 +34,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
     let eal = if spec.machine().is_some() { "[]" } else { "[\"--no-huge\", \"-m\", \"512\"]" };
     let mut text = format!(
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
-         [cluster]\nlisten = \"{v4}:7440\"\n{certificates}{TIMES}{witnesses}\n\
+         [cluster]\nlisten = \"{v4}:7440\"\ndirectory = \"{state}\"\n{certificates}{TIMES}{witnesses}\n\
          [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
          [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\neal = {eal}\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
@@ -42,6 +42,7 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
          [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}\"\n\n\
          [[forwarder.port]]\nrole = \"local\"\ndevice = \"{local}\"\ninterface = \"loc0\"\n\n{announce}",
         announce = spec.announce,
+        state = run.join("epochs").display(),
         certificates = certificates(name),
         socket = run.join(format!("{name}.sock")).display(),
         encapsulation = spec.encapsulation,

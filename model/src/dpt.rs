@@ -146,8 +146,10 @@ pub enum StackState {
     /// Its agent.
     #[default]
     Up,
-    /// Nothing of its agent; its host may serve on. A SYN on one of its half-open entries is selected anew, every other packet
-    /// goes to it.
+    /// Nothing of its agent for a moment, while the session goes on. A SYN on one of its half-open entries is selected anew; one on an
+    /// established entry waits until it is known how the stack is, because it may be a late copy.
+    Quiet,
+    /// Nothing of its agent; its host may serve on. A SYN on one of its entries is selected anew, every other packet goes to it.
     Lost,
     /// Nothing of its agent nor of its host: its entries go.
     Dead,

@@ -76,6 +76,11 @@ pub trait Ownership: std::fmt::Debug {
     /// Something comes from etcd.
     fn told(&mut self, _news: etcd::News, _now: Instant) {}
 
+    /// Whether this node hears nothing of the etcd that decides: it can't own anything, and others are to.
+    fn is_cut_off(&self) -> bool {
+        false
+    }
+
     /// The deadline has come.
     fn tick(&mut self, now: Instant);
 

@@ -85,29 +85,18 @@ impl Crowd {
     /// Everybody goes on while this happens, and gets what is owed: the silent ones say something at its end. One is moved from host to
     /// host meanwhile.
     pub(crate) fn go_on(&mut self, lab: &Lab, happens: impl FnOnce()) {
-        self.go_on_and(lab, true, happens);
-    }
-
-    /// As [`Self::go_on`], but nobody is moved.
-    pub(crate) fn go_on_unmoved(&mut self, lab: &Lab, happens: impl FnOnce()) {
-        self.go_on_and(lab, false, happens);
-    }
-
-    fn go_on_and(&mut self, lab: &Lab, is_moved: bool, happens: impl FnOnce()) {
         let Self { idle, moved, flows, .. } = self;
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let over = Over(&is_over);
             let flows = scope.spawn(|| ask_on(flows, &is_over));
-            let moves = is_moved.then(|| scope.spawn(|| move_on(lab, moved, &is_over)));
+            let moves = scope.spawn(|| move_on(lab, moved, &is_over));
             under_load(lab, || {
                 happens();
                 drop(over);
             });
             flows.join().expect("flows stay with their servers");
-            if let Some(moves) = moves {
-                moves.join().expect("what is moved is answered");
-            }
+            moves.join().expect("what is moved is answered");
         });
         moved.target().expect("it is answered where it is");
         for (connection, target) in idle {

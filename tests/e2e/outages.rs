@@ -101,8 +101,8 @@ fn lab_of_two() -> Lab {
     lab
 }
 
-/// W7, W8, W12: however the owner ends, and comes back, again and again: no connection of any kind is reset, and no byte is wrong. None
-/// is moved at that moment: `kills::` has that, step by step.
+/// W7, W8, W12: however the owner ends, and comes back, again and again: no connection of any kind is reset, and no byte is wrong. One
+/// is being moved at that moment; `kills::` has that step by step.
 #[test]
 #[ignore = "needs root"]
 fn clients_of_all_kinds_go_on_however_the_owner_ends() {
@@ -111,7 +111,7 @@ fn clients_of_all_kinds_go_on_however_the_owner_ends() {
     let takeovers = TAKEOVERS[usize::from(std::env::var("BATON_SOAK").is_ok())];
     let ends = [Event::Killed, Event::StandsStill, Event::CutOff];
     for (number, end) in (1..=takeovers).zip(ends.into_iter().cycle()) {
-        crowd.go_on_unmoved(&lab, || end.play(&lab));
+        crowd.go_on(&lab, || end.play(&lab));
         eprintln!("takeover {number}, {end:?}");
     }
     lab.check().expect("everything runs");
@@ -129,6 +129,37 @@ fn clients_of_all_kinds_go_on_when_nobody_dies() {
         eprintln!("{event:?}");
     }
     lab.check().expect("everything runs");
+}
+
+/// W7, C5: the backup knows of each connection that has moved where it is now, and the clients go on there when the owner dies.
+#[test]
+#[ignore = "needs root"]
+fn what_has_moved_goes_on_where_it_is_when_the_owner_dies() {
+    use RoutingNode::{First, Second};
+    let lab = lab(Spec::default().second(backup()));
+    wait_for_owner(&lab, First, &[Second]);
+    lab.wait_for_targets(80, &TARGETS).unwrap_or_else(|e| panic!("{e}"));
+    let mut sessions = Vec::new();
+    for to in [web4(), web6()] {
+        let mut session = HttpConnection::open_patiently(lab.client(), to, PATIENCE).expect("it connects");
+        let first = session.target().expect("a target answers");
+        let next = TARGETS.into_iter().find(|target| *target != first).expect("there is another");
+        wait_until_warm(&lab, Second, &[&session]);
+        let client = session.local().to_string();
+        lab.baton(&["move", &client, &to.to_string(), next]).expect("it moves");
+        assert_eq!(session.target().expect("it is answered"), next);
+        lab.wait_for("the backup to know where it is", SOON, || {
+            let crt = lab.crt_at(Second, &["--stack", next]).map_err(|e| e.to_string())?;
+            if crt.iter().any(|row| row.client == client) { Ok(()) } else { Err(format!("{crt:#?}")) }
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+        sessions.push((session, next));
+    }
+    lab.kill(First.batond()).expect("it dies");
+    wait_for_owner(&lab, Second, &[]);
+    for (session, target) in &mut sessions {
+        assert_eq!(&session.target().expect("it goes on"), target);
+    }
 }
 
 /// How a target of port 80 stands at a routing node.

@@ -63,6 +63,24 @@ pub(crate) fn never_both(lab: &Lab, node: RoutingNode, other: RoutingNode, for_s
     assert!(seen > 0, "{} was never seen as the owner", node.name());
 }
 
+/// The owner is killed; the backup owns both DVIPAs in a higher epoch, and releases them when the primary is back. A connection goes on.
+/// `wait_for_owner` says in which epoch they are owned.
+pub(crate) fn the_owner_is_killed_and_comes_back(lab: &Lab, wait_for_owner: fn(&Lab, RoutingNode) -> u64) {
+    use RoutingNode::{First, Second};
+    let first = wait_for_owner(lab, First);
+    let (mut idle, target) = connect(lab, web4());
+    lab.kill("batond").expect("it dies");
+    let second = wait_for_owner(lab, Second);
+    assert!(second > first, "epochs grow: {first}, {second}");
+    still_answered_by(&mut idle, &target);
+    lab.start_batond().expect("it comes back");
+    let third = wait_for_owner(lab, First);
+    assert!(third > second, "epochs grow: {second}, {third}");
+    assert_eq!(owned(lab, Second), Ok((0, 0)), "the backup has released them before");
+    still_answered_by(&mut idle, &target);
+    lab.check().expect("everything runs");
+}
+
 /// W12: the targets lease the DVIPAs to the primary; it is killed, and the backup owns them in a higher epoch when the lease has
 /// lapsed; the primary comes back and has them again when the backup has released them. A connection goes on.
 #[test]
@@ -70,20 +88,10 @@ pub(crate) fn never_both(lab: &Lab, node: RoutingNode, other: RoutingNode, for_s
 fn a_backup_owns_what_a_majority_of_witnesses_lease_to_it() {
     use RoutingNode::{First, Second};
     let lab = lab(Spec::default().second(backup()).witnessed());
-    let first = wait_for_owner(&lab, First);
+    wait_for_owner(&lab, First);
     assert_eq!(owned(&lab, Second), Ok((0, 0)));
     assert!(granted(&lab, First) >= 2, "a majority has granted both");
-    let (mut idle, target) = connect(&lab, web4());
-    lab.kill("batond").expect("it dies");
-    let second = wait_for_owner(&lab, Second);
-    assert!(second > first, "epochs grow: {first}, {second}");
-    still_answered_by(&mut idle, &target);
-    lab.start_batond().expect("it comes back");
-    let third = wait_for_owner(&lab, First);
-    assert!(third > second, "epochs grow: {second}, {third}");
-    assert_eq!(owned(&lab, Second), Ok((0, 0)), "the backup has released them before");
-    still_answered_by(&mut idle, &target);
-    lab.check().expect("everything runs");
+    the_owner_is_killed_and_comes_back(&lab, wait_for_owner);
 }
 
 /// W8, W12: DVIPAs move by order from one node that is leased to to another, stay there, and move back when that one leaves.

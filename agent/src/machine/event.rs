@@ -64,7 +64,8 @@ pub enum Event {
     Stop,
     /// The connection is moving: until it rests, not this machine tells the routing stacks about it.
     Moving(Connection),
-    /// It no longer moves. `ours`: it is this host's; if it has no socket here any more, it has ended.
+    /// It no longer moves. `ours`: it is this host's; if it has no socket here any more, it has ended. If it is another host's, the owner of
+    /// its DVIPA knows, and the others are told that it has left.
     Rests {
         /// Which.
         connection: Connection,

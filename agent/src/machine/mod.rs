@@ -225,14 +225,7 @@ impl Machine {
                 self.tell_listens();
             }
             Event::Moving(connection) => drop(self.moving.insert(connection)),
-            Event::Rests { connection, ours } => {
-                let moved = self.moving.remove(&connection);
-                if moved && self.has(&connection) {
-                    self.tell([Change::Opened(connection)]);
-                } else if moved && ours {
-                    self.tell([Change::Ended(connection)]);
-                }
-            }
+            Event::Rests { connection, ours } => self.rests(connection, ours),
             Event::Takers(takers) => {
                 self.takers = takers;
                 self.tell_listens();

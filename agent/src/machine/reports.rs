@@ -33,6 +33,25 @@ impl Machine {
         }
     }
 
+    /// A connection moves no longer. If it is here, or has ended here, that is news to all. If another host has it, the owner of its
+    /// DVIPA has moved it and knows; the others hear that it has ended here, or they would forward it here when they take over.
+    pub(super) fn rests(&mut self, connection: Connection, ours: bool) {
+        if !self.moving.remove(&connection) {
+            return;
+        }
+        if self.has(&connection) {
+            return self.tell([Change::Opened(connection)]);
+        }
+        if ours {
+            return self.tell([Change::Ended(connection)]);
+        }
+        let dvipa = Dvipa::new(connection.dvipa.ip());
+        let owner = self.owners().remove(&dvipa).map(|(owner, _)| owner);
+        let others = self.stacks.iter_mut().filter(|(name, _)| owner.as_ref() != Some(*name));
+        let concerned = others.filter(|(_, stack)| stack.entry(dvipa).is_some());
+        concerned.for_each(|(_, stack)| stack.note(Change::Ended(connection)));
+    }
+
     /// Tells every routing stack that is told of changes what is served now, where that is not what it knows.
     pub(super) fn tell_listens(&mut self) {
         self.note_served();

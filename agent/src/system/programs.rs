@@ -168,6 +168,7 @@ impl Programs {
         pin(&mut open.maps.counters, "counters")?;
         pin(&mut open.maps.flows, "flows")?;
         pin(&mut open.maps.freezes, "freezes")?;
+        pin(&mut open.maps.events, "events")?;
         pin(&mut open.maps.handoff, "handoff")?;
         pin(&mut open.maps.ask, "ask")?;
         let skeleton = open.load().map_err(bpf("load decapsulate"))?;

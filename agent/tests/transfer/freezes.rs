@@ -6,14 +6,17 @@ use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use baton_agent::machine::Takes;
 use baton_agent::repair;
 use lab::Capture;
 use lab::fabric::mac;
-use lab::spec::{self, DVIPA};
+use lab::spec::{self, CLIENT, DVIPA};
+use model::Dvipa;
 use socket2::{Domain, Socket, Type};
 use transfer::host::Away;
 
 use crate::bench::{Bench, connection_of};
+use crate::injection::{Web, dvipas, open};
 
 #[test]
 #[ignore = "needs root"]
@@ -198,5 +201,41 @@ fn nothing_is_left_of_many_transfers() {
     assert!(none_more, "{before:?} sockets became {after:?}");
     for (host, left) in [(0, vec![]), (1, vec![(connection, Away::Departed)])] {
         assert_eq!(bench.hosts[host].programs.maps.freezes.all().unwrap(), left);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn who_asks_for_a_frozen_connection_is_told_that_it_is_here_and_its_packets_stay_out() {
+    let mut web = Web::new();
+    for dvipa in dvipas() {
+        let (mut http, connection) = open(&mut web, dvipa);
+        let host = &web.bench.hosts[0];
+        let asks = [((CLIENT.0.into(), Dvipa::new(dvipa.ip())), Takes::WhatIsHere)];
+        host.programs.maps.set_forwarders(&asks.into()).unwrap();
+        host.keep_away(&connection, Away::Frozen);
+        std::thread::scope(|scope| {
+            // Its kernel sends the request again and again.
+            let answer = scope.spawn(|| http.target().unwrap());
+            let wait_for_another = |dropped: &str| {
+                let before = host.counter(dropped);
+                while host.counter(dropped) == before {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            };
+            let claimed = host.counter("asked_claimed");
+            wait_for_another("frozen_dropped");
+            wait_for_another("frozen_dropped");
+            assert!(host.counter("asked_claimed") > claimed, "it is here");
+            host.keep_away(&connection, Away::Departed);
+            let claimed = host.counter("asked_claimed");
+            wait_for_another("departed_dropped");
+            wait_for_another("departed_dropped");
+            assert_eq!(host.counter("asked_claimed"), claimed, "it is elsewhere");
+            host.programs.maps.freezes.let_flow(&connection).unwrap();
+            assert_eq!(answer.join().unwrap(), "t1");
+        });
+        let all = dvipas().map(|dvipa| ((CLIENT.0.into(), Dvipa::new(dvipa.ip())), Takes::All));
+        host.programs.maps.set_forwarders(&all.into()).unwrap();
     }
 }

@@ -62,6 +62,8 @@ impl Config {
         keep(cluster.witnesses == new.cluster.witnesses, "cluster.witnesses", asked);
         keep(cluster.etcd == new.cluster.etcd, "cluster.etcd", "leases were granted there");
         keep(cluster.lease == new.cluster.lease, "cluster.lease_ms", asked);
+        let is_same = cluster.directory == new.cluster.directory;
+        keep(is_same, "cluster.directory", "the highest epoch is kept there");
         keep(cluster.ca == new.cluster.ca, "cluster.ca", sessions);
         keep(cluster.certificate == new.cluster.certificate, "cluster.certificate", sessions);
         keep(cluster.key == new.cluster.key, "cluster.key", sessions);

@@ -67,6 +67,8 @@ pub struct Cluster {
     pub etcd: Option<Etcd>,
     /// How long is leased after each ask.
     pub lease: Duration,
+    /// Where the highest epoch is kept, if neither witnesses nor etcd decide.
+    pub directory: PathBuf,
     /// UDP address on which the sessions of other routing stacks are accepted.
     pub peers_listen: SocketAddr,
     /// Another routing stack that was not heard for this long is dead: its DVIPAs are taken over.

@@ -2,7 +2,7 @@
 //!
 //! | state | when | what follows |
 //! | --- | --- | --- |
-//! | quiet | nothing heard for `quiet_after`, the session goes on | as lost, but selected if no other target is left; ends with the next sign of life |
+//! | quiet | nothing heard for `quiet_after`, the session goes on | no new connections, unless no other target is left; SYNs on its half-open entries are selected anew, those on established ones wait; ends with the next sign of life |
 //! | lost | its session is over | no new connections; SYNs on its entries are selected anew |
 //! | dead | lost, and its host does not answer for its cluster address, or `dead_after` is over | its entries go |
 //!
@@ -89,7 +89,7 @@ impl Losses {
     /// What is heard of a stack. This node's own host is here.
     pub(super) fn state(&self, stack: StackNow<'_>, is_own: bool) -> StackState {
         if stack.said.is_some() {
-            return if self.is_quiet(stack.name) { StackState::Lost } else { StackState::Up };
+            return if self.is_quiet(stack.name) { StackState::Quiet } else { StackState::Up };
         }
         let for_good = self.lost.get(stack.name).is_some_and(|lost| lost.for_good);
         let dead = !is_own && (for_good || self.silent_hosts.contains(&stack.known.index));

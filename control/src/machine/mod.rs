@@ -402,7 +402,7 @@ impl RoutingStack {
                 Ok(())
             }
             Event::Etcd(news) => {
-                self.dvipas.told(news, now);
+                self.etcd_says(news, now);
                 Ok(())
             }
             Event::MoveDvipa { dvipa, to } => self.move_dvipa(dvipa, to).map_err(Refusal::Order),

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use model::numbering::Numbering;
-use model::{Dvipa, DvipaIndex, StackIndex, StackName};
+use model::{Dvipa, DvipaIndex, Epoch, StackIndex, StackName};
 
 use super::dirty::Mark;
 use super::pace::Urgency;
@@ -76,6 +76,11 @@ impl RoutingStack {
     pub fn numbering(&self) -> Numbering {
         let (stacks, (epoch, dvipas)) = (self.stacks.numbering(), self.dvipas.numbering());
         Numbering { node: self.config.node.name.clone(), epoch, stacks, dvipas }
+    }
+
+    /// The highest epoch that this node gave or has heard of: to be kept before what follows from it is done.
+    pub fn highest_epoch(&self) -> Epoch {
+        self.dvipas.highest()
     }
 
     /// Forgets who is gone and has left nothing behind. To be called when it is known how many connections each stack has.

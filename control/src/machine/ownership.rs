@@ -155,6 +155,11 @@ impl Dvipas {
         }
     }
 
+    /// The highest epoch there is.
+    pub(super) fn highest(&self) -> Epoch {
+        self.highest
+    }
+
     /// The highest epoch, and those with a number.
     pub(super) fn numbering(&self) -> (Epoch, Vec<NumberedDvipa>) {
         let numbered = |(dvipa, held): (&Dvipa, &Held)| NumberedDvipa {
@@ -223,6 +228,7 @@ impl Dvipas {
     /// There was an ownership in this epoch.
     pub(super) fn saw(&mut self, dvipa: Dvipa, epoch: Epoch) {
         self.tenures.saw(dvipa, epoch);
+        self.highest = self.highest.max(epoch);
     }
 
     /// Whether it does.
@@ -241,10 +247,17 @@ impl Dvipas {
         self.is_fence_old = true;
     }
 
-    /// Something comes from etcd.
-    pub(super) fn told(&mut self, news: News, now: Instant) {
+    /// Something comes from etcd. `true`: whether this node reaches it has changed.
+    pub(super) fn told(&mut self, news: News, now: Instant) -> bool {
+        let before = self.is_cut_off();
         self.tenures.told(news, now);
         self.is_fence_old = true;
+        before != self.is_cut_off()
+    }
+
+    /// Whether etcd decides, and this node hears nothing of it.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.tenures.is_cut_off()
     }
 
     /// What the room says since the last call, for [`Self::turn`].
@@ -280,8 +293,7 @@ impl Dvipas {
                     says.push(Action::Send { to, message: ToStack::Ownership(message) });
                 }
                 Tenure::Ask { ask, question } => says.push(Action::AskEtcd { ask, question }),
-                // Kept beside the table where that outlives the process; otherwise witnesses or etcd keep it, and without them a clock gives
-                // the first one of each run.
+                // Kept by the runtime where this node decides alone; otherwise witnesses or etcd keep it.
                 Tenure::Keep { epoch } => self.highest = self.highest.max(epoch),
             }
         }

@@ -39,7 +39,8 @@ impl<F: Forwarding> Driver<F> {
                 let (stats, status) = (self.stats(), self.machine.status_view());
                 let vipa = self.machine.vipa_view();
                 let expires = self.expires.unix_s;
-                Answer::Metrics(Box::new(Snapshot { stats, status, vipa, expires }))
+                let etcd = self.etcd.as_ref().map(Etcd::view);
+                Answer::Metrics(Box::new(Snapshot { stats, status, vipa, expires, etcd }))
             }
             Request::Drain(stack, scope) => {
                 let about = stack.clone();

@@ -17,6 +17,7 @@ use transport::{DownReason, Endpoint, Events, Expiry, Renewal, SendError, Settin
 
 use super::admin::Asked;
 use super::api::EventName;
+use super::epochs::Epochs;
 use super::etcd::Etcd;
 use super::events::Recent;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
@@ -50,6 +51,8 @@ pub(super) struct Driver<F> {
     pub(super) peers: Option<Endpoint<ToPeer>>,
     /// etcd, where it decides.
     pub(super) etcd: Option<Etcd>,
+    /// The highest epoch, where this node decides alone.
+    pub(super) epochs: Epochs,
     /// What comes in there, if the first others were named while this node ran and the loop does not read it yet.
     pub(super) new_peers: Option<Events<ToPeer>>,
     /// How sessions are held.
@@ -304,6 +307,7 @@ impl<F: Forwarding> Driver<F> {
             self.forwarding.fence(fence);
         }
         while let Some(action) = self.machine.poll() {
+            self.epochs.keep(self.machine.highest_epoch());
             if let Some(step) = step(&action) {
                 transfer::halt::before("routing", step);
             }

@@ -288,6 +288,7 @@ certificate = "pki/rt1.pem"
 key = "pki/rt1.key"
 heartbeat_ms = 100
 lost_after_ms = 1000
+directory = "state"
 [admin]
 socket = "{}"
 metrics_socket = "metrics.sock"

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::api::{CounterRow, StatsAnswer};
+use super::etcd::{EtcdMemberView, EtcdView};
 use super::forwarding::PortView;
 use crate::machine::{SessionState, StatusView, VipaView};
 
@@ -22,6 +23,8 @@ pub(super) struct Snapshot {
     pub(super) vipa: VipaView,
     /// When this stack's certificate ends, seconds since 1970.
     pub(super) expires: i64,
+    /// Where it decides who owns a DVIPA.
+    pub(super) etcd: Option<EtcdView>,
 }
 
 impl Snapshot {
@@ -44,6 +47,7 @@ impl Collector for Snapshot {
         self.refusals(&mut to)?;
         self.crt(&mut to)?;
         self.stacks(&mut to)?;
+        self.etcd(&mut to)?;
         let of = |row: fn(&PortView) -> u64| -> Vec<_> {
             self.stats.ports.iter().map(|port| ("port", port.role.clone(), row(port))).collect()
         };
@@ -92,6 +96,18 @@ impl Snapshot {
             ConstCounter::new(refused.count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+
+    fn etcd(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(etcd) = &self.etcd else { return Ok(()) };
+        let up = |member: &EtcdMemberView| u64::from(member.fails.is_none());
+        let members: Vec<_> =
+            etcd.members.iter().map(|member| ("endpoint", member.endpoint.clone(), up(member))).collect();
+        let help = "1: the member of etcd answers for a majority of them; 0: it does not.";
+        family(to, "baton_etcd_member_up", help, &members)?;
+        let Some(ms) = etcd.answered_ms else { return Ok(()) };
+        let help = "Seconds since etcd has answered a claim or renewal of a lease.";
+        gauge(to, "baton_etcd_answer_age_seconds", help, ms / 1000)
     }
 
     fn crt(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`check`] (a host, before the start), [`forwarding`] (what the runtime asks of the forwarder beside it), [`environment`] (what others change in the
 //! kernel), `driver` (the loop: the
-//! machine, the sessions and the forwarder meet here), `etcd` (what it is asked), `reload` (a new configuration, whole or not at all),
+//! machine, the sessions and the forwarder meet here), `etcd` (what it is asked), `epochs` (the highest, on disk), `reload` (a new configuration, whole or not at all),
 //! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
 //! many clients), `answers` (what it answers), `listings` (looks into the whole CRT), `metrics` (Prometheus), `notes` (the log), `transfers` (what
 //! became of transfers), `start` (from files to a running control
@@ -15,6 +15,7 @@ mod bounded;
 pub mod check;
 mod driver;
 pub mod environment;
+mod epochs;
 mod etcd;
 mod events;
 pub mod forwarding;

@@ -21,6 +21,7 @@ use transport::{Endpoint, Events, Listen, Renewal, Settings};
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
 use super::driver::Driver;
+use super::epochs::Epochs;
 use super::etcd::{Etcd, Unusable};
 use super::events::Recent;
 use super::forwarding::Forwarding;
@@ -106,7 +107,9 @@ impl<F: Forwarding> Runtime<F> {
         let renewal = Renewal::new(files.clone(), config.node.name.clone());
         let identity = transport::Identity::load(&files, &config.node.name)?;
         let expires = identity.expires();
-        let (incarnation, first_epoch) = beginning();
+        let (incarnation, clock) = beginning();
+        let epochs = Epochs::open(&config);
+        let first_epoch = epochs.first(clock);
         let hello = Hello {
             stack: config.node.name.to_string(),
             cluster_addresses: config.node.cluster_address.iter().map(Address).collect(),
@@ -163,6 +166,7 @@ impl<F: Forwarding> Runtime<F> {
             endpoint,
             peers,
             etcd,
+            epochs,
             new_peers: None,
             settings,
             renewal,
@@ -230,8 +234,7 @@ pub(super) fn dials(config: &Config, other: &RoutingStackAt) -> bool {
 }
 
 /// An incarnation that differs each time the process starts, and an epoch above all that a former process gave
-/// out: both are the milliseconds since 1970. Epochs grow by one with a reload at most, so a clock that is not
-/// set back is enough.
+/// out, if the clock was not set back: both are the milliseconds since 1970. Epochs grow by one.
 fn beginning() -> (u64, Epoch) {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);

@@ -166,6 +166,7 @@ fn mbufs(workers: usize, descriptors: usize, steered: usize, limits: &Limits) ->
         .saturating_add(limits.frozen)
         .saturating_add(limits.ask_held)
         .saturating_add(limits.unserved)
+        .saturating_add(limits.quiet)
         // As they came, and copies.
         .saturating_add(limits.request_packets.saturating_mul(2))
         .saturating_add(limits.reselected_packets())
@@ -198,6 +199,7 @@ mod tests {
                     frozen: 0,
                     ask_held: 0,
                     unserved: 0,
+                    quiet: 0,
                     request_packets: 0,
                     reselected: 0,
                     ..limits

@@ -1,6 +1,7 @@
 //! Deliver it: every packet to a DVIPA that is not simply forwarded gets what was decided about it.
 
 use model::StackIndex;
+use model::dpt::StackState;
 
 use super::datagram::Datagram;
 use super::emit::{End, Out};
@@ -11,7 +12,7 @@ use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
-use super::{Context, Held, follow, orphans, refuse, select, split, transact, unserved};
+use super::{Context, Held, follow, orphans, quiet, refuse, select, split, transact, unserved};
 use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
@@ -45,13 +46,15 @@ pub(super) fn plain<B: PacketBuffer, S: Sink<B>>(
         Ok(Some(datagram)) => {
             let fate = match fate {
                 // The fast way did not look whether it opens a connection.
-                Fate::Forward { to, .. } if cx.tables.is_lost(to) => match datagram.ends(packet.bytes()) {
-                    Ok((ends, opens)) => {
-                        let udp = datagram.protocol == protocol::UDP;
-                        ends.key().fate((opens, udp), cx, out.budgets())
+                Fate::Forward { to, .. } if cx.tables.state(to) != StackState::Up => {
+                    match datagram.ends(packet.bytes()) {
+                        Ok((ends, opens)) => {
+                            let udp = datagram.protocol == protocol::UDP;
+                            ends.key().fate((opens, udp), cx, out.budgets())
+                        }
+                        Err(reason) => Fate::Drop(reason),
                     }
-                    Err(reason) => Fate::Drop(reason),
-                },
+                }
                 fate => fate,
             };
             deliver(packet, &Read { datagram, key: Some(key), hash }, fate, held, cx, out);
@@ -84,6 +87,7 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
         Fate::Ask => orphans::ask(packet, read, held, cx, out),
         Fate::Transact => transact::transact(packet, read, held, cx, out),
         Fate::Unserved => unserved::wait(packet, read, held, cx, out),
+        Fate::Doubtful { to } => quiet::wait(packet, read, to, held, cx, out),
         Fate::Hold => hold(packet, read, held, cx, out),
         Fate::Refuse(why) => refuse(packet, read, why, cx, out),
         Fate::Drop(reason) => out.end(packet, End::dropped(reason)),

@@ -24,6 +24,11 @@ pub(crate) enum Fate {
     Ask,
     /// It opens a TCP connection to a port that nothing is known to serve.
     Unserved,
+    /// It opens a connection that is established at this stack, of which nothing was heard for a moment.
+    Doubtful {
+        /// Where its connection is.
+        to: StackIndex,
+    },
     /// This node may have begun its connection itself, because the service has routes: it is answered, or goes on with the first
     /// request.
     Transact,

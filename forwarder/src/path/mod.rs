@@ -9,7 +9,7 @@
 //! - [`answer`] it, if it is a question to this node: [`arp`], [`neighbour`], [`echo`]; let what is none of ours
 //!   [`crossing`] over to the other port.
 //! - [`deliver`] it: everything else, with [`handoff`], [`icmp_error`] and [`split`]. Whose connection has no entry is one of
-//!   the [`orphans`], about which stacks are [`ask`]ed; what is [`unserved`] waits a moment, and what nothing serves is [`refuse`]d. Where a
+//!   the [`orphans`], about which stacks are [`ask`]ed; what is [`unserved`], or late perhaps ([`quiet`]), waits a moment, and what nothing serves is [`refuse`]d. Where a
 //!   service has routes, this node does with the client what is to be done before a stack has the connection: [`transact`], with the
 //!   [`requests`] that are not whole or come in [`parts`], and the connections that it is [`handing`] over; afterwards it [`follow`]s them
 //!   to their next requests ([`followed`]), of which those for another stack wait ([`elsewhere`]).
@@ -42,6 +42,7 @@ mod outgoing;
 mod parse;
 mod parts;
 mod plain;
+mod quiet;
 mod quoted;
 mod refuse;
 mod requests;
@@ -77,6 +78,7 @@ use lookup::Lane;
 use orphans::Orphans;
 use parse::{Gate, Tag};
 use plain::PlainKey;
+use quiet::Quiet;
 use requests::Requests;
 use unserved::Unserved;
 
@@ -122,12 +124,18 @@ pub struct Limits {
     pub unserved: usize,
     /// How long it holds one, in milliseconds: longer than the report of a listen takes, shorter than a client waits to send its SYN again.
     pub unserved_ms: u64,
+    /// SYNs on established connections of stacks that were not heard for a moment that it holds at once.
+    pub quiet: usize,
+    /// How long it holds one, in milliseconds: longer than a session lasts of which nothing is heard, as it is configured by default.
+    pub quiet_ms: u64,
     /// First requests that are not whole that it holds at once.
     pub requests: usize,
     /// Segments of all of them.
     pub request_packets: usize,
-    /// How long it waits for one to be whole, in milliseconds.
+    /// How long it waits for more of one, in milliseconds.
     pub request_ms: u64,
+    /// How long it waits for one to be whole, in milliseconds.
+    pub request_total_ms: u64,
     /// Connections that it hands over with their first request at once.
     pub handed: usize,
     /// Connections whose next requests it reads.
@@ -174,9 +182,12 @@ impl Default for Limits {
             unclaimed_ms: 3000,
             unserved: 256,
             unserved_ms: 500,
+            quiet: 256,
+            quiet_ms: 2000,
             requests: 512,
             request_packets: 2048,
             request_ms: 5000,
+            request_total_ms: 30_000,
             handed: 8192,
             followed: 65_536,
             reselected: 128,
@@ -239,6 +250,7 @@ struct Held<B> {
     frozen: Frozen<B>,
     orphans: Orphans<B>,
     unserved: Unserved<B>,
+    quiet: Quiet<B>,
     requests: Requests<B>,
     handings: Handings,
     followed: Followed,
@@ -260,7 +272,7 @@ impl<B: PacketBuffer> Worker<B> {
     pub fn new(limits: Limits, counters: Arc<Counters>) -> Self {
         let (early, frozen, orphans) = (Early::new(limits), Frozen::new(limits), Orphans::new(limits));
         let (requests, handings) = (Requests::new(limits), Handings::new(limits));
-        let (unserved, secret) = (Unserved::new(limits), Secret::of_process());
+        let (unserved, quiet, secret) = (Unserved::new(limits), Quiet::new(limits), Secret::of_process());
         let (followed, elsewhere) = (Followed::new(limits), Elsewhere::new(limits));
         let reselecting = Arc::new(Reselecting::new(limits.reselected));
         let held = Held {
@@ -268,6 +280,7 @@ impl<B: PacketBuffer> Worker<B> {
             frozen,
             orphans,
             unserved,
+            quiet,
             requests,
             handings,
             followed,
@@ -381,9 +394,9 @@ impl<B: PacketBuffer> Worker<B> {
     /// Sends what was held and need not wait any more, and gives up what waited too long. To be called every few
     /// milliseconds, also when no packets come.
     pub fn expire<S: Sink<B>>(&mut self, tables: &Tables, crt: &Crt, now: Now, sink: &mut S) {
-        let Held { early, frozen, orphans, unserved, requests, elsewhere, .. } = &self.held;
+        let Held { early, frozen, orphans, unserved, quiet, requests, elsewhere, .. } = &self.held;
         let idle = early.is_empty() && frozen.is_empty() && orphans.is_empty() && unserved.is_empty();
-        if idle && requests.is_empty() && elsewhere.is_empty() {
+        if idle && quiet.is_empty() && requests.is_empty() && elsewhere.is_empty() {
             return;
         }
         let cx = Context { tables, handoffs: &self.handoffs, pools: &self.pools, crt, now, from: Port::Nic };
@@ -392,6 +405,7 @@ impl<B: PacketBuffer> Worker<B> {
         deliver::thaw(&mut self.held, &cx, &mut out);
         orphans::look(&mut self.held, &cx, &mut out);
         unserved::look(&mut self.held, &cx, &mut out);
+        quiet::look(&mut self.held, &cx, &mut out);
         parts::look(&mut self.held, &cx, &mut out);
         follow::look(&mut self.held, &cx, &mut out);
         out.finish();

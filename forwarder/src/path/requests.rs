@@ -6,7 +6,7 @@
 //! until the target has the connection.
 //!
 //! Bounded: requests ([`Limits::requests`]; the oldest of a few gives way to a new one), segments of one and of all ([`SEGMENTS`],
-//! [`Limits::request_packets`]), bytes of one ([`REQUEST_BYTES`]), time ([`Limits::request_ms`]).
+//! [`Limits::request_packets`]), bytes of one ([`REQUEST_BYTES`]), time ([`Limits::request_ms`] without new bytes, [`Limits::request_total_ms`] in all).
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -85,15 +85,36 @@ pub(super) struct Request<B> {
     /// It was handed over: copies are sent again from time to time, and were at this time.
     pub(super) handed: Option<Now>,
     pub(super) since: Now,
+    /// When new bytes of it came last.
+    progressed: Now,
 }
 
 impl<B> Request<B> {
     pub(super) fn new(about: About, since: Now) -> Self {
-        Self { about, segments: std::array::from_fn(|_| None), acknowledged: 0, handed: None, since }
+        Self {
+            about,
+            segments: std::array::from_fn(|_| None),
+            acknowledged: 0,
+            handed: None,
+            since,
+            progressed: since,
+        }
     }
 
     fn len(&self) -> usize {
         self.segments.iter().flatten().count()
+    }
+
+    /// It is not kept, or waited for, any longer.
+    fn is_over(&self, limits: &Limits, now: Now) -> bool {
+        let passed_ms = |since: Now| now.ms.saturating_sub(since.ms);
+        match self.handed {
+            Some(_) => passed_ms(self.since) >= KEPT_MS,
+            None => {
+                passed_ms(self.progressed) >= limits.request_ms
+                    || passed_ms(self.since) >= limits.request_total_ms
+            }
+        }
     }
 }
 
@@ -201,7 +222,7 @@ impl<B: PacketBuffer> Requests<B> {
     }
 
     /// Adds a segment to the request of a connection that waits.
-    pub(super) fn add(&mut self, key: AnyKey, segment: Segment<B>) -> Added<B> {
+    pub(super) fn add(&mut self, key: AnyKey, segment: Segment<B>, now: Now) -> Added<B> {
         let full = self.packets >= self.limits.request_packets;
         let Some(request) = self.get(key) else { return Added::NoRoom(segment) };
         let covered = request
@@ -222,6 +243,7 @@ impl<B: PacketBuffer> Requests<B> {
         if full || last || segment.end() > REQUEST_BYTES {
             return Added::NoRoom(segment);
         }
+        request.progressed = now;
         if let Some(behind) = request.segments.get_mut(at..) {
             behind.rotate_right(1);
             if let Some(place) = behind.first_mut() {
@@ -273,8 +295,7 @@ impl<B: PacketBuffer> Requests<B> {
             self.next = self.next.saturating_add(1).checked_rem(self.places.len()).unwrap_or(0);
             let Some(Some(request)) = self.places.get_mut(self.next) else { continue };
             let key = request.about.key;
-            let life_ms = if request.handed.is_some() { KEPT_MS } else { self.limits.request_ms };
-            if now.ms.saturating_sub(request.since.ms) >= life_ms {
+            if request.is_over(&self.limits, now) {
                 return self.take(key).map(Due::Over);
             }
             if let Some(at) = &mut request.handed

@@ -1,5 +1,6 @@
 //! Third stage: a target for each new connection, and the owner of every other.
 
+use model::dpt::StackState;
 use model::{Protocol, StackIndex};
 
 use super::bucket::{Budgets, Matter};
@@ -38,10 +39,16 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     if begun_here && !udp && cx.tables.reads(key.into()) {
         return Fate::Transact;
     }
-    let is_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Established);
     // A service with routes answers SYNs here.
-    if opens && !udp && is_here && cx.tables.is_lost(entry.owner) && !cx.tables.reads(key.into()) {
-        return reselect(key, entry, cx);
+    if opens && !udp && !cx.tables.reads(key.into()) {
+        match (entry.state, cx.tables.state(entry.owner)) {
+            (CrtState::HalfOpen, StackState::Quiet)
+            | (CrtState::HalfOpen | CrtState::Established, StackState::Lost | StackState::Dead) => {
+                return reselect(key, entry, cx);
+            }
+            (CrtState::Established, StackState::Quiet) => return Fate::Doubtful { to: entry.owner },
+            _ => {}
+        }
     }
     match standing(entry.state, opens) {
         Standing::Owned if udp && !serves(entry.owner, key, cx) => select(at, udp, Some(entry.owner), cx),
@@ -119,14 +126,14 @@ pub(crate) fn enter<K: Key + Into<KeyParts>>(
     entry.map_err(table_full)
 }
 
-/// A SYN of a connection whose owner is not heard of: goes to another target, if there is one that is. The client does not
-/// have the connection any more, or never had it, so that nothing is lost if the owner does.
+/// A SYN of a connection whose owner is not heard of: goes to another target, if there is one that is. A half-open connection the
+/// client does not have yet; that it has one which is established, and the SYN is a late copy, is less likely than that its host is gone.
 #[inline(never)]
 fn reselect<K: Key + Into<KeyParts>>(key: K, found: Entry, cx: &Context<'_>) -> Fate {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let service = cx.tables.service(dvipa, dvipa_port, Protocol::Tcp);
     let target = service.and_then(|service| service.pick(client.ip(), client.port(), cx.crt));
-    match target.filter(|target| !cx.tables.is_lost(*target)) {
+    match target.filter(|target| cx.tables.state(*target) == StackState::Up) {
         None => Fate::forward(found.owner),
         Some(target) => match cx.crt.reselect(key, found, target, cx.now) {
             Ok(entry) => began(entry),

@@ -261,7 +261,7 @@ fn more<B: PacketBuffer, S: Sink<B>>(
     let key = about.key;
     let back = back(&segment.packet, &read.datagram, seen.tcp, cx);
     let mut waits = false;
-    match held.requests.add(key, segment) {
+    match held.requests.add(key, segment, cx.now) {
         Added::Waits => {
             waits = true;
             out.note(Reason::RequestHeld, 1);

@@ -63,8 +63,8 @@ pub struct Node {
 struct Way {
     v4: Carrier,
     v6: Carrier,
-    /// Nothing is heard of the stack.
-    lost: bool,
+    /// What is heard of the stack.
+    state: StackState,
     /// With the handoff option, and with the ask option; rarely used, so apart.
     handoff: Box<[Carrier; 2]>,
     ask: Box<[Carrier; 2]>,
@@ -324,9 +324,9 @@ impl Tables {
         }
     }
 
-    /// Whether nothing is heard of a stack, so that a SYN on one of its half-open entries is selected anew.
-    pub(crate) fn is_lost(&self, stack: StackIndex) -> bool {
-        self.ways.get(usize::from(stack.0)).is_some_and(|way| way.lost)
+    /// What is heard of a stack: of one that is not there nothing is needed.
+    pub(crate) fn state(&self, stack: StackIndex) -> StackState {
+        self.ways.get(usize::from(stack.0)).map_or(StackState::Up, |way| way.state)
     }
 
     /// How packets of a family are carried to a stack with the handoff option.
@@ -421,7 +421,8 @@ fn ways(stacks: &[StackEntry], neighbours: &Neighbours, node: &Node) -> Arc<[Way
     let len = stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
     let none = || Carrier::missing(Reason::StackUnreachable);
     let pair = || Box::new([none(), none()]);
-    let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false, lost: false };
+    let state = StackState::Up;
+    let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false, state };
     let mut ways: Vec<_> = (0..len).map(|_| unknown()).collect();
     for stack in stacks {
         if let Some(way) = ways.get_mut(usize::from(stack.index.0)) {
@@ -431,7 +432,7 @@ fn ways(stacks: &[StackEntry], neighbours: &Neighbours, node: &Node) -> Arc<[Way
             *way = Way {
                 v4: carrier(Family::V4),
                 v6: carrier(Family::V6),
-                lost: stack.state != StackState::Up,
+                state: stack.state,
                 handoff: Box::new([Family::V4, Family::V6].map(handoff)),
                 ask: Box::new([Family::V4, Family::V6].map(ask)),
                 local: stack.reach == Reach::Local,

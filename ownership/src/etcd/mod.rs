@@ -52,6 +52,8 @@ pub struct Leases {
     pending: BTreeMap<Ask, Pending>,
     /// When the leases are renewed next.
     renews: Option<Instant>,
+    /// etcd was asked in vain for a while.
+    is_cut_off: bool,
     actions: VecDeque<Action>,
     #[cfg(test)]
     pub(crate) faults: Faults,
@@ -123,6 +125,7 @@ impl Leases {
             wanted: BTreeMap::new(),
             pending: BTreeMap::new(),
             renews: None,
+            is_cut_off: false,
             actions: VecDeque::new(),
             #[cfg(test)]
             faults: Faults::default(),
@@ -362,11 +365,16 @@ impl Ownership for Leases {
         }
     }
 
+    fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
     fn told(&mut self, news: News, now: Instant) {
         self.settle(now);
         match news {
             News::Answer { ask, answer } => self.answered(ask, answer, now),
             News::Freed { dvipa, epoch } => self.freed(dvipa, epoch, now),
+            News::Answers(answers) => self.is_cut_off = !answers,
         }
         self.ask_due(now);
     }

@@ -123,4 +123,6 @@ pub enum News {
         /// The epoch that stood there.
         epoch: Epoch,
     },
+    /// Whether etcd answers this node, when that has changed. Nothing depends on it but whether the node gives way to others.
+    Answers(bool),
 }

@@ -23,7 +23,23 @@ fn rests(ours: bool) -> Event {
 }
 
 #[test]
-fn a_connection_that_left_ends_here_without_a_word() {
+fn that_a_connection_has_left_is_told_to_those_who_did_not_move_it() {
+    let mut bench = moving();
+    let mut backed_up = list(&[1], &[]);
+    backed_up.dvipas[0].owner = false;
+    bench.tell(Event::SessionUp(stack("rt2")));
+    bench.tell(received("rt2", backed_up));
+    bench.tell(Event::Seen(Scope::All, Picture::default()));
+    bench.tell(Event::Ended(Cookie(1)));
+    let sent = bench.tell(rests(false)).into_iter().map(|action| match action {
+        Action::Send(to, FromStack::Termconn(termconn)) => (to, termconn.connections[0].0),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(sent.collect::<Vec<_>>(), [(stack("rt2"), connection(1, 40_000))]);
+}
+
+#[test]
+fn to_the_owner_a_connection_that_left_ends_here_without_a_word() {
     let mut bench = moving();
     assert!(told(&bench.tell(Event::Ended(Cookie(1)))).is_empty());
     assert!(told(&bench.tell(rests(false))).is_empty());

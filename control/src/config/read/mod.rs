@@ -22,6 +22,9 @@ use super::section::{At, Section};
 use super::tree::{Admin, Announce, Cluster, Config, MetricsSocket, Node, RoutingStack, StackOverride};
 use super::value::Value;
 
+/// `cluster.directory` if it is not set.
+const DIRECTORY: &str = "/var/lib/baton";
+
 /// `cluster.quiet_after_ms` if it is not set. A client whose SYN went to a host that has just died repeats it after 1 s (RFC 6298
 /// 2.1); by then another target has to be selected, and the last heartbeat was up to 200 ms before the death. Three heartbeats
 /// that fail to come are no proof of anything, so that nothing else follows from them.
@@ -155,6 +158,7 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
         section.optional("takeover_after_ms", ledger, |v, l| v.milliseconds(30..=600_000, l));
     let witnesses = section.optional("witnesses", ledger, witnesses);
     let lease = section.optional("lease_ms", ledger, |v, l| v.milliseconds(100..=60_000, l));
+    let state = section.optional("directory", ledger, |v, l| v.path(directory, l));
     let etcd_is_named = section.value("etcd", ledger).is_some();
     let etcd = section.optional_table("cluster.etcd", ledger).and_then(|s| etcd::etcd(s, directory, ledger));
     if let Some(At { span, .. }) = witnesses.as_ref().filter(|_| etcd_is_named) {
@@ -208,6 +212,7 @@ fn cluster(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> O
         witnesses: witnesses.map_or_else(BTreeSet::new, |at| at.value),
         etcd,
         lease,
+        directory: state.map_or_else(|| DIRECTORY.into(), |at| at.value),
         peers_listen: peers_listen.map_or(next_port, |at| at.value),
         takeover_after: takeover_after.map_or(QUIET_AFTER.max(heartbeat.saturating_mul(3)), |at| at.value),
     })

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use ::ownership::etcd::News;
 use model::peer::{Accounted, Definitions, ToPeer};
 use model::{Dvipa, StackName};
 
@@ -79,13 +80,18 @@ impl RoutingStack {
         self.peers.changed |= news;
     }
 
-    /// Others are to own what this stack owns or would own: it is about to end, or has no sessions with a majority of the witnesses and
-    /// can't own anything.
+    /// Something comes from etcd. The peers are told when this node reaches it no more, or again.
+    pub(in super::super) fn etcd_says(&mut self, news: News, now: Instant) {
+        self.peers.changed |= self.dvipas.told(news, now);
+    }
+
+    /// Others are to own what this stack owns or would own: it is about to end, or has no sessions with a majority of the witnesses, or
+    /// hears nothing of etcd, and can't own anything.
     fn gives_way(&self) -> bool {
         let witnesses = &self.config.cluster.witnesses;
         let reached = witnesses.iter().filter(|witness| self.stacks.is_up(witness)).count();
         let is_cut_off = self.settles.is_none() && !witnesses.is_empty() && reached <= witnesses.len() / 2;
-        self.peers.leaving || is_cut_off
+        self.peers.leaving || is_cut_off || self.dvipas.is_cut_off()
     }
 
     /// This stack's claim, as it decides by it and as peers are told it.

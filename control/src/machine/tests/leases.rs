@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use model::message::{FromStack, ToStack};
+use model::peer::ToPeer;
 use ownership::etcd::{Answer, LeaseId, News, Question, Revision, Term};
 use ownership::{Deed, Kept, Witness};
 
 use super::super::fixture::{Bench, EPOCH, WEB, config, dvipa, name};
 use super::super::{Action, Event, Identity, RoutingStack};
-use crate::config::{Etcd, VipaDynamic};
+use crate::config::{Config, Etcd, VipaDynamic};
 
 const WITNESSES: [&str; 3] = ["t1", "t2", "t3"];
 
@@ -133,20 +134,51 @@ fn grant_all(bench: &mut Bench) -> Vec<bool> {
     }
 }
 
-#[test]
-fn where_etcd_decides_workers_are_told_of_its_leases_and_before_it_hears_that_one_is_released() {
-    let now = Instant::now();
-    let mut config = config(WEB);
-    config.cluster.lease = Duration::from_secs(2);
-    config.cluster.etcd = Some(Etcd {
+fn etcd() -> Etcd {
+    Etcd {
         endpoints: vec!["http://198.18.0.31:2379".to_owned()],
         prefix: "/baton/".to_owned(),
         ca: None,
         certificate: None,
-    });
+    }
+}
+
+/// `rt1` with this configuration.
+fn begun(config: Config) -> Bench {
+    let now = Instant::now();
     let identity = Identity { incarnation: 1, version: "0.1.0".to_owned(), first_epoch: EPOCH };
-    let stack = RoutingStack::new(identity, config.clone(), now).unwrap();
-    let mut bench = Bench { stack, now };
+    Bench { stack: RoutingStack::new(identity, config, now).unwrap(), now }
+}
+
+#[test]
+fn one_that_does_not_reach_etcd_gives_way_until_it_does() {
+    let other = "[[routing_stack]]\nname = \"rt2\"\naddress = \"198.18.0.11:7441\"\n";
+    let mut config = config(&format!("{other}{WEB}"));
+    config.cluster.etcd = Some(etcd());
+    let mut bench = begun(config);
+    bench.handle(Event::PeerUp { stack: name("rt2") }).unwrap();
+    bench.actions();
+    let mut says_that_it_leaves = |answers| {
+        bench.handle(Event::Etcd(News::Answers(answers))).unwrap();
+        let said = bench.actions().into_iter().filter_map(|action| match action {
+            Action::Tell { message: ToPeer::Definitions(said), .. } => Some(said.leaving),
+            _ => None,
+        });
+        said.last()
+    };
+    assert_eq!(says_that_it_leaves(true), None, "as before");
+    assert_eq!(says_that_it_leaves(false), Some(Some(true)));
+    assert_eq!(says_that_it_leaves(false), None, "once");
+    assert_eq!(says_that_it_leaves(true), Some(None));
+}
+
+#[test]
+fn where_etcd_decides_workers_are_told_of_its_leases_and_before_it_hears_that_one_is_released() {
+    let mut config = config(WEB);
+    config.cluster.lease = Duration::from_secs(2);
+    config.cluster.etcd = Some(etcd());
+    let mut bench = begun(config.clone());
+    let now = bench.now;
     assert!(!bench.stack.owns());
     assert!(grant_all(&mut bench).is_empty());
     assert!(bench.stack.owns());

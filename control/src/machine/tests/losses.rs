@@ -44,7 +44,7 @@ fn a_quiet_target_gets_no_new_connection_until_it_is_heard_again() {
     quiet(&mut bench, T1);
     assert_eq!(bench.selectable(web), ["t2"]);
     assert_eq!(bench.states(web)[T1], TargetState::Quiet);
-    assert_eq!(state(&mut bench), (StackState::Lost, SessionState::Quiet));
+    assert_eq!(state(&mut bench), (StackState::Quiet, SessionState::Quiet));
     bench.handle(Event::Heard { stack: name(T1) }).unwrap();
     assert_eq!(bench.selectable(web), [T1, "t2"], "and it need not say anything again");
     assert_eq!(state(&mut bench), (StackState::Up, SessionState::Up));

@@ -288,6 +288,14 @@ fn a_dvipa_moves_by_order_to_a_stack_that_can_take_it() {
 }
 
 #[test]
+fn the_highest_epoch_that_a_peer_names_is_one_to_be_kept() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    assert!(bench.stack.highest_epoch() < THEIRS);
+    heard(&mut bench, theirs(100, Some(THEIRS)));
+    assert!(bench.stack.highest_epoch() >= THEIRS);
+}
+
+#[test]
 fn one_that_was_named_by_the_owner_owns_by_order() {
     let mut bench = bench(&[BACKUP]);
     heard(&mut bench, Definition { next: Some(name("rt1")), ..theirs(255, Some(THEIRS)) });

@@ -30,6 +30,9 @@ const MAX_NEWS: usize = 1024;
 pub struct EtcdView {
     /// Whether a member answers for a majority of them.
     pub answers: bool,
+    /// How long ago the last question of this node was answered, in milliseconds; none: none was yet.
+    #[serde(default)]
+    pub answered_ms: Option<u64>,
     /// The members, as they are configured.
     pub members: Vec<EtcdMemberView>,
 }
@@ -60,6 +63,8 @@ struct Members {
     stagger: Duration,
     /// What became of the last probe of each.
     probed: Mutex<Vec<Option<String>>>,
+    /// When a question was answered last.
+    answered: Mutex<Option<Instant>>,
 }
 
 impl Etcd {
@@ -78,10 +83,11 @@ impl Etcd {
         }
         let probed = Mutex::new(vec![Some("not asked yet".to_owned()); all.len()]);
         let (patience, stagger) = (lease / 2, lease / 10);
-        let members = Arc::new(Members { all, first: AtomicUsize::new(0), patience, stagger, probed });
+        let (first, answered) = (AtomicUsize::new(0), Mutex::default());
+        let members = Arc::new(Members { all, first, patience, stagger, probed, answered });
         let (news, receiver) = mpsc::channel(MAX_NEWS);
         let watch = tokio::spawn(watch(Arc::clone(&members), news.clone()));
-        let probe = tokio::spawn(probe(Arc::clone(&members), lease));
+        let probe = tokio::spawn(probe(Arc::clone(&members), lease, news.clone()));
         let tasks = [watch, probe].map(AbortOnDropHandle::new).into();
         Ok((Self { members, news, _tasks: tasks }, receiver))
     }
@@ -104,7 +110,10 @@ impl Etcd {
             fails: fails.clone(),
         };
         let members: Vec<_> = self.members.all.iter().zip(probed.iter()).map(member).collect();
-        EtcdView { answers: members.iter().any(|member| member.fails.is_none()), members }
+        let answered = *self.members.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let answers = members.iter().any(|member| member.fails.is_none());
+        EtcdView { answers, answered_ms: answered.map(ms), members }
     }
 }
 
@@ -133,6 +142,7 @@ impl Members {
             match timeout_at(until, asked.join_next()).await {
                 Ok(Some(Ok((place, Ok(answer))))) => {
                     self.first.store(place, Ordering::Relaxed);
+                    *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                     return answer;
                 }
                 Ok(Some(Ok((place, Err(error))))) => {
@@ -161,8 +171,9 @@ async fn watch(members: Arc<Members>, news: mpsc::Sender<News>) {
     }
 }
 
-/// Asks each member now and then, for the displays and the log.
-async fn probe(members: Arc<Members>, every: Duration) {
+/// Asks each member now and then, also while nothing is wanted of them: for the displays and the log, and so that a node that none of
+/// them answers gives way to others.
+async fn probe(members: Arc<Members>, every: Duration, news: mpsc::Sender<News>) {
     let mut answered = None;
     loop {
         let began = Instant::now();
@@ -182,6 +193,9 @@ async fn probe(members: Arc<Members>, every: Duration) {
             probed.iter().any(Option::is_none)
         };
         if answered.replace(answers) != Some(answers) {
+            if news.send(News::Answers(answers)).await.is_err() {
+                return;
+            }
             if answers {
                 tracing::info!("etcd answers");
             } else {

@@ -137,7 +137,7 @@ proptest! {
         let mut bench = Bench::new();
         let out = bench.burst(&frames, if local { Port::Local } else { Port::Nic });
         let ended: u64 = Reason::ALL.iter().filter(|r| r.kind() != Kind::Note).map(|r| bench.count(*r)).sum();
-        let held = [Reason::FragmentHeld, Reason::FrozenHeld, Reason::AskHeld, Reason::UnservedHeld];
+        let held = [Reason::FragmentHeld, Reason::FrozenHeld, Reason::AskHeld, Reason::UnservedHeld, Reason::QuietHeld];
         let held: u64 = held.iter().map(|r| bench.count(*r)).sum();
         let made = bench.count(Reason::FragmentMade) + bench.count(Reason::Asked);
         // One that waited may have come out behind the one that it waited for.

@@ -254,6 +254,36 @@ fn a_client_that_dribbles_is_refused_after_a_time() {
     assert_eq!(bench.count(Reason::RequestUnfinished), 1);
 }
 
+/// The client is refused within these turns.
+fn is_refused(bench: &mut Bench) -> bool {
+    let turns = (0..3).flat_map(|_| {
+        bench.now.ms += 16;
+        bench.turn(true)
+    });
+    turns.count() > 0
+}
+
+#[test]
+fn a_client_whose_segments_get_lost_has_time_for_each_and_not_for_ever() {
+    let mut bench = bench();
+    let sent = handshake(&mut bench, Family::V4);
+    let mut at = 0;
+    let mut goes_on = |bench: &mut Bench| {
+        let part = segment(Family::V4, (FIRST + 1 + at, sent), &WHOLE[at as usize..at as usize + 1]);
+        assert!(bench.burst(&[part], Port::Nic).is_empty());
+        at += 1;
+    };
+    goes_on(&mut bench);
+    for _ in 0..7 {
+        bench.now.ms += 4_000;
+        assert!(!is_refused(&mut bench), "new bytes come");
+        goes_on(&mut bench);
+    }
+    bench.now.ms += 2_000;
+    assert!(is_refused(&mut bench), "it had 30 s");
+    assert_eq!(bench.count(Reason::RequestUnfinished), 1);
+}
+
 #[test]
 fn the_parts_of_a_request_that_is_refused_are_dropped() {
     let mut bench = bench();

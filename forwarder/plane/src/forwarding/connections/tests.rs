@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use forwarder::crt::{Config, CrtState, Cursor, Entry};
 use model::dpt::{Distribution, DvipaEntry, Method, Reach, Refuse, StackEntry};
 use model::{Dvipa, DvipaIndex, StackName};
@@ -137,6 +139,36 @@ fn accounts_of_many_stacks_at_once_take_one_round_and_of_a_new_table_none() {
     assert_eq!(bench.walk(), one);
     let left = |from| (from..from + 2000).filter(|port| bench.owner(*port).is_some()).count();
     assert_eq!((left(1), left(3001)), (2000, 1));
+}
+
+/// One of many connections, of which each address has a thousand.
+fn of_many(number: u32) -> Connection {
+    let client = Ipv4Addr::from(0x0a00_0000 | number / 1000);
+    let port = 1024 + u16::try_from(number % 1000).unwrap();
+    Connection::new(Protocol::Tcp, (client, port).into(), ([198, 18, 9, 1], 80).into()).unwrap()
+}
+
+#[test]
+fn an_account_of_a_million_connections_is_looked_through_once_as_one_of_a_single_connection_is() {
+    const MANY: u32 = 1_000_000;
+    const A_MESSAGE: u32 = 10_000;
+    let mut bench = Bench::new();
+    bench.crt = Crt::new(&Config { connections_v4: MANY as usize, ..Config::default() }).unwrap();
+    let mut accounts = |from: u32| {
+        let mut at = from;
+        while at < MANY {
+            let named: Vec<_> = (at..(at + A_MESSAGE).min(MANY)).map(of_many).collect();
+            let account = Account { first: at == from, last: at + A_MESSAGE >= MANY, earlier: true };
+            bench.connections.newconn(&bench.crt, ONE, &named, account, &[], NOW);
+            at += A_MESSAGE;
+        }
+        (bench.walk(), bench.crt.stack_count(ONE).connections)
+    };
+    assert_eq!(accounts(0), (0, MANY), "nothing was there before");
+    let (steps, left) = accounts(0);
+    assert_eq!(left, MANY);
+    assert_eq!(accounts(MANY / 2), (steps, MANY / 2), "what it does not name has ended");
+    assert_eq!(accounts(MANY - 1), (steps, 1), "each line is looked at once, whatever it names");
 }
 
 #[test]
