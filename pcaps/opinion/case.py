@@ -46,11 +46,15 @@ class Case:
         method="round-robin",
         policies=(),
         dvipas=None,
+        routes=(),
     ):
-        """Distributes a port of each DVIPA to `targets`: stacks, or (stack, weight) pairs."""
+        """Distributes a port of each DVIPA to `targets`: stacks, or (stack, weight) pairs.
+
+        `routes`: each with a name, a prefix of a path, and stacks.
+        """
         pairs = [t if isinstance(t, tuple) else (t, 1) for t in targets]
         for dvipa in dvipas or self.dvipas:
-            self.distributions.append((dvipa, port, protocol, method, pairs, list(policies)))
+            self.distributions.append((dvipa, port, protocol, method, pairs, list(policies), list(routes)))
 
     def connection(
         self, family, owner, state="established", protocol="tcp", sport=None, dport=None, client=None
@@ -151,7 +155,9 @@ class Case:
             out += [f"cluster_address = [{addresses}]", f"encapsulation = {quoted(s.encapsulation)}"]
             if s.mac:
                 out.append(f"mac = {quoted(s.mac)}")
-        for dvipa, port, protocol, method, pairs, policies in self.distributions:
+            if s.tokens:
+                out.append(f"tokens = {s.tokens}")
+        for dvipa, port, protocol, method, pairs, policies, routes in self.distributions:
             out += [
                 "",
                 "[[distribution]]",
@@ -167,6 +173,14 @@ class Case:
                     "[[distribution.policy]]",
                     f"client = {quoted(prefix)}",
                     f"targets = {weights(chosen)}",
+                ]
+            for name, path, stacks in routes:
+                out += [
+                    "",
+                    "[[distribution.route]]",
+                    f"name = {quoted(name)}",
+                    f"path = {quoted(path)}",
+                    f"targets = {weights([(s, 1) for s in stacks])}",
                 ]
         for what, owner, state in self.connections:
             out += [

@@ -21,6 +21,8 @@ class Stack:
     def __init__(self, name, v4, v6, mac, encapsulation="ipip", local=False):
         self.name, self.v4, self.v6, self.mac = name, v4, v6, mac
         self.encapsulation, self.local = encapsulation, local
+        #: How many tokens it has given out ahead.
+        self.tokens = 0
 
 
 def target(number, encapsulation="ipip", families="46", mac=True):

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use forwarder::crt::{Config, Crt, CrtState, Entry, Key, KeyV4, KeyV6};
 use forwarder::tables::Family;
-use forwarder::{Counters, Fence, Kind, Looks, Mac, Neighbours, Node, Now, Reason, Tables};
+use forwarder::{Counters, Fence, Kind, Looks, Mac, Neighbours, Node, Now, Pool, Pools, Reason, Tables};
+use model::handoff::Token;
 use model::{ClusterAddress, Connection, DvipaIndex, StackIndex};
 
 use crate::case::{Case, CaseError};
@@ -25,6 +26,8 @@ pub struct Bench {
     pub crt: Crt,
     /// What the worker has to count in.
     pub counters: Arc<Counters>,
+    /// The stacks' tokens, which the worker has to be given.
+    pub pools: Arc<Pools>,
     now: Now,
     counted: [u64; Reason::COUNT],
 }
@@ -65,6 +68,7 @@ impl Bench {
             tables: Tables::build(&case.dpt()?, &neighbours, &node),
             crt: small_crt(),
             counters: Arc::new(Counters::new()),
+            pools: Arc::new(pools(case)),
             now: Now { ms: 0 },
             counted: [0; Reason::COUNT],
         };
@@ -134,11 +138,24 @@ impl Bench {
         ended
     }
 
-    /// How many packets were counted as dropped, from the start.
+    /// How many packets were counted as given up, from the start: dropped, or of a handshake of which nothing is kept.
     pub fn dropped(&self) -> u64 {
-        let dropped = Reason::ALL.iter().filter(|r| matches!(r.kind(), Kind::Dropped(_)));
+        let given_up = |r: &&Reason| matches!(r.kind(), Kind::Dropped(_)) || **r == Reason::Handshake;
+        let dropped = Reason::ALL.iter().filter(given_up);
         dropped.map(|r| self.counters.get(*r)).sum()
     }
+}
+
+/// The key that the worker has to make SYN cookies with: `opinion/core.py` has the same.
+pub const COOKIE_KEY: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+
+fn pools(case: &Case) -> Pools {
+    let with_tokens = (0..).zip(&case.stack).filter(|(_, stack)| stack.tokens > 0);
+    with_tokens.fold(Pools::default(), |pools, (index, stack)| {
+        let pool = Pool::new(stack.tokens as usize);
+        pool.fill((1..=stack.tokens).filter_map(|n| Token::new(u64::from(index) << 32 | u64::from(n))));
+        pools.with(StackIndex(index), Some(Arc::new(pool)))
+    })
 }
 
 enum AnyKey {

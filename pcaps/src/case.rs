@@ -130,6 +130,9 @@ pub struct Stack {
     pub encapsulation: Encapsulation,
     /// The link-layer address of the next hop on the way to it; absent: not known.
     pub mac: Option<MacText>,
+    /// How many tokens for hand-overs it has given out ahead: its index in the upper half of each, and 1, 2, 3 … in the lower.
+    #[serde(default)]
+    pub tokens: u32,
 }
 
 /// A distributed service.
@@ -152,6 +155,9 @@ pub struct Distribution {
     /// Its service policies.
     #[serde(default)]
     pub policy: Vec<Policy>,
+    /// Its routes of HTTP requests.
+    #[serde(default)]
+    pub route: Vec<Route>,
 }
 
 /// A target of a service.
@@ -171,6 +177,18 @@ pub struct Policy {
     /// Which clients.
     pub client: IpNet,
     /// Their targets.
+    pub targets: Vec<Target>,
+}
+
+/// A route.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// The prefix of the path.
+    pub path: String,
+    /// Where its requests go.
     pub targets: Vec<Target>,
 }
 

@@ -16,7 +16,7 @@ pub mod frames;
 pub mod replay;
 pub mod tables;
 
-pub use bench::Bench;
+pub use bench::{Bench, COOKIE_KEY};
 pub use case::{Case, Port, Step, What};
 pub use frames::Frame;
 pub use replay::{Arrival, Harness, Outcome, Replay, Sent};

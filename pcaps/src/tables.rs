@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Policy, Reach, Shared, StackEntry, StackState, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Policy, Reach, Routing, Shared, StackEntry, StackState,
+    WeightedTarget,
 };
+use model::route::{Match, Pattern, Route, RouteSet};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, StackIndex, StackName};
 
 use crate::case::{Case, CaseError, Target};
@@ -78,12 +80,24 @@ impl Case {
                 serving: serving.into_iter().collect(),
                 policies,
                 refuse: d.refuse,
-                routing: None,
+                routing: self.routing(&key, &d.route)?,
             };
             dpt.distributions.push(row.into());
         }
         dpt.distributions.sort_by_key(|d| (d.dvipa, d.port, d.protocol));
         Ok(dpt)
+    }
+
+    fn routing(&self, key: &str, routes: &[crate::case::Route]) -> Result<Option<Routing>, CaseError> {
+        let targets = routes.iter().map(|route| self.targets(&format!("{key}.route"), &route.targets));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let route = |route: &crate::case::Route| Route {
+            name: route.name.clone(),
+            matches: vec![Match { subject: Some(Pattern::Prefix(route.path.clone())), ..Match::default() }],
+            ..Route::default()
+        };
+        let set = RouteSet { routes: routes.iter().map(route).collect(), ..RouteSet::default() };
+        Ok((!routes.is_empty()).then(|| Routing { set: set.into(), targets }))
     }
 
     /// The connections that are known before the first step.

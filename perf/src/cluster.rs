@@ -5,8 +5,8 @@ use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
 use forwarder::{Fence, Looks, Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
-    WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Routing, StackEntry,
+    StackState, WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
 
@@ -15,7 +15,7 @@ use crate::renewal;
 use crate::timing::A_MS;
 
 /// Targets: stacks 1 to 16.
-const TARGETS: u16 = 16;
+pub(crate) const TARGETS: u16 = 16;
 /// The node's own stack.
 const LOCAL: u16 = TARGETS + 1;
 
@@ -132,6 +132,11 @@ impl Traffic {
 
     /// What the workers know of the cluster.
     pub(crate) fn tables(self) -> Tables {
+        self.tables_with(None)
+    }
+
+    /// The same, where the targets' TCP port of both DVIPAs has these routes.
+    pub(crate) fn tables_with(self, routing: Option<Routing>) -> Tables {
         let reach = |n: u16| {
             let cluster_address = ClusterAddress { v4: Some([198, 18, 0, n as u8].into()), v6: None };
             let encapsulation = match self.carried {
@@ -168,13 +173,17 @@ impl Traffic {
             looks: Looks::default(),
         };
         let (stacks, distributions) =
-            (stacks.collect(), distributions().into_iter().map(Into::into).collect());
+            (stacks.collect(), distributions(&routing).into_iter().map(Into::into).collect());
         Tables::build(&Dpt { generation: 1, dvipas, stacks, distributions }, &neighbours, &node)
     }
 }
 
+fn is_routed(to: To, protocol: Protocol) -> bool {
+    (to, protocol) == (To::Targets, Protocol::Tcp)
+}
+
 /// Each protocol's ports, of both DVIPAs. One that nobody distributes would be the node's own.
-fn distributions() -> Vec<Distribution> {
+fn distributions(routing: &Option<Routing>) -> Vec<Distribution> {
     let mut all = Vec::new();
     for dvipa in [V4, V6] {
         for to in [To::Targets, To::Local, To::Nobody] {
@@ -192,7 +201,7 @@ fn distributions() -> Vec<Distribution> {
                     serving: to.stacks().into_iter().map(StackIndex).collect(),
                     policies: vec![],
                     refuse: Refuse::Reset,
-                    routing: None,
+                    routing: if is_routed(to, protocol) { routing.clone() } else { None },
                 }
             }));
         }

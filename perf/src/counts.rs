@@ -18,6 +18,7 @@ use crate::cluster::{Carried, Traffic};
 use crate::frames::Kind;
 use crate::keys::{Numbered, Random};
 use crate::rig::Rig;
+use crate::transactions::{self, Says};
 
 /// Connections in the table: it is as full as it is meant to get, and soon filled under valgrind.
 const CONNECTIONS: u32 = 9_984;
@@ -30,7 +31,7 @@ const NOW: Now = Now { ms: 1000 };
 /// Sets a function up, and lets [`counted`] call it; returns how many packets, keys or lines that were.
 type Scenario = fn() -> std::io::Result<u32>;
 
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 20] = [
     ("crt_hit_v4", || look_up::<KeyV4>(0)),
     ("crt_hit_v6", || look_up::<KeyV6>(0)),
     ("crt_miss_v4", || look_up::<KeyV4>(CONNECTIONS)),
@@ -47,6 +48,10 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("path_vlan_v6", || path(Traffic { tagged: true, kind: Kind::Ack6, ..Traffic::ack(CONNECTIONS) })),
     ("path_udp", || path(Traffic { kind: Kind::Udp, ..Traffic::ack(CONNECTIONS) })),
     ("path_syn", || path(Traffic::new(Kind::Syn))),
+    ("core_syn", || first_requests(Says::Syn, 10)),
+    ("core_ack", || first_requests(Says::Ack, 10)),
+    ("core_request", || first_requests(Says::Request, 10)),
+    ("core_request_10k", || first_requests(Says::Request, 10_000)),
 ];
 
 /// What was recorded.
@@ -120,7 +125,10 @@ pub(crate) fn compare(file: &Path, record: bool) -> Result<(), Error> {
     let same_compiler = recorded.rustc == rustc;
     let mut grown = Vec::new();
     for (name, now) in &instructions {
-        let before = recorded.instructions.get(name).copied().unwrap_or(0.0);
+        let Some(before) = recorded.instructions.get(name).copied() else {
+            println!("{name:<18}{now:>8.1}  not recorded yet");
+            continue;
+        };
         let change = 100.0 * (now / before - 1.0);
         println!("{name:<18}{now:>8.1}  recorded {before:>8.1}  {change:>+6.1} %");
         if *now > before * (1.0 + TOLERANCE) {
@@ -267,4 +275,10 @@ fn path(traffic: Traffic) -> std::io::Result<u32> {
         assert_eq!(sent, KEYS, "every packet is sent");
     }
     Ok(rounds * KEYS as u32)
+}
+
+/// What so many clients of a service with so many routes say.
+fn first_requests(says: Says, routes: u32) -> std::io::Result<u32> {
+    transactions::say(says, (CONNECTIONS, routes), counted)?;
+    Ok(CONNECTIONS)
 }

@@ -9,7 +9,7 @@ use crate::cluster::{Carried, To, Traffic};
 use crate::frames::Kind;
 use crate::path::{Cost, Line, Shared};
 use crate::rows::Rows;
-use crate::{FLOWS, peer, testpmd, timing};
+use crate::{FLOWS, peer, testpmd, timing, transactions};
 
 /// DPDK, started.
 pub(crate) struct Dpdk {
@@ -22,7 +22,7 @@ pub(crate) struct Dpdk {
 }
 
 /// How the names of its rows begin.
-const ROWS: [&str; 5] = ["rte_hash_", "testpmd_", "path_", "stage_", "scaling_"];
+const ROWS: [&str; 6] = ["rte_hash_", "testpmd_", "path_", "stage_", "scaling_", "core_"];
 /// Packet buffers: more than all queues hold.
 const MBUFS: u32 = 8191;
 
@@ -99,6 +99,11 @@ impl Dpdk {
             rows.add(lookup, "ns", stages.lookup, "");
             rows.add(path, "ns", stages.path, "");
         }
+    }
+
+    /// What the worker does of a connection of a service with routes.
+    pub(crate) fn first_requests(&self, rows: &mut Rows) {
+        transactions::measure(self.eal, self.pool, rows);
     }
 
     /// What traffic needs to pass; or says that these rows are left out.

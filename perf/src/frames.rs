@@ -59,7 +59,7 @@ pub(crate) struct Frames {
 }
 
 /// The `n`th client's address, in 16.0.0.0/4, and port. Two are the same after 2²⁸.
-fn client(n: u32) -> (u32, u16) {
+pub(crate) fn client(n: u32) -> (u32, u16) {
     (0x1000_0000 | n.wrapping_mul(0x9e37_79b1) & 0x0fff_ffff, (n >> 7) as u16 | 1024)
 }
 

@@ -32,6 +32,7 @@ mod takeover;
 #[cfg(feature = "dpdk")]
 mod testpmd;
 mod timing;
+mod transactions;
 #[cfg(feature = "transfer")]
 mod transfer;
 
@@ -149,6 +150,7 @@ fn measure(rows: &mut Rows) {
     if let Some(dpdk) = dpdk {
         dpdk.testpmd(rows);
         dpdk.stages(rows);
+        dpdk.first_requests(rows);
         dpdk.paths(rows);
     }
 }

@@ -35,7 +35,7 @@ const FILLING: u64 = 1 << 20;
 const COUNTED: u64 = 32;
 
 /// Where the path's packets go: those that it sends, to either port, through one queue. The others are freed and counted.
-struct Outlet {
+pub(crate) struct Outlet {
     queue: TxQueue,
     waiting: Burst,
     pool: Mempool,
@@ -43,8 +43,18 @@ struct Outlet {
 }
 
 impl Outlet {
+    pub(crate) fn new(queue: TxQueue, pool: Mempool) -> Self {
+        Self { queue, waiting: Burst::new(), pool, unsent: 0 }
+    }
+
+    /// Sends packets that nothing was done with.
     #[inline]
-    fn flush(&mut self) {
+    pub(crate) fn send(&mut self, burst: &mut Burst) {
+        self.queue.send(burst);
+    }
+
+    #[inline]
+    pub(crate) fn flush(&mut self) {
         self.queue.send(&mut self.waiting);
     }
 }
@@ -147,7 +157,7 @@ impl Line {
         Ok(Self {
             worker: Worker::new(Limits::default(), Arc::new(Counters::new())),
             receive,
-            outlet: Outlet { queue, waiting: Burst::new(), pool, unsent: 0 },
+            outlet: Outlet::new(queue, pool),
             _nic: nic,
             source,
             clock: Clock::new(renewal::start(), traffic.a_ms),
@@ -175,7 +185,7 @@ impl Line {
                 }
             }
             if extent != Extent::Path {
-                self.outlet.queue.send(black_box(&mut burst));
+                self.outlet.send(black_box(&mut burst));
             } else {
                 for (slot, mbuf) in slots.iter_mut().zip(burst) {
                     *slot = Some(Packet(mbuf));

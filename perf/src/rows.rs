@@ -22,14 +22,26 @@ pub(crate) struct Rows {
 /// How the names of the plot's rows begin, which are measured only if they are asked for.
 const STAGE: &str = "stage_";
 /// How the names of a cluster's rows begin.
-pub(crate) const OF_A_CLUSTER: &[&str] =
-    &["transfer", "routing_cpu", "moves_", "agent_", "takeover_", "planned_move_", "keepalived_haproxy_"];
+pub(crate) const OF_A_CLUSTER: &[&str] = &[
+    "transfer",
+    "routing_cpu",
+    "moves_",
+    "agent_",
+    "takeover_",
+    "planned_move_",
+    "keepalived_haproxy_",
+    "core_cpu_",
+    "core_requests_per_s_",
+    "core_p50_",
+    "core_p99_",
+];
 /// How the names of rows begin that need no port of DPDK, and the words for them.
 pub(crate) const WITHOUT_PORTS: &[&str] =
     &["control", "takeover", "planned_move", "keepalived", "cold_node", "warm_backup", "crt_attach"];
 /// Rows that are asked for by one word, by how their names begin.
 const BY_WORD: &[(&str, &[&str])] = &[
     ("transfer", &["transfer", "routing_cpu", "moves_", "agent_"]),
+    ("core", &["core_", "path_syn_ns", "path_v4_1k_ns"]),
     (
         "takeover",
         &["takeover_", "planned_move_", "cold_node_", "crt_attach_", "warm_backup_", "keepalived_haproxy_"],
@@ -147,6 +159,9 @@ const GOALS: &[Goal] = &[
     at_most("path_orphan_ns", 2.0, "path_syn_ns"),
     at_most("path_allocs_per_packet", 0.0, ""),
     at_least("scaling_2_workers", 1.9),
+    at_most("core_syn_ns", 1.5, "path_syn_ns"),
+    at_most("core_request_ns", 700.0, ""),
+    at_most("core_request_10k_hosts_ns", 1.3, "core_request_ns"),
     at_least("control_newconn_per_s", 200_000.0),
     at_most("control_newconn_services", 0.0, ""),
     at_most("control_reload_services", 1.0, ""),

@@ -5,7 +5,8 @@
 use std::process::Command;
 
 /// Rows, what each row's name begins with.
-const ROWS: [(usize, &str); 3] = [(15, "stage_"), (20, "path_"), (1, "scaling_2_workers")];
+const ROWS: [(usize, &str); 5] =
+    [(15, "stage_"), (20, "path_"), (1, "scaling_2_workers"), (1, "core_syn_ns"), (2, "core_request_")];
 
 #[test]
 fn every_row_of_the_path_can_be_measured() {

@@ -11,22 +11,33 @@ pub(crate) struct Host {
     len: usize,
 }
 
+/// Each byte that a host may have (RFC 3986 3.2.2: reg-name, IPv4address, IP-literal), in lower case; 0: none.
+#[allow(clippy::indexing_slicing, reason = "the compiler evaluates it")]
+const LOWER: [u8; 256] = {
+    let mut lower = [0; 256];
+    let mut letters: &[u8] =
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=[]:";
+    while let [letter, rest @ ..] = letters {
+        lower[*letter as usize] = letter.to_ascii_lowercase();
+        letters = rest;
+    }
+    lower
+};
+
 impl Host {
     /// Takes a name. `None` if it is no name that a request can have; an empty one is, and is [`Host::get`] none.
     pub(crate) fn new(name: &[u8]) -> Option<Self> {
         let name = name.strip_suffix(b".").unwrap_or(name);
         let mut host = Self { bytes: [0; MAX_HOST], len: name.len() };
         let mut labels = 1_usize;
+        let mut good = true;
         for (to, from) in host.bytes.get_mut(..name.len())?.iter_mut().zip(name) {
-            // RFC 3986 3.2.2: reg-name, IPv4address, IP-literal.
-            let good = from.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=[]:".contains(from);
-            if !good {
-                return None;
-            }
-            labels = labels.saturating_add(usize::from(*from == b'.'));
-            *to = from.to_ascii_lowercase();
+            let lower = LOWER.get(usize::from(*from)).copied().unwrap_or(0);
+            good &= lower != 0;
+            labels = labels.wrapping_add(usize::from(lower == b'.'));
+            *to = lower;
         }
-        (labels <= MAX_LABELS).then_some(host)
+        (good && labels <= MAX_LABELS).then_some(host)
     }
 
     /// The name, if it is not empty.

@@ -11,7 +11,7 @@ use baton_plane::worker::replay::replay;
 use ffi::eal::Arguments;
 use ffi::{Device, Eal, Mempool, RxQueue, Settings, TxQueue};
 use forwarder::{Limits, Now, Port};
-use pcaps::{Arrival, Bench, Case, Frame, Harness, Outcome, Replay, Sent, frames};
+use pcaps::{Arrival, Bench, COOKIE_KEY, Case, Frame, Harness, Outcome, Replay, Sent, frames};
 
 /// DPDK as the whole test uses it: started once, devices come and go.
 #[derive(Clone, Copy)]
@@ -66,7 +66,9 @@ impl<'d> ThroughDpdk<'d> {
         let (_, local) = dpdk.device("local", &empty, Some(&directory.join("local.pcap")));
         let gauges = Arc::new(Gauges::default());
         let output = Output::new(nic, local, dpdk.pool, Arc::clone(&gauges));
-        let line = Line::new(Limits::default(), Arc::clone(&bench.counters), output, gauges);
+        let mut line = Line::new(Limits::default(), Arc::clone(&bench.counters), output, gauges);
+        line.path().set_pools(&bench.pools);
+        line.path().set_cookie_key(COOKIE_KEY);
         Self { dpdk, line: Some(line), idle: Some(idle), directory, feeds: 0 }
     }
 

@@ -310,6 +310,12 @@ impl<B: PacketBuffer> Worker<B> {
         }
     }
 
+    /// Makes SYN cookies with this key instead of the process's secret one: for the replay of captures, which have the numbers. Whoever
+    /// knows the key can make connections without a handshake.
+    pub fn set_cookie_key(&mut self, key: [u64; 2]) {
+        self.held.secret = Secret::known(key);
+    }
+
     /// Says whether it receives more than it can handle: then each network may begin so many connections and no more
     /// ([`Limits::opening_share_a_second`]), because such packets cost most, and what there is goes on.
     #[inline]

@@ -9,8 +9,8 @@
 //! | 0–27 | SipHash of both ends, the client's first sequence number, the MSS and the minute |
 //!
 //! With timestamps, the low bits of TSval say the rest: the scale of the client's windows in bits 0–3 (15: it does not scale), SACK in
-//! 4, ECN in 5. Without them there is no more than the MSS, as everywhere. The key belongs to this process and is made anew for each
-//! minute; a cookie is good in its own minute and the next.
+//! 4, ECN in 5. Without them there is no more than the MSS, as everywhere. The key belongs to this process, and the minute is hashed with the
+//! rest: who sees cookies of one minute knows none of another. A cookie is good in its own minute and the next.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -55,9 +55,9 @@ impl Secret {
         Self(first, second)
     }
 
-    #[cfg(test)]
-    fn fixed(first: u64) -> Self {
-        Self(first, 1)
+    /// One that others know: for captures, and tests.
+    pub(crate) fn known([first, second]: [u64; 2]) -> Self {
+        Self(first, second)
     }
 
     fn cookie(self, of: KeyParts, client_first: u32, size: u32, minute: u64) -> u32 {
@@ -65,12 +65,8 @@ impl Secret {
             std::net::IpAddr::V4(a) => a.to_ipv6_mapped(),
             std::net::IpAddr::V6(a) => a,
         };
-        let key = |n: u64| {
-            let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-            hasher.write_u64(minute << 1 | n);
-            hasher.finish()
-        };
-        let mut hasher = SipHasher13::new_with_keys(key(0), key(1));
+        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
+        hasher.write_u64(minute);
         hasher.write(&address.octets());
         hasher.write_u64(
             u64::from(of.client.port()) << 48 | u64::from(of.dvipa_port) << 32 | u64::from(client_first),
@@ -167,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_was_agreed_on_comes_back_with_the_numbers() {
-        let secret = Secret::fixed(7);
+        let secret = Secret::known([7, 1]);
         let asks_ecn = flags::SYN | flags::ECE | flags::CWR;
         let offer = offer(secret, of(4000), (77, asks_ecn), linux(), NOW);
         let scales = Some(WindowScales { send: 9, receive: SCALE });
@@ -178,7 +174,7 @@ mod tests {
 
     #[test]
     fn without_timestamps_the_mss_is_all() {
-        let secret = Secret::fixed(7);
+        let secret = Secret::known([7, 1]);
         let options = Options { timestamps: None, ..linux() };
         let offer = offer(secret, of(4000), (77, flags::SYN), options, NOW);
         let agreed = Agreed { mss: 1460, scales: None, sack: false, timestamps: false, ecn: false };
@@ -188,21 +184,21 @@ mod tests {
 
     #[test]
     fn a_cookie_is_good_for_one_to_two_minutes_and_one_connection() {
-        let secret = Secret::fixed(7);
+        let secret = Secret::known([7, 1]);
         let Offer { first, stamp, .. } = offer(secret, of(4000), (77, flags::SYN), linux(), NOW);
         let at = |ms| check(secret, of(4000), (77, first), stamp, Now { ms }).is_some();
         assert!(at(NOW.ms + MINUTE_MS));
         assert!(!at(NOW.ms + 2 * MINUTE_MS) && !at(NOW.ms + 3 * MINUTE_MS) && !at(NOW.ms - MINUTE_MS));
         assert_eq!(check(secret, of(4001), (77, first), stamp, NOW), None);
         assert_eq!(check(secret, of(4000), (78, first), stamp, NOW), None);
-        assert_eq!(check(Secret::fixed(8), of(4000), (77, first), stamp, NOW), None);
+        assert_eq!(check(Secret::known([8, 1]), of(4000), (77, first), stamp, NOW), None);
         assert_eq!(check(secret, of(4000), (77, first ^ 1 << 28), stamp, NOW), None, "another MSS");
     }
 
     #[test]
     fn a_client_with_a_tiny_mss_gets_the_least() {
         let options = Options { mss: Some(100), ..linux() };
-        let secret = Secret::fixed(7);
+        let secret = Secret::known([7, 1]);
         assert_eq!(offer(secret, of(1), (1, flags::SYN), options, NOW).agreed.mss, LEAST_MSS.0);
     }
 
@@ -212,7 +208,7 @@ mod tests {
             (ms, scale) in (0..1_u64 << 41, prop::option::of(0..15_u8)), sack: bool
         ) {
             let options = Options { scale, sack_permitted: sack, ..linux() };
-            let offer = offer(Secret::fixed(1), of(9), (1, flags::SYN), options, Now { ms });
+            let offer = offer(Secret::known([1, 1]), of(9), (1, flags::SYN), options, Now { ms });
             let behind = (ms as u32).wrapping_sub(offer.stamp.unwrap());
             prop_assert!(behind < 64, "{behind}");
             prop_assert_eq!(offer.agreed.scales.map(|scales| scales.send), scale);

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::samples::Samples;
 use super::{Failure, inhabitant};
 
 /// What bodies are made of, a piece at a time.
@@ -76,25 +77,26 @@ pub(super) struct Load {
     pub(super) clients: usize,
 }
 
-/// Requests bodies of both jobs in turn, over a connection each, as fast as the clients can, for so long. How many there were.
-pub(super) fn run(load: Load, time: Duration) -> Result<u32, Failure> {
+/// Requests bodies of both jobs in turn, over a connection each, as fast as the clients can, for so long. How long each took.
+pub(super) fn run(load: Load, time: Duration) -> Result<Samples, Failure> {
     inhabitant::run(async {
         let end = Instant::now() + time;
         let mut all = JoinSet::new();
         for n in 0..load.clients {
             all.spawn_local(async move {
-                let mut requests = 0;
+                let mut requests = Samples::default();
                 while Instant::now() < end {
-                    let job = if (n + requests as usize).is_multiple_of(2) { "a" } else { "b" };
+                    let job = if (n + requests.len()).is_multiple_of(2) { "a" } else { "b" };
+                    let begun = Instant::now();
                     timeout(PATIENCE, get(load, job)).await.map_err(|_| bad("no answer"))??;
-                    requests += 1;
+                    requests.add(begun.elapsed());
                 }
-                Ok::<u32, io::Error>(requests)
+                Ok::<Samples, io::Error>(requests)
             });
         }
-        let mut requests = 0;
+        let mut requests = Samples::default();
         while let Some(one) = all.join_next().await {
-            requests += one??;
+            requests.extend(one??);
         }
         Ok(requests)
     })

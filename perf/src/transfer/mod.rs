@@ -16,6 +16,7 @@ mod segment;
 use std::time::Duration;
 
 use movers::Movers;
+use routing::Reader;
 
 pub(crate) use http::read_head;
 pub(crate) use inhabitant::Inhabitant;
@@ -64,10 +65,12 @@ pub(crate) fn measure(rows: &mut Rows, size: Size) {
     if rows.wants(&inject::ROWS) {
         tell(&inject::ROWS, inject::measure(rows, size));
     }
-    let routing = routing::rows();
-    let routing: Vec<&str> = routing.iter().map(String::as_str).collect();
-    if rows.wants(&routing) {
-        tell(&routing, routing::measure(rows, size));
+    for reader in [Reader::Application, Reader::Worker] {
+        let names = routing::rows(reader);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if rows.wants(&names) {
+            tell(&names, routing::measure(rows, reader, size));
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! What a content-routed request costs the routing node, beside HAProxy and nginx in its place.
+//! What a content-routed request costs the routing node, beside HAProxy and nginx in its place: where an application of the routing node
+//! reads it, and where the worker does.
 //!
-//! One connection a request, routed by its path to one of two targets. The routing node's programs (`batond`, the agent
-//! beside it, the router) and the proxies share a core with the kernel work of their hosts and nothing else: what arrives
+//! One connection a request, routed by its path to one of two targets. The routing node's programs (`batond`, and with a routing
+//! application this and the agent beside it) and the proxies share a core with the kernel work of their hosts and nothing else: what arrives
 //! there is received on that core, and what is sent from there is taken up by the wire on another, which clients, targets,
 //! their agents and the wire itself share (RPS).
 //!
@@ -28,7 +29,7 @@ use tokio::task::spawn_local;
 use super::apart::{Cores, give_way, receive_on, run_on, stay_on};
 use super::http::{self, Load};
 use super::inhabitant::Inhabitant;
-use super::samples::median;
+use super::samples::{Samples, median};
 use super::{Failure, Size, proxies};
 use crate::rows::Rows;
 
@@ -61,27 +62,74 @@ impl Between {
     }
 }
 
+/// Who of the routing node reads requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// A routing application.
+    Application,
+    /// The worker, by the routes of the port.
+    Worker,
+}
+
+/// Rows of what clients see, with the worker as the reader.
+const SEEN: [&str; 3] =
+    ["core_requests_per_s_ratio_haproxy", "core_p50_ratio_haproxy", "core_p99_ratio_haproxy"];
+/// How many clients there are at once where the time of a request is measured: so few that none waits for another's.
+const FEW: usize = 2;
+
 /// The names of a size's rows.
-fn rows_of(size: &str) -> [String; 2] {
-    ["haproxy", "nginx"].map(|proxy| format!("routing_cpu_{size}_ratio_{proxy}"))
+fn rows_of(reader: Reader, size: &str) -> [String; 2] {
+    let row = if reader == Reader::Worker { "core" } else { "routing" };
+    ["haproxy", "nginx"].map(|proxy| format!("{row}_cpu_{size}_ratio_{proxy}"))
 }
 
 /// The names of all rows.
-pub(super) fn rows() -> Vec<String> {
-    SIZES.iter().flat_map(|(size, ..)| rows_of(size)).collect()
+pub(super) fn rows(reader: Reader) -> Vec<String> {
+    let seen = if reader == Reader::Worker { &SEEN[..] } else { &[] };
+    let cpu = SIZES.iter().flat_map(|(size, ..)| rows_of(reader, size));
+    cpu.chain(seen.iter().map(|&name| name.to_owned())).collect()
 }
 
 /// On a thread of its own, which stays on one core with all that it starts.
-pub(super) fn measure(rows: &mut Rows, size: Size) -> Result<(), Failure> {
-    let measured = std::thread::scope(|scope| scope.spawn(|| measure_apart(rows, size)).join());
+pub(super) fn measure(rows: &mut Rows, reader: Reader, size: Size) -> Result<(), Failure> {
+    let measured = std::thread::scope(|scope| scope.spawn(|| measure_apart(rows, reader, size)).join());
     measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn measure_apart(rows: &mut Rows, size: Size) -> Result<(), Failure> {
-    let bed = Bed::start()?;
+fn measure_apart(rows: &mut Rows, reader: Reader, size: Size) -> Result<(), Failure> {
+    let bed = Bed::start(reader)?;
+    cpu_of_all(&bed, rows, reader, size)?;
+    if reader == Reader::Worker && rows.wants(&SEEN) { seen(&bed, rows, size) } else { Ok(()) }
+}
+
+/// What clients see of baton, in what they see of HAProxy.
+fn seen(bed: &Bed, rows: &mut Rows, size: Size) -> Result<(), Failure> {
+    let (_, bytes, many) = SIZES[0];
+    let rounds = if size == Size::Tiny { 1 } else { ROUNDS };
+    let (mut rates, mut times): ([Vec<f64>; 2], [Samples; 2]) = Default::default();
+    for _ in 0..rounds {
+        for (n, between) in [Between::Baton, Between::Haproxy].into_iter().enumerate() {
+            let load = |clients| Load { to: between.address(), bytes, clients };
+            let run = bed.run(load(many), size.seconds(1))?;
+            rates[n].push(run.requests.len() as f64 / run.time.as_secs_f64());
+            times[n].extend(bed.run(load(FEW), size.seconds(1))?.requests);
+        }
+    }
+    let [baton, haproxy] = rates.map(median);
+    let note = format!("baton {baton:.0}/s, haproxy {haproxy:.0}/s; {many} clients on the other core");
+    rows.add(SEEN[0], "x", baton / haproxy, note);
+    for (name, percent) in [(SEEN[1], 50), (SEEN[2], 99)] {
+        let [baton, haproxy] = times.each_ref().map(|times| times.percentile_us(percent));
+        let note = format!("from connect to the whole answer: baton {baton:.0} µs, haproxy {haproxy:.0} µs");
+        rows.add(name, "x", baton / haproxy, note);
+    }
+    Ok(())
+}
+
+fn cpu_of_all(bed: &Bed, rows: &mut Rows, reader: Reader, size: Size) -> Result<(), Failure> {
     let rounds = if size == Size::Tiny { 1 } else { ROUNDS };
     for (word, bytes, clients) in SIZES {
-        let names = rows_of(word);
+        let names = rows_of(reader, word);
         if !rows.wants(&names.each_ref().map(String::as_str)) {
             continue;
         }
@@ -112,7 +160,7 @@ struct Bed {
 /// What came of some time with a load.
 struct Run {
     time: Duration,
-    requests: u32,
+    requests: Samples,
     /// Turns of the worker, nearly all without a packet.
     turns: f64,
 }
@@ -121,30 +169,31 @@ impl Run {
     /// Processor seconds of the measured core that a request costs beyond what is used at `rest`.
     fn cost(&self, rest: &Self) -> f64 {
         let in_vain = rest.time.as_secs_f64() * self.turns / rest.turns;
-        (self.time.as_secs_f64() - in_vain) / f64::from(self.requests.max(1))
+        (self.time.as_secs_f64() - in_vain) / self.requests.len().max(1) as f64
     }
 }
 
 impl Bed {
-    fn start() -> Result<Self, Failure> {
+    fn start(reader: Reader) -> Result<Self, Failure> {
         let cores = Cores::find()?;
-        let port = format!("ports = [{ROUTED}]\ndestip = \"all\"\ncontent_routed = true");
-        let spec = Spec { targets: 2, proxy: true, tireless: true, ..Spec::content_routed() };
-        let lab = Lab::start(spec.vipadynamic(spec::ipv4_only(&[port.as_str()])))?;
+        let lab = Lab::start(spec_of(reader))?;
         segment_as_hosts_do(&lab)?;
         stay_on(cores.others)?;
         let mut targets = Vec::new();
         for (stack, job) in [("t1", "a"), ("t2", "b")] {
             let (ready, registered) = mpsc::channel();
-            let socket = lab.applications(stack);
-            targets.push(Inhabitant::start(lab.host(stack), move || target(socket, job, ready)));
+            let job = (reader == Reader::Application).then(|| (lab.applications(stack), job));
+            targets.push(Inhabitant::start(lab.host(stack), move || target(job, ready)));
             registered.recv().map_err(|_| format!("no application on {stack}"))?;
         }
-        let (port, dvipa) = (ROUTED.to_string(), DVIPA.0.to_string());
-        lab.start_application("rt1", "router", &["http", "router", &port, &dvipa, "--", "b=path:/b/", "a"])?;
-        lab.wait_for_targets(ROUTED, &["rt1"])?;
+        if reader == Reader::Application {
+            let (port, dvipa) = (ROUTED.to_string(), DVIPA.0.to_string());
+            let arguments = ["http", "router", &port, &dvipa, "--", "b=path:/b/", "a"];
+            lab.start_application("rt1", "router", &arguments)?;
+        }
+        lab.wait_for_targets(ROUTED, if reader == Reader::Worker { &["t1", "t2"] } else { &["rt1"] })?;
         proxies::start(&lab, spec::PROXY, [1, 2].map(|n| (spec::host(spec::target(n)).0, DIRECT).into()))?;
-        set_apart(&lab, cores)?;
+        set_apart(&lab, reader, cores)?;
         let bed = Self { _targets: targets, lab };
         for between in Between::ALL {
             // Whatever is opened once is opened.
@@ -163,9 +212,28 @@ impl Bed {
     }
 }
 
+/// A lab with two targets and a host for the proxies.
+fn spec_of(reader: Reader) -> Spec {
+    let (of, keys) = match reader {
+        Reader::Application => (Spec::content_routed(), "content_routed = true".to_owned()),
+        Reader::Worker => {
+            let route = "[[vipadynamic.vipadistribute.route]]";
+            let (b, a) = ("matches = [{ path = \"/b\" }]", "backends = [{ stack = \"t1\" }]");
+            let keys = format!(
+                "{route}\nname = \"b\"\n{b}\nbackends = [{{ stack = \"t2\" }}]\n{route}\nname = \"a\"\n{a}"
+            );
+            (Spec::default().web([]), keys)
+        }
+    };
+    let port = format!("ports = [{ROUTED}]\ndestip = \"all\"\n{keys}");
+    let spec = Spec { targets: 2, proxy: true, tireless: true, ..of };
+    spec.vipadynamic(spec::ipv4_only(&[port.as_str()]))
+}
+
 /// Gives the routing node's and the proxies' programs a core, and all other programs another one.
-fn set_apart(lab: &Lab, cores: Cores) -> Result<(), Failure> {
-    for program in ["batond", "agent-rt1", "router", "haproxy", "nginx"] {
+fn set_apart(lab: &Lab, reader: Reader, cores: Cores) -> Result<(), Failure> {
+    let of_application = if reader == Reader::Application { &["agent-rt1", "router"][..] } else { &[] };
+    for program in ["batond", "haproxy", "nginx"].iter().chain(of_application) {
         run_on(cores.measured, id_of(lab, program)?)?;
     }
     for program in ["agent-t1", "agent-t2"] {
@@ -192,28 +260,36 @@ fn segment_as_hosts_do(lab: &Lab) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Serves connections that come by transfer, and those of the proxies.
-async fn target(socket: PathBuf, job: &'static str, ready: mpsc::Sender<()>) -> Result<(), Failure> {
+/// Serves the clients' connections, which come by transfer for a job or to a listener, and those of the proxies.
+async fn target(job: Option<(PathBuf, &'static str)>, ready: mpsc::Sender<()>) -> Result<(), Failure> {
+    let direct = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, DIRECT)).await?;
+    let Some((socket, job)) = job else {
+        let routed = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, ROUTED)).await?;
+        ready.send(())?;
+        return tokio::try_join!(serve_all(direct), serve_all(routed)).map(drop);
+    };
     let registration = Registration::new(job, DVIPA.0.into(), &[ROUTED])?.socket(socket);
     let application = Rc::new(TargetApplication::register(&registration).await?);
-    let listener = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, DIRECT)).await?;
     ready.send(())?;
+    tokio::try_join!(serve_all(direct), serve_offers(application)).map(drop)
+}
+
+async fn serve_offers(application: Rc<TargetApplication>) -> Result<(), Failure> {
     loop {
-        tokio::select! {
-            offer = application.next_offer() => {
-                let offer = offer?;
-                spawn_local(async move {
-                    // It may end at any time, as may those below.
-                    let Ok(connection) = offer.accept().await else { return };
-                    let _ = http::serve(connection.stream).await;
-                });
-            }
-            accepted = listener.accept() => {
-                let (client, _) = accepted?;
-                spawn_local(async move {
-                    let _ = http::serve(client).await;
-                });
-            }
-        }
+        let offer = application.next_offer().await?;
+        spawn_local(async move {
+            // It may end at any time, as may those below.
+            let Ok(connection) = offer.accept().await else { return };
+            let _ = http::serve(connection.stream).await;
+        });
+    }
+}
+
+async fn serve_all(listener: TcpListener) -> Result<(), Failure> {
+    loop {
+        let (client, _) = listener.accept().await?;
+        spawn_local(async move {
+            let _ = http::serve(client).await;
+        });
     }
 }

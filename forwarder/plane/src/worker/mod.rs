@@ -106,6 +106,11 @@ impl Line {
         self.path.reselecting()
     }
 
+    /// The path that its packets pass.
+    pub fn path(&mut self) -> &mut forwarder::Worker<Packet> {
+        &mut self.path
+    }
+
     /// Receives a burst and lets it pass; what is to be sent waits in the output. Returns how many packets there were.
     #[inline]
     fn pass(&mut self, queue: &mut RxQueue, kind: Kind, tables: &Tables, crt: &Crt, now: Now) -> usize {
