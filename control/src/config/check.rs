@@ -116,6 +116,7 @@ pub(super) fn vipadynamic(drafts: Drafts, own: Option<Own<'_>>, ledger: &mut Led
             .map(|r| VipaRange { range: r.range.value, moveable: r.moveable, rank: r.rank })
             .collect(),
         elsewhere: BTreeSet::new(),
+        unheard: BTreeSet::new(),
     }
 }
 

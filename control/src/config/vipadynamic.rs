@@ -24,6 +24,8 @@ pub struct VipaDynamic {
     pub ranges: Vec<VipaRange>,
     /// DVIPAs of the ranges of other routing stacks: their connections may be at any stack.
     pub elsewhere: BTreeSet<Dvipa>,
+    /// DVIPAs that this stack backs up without a VIPADISTRIBUTE, and of which no routing stack has said yet what they distribute.
+    pub unheard: BTreeSet<Dvipa>,
 }
 
 impl VipaDynamic {

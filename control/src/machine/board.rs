@@ -170,7 +170,8 @@ impl Board {
             let now = |index: &StackIndex| all.get(usize::from(index.0)).copied().flatten();
             let of_it = || asked.members.iter().filter_map(|index| Some((*index, now(index)?)));
             let living = || of_it().filter(|(_, (lives, _))| *lives);
-            let certain = picture.settled && living().all(|(_, (_, answers))| answers);
+            let certain =
+                picture.settled && !picture.is_unheard(dvipa) && living().all(|(_, (_, answers))| answers);
             let same = asked.made.ask.certain == certain
                 && living().map(|(index, _)| index).eq(asked.made.ask.candidates.iter().copied());
             if !same {

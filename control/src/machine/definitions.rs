@@ -107,8 +107,9 @@ fn marks(
         }
         let whole = standings[0] != standings[1];
         let differs = |of: &[BTreeMap<Dvipa, _>; 2]| of[0].get(&dvipa) != of[1].get(&dvipa);
+        let unheard = [before, after].map(|of| of.unheard.contains(&dvipa));
         let ranked = !same_order && ranks.iter().any(|ranks| ranks.contains_key(&dvipa));
-        if whole || ranked || differs(&refused) || lists[0] != lists[1] {
+        if whole || ranked || unheard[0] != unheard[1] || differs(&refused) || lists[0] != lists[1] {
             marks.push(Mark::Definitions(dvipa));
         }
         if whole {

@@ -267,6 +267,7 @@ impl RoutingStack {
             refused: BTreeMap::new(),
             work: Work::default(),
         };
+        new.config.vipadynamic = new.peers.complete(&new.written);
         new.rights.define(&new.config.vipadynamic);
         if let Some(numbering) = numbering {
             new.stacks.resume(&numbering.stacks, now);

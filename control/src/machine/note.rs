@@ -88,6 +88,11 @@ pub enum Note {
         /// Who.
         stacks: Vec<StackName>,
     },
+    /// This stack owns the DVIPA, and no routing stack has said what it distributes.
+    Unheard {
+        /// Which DVIPA.
+        dvipa: Dvipa,
+    },
     /// The other routing stack asks other witnesses than this one, or for another time: both may own one DVIPA.
     OtherWitnesses {
         /// Which.

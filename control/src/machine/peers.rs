@@ -159,12 +159,21 @@ impl Peers {
         said.map(wire::distributes).unwrap_or_default()
     }
 
+    /// Whether one has said what the DVIPA distributes, though it be nothing: its primary, or one that distributes it.
+    fn say_what_is_distributed(&self, dvipa: Dvipa) -> bool {
+        let mut said = self.known.values().filter_map(|peer| peer.said.get(&dvipa));
+        said.any(|said| said.rank == PRIMARY || !said.distributes.is_empty())
+    }
+
     /// The definitions in the file, and for each DVIPA that is backed up without a VIPADISTRIBUTE the primary's.
     pub(super) fn complete(&self, written: &VipaDynamic) -> VipaDynamic {
         let mut all = written.clone();
         for backup in &written.backups {
             if written.distributes_of(backup.dvipa).is_empty() {
                 all.distributes.extend(self.distributes_of(backup.dvipa));
+                if !self.say_what_is_distributed(backup.dvipa) {
+                    all.unheard.insert(backup.dvipa);
+                }
             }
         }
         all.distributes.sort_by_key(|d| d.dvipa);

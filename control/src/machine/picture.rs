@@ -220,8 +220,16 @@ impl<'a> Picture<'a> {
         *stack.name == self.config.node.name || of_it.any(|d| self.is_candidate(d, stack.name))
     }
 
+    /// Nobody has said what the DVIPA distributes: which connections it has is not known either.
+    pub(super) fn is_unheard(&self, dvipa: Dvipa) -> bool {
+        self.config.vipadynamic.unheard.contains(&dvipa)
+    }
+
     /// What a client is told at a port of the DVIPA that is not distributed.
     pub(super) fn refuse(&self, dvipa: Dvipa) -> Refuse {
+        if self.is_unheard(dvipa) {
+            return Refuse::Silent;
+        }
         self.config.vipadynamic.define_of(dvipa).map(|define| define.refuse).unwrap_or_default()
     }
 

@@ -30,6 +30,7 @@ pub(super) fn name(note: &Note) -> EventName {
         | Note::NoNumber { .. }
         | Note::Contradiction { .. }
         | Note::OtherWitnesses { .. }
+        | Note::Unheard { .. }
         | Note::OtherMtu { .. } => EventName::Contradiction,
     }
 }
@@ -91,6 +92,11 @@ pub(super) fn write(note: &Note) -> (String, String) {
                 format!("these routing stacks {what} of it: let one have it, or give them different ranks");
             tracing::error!(event, %dvipa, rank, stacks, "{text}");
             (dvipa.to_string(), format!("{text} ({stacks})"))
+        }
+        Note::Unheard { dvipa } => {
+            const TEXT: &str = "owned, but no routing stack has said what it distributes: its packets are dropped; start its primary, or give this node a vipadistribute of its own";
+            tracing::error!(event, %dvipa, "{TEXT}");
+            (dvipa.to_string(), TEXT.to_owned())
         }
         Note::OtherWitnesses { stack, theirs: (witnesses, lease_ms) } => {
             const TEXT: &str = "this routing stack has other witnesses than this node, or another lease, so that both may own one DVIPA: have one `cluster.witnesses` and `cluster.lease_ms` in all batond.toml";

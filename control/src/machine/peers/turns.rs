@@ -143,6 +143,9 @@ impl RoutingStack {
                     self.stacks.carry(dvipa, epoch);
                     self.ports.gained(dvipa, now + SETTLES);
                     self.actions.push_back(Action::Note(Note::Gained { dvipa, epoch, from }));
+                    if self.config.vipadynamic.unheard.contains(&dvipa) {
+                        self.actions.push_back(Action::Note(Note::Unheard { dvipa }));
+                    }
                     gained.push(dvipa);
                 }
                 Turn::Lost(dvipa) => {

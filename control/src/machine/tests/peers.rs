@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::codec::Address;
-use model::dpt::Duty;
+use model::dpt::{Duty, Refuse};
 use model::message::{FromStack, Listen, Srvstat, VipaListDvipa};
 use model::peer::{Accounted, Definition, Definitions, Distribute, Drain, Orders, ToPeer, Weights};
 use model::route::{Match, Pattern, Route, RouteSet};
@@ -176,6 +176,26 @@ fn a_backup_is_warm_with_the_primarys_distribution_and_takes_over_at_once() {
 }
 
 #[test]
+fn a_backup_that_does_not_know_what_is_distributed_refuses_nothing() {
+    let mut bench = bench(&[BACKUP]);
+    bench.handle(Event::PeerUp { stack: name("rt2") }).unwrap();
+    says(&mut bench, ToPeer::Definitions(Definitions::default()));
+    bench.wait(SETTLES);
+    let (actions, now) = duty(&mut bench);
+    assert_eq!(now, Some(Duty::Owner), "nobody else has it");
+    assert!(actions.iter().any(|action| matches!(action, Action::Note(Note::Unheard { .. }))));
+    let stands = |bench: &Bench| {
+        let entry = &bench.stack.dpt().dvipas[0];
+        (entry.refuse, entry.ask.certain)
+    };
+    assert_eq!(stands(&bench), (Refuse::Silent, false));
+    // Its primary comes, which distributes nothing.
+    defines(&mut bench, Definition { distributes: Vec::new(), ..theirs(255, None) });
+    bench.actions();
+    assert_eq!(stands(&bench), (Refuse::Reset, true));
+}
+
+#[test]
 fn a_backups_own_distribution_comes_before_the_primarys() {
     let own = PORT_80.replace("80", "81");
     let mut bench = bench(&[BACKUP, &own]);
@@ -260,6 +280,14 @@ fn drains_of_a_dead_owner_hold_on_for_its_dvipa_only() {
 }
 
 #[test]
+fn the_highest_epoch_that_a_peer_names_is_one_to_be_kept() {
+    let mut bench = bench(&[PRIMARY, PORT_80]);
+    assert!(bench.stack.highest_epoch() < THEIRS);
+    heard(&mut bench, theirs(100, Some(THEIRS)));
+    assert!(bench.stack.highest_epoch() >= THEIRS);
+}
+
+#[test]
 fn peers_are_told_what_is_ordered() {
     let mut bench = bench(&[PRIMARY, PORT_80]);
     heard(&mut bench, theirs(100, None));
@@ -285,14 +313,6 @@ fn a_dvipa_moves_by_order_to_a_stack_that_can_take_it() {
     assert!(!owns(&mut bench), "and does not take it back");
     let refused = bench.handle(to("rt2")).unwrap_err();
     assert!(refused.to_string().contains("but by rt2"), "{refused}");
-}
-
-#[test]
-fn the_highest_epoch_that_a_peer_names_is_one_to_be_kept() {
-    let mut bench = bench(&[PRIMARY, PORT_80]);
-    assert!(bench.stack.highest_epoch() < THEIRS);
-    heard(&mut bench, theirs(100, Some(THEIRS)));
-    assert!(bench.stack.highest_epoch() >= THEIRS);
 }
 
 #[test]
