@@ -43,6 +43,12 @@ fn each_request_of_a_connection_goes_to_the_target_of_its_route() {
     assert!(counted(&lab, "request_elsewhere") >= 14, "{}", counted(&lab, "request_elsewhere"));
     assert_eq!(counted(&lab, "request_stayed"), 0);
     assert_eq!(counted(&lab, "request_pinned"), 0);
+    let stats = lab.baton(&["stats"]).expect("it answers");
+    for dvipa in [DVIPA.0.to_string(), DVIPA.1.to_string()] {
+        for wanted in [["one", "4", &dvipa, "80"], ["two", "3", &dvipa, "80"], ["rest", "3", &dvipa, "80"]] {
+            assert!(stats.lines().any(|line| line.split_whitespace().eq(wanted)), "{wanted:?} in {stats}");
+        }
+    }
 }
 
 /// T2: packets get lost, come twice and late; requests go to their targets all the same.

@@ -13,8 +13,8 @@ use transport::Tally;
 use super::admin::{Answer, Request};
 use super::api::{
     CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, DrainAnswer,
-    EventName, MoveAnswer, MoveOrder, MoveOrdered, MoveState, Problem, StackConnections, StatsAnswer,
-    StatusAnswer, TransferRow,
+    EventName, MOST_ROUTES, MoveAnswer, MoveOrder, MoveOrdered, MoveState, Problem, StackConnections,
+    StatsAnswer, StatusAnswer, TransferRow,
 };
 use super::driver::Driver;
 use super::etcd::Etcd;
@@ -228,6 +228,7 @@ impl<F: Forwarding> Driver<F> {
             transfers: transfers::rows(&self.machine.transfer_counts()),
             refused: self.machine.status_view().refused,
             connections,
+            routes: self.forwarding.routes(MOST_ROUTES),
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
             environment: self.forwarding.environment(),

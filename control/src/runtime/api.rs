@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
 use super::etcd::EtcdView;
-use super::forwarding::{CrtStats, PortView};
+use super::forwarding::{CrtStats, PortView, RouteCount};
 use crate::config::DecidedBy;
 use crate::machine::{EvacuationTerms, EvacuationView, RefusedView, StatusView};
 
@@ -294,6 +294,9 @@ pub struct StatsAnswer {
     pub refused: Vec<RefusedView>,
     /// Connections by stack, sorted by name.
     pub connections: Vec<StackConnections>,
+    /// Requests by route, of [`MOST_ROUTES`] routes at most.
+    #[serde(default)]
+    pub routes: Vec<RouteCount>,
     /// How full the CRT is.
     pub crt: CrtStats,
     /// The NIC and the local port.
@@ -316,6 +319,9 @@ pub struct CounterRow {
     /// What it means.
     pub sentence: String,
 }
+
+/// So many routes are shown with their counts; those of a port come in the order of its file.
+pub const MOST_ROUTES: usize = 1000;
 
 /// How many connections a stack has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -138,8 +138,27 @@ pub trait Forwarding {
     /// Connections that each stack has in the CRT, stacks without any left out.
     fn connections(&self) -> Vec<(StackIndex, u64)>;
 
+    /// How many requests of each route workers sent to a target, of so many routes at most.
+    fn routes(&self, most: usize) -> Vec<RouteCount> {
+        let _ = most;
+        Vec::new()
+    }
+
     /// Every counter of the workers, summed over them, in the order in which they should be shown.
     fn counters(&self) -> Vec<Counter>;
+}
+
+/// What workers have sent to targets by one route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteCount {
+    /// The service's DVIPA.
+    pub dvipa: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The route's name.
+    pub route: String,
+    /// How many requests.
+    pub requests: u64,
 }
 
 /// This forwarder can't hand the connection over.

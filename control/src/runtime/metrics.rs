@@ -47,6 +47,7 @@ impl Collector for Snapshot {
         self.refusals(&mut to)?;
         self.crt(&mut to)?;
         self.stacks(&mut to)?;
+        self.routes(&mut to)?;
         self.etcd(&mut to)?;
         let of = |row: fn(&PortView) -> u64| -> Vec<_> {
             self.stats.ports.iter().map(|port| ("port", port.role.clone(), row(port))).collect()
@@ -122,6 +123,21 @@ impl Snapshot {
         family(to, "baton_crt_entries", "Connections in the CRT.", &entries)?;
         let capacity = rows.map(|(table, _, capacity)| ("table", table.to_owned(), capacity));
         family(to, "baton_crt_capacity", "Connections that the CRT has room for.", &capacity)
+    }
+
+    fn routes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.stats.routes.is_empty() {
+            return Ok(());
+        }
+        let counter = ConstCounter::new(0_u64);
+        let help = "Requests that workers sent to a target, by route.";
+        let mut metric = to.encode_descriptor("baton_route_requests", help, None, counter.metric_type())?;
+        for row in &self.stats.routes {
+            let (dvipa, port) = (row.dvipa.to_string(), row.port.to_string());
+            let labels = [("dvipa", dvipa.as_str()), ("port", port.as_str()), ("route", row.route.as_str())];
+            ConstCounter::new(row.requests).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn stacks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -35,6 +35,6 @@ pub use driver::{CONNECTIONS_A_TURN, EVENTS_A_TURN};
 pub use etcd::{EtcdMemberView, EtcdView, Unusable};
 pub use forwarding::{
     Account, Counter, CrtCursor, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView,
-    TICK_MS, Ticked,
+    RouteCount, TICK_MS, Ticked,
 };
 pub use start::{Runtime, RuntimeError};

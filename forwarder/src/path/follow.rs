@@ -213,6 +213,7 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
     match another(routed, decision, (parts, way.to()), cx) {
         Some(target) if asks(seen.key, (way.to(), target), held, cx) => {
             leaves((seen, decision), held, cx);
+            routed.count(decision.route);
             out.note(Reason::RequestElsewhere, 1);
             wait(packet, seen, held, cx, out);
         }
@@ -222,6 +223,7 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
             way.send(packet, read, cx, out);
         }
         None => {
+            routed.count(decision.route);
             begin((seen.key, seen.tcp.sequence), (decision.framing, seen.len()), held, cx, out);
             way.send(packet, read, cx, out);
         }

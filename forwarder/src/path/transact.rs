@@ -212,6 +212,7 @@ fn first<B: PacketBuffer, S: Sink<B>>(
             };
             match handing {
                 Ok(handing) => {
+                    routed.count(decision.route);
                     follow::begin((about.key, about.start), (decision.framing, seen.len()), held, cx, out);
                     carry(packet, read, &handing, cx, out);
                 }
@@ -294,6 +295,7 @@ fn more<B: PacketBuffer, S: Sink<B>>(
         routes::Read::Whole(decision) => match select(about, decision.route, (routed, key.get(cx)), held, cx)
         {
             Some(Ok(handing)) => {
+                routed.count(decision.route);
                 follow::begin((key, about.start), (decision.framing, whole), held, cx, out);
                 let request = held.requests.take(key);
                 request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));

@@ -356,6 +356,15 @@ impl Tables {
         self.reads && self.service(key.dvipa, key.dvipa_port, key.protocol).is_some_and(has_routes)
     }
 
+    /// Each route's service, its name, and how many requests workers have sent to a target by it.
+    pub fn routes(&self) -> impl Iterator<Item = (DvipaIndex, u16, &str, u64)> {
+        let services = self.from.rows.iter().zip(self.distributions.iter());
+        services.flat_map(|(row, service)| {
+            let handed = service.routed().into_iter().flat_map(Routed::handed);
+            handed.map(move |(name, count)| (row.dvipa, row.port, name, count))
+        })
+    }
+
     /// The targets of a service, if it is distributed.
     #[inline]
     pub(crate) fn service(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Option<&Service> {
@@ -497,10 +506,11 @@ impl Builder<'_> {
 
     /// Routes are compiled once for all tables that have the same. What can't be compiled was refused with the configuration.
     fn routed(&mut self, method: Method, routing: &Routing, before: Option<&Service>) -> Option<Routed> {
-        let before = before.and_then(Service::routed).filter(|before| before.set == routing.set);
-        let routes = match before {
-            Some(before) => Arc::clone(&before.routes),
-            None => Arc::new(Routes::compile(&routing.set).ok()?),
+        let former = before.and_then(Service::routed);
+        let before = former.filter(|former| former.set == routing.set);
+        let (routes, handed) = match before {
+            Some(before) => (Arc::clone(&before.routes), Arc::clone(&before.handed)),
+            None => (Arc::new(Routes::compile(&routing.set).ok()?), Routed::counts(&routing.set, former)),
         };
         let choices = routing.targets.iter().enumerate().map(|(at, targets)| {
             let turn = before.and_then(|before| before.choices.get(at)).and_then(Choice::turn);
@@ -510,7 +520,7 @@ impl Builder<'_> {
             targets.iter().filter(|t| t.weight > 0).map(|t| t.stack).collect()
         };
         let takers = routing.targets.iter().map(stacks).collect();
-        Some(Routed { set: routing.set.clone(), choices: choices.collect(), takers, routes })
+        Some(Routed { set: routing.set.clone(), choices: choices.collect(), takers, routes, handed })
     }
 
     fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {

@@ -1,7 +1,9 @@
 //! One distributed service: its policies and its targets.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 use model::StackIndex;
@@ -40,9 +42,36 @@ pub(crate) struct Routed {
     pub(super) choices: Box<[Choice]>,
     /// Of each route: whom that selects.
     pub(super) takers: Box<[Stacks]>,
+    /// Requests of each route that went to a target.
+    pub(super) handed: Arc<[Arc<AtomicU64>]>,
 }
 
 impl Routed {
+    /// Counts a request of a route that went to a target.
+    #[inline]
+    pub(crate) fn count(&self, route: RouteId) {
+        if let Some(handed) = self.handed.get(usize::from(route.0)) {
+            handed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The counts of these routes, each as the former one of its name has it.
+    pub(super) fn counts(set: &RouteSet, former: Option<&Self>) -> Arc<[Arc<AtomicU64>]> {
+        let known: HashMap<&str, &Arc<AtomicU64>> = former
+            .into_iter()
+            .flat_map(|former| former.set.routes.iter().zip(former.handed.iter()))
+            .map(|(route, handed)| (route.name.as_str(), handed))
+            .collect();
+        let of = |name: &str| known.get(name).map_or_else(Arc::default, |handed| Arc::clone(handed));
+        set.routes.iter().map(|route| of(&route.name)).collect()
+    }
+
+    /// Each route's name, and how many of its requests went to a target.
+    pub(super) fn handed(&self) -> impl Iterator<Item = (&str, u64)> {
+        let counts = self.handed.iter().map(|handed| handed.load(Ordering::Relaxed));
+        self.set.routes.iter().map(|route| route.name.as_str()).zip(counts)
+    }
+
     /// Whether a request of a route may go to this stack.
     pub(crate) fn takes(&self, route: RouteId, stack: StackIndex) -> bool {
         self.takers.get(usize::from(route.0)).is_some_and(|takers| takers.has(stack))

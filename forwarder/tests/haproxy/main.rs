@@ -35,11 +35,14 @@ enum Chosen {
     Unread,
 }
 
+/// Requests of a kind: why they are one, and whether one is of it.
+type Kind = (&'static str, fn(&[u8]) -> bool);
+
 /// The differences that are intended: what the request has, and why baton decides as it does.
 ///
 /// There is none between two routes, and none where one finds a route and the other finds none. Where a request can be read in two ways,
 /// the server may read it in the other one: what baton does not read it refuses.
-const INTENDED: [(&str, fn(&[u8]) -> bool); 9] = [
+const INTENDED: [Kind; 9] = [
     ("a line that ends with LF alone: some servers take CR LF only (RFC 9112 2.2)", lone_line_feed),
     ("a byte in the target that is none of a URI, or a fragment (RFC 3986 3)", odd_target),
     ("no Host, or two (RFC 9112 3.2)", |request| hosts(request) != 1),
@@ -52,7 +55,7 @@ const INTENDED: [(&str, fn(&[u8]) -> bool); 9] = [
 ];
 
 /// And what HAProxy refuses and baton does not: baton reads no content, and leaves it to the target.
-const BEYOND: [(&str, fn(&[u8]) -> bool); 2] = [
+const BEYOND: [Kind; 2] = [
     ("content that has a transfer coding, or of which the client sends less than it says", odd_content),
     (
         "a target in the absolute form with an empty path (RFC 3986 3.3): `http://a?b` asks `a` for `/`",

@@ -31,7 +31,8 @@ use control::config::shared_interface;
 use control::machine::{Among, ToChoose};
 use control::runtime::environment::Environment;
 use control::runtime::{
-    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, TICK_MS, Ticked,
+    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, RouteCount,
+    TICK_MS, Ticked,
 };
 use forwarder::crt::{Crt, CrtState, Cursor};
 use forwarder::{Choosers, Handoffs, Mac, Now, Pools, Tables};
@@ -435,6 +436,15 @@ impl Forwarding for Plane {
             .iter()
             .map(|stack| (stack.index, u64::from(self.crt().stack_count(stack.index).connections)));
         counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn routes(&self, most: usize) -> Vec<RouteCount> {
+        let tables = self.node.shared.tables.load();
+        let count = |(index, port, route, requests): (_, _, &str, _)| {
+            let entry = self.dpt.dvipas.iter().find(|entry| entry.index == index)?;
+            Some(RouteCount { dvipa: entry.dvipa.address(), port, route: route.to_owned(), requests })
+        };
+        tables.routes().filter_map(count).take(most).collect()
     }
 
     fn counters(&self) -> Vec<Counter> {

@@ -23,6 +23,18 @@ pub(crate) fn stats(answer: &StatsAnswer, all: bool) -> String {
         }
         out.push_str(&format!("{}\n", rows.text()));
     }
+    if !answer.routes.is_empty() {
+        let mut rows = Rows::new(&["ROUTE", "REQUESTS", "DVIPA", "PORT"], &[1, 3]);
+        for route in &answer.routes {
+            rows.add([
+                route.route.clone(),
+                number(route.requests),
+                route.dvipa.to_string(),
+                route.port.to_string(),
+            ]);
+        }
+        out.push_str(&format!("{}\n", rows.text()));
+    }
     let mut rows = Rows::new(&["STACK", "CONNECTIONS"], &[1]);
     for stack in &answer.connections {
         rows.add([stack.stack.clone(), number(stack.connections)]);

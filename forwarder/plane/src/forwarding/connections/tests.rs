@@ -143,7 +143,7 @@ fn accounts_of_many_stacks_at_once_take_one_round_and_of_a_new_table_none() {
 
 /// One of many connections, of which each address has a thousand.
 fn of_many(number: u32) -> Connection {
-    let client = Ipv4Addr::from(0x0a00_0000 | number / 1000);
+    let client = Ipv4Addr::from(0x0a00_0000 | (number / 1000));
     let port = 1024 + u16::try_from(number % 1000).unwrap();
     Connection::new(Protocol::Tcp, (client, port).into(), ([198, 18, 9, 1], 80).into()).unwrap()
 }
