@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use etherparse::{SlicedPacket, TcpHeader, TcpOptionElement, TransportSlice};
 use model::StackName;
-use model::dpt::{Routing, WeightedTarget};
+use model::dpt::{Dpt, Routing, WeightedTarget};
 use model::handoff::{HandoffOption, Token};
 use model::route::{Backend, Match, Pattern, Route, RouteSet};
 use model::{Protocol, StackIndex};
@@ -21,29 +21,34 @@ pub(super) const CLIENT_PORT: u16 = 1024;
 pub(super) const FIRST: u32 = 7_000;
 pub(super) const WHOLE: &[u8] = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// The bench's service of [`GUE`] has routes: `/one` to GUE and IPIP, `/two` to L2.
-pub(super) fn bench() -> Bench {
-    let mut bench = Bench::new();
+/// A DPT whose service of [`GUE`] has these routes by path, to these stacks.
+fn dpt_with(routes: &[(&str, &[StackIndex])]) -> Dpt {
     let mut dpt = dpt();
     let name = |stack: StackIndex| StackName::new(format!("s{}", stack.0)).unwrap();
-    let route = |path: &str, stacks: &[StackIndex]| Route {
-        name: path.to_owned(),
-        matches: vec![Match { subject: Some(Pattern::Prefix(path.to_owned())), ..Match::default() }],
+    let route = |(path, stacks): &(&str, &[StackIndex])| Route {
+        name: (*path).to_owned(),
+        matches: vec![Match { subject: Some(Pattern::Prefix((*path).to_owned())), ..Match::default() }],
         backends: stacks.iter().map(|stack| Backend { stack: name(*stack), weight: 1 }).collect(),
         ..Route::default()
     };
-    let targets = |stacks: &[StackIndex]| {
+    let targets = |(_, stacks): &(&str, &[StackIndex])| {
         stacks.iter().map(|stack| WeightedTarget { stack: *stack, weight: 1 }).collect::<Vec<_>>()
     };
-    let set =
-        RouteSet { routes: vec![route("/one", &[GUE, IPIP]), route("/two", &[L2])], ..RouteSet::default() };
-    let routing = Routing { set: set.into(), targets: vec![targets(&[GUE, IPIP]), targets(&[L2])] };
+    let set = RouteSet { routes: routes.iter().map(route).collect(), ..RouteSet::default() };
+    let routing = Routing { set: set.into(), targets: routes.iter().map(targets).collect() };
     let of_gue = |row: &&mut model::dpt::Shared<model::dpt::Distribution>| {
         row.port == port_of(GUE) && row.protocol == Protocol::Tcp
     };
     for row in dpt.distributions.iter_mut().filter(of_gue) {
         row.routing = Some(routing.clone());
     }
+    dpt
+}
+
+/// The bench's service of [`GUE`] has routes: `/one` to GUE and IPIP, `/two` to L2.
+pub(super) fn bench() -> Bench {
+    let mut bench = Bench::new();
+    let dpt = dpt_with(&[("/one", &[GUE, IPIP]), ("/two", &[L2])]);
     bench.tables = Tables::build(&dpt, &neighbours(), &node());
     let pools = [GUE, IPIP, L2].into_iter().fold(Pools::default(), |pools, stack| {
         let pool = Pool::new(64);
@@ -134,6 +139,22 @@ fn a_whole_request_goes_to_its_routes_target_with_option_and_token() {
         let other = bench.sent(&segment(family, (FIRST + 1 + WHOLE.len() as u32, sent), b"next"));
         assert_eq!(Gue::parse(&other[14 + 20 + 8..]).unwrap().header_bytes, 4, "established");
     }
+}
+
+#[test]
+fn routes_keep_their_counts_when_others_come() {
+    let mut bench = bench();
+    let of = |bench: &Bench, name: &str| -> Vec<u64> {
+        bench.tables.routes().filter(|(.., route, _)| *route == name).map(|(.., count)| count).collect()
+    };
+    let sent = handshake(&mut bench, Family::V4);
+    bench.sent(&segment(Family::V4, (FIRST + 1, sent), WHOLE));
+    assert_eq!(of(&bench, "/one").iter().sum::<u64>(), 1);
+    assert_eq!(of(&bench, "/two").iter().sum::<u64>(), 0);
+    let dpt = dpt_with(&[("/two", &[L2]), ("/three", &[IPIP]), ("/one", &[GUE])]);
+    bench.tables = bench.tables.rebuild(&dpt, &neighbours(), &node());
+    let counts = ["/one", "/two", "/three"].map(|name| of(&bench, name).iter().sum::<u64>());
+    assert_eq!(counts, [1, 0, 0]);
 }
 
 #[test]
