@@ -19,10 +19,11 @@ const LOOKS: Duration = Duration::from_millis(250);
 /// Prints the events that batond has, and with `follow` those that come, until it is ended: a restart of batond does not end it.
 pub(crate) fn run(socket: &Path, json: bool, follow: bool) -> Result<String, Failure> {
     client::run(socket, async {
-        let mut query = EventsQuery::default();
+        let (mut query, mut was_there) = (EventsQuery::default(), false);
         loop {
             match ask(socket, query).await {
                 Ok(answer) => {
+                    was_there = true;
                     if print(&answer, json).is_err() {
                         // Nobody reads any more (`baton events | head`).
                         return Ok(String::new());
@@ -34,7 +35,7 @@ pub(crate) fn run(socket: &Path, json: bool, follow: bool) -> Result<String, Fai
                     }
                 }
                 Err(Failure::NoSocket(_) | Failure::Socket(..) | Failure::Talk(..))
-                    if follow && query.after > 0 => {}
+                    if follow && was_there => {}
                 Err(failure) => return Err(failure),
             }
             if !follow {
