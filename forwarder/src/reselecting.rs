@@ -16,6 +16,8 @@ pub struct Reselected {
     pub from: StackIndex,
     /// Whom its next request is for.
     pub to: StackIndex,
+    /// The sequence number of the request's first byte.
+    pub start: u32,
 }
 
 /// Two bounded queues between one worker and the control thread, without locks.

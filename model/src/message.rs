@@ -330,6 +330,10 @@ pub struct Move {
     /// For how many milliseconds neither side must have said anything; `None`: as the receiver likes.
     #[n(5)]
     pub quiet_ms: Option<u32>,
+    /// The sequence number of the client's first byte that is not the receiver's any more: the connection moves only if all before it
+    /// have come there, and no other; `None`: whatever has come.
+    #[n(6)]
+    pub next: Option<u32>,
 }
 
 /// The number of an operator's order, given by the routing stack.

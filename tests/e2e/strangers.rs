@@ -63,7 +63,15 @@ fn stacks_that_want_anothers_connection_get_nothing_and_are_counted_by_name() {
         giver: None,
     };
     let doubt = Doubt { about, target: name("t8"), ledger: Ledger(1), way: Way::Restore };
-    let order = Move { connection: here, epoch, target: name("t8"), job: None, order: None, quiet_ms: None };
+    let order = Move {
+        connection: here,
+        epoch,
+        target: name("t8"),
+        job: None,
+        order: None,
+        quiet_ms: None,
+        next: None,
+    };
     let active = Active { about, source: name("t1"), way: Way::Restore };
     let says = [
         FromStack::Srvstat(Srvstat { dvipa, epoch, complete: true, listens: vec![listen] }),

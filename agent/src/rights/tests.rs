@@ -59,7 +59,7 @@ fn of_an_owner(epoch: Epoch) -> Vec<ToStack> {
     let (connection, target) = (about.connection, name("t2"));
     let others = [
         ToStack::Targets(Targets { dvipa, epoch, port: 80, targets: Vec::new() }),
-        ToStack::Move(Move { connection, epoch, target, job: None, order: None, quiet_ms: None }),
+        ToStack::Move(Move { connection, epoch, target, job: None, order: None, quiet_ms: None, next: None }),
     ];
     let transfers = to_source.map(ToHost::Source).into_iter().chain(to_target.map(ToHost::Target));
     transfers.map(ToStack::Transfer).chain(others).collect()

@@ -242,6 +242,7 @@ impl host::Kernel for At<'_> {
         let given_back = kept.give_back(&mut state);
         let socket = state.encode();
         let queues = Queues {
+            next: state.receive_next(),
             unread: state.receive.bytes.len(),
             unacknowledged: state.send.bytes.len(),
             unsent: state.send.unsent_bytes as usize,

@@ -31,6 +31,7 @@ pub struct Found {
     job: Option<JobName>,
     order: Option<OrderId>,
     quiet: Option<Duration>,
+    next: Option<u32>,
     /// And where it is.
     socket: Result<(OwnedFd, Place), Refused>,
 }
@@ -142,23 +143,23 @@ impl Transfers {
         self.search.spawn_blocking(move || {
             let connections: Vec<_> = orders.iter().map(|order| order.connection.0).collect();
             let found = repair::find_all(&connections, &likely).into_iter().zip(orders);
-            let found = found.map(|(socket, Move { connection, target, job, order, quiet_ms, .. })| {
+            let found = found.map(|(socket, Move { connection, target, job, order, quiet_ms, next, .. })| {
                 let quiet = quiet_ms.map(|ms| Duration::from_millis(ms.into()));
-                Found { connection: connection.0, target, job, order, quiet, socket }
+                Found { connection: connection.0, target, job, order, quiet, next, socket }
             });
             found.collect()
         });
     }
 
     pub(super) fn found(&mut self, found: Found, kernel: Kernel<'_>, now: Instant) {
-        let Found { connection, target, job, order, quiet, socket } = found;
+        let Found { connection, target, job, order, quiet, next, socket } = found;
         let why = match socket {
             Ok((socket, place)) => {
                 self.servers.insert(connection.dvipa.port(), place.process);
                 let job = job.map(|job| job.as_str().to_owned());
                 let (consent, application) = (Consent::Asked, Vec::new());
                 let ask = Ask { connection, target, job, consent, application, giver: None };
-                let order = Order { id: order, place, quiet };
+                let order = Order { id: order, place, quiet, next };
                 let seen = look(socket.as_fd(), kernel);
                 drop(socket);
                 return self.host.ordered(order, ask, seen, &mut At { hands: &mut self.hands, kernel }, now);

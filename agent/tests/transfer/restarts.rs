@@ -274,7 +274,7 @@ fn a_transfer_begins_when_the_former_one_of_its_connection_is_over_for_everybody
     with_agent(async |agent, _client, server, about| {
         agent.sends(&server, about);
         let (connection, target, order) = (about.connection, stack("t2"), Some(OrderId(3)));
-        let order = Move { connection, epoch: EPOCH, target, job: None, order, quiet_ms: None };
+        let order = Move { connection, epoch: EPOCH, target, job: None, order, quiet_ms: None, next: None };
         agent.transfers().ordered(order);
         let found = agent.transfers().next().await;
         assert!(matches!(found, News::Found(_)));

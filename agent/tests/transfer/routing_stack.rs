@@ -157,8 +157,8 @@ async fn play(
                 Some(Order::Move(connection, target)) => {
                     let source = player.owner_of(&connection);
                     let connection = WireConnection(connection);
-                    let (job, order, quiet_ms) = (None, None, None);
-                    let order = Move { connection, epoch: EPOCH, target, job, order, quiet_ms };
+                    let (job, order, quiet_ms, next) = (None, None, None, None);
+                    let order = Move { connection, epoch: EPOCH, target, job, order, quiet_ms, next };
                     player.endpoint.send(&source, &ToStack::Move(order)).unwrap();
                 }
                 None => return,

@@ -361,7 +361,8 @@ impl RoutingStack {
             Event::Move { connection, source, target, job, quiet_ms } => {
                 let source =
                     self.stack_name(source).cloned().ok_or(OrderRefusal::NoSuchConnection(connection));
-                let moved = source.and_then(|s| self.order_move(connection, s, (target, job), quiet_ms, now));
+                let moved =
+                    source.and_then(|s| self.order_move(connection, s, (target, job), (quiet_ms, None), now));
                 moved.map_err(Refusal::Order)
             }
             Event::NotHandedOver { connection, said } => {

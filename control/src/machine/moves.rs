@@ -39,7 +39,7 @@ impl RoutingStack {
         connection: Connection,
         source: StackName,
         (target, job): (StackName, Option<JobName>),
-        quiet_ms: Option<u32>,
+        (quiet_ms, next): (Option<u32>, Option<u32>),
         now: Instant,
     ) -> Result<(), OrderRefusal> {
         let dvipa = connection.service().dvipa;
@@ -59,7 +59,7 @@ impl RoutingStack {
         }
         let order = self.orders.begin(connection, source.clone(), target.clone(), job.clone(), now);
         let connection = WireConnection(connection);
-        let order = Move { connection, epoch, target, job, order: Some(order), quiet_ms };
+        let order = Move { connection, epoch, target, job, order: Some(order), quiet_ms, next };
         self.actions.push_back(Action::Send { to: source, message: ToStack::Move(order) });
         Ok(())
     }
@@ -148,11 +148,12 @@ impl RoutingStack {
             while let Some((connection, target)) =
                 evacuation.next(now, |connection| self.picture().destinations(connection, stack))
             {
-                let reason = match self.order_move(connection, stack.clone(), (target, None), quiet_ms, now) {
-                    Ok(()) => continue,
-                    Err(OrderRefusal::NotMoved { reason, .. }) => reason,
-                    Err(_) => Reason::NotATarget,
-                };
+                let reason =
+                    match self.order_move(connection, stack.clone(), (target, None), (quiet_ms, None), now) {
+                        Ok(()) => continue,
+                        Err(OrderRefusal::NotMoved { reason, .. }) => reason,
+                        Err(_) => Reason::NotATarget,
+                    };
                 evacuation.over(&connection, &Outcome::Stayed(reason.into()), now);
             }
         }

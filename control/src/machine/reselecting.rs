@@ -36,6 +36,8 @@ pub struct Wanted {
     pub from: StackIndex,
     /// Whom the request is for.
     pub to: StackIndex,
+    /// The sequence number of its first byte.
+    pub start: u32,
 }
 
 /// What is known of one.
@@ -43,6 +45,7 @@ pub struct Wanted {
 struct Reselected {
     source: StackName,
     target: StackName,
+    start: u32,
     since: Instant,
     pause: Duration,
     now: Now,
@@ -85,11 +88,18 @@ impl Reselections {
 impl RoutingStack {
     /// Workers want these connections moved.
     pub(super) fn reselect(&mut self, all: Vec<Wanted>, now: Instant) {
-        for Wanted { connection, from, to } in all {
+        for Wanted { connection, from, to, start } in all {
             let names = self.stacks.name(from).cloned().zip(self.stacks.name(to).cloned());
             match names {
                 Some((source, target)) if self.reselections.0.len() < MAX => {
-                    let new = Reselected { source, target, since: now, pause: AGAIN.0, now: Now::Waits(now) };
+                    let new = Reselected {
+                        source,
+                        target,
+                        start,
+                        since: now,
+                        pause: AGAIN.0,
+                        now: Now::Waits(now),
+                    };
                     self.reselections.0.insert(connection, new);
                 }
                 Some(_) => self.actions.push_back(Action::Stay { connection, why: Reason::TooMany }),
@@ -104,7 +114,8 @@ impl RoutingStack {
         for connection in self.reselections.due(now) {
             let Some(reselected) = self.reselections.0.get_mut(&connection) else { continue };
             let (source, target) = (reselected.source.clone(), reselected.target.clone());
-            match self.order_move(connection, source, (target, None), None, now) {
+            let terms = (None, Some(reselected.start));
+            match self.order_move(connection, source, (target, None), terms, now) {
                 Ok(()) => {
                     let order = self.orders.open(&connection).map(|order| order.id);
                     let reselected = self.reselections.0.get_mut(&connection);

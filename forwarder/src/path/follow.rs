@@ -211,7 +211,7 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
     };
     out.note(Reason::RequestNext, 1);
     match another(routed, decision, (parts, way.to()), cx) {
-        Some(target) if asks(seen.key, (way.to(), target), held, cx) => {
+        Some(target) if asks(seen, (way.to(), target), held, cx) => {
             leaves((seen, decision), held, cx);
             routed.count(decision.route);
             out.note(Reason::RequestElsewhere, 1);
@@ -245,13 +245,14 @@ fn another(
 }
 
 /// Asks the control thread to move a connection. `false`: there is no room for what waits until then.
-fn asks<B>(key: AnyKey, (from, to): (StackIndex, StackIndex), held: &mut Held<B>, cx: &Context<'_>) -> bool {
+fn asks<B>(seen: Seen, (from, to): (StackIndex, StackIndex), held: &mut Held<B>, cx: &Context<'_>) -> bool {
+    let (key, start) = (seen.key, seen.tcp.sequence);
     if held.elsewhere.is_empty() {
         // What was said of others that had waited long enough.
         while held.reselecting.stays().is_some() {}
     }
     held.elsewhere.has_room()
-        && held.reselecting.ask(Reselected { key, from, to })
+        && held.reselecting.ask(Reselected { key, from, to, start })
         && held.elsewhere.begin(key, (from, to), cx.now)
 }
 

@@ -77,7 +77,7 @@ fn told() -> impl Strategy<Value = ToStack> {
         (connection(), any::<bool>(), number(), number()).prop_map(|(connection, any, order, quiet_ms)| {
             let (job, order) = ((!any).then(JobName::listener), order.map(|order| OrderId(order.into())));
             let target = StackName::new("web1").unwrap();
-            ToStack::Move(Move { connection, epoch: Epoch(1), target, job, order, quiet_ms })
+            ToStack::Move(Move { connection, epoch: Epoch(1), target, job, order, quiet_ms, next: quiet_ms })
         });
     let heard = any::<u64>().prop_map(|number| ToStack::Heard(Heard { number }));
     let asked = any::<u64>().prop_map(|number| ToStack::Asked(Asked { number }));

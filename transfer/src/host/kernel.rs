@@ -47,6 +47,8 @@ pub struct Order {
     pub place: Place,
     /// For so long neither side must have said anything; `None`: the server must be seen to be between two answers.
     pub quiet: Option<Duration>,
+    /// The client's next byte must be the one of this sequence number.
+    pub next: Option<u32>,
 }
 
 /// A descriptor that the agent has.
@@ -129,6 +131,8 @@ pub struct Dump {
 /// What is in a dumped socket, as far as it decides about a move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Queues {
+    /// The sequence number of the client's next byte.
+    pub next: u32,
     /// Bytes that the server has not read.
     pub unread: usize,
     /// Bytes that the client has not acknowledged, those that were never sent included.

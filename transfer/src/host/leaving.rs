@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use model::Connection;
 use model::transfer::{Reason, Way, Why};
 
-use super::kernel::{Asker, Away, Found, Handle, Kernel, Note, Queues, Subject};
+use super::kernel::{Asker, Away, Found, Handle, Kernel, Note, Order, Queues, Subject};
 use super::settling::Settling;
 use super::{DEPARTED, Host};
 use crate::giving::{self, Action, Event};
@@ -62,7 +62,7 @@ pub(super) enum Phase {
 /// them all makes the connection ([`model::handoff::HandoffOption::sent`]), and until then this kernel sends them again
 /// ([`Away::Deaf`]).
 fn objection(queues: Queues, way: Way, terms: Terms) -> Option<Why> {
-    let Queues { unread, unacknowledged, unsent, is_whole, is_closed } = queues;
+    let Queues { unread, unacknowledged, unsent, is_whole, is_closed, .. } = queues;
     let inject = way == Way::Inject;
     match terms {
         Terms::Idle if !is_whole => {
@@ -91,6 +91,14 @@ fn objection(queues: Queues, way: Way, terms: Terms) -> Option<Why> {
         return Some(Why::new(Reason::NotDumpedNow, &said));
     }
     None
+}
+
+/// Why a connection does not move whose order names the client's next byte: bytes before it are lost, and would be taken elsewhere for
+/// those behind it.
+fn lacks(queues: Queues, asker: Asker) -> Option<Why> {
+    let Asker::Operator(Order { next: Some(next), .. }) = asker else { return None };
+    let said = format!("the client's next byte is {}, not {next}", queues.next);
+    (queues.next != next).then(|| Why::new(Reason::NotIdle, &said))
 }
 
 impl Host {
@@ -146,7 +154,8 @@ impl Host {
             }
             Phase::Frozen => {
                 let dump = kernel.dump(connection)?;
-                objection(dump.queues, way, leaving.terms).map_or(Ok(dump.socket), Err)
+                let objection = objection(dump.queues, way, leaving.terms);
+                objection.or_else(|| lacks(dump.queues, leaving.asker)).map_or(Ok(dump.socket), Err)
             }
         }
     }
@@ -276,11 +285,27 @@ pub(super) fn depart(connection: &Connection, kernel: &mut impl Kernel) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel::Place;
     use super::*;
 
     fn refuses(unread: usize, unacknowledged: usize, way: Way, terms: Terms) -> Option<Reason> {
         let queues = Queues { unread, unacknowledged, is_whole: true, ..Queues::default() };
         objection(queues, way, terms).map(|why| why.reason)
+    }
+
+    #[test]
+    fn an_order_that_names_the_clients_next_byte_moves_no_connection_that_lacks_one() {
+        let (place, id, quiet) = (Place { process: 1, descriptor: 3 }, None, None);
+        let refuses = |named, has| {
+            let queues = Queues { next: has, is_whole: true, ..Queues::default() };
+            let asker = Asker::Operator(Order { id, place, quiet, next: named });
+            lacks(queues, asker).map(|why| why.reason)
+        };
+        assert_eq!(refuses(Some(7), 7), None);
+        assert_eq!(refuses(Some(7), 6), Some(Reason::NotIdle));
+        assert_eq!(refuses(Some(7), 8), Some(Reason::NotIdle));
+        assert_eq!(refuses(None, 6), None);
+        assert_eq!(lacks(Queues::default(), Asker::Nobody), None);
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl World {
         let consent = model::transfer::Consent::Asked;
         let ask = Ask { connection, target, job: None, consent, application: Vec::new(), giver: None };
         let quiet = Some(Duration::from_millis(50));
-        let order = Order { id: None, place: Place { process: 1, descriptor: 1 }, quiet };
+        let order = Order { id: None, place: Place { process: 1, descriptor: 1 }, quiet, next: None };
         let long = Duration::from_secs(3600);
         let seen = Activity {
             unread: 0,

@@ -393,6 +393,7 @@ impl Kernel for SimKernel {
         let socket = self.slot(connection).socket.as_mut().ok_or(Reason::NotDumped)?;
         (socket.repair, socket.by_agent) = (true, true);
         let queues = Queues {
+            next: socket.received.into(),
             unread: (socket.received - socket.read).into(),
             unacknowledged: (socket.written - socket.acknowledged).into(),
             unsent: 0,

@@ -11,9 +11,9 @@ impl Plane {
     /// What workers have asked for since the last time.
     pub(super) fn reselected(&self) -> Vec<Wanted> {
         let asked = self.node.workers.iter().flat_map(|worker| worker.reselecting.asked());
-        let named = asked.filter_map(|Reselected { key, from, to }| {
+        let named = asked.filter_map(|Reselected { key, from, to, start }| {
             let connection = self.connections.names.connection(&KeyParts::from(key))?;
-            Some(Wanted { connection, from, to })
+            Some(Wanted { connection, from, to, start })
         });
         named.collect()
     }

@@ -90,7 +90,7 @@ fn a_request_of_the_same_target_goes_on_and_of_another_waits_for_it() {
         }
         assert_eq!((c.bench.count(Reason::RequestNext), c.asked()), (2, vec![]));
         c.waits(0, TWO);
-        assert_eq!(c.asked(), [Reselected { key: key(family), from: c.owner, to: L2 }]);
+        assert_eq!(c.asked(), [Reselected { key: key(family), from: c.owner, to: L2, start: c.next }]);
         // What the client acknowledges meanwhile, and what it repeats of before, the former target gets.
         let before = c.owner;
         c.goes_to(before, TWO.len() as u32, b"");

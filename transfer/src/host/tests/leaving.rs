@@ -28,7 +28,7 @@ fn lost() -> ToSource {
 }
 
 fn order(quiet: Option<Duration>) -> Order {
-    Order { id: None, place: Place { process: 1, descriptor: 3 }, quiet }
+    Order { id: None, place: Place { process: 1, descriptor: 3 }, quiet, next: None }
 }
 
 impl Bench {
