@@ -164,7 +164,8 @@ fn a_cluster_is_installed_upgraded_under_load_and_removed() {
              systemctl restart nginx && systemctl start baton-agent"
         ));
     }
-    configure(&rt1, "batond.toml", "batond.toml", "s#^socket = .*#socket = \"/run/baton/batond.sock\"#");
+    let own = "s#^socket = .*#socket = \"/run/baton/batond.sock\"#; /^directory = /d";
+    configure(&rt1, "batond.toml", "batond.toml", own);
     rt1.sh("baton check /etc/baton/batond.toml && systemctl start batond");
     rt1.until(
         "both hosts to be targets",
@@ -204,6 +205,7 @@ fn a_cluster_is_installed_upgraded_under_load_and_removed() {
     });
     let journal = rt1.journal();
     assert!(journal.contains("the CRT of the former process goes on"), "{journal}");
+    assert_eq!(rt1.sh("ls /var/lib/baton"), "rt1.epoch\n", "the unit lets it keep its epoch");
 
     remove(&rt1, &["batond", "baton"]);
     for (machine, _) in hosts {
