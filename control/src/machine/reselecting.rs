@@ -144,7 +144,7 @@ impl RoutingStack {
 
     fn reselected_again(&mut self, connection: &Connection, why: Reason, now: Instant) {
         let Some(reselected) = self.reselections.0.get_mut(connection) else { return };
-        // What was said last is not seen as long as a pipelined answer is not over.
+        // Unseen: the agent may not have looked yet. After requests that were sent ahead it stays so, and the time passes.
         let may_pass = matches!(why, Reason::NotIdle | Reason::Unseen | Reason::Busy | Reason::TooMany);
         if may_pass && reselected.since + PATIENCE > now {
             reselected.now = Now::Waits(now + reselected.pause);
