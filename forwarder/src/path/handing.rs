@@ -1,24 +1,18 @@
 //! Connections that this worker hands over with their first request: the handoff option of each, until the target has it.
 //!
-//! One place of few belongs to a connection, and the oldest gives way: then the packets of that connection are dropped until its
+//! The oldest gives way ([`places`](super::places)): then the packets of that connection are dropped until its
 //! target's report has come, and its client sends them again.
-
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 
 use model::StackIndex;
 
 use super::AnyKey;
 use super::handoff::OPTION_BYTES;
+use super::places::Places;
 use crate::{Limits, Now};
-
-/// Places that a connection may have.
-const WAYS: usize = 4;
 
 /// A connection that is being handed over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handing {
-    key: AnyKey,
     /// What its packets carry.
     pub(super) option: [u8; OPTION_BYTES],
     /// To whom.
@@ -27,34 +21,23 @@ pub(super) struct Handing {
     pub(super) start: u32,
     /// This node's next sequence number: what the client acknowledges beyond it, the target has sent.
     pub(super) sent: u32,
-    since: Now,
 }
 
-/// All of a worker. Its memory is taken at the start.
+/// All of a worker.
 #[derive(Debug)]
-pub(super) struct Handings {
-    places: Box<[Option<Handing>]>,
-    hasher: RandomState,
-}
+pub(super) struct Handings(Places<Handing>);
 
 impl Handings {
     pub(super) fn new(limits: Limits) -> Self {
-        let places = limits.handed.next_multiple_of(WAYS).max(WAYS);
-        Self { places: vec![None; places].into(), hasher: RandomState::new() }
-    }
-
-    fn places(&mut self, key: AnyKey) -> &mut [Option<Handing>] {
-        let groups = (self.places.len() / WAYS) as u64;
-        let group = self.hasher.hash_one(key).checked_rem(groups).unwrap_or(0) as usize;
-        self.places.chunks_mut(WAYS).nth(group).unwrap_or_default()
+        Self(Places::new(limits.handed))
     }
 
     /// What is known of a connection.
     pub(super) fn get(&mut self, key: AnyKey) -> Option<Handing> {
-        self.places(key).iter().flatten().find(|handing| handing.key == key).copied()
+        self.0.get(key).copied()
     }
 
-    /// From now on this is handed over, in the place of what was handed over with the same ends, of nothing, or of the oldest.
+    /// From now on this is handed over.
     pub(super) fn begin(
         &mut self,
         key: AnyKey,
@@ -62,23 +45,14 @@ impl Handings {
         (start, sent): (u32, u32),
         now: Now,
     ) -> Handing {
-        let new = Handing { key, option, to, start, sent, since: now };
-        let rank = |place: &Option<Handing>| match place {
-            Some(handing) if handing.key == key => (0, 0),
-            None => (1, 0),
-            Some(handing) => (2, handing.since.ms),
-        };
-        if let Some(place) = self.places(key).iter_mut().min_by_key(|place| rank(place)) {
-            *place = Some(new);
-        }
+        let new = Handing { option, to, start, sent };
+        self.0.put(key, new, now);
         new
     }
 
     /// It is with its target.
     pub(super) fn end(&mut self, key: AnyKey) {
-        for place in self.places(key) {
-            place.take_if(|handing| handing.key == key);
-        }
+        self.0.end(key);
     }
 }
 
@@ -86,6 +60,7 @@ impl Handings {
 mod tests {
     use model::{DvipaIndex, Protocol};
 
+    use super::super::places::WAYS;
     use super::*;
     use crate::crt::KeyV4;
 

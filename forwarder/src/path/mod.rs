@@ -41,6 +41,7 @@ mod orphans;
 mod outgoing;
 mod parse;
 mod parts;
+mod places;
 mod plain;
 mod quiet;
 mod quoted;
