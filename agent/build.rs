@@ -7,7 +7,8 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
+    "accepts",
     "admissions",
     "answers",
     "ask",

@@ -92,6 +92,8 @@ direction! {
         Declined(Declined) = 56 "Declined",
         /// It has said of all connections that it was asked about which it has.
         Looked(Looked) = 59 "Looked",
+        /// Whose listeners take no connections.
+        Stalled(Stalled) = 76 "Stalled",
         ;
         /// While a connection moves.
         Transfer(FromHost),
@@ -223,6 +225,21 @@ pub struct Listen {
     /// It listens (`false`: it stopped).
     #[n(2)]
     pub listening: bool,
+}
+
+/// The services of a DVIPA whose applications here have accepted none of the clients that wait for some seconds (row B9). Replaces what
+/// the sender said of that DVIPA before as a whole, and so does a complete [`Srvstat`], after which none is stalled.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Stalled {
+    /// The DVIPA.
+    #[n(0)]
+    pub dvipa: Address,
+    /// The epoch of the VIPA list that it answers.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// The TCP ports.
+    #[n(2)]
+    pub ports: Vec<u16>,
 }
 
 /// Connections that are at the sender now.

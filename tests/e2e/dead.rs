@@ -98,6 +98,41 @@ fn a_frozen_host_costs_new_clients_two_seconds_at_most() {
     new_clients_are_served_within_two_seconds(Death::Frozen);
 }
 
+/// B9: a server that is stopped, while its kernel goes on to take clients, is given no new ones some seconds after the first one waits
+/// there in vain; when it goes on it has its share again, and who waited is answered.
+#[test]
+#[ignore = "needs root"]
+fn a_server_that_accepts_nobody_is_given_nobody() {
+    let lab = lab(Spec::default());
+    let state = |wanted: &str| {
+        lab.wait_for(&format!("t1 to be {wanted}"), SOON, || {
+            let rows = lab.dpt().map_err(|e| e.to_string())?;
+            let seen: Vec<_> = rows.iter().map(|row| row.targets[0].state.clone()).collect();
+            if seen.iter().all(|state| state == wanted) { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+    };
+    lab.freeze_all("t1", "nginx").expect("nginx of t1 does nothing");
+    let patient = |to: SocketAddr| {
+        let ns = lab.client().clone();
+        thread::spawn(move || {
+            HttpConnection::open_patiently(&ns, to, Duration::from_secs(30)).and_then(|mut c| c.target())
+        })
+    };
+    let waiting: Vec<_> = (0..6).map(|i| patient(if i % 2 == 0 { web4() } else { web6() })).collect();
+    state("stalled");
+    for to in [web4(), web6()] {
+        let answers = client::ask_often(lab.client(), to, 12);
+        assert_eq!(answers.keys().collect::<Vec<_>>(), ["t2", "t3"], "{answers:?}");
+    }
+    lab.thaw_all("t1", "nginx").expect("nginx of t1 goes on");
+    for client in waiting {
+        client.join().expect("a thread").unwrap_or_else(|e| panic!("{e}"));
+    }
+    state("listening");
+    assert_eq!(client::ask_often(lab.client(), web4(), 3).len(), 3);
+}
+
 /// R3: a client whose port has an entry at the dead host connects again from that port, and is served by another target.
 #[test]
 #[ignore = "needs root"]

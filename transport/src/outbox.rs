@@ -92,6 +92,7 @@ impl Sent for FromStack {
             Self::Load(_) | Self::Ownership(_) => Lane::Pulse,
             Self::Say(_) | Self::View(_) | Self::PortsHeld(_) | Self::TokensGiven(_) => Lane::List,
             Self::Srvstat(_)
+            | Self::Stalled(_)
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)
@@ -117,6 +118,7 @@ impl Sent for FromStack {
             | Self::Say(_)
             | Self::View(_)
             | Self::Srvstat(_)
+            | Self::Stalled(_)
             | Self::Newconn(_)
             | Self::Termconn(_)
             | Self::Told(_)

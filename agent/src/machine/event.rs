@@ -10,6 +10,7 @@ use model::{Connection, Dvipa, StackName};
 
 use super::listens::TakersOf;
 use super::sockets::{Cookie, Ifindex, Listener, Picture, Scope};
+use super::stalls::Waiting;
 
 /// What has happened.
 #[derive(Clone, Debug)]
@@ -56,8 +57,8 @@ pub enum Event {
     Interfaces(Vec<Ifindex>),
     /// These UDP flows had a datagram lately ([`super::FLOW_RECENT`]).
     FlowsSeen(Vec<Connection>),
-    /// How busy this host is.
-    LoadSampled(Load),
+    /// How busy this host is, and in which accept queues clients wait, as far as it is known what is accepted from them.
+    LoadSampled(Load, Vec<Waiting>),
     /// A DVIPA could not be made an address of this host.
     NotAdded(Dvipa),
     /// The agent is about to end: this host is no target any longer, but its connections live on.

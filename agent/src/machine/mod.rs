@@ -32,6 +32,7 @@ mod renewals;
 mod reports;
 mod routing_stack;
 mod sockets;
+mod stalls;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -48,12 +49,14 @@ pub use ranges::ENDED_AT_ONCE;
 pub use renewals::RENEWAL_ROUND;
 pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
 pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
+pub use stalls::{STALL, Waiting};
 
 use flows::Flows;
 use ranges::Claims;
 use renewals::Renewals;
 use routing_stack::RoutingStack;
 use sockets::Sockets;
+use stalls::Stalls;
 
 /// DVIPAs that a host can have; further ones of a list are ignored.
 pub const MAX_DVIPAS: usize = DvipaIndex::MAX as usize + 1;
@@ -118,6 +121,8 @@ pub struct Machine {
     moving: HashSet<Connection>,
     /// Services of whose listeners not all take new connections.
     takers: TakersOf,
+    /// Listeners whose applications accept nothing.
+    stalls: Stalls,
     inherited: Option<Inherited>,
     look_under_way: bool,
     look_wanted: Option<Scope>,
@@ -141,6 +146,7 @@ impl Machine {
             served: BTreeSet::new(),
             moving: HashSet::new(),
             takers: TakersOf::new(),
+            stalls: Stalls::default(),
             inherited: Some(inherited),
             look_under_way: false,
             look_wanted: Some(Scope::All),
@@ -215,9 +221,12 @@ impl Machine {
                 self.tell_listens();
             }
             Event::FlowsSeen(flows) => self.flows_seen(flows, now),
-            Event::LoadSampled(load) => {
+            Event::LoadSampled(load, queues) => {
                 for to in self.reporting() {
                     self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));
+                }
+                if self.stalls.sample(&queues, now) {
+                    self.tell_listens();
                 }
             }
             Event::NotAdded(dvipa) => {

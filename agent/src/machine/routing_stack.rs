@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use model::codec::{Address, WireConnection};
 use model::message::{
-    After, FromStack, Listen, Looked, Newconn, Srvstat, Termconn, Told, VipaList, VipaListDvipa,
+    After, FromStack, Listen, Looked, Newconn, Srvstat, Stalled, Termconn, Told, VipaList, VipaListDvipa,
 };
 use model::ranges::{Bound, Ranges};
 use model::{Connection, Dvipa};
@@ -43,6 +43,8 @@ pub(super) struct RoutingStack {
     pub(super) list: Option<VipaList>,
     /// What it was told this host serves, in this session.
     told: BTreeMap<Dvipa, BTreeSet<Served>>,
+    /// Which TCP ports it was told are stalled.
+    told_stalled: BTreeMap<Dvipa, BTreeSet<u16>>,
     /// What became of connections since it was given a complete account, in this session or former ones.
     log: Log,
     /// The DVIPAs of that account. In which epoch they are owned, and by whom, is nothing to connections.
@@ -109,7 +111,11 @@ impl RoutingStack {
         now: BTreeSet<Served>,
         complete: bool,
     ) -> Option<FromStack> {
-        let before = self.told.insert(Dvipa::new(entry.address.0), now.clone()).unwrap_or_default();
+        let address = Dvipa::new(entry.address.0);
+        let before = self.told.insert(address, now.clone()).unwrap_or_default();
+        if complete {
+            self.told_stalled.remove(&address);
+        }
         let listen = |&(protocol, port): &Served, listening| Listen { protocol, port, listening };
         let listens: Vec<_> = if complete {
             now.iter().map(|s| listen(s, true)).collect()
@@ -126,6 +132,17 @@ impl RoutingStack {
         }))
     }
 
+    /// Takes which ports of a DVIPA are stalled now and says it, if it was told something else.
+    pub(super) fn stalls(&mut self, entry: &VipaListDvipa, now: BTreeSet<u16>) -> Option<FromStack> {
+        let told = self.told_stalled.entry(Dvipa::new(entry.address.0)).or_default();
+        if *told == now {
+            return None;
+        }
+        told.clone_from(&now);
+        let (dvipa, epoch) = (entry.address, entry.epoch);
+        Some(FromStack::Stalled(Stalled { dvipa, epoch, ports: now.into_iter().collect() }))
+    }
+
     /// What this host serves of a DVIPA, as it was told.
     pub(super) fn told(&self) -> impl Iterator<Item = (Dvipa, &BTreeSet<Served>)> {
         self.told.iter().map(|(dvipa, served)| (*dvipa, served))
@@ -140,6 +157,7 @@ impl RoutingStack {
     pub(super) fn forget_unlisted(&mut self) {
         let listed = self.listed();
         self.told.retain(|dvipa, _| listed.contains(dvipa));
+        self.told_stalled.retain(|dvipa, _| listed.contains(dvipa));
         self.accounted.retain(|dvipa| listed.contains(dvipa));
     }
 

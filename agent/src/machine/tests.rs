@@ -21,7 +21,8 @@ use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, StackName};
 
 use super::{
     Action, Bound, CONNECTIONS_A_MESSAGE, Cookie, Event, Forwarders, Ifindex, Inherited, LOAD_INTERVAL,
-    LOGGED_CHANGES, Listener, Machine, Origin, Own, Picture, RECENT, RENEWAL_ROUND, Scope, Standing, Takes,
+    LOGGED_CHANGES, Listener, Machine, Origin, Own, Picture, RECENT, RENEWAL_ROUND, STALL, Scope, Standing,
+    Takes, Waiting,
 };
 
 const WEB: Listener = Listener { protocol: Protocol::Tcp, bound: Bound::AnyDual, port: 80, interface: None };
@@ -456,8 +457,31 @@ fn the_load_goes_to_whoever_was_answered() {
     let mut bench = Bench::reporting(list(&[1], &[]), &Picture::default());
     bench.tell(Event::SessionUp(stack("rt2")));
     let load = Load { cpu_permille: 500, ..Load::default() };
-    let actions = bench.tell(Event::LoadSampled(load.clone()));
+    let actions = bench.tell(Event::LoadSampled(load.clone(), Vec::new()));
     assert_eq!(actions, [Action::Send(stack("rt1"), FromStack::Load(load))]);
+}
+
+#[test]
+fn a_service_is_stalled_if_all_of_its_listeners_are() {
+    let picture = Picture { listeners: vec![(Cookie(1), WEB), (Cookie(2), WEB)], ..Picture::default() };
+    let mut bench = Bench::reporting(list(&[1], &[]), &picture);
+    let waiting = |cookies: &[u64]| {
+        cookies.iter().map(|cookie| Waiting { listener: Cookie(*cookie), accepted: 3 }).collect::<Vec<_>>()
+    };
+    let mut sampled = |queues: &[u64]| {
+        let begin = bench.tell(Event::LoadSampled(Load::default(), waiting(queues)));
+        bench.now += STALL;
+        let later = bench.tell(Event::LoadSampled(Load::default(), waiting(queues)));
+        let said = begin.into_iter().chain(later).filter_map(|action| match action {
+            Action::Send(_, FromStack::Stalled(stalled)) => Some(stalled.ports),
+            _ => None,
+        });
+        said.collect::<Vec<_>>()
+    };
+    assert_eq!(sampled(&[1]), Vec::<Vec<u16>>::new(), "the other one accepts");
+    assert_eq!(sampled(&[1, 2]), [[80]]);
+    assert_eq!(sampled(&[1, 2]), Vec::<Vec<u16>>::new(), "it was said");
+    assert_eq!(sampled(&[]), [Vec::<u16>::new()], "nobody waits any more");
 }
 
 #[test]

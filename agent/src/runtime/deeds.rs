@@ -11,8 +11,9 @@ use transport::SendError;
 
 use super::Agent;
 use crate::config::Container;
-use crate::machine::{Action, Event, FLOW_RECENT, Origin, Picture, Scope};
-use crate::system::{addresses, allow_nonlocal_binds, containers, diag, translated};
+use crate::machine::{Action, Event, FLOW_RECENT, Origin, Picture, Scope, Waiting};
+use crate::system::diag::{self, AcceptQueue};
+use crate::system::{addresses, allow_nonlocal_binds, containers, translated};
 
 /// A UDP flow is told of until this long after its last datagram, as `forwarder.idle_udp_s` is when nothing is configured.
 const FLOW_LIFE: Duration = Duration::from_secs(120);
@@ -111,12 +112,19 @@ impl Agent {
             let seen = move || Event::FlowsSeen(datagrams.recent(FLOW_RECENT).unwrap_or_default());
             self.tasks.spawn_blocking(seen);
         }
+        let accepted = self.programs.accepted();
         self.tasks.spawn_blocking(move || {
-            Event::LoadSampled(Load {
+            let queues = diag::accept_queues(&ports).unwrap_or_default();
+            let load = Load {
                 cpu_permille: used.cpu_permille,
-                accept_queue_permille: diag::fullest_accept_queue(&ports).unwrap_or(0),
+                accept_queue_permille: queues.iter().map(|queue| queue.permille).max().unwrap_or(0),
                 memory_pressure_permille: used.memory_pressure_permille,
-            })
+            };
+            let waiting = |queue: &AcceptQueue| {
+                let accepted = accepted.as_ref()?.from(queue.listener)?;
+                Some(Waiting { listener: queue.listener, accepted })
+            };
+            Event::LoadSampled(load, queues.iter().filter_map(waiting).collect())
         });
     }
 }

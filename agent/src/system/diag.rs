@@ -86,22 +86,32 @@ pub(super) fn local_ports(note: &mut impl FnMut(IpAddr, u16)) -> io::Result<()> 
     Ok(())
 }
 
-/// The fullest accept queue of TCP listeners on these ports, in thousandths of its limit.
+/// The accept queue of a listener that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// The listener.
+    pub listener: Cookie,
+    /// How full it is, in thousandths of its limit.
+    pub permille: u16,
+}
+
+/// The accept queues of TCP listeners on these ports in which connections wait.
 ///
 /// # Errors
 /// What the system says.
-pub fn fullest_accept_queue(ports: &HashSet<u16>) -> io::Result<u16> {
-    let mut fullest = 0;
+pub fn accept_queues(ports: &HashSet<u16>) -> io::Result<Vec<AcceptQueue>> {
+    let mut queues = Vec::new();
     for family in [AF_INET, AF_INET6] {
         dump(family, IPPROTO_TCP, StateFlags::LISTEN, |socket| {
             let header = &socket.header;
-            if ports.contains(&header.socket_id.source_port) {
+            if header.recv_queue > 0 && ports.contains(&header.socket_id.source_port) {
                 let waiting = u64::from(header.recv_queue) * 1000 / u64::from(header.send_queue.max(1));
-                fullest = fullest.max(u16::try_from(waiting.min(1000)).unwrap_or(1000));
+                let permille = u16::try_from(waiting.min(1000)).unwrap_or(1000);
+                queues.push(AcceptQueue { listener: cookie(&header.socket_id), permille });
             }
         })?;
     }
-    Ok(fullest)
+    Ok(queues)
 }
 
 /// What no socket option tells of a connection.

@@ -86,6 +86,7 @@ impl Heard {
             | FromStack::TokensGiven(_)
             | FromStack::Declined(_)
             | FromStack::Looked(_)
+            | FromStack::Stalled(_)
             | FromStack::Say(_) => {}
         }
     }

@@ -126,7 +126,8 @@ enum baton_target_state {
     BATON_READY = 0,
     BATON_DRAINING = 1,    /* an operator drains it: nothing is transferred to it */
     BATON_WEIGHT_ZERO = 2, /* it gets only what is transferred to it by name */
-    BATON_QUIET = 3        /* nothing was heard of its stack for a moment: chosen only if no other is left */
+    BATON_QUIET = 3,       /* nothing was heard of its stack for a moment: chosen only if no other is left */
+    BATON_STALLED = 4      /* its server accepts none of the clients that wait: chosen only if no other is left */
 };
 
 /* Where a weight comes from. A number of the future is 255. */

@@ -432,6 +432,7 @@ fn serves(state: TargetState) -> bool {
         | TargetState::NoRoutingApplication
         | TargetState::Draining
         | TargetState::WeightZero
+        | TargetState::Stalled
         | TargetState::Quiet
         | TargetState::Listening => true,
     }

@@ -190,6 +190,7 @@ fn shown(state: TargetState) -> Shown {
     match state {
         TargetState::Draining => Shown::Draining,
         TargetState::WeightZero => Shown::WeightZero,
+        TargetState::Stalled => Shown::Stalled,
         TargetState::Quiet => Shown::Quiet,
         TargetState::NeverSeen
         | TargetState::Lost

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use model::codec::{Address, WireConnection};
-use model::message::{Applications, FromStack, Hello, Listen, Newconn, Say, Srvstat, Termconn, ToStack};
+use model::message::{
+    Applications, FromStack, Hello, Listen, Newconn, Say, Srvstat, Stalled, Termconn, ToStack,
+};
 use model::transfer::Reason;
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, Service, StackIndex, StackName};
 use transfer::routing::Event as News;
@@ -61,6 +63,7 @@ impl RoutingStack {
                 Ok(())
             }
             FromStack::Srvstat(srvstat) => self.srvstat(from, srvstat),
+            FromStack::Stalled(stalled) => self.stalled(from, &stalled),
             FromStack::Newconn(newconn) => self.newconn(from, newconn, now),
             FromStack::Termconn(termconn) => self.termconn(from, termconn, now),
             FromStack::Told(told) => {
@@ -170,6 +173,16 @@ impl RoutingStack {
             return Err(Offence::TooManyListens { ignored }.by(from));
         }
         own_ports
+    }
+
+    /// Whose listeners there take no connections.
+    fn stalled(&mut self, from: &StackName, stalled: &Stalled) -> Result<(), Refusal> {
+        let (dvipa, _) = self.present(from, stalled.dvipa, stalled.epoch)?;
+        let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
+        for service in said.stall(dvipa, &stalled.ports) {
+            self.mark_stack(from, |stack| Mark::Cell(service, stack), Urgency::Soon);
+        }
+        Ok(())
     }
 
     /// Ports that the stack has for itself, or no longer.

@@ -367,6 +367,7 @@ impl<'a> Picture<'a> {
         }
         match weight {
             0 => TargetState::WeightZero,
+            _ if stack.said.is_some_and(|said| said.is_stalled(service)) => TargetState::Stalled,
             _ if self.stacks.losses.is_quiet(stack.name) => TargetState::Quiet,
             _ => TargetState::Listening,
         }

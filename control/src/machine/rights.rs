@@ -214,6 +214,7 @@ impl RoutingStack {
 fn right(message: &FromStack) -> Right {
     match message {
         FromStack::Load(_)
+        | FromStack::Stalled(_)
         | FromStack::Told(_)
         | FromStack::Looked(_)
         | FromStack::After(_)

@@ -17,6 +17,8 @@ use super::{MAX_APPLICATIONS, MAX_LISTENS};
 #[derive(Debug, Default)]
 pub(super) struct Said {
     listens: BTreeSet<Service>,
+    /// Services whose listeners there take no connections.
+    stalled: BTreeSet<Service>,
     reported: BTreeMap<Dvipa, Epoch>,
     applications: BTreeMap<Dvipa, (Epoch, BTreeSet<Application>)>,
     load: Option<TargetLoad>,
@@ -61,6 +63,22 @@ impl Said {
     /// Everything about this DVIPA is about to be said anew.
     pub(super) fn forget(&mut self, dvipa: Dvipa) {
         self.listens.retain(|service| service.dvipa != dvipa);
+        self.stalled.retain(|service| service.dvipa != dvipa);
+    }
+
+    /// These TCP ports of a DVIPA are stalled, and no others. Returns the services of which that is news.
+    pub(super) fn stall(&mut self, dvipa: Dvipa, ports: &[u16]) -> Vec<Service> {
+        let before: BTreeSet<Service> = self.stalled.iter().filter(|s| s.dvipa == dvipa).copied().collect();
+        let service = |port: &u16| Service { dvipa, port: *port, protocol: Protocol::Tcp };
+        let now: BTreeSet<Service> = ports.iter().map(service).filter(|s| self.listens.contains(s)).collect();
+        self.stalled.retain(|service| service.dvipa != dvipa);
+        self.stalled.extend(&now);
+        before.symmetric_difference(&now).copied().collect()
+    }
+
+    /// Does the application that listens take no connections?
+    pub(super) fn is_stalled(&self, service: Service) -> bool {
+        self.stalled.contains(&service)
     }
 
     /// It has said all that it has to say at the beginning of the session: applications that it has not named are no more. `true`:

@@ -352,6 +352,8 @@ pub enum TargetState {
     Draining,
     /// Its weight is 0.
     WeightZero,
+    /// Clients wait there, and the application has accepted none for some seconds: selected only if no other is left.
+    Stalled,
     /// Nothing was heard of its stack for a moment: selected only if no other is left.
     Quiet,
     /// A current actual target.
@@ -360,10 +362,10 @@ pub enum TargetState {
 
 impl TargetState {
     /// The state of those candidates that may be selected: quiet ones if nobody else is left, for it may be this node that hears
-    /// nobody.
+    /// nobody, and stalled ones if nobody but these is: a client that waits is better than one that is refused.
     pub(super) fn selected(states: impl IntoIterator<Item = Self>) -> Self {
-        let heard = states.into_iter().any(|state| state == Self::Listening);
-        if heard { Self::Listening } else { Self::Quiet }
+        let may = |state: &Self| matches!(state, Self::Stalled | Self::Quiet | Self::Listening);
+        states.into_iter().filter(may).max().unwrap_or(Self::Listening)
     }
 
     /// The word that displays show.
@@ -379,6 +381,7 @@ impl TargetState {
             TargetState::NoRoutingApplication => "no-routing-application",
             TargetState::Draining => "draining",
             TargetState::WeightZero => "weight-zero",
+            TargetState::Stalled => "stalled",
             TargetState::Quiet => "quiet",
             TargetState::Listening => "listening",
         }

@@ -311,6 +311,14 @@ impl Lab {
         self.signal_all(host, command, "STOP")
     }
 
+    /// Lets what [`Lab::freeze_all`] stopped go on.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`].
+    pub fn thaw_all(&self, host: &str, command: &str) -> Result<()> {
+        self.signal_all(host, command, "CONT")
+    }
+
     fn signal_all(&self, host: &str, command: &str, signal: &str) -> Result<()> {
         let script = format!(
             "for p in $(ip netns pids {}); do

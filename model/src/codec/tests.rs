@@ -6,7 +6,7 @@ use crate::control_socket::JobName;
 use crate::control_socket::request::Role;
 use crate::message::{
     After, Application, Applications, Asked, FromStack, Heard, Heartbeat, Hello, Listen, Looked, Move,
-    Newconn, OrderId, Srvstat, Stays, Targets, ToStack, Told,
+    Newconn, OrderId, Srvstat, Stalled, Stays, Targets, ToStack, Told,
 };
 use crate::transfer::{Reason, Why};
 
@@ -61,7 +61,9 @@ fn said() -> impl Strategy<Value = FromStack> {
     let after = any::<u64>().prop_map(|number| FromStack::After(After { number }));
     let looked =
         (any::<u64>(), any::<bool>()).prop_map(|(number, anew)| FromStack::Looked(Looked { number, anew }));
-    prop_oneof![srvstat, newconn, applications, stays, told, after, looked]
+    let stalled = (address(), any::<u64>(), prop::collection::vec(any::<u16>(), 0..9))
+        .prop_map(|(dvipa, epoch, ports)| FromStack::Stalled(Stalled { dvipa, epoch: Epoch(epoch), ports }));
+    prop_oneof![srvstat, newconn, applications, stays, told, after, looked, stalled]
 }
 
 /// What a stack is told.

@@ -62,6 +62,8 @@ words! {
         2 WeightZero "weight_zero",
         /// Nothing was heard of its stack for a moment: it is chosen only if no other is left.
         3 Quiet "quiet",
+        /// Its server accepts none of the clients that wait: it is chosen only if no other is left.
+        4 Stalled "stalled",
     }
 }
 

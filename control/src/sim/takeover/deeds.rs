@@ -192,7 +192,7 @@ impl World {
                     self.put(self.now + LOOK, Happens::Looked { host: at, run, scope })
                 }
                 AgentAction::SampleLoad => {
-                    agent.machine.handle(AgentEvent::LoadSampled(Load::default()), now)
+                    agent.machine.handle(AgentEvent::LoadSampled(Load::default(), Vec::new()), now)
                 }
                 AgentAction::Send(to, message) => self.host_says(at, &to, message),
             }
