@@ -98,11 +98,10 @@ fn tables() -> Tables {
         },
         state: StackState::Up,
     });
-    let methods = [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev];
     let services = [DvipaIndex(0), DvipaIndex(1)].into_iter().flat_map(|d| {
         [Protocol::Tcp, Protocol::Udp]
             .into_iter()
-            .flat_map(move |p| methods.into_iter().zip(80..).map(move |m| (d, p, m)))
+            .flat_map(move |p| Method::ALL.into_iter().zip(80..).map(move |m| (d, p, m)))
     });
     let distributions = services.map(|(dvipa, protocol, (method, port))| Distribution {
         dvipa,

@@ -261,6 +261,22 @@ pub enum Method {
     /// By a consistent hash of the client's address and port (Maglev, NSDI'16 section 3.4): every routing stack with
     /// the same targets selects the same one.
     Maglev,
+    /// The same of the client's address alone, of IPv6 its first 64 bits: all connections of a client go to one target.
+    Source,
+    /// The target with the highest weight, of equals the first by name: the others only when it is not there.
+    HotStandby,
+}
+
+impl Method {
+    /// All of them; their places in it are their numbers in messages.
+    pub const ALL: [Self; 6] = [
+        Self::RoundRobin,
+        Self::WeightedRoundRobin,
+        Self::LeastConnections,
+        Self::Maglev,
+        Self::Source,
+        Self::HotStandby,
+    ];
 }
 
 impl fmt::Display for Method {
@@ -270,6 +286,8 @@ impl fmt::Display for Method {
             Method::WeightedRoundRobin => "weighted-round-robin",
             Method::LeastConnections => "least-connections",
             Method::Maglev => "maglev",
+            Method::Source => "source",
+            Method::HotStandby => "hot-standby",
         })
     }
 }

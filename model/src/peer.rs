@@ -97,7 +97,7 @@ pub struct Distribute {
     /// Stack names and cluster addresses. Empty: ALL.
     #[n(2)]
     pub destip: Vec<String>,
-    /// 0 round robin, 1 weighted round robin, 2 least connections, 3 Maglev.
+    /// 0 round robin, 1 weighted round robin, 2 least connections, 3 Maglev, 4 source, 5 hot standby.
     #[n(3)]
     pub method: u8,
     /// Where the weights come from.

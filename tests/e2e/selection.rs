@@ -1,12 +1,13 @@
 //! Which target a new connection is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lab::client::{HttpConnection, ask_often};
 use lab::spec::{CLIENT, ipv4_only};
 use lab::{Lab, Spec};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::fixture::{SOON, connect, established, lab, still_answered_by, web4};
@@ -87,6 +88,54 @@ fn maglev_gives_one_client_port_the_same_target_again() {
         let targets: Vec<String> = (0..3).map(ask).collect();
         assert!(targets.iter().all(|t| *t == targets[0]), "port {port}: {targets:?}");
     }
+}
+
+/// B6: with hot standby all connections go to the heaviest target, to the next one while it does not listen, and to it again when it
+/// does.
+#[test]
+#[ignore = "needs root"]
+fn hot_standby_uses_the_others_only_while_the_first_is_not_there() {
+    let keys =
+        "destip = [\"t1\", \"t2\", \"t3\"]\nmethod = \"hot-standby\"\nweights = { t1 = 1, t2 = 3, t3 = 2 }";
+    let lab = lab(spec(keys));
+    assert_eq!(ask_often(lab.client(), web4(), 6), counts(&[("t2", 6)]));
+    lab.stop("nginx-t2", Signal::SIGTERM).expect("nginx of t2 ends");
+    t2_is(&lab, "not-listening");
+    assert_eq!(ask_often(lab.client(), web4(), 6), counts(&[("t3", 6)]));
+    let (mut held, _) = connect(&lab, web4());
+    lab.start_web("t2").expect("nginx of t2 is back");
+    t2_is(&lab, "listening");
+    assert_eq!(ask_often(lab.client(), web4(), 6), counts(&[("t2", 6)]));
+    still_answered_by(&mut held, "t3");
+}
+
+fn t2_is(lab: &Lab, state: &str) {
+    lab.wait_for(&format!("t2 to be {state}"), SOON, || {
+        let seen = lab.dpt().map_err(|e| e.to_string())?.remove(0).targets.remove(1).state;
+        if seen == state { Ok(()) } else { Err(seen) }
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// B6: all connections of a client go to one target, and many clients to all.
+#[test]
+#[ignore = "needs root"]
+fn source_keeps_a_client_at_one_target() {
+    let lab = lab(spec("destip = \"all\"\nmethod = \"source\""));
+    let mut used = BTreeSet::new();
+    for last in 0..12 {
+        let client = format!("198.18.1.{}", 10 + last);
+        lab.client().sh(&format!("ip addr add {client}/15 dev eth0")).expect("an address is added");
+        let from: SocketAddr = format!("{client}:0").parse().expect("an address");
+        let ask = |_| {
+            let mut connection = HttpConnection::open_from(lab.client(), from, web4()).expect("it connects");
+            connection.target().expect("a target answers")
+        };
+        let targets: BTreeSet<String> = (0..4).map(ask).collect();
+        assert_eq!(targets.len(), 1, "{client}: {targets:?}");
+        used.extend(targets);
+    }
+    assert_eq!(used.len(), 3, "{used:?}");
 }
 
 /// W5: weights come from live load: a target whose accept queue is full weighs next to nothing.

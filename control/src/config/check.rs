@@ -258,6 +258,11 @@ fn weights(weights: &DraftWeights, destip: &DraftDestip, method: Option<Method>,
     match weights {
         DraftWeights::Equal => {}
         DraftWeights::Load(span) if method == Some(Method::RoundRobin) => ledger.add(span, ignored, fix),
+        DraftWeights::Load(span) if method == Some(Method::HotStandby) => ledger.add(
+            span,
+            "method \"hot-standby\" gives all to the heaviest target, which load would change all the time",
+            "give weights by which targets stand in for each other: weights = { t1 = 2, t2 = 1 }",
+        ),
         DraftWeights::Load(_) => {}
         DraftWeights::Configured(span, weights) => {
             if method == Some(Method::RoundRobin) && weights.iter().any(|(_, weight)| *weight > 1) {

@@ -1,14 +1,14 @@
 //! One set of targets and the method by which one of them is selected.
 
-use std::net::IpAddr;
+use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use model::dpt::{Method, WeightedTarget};
+use model::dpt::WeightedTarget;
 use model::{StackIndex, StackName};
 
 use super::maglev::Maglev;
-use super::schedule;
 use crate::crt::Crt;
 
 /// Where a rotation is. Shared by all workers, so that their selections interleave; outlives the tables, so that it
@@ -38,30 +38,18 @@ pub(super) enum Choice {
     Least { targets: Box<[WeightedTarget]>, turn: Turn },
     /// By the client's address and port.
     Maglev(Arc<Maglev>),
+    /// By the client's address.
+    Source(Arc<Maglev>),
+    /// Hot standby: this one.
+    First(Option<StackIndex>),
 }
 
 impl Choice {
-    pub(super) fn new(
-        method: Method,
-        targets: &[WeightedTarget],
-        turn: Turn,
-        maglev: impl FnOnce() -> Arc<Maglev>,
-    ) -> Self {
-        match method {
-            Method::RoundRobin => Choice::Rotation { list: schedule::equal(targets), turn },
-            Method::WeightedRoundRobin => Choice::Rotation { list: schedule::weighted(targets), turn },
-            Method::LeastConnections => {
-                Choice::Least { targets: targets.iter().filter(|t| t.weight > 0).copied().collect(), turn }
-            }
-            Method::Maglev => Choice::Maglev(maglev()),
-        }
-    }
-
     /// Where its rotation is, if it has one.
     pub(super) fn turn(&self) -> Option<&Turn> {
         match self {
             Choice::Rotation { turn, .. } | Choice::Least { turn, .. } => Some(turn),
-            Choice::Maglev(_) => None,
+            Choice::Maglev(_) | Choice::Source(_) | Choice::First(_) => None,
         }
     }
 
@@ -78,6 +66,8 @@ impl Choice {
                 least(ahead.iter().chain(behind), counts)
             }
             Choice::Maglev(table) => table.pick(client, port),
+            Choice::Source(table) => table.pick(network(client), 0),
+            Choice::First(target) => *target,
         }
     }
 
@@ -85,9 +75,26 @@ impl Choice {
     pub(super) fn hashed(&self, client: IpAddr, port: u16) -> Option<StackIndex> {
         match self {
             Choice::Maglev(table) => table.pick(client, port),
+            Choice::Source(table) => table.pick(network(client), 0),
+            Choice::First(target) => *target,
             Choice::Rotation { .. } | Choice::Least { .. } => None,
         }
     }
+}
+
+/// What of a client's address stays: hosts change the last 64 bits of an IPv6 address (RFC 8981).
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// The target with the highest weight, of equals the first by name.
+pub(super) fn first(targets: &[(&StackName, WeightedTarget)]) -> Option<StackIndex> {
+    let those = targets.iter().filter(|(_, target)| target.weight > 0);
+    let heaviest = those.max_by_key(|(name, target)| (target.weight, Reverse(*name)));
+    heaviest.map(|(_, target)| target.stack)
 }
 
 /// The target with the fewest connections for its weight, half-open ones included; of equals the first.

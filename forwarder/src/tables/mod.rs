@@ -28,7 +28,7 @@ use model::dpt::{
     Ask, Distribution, Dpt, Duty, DvipaEntry, Method, Reach, Refuse, Routing, Shared, StackEntry, StackState,
     WeightedTarget,
 };
-use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex};
+use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex, StackName};
 
 use crate::crt::KeyParts;
 use crate::{Fence, Looks, Mac, Now, Port, Reason};
@@ -465,7 +465,7 @@ fn senders(dpt: &Dpt) -> std::vec::IntoIter<(u128, StackIndex)> {
 fn weighted(method: Method) -> Method {
     match method {
         Method::RoundRobin | Method::WeightedRoundRobin => Method::WeightedRoundRobin,
-        Method::LeastConnections | Method::Maglev => method,
+        Method::LeastConnections | Method::Maglev | Method::Source | Method::HotStandby => method,
     }
 }
 
@@ -524,7 +524,21 @@ impl Builder<'_> {
     }
 
     fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {
-        Choice::new(method, targets, turn, || self.maglev(targets))
+        match method {
+            Method::RoundRobin => Choice::Rotation { list: schedule::equal(targets), turn },
+            Method::WeightedRoundRobin => Choice::Rotation { list: schedule::weighted(targets), turn },
+            Method::LeastConnections => {
+                Choice::Least { targets: targets.iter().filter(|t| t.weight > 0).copied().collect(), turn }
+            }
+            Method::Maglev => Choice::Maglev(self.maglev(targets)),
+            Method::Source => Choice::Source(self.maglev(targets)),
+            Method::HotStandby => Choice::First(choice::first(&choice::named(targets, |i| self.name(i)))),
+        }
+    }
+
+    fn name(&self, index: StackIndex) -> Option<&StackName> {
+        let entry = self.stacks.get(usize::from(index.0)).filter(|entry| entry.index == index);
+        entry.or_else(|| self.stacks.iter().find(|s| s.index == index)).map(|entry| &entry.name)
     }
 
     fn maglev(&mut self, targets: &[WeightedTarget]) -> Arc<Maglev> {
@@ -533,12 +547,7 @@ impl Builder<'_> {
             return table;
         }
         self.built.maglevs = self.built.maglevs.saturating_add(1);
-        let stacks = self.stacks;
-        let name = |index: StackIndex| {
-            let entry = stacks.get(usize::from(index.0)).filter(|entry| entry.index == index);
-            entry.or_else(|| stacks.iter().find(|s| s.index == index)).map(|entry| &entry.name)
-        };
-        let table = Arc::new(Maglev::new(&choice::named(targets, name)));
+        let table = Arc::new(Maglev::new(&choice::named(targets, |index| self.name(index))));
         Arc::make_mut(&mut self.maglevs).insert(set, Arc::downgrade(&table));
         table
     }

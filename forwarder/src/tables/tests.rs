@@ -1,7 +1,7 @@
 //! Selection, schedules and the look-ups.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::dpt::{
     Distribution, Dpt, Duty, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState,
@@ -107,6 +107,29 @@ fn weighted_round_robin_interleaves_evenly() {
 }
 
 #[test]
+fn hot_standby_gives_all_to_the_heaviest_and_of_equals_to_the_first_by_name() {
+    for (weights, all) in [(&[2, 9, 1][..], 2), (&[3, 3, 1], 1), (&[0, 0, 1], 3)] {
+        let picked = picks(&tables(Method::HotStandby, weights, vec![]), 9);
+        assert!(picked.iter().all(|target| *target == all), "{weights:?}: {picked:?}");
+    }
+}
+
+#[test]
+fn source_gives_a_client_the_same_target_whatever_its_port_and_many_clients_all() {
+    let (tables, crt) = (tables(Method::Source, &[1, 1, 1, 0], vec![]), crt());
+    let clients = (0..64_u32).map(|n| IpAddr::from(Ipv4Addr::from_bits(0xc612_0000 + n)));
+    let of = |client| {
+        let all: BTreeSet<u16> = (1..50).map(|port| pick(&tables, client, port, &crt).unwrap()).collect();
+        assert_eq!(all.len(), 1, "{client}: {all:?}");
+        all.into_iter().next()
+    };
+    assert_eq!(clients.filter_map(of).collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3]));
+    let hosts = (0..50_u128).map(|host| IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8 << 96 | host)));
+    let picked: BTreeSet<_> = hosts.map(|client| pick(&tables, client, 1, &crt)).collect();
+    assert_eq!(picked.len(), 1, "a host may change the last 64 bits");
+}
+
+#[test]
 fn a_round_is_as_short_as_the_weights_allow() {
     for (weights, turns) in [(&[50, 30, 20][..], 10), (&[7, 7], 2), (&[6, 0, 9], 5), (&[0], 0)] {
         assert_eq!(schedule::weighted(&targets(weights)).len(), turns, "{weights:?}");
@@ -122,7 +145,7 @@ fn weights_that_share_nothing_still_make_a_bounded_schedule() {
 
 #[test]
 fn no_target_means_no_selection() {
-    for method in [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev] {
+    for method in Method::ALL {
         for weights in [&[][..], &[0, 0]] {
             assert_eq!(pick(&tables(method, weights, vec![]), CLIENT, 1, &crt()), None, "{method}");
         }

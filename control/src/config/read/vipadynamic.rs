@@ -17,11 +17,13 @@ use crate::config::section::{At, Section, nearest};
 use crate::config::value::{Value, article};
 use crate::config::vipadynamic::{Candidate, Forwards, Moveable};
 
-const METHODS: [(&str, Method); 4] = [
+const METHODS: [(&str, Method); 6] = [
     ("round-robin", Method::RoundRobin),
     ("weighted-round-robin", Method::WeightedRoundRobin),
     ("least-connections", Method::LeastConnections),
     ("maglev", Method::Maglev),
+    ("source", Method::Source),
+    ("hot-standby", Method::HotStandby),
 ];
 const MOVEABLE: [(&str, Moveable); 2] =
     [("immediate", Moveable::Immediate), ("whenidle", Moveable::WhenIdle)];

@@ -15,8 +15,6 @@ use crate::config::{
     Candidate, Destip, Moveable, Routing, ServicePolicy, VipaDistribute, VipaDynamic, Weights,
 };
 
-const METHODS: [Method; 4] =
-    [Method::RoundRobin, Method::WeightedRoundRobin, Method::LeastConnections, Method::Maglev];
 const REFUSALS: [Refuse; 2] = [Refuse::Reset, Refuse::Silent];
 const MOVEABLE: [Moveable; 4] =
     [Moveable::Immediate, Moveable::WhenIdle, Moveable::NonDisruptive, Moveable::Disruptive];
@@ -100,7 +98,7 @@ fn distribute(d: &VipaDistribute) -> Distribute {
         protocol: d.protocol,
         ports: d.ports.clone(),
         destip: destip(&d.destip),
-        method: number(&METHODS, &d.method),
+        method: number(&Method::ALL, &d.method),
         weights: weights(&d.weights),
         content_routed: d.content_routed,
         refuse: Some(number(&REFUSALS, &d.refuse)),
@@ -167,7 +165,7 @@ pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
             protocol: d.protocol,
             ports,
             destip,
-            method: word(&METHODS, d.method),
+            method: word(&Method::ALL, d.method),
             weights: read_weights(&d.weights),
             content_routed: d.content_routed && d.protocol == Protocol::Tcp,
             refuse: word(&REFUSALS, d.refuse.unwrap_or_default()),
