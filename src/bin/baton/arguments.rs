@@ -13,8 +13,8 @@ use model::{CrtState, Protocol, StackName};
 
 /// Shows and steers a routing node of a baton cluster.
 ///
-/// Most commands ask the batond of this host through its admin socket; `check`, `doctor`, `nic`, `setup`, `pki`,
-/// `completions` and `man` need none.
+/// Most commands ask the batond of this host through its admin socket; `check`, `convert`, `doctor`, `nic`, `setup`,
+/// `pki`, `completions` and `man` need none.
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub(crate) struct Arguments {
@@ -45,6 +45,21 @@ Examples:
   baton weights 198.18.9.1 80 t1=10 t2=0 --for 60
   baton check /etc/baton/batond.toml && baton reload
   baton route explain 'GET https://shop.example/pay'";
+
+/// Whose configuration is converted.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConvertCommand {
+    /// The virtual servers and VRRP addresses of a keepalived.conf, as the VIPADYNAMIC part of batond.toml.
+    #[command(after_help = "\
+What has no counterpart in baton is named in comments, with its line.
+
+Example:
+  baton convert keepalived /etc/keepalived/keepalived.conf >> batond.toml && baton check --file-only batond.toml")]
+    Keepalived {
+        /// keepalived.conf, without includes.
+        file: PathBuf,
+    },
+}
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -99,6 +114,9 @@ Examples:
     /// Routes: which requests of clients go where.
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Convert the configuration of another load balancer.
+    #[command(subcommand)]
+    Convert(ConvertCommand),
     /// Make the cluster's certificates.
     #[command(subcommand)]
     Pki(Pki),

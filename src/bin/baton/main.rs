@@ -1,12 +1,13 @@
 //! `baton`, the operator's command line.
 //!
 //! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
-//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`pki`], [`generate`] (completions and
+//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`convert`] (configurations of others), [`pki`], [`generate`] (completions and
 //! manual pages), [`failure`] (what went wrong, and the exit code).
 
 mod arguments;
 mod check;
 mod client;
+mod convert;
 mod doctor;
 mod events;
 mod failure;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command, RouteCommand};
+use arguments::{Arguments, Command, ConvertCommand, RouteCommand};
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             check::check(check::What { file: &file, program, file_only }, json)
         }
         Command::Route(RouteCommand::Explain(a)) => route::explain(&socket, json, &a),
+        Command::Convert(ConvertCommand::Keepalived { file }) => convert::keepalived(&file),
         Command::Doctor(a) => doctor::run(&a, json),
         Command::Events { follow } => events::run(&socket, json, follow),
         Command::Nic(command) => nic::run(&command, json),

@@ -10,9 +10,9 @@ use control::runtime::fake::{FakeForwarding, NodeDirectory};
 use control::runtime::{CrtEntry, Runtime};
 use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
-use crate::arguments::{Arguments, Command, RouteCommand};
+use crate::arguments::{Arguments, Command, ConvertCommand, RouteCommand};
 use crate::failure::Failure;
-use crate::{check, doctor, events, generate, moving, nic, orders, pki, route, show};
+use crate::{check, convert, doctor, events, generate, moving, nic, orders, pki, route, show};
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -93,6 +93,7 @@ fn run(words: &str) -> Result<String, Failure> {
             check::check(check::What { file: &file, program, file_only }, json)
         }
         Command::Route(RouteCommand::Explain(asked)) => route::explain(&socket, json, &asked),
+        Command::Convert(ConvertCommand::Keepalived { file }) => convert::keepalived(&file),
         Command::Doctor(asked) => doctor::run(&asked, json),
         Command::Events { follow } => events::run(&socket, json, follow),
         Command::Nic(command) => nic::run(&command, json),
