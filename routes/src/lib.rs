@@ -4,7 +4,7 @@
 //! [`Routes::read`] takes the first bytes of a client's connection and says which route they belong to, that they are not whole
 //! yet, or why they are refused. It makes no allocation, lock, system call or panic, and looks at each byte a few times at most.
 //!
-//! In reading order: [`request`] (what is read of a request), the readers ([`http`] with [`framing`], [`tls`], [`postgresql`],
+//! In reading order: [`request`] (what is read of a request), the readers ([`http`] with [`plain`] and [`framing`], [`tls`], [`postgresql`],
 //! [`mqtt`], [`redis`], [`raw`]), [`table`] (host → path → candidates), [`conditions`] (the rest of a match) with [`pattern`],
 //! [`compile`] (definitions → tables) with
 //! [`check`] and [`mistake`], [`refusal`] (what a refused client is told); [`spell`] makes first bytes.
@@ -31,6 +31,7 @@ mod http;
 mod mistake;
 mod mqtt;
 mod pattern;
+mod plain;
 mod postgresql;
 mod raw;
 mod redis;
