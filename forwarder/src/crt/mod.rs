@@ -316,6 +316,12 @@ impl Crt {
         sealed::Locate::locate(key, self)
     }
 
+    /// A key's hash, which nobody without the table's secret can choose: for a worker's own tables of connections.
+    #[inline]
+    pub(crate) fn number<K: Key>(&self, key: K) -> u64 {
+        self.common.secret.number(key)
+    }
+
     /// A single look-up.
     pub fn get<A: Locate>(&self, at: A, now: Now) -> Option<Entry> {
         let Located { key, place } = at.locate(self);
