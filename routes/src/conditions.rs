@@ -75,7 +75,8 @@ fn has_header(request: &Request<'_>, name: &str, value: &Compiled) -> bool {
     lines.any(|line| {
         let named = memchr::memchr(b':', line).and_then(|colon| line.split_at_checked(colon));
         named.is_some_and(|(found, rest)| {
-            found.eq_ignore_ascii_case(name.as_bytes()) && value.holds(trimmed(rest.get(1..).unwrap_or_default()))
+            found.eq_ignore_ascii_case(name.as_bytes())
+                && value.holds(trimmed(rest.get(1..).unwrap_or_default()))
         })
     })
 }

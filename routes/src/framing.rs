@@ -15,7 +15,12 @@ pub(crate) struct Framed {
 impl Framed {
     /// Of a plain head ([`crate::plain`]), whose length is not known yet.
     pub(crate) fn plain(method: &[u8]) -> Self {
-        Self { head_bytes: 0, content_bytes: None, pin: None, meaningless_content: is_without_content(method) }
+        Self {
+            head_bytes: 0,
+            content_bytes: None,
+            pin: None,
+            meaningless_content: is_without_content(method),
+        }
     }
 
     /// The head is so long.
@@ -61,6 +66,10 @@ impl Framed {
     }
 
     fn connection(&mut self, value: &[u8]) {
+        // Most clients say this and nothing else.
+        if value == b"keep-alive" {
+            return;
+        }
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let is = |word: &str| option.eq_ignore_ascii_case(word.as_bytes());
             if is("close") {

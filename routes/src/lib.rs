@@ -170,6 +170,15 @@ impl Routes {
         self.explain(bytes).read
     }
 
+    /// What [`Self::read`] says, without its short way for what most clients write: for tests, which compare.
+    #[doc(hidden)]
+    pub fn read_the_long_way(&self, bytes: &[u8]) -> Read {
+        match self.protocol {
+            ClientProtocol::Http => http::read_any(self, bytes).read,
+            _ => self.read(bytes),
+        }
+    }
+
     /// What becomes of a connection that begins with these bytes, and which match says so.
     pub fn explain(&self, bytes: &[u8]) -> Explained {
         match self.protocol {

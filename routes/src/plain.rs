@@ -49,7 +49,8 @@ pub(crate) fn read(routes: &Routes, bytes: &[u8]) -> Option<Explained> {
         }
         let value = bytes.get(at..end)?.trim_ascii_end();
         if len == 4 {
-            let is_second = name.eq_ignore_ascii_case(b"host") && host.replace(host_of(bytes, at, value)?).is_some();
+            let is_second =
+                name.eq_ignore_ascii_case(b"host") && host.replace(host_of(bytes, at, value)?).is_some();
             if is_second {
                 return None;
             }
@@ -61,8 +62,14 @@ pub(crate) fn read(routes: &Routes, bytes: &[u8]) -> Option<Explained> {
         return None;
     }
     let (head, subject) = (lines.at, Some(path));
-    let request =
-        Request { host: Some(host?), subject, method, lines: bytes.get(first..head)?, query, ..Request::default() };
+    let request = Request {
+        host: Some(host?),
+        subject,
+        method,
+        lines: bytes.get(first..head)?,
+        query,
+        ..Request::default()
+    };
     framed.head_bytes(head);
     Some(routes.decide(&request, framed.finish()))
 }
@@ -147,10 +154,11 @@ impl<'a> Lines<'a> {
     #[inline(always)]
     fn look(&mut self) {
         let rest = self.bytes.get(self.block..).unwrap_or_default();
-        let sixteen::Seen { plain, cr, lf } = match rest.first_chunk::<BLOCK>() {
-            Some(block) => sixteen::look(block),
-            None => {
-                // What is missing is not plain.
+        let sixteen::Seen { plain, cr, lf } = match (rest.first_chunk(), self.bytes.last_chunk()) {
+            (Some(block), _) => sixteen::look(block),
+            // Those of the last block that were not seen yet. What is missing behind them is not plain.
+            (None, Some(last)) => sixteen::look(last).behind(BLOCK.wrapping_sub(rest.len()) as u32),
+            (None, None) => {
                 let mut block = [0; BLOCK];
                 block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
                 sixteen::look(&block)
@@ -202,6 +210,15 @@ mod sixteen {
         pub(super) lf: u64,
     }
 
+    impl Seen {
+        /// Without the first ones.
+        #[inline(always)]
+        pub(super) fn behind(self, first: u32) -> Self {
+            let [plain, cr, lf] = [self.plain, self.cr, self.lf].map(|bits| bits.unbounded_shr(first));
+            Self { plain, cr, lf }
+        }
+    }
+
     /// Which are between two bytes, these included.
     #[inline(always)]
     fn within(bytes: u8x16, first: u8, last: u8) -> u8x16 {
@@ -236,6 +253,7 @@ mod sixteen {
     #[inline(always)]
     pub(super) fn hosts(chunk: &[u8; 16]) -> u16 {
         let bytes = u8x16::new(*chunk);
-        (within(bytes, b'a', b'z') | within(bytes, b'0', b'9') | within(bytes, b'-', b'.')).to_bitmask() as u16
+        (within(bytes, b'a', b'z') | within(bytes, b'0', b'9') | within(bytes, b'-', b'.')).to_bitmask()
+            as u16
     }
 }

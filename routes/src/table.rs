@@ -79,7 +79,8 @@ pub(crate) struct Names {
 /// The hash of a name: where it is, and half of it for its slot.
 fn spread(name: &[u8]) -> (usize, u32) {
     let mix = |hash: u64, word: &[u8; 8]| {
-        let product = u128::from(hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let product = u128::from(hash ^ u64::from_le_bytes(*word))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         (product >> 64) as u64 ^ product as u64
     };
     let (words, rest) = name.as_chunks();
@@ -117,7 +118,8 @@ impl Names {
             return None;
         }
         let (at, half) = spread(name);
-        let taken = probe(at, self.slots.len()).map_while(|at| self.slots.get(at)).take_while(|(_, n)| *n != 0);
+        let taken =
+            probe(at, self.slots.len()).map_while(|at| self.slots.get(at)).take_while(|(_, n)| *n != 0);
         let mut numbers = taken.filter(|(hash, _)| *hash == half).map(|(_, number)| number.wrapping_sub(1));
         numbers.find(|number| is_it(*number))
     }

@@ -62,6 +62,7 @@ pub use config::Config;
 pub use entry::Entry;
 pub use key::{FragmentKeyV4, FragmentKeyV6, KeyParts, KeyV4, KeyV6};
 pub use layout::Unusable;
+pub(crate) use memory::prefetch;
 pub use model::CrtState;
 pub use put_right::{Left, Named, Repairs};
 pub use stats::{Fill, StackCount, Stats};

@@ -29,6 +29,11 @@ impl Followed {
         Self(Places::new(limits.followed))
     }
 
+    /// Starts to fetch what is known of a connection.
+    pub(super) fn prefetch(&self, at: At) {
+        self.0.prefetch(at);
+    }
+
     /// What is known of a connection.
     pub(super) fn get(&mut self, at: At) -> Option<&mut Following> {
         self.0.get(at)

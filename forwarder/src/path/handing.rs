@@ -32,6 +32,11 @@ impl Handings {
         Self(Places::new(limits.handed))
     }
 
+    /// Starts to fetch what is known of a connection.
+    pub(super) fn prefetch(&self, at: At) {
+        self.0.prefetch(at);
+    }
+
     /// What is known of a connection.
     pub(super) fn get(&mut self, at: At) -> Option<Handing> {
         self.0.get(at).copied()

@@ -53,11 +53,7 @@ fn copied<B: PacketBuffer, S: Sink<B>>(segment: &Segment<B>, out: &mut Out<'_, S
 }
 
 /// Copies are not needed any more.
-pub(super) fn drop_copies<B: PacketBuffer, S: Sink<B>>(
-    at: At,
-    held: &mut Held<B>,
-    out: &mut Out<'_, S>,
-) {
+pub(super) fn drop_copies<B: PacketBuffer, S: Sink<B>>(at: At, held: &mut Held<B>, out: &mut Out<'_, S>) {
     if held.requests.get(at).is_some_and(|request| request.handed.is_some()) {
         held.requests.take(at).into_iter().for_each(|request| discard(request, out));
     }
@@ -93,12 +89,7 @@ pub(super) fn look<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context
 }
 
 /// Sends copies of a request that was acknowledged, with the option as long as there is one.
-fn repeat<B: PacketBuffer, S: Sink<B>>(
-    at: At,
-    held: &mut Held<B>,
-    cx: &Context<'_>,
-    out: &mut Out<'_, S>,
-) {
+fn repeat<B: PacketBuffer, S: Sink<B>>(at: At, held: &mut Held<B>, cx: &Context<'_>, out: &mut Out<'_, S>) {
     let Some(Entry { owner, state }) = at.key.get(cx) else { return };
     let handing = held.handings.get(at).filter(|handing| handing.to == owner);
     let Some(request) = held.requests.get(at) else { return };

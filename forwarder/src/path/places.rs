@@ -6,6 +6,7 @@
 use super::AnyKey;
 use super::ends::At;
 use crate::Now;
+use crate::crt::prefetch;
 
 /// Places that a connection may have.
 pub(super) const WAYS: usize = 4;
@@ -41,6 +42,12 @@ impl<T: Copy> Places<T> {
         places.into_iter().flat_map(|(tags, known)| tags.iter_mut().zip(known))
     }
 
+    /// Starts to fetch what is looked at first.
+    #[inline]
+    pub(super) fn prefetch(&self, at: At) {
+        self.tags.get(at.group(self.tags.len())).into_iter().for_each(prefetch);
+    }
+
     /// What is known of a connection.
     #[inline]
     pub(super) fn get(&mut self, at: At) -> Option<&mut T> {
@@ -59,7 +66,9 @@ impl<T: Copy> Places<T> {
             of if of == new.of && place.is_some_and(|(key, _)| key == at.key) => (2, 0),
             _ => (0, new.since_ms.wrapping_sub(tag.since_ms)),
         };
-        let Some((tag, place)) = self.of(at).max_by_key(|(tag, place)| rank(tag, place)) else { return false };
+        let Some((tag, place)) = self.of(at).max_by_key(|(tag, place)| rank(tag, place)) else {
+            return false;
+        };
         *tag = new;
         place.replace((at.key, known)).is_some_and(|(former, _)| former != at.key)
     }

@@ -79,6 +79,8 @@ pub(super) struct Request<B> {
     pub(super) segments: [Option<Segment<B>>; SEGMENTS],
     /// Bytes from the start that were acknowledged.
     pub(super) acknowledged: usize,
+    /// Some of it is urgent data, which servers may leave out.
+    pub(super) urgent: bool,
     /// It was handed over: copies are sent again from time to time, and were at this time.
     pub(super) handed: Option<Now>,
     pub(super) since: Now,
@@ -92,6 +94,7 @@ impl<B> Request<B> {
             about,
             segments: std::array::from_fn(|_| None),
             acknowledged: 0,
+            urgent: false,
             handed: None,
             since,
             progressed: since,

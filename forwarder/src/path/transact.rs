@@ -18,6 +18,7 @@
 
 use model::StackIndex;
 use model::handoff::{HandoffOption, TimestampUnit};
+use routes::{Framing, Pin};
 
 use super::datagram::Datagram;
 use super::emit::{End, Out};
@@ -196,6 +197,9 @@ fn first<B: PacketBuffer, S: Sink<B>>(
         let said = Standing::new(standing, seen.options, about.agreed);
         return say(packet, read, (said, flags::FIN, &[]), Reason::AnsweredSegment, cx, out);
     }
+    // They come while the request is read.
+    held.handings.prefetch(about.at);
+    held.followed.prefetch(about.at);
     let bytes = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
     match routed.routes.read(bytes) {
         routes::Read::Whole(decision) => {
@@ -213,7 +217,8 @@ fn first<B: PacketBuffer, S: Sink<B>>(
             match handing {
                 Ok(handing) => {
                     routed.count(decision.route);
-                    follow::begin((about.at, about.start), (decision.framing, seen.len()), held, cx, out);
+                    let framing = certain(decision.framing, seen.has(flags::URG));
+                    follow::begin((about.at, about.start), (framing, seen.len()), held, cx, out);
                     carry(packet, read, &handing, cx, out);
                 }
                 Err(reason) => out.end(packet, End::dropped(reason)),
@@ -227,6 +232,7 @@ fn first<B: PacketBuffer, S: Sink<B>>(
         }
         routes::Read::NeedsMore => {
             let mut request = Request::new(about, cx.now);
+            request.urgent = seen.has(flags::URG);
             if let Some(place) = request.segments.first_mut() {
                 *place = Some(Segment { packet, read: *read, from: cx.from, offset: 0, data: seen.data });
             }
@@ -242,6 +248,11 @@ fn first<B: PacketBuffer, S: Sink<B>>(
             }
         }
     }
+}
+
+/// Where a request ends; with urgent data in it that is in doubt.
+fn certain(framing: Framing, urgent: bool) -> Framing {
+    if urgent { Framing::Pinned(Pin::Doubtful) } else { framing }
 }
 
 /// Another segment of a request that waits.
@@ -266,6 +277,9 @@ fn more<B: PacketBuffer, S: Sink<B>>(
         Added::Waits => {
             waits = true;
             out.note(Reason::RequestHeld, 1);
+            if let Some(request) = held.requests.get(at).filter(|_| seen.has(flags::URG)) {
+                request.urgent = true;
+            }
         }
         Added::Repeated(segment) => {
             let whole = held.requests.bytes(at).len();
@@ -292,18 +306,22 @@ fn more<B: PacketBuffer, S: Sink<B>>(
     match said {
         routes::Read::NeedsMore if waits => go_on((seen, about, whole), &back, held, cx, out),
         routes::Read::NeedsMore => {}
-        routes::Read::Whole(decision) => match select(about, decision.route, (routed, at.key.get(cx)), held, cx)
-        {
-            Some(Ok(handing)) => {
-                routed.count(decision.route);
-                follow::begin((at, about.start), (decision.framing, whole), held, cx, out);
-                let request = held.requests.take(at);
-                request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));
+        routes::Read::Whole(decision) => {
+            match select(about, decision.route, (routed, at.key.get(cx)), held, cx) {
+                Some(Ok(handing)) => {
+                    routed.count(decision.route);
+                    let request = held.requests.take(at);
+                    let framing = certain(decision.framing, request.as_ref().is_some_and(|r| r.urgent));
+                    follow::begin((at, about.start), (framing, whole), held, cx, out);
+                    request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));
+                }
+                // It is tried again with the client's repetition.
+                Some(Err(_)) => {}
+                None => {
+                    refuse_waiting((seen, about, whole), routes::Refusal::Unavailable, routed, held, cx, out)
+                }
             }
-            // It is tried again with the client's repetition.
-            Some(Err(_)) => {}
-            None => refuse_waiting((seen, about, whole), routes::Refusal::Unavailable, routed, held, cx, out),
-        },
+        }
         routes::Read::Refused(refusal) => {
             refuse_waiting((seen, about, whole), refusal, routed, held, cx, out);
         }
