@@ -124,6 +124,38 @@ static __always_inline int is_switched(const struct conversation *of, const __u8
 	       of->request[2] == 'N' && of->request[3] == 'N';
 }
 
+/* The answer that begins here is noted. `head`: its first bytes. */
+static __always_inline void note_answer(struct __sk_buff *skb, const struct said *said, struct conversation *of,
+					const __u8 *head)
+{
+	of->answered_end = of->received_end;
+	of->protocol = is_switched(of, head) ? ANOTHER : HTTP_1;
+	of->response_begin = said->begin;
+	of->response_bytes = note(skb, said, of->response, RESPONSE_BYTES);
+}
+
+/*
+ * While requests that were sent ahead are owed answers, each packet that begins as an answer does begins the next one. With the last of
+ * them it is known again which answer belongs to what. Answers that share a packet are not told apart: then it stays unknown.
+ */
+static __always_inline int next_answer(struct __sk_buff *skb, const struct said *said, struct conversation *of)
+{
+	__u8 head[16] = {};
+
+	if (!note(skb, said, head, sizeof(head)) || !is_http(head))
+		return 0;
+	note_answer(skb, said, of, head);
+	if (head[9] == '1' || of->owed == MANY_OWED)
+		return 1;
+	if (of->owed > 1) {
+		of->owed--;
+		return 1;
+	}
+	of->owed = 0;
+	of->flags &= ~(INTERLEAVED | REQUEST_BEGUN);
+	return 1;
+}
+
 /* The server may begin an answer here. */
 static __always_inline void begin_answer(struct __sk_buff *skb, const struct said *said, struct conversation *of)
 {
@@ -133,16 +165,18 @@ static __always_inline void begin_answer(struct __sk_buff *skb, const struct sai
 		return;
 	of->response_bytes = 0;
 	of->answered_end = of->received_end;
-	/* The request goes on after an informational answer. */
-	if (!is_http(head) || head[9] != '1')
-		of->flags &= ~REQUEST_BEGUN;
-	if (is_http(head)) {
-		of->protocol = is_switched(of, head) ? ANOTHER : HTTP_1;
-		of->response_begin = said->begin;
-		of->response_bytes = note(skb, said, of->response, RESPONSE_BYTES);
-	} else if (of->protocol == HTTP_1) {
+	if (!is_http(head) && of->protocol == HTTP_1) {
 		/* The client went on in the middle of an answer. */
 		of->flags |= INTERLEAVED;
+		return;
+	}
+	/* The request goes on after an informational answer. */
+	if (!is_http(head) || head[9] != '1') {
+		of->flags &= ~REQUEST_BEGUN;
+		of->owed = 0;
+	}
+	if (is_http(head)) {
+		note_answer(skb, said, of, head);
 	} else if (of->protocol == NOTHING_SAID && is_tls(head)) {
 		of->protocol = TLS;
 	} else if (of->protocol == NOTHING_SAID && !(of->flags & SEEN_LATE)) {
@@ -207,10 +241,14 @@ int baton_server_says(struct __sk_buff *skb)
 		of->flags |= RECEIVED_KNOWN;
 	}
 	is_interim_over = is_interim(of);
-	if (is_first || is_interim_over || of->received_end != of->answered_end)
+	if (of->flags & INTERLEAVED) {
+		if (!next_answer(skb, &said, of))
+			go_on(skb, &said, of);
+	} else if (is_first || is_interim_over || of->received_end != of->answered_end) {
 		begin_answer(skb, &said, of);
-	else
+	} else {
 		go_on(skb, &said, of);
+	}
 	note_tail(skb, &said, of);
 	return PASS;
 }
@@ -242,7 +280,18 @@ static __always_inline int begins_request(struct __sk_buff *skb, const struct sa
 	return (head[0] == 'G' && head[1] == 'E' && head[2] == 'T' && head[3] == ' ') ||
 	       (head[0] == 'H' && head[1] == 'E' && head[2] == 'A' && head[3] == 'D') ||
 	       (head[0] == 'P' && head[1] == 'O' && head[2] == 'S' && head[3] == 'T') ||
-	       (head[0] == 'P' && head[1] == 'U' && head[2] == 'T' && head[3] == ' ');
+	       (head[0] == 'P' && head[1] == 'U' && head[2] == 'T' && head[3] == ' ') ||
+	       (head[0] == 'P' && head[1] == 'A' && head[2] == 'T' && head[3] == 'C') ||
+	       (head[0] == 'D' && head[1] == 'E' && head[2] == 'L' && head[3] == 'E') ||
+	       (head[0] == 'O' && head[1] == 'P' && head[2] == 'T' && head[3] == 'I');
+}
+
+/* The client begins a request here. One that comes ahead of bytes that are missing may not be the next one. */
+static __always_inline void note_request(struct __sk_buff *skb, const struct said *said, struct conversation *of, int is_next)
+{
+	of->owed = is_next && of->owed < MANY_OWED - 1 ? of->owed + 1 : MANY_OWED;
+	of->request_begin = said->begin;
+	of->request_bytes = is_next ? note(skb, said, of->request, REQUEST_BYTES) : 0;
 }
 
 SEC("cgroup_skb/ingress")
@@ -258,14 +307,20 @@ int baton_client_says(struct __sk_buff *skb)
 	if (of->flags & RECEIVED_KNOWN && !is_after(said.begin + said.bytes, of->received_end))
 		return PASS;
 	is_next = !(of->flags & RECEIVED_KNOWN) || said.begin == of->received_end;
-	if (!(of->flags & REQUEST_BEGUN)) {
+	/* What came before in the packet that has completed the handshake was not seen here, and is owed an answer. */
+	if (!(of->flags & (RECEIVED_KNOWN | SEEN_LATE)) && of->protocol == NOTHING_SAID && said.begin != of->received_begin) {
 		of->flags |= REQUEST_BEGUN;
-		of->request_begin = said.begin;
-		of->request_bytes = is_next ? note(skb, &said, of->request, REQUEST_BYTES) : 0;
-		if (is_pipelined(&said, of))
+		of->owed = 1;
+	}
+	if (!(of->flags & REQUEST_BEGUN) || begins_request(skb, &said)) {
+		if (of->flags & REQUEST_BEGUN)
 			of->flags |= INTERLEAVED;
-	} else if (begins_request(skb, &said)) {
-		of->flags |= INTERLEAVED;
+		of->flags |= REQUEST_BEGUN;
+		note_request(skb, &said, of, is_next);
+		if (is_pipelined(&said, of)) {
+			of->flags |= INTERLEAVED;
+			of->owed = MANY_OWED;
+		}
 	}
 	of->flags |= RECEIVED_KNOWN;
 	of->received_end = said.begin + said.bytes;

@@ -27,8 +27,13 @@ enum protocol {
 #define RECEIVED_KNOWN 4
 /* A request has begun that is not answered yet (a flag). */
 #define REQUEST_BEGUN 8
-/* The client has not waited for an answer before it went on: which answer belongs to what is not known any more (a flag). */
+/*
+ * The client has not waited for an answer before it went on: which answer belongs to what is not known until all that it asked for
+ * has begun to be answered (a flag).
+ */
 #define INTERLEAVED 16
+/* So many requests are owed an answer that they were not counted, or it is not known how many. */
+#define MANY_OWED 255
 
 /* Read by the agent's `system::conversations`, which makes one for a socket that it has restored. */
 struct conversation {
@@ -41,7 +46,8 @@ struct conversation {
 	__u16 response_bytes; /* how much of the answer is noted */
 	__u8 protocol;
 	__u8 flags;
-	__u8 padding[2];
+	__u8 owed; /* requests that have begun and whose answers have not, or MANY_OWED */
+	__u8 padding;
 	__u32 received_begin; /* the sequence number of the client's first byte */
 	__u64 tail; /* the server's last bytes, the last one in the lowest byte */
 	__u8 request[REQUEST_BYTES];

@@ -13,9 +13,14 @@
  *
  * Instead of an admission of this connection, a token that the agent gave out ahead will do (tokens.h).
  *
+ * What the kernel keeps of a connection of the same ends that has ended here (TIME_WAIT) would be in the way: it is ended by the packet,
+ * which the client sends again.
+ *
  * A packet without the token is kept away as any other packet of a connection that is frozen here or has departed from here; one
  * with it is let in and ends that.
  */
+#include <stddef.h>
+
 #include "address.h"
 #include "admissions.h"
 #include "counters.h"
@@ -47,6 +52,19 @@ struct bpf_tcp_req_attrs {
 struct sock {
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
+} __attribute__((preserve_access_index));
+
+/* What is read of a connection in TIME_WAIT. */
+struct sock_common {
+	__u32 skc_tw_rcv_nxt;
+} __attribute__((preserve_access_index));
+
+struct inet_timewait_sock {
+	struct sock_common __tw_common;
+} __attribute__((preserve_access_index));
+
+struct tcp_timewait_sock {
+	struct inet_timewait_sock tw_sk;
 } __attribute__((preserve_access_index));
 
 extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *s, struct sock *sk, struct bpf_tcp_req_attrs *attrs,
@@ -249,6 +267,30 @@ static __always_inline int goes_on(const struct connection *connection, const st
 	return is_kept_away(connection, &segment->tcp, 0) ? DROP : NEXT_PROGRAM;
 }
 
+#define WORD_AT_FLAGS 12 /* the word of a TCP header that has them, and its length */
+
+/*
+ * Makes the packet the RST that ends a connection in TIME_WAIT (RFC 9293 3.10.7.4). A SYN would end it too, but there is none. The token
+ * says that its client has a new connection.
+ */
+static __always_inline void end_former(struct __sk_buff *skb, const struct segment *segment, struct bpf_sock *socket)
+{
+	struct tcp_timewait_sock *former = bpf_skc_to_tcp_timewait_sock(socket);
+	__u32 at = ETH_HLEN + segment->tcp_offset, checksum = at + offsetof(struct tcphdr, check);
+	__be32 sequence;
+	__be16 before, rst;
+
+	if (!former || load(skb, segment->tcp_offset + WORD_AT_FLAGS, &before, sizeof(before)))
+		return;
+	sequence = bpf_htonl(former->tw_sk.__tw_common.skc_tw_rcv_nxt);
+	rst = (before & bpf_htons(0xf000)) | bpf_htons(4);
+	if (bpf_l4_csum_replace(skb, checksum, segment->tcp.seq, sequence, sizeof(sequence)) ||
+	    bpf_l4_csum_replace(skb, checksum, before, rst, sizeof(rst)) ||
+	    bpf_skb_store_bytes(skb, at + offsetof(struct tcphdr, seq), &sequence, sizeof(sequence), 0))
+		return;
+	bpf_skb_store_bytes(skb, at + WORD_AT_FLAGS, &rst, sizeof(rst), 0);
+}
+
 SEC("tc")
 int baton_handoff(struct __sk_buff *skb)
 {
@@ -283,6 +325,12 @@ int baton_handoff(struct __sk_buff *skb)
 		return declined(&connection, token, 0, HANDOFF_NO_LISTENER);
 	if (!socket)
 		return admission ? not_taken(&connection, 0, HANDOFF_NO_LISTENER) : drop(HANDOFF_NO_LISTENER);
+	if (socket->state == BPF_TCP_TIME_WAIT && (admission || ahead)) {
+		end_former(skb, &segment, socket);
+		bpf_sk_release(socket);
+		count(HANDOFF_ELSEWHERE);
+		return NEXT_PROGRAM;
+	}
 	if (socket->state != BPF_TCP_LISTEN) {
 		bpf_sk_release(socket);
 		return goes_on(&connection, &segment);

@@ -25,6 +25,7 @@ pub fn run(data: &[u8]) {
     let Some((choice, bytes)) = data.split_first() else { return };
     let routes = &all[usize::from(*choice) % all.len()];
     let read = routes.read(bytes);
+    assert_eq!(read, routes.read_the_long_way(bytes), "the short way is no other");
     match read {
         Read::Whole(decision) => {
             assert!(usize::from(decision.route.0) < routes.len(), "a route that there is");

@@ -34,6 +34,8 @@ pub(crate) const OF_A_CLUSTER: &[&str] = &[
     "core_requests_per_s_",
     "core_p50_",
     "core_p99_",
+    "core_cycles_",
+    "core_pause_",
 ];
 /// How the names of rows begin that need no port of DPDK, and the words for them.
 pub(crate) const WITHOUT_PORTS: &[&str] =
@@ -162,6 +164,16 @@ const GOALS: &[Goal] = &[
     at_most("core_syn_ns", 1.5, "path_syn_ns"),
     at_most("core_request_ns", 700.0, ""),
     at_most("core_request_10k_hosts_ns", 1.3, "core_request_ns"),
+    at_most("core_cpu_1k_ratio_haproxy", 0.333, ""),
+    at_most("core_cpu_100k_ratio_haproxy", 0.2, ""),
+    at_most("core_cpu_10m_ratio_haproxy", 0.1, ""),
+    at_most("core_cycles_1k_ratio_haproxy", 0.1, ""),
+    at_most("core_cycles_100k_ratio_haproxy", 0.02, ""),
+    at_most("core_cycles_10m_ratio_haproxy", 0.01, ""),
+    at_least("core_requests_per_s_ratio_haproxy", 1.5),
+    at_most("core_p50_ratio_haproxy", 1.0, ""),
+    at_most("core_p99_ratio_haproxy", 1.0, ""),
+    at_most("core_pause_p50_ratio", 1.2, ""),
     at_least("control_newconn_per_s", 200_000.0),
     at_most("control_newconn_services", 0.0, ""),
     at_most("control_reload_services", 1.0, ""),

@@ -1,5 +1,6 @@
 //! Definitions → tables. Everything that can be wrong is found here, with its place.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use crate::conditions::Conditions;
 use crate::host::{MAX_HOST, MAX_LABELS};
 use crate::pattern::{Compiled, Regex};
 use crate::request::{Alpn, MAX_ALPN, alpn_bit};
-use crate::table::{Entry, Node, Run, Tables};
-use crate::{MatchPlace, Mistake, Place, RouteId, Routes};
+use crate::table::{Entry, FEW, Many, Names, Node, Run, Tables, Text};
+use crate::{MatchPlace, Mistake, Place, RouteId, Routes, table};
 
 /// The most routes of a port.
 pub const MAX_ROUTES: usize = 65_535;
@@ -239,56 +240,100 @@ impl Compiler {
     }
 
     fn tables(self) -> Tables {
-        let mut tables =
-            Tables { whole_elements: self.protocol == ClientProtocol::Http, ..Tables::default() };
-        let (mut entries, mut nodes) = (Vec::new(), Vec::new());
+        let mut made = Made::default();
+        let (mut nodes, mut any) = (Vec::new(), None);
         let keys: Vec<HostKey> = self.hosts.keys().cloned().collect();
         for (at, (key, drafts)) in self.hosts.into_iter().enumerate() {
-            nodes.push(node(drafts, &mut entries));
-            match key {
-                HostKey::Any => tables.any = Some(at as u32),
-                HostKey::Wildcard(suffix) => drop(tables.wildcards.insert(suffix.into(), at as u32)),
-                HostKey::Exact(name) => drop(tables.hosts.insert(name.into(), at as u32)),
-            }
-        }
-        for (key, node) in keys.iter().zip(&mut nodes) {
-            node.parent = match key {
-                HostKey::Any => None,
-                HostKey::Exact(name) | HostKey::Wildcard(name) => {
-                    tables.wildcard_of(name).copied().or(tables.any)
+            let name = match &key {
+                HostKey::Any => {
+                    any = Some(at as u32);
+                    made.text(b"")
                 }
+                HostKey::Wildcard(name) | HostKey::Exact(name) => made.text(name),
             };
+            nodes.push(Node { name, ..made.node(drafts) });
         }
-        (tables.entries, tables.nodes) = (entries.into(), nodes.into());
+        let of = |is: fn(&HostKey) -> Option<&[u8]>| -> Names {
+            let named: Vec<_> = keys.iter().zip(0..).filter_map(|(key, at)| Some((is(key)?, at))).collect();
+            Names::new(named.into_iter())
+        };
+        let mut tables = Tables {
+            entries: made.entries.into(),
+            nodes: nodes.into(),
+            subjects: made.subjects.into(),
+            texts: made.texts.into(),
+            hosts: of(|key| if let HostKey::Exact(name) = key { Some(name) } else { None }),
+            wildcards: of(|key| if let HostKey::Wildcard(name) = key { Some(name) } else { None }),
+            any,
+            whole_elements: self.protocol == ClientProtocol::Http,
+        };
+        let parent = |key: &HostKey| match key {
+            HostKey::Any => None,
+            HostKey::Exact(name) | HostKey::Wildcard(name) => tables.wildcard_of(name).or(any),
+        };
+        let parents: Vec<_> = keys.iter().map(parent).collect();
+        for (node, parent) in tables.nodes.iter_mut().zip(parents) {
+            node.parent = parent;
+        }
         tables
     }
 }
 
-/// The matches of one host name, in the order in which they are tried.
-fn node(mut drafts: Vec<Draft>, entries: &mut Vec<Entry>) -> Node {
-    let nothing = Conditions::default();
-    let rank = |draft: &Draft| draft.conditions.as_deref().unwrap_or(&nothing).rank();
-    // Stable, so that of equals the first in the file comes first.
-    drafts.sort_by(|a, b| (&a.subject, rank(a)).cmp(&(&b.subject, rank(b))));
-    let mut node = Node::default();
-    let mut lengths = Vec::new();
-    for group in drafts.chunk_by(|a, b| a.subject == b.subject) {
-        let from = entries.len() as u32;
-        entries.extend(group.iter().map(|d| Entry { place: d.place, conditions: d.conditions.clone() }));
-        let run = Run { from, to: entries.len() as u32 };
-        match group.first().map(|draft| &draft.subject) {
-            Some(Subject::Exact(text)) => drop(node.exact.insert(text.clone().into(), run)),
-            Some(Subject::Prefix(text)) => {
-                lengths.push(text.len() as u32);
-                node.prefixes.insert(text.clone().into(), run);
-            }
-            Some(Subject::Other) | None => node.others = run,
-        }
+/// The tables' parts as they grow.
+#[derive(Default)]
+struct Made {
+    entries: Vec<Entry>,
+    subjects: Vec<table::Subject>,
+    texts: Vec<u8>,
+}
+
+impl Made {
+    fn text(&mut self, text: &[u8]) -> Text {
+        let at = self.texts.len() as u32;
+        self.texts.extend(text);
+        Text { at, len: text.len() as u32 }
     }
-    lengths.sort_unstable_by(|a, b| b.cmp(a));
+
+    /// The matches of one host name, in the order in which they are tried.
+    fn node(&mut self, mut drafts: Vec<Draft>) -> Node {
+        let nothing = Conditions::default();
+        let rank = |draft: &Draft| draft.conditions.as_deref().unwrap_or(&nothing).rank();
+        // Stable, so that of equals the first in the file comes first.
+        drafts.sort_by(|a, b| (&a.subject, rank(a)).cmp(&(&b.subject, rank(b))));
+        let (mut node, mut named) = (Node::default(), Vec::new());
+        for group in drafts.chunk_by(|a, b| a.subject == b.subject) {
+            let from = self.entries.len() as u32;
+            self.entries
+                .extend(group.iter().map(|d| Entry { place: d.place, conditions: d.conditions.clone() }));
+            let run = Run { from, to: self.entries.len() as u32 };
+            match group.first().map(|draft| &draft.subject) {
+                Some(Subject::Exact(text)) => named.push((false, text.as_slice(), run)),
+                Some(Subject::Prefix(text)) => named.push((true, text.as_slice(), run)),
+                Some(Subject::Other) | None => node.others = run,
+            }
+        }
+        named.sort_by_key(|(is_prefix, text, _)| (*is_prefix, Reverse(text.len())));
+        if named.len() > FEW {
+            node.many = Some(Box::new(many(&named)));
+            return node;
+        }
+        let from = self.subjects.len() as u32;
+        for (is_prefix, text, run) in named {
+            let text = self.text(text);
+            self.subjects.push(table::Subject { text, is_prefix, run });
+        }
+        node.subjects = Run { from, to: self.subjects.len() as u32 };
+        node
+    }
+}
+
+/// Subjects that are looked up: whether each may go on, and its matches.
+fn many(named: &[(bool, &[u8], Run)]) -> Many {
+    let of = |is: bool| named.iter().filter(move |(is_prefix, ..)| *is_prefix == is);
+    let map = |is| of(is).map(|(_, text, run)| (Box::from(*text), *run)).collect();
+    let mut lengths: Vec<u32> = of(true).map(|(_, text, _)| text.len() as u32).collect();
     lengths.dedup();
-    node.lengths = lengths.into();
-    node
+    Many { exact: map(false), prefixes: map(true), lengths: lengths.into() }
 }
 
 /// A host name of a definition: a name, or `*.` and a name.

@@ -71,8 +71,22 @@ impl Conditions {
 
 /// Whether one of the header's lines has the value.
 fn has_header(request: &Request<'_>, name: &str, value: &Compiled) -> bool {
-    let mut lines = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
-    lines.any(|header| value.holds(header.value))
+    let mut lines = request.lines.split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        let named = memchr::memchr(b':', line).and_then(|colon| line.split_at_checked(colon));
+        named.is_some_and(|(found, rest)| {
+            found.eq_ignore_ascii_case(name.as_bytes())
+                && value.holds(trimmed(rest.get(1..).unwrap_or_default()))
+        })
+    })
+}
+
+/// A value without the white space around it (RFC 9112 5), and the line's end.
+fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\r', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\r'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// Whether the first parameter of the name has the value.

@@ -13,16 +13,31 @@ pub(crate) struct Framed {
 }
 
 impl Framed {
-    pub(crate) fn new(head: &[u8], method: &str, version_10: bool) -> Self {
+    /// Of a plain head ([`crate::plain`]), whose length is not known yet.
+    pub(crate) fn plain(method: &[u8]) -> Self {
+        Self {
+            head_bytes: 0,
+            content_bytes: None,
+            pin: None,
+            meaningless_content: is_without_content(method),
+        }
+    }
+
+    /// The head is so long.
+    pub(crate) fn head_bytes(&mut self, bytes: usize) {
+        self.head_bytes = bytes;
+    }
+
+    pub(crate) fn new(head: &[u8], method: &[u8], version_10: bool) -> Self {
         // Empty lines before a request belong to it for some servers, and to the request before it for others (RFC 9112 2.2).
         let empty_line = head.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n'));
         let pin = match method {
-            "CONNECT" => Some(Pin::Connect),
+            b"CONNECT" => Some(Pin::Connect),
             _ if version_10 => Some(Pin::Version10),
             _ if empty_line => Some(Pin::Doubtful),
             _ => None,
         };
-        let meaningless_content = matches!(method, "GET" | "HEAD" | "DELETE" | "OPTIONS" | "TRACE");
+        let meaningless_content = is_without_content(method);
         Self { head_bytes: head.len(), content_bytes: None, pin, meaningless_content }
     }
 
@@ -30,20 +45,19 @@ impl Framed {
     ///
     /// # Errors
     /// A Content-Length that is no number, or that there is twice (RFC 9112 6.3, rule 5).
-    pub(crate) fn header(&mut self, line: &httparse::Header<'_>) -> Result<(), Refusal> {
-        let name = line.name;
+    pub(crate) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         // By the length first: most lines are none of these.
         match name.len() {
-            14 if name.eq_ignore_ascii_case("content-length") => {
-                let bytes = number(line.value).ok_or(Refusal::BadRequest)?;
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let bytes = number(value).ok_or(Refusal::BadRequest)?;
                 if self.content_bytes.replace(bytes).is_some() {
                     return Err(Refusal::BadRequest);
                 }
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => self.pinned(Pin::TransferCoding),
-            7 if name.eq_ignore_ascii_case("upgrade") => self.pinned(Pin::Upgrade),
-            6 if name.eq_ignore_ascii_case("expect") => self.pinned(Pin::Expectation),
-            10 if name.eq_ignore_ascii_case("connection") => self.connection(line.value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.pinned(Pin::TransferCoding),
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.pinned(Pin::Upgrade),
+            6 if name.eq_ignore_ascii_case(b"expect") => self.pinned(Pin::Expectation),
+            10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
             // CGI and what descends from it take `_` for `-`.
             14 | 17 if is_with_underscores(name) => self.pinned(Pin::Doubtful),
             _ => {}
@@ -52,6 +66,10 @@ impl Framed {
     }
 
     fn connection(&mut self, value: &[u8]) {
+        // Most clients say this and nothing else.
+        if value == b"keep-alive" {
+            return;
+        }
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let is = |word: &str| option.eq_ignore_ascii_case(word.as_bytes());
             if is("close") {
@@ -83,6 +101,11 @@ impl Framed {
     }
 }
 
+/// Whether the method gives content no meaning (RFC 9110 9.3).
+fn is_without_content(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"TRACE")
+}
+
 /// Digits and nothing else. A number that is larger than any content is the largest.
 fn number(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
@@ -92,10 +115,10 @@ fn number(value: &[u8]) -> Option<u64> {
     })
 }
 
-fn is_with_underscores(name: &str) -> bool {
+fn is_with_underscores(name: &[u8]) -> bool {
     let same = |known: &str| {
-        let letter = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        name.bytes().map(letter).eq(known.bytes())
+        let letter = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        name.iter().map(letter).eq(known.bytes())
     };
     same("content-length") || same("transfer-encoding")
 }

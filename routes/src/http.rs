@@ -5,12 +5,18 @@ use std::mem::MaybeUninit;
 use crate::framing::Framed;
 use crate::host::{self, Host};
 use crate::request::Request;
-use crate::{Explained, Refusal, Routes};
+use crate::{Explained, Refusal, Routes, plain};
 
 /// The most header lines of a request.
 pub(crate) const MAX_HEADERS: usize = 100;
 
 pub(crate) fn read(routes: &Routes, bytes: &[u8]) -> Explained {
+    plain::read(routes, bytes).unwrap_or_else(|| read_any(routes, bytes))
+}
+
+/// [`read`], of any head.
+#[inline(never)]
+pub(crate) fn read_any(routes: &Routes, bytes: &[u8]) -> Explained {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let head = match parsed.parse_with_uninit_headers(bytes, &mut lines) {
@@ -34,13 +40,13 @@ fn decide(routes: &Routes, head: &[u8], parsed: &httparse::Request<'_, '_>) -> R
     if has_lone_ends(head) {
         return Err(Refusal::BadRequest);
     }
-    let mut framed = Framed::new(head, method, version_10);
+    let mut framed = Framed::new(head, method.as_bytes(), version_10);
     let mut line = None;
     for header in parsed.headers.iter() {
         if header.name.eq_ignore_ascii_case("host") && line.replace(header.value).is_some() {
             return Err(Refusal::BadRequest); // RFC 9112 3.2: more than one Host.
         }
-        framed.header(header)?;
+        framed.header(header.name.as_bytes(), header.value)?;
     }
     // RFC 9112 3.2: HTTP/1.1 has a Host, and RFC 9110 7.2: it says what the target says. A server goes by either.
     let authority = match (line, target.authority) {
@@ -55,11 +61,18 @@ fn decide(routes: &Routes, head: &[u8], parsed: &httparse::Request<'_, '_>) -> R
         host: host.get(),
         subject: Some(target.path),
         method: method.as_bytes(),
-        headers: parsed.headers,
+        lines: lines_of(head),
         query: target.query,
         ..Request::default()
     };
     Ok(routes.decide(&request, framed.finish()))
+}
+
+/// The header lines of a head: what follows the request line.
+fn lines_of(head: &[u8]) -> &[u8] {
+    let begin = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    let from_request = head.get(begin..).unwrap_or_default();
+    memchr::memchr(b'\n', from_request).and_then(|end| from_request.get(end..)?.get(1..)).unwrap_or_default()
 }
 
 /// Whether a line ends with LF alone, which some take for the end of a line and others do not (RFC 9112 2.2).

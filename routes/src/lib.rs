@@ -4,7 +4,7 @@
 //! [`Routes::read`] takes the first bytes of a client's connection and says which route they belong to, that they are not whole
 //! yet, or why they are refused. It makes no allocation, lock, system call or panic, and looks at each byte a few times at most.
 //!
-//! In reading order: [`request`] (what is read of a request), the readers ([`http`] with [`framing`], [`tls`], [`postgresql`],
+//! In reading order: [`request`] (what is read of a request), the readers ([`http`] with [`plain`] and [`framing`], [`tls`], [`postgresql`],
 //! [`mqtt`], [`redis`], [`raw`]), [`table`] (host → path → candidates), [`conditions`] (the rest of a match) with [`pattern`],
 //! [`compile`] (definitions → tables) with
 //! [`check`] and [`mistake`], [`refusal`] (what a refused client is told); [`spell`] makes first bytes.
@@ -31,6 +31,7 @@ mod http;
 mod mistake;
 mod mqtt;
 mod pattern;
+mod plain;
 mod postgresql;
 mod raw;
 mod redis;
@@ -167,6 +168,15 @@ impl Routes {
     #[inline]
     pub fn read(&self, bytes: &[u8]) -> Read {
         self.explain(bytes).read
+    }
+
+    /// What [`Self::read`] says, without its short way for what most clients write: for tests, which compare.
+    #[doc(hidden)]
+    pub fn read_the_long_way(&self, bytes: &[u8]) -> Read {
+        match self.protocol {
+            ClientProtocol::Http => http::read_any(self, bytes).read,
+            _ => self.read(bytes),
+        }
     }
 
     /// What becomes of a connection that begins with these bytes, and which match says so.

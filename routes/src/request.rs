@@ -8,7 +8,8 @@ pub(crate) struct Request<'a> {
     /// HTTP: the path. PostgreSQL: the database. MQTT: the client identifier. Redis: the key. Raw: the bytes.
     pub(crate) subject: Option<&'a [u8]>,
     pub(crate) method: &'a [u8],
-    pub(crate) headers: &'a [httparse::Header<'a>],
+    /// Header lines, each with its end: names, colons and values, well formed.
+    pub(crate) lines: &'a [u8],
     /// What follows the `?` of the target.
     pub(crate) query: &'a [u8],
     /// A bit for each protocol of [`Alpn`] that the client offers.

@@ -1,4 +1,5 @@
 mod http;
+mod plain;
 mod protocols;
 mod reference;
 mod smuggling;

@@ -97,6 +97,31 @@ fn a_connection_in_doubt_stays_with_its_target() {
     }
 }
 
+/// T2: a client that sends requests ahead of their answers, each in a packet of its own, has its later requests selected anew all the same.
+#[test]
+#[ignore = "needs root"]
+fn requests_sent_ahead_do_not_keep_their_connection_where_it_is() {
+    let lab = routed(ROUTES);
+    let mut client = HttpConnection::open(lab.client(), dvipa4(80)).expect("it connects").into_stream();
+    client.set_nodelay(true).expect("it is a socket");
+    let mut say = |path: &str| {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n").as_bytes()).expect("it is sent");
+        client.try_clone().expect("it is a socket")
+    };
+    let mut hears = say("/one");
+    assert!(answer(&mut hears).ends_with("t1\n"));
+    for _ in 0..3 {
+        (0..6).for_each(|_| drop(say("/one")));
+        (0..6).for_each(|_| assert!(answer(&mut hears).ends_with("t1\n"), "in their order"));
+        say("/two");
+        assert!(answer(&mut hears).ends_with("t2\n"), "{}", lab.tallies());
+        say("/one");
+        assert!(answer(&mut hears).ends_with("t1\n"), "{}", lab.tallies());
+    }
+    assert_eq!(counted(&lab, "request_elsewhere"), 6);
+    assert_eq!((counted(&lab, "request_stayed"), counted(&lab, "request_pinned")), (0, 0));
+}
+
 /// Reads an answer with a Content-Length.
 fn answer(client: &mut impl Read) -> String {
     let (mut said, mut byte) = (String::new(), [0]);

@@ -74,6 +74,19 @@ fn what_a_client_does_not_speak_is_not_spoken() {
     }
 }
 
+/// T1: a client whose former connection was ended by its target a moment ago comes from the same port again, and is served.
+#[test]
+#[ignore = "needs root"]
+fn a_client_that_takes_its_port_again_is_served_again() {
+    let lab = routed(ROUTES);
+    for (dvipa, port) in [(DVIPA.0.into(), "40000"), (DVIPA.1.into(), "40001")] {
+        for _ in 0..3 {
+            let words = ["-H", "Connection: close", "--local-port", port, &url(dvipa, "/one")];
+            assert_eq!(curl(&lab, &words), "t1\n200\n", "{}", lab.tallies());
+        }
+    }
+}
+
 /// T1: a head of many segments, and an upload behind its head.
 #[test]
 #[ignore = "needs root"]

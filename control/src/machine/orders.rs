@@ -17,11 +17,9 @@ use std::time::{Duration, Instant};
 use model::control_socket::JobName;
 use model::message::OrderId;
 use model::transfer::{Reason, Way, Why};
-use model::{Connection, Dvipa, StackName};
+use model::{Connection, Dvipa, StackName, patience};
 use transfer::routing::Outcome;
 
-/// An agent asks for the transfer within this time, or says why not: what it waits for itself is shorter.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 /// An outcome can be asked for so long.
 const KEPT: Duration = Duration::from_secs(60);
 /// The most outcomes that are kept.
@@ -196,14 +194,14 @@ impl Orders {
                 self.all.remove(&id);
             }
         }
-        self.end_told(|order| order.begun + ANSWERED_WITHIN <= now, Reason::Unanswered, now)
+        self.end_told(|order| order.begun + patience::ORDER <= now, Reason::Unanswered, now)
     }
 
     /// When [`Self::expire`] has something to end.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let open = self.open.values().filter_map(|id| self.all.get(id));
         let told = open.filter(|order| order.progress == Progress::Told);
-        told.map(|order| order.begun + ANSWERED_WITHIN).min()
+        told.map(|order| order.begun + patience::ORDER).min()
     }
 
     fn of(&mut self, connection: &Connection) -> Option<&mut Order> {
@@ -282,8 +280,8 @@ mod tests {
     #[test]
     fn an_agent_that_does_not_answer_or_is_gone_ends_the_order() {
         let (mut orders, _, id, now) = told();
-        assert_eq!(orders.next_deadline(), Some(now + ANSWERED_WITHIN));
-        assert_eq!(orders.expire(now + ANSWERED_WITHIN).len(), 1);
+        assert_eq!(orders.next_deadline(), Some(now + patience::ORDER));
+        assert_eq!(orders.expire(now + patience::ORDER).len(), 1);
         assert_eq!(*outcome(&orders, id), Outcome::Stayed(Reason::Unanswered.into()));
         let (mut orders, _, id, now) = told();
         assert_eq!(orders.session_down(&name("t2"), now).len(), 0);

@@ -5,7 +5,7 @@
 //! | a worker asks | an order ([`super::orders`]); *under way* | – | – |
 //! | the order ends: moved | – | gone | – |
 //! | it ends: the target owes an answer yet | – | *waiting*, each time for longer | – |
-//! | it ends otherwise, or [`PATIENCE`] is over | – | the worker is told; gone | – |
+//! | it ends otherwise, or [`patience::MOVE`] is over | – | the worker is told; gone | – |
 //! | its time has come | – | – | an order; *under way* |
 //!
 //! Why a connection may be left only when its target owes nothing: it is the target's agent that sees that, so it decides.
@@ -15,15 +15,13 @@ use std::time::{Duration, Instant};
 
 use model::message::OrderId;
 use model::transfer::Reason;
-use model::{Connection, StackIndex, StackName};
+use model::{Connection, StackIndex, StackName, patience};
 use transfer::routing::Outcome;
 
 use super::{Action, Order, OrderRefusal, RoutingStack};
 
 /// The most that are known at once.
 const MAX: usize = 4_096;
-/// For so long it is tried: workers wait for a little longer.
-const PATIENCE: Duration = Duration::from_secs(8);
 /// When it is tried again for the first time; each later time after twice as long, up to the second number.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(160));
 
@@ -144,9 +142,9 @@ impl RoutingStack {
 
     fn reselected_again(&mut self, connection: &Connection, why: Reason, now: Instant) {
         let Some(reselected) = self.reselections.0.get_mut(connection) else { return };
-        // Unseen: the agent may not have looked yet. After requests that were sent ahead it stays so, and the time passes.
+        // Unseen: the agent may not have looked yet.
         let may_pass = matches!(why, Reason::NotIdle | Reason::Unseen | Reason::Busy | Reason::TooMany);
-        if may_pass && reselected.since + PATIENCE > now {
+        if may_pass && reselected.since + patience::MOVE > now {
             reselected.now = Now::Waits(now + reselected.pause);
             reselected.pause = reselected.pause.saturating_mul(2).min(AGAIN.1);
         } else {

@@ -76,10 +76,25 @@ impl Secret {
             // SAFETY: `aes` is set only if the processor has what `has_aes` looks for: `random` and `attach` ask it.
             return unsafe { aes::place(self, division, key) };
         }
-        let [seed, ..] = self.rounds;
-        let words = key.words();
-        let [a, b] = siphash::<1, 3>(seed, words.as_ref().iter().copied().chain([key.service()]));
+        let [a, b] = self.siphash(key);
         division.choice(key.service()).place([a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32])
+    }
+
+    /// The hash of one key as a number: for other tables than the CRT.
+    #[inline]
+    pub(super) fn number<K: Exact>(&self, key: K) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        if self.aes != 0 {
+            // SAFETY: as in `place`.
+            return unsafe { aes::number(self, key) };
+        }
+        let [number, _] = self.siphash(key);
+        number
+    }
+
+    fn siphash<K: Exact>(&self, key: K) -> [u64; 2] {
+        let [seed, ..] = self.rounds;
+        siphash::<1, 3>(seed, key.words().as_ref().iter().copied().chain([key.service()]))
     }
 
     /// The places of as many keys as both slices hold. The choice between the two hashes is made once a burst.
@@ -106,8 +121,8 @@ fn has_aes() -> bool {
 #[cfg(target_arch = "x86_64")]
 mod aes {
     use std::arch::x86_64::{
-        __m128i, _mm_add_epi32, _mm_aesenc_si128, _mm_blend_epi16, _mm_cmpgt_epi32, _mm_mul_epu32,
-        _mm_set_epi64x, _mm_shuffle_epi32, _mm_srli_epi64, _mm_xor_si128,
+        __m128i, _mm_add_epi32, _mm_aesenc_si128, _mm_blend_epi16, _mm_cmpgt_epi32, _mm_cvtsi128_si64,
+        _mm_mul_epu32, _mm_set_epi64x, _mm_shuffle_epi32, _mm_srli_epi64, _mm_xor_si128,
     };
 
     use super::{ROUNDS, Secret};
@@ -125,6 +140,12 @@ mod aes {
     #[target_feature(enable = "aes,sse4.1")]
     pub(super) fn place<K: Exact>(secret: &Secret, division: &Division, key: K) -> Place {
         placed(hash(blocks(secret), key), division.choice(key.service()))
+    }
+
+    #[inline]
+    #[target_feature(enable = "aes,sse4.1")]
+    pub(super) fn number<K: Exact>(secret: &Secret, key: K) -> u64 {
+        _mm_cvtsi128_si64(hash(blocks(secret), key)) as u64
     }
 
     #[inline]

@@ -182,7 +182,7 @@ impl<T: Shared> Array<T> {
 
 /// Starts to fetch the line of `element`.
 #[inline(always)]
-pub(super) fn prefetch<T>(element: &T) {
+pub(crate) fn prefetch<T>(element: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

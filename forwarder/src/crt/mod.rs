@@ -62,6 +62,7 @@ pub use config::Config;
 pub use entry::Entry;
 pub use key::{FragmentKeyV4, FragmentKeyV6, KeyParts, KeyV4, KeyV6};
 pub use layout::Unusable;
+pub(crate) use memory::prefetch;
 pub use model::CrtState;
 pub use put_right::{Left, Named, Repairs};
 pub use stats::{Fill, StackCount, Stats};
@@ -314,6 +315,12 @@ impl Crt {
     #[inline]
     pub fn place<K: Key>(&self, key: K) -> Located<K> {
         sealed::Locate::locate(key, self)
+    }
+
+    /// A key's hash, which nobody without the table's secret can choose: for a worker's own tables of connections.
+    #[inline]
+    pub(crate) fn number<K: Key>(&self, key: K) -> u64 {
+        self.common.secret.number(key)
     }
 
     /// A single look-up.

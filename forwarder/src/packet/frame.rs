@@ -44,7 +44,7 @@ impl Link {
     /// For a frame that begins here.
     pub fn new(destination: Mac, source: Mac, vlan: Option<u16>) -> Self {
         let mut bytes = ArrayVec::new();
-        bytes.extend(destination.0.into_iter().chain(source.0));
+        let _ = bytes.try_extend_from_slice([destination.0, source.0].as_flattened());
         if let Some(vlan) = vlan {
             bytes.extend(ethernet::VLAN.to_be_bytes().into_iter().chain((vlan & 0x0fff).to_be_bytes()));
         }
@@ -141,11 +141,11 @@ pub fn head(link: &Link, ip: Ip, payload_bytes: u16) -> Bytes {
         Ip::V4(header) => {
             let total_bytes = payload_bytes.saturating_add(ipv4::HEADER_BYTES as u16);
             let header = ipv4::Header { total_bytes, ..header }.to_bytes();
-            joined(&[&link.header(ethernet::IPV4), &header])
+            joined(&[&link.0, &ethernet::IPV4.to_be_bytes(), &header])
         }
         Ip::V6(header) => {
             let header = ipv6::Header { payload_bytes, ..header }.to_bytes();
-            joined(&[&link.header(ethernet::IPV6), &header])
+            joined(&[&link.0, &ethernet::IPV6.to_be_bytes(), &header])
         }
     }
 }
@@ -213,24 +213,27 @@ pub fn segment(link: &Link, ip: Ip, segment: Segment) -> Bytes {
 /// All headers of a TCP segment with this data, and with these options (whole words, up to [`OPTION_BYTES`]) instead of its timestamps. The data is
 /// to be put behind them.
 pub fn segment_with(link: &Link, ip: Ip, segment: Segment, options: &[u8], data: &[u8]) -> Bytes {
-    let words = TCP_BYTES.saturating_add(options.len()) >> 2;
-    let written = |checksum: u16| {
-        joined(&[
-            &segment.ports.source.to_be_bytes(),
-            &segment.ports.destination.to_be_bytes(),
-            &segment.sequence.to_be_bytes(),
-            &segment.acknowledgment.to_be_bytes(),
-            &[(words as u8) << 4, segment.flags],
-            &segment.window.to_be_bytes(),
-            &checksum.to_be_bytes(),
-            &[0, 0],
-            options,
-        ])
-    };
-    let bytes = written(0);
-    let len = bytes.len().saturating_add(data.len()) as u16;
-    let tcp = written(ip.pseudo_header(len).bytes(&bytes).bytes(data).finish());
-    joined(&[&head(link, ip, len), &tcp])
+    let header_bytes = TCP_BYTES.saturating_add(options.len());
+    let len = header_bytes.saturating_add(data.len()) as u16;
+    let header = segment.header((header_bytes >> 2) as u8, 0);
+    let checksum = ip.pseudo_header(len).bytes(&header).bytes(options).bytes(data).finish();
+    let mut bytes = head(link, ip, len);
+    let _ = bytes.try_extend_from_slice(&segment.header((header_bytes >> 2) as u8, checksum));
+    let _ = bytes.try_extend_from_slice(options);
+    bytes
+}
+
+impl Segment {
+    /// The header without options; `words`: how long it is with them.
+    #[inline(always)]
+    fn header(&self, words: u8, checksum: u16) -> [u8; TCP_BYTES] {
+        let ([s0, s1], [d0, d1]) = (self.ports.source.to_be_bytes(), self.ports.destination.to_be_bytes());
+        let ([n0, n1, n2, n3], [a0, a1, a2, a3]) =
+            (self.sequence.to_be_bytes(), self.acknowledgment.to_be_bytes());
+        let ([w0, w1], [c0, c1]) = (self.window.to_be_bytes(), checksum.to_be_bytes());
+        let (words, flags) = (words << 4, self.flags);
+        [s0, s1, d0, d1, n0, n1, n2, n3, a0, a1, a2, a3, words, flags, w0, w1, c0, c1, 0, 0]
+    }
 }
 
 /// Makes a packet this frame, whatever it was. `None`, and it is of no use, if its buffer is too small.

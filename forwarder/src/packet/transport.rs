@@ -19,6 +19,8 @@ pub mod flags {
     pub const PSH: u8 = 0x08;
     /// The acknowledgement number counts.
     pub const ACK: u8 = 0x10;
+    /// Urgent data follows.
+    pub const URG: u8 = 0x20;
     /// Congestion was met, or ECN is offered (RFC 3168 6.1).
     pub const ECE: u8 = 0x40;
     /// The sender has slowed down, or ECN is offered (RFC 3168 6.1).

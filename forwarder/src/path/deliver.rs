@@ -85,7 +85,7 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
         }
         Fate::HandOver { to } => hand_over(packet, read, to, cx, out),
         Fate::Ask => orphans::ask(packet, read, held, cx, out),
-        Fate::Transact => transact::transact(packet, read, held, cx, out),
+        Fate::Transact(entry) => transact::transact(packet, (read, entry), held, cx, out),
         Fate::Unserved => unserved::wait(packet, read, held, cx, out),
         Fate::Doubtful { to } => quiet::wait(packet, read, to, held, cx, out),
         Fate::Hold => hold(packet, read, held, cx, out),

@@ -32,6 +32,29 @@ pub enum AnyKey {
     V6(KeyV6),
 }
 
+/// A connection, and where it is in the tables of what a worker knows of connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    /// Which.
+    pub(crate) key: AnyKey,
+    /// The CRT's hash of the key, so that nobody can choose connections that meet in one place.
+    pub(crate) hash: u64,
+}
+
+impl At {
+    /// One of so many groups of places.
+    #[inline]
+    pub(crate) fn group(self, groups: usize) -> usize {
+        (u64::from(self.hash as u32).wrapping_mul(groups as u64) >> 32) as usize
+    }
+
+    /// What a taken place is told by before its key is looked at; never 0.
+    #[inline]
+    pub(crate) fn tag(self) -> u32 {
+        (self.hash >> 32) as u32 | 1
+    }
+}
+
 impl Ends {
     /// What the CRT calls the connection.
     pub(crate) fn key(self) -> AnyKey {
@@ -68,6 +91,16 @@ impl From<KeyParts> for AnyKey {
 }
 
 impl AnyKey {
+    /// Where it is in a worker's own tables.
+    #[inline]
+    pub(crate) fn at(self, crt: &Crt) -> At {
+        let hash = match self {
+            AnyKey::V4(key) => crt.number(key),
+            AnyKey::V6(key) => crt.number(key),
+        };
+        At { key: self, hash }
+    }
+
     /// [`Crt::get`] for either family.
     pub fn entry(self, crt: &Crt, now: Now) -> Option<Entry> {
         match self {

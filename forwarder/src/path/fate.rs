@@ -3,6 +3,7 @@
 use model::StackIndex;
 
 use crate::Reason;
+use crate::crt::Entry;
 
 /// What becomes of a packet to a DVIPA. What is answered here, or is no packet to a DVIPA, has an
 /// [`End`](super::emit::End) instead. The reason says what the packet is counted as, and nothing else.
@@ -30,8 +31,8 @@ pub(crate) enum Fate {
         to: StackIndex,
     },
     /// This node may have begun its connection itself, because the service has routes: it is answered, or goes on with the first
-    /// request.
-    Transact,
+    /// request. What the CRT knows of it goes along.
+    Transact(Option<Entry>),
     /// It waits: its connection is moving, or it is a fragment whose first one has not come yet.
     Hold,
     /// Nothing serves it, for this reason: its sender is told, if the service says so.

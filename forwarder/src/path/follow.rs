@@ -10,7 +10,8 @@
 //! | the next request, for another target | waits ([`elsewhere`](super::elsewhere)), and the control thread is asked to move the connection |
 //! | bytes behind a request that waits | wait too |
 //! | bytes that begin in the next request, whose beginning has not come | dropped; if they come again, as the next line says |
-//! | bytes of two requests; a head that is not whole or not beyond doubt | to the target, and the connection is followed no more |
+//! | a next request whose TCP checksum is wrong | dropped |
+//! | urgent data; bytes of two requests; a head that is not whole or not beyond doubt | to the target, and the connection is followed no more |
 //!
 //! Requests that the client sends before the last one is answered go on in their order: the agent of a target that still owes an answer
 //! does not give the connection up before.
@@ -22,11 +23,13 @@ use routes::{Decision, Framing, Pin};
 
 use super::elsewhere::Waited;
 use super::emit::{End, Out};
+use super::ends::At;
 use super::followed::Following;
 use super::seen::Seen;
 use super::whose::Read;
 use super::{AnyKey, Context, Held, deliver};
 use crate::crt::KeyParts;
+use crate::packet::frame::Ip;
 use crate::packet::protocol;
 use crate::packet::transport::flags;
 use crate::reselecting::Reselected;
@@ -89,6 +92,10 @@ fn step(following: &Following, (sequence, bytes, flags): (u32, usize, u8)) -> St
     if bytes == 0 {
         return Step::GoesOn;
     }
+    if flags & flags::URG != 0 {
+        // Servers may leave an urgent byte out.
+        return Step::InDoubt;
+    }
     match following.boundary.part(sequence, bytes) {
         Part::Known | Part::Foreign => Step::GoesOn,
         Part::Next => Step::Begins,
@@ -99,12 +106,17 @@ fn step(following: &Following, (sequence, bytes, flags): (u32, usize, u8)) -> St
 
 /// Whether more is to be done with a segment of an established connection than to send it on.
 #[inline]
-pub(super) fn concerns<B>(key: AnyKey, segment: (u32, usize, u8), held: &mut Held<B>) -> bool {
+pub(super) fn concerns<B>(
+    key: AnyKey,
+    segment: (u32, usize, u8),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+) -> bool {
     let (_, bytes, flags) = segment;
     if bytes == 0 && flags & flags::FIN == 0 {
         return false;
     }
-    held.followed.get(key).is_some_and(|following| step(following, segment) != Step::GoesOn)
+    held.followed.get(key.at(cx.crt)).is_some_and(|following| step(following, segment) != Step::GoesOn)
 }
 
 /// Whether a packet may be of a connection that is followed.
@@ -115,7 +127,7 @@ pub(super) fn may_concern(read: &Read, cx: &Context<'_>) -> bool {
 
 /// Whether a segment has bytes behind the request that is under way.
 pub(super) fn is_beyond<B>(seen: Seen, held: &mut Held<B>) -> bool {
-    held.followed.get(seen.key).is_some_and(|following| step(following, numbers(seen)) != Step::GoesOn)
+    held.followed.get(seen.at).is_some_and(|following| step(following, numbers(seen)) != Step::GoesOn)
 }
 
 fn numbers(seen: Seen) -> (u32, usize, u8) {
@@ -125,7 +137,7 @@ fn numbers(seen: Seen) -> (u32, usize, u8) {
 /// A connection's request begins at `start`, and its target gets it: the next one is looked for, if it is known where it begins.
 /// `read_bytes`: how much of the client was read.
 pub(super) fn begin<B, S>(
-    (key, start): (AnyKey, u32),
+    (at, start): (At, u32),
     (framing, read_bytes): (Framing, usize),
     held: &mut Held<B>,
     cx: &Context<'_>,
@@ -133,22 +145,22 @@ pub(super) fn begin<B, S>(
 ) {
     match Boundary::behind(start, framing, read_bytes) {
         Ok(boundary) => {
-            if held.followed.put(key, boundary, cx.now) {
+            if held.followed.put(at, boundary, cx.now) {
                 out.note(Reason::RequestPinned, 1);
             }
         }
         // Its protocol has no requests.
-        Err(Unknown::Pinned(Pin::Connection | Pin::Unreadable)) => drop(held.followed.end(key)),
+        Err(Unknown::Pinned(Pin::Connection | Pin::Unreadable)) => drop(held.followed.end(at)),
         Err(Unknown::Pinned(_) | Unknown::More) => {
-            held.followed.end(key);
+            held.followed.end(at);
             out.note(Reason::RequestPinned, 1);
         }
     }
 }
 
 /// A connection stays with its target from now on.
-pub(super) fn pin<B, S>(key: AnyKey, held: &mut Held<B>, out: &Out<'_, S>) {
-    if held.followed.end(key) {
+pub(super) fn pin<B, S>(at: At, held: &mut Held<B>, out: &Out<'_, S>) {
+    if held.followed.end(at) {
         out.note(Reason::RequestPinned, 1);
     }
 }
@@ -163,8 +175,8 @@ pub(super) fn follow<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let seen = Seen::read(packet.bytes(), read).ok();
-    let following = seen.and_then(|seen| Some((seen, held.followed.get(seen.key)?)));
+    let seen = Seen::read(packet.bytes(), read, cx).ok();
+    let following = seen.and_then(|seen| Some((seen, held.followed.get(seen.at)?)));
     let Some((seen, following)) = following else {
         return way.send(packet, read, cx, out);
     };
@@ -180,9 +192,9 @@ pub(super) fn follow<B: PacketBuffer, S: Sink<B>>(
             if cx.now.ms.saturating_sub(since.ms) < AGAIN_MS {
                 return out.end(packet, End::dropped(Reason::RequestEarly));
             }
-            pin(seen.key, held, out);
+            pin(seen.at, held, out);
         }
-        Step::InDoubt => pin(seen.key, held, out),
+        Step::InDoubt => pin(seen.at, held, out),
     }
     way.send(packet, read, cx, out);
 }
@@ -196,7 +208,11 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let parts = KeyParts::from(seen.key);
+    if !is_right(packet.bytes(), read) {
+        // Its target would not take it, and the client will send it again.
+        return out.end(packet, End::dropped(Reason::BadChecksum));
+    }
+    let parts = KeyParts::from(seen.at.key);
     let service = cx.tables.service(parts.dvipa, parts.dvipa_port, Protocol::Tcp);
     let bytes = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
     let routed = service.and_then(|service| service.routed());
@@ -206,28 +222,35 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
         routes::Read::NeedsMore | routes::Read::Refused(_) => None,
     });
     let Some((routed, decision)) = decided else {
-        pin(seen.key, held, out);
+        pin(seen.at, held, out);
         return way.send(packet, read, cx, out);
     };
     out.note(Reason::RequestNext, 1);
     match another(routed, decision, (parts, way.to()), cx) {
-        Some(target) if asks(seen, (way.to(), target), held, cx) => {
+        Some(target) if asks(seen, (way.to(), target), held, cx, out) => {
             leaves((seen, decision), held, cx);
             routed.count(decision.route);
             out.note(Reason::RequestElsewhere, 1);
             wait(packet, seen, held, cx, out);
         }
         Some(_) => {
-            held.followed.end(seen.key);
+            held.followed.end(seen.at);
             out.note(Reason::RequestStayed, 1);
             way.send(packet, read, cx, out);
         }
         None => {
             routed.count(decision.route);
-            begin((seen.key, seen.tcp.sequence), (decision.framing, seen.len()), held, cx, out);
+            begin((seen.at, seen.tcp.sequence), (decision.framing, seen.len()), held, cx, out);
             way.send(packet, read, cx, out);
         }
     }
+}
+
+/// Whether a segment's checksum is right: what is read of one must be what its target will read.
+fn is_right(frame: &[u8], read: &Read) -> bool {
+    let segment = read.datagram.payload(frame);
+    let ip = Ip::new(read.datagram.source, read.datagram.address, protocol::TCP);
+    ip.pseudo_header(segment.len() as u16).bytes(segment).finish() == 0
 }
 
 /// The target of a request, if it is another than the one that has the connection: that is not left without need.
@@ -245,23 +268,33 @@ fn another(
 }
 
 /// Asks the control thread to move a connection. `false`: there is no room for what waits until then.
-fn asks<B>(seen: Seen, (from, to): (StackIndex, StackIndex), held: &mut Held<B>, cx: &Context<'_>) -> bool {
-    let (key, start) = (seen.key, seen.tcp.sequence);
+fn asks<B, S>(
+    seen: Seen,
+    (from, to): (StackIndex, StackIndex),
+    held: &mut Held<B>,
+    cx: &Context<'_>,
+    out: &Out<'_, S>,
+) -> bool {
+    let (at, start) = (seen.at, seen.tcp.sequence);
     if held.elsewhere.is_empty() {
         // What was said of others that had waited long enough.
         while held.reselecting.stays().is_some() {}
     }
-    held.elsewhere.has_room()
-        && held.reselecting.ask(Reselected { key, from, to, start })
-        && held.elsewhere.begin(key, (from, to), cx.now)
+    let asked = held.elsewhere.has_room(at)
+        && held.reselecting.ask(Reselected { key: at.key, from, to, start })
+        && held.elsewhere.begin(at, (from, to), cx.now);
+    if !asked {
+        out.note(Reason::RequestNoPlace, 1);
+    }
+    asked
 }
 
 /// Its connection's request waits from now on.
 fn leaves<B>((seen, decision): (Seen, Decision), held: &mut Held<B>, cx: &Context<'_>) {
     let start = seen.tcp.sequence;
     let behind = Boundary::behind(start, decision.framing, seen.len());
-    held.followed.put(seen.key, behind.unwrap_or(Boundary::open(start)), cx.now);
-    if let Some(following) = held.followed.get(seen.key) {
+    held.followed.put(seen.at, behind.unwrap_or(Boundary::open(start)), cx.now);
+    if let Some(following) = held.followed.get(seen.at) {
         (following.waits, following.is_last) = (true, behind.is_err());
     }
 }
@@ -274,7 +307,7 @@ fn wait<B: PacketBuffer, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     let place = (seen.tcp.sequence, seen.len());
-    if let Err(packet) = held.elsewhere.add(seen.key, packet, cx.from, place) {
+    if let Err(packet) = held.elsewhere.add(seen.at, packet, cx.from, place) {
         out.end(packet, End::dropped(Reason::RequestWaits));
     }
 }
@@ -282,14 +315,14 @@ fn wait<B: PacketBuffer, S: Sink<B>>(
 /// Lets requests go on whose connections are with their targets, or stay. To be called every millisecond or so.
 pub(super) fn look<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context<'_>, out: &mut Out<'_, S>) {
     while let Some(key) = held.reselecting.stays() {
-        held.elsewhere.stays(key);
+        held.elsewhere.stays(key.at(cx.crt));
     }
-    while let Some((key, waited, packets)) = held.elsewhere.next(cx) {
-        match (waited, held.followed.get(key)) {
+    while let Some((at, waited, packets)) = held.elsewhere.next(cx) {
+        match (waited, held.followed.get(at)) {
             (Waited::Moved, Some(following)) if !following.is_last => following.waits = false,
-            (Waited::Moved, _) => pin(key, held, out),
+            (Waited::Moved, _) => pin(at, held, out),
             (Waited::Stayed, _) => {
-                held.followed.end(key);
+                held.followed.end(at);
                 out.note(Reason::RequestStayed, 1);
             }
         }

@@ -3,7 +3,7 @@
 //! The oldest gives way ([`places`](super::places)): such a connection stays with its target from then on, as one
 //! does that another worker or a former process has followed.
 
-use super::AnyKey;
+use super::ends::At;
 use super::places::Places;
 use crate::transactions::boundary::Boundary;
 use crate::{Limits, Now};
@@ -29,19 +29,24 @@ impl Followed {
         Self(Places::new(limits.followed))
     }
 
+    /// Starts to fetch what is known of a connection.
+    pub(super) fn prefetch(&self, at: At) {
+        self.0.prefetch(at);
+    }
+
     /// What is known of a connection.
-    pub(super) fn get(&mut self, key: AnyKey) -> Option<&mut Following> {
-        self.0.get(key)
+    pub(super) fn get(&mut self, at: At) -> Option<&mut Following> {
+        self.0.get(at)
     }
 
     /// From now on this is known of a connection. Returns whether another one gave way.
-    pub(super) fn put(&mut self, key: AnyKey, boundary: Boundary, now: Now) -> bool {
-        self.0.put(key, Following { boundary, waits: false, is_last: false, ahead: None }, now)
+    pub(super) fn put(&mut self, at: At, boundary: Boundary, now: Now) -> bool {
+        self.0.put(at, Following { boundary, waits: false, is_last: false, ahead: None }, now)
     }
 
     /// It is not followed any more; returns whether it was.
-    pub(super) fn end(&mut self, key: AnyKey) -> bool {
-        self.0.end(key)
+    pub(super) fn end(&mut self, at: At) -> bool {
+        self.0.end(at)
     }
 }
 
@@ -49,14 +54,17 @@ impl Followed {
 mod tests {
     use model::{DvipaIndex, Protocol};
 
+    use super::super::AnyKey;
     use super::super::places::WAYS;
     use super::*;
     use crate::crt::KeyV4;
 
     #[test]
     fn the_oldest_gives_way_and_is_not_followed_any_more() {
-        let key =
-            |port| AnyKey::V4(KeyV4::new([198, 18, 0, 2].into(), port, DvipaIndex(0), 80, Protocol::Tcp));
+        let key = |port: u16| {
+            let key = KeyV4::new([198, 18, 0, 2].into(), port, DvipaIndex(0), 80, Protocol::Tcp);
+            At { key: AnyKey::V4(key), hash: u64::from(port) << 48 }
+        };
         let mut followed = Followed::new(Limits { followed: WAYS, ..Limits::default() });
         let gave_way: Vec<bool> = [1, 2, 3, 4, 4, 5]
             .into_iter()

@@ -5,7 +5,7 @@
 
 use model::StackIndex;
 
-use super::AnyKey;
+use super::ends::At;
 use super::handoff::OPTION_BYTES;
 use super::places::Places;
 use crate::{Limits, Now};
@@ -32,27 +32,32 @@ impl Handings {
         Self(Places::new(limits.handed))
     }
 
+    /// Starts to fetch what is known of a connection.
+    pub(super) fn prefetch(&self, at: At) {
+        self.0.prefetch(at);
+    }
+
     /// What is known of a connection.
-    pub(super) fn get(&mut self, key: AnyKey) -> Option<Handing> {
-        self.0.get(key).copied()
+    pub(super) fn get(&mut self, at: At) -> Option<Handing> {
+        self.0.get(at).copied()
     }
 
     /// From now on this is handed over.
     pub(super) fn begin(
         &mut self,
-        key: AnyKey,
+        at: At,
         (to, option): (StackIndex, [u8; OPTION_BYTES]),
         (start, sent): (u32, u32),
         now: Now,
     ) -> Handing {
         let new = Handing { option, to, start, sent };
-        self.0.put(key, new, now);
+        self.0.put(at, new, now);
         new
     }
 
     /// It is with its target.
-    pub(super) fn end(&mut self, key: AnyKey) {
-        self.0.end(key);
+    pub(super) fn end(&mut self, at: At) {
+        self.0.end(at);
     }
 }
 
@@ -60,12 +65,14 @@ impl Handings {
 mod tests {
     use model::{DvipaIndex, Protocol};
 
+    use super::super::AnyKey;
     use super::super::places::WAYS;
     use super::*;
     use crate::crt::KeyV4;
 
-    fn key(port: u16) -> AnyKey {
-        AnyKey::V4(KeyV4::new([198, 18, 0, 2].into(), port, DvipaIndex(0), 80, Protocol::Tcp))
+    fn key(port: u16) -> At {
+        let key = KeyV4::new([198, 18, 0, 2].into(), port, DvipaIndex(0), 80, Protocol::Tcp);
+        At { key: AnyKey::V4(key), hash: u64::from(port) << 48 }
     }
 
     #[test]

@@ -56,6 +56,8 @@ mod whose;
 
 use std::sync::Arc;
 
+use model::patience;
+
 pub use ends::AnyKey;
 pub use handoff::Handoffs;
 pub(crate) use handoff::OPTION_BYTES;
@@ -143,6 +145,8 @@ pub struct Limits {
     pub followed: usize,
     /// Requests of connections that another stack has than they are for, which it holds at once.
     pub reselected: usize,
+    /// Those of one client (of IPv6: of a /64).
+    pub reselected_of_one: usize,
     /// How long it holds one, in milliseconds.
     pub reselected_ms: u64,
     /// ICMP errors and resets that it sends a second (RFC 4443 2.4 f).
@@ -191,8 +195,9 @@ impl Default for Limits {
             request_total_ms: 30_000,
             handed: 8192,
             followed: 65_536,
-            reselected: 128,
-            reselected_ms: 10_000,
+            reselected: 512,
+            reselected_of_one: 64,
+            reselected_ms: patience::REQUEST.as_millis() as u64,
             answers_a_second: 10_000,
             echoes_a_second: 10_000,
             neighbours_a_second: 20_000,
@@ -208,7 +213,7 @@ impl Default for Limits {
 impl Limits {
     /// Packets of the requests that it holds for other stacks.
     pub fn reselected_packets(&self) -> usize {
-        self.reselected.saturating_mul(elsewhere::PACKETS)
+        self.reselected.saturating_mul(elsewhere::PACKETS / 4)
     }
 }
 
@@ -537,7 +542,7 @@ fn established<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     let segment = key.segment::<TAG>(packet.bytes());
-    if segment.is_some_and(|segment| follow::concerns(key.any(), segment, held)) {
+    if segment.is_some_and(|segment| follow::concerns(key.any(), segment, held, cx)) {
         return deliver::plain(packet, (key.any(), key.flow()), Fate::forward(owner), held, cx, out);
     }
     send::<TAG, _, _, _>(packet, key, (owner, Reason::Forwarded), held, cx, out);

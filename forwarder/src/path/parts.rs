@@ -4,10 +4,11 @@
 //! until the client acknowledges what the target has answered, or the time is over.
 
 use super::emit::{End, Out};
+use super::ends::At;
 use super::handing::Handing;
 use super::requests::{Due, Request, Segment};
 use super::transact::carry;
-use super::{AnyKey, Context, Held, ask, deliver, encapsulate, handoff};
+use super::{Context, Held, ask, deliver, encapsulate, handoff};
 use crate::crt::{CrtState, Entry};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 
@@ -52,13 +53,9 @@ fn copied<B: PacketBuffer, S: Sink<B>>(segment: &Segment<B>, out: &mut Out<'_, S
 }
 
 /// Copies are not needed any more.
-pub(super) fn drop_copies<B: PacketBuffer, S: Sink<B>>(
-    key: AnyKey,
-    held: &mut Held<B>,
-    out: &mut Out<'_, S>,
-) {
-    if held.requests.get(key).is_some_and(|request| request.handed.is_some()) {
-        held.requests.take(key).into_iter().for_each(|request| discard(request, out));
+pub(super) fn drop_copies<B: PacketBuffer, S: Sink<B>>(at: At, held: &mut Held<B>, out: &mut Out<'_, S>) {
+    if held.requests.get(at).is_some_and(|request| request.handed.is_some()) {
+        held.requests.take(at).into_iter().for_each(|request| discard(request, out));
     }
 }
 
@@ -86,21 +83,16 @@ pub(super) fn look<B: PacketBuffer, S: Sink<B>>(held: &mut Held<B>, cx: &Context
                     deliver::refuse(first.packet, &first.read, Reason::RequestUnfinished, &cx, out);
                 }
             }
-            Due::Repeat(key) => repeat(key, held, cx, out),
+            Due::Repeat(at) => repeat(at, held, cx, out),
         }
     }
 }
 
 /// Sends copies of a request that was acknowledged, with the option as long as there is one.
-fn repeat<B: PacketBuffer, S: Sink<B>>(
-    key: AnyKey,
-    held: &mut Held<B>,
-    cx: &Context<'_>,
-    out: &mut Out<'_, S>,
-) {
-    let Some(Entry { owner, state }) = key.get(cx) else { return };
-    let handing = held.handings.get(key).filter(|handing| handing.to == owner);
-    let Some(request) = held.requests.get(key) else { return };
+fn repeat<B: PacketBuffer, S: Sink<B>>(at: At, held: &mut Held<B>, cx: &Context<'_>, out: &mut Out<'_, S>) {
+    let Some(Entry { owner, state }) = at.key.get(cx) else { return };
+    let handing = held.handings.get(at).filter(|handing| handing.to == owner);
+    let Some(request) = held.requests.get(at) else { return };
     for segment in request.segments.iter().flatten() {
         let Some(mut copy) = copied(segment, out) else { return };
         let d = &segment.read.datagram;

@@ -8,10 +8,7 @@
 //! Bounded: requests ([`Limits::requests`]; the oldest of a few gives way to a new one), segments of one and of all ([`SEGMENTS`],
 //! [`Limits::request_packets`]), bytes of one ([`REQUEST_BYTES`]), time ([`Limits::request_ms`] without new bytes, [`Limits::request_total_ms`] in all).
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-
-use super::AnyKey;
+use super::ends::At;
 use super::whose::Read;
 use crate::transactions::Agreed;
 use crate::{Limits, Now, PacketBuffer, Port};
@@ -66,7 +63,7 @@ impl<B> Segment<B> {
 /// Which connection a request is of, and what is known of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct About {
-    pub(super) key: AnyKey,
+    pub(super) at: At,
     pub(super) agreed: Agreed,
     /// The client's sequence number at its start.
     pub(super) start: u32,
@@ -82,6 +79,8 @@ pub(super) struct Request<B> {
     pub(super) segments: [Option<Segment<B>>; SEGMENTS],
     /// Bytes from the start that were acknowledged.
     pub(super) acknowledged: usize,
+    /// Some of it is urgent data, which servers may leave out.
+    pub(super) urgent: bool,
     /// It was handed over: copies are sent again from time to time, and were at this time.
     pub(super) handed: Option<Now>,
     pub(super) since: Now,
@@ -95,6 +94,7 @@ impl<B> Request<B> {
             about,
             segments: std::array::from_fn(|_| None),
             acknowledged: 0,
+            urgent: false,
             handed: None,
             since,
             progressed: since,
@@ -135,12 +135,14 @@ pub(super) enum Due<B> {
     /// It was not whole in time, or nobody takes it.
     Over(Request<B>),
     /// What is kept of it is to be sent again, if its target does not have it yet.
-    Repeat(AnyKey),
+    Repeat(At),
 }
 
 /// The requests of one worker. Its memory is taken at the start.
 #[derive(Debug)]
 pub(super) struct Requests<B> {
+    /// What is looked at first of each group of places: [`At::tag`], or 0.
+    tags: Box<[[u32; WAYS]]>,
     places: Box<[Option<Request<B>>]>,
     len: usize,
     packets: usize,
@@ -150,14 +152,14 @@ pub(super) struct Requests<B> {
     looked: Now,
     whole: Box<[u8]>,
     strays: Box<[(u64, Now)]>,
-    hasher: RandomState,
 }
 
 impl<B: PacketBuffer> Requests<B> {
     pub(super) fn new(limits: Limits) -> Self {
-        let places = limits.requests.next_multiple_of(WAYS).max(WAYS);
+        let groups = limits.requests.div_ceil(WAYS).max(1);
         Self {
-            places: (0..places).map(|_| None).collect(),
+            tags: vec![[0; WAYS]; groups].into(),
+            places: (0..groups.saturating_mul(WAYS)).map(|_| None).collect(),
             len: 0,
             packets: 0,
             limits,
@@ -165,7 +167,6 @@ impl<B: PacketBuffer> Requests<B> {
             looked: Now::default(),
             whole: vec![0; REQUEST_BYTES].into(),
             strays: vec![(0, Now::default()); STRAYS.0].into(),
-            hasher: RandomState::new(),
         }
     }
 
@@ -173,26 +174,32 @@ impl<B: PacketBuffer> Requests<B> {
         self.len == 0
     }
 
-    fn places(&mut self, key: AnyKey) -> &mut [Option<Request<B>>] {
-        let groups = (self.places.len() / WAYS) as u64;
-        let group = self.hasher.hash_one(key).checked_rem(groups).unwrap_or(0) as usize;
-        self.places.chunks_mut(WAYS).nth(group).unwrap_or_default()
+    /// The places that a request may have, each with its tag.
+    fn places(&mut self, at: At) -> impl Iterator<Item = (&mut u32, &mut Option<Request<B>>)> {
+        let group = at.group(self.tags.len());
+        let tags = self.tags.get_mut(group).into_iter().flatten();
+        tags.zip(self.places.iter_mut().skip(group.saturating_mul(WAYS)))
     }
 
     /// What waits of a connection.
-    pub(super) fn get(&mut self, key: AnyKey) -> Option<&mut Request<B>> {
+    pub(super) fn get(&mut self, at: At) -> Option<&mut Request<B>> {
         if self.len == 0 {
             return None;
         }
-        self.places(key).iter_mut().flatten().find(|request| request.about.key == key)
+        let mut places = self.places(at).filter(|(tag, _)| **tag == at.tag());
+        places.find_map(|(_, place)| place.as_mut().filter(|request| request.about.at.key == at.key))
     }
 
     /// Takes a request out.
-    pub(super) fn take(&mut self, key: AnyKey) -> Option<Request<B>> {
+    pub(super) fn take(&mut self, at: At) -> Option<Request<B>> {
         if self.len == 0 {
             return None;
         }
-        let taken = self.places(key).iter_mut().find_map(|place| place.take_if(|r| r.about.key == key))?;
+        let taken = self.places(at).filter(|(tag, _)| **tag == at.tag()).find_map(|(tag, place)| {
+            let taken = place.take_if(|request| request.about.at.key == at.key)?;
+            *tag = 0;
+            Some(taken)
+        })?;
         self.len = self.len.saturating_sub(1);
         self.packets = self.packets.saturating_sub(taken.len());
         Some(taken)
@@ -207,13 +214,15 @@ impl<B: PacketBuffer> Requests<B> {
             return Err(request);
         }
         let age = |place: &Option<Request<B>>| place.as_ref().map(|request| request.since.ms);
-        let Some(place) = self.places(request.about.key).iter_mut().min_by_key(|place| age(place)) else {
+        let at = request.about.at;
+        let Some((tag, place)) = self.places(at).min_by_key(|(_, place)| age(place)) else {
             return Err(request);
         };
         if age(place).is_some_and(|since| now.ms.saturating_sub(since) < SAFE_MS) {
             return Err(request);
         }
         let packets = request.len();
+        *tag = at.tag();
         let former = place.replace(request);
         let gone = former.as_ref().map_or(0, Request::len);
         self.len = self.len.saturating_add(1).saturating_sub(former.is_some().into());
@@ -222,9 +231,9 @@ impl<B: PacketBuffer> Requests<B> {
     }
 
     /// Adds a segment to the request of a connection that waits.
-    pub(super) fn add(&mut self, key: AnyKey, segment: Segment<B>, now: Now) -> Added<B> {
+    pub(super) fn add(&mut self, at: At, segment: Segment<B>, now: Now) -> Added<B> {
         let full = self.packets >= self.limits.request_packets;
-        let Some(request) = self.get(key) else { return Added::NoRoom(segment) };
+        let Some(request) = self.get(at) else { return Added::NoRoom(segment) };
         let covered = request
             .segments
             .iter()
@@ -255,10 +264,10 @@ impl<B: PacketBuffer> Requests<B> {
     }
 
     /// What there is of a connection's request from its start on, without a gap.
-    pub(super) fn bytes(&mut self, key: AnyKey) -> &[u8] {
+    pub(super) fn bytes(&mut self, at: At) -> &[u8] {
         let mut whole = std::mem::take(&mut self.whole);
         let mut len = 0_usize;
-        for segment in self.get(key).map(|request| request.segments.iter().flatten()).into_iter().flatten() {
+        for segment in self.get(at).map(|request| request.segments.iter().flatten()).into_iter().flatten() {
             let known = len.checked_sub(segment.offset);
             let data = known.and_then(|known| {
                 let bytes = segment.packet.bytes().get(segment.data.0..segment.data.1)?;
@@ -276,8 +285,8 @@ impl<B: PacketBuffer> Requests<B> {
     }
 
     /// Whether a connection's segment that is of no known place has come before, a client's repetition ago; it is remembered.
-    pub(super) fn is_stray_again(&mut self, key: AnyKey, now: Now) -> bool {
-        let hash = self.hasher.hash_one(key);
+    pub(super) fn is_stray_again(&mut self, at: At, now: Now) -> bool {
+        let hash = at.hash;
         let at = hash.checked_rem(self.strays.len() as u64).unwrap_or(0) as usize;
         let Some(place) = self.strays.get_mut(at) else { return true };
         let since_ms = now.ms.saturating_sub(place.1.ms);
@@ -294,15 +303,15 @@ impl<B: PacketBuffer> Requests<B> {
             *left = fewer;
             self.next = self.next.saturating_add(1).checked_rem(self.places.len()).unwrap_or(0);
             let Some(Some(request)) = self.places.get_mut(self.next) else { continue };
-            let key = request.about.key;
+            let its = request.about.at;
             if request.is_over(&self.limits, now) {
-                return self.take(key).map(Due::Over);
+                return self.take(its).map(Due::Over);
             }
             if let Some(at) = &mut request.handed
                 && now.ms.saturating_sub(at.ms) >= REPEAT_MS
             {
                 *at = now;
-                return Some(Due::Repeat(key));
+                return Some(Due::Repeat(its));
             }
         }
         None

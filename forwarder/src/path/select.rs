@@ -27,7 +27,7 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     // An earlier packet of the same burst may have made the entry.
     let Some(entry) = found.or_else(|| cx.crt.get(at, cx.now)) else {
         return match opens {
-            _ if !udp && cx.tables.reads(key.into()) => Fate::Transact,
+            _ if !udp && cx.tables.reads(key.into()) => Fate::Transact(None),
             false => Fate::Ask,
             true if budgets.take(Matter::Opening, key.into().client.ip(), cx.now) => {
                 select(at, udp, None, cx)
@@ -37,7 +37,8 @@ pub(crate) fn decide<K: Key + Into<KeyParts>>(
     };
     let begun_here = matches!(entry.state, CrtState::HalfOpen | CrtState::Closing);
     if begun_here && !udp && cx.tables.reads(key.into()) {
-        return Fate::Transact;
+        // An earlier packet of the same burst may have changed it.
+        return Fate::Transact(cx.crt.get(at, cx.now));
     }
     // A service with routes answers SYNs here.
     if opens && !udp && !cx.tables.reads(key.into()) {

@@ -18,16 +18,18 @@
 
 use model::StackIndex;
 use model::handoff::{HandoffOption, TimestampUnit};
+use routes::{Framing, Pin};
 
 use super::datagram::Datagram;
 use super::emit::{End, Out};
+use super::ends::At;
 use super::follow::Way;
 use super::handing::Handing;
 use super::parts::{drop_copies, hand_over};
 use super::requests::{About, Added, REQUEST_BYTES, Request, Segment};
 use super::seen::Seen;
 use super::whose::Read;
-use super::{AnyKey, Context, Held, deliver, follow, handoff, icmp_error, orphans};
+use super::{Context, Held, deliver, follow, handoff, icmp_error, orphans};
 use crate::crt::{CrtState, Entry, KeyParts};
 use crate::packet::frame::{self, Bytes, Ip, Link};
 use crate::packet::transport::flags;
@@ -56,7 +58,7 @@ enum Place {
 
 fn place(seen: Seen, secret: Secret, cx: &Context<'_>) -> Option<(Place, Agreed)> {
     let (sequence, acknowledged) = (seen.tcp.sequence, seen.tcp.acknowledgment);
-    let of = KeyParts::from(seen.key);
+    let of = KeyParts::from(seen.at.key);
     let check = |client_first, first| cookie::check(secret, of, (client_first, first), seen.echo(), cx.now);
     let at = |back: u32, sent: u32| check(sequence.wrapping_sub(back), acknowledged.wrapping_sub(sent));
     let start = at(1, 1).map(|agreed| (Place::Start, agreed));
@@ -68,21 +70,20 @@ fn place(seen: Seen, secret: Secret, cx: &Context<'_>) -> Option<(Place, Agreed)
 #[inline(never)]
 pub(super) fn transact<B: PacketBuffer, S: Sink<B>>(
     packet: B,
-    read: &Read,
+    (read, entry): (&Read, Option<Entry>),
     held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let seen = match Seen::read(packet.bytes(), read) {
+    let seen = match Seen::read(packet.bytes(), read, cx) {
         Ok(seen) => seen,
         Err(reason) => return out.end(packet, End::dropped(reason)),
     };
-    let parts = KeyParts::from(seen.key);
+    let parts = KeyParts::from(seen.at.key);
     let service = cx.tables.service(parts.dvipa, parts.dvipa_port, parts.protocol);
     let Some(routed) = service.and_then(|service| service.routed()) else {
         return out.end(packet, End::dropped(Reason::NotDistributed));
     };
-    let entry = seen.key.get(cx);
     if let Some(Entry { owner, state: CrtState::Established }) = entry {
         // An earlier packet of the same burst has made it so.
         return follow::follow(packet, read, Way::Plain(owner), held, cx, out);
@@ -99,14 +100,14 @@ pub(super) fn transact<B: PacketBuffer, S: Sink<B>>(
     if !seen.has(flags::ACK) || seen.has(flags::SYN) {
         return out.end(packet, End::dropped(Reason::NoConnection));
     }
-    let waits = held.requests.get(seen.key).map(|request| (request.about, request.handed.is_some()));
+    let waits = held.requests.get(seen.at).map(|request| (request.about, request.handed.is_some()));
     if let Some((about, false)) = waits.filter(|(about, _)| about.sent == seen.tcp.acknowledgment) {
         return more(packet, read, (seen, about), routed, held, cx, out);
     }
     match place(seen, held.secret, cx) {
         Some((Place::Start, agreed)) => {
             let about =
-                About { key: seen.key, agreed, start: seen.tcp.sequence, sent: seen.tcp.acknowledgment };
+                About { at: seen.at, agreed, start: seen.tcp.sequence, sent: seen.tcp.acknowledgment };
             first(packet, read, (seen, about), (routed, entry), held, cx, out);
         }
         Some((Place::Probe, agreed)) => {
@@ -122,7 +123,7 @@ pub(super) fn transact<B: PacketBuffer, S: Sink<B>>(
 /// What is known of a connection that is being handed over, if the segment is of it.
 fn handed<B: PacketBuffer>(seen: Seen, entry: Option<Entry>, held: &mut Held<B>) -> Option<Handing> {
     let owner = entry.filter(|entry| entry.state == CrtState::HalfOpen)?.owner;
-    let handing = held.handings.get(seen.key).filter(|handing| handing.to == owner)?;
+    let handing = held.handings.get(seen.at).filter(|handing| handing.to == owner)?;
     // Also the probe one before the start.
     let at = seen.tcp.sequence.wrapping_sub(handing.start).wrapping_add(1);
     (at < NEAR).then_some(handing)
@@ -140,15 +141,15 @@ fn goes_on<B: PacketBuffer, S: Sink<B>>(
     let beyond = seen.tcp.acknowledgment.wrapping_sub(handing.sent);
     if seen.has(flags::ACK) && beyond > 0 && beyond < NEAR {
         // Only the target can have sent that.
-        if seen.key.promote(handing.to, cx) {
-            held.handings.end(seen.key);
-            drop_copies(seen.key, held, out);
+        if seen.at.key.promote(handing.to, cx) {
+            held.handings.end(seen.at);
+            drop_copies(seen.at, held, out);
         }
         return follow::follow(packet, read, Way::Plain(handing.to), held, cx, out);
     }
     if follow::is_beyond(seen, held) {
         // Nothing was answered yet.
-        follow::pin(seen.key, held, out);
+        follow::pin(seen.at, held, out);
     }
     carry(packet, read, &handing, cx, out);
 }
@@ -162,7 +163,7 @@ fn accept<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let (first, of) = (seen.tcp.sequence, KeyParts::from(seen.key));
+    let (first, of) = (seen.tcp.sequence, KeyParts::from(seen.at.key));
     let offer = cookie::offer(secret, of, (first, seen.tcp.flags), seen.options, cx.now);
     let mss = mss(read.datagram.family, cx);
     let answer = back(&packet, &read.datagram, seen.tcp, cx).accept(first, seen.options, offer, mss);
@@ -196,6 +197,9 @@ fn first<B: PacketBuffer, S: Sink<B>>(
         let said = Standing::new(standing, seen.options, about.agreed);
         return say(packet, read, (said, flags::FIN, &[]), Reason::AnsweredSegment, cx, out);
     }
+    // They come while the request is read.
+    held.handings.prefetch(about.at);
+    held.followed.prefetch(about.at);
     let bytes = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
     match routed.routes.read(bytes) {
         routes::Read::Whole(decision) => {
@@ -213,7 +217,8 @@ fn first<B: PacketBuffer, S: Sink<B>>(
             match handing {
                 Ok(handing) => {
                     routed.count(decision.route);
-                    follow::begin((about.key, about.start), (decision.framing, seen.len()), held, cx, out);
+                    let framing = certain(decision.framing, seen.has(flags::URG));
+                    follow::begin((about.at, about.start), (framing, seen.len()), held, cx, out);
                     carry(packet, read, &handing, cx, out);
                 }
                 Err(reason) => out.end(packet, End::dropped(reason)),
@@ -227,6 +232,7 @@ fn first<B: PacketBuffer, S: Sink<B>>(
         }
         routes::Read::NeedsMore => {
             let mut request = Request::new(about, cx.now);
+            request.urgent = seen.has(flags::URG);
             if let Some(place) = request.segments.first_mut() {
                 *place = Some(Segment { packet, read: *read, from: cx.from, offset: 0, data: seen.data });
             }
@@ -244,6 +250,11 @@ fn first<B: PacketBuffer, S: Sink<B>>(
     }
 }
 
+/// Where a request ends; with urgent data in it that is in doubt.
+fn certain(framing: Framing, urgent: bool) -> Framing {
+    if urgent { Framing::Pinned(Pin::Doubtful) } else { framing }
+}
+
 /// Another segment of a request that waits.
 fn more<B: PacketBuffer, S: Sink<B>>(
     packet: B,
@@ -259,17 +270,20 @@ fn more<B: PacketBuffer, S: Sink<B>>(
         return beside(packet, read, (seen, about), held, cx, out);
     }
     let segment = Segment { packet, read: *read, from: cx.from, offset: offset as usize, data: seen.data };
-    let key = about.key;
+    let at = about.at;
     let back = back(&segment.packet, &read.datagram, seen.tcp, cx);
     let mut waits = false;
-    match held.requests.add(key, segment, cx.now) {
+    match held.requests.add(at, segment, cx.now) {
         Added::Waits => {
             waits = true;
             out.note(Reason::RequestHeld, 1);
+            if let Some(request) = held.requests.get(at).filter(|_| seen.has(flags::URG)) {
+                request.urgent = true;
+            }
         }
         Added::Repeated(segment) => {
-            let whole = held.requests.bytes(key).len();
-            if let Some(request) = held.requests.get(key) {
+            let whole = held.requests.bytes(at).len();
+            if let Some(request) = held.requests.get(at) {
                 request.acknowledged = whole;
             }
             let said = Standing::new(
@@ -280,30 +294,34 @@ fn more<B: PacketBuffer, S: Sink<B>>(
             say(segment.packet, read, (said, 0, &[]), Reason::AnsweredSegment, cx, out);
         }
         Added::NoRoom(segment) if segment.is_too_far() => {
-            let whole = held.requests.bytes(key).len();
-            give_up(key, Reason::RequestNoRoom, held, out);
+            let whole = held.requests.bytes(at).len();
+            give_up(at, Reason::RequestNoRoom, held, out);
             let refusal = routes::Refusal::TooLarge;
             return refuse(segment.packet, read, (seen, about, whole), refusal, routed, cx, out);
         }
         Added::NoRoom(segment) => return out.end(segment.packet, End::dropped(Reason::RequestNoRoom)),
     }
-    let bytes = held.requests.bytes(key);
+    let bytes = held.requests.bytes(at);
     let (said, whole) = (routed.routes.read(bytes), bytes.len());
     match said {
         routes::Read::NeedsMore if waits => go_on((seen, about, whole), &back, held, cx, out),
         routes::Read::NeedsMore => {}
-        routes::Read::Whole(decision) => match select(about, decision.route, (routed, key.get(cx)), held, cx)
-        {
-            Some(Ok(handing)) => {
-                routed.count(decision.route);
-                follow::begin((key, about.start), (decision.framing, whole), held, cx, out);
-                let request = held.requests.take(key);
-                request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));
+        routes::Read::Whole(decision) => {
+            match select(about, decision.route, (routed, at.key.get(cx)), held, cx) {
+                Some(Ok(handing)) => {
+                    routed.count(decision.route);
+                    let request = held.requests.take(at);
+                    let framing = certain(decision.framing, request.as_ref().is_some_and(|r| r.urgent));
+                    follow::begin((at, about.start), (framing, whole), held, cx, out);
+                    request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));
+                }
+                // It is tried again with the client's repetition.
+                Some(Err(_)) => {}
+                None => {
+                    refuse_waiting((seen, about, whole), routes::Refusal::Unavailable, routed, held, cx, out)
+                }
             }
-            // It is tried again with the client's repetition.
-            Some(Err(_)) => {}
-            None => refuse_waiting((seen, about, whole), routes::Refusal::Unavailable, routed, held, cx, out),
-        },
+        }
         routes::Read::Refused(refusal) => {
             refuse_waiting((seen, about, whole), refusal, routed, held, cx, out);
         }
@@ -318,7 +336,7 @@ fn go_on<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let Some(request) = held.requests.get(about.key).filter(|request| request.acknowledged > 0) else {
+    let Some(request) = held.requests.get(about.at).filter(|request| request.acknowledged > 0) else {
         return;
     };
     request.acknowledged = whole;
@@ -341,13 +359,13 @@ fn beside<B: PacketBuffer, S: Sink<B>>(
     let probes = seen.tcp.sequence.wrapping_add(1) == about.start;
     if seen.has(flags::FIN) {
         // The request will never be whole.
-        give_up(about.key, Reason::RequestCut, held, out);
+        give_up(about.at, Reason::RequestCut, held, out);
         return deliver::refuse(packet, read, Reason::RequestUnfinished, cx, out);
     }
     if !probes {
         return out.end(packet, End::dropped(Reason::Handshake));
     }
-    let whole = held.requests.get(about.key).map_or(0, |request| request.acknowledged);
+    let whole = held.requests.get(about.at).map_or(0, |request| request.acknowledged);
     let standing = (about.sent, about.start.wrapping_add(whole as u32));
     let said = Standing::new(standing, seen.options, about.agreed);
     say(packet, read, (said, 0, &[]), Reason::AnsweredSegment, cx, out);
@@ -361,13 +379,13 @@ fn select<B: PacketBuffer>(
     held: &mut Held<B>,
     cx: &Context<'_>,
 ) -> Option<Result<Handing, Reason>> {
-    let client = KeyParts::from(about.key).client;
+    let client = KeyParts::from(about.at.key).client;
     let to = match entry {
         // It may have the connection already.
         Some(Entry { owner, state: CrtState::HalfOpen }) => owner,
         // One that was tried is none that has it: its entry is gone.
         Some(_) | None => {
-            let tried = held.handings.get(about.key).map(|handing| handing.to);
+            let tried = held.handings.get(about.at).map(|handing| handing.to);
             let pick = routed.pick(route, client, tried, cx.crt)?;
             // One that has given out no tokens can't take any.
             let is_bare = cx.pools.get(pick).is_none_or(|pool| pool.is_empty());
@@ -384,7 +402,7 @@ fn hand<B: PacketBuffer>(
     cx: &Context<'_>,
 ) -> Result<Handing, Reason> {
     let token = cx.pools.take(to).ok_or(Reason::HandoffNoToken)?;
-    let entry = about.key.insert(to, cx)?;
+    let entry = about.at.key.insert(to, cx)?;
     if entry != (Entry { owner: to, state: CrtState::HalfOpen }) {
         return Err(Reason::HandoffUnknown);
     }
@@ -392,7 +410,7 @@ fn hand<B: PacketBuffer>(
     let (start, sent) = (about.start, about.sent);
     let timestamps = timestamps.then_some(TimestampUnit::Millisecond);
     let option = HandoffOption { token, start, sent, mss, scales, sack, timestamps, ecn }.encode();
-    Ok(held.handings.begin(about.key, (to, option), (start, sent), cx.now))
+    Ok(held.handings.begin(about.at, (to, option), (start, sent), cx.now))
 }
 
 /// Sends a packet with the option.
@@ -449,7 +467,7 @@ fn refuse_waiting<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    let Some(mut request) = held.requests.take(about.key) else { return };
+    let Some(mut request) = held.requests.take(about.at) else { return };
     // In the place of its first segment, of whose request it is about.
     let first = request.segments.first_mut().and_then(Option::take);
     request
@@ -465,11 +483,11 @@ fn refuse_waiting<B: PacketBuffer, S: Sink<B>>(
 
 /// A RST of the client's: its request is not wanted any more, if the number is right (RFC 5961 3.2).
 fn reset<B: PacketBuffer, S: Sink<B>>(packet: B, seen: Seen, held: &mut Held<B>, out: &mut Out<'_, S>) {
-    let about = held.requests.get(seen.key).map(|request| (request.about, request.acknowledged));
+    let about = held.requests.get(seen.at).map(|request| (request.about, request.acknowledged));
     if let Some((about, acknowledged)) = about
         && seen.tcp.sequence == about.start.wrapping_add(acknowledged as u32)
     {
-        give_up(seen.key, Reason::RequestCut, held, out);
+        give_up(seen.at, Reason::RequestCut, held, out);
     }
     out.end(packet, End::dropped(Reason::NoConnection));
 }
@@ -490,7 +508,7 @@ fn stranger<B: PacketBuffer, S: Sink<B>>(
         // Another worker, or this one before others needed the place, knows the option.
         Some(_) => out.end(packet, End::dropped(Reason::HandoffUnknown)),
         // It may be ahead of the one that tells where the request begins.
-        None if seen.len() > 0 && !held.requests.is_stray_again(seen.key, cx.now) => {
+        None if seen.len() > 0 && !held.requests.is_stray_again(seen.at, cx.now) => {
             out.end(packet, End::dropped(Reason::RequestEarly));
         }
         None => orphans::ask(packet, read, held, cx, out),
@@ -498,8 +516,8 @@ fn stranger<B: PacketBuffer, S: Sink<B>>(
 }
 
 /// Nothing waits any more of this request.
-fn give_up<B: PacketBuffer, S: Sink<B>>(key: AnyKey, why: Reason, held: &mut Held<B>, out: &mut Out<'_, S>) {
-    let request = held.requests.take(key);
+fn give_up<B: PacketBuffer, S: Sink<B>>(at: At, why: Reason, held: &mut Held<B>, out: &mut Out<'_, S>) {
+    let request = held.requests.take(at);
     let segments = request.into_iter().flat_map(|request| request.segments).flatten();
     segments.for_each(|segment| out.end(segment.packet, End::dropped(why)));
 }

@@ -13,7 +13,7 @@
 //! rest: who sees cookies of one minute knows none of another. A cookie is good in its own minute and the next.
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
 use model::connection_state::WindowScales;
@@ -65,14 +65,18 @@ impl Secret {
             std::net::IpAddr::V4(a) => a.to_ipv6_mapped(),
             std::net::IpAddr::V6(a) => a,
         };
-        let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
-        hasher.write_u64(minute);
-        hasher.write(&address.octets());
-        hasher.write_u64(
-            u64::from(of.client.port()) << 48 | u64::from(of.dvipa_port) << 32 | u64::from(client_first),
-        );
-        hasher.write_u64(u64::from(of.dvipa.0) << 32 | u64::from(size));
-        hasher.finish() as u32 & HASH | size << 28 | ((minute & 1) as u32) << 31
+        let address = address.to_bits();
+        let [first, second] = [(address >> 64) as u64, address as u64].map(u64::to_be_bytes);
+        let ends = u64::from(of.client.port()) << 48 | u64::from(of.dvipa_port) << 32;
+        let words = [
+            minute.to_le_bytes(),
+            first,
+            second,
+            (ends | u64::from(client_first)).to_le_bytes(),
+            (u64::from(of.dvipa.0) << 32 | u64::from(size)).to_le_bytes(),
+        ];
+        let hash = SipHasher13::new_with_keys(self.0, self.1).hash(words.as_flattened());
+        hash as u32 & HASH | size << 28 | ((minute & 1) as u32) << 31
     }
 }
 

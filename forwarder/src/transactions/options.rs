@@ -27,7 +27,18 @@ pub(crate) struct Options {
 
 impl Options {
     /// Reads the options of a TCP header. What follows a malformed one is not read.
-    pub(crate) fn read(mut bytes: &[u8]) -> Self {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        // As nearly all senders write them.
+        match *bytes {
+            [NO_OPERATION, NO_OPERATION, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] => {
+                let stamps = [[v0, v1, v2, v3], [e0, e1, e2, e3]].map(u32::from_be_bytes);
+                Self { timestamps: Some(stamps.into()), ..Self::default() }
+            }
+            _ => Self::read_any(bytes),
+        }
+    }
+
+    fn read_any(mut bytes: &[u8]) -> Self {
         let mut options = Self::default();
         while let [kind, rest @ ..] = bytes {
             match *kind {
@@ -79,7 +90,14 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..44)) {
-            let _ = Options::read(&bytes);
+            prop_assert_eq!(Options::read(&bytes), Options::read_any(&bytes));
+        }
+
+        #[test]
+        fn the_usual_ones_are_read_as_any(stamps in any::<[u8; 8]>()) {
+            let bytes = [&[1, 1, 8, 10], &stamps[..]].concat();
+            prop_assert_eq!(Options::read(&bytes), Options::read_any(&bytes));
+            prop_assert!(Options::read(&bytes).timestamps.is_some());
         }
     }
 }

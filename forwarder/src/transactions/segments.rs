@@ -38,19 +38,29 @@ impl Standing {
     }
 }
 
+/// Adds options. There is room for all that are said together.
+fn put(said: &mut ArrayVec<u8, OPTION_BYTES>, option: &[u8]) {
+    let _ = said.try_extend_from_slice(option);
+}
+
+/// The option behind two bytes of others.
+fn timestamps([b0, b1]: [u8; 2], value: u32, echo: u32) -> [u8; 12] {
+    let ([v0, v1, v2, v3], [e0, e1, e2, e3]) = (value.to_be_bytes(), echo.to_be_bytes());
+    [b0, b1, options::TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3]
+}
+
 impl Back {
     /// SYN and ACK (RFC 9293 3.10.7.2). `mss`: the largest segment that fits into what carries it on.
     pub(crate) fn accept(&self, client_first: u32, theirs: Options, offer: Offer, mss: u16) -> Bytes {
-        let mut said = ArrayVec::<u8, OPTION_BYTES>::new();
+        let mut said = ArrayVec::new();
         let [m0, m1] = mss.to_be_bytes();
-        said.extend([options::MSS, 4, m0, m1]);
+        put(&mut said, &[options::MSS, 4, m0, m1]);
         if let (Some(stamp), Some((theirs, _))) = (offer.stamp, theirs.timestamps) {
-            said.extend(if offer.agreed.sack { [options::SACK_PERMITTED, 2] } else { [1, 1] });
-            said.extend([options::TIMESTAMPS, 10]);
-            said.extend(stamp.to_be_bytes().into_iter().chain(theirs.to_be_bytes()));
+            let [sack, len] = if offer.agreed.sack { [options::SACK_PERMITTED, 2] } else { [1, 1] };
+            put(&mut said, &timestamps([sack, len], stamp, theirs));
         }
         if offer.agreed.scales.is_some() {
-            said.extend([1, options::SCALE, 3, SCALE]);
+            put(&mut said, &[1, options::SCALE, 3, SCALE]);
         }
         let ecn = if offer.agreed.ecn { flags::ECE } else { 0 };
         let segment = Segment {
@@ -74,10 +84,9 @@ impl Back {
             window: if standing.scaled { WINDOW >> SCALE } else { WINDOW },
             timestamps: None,
         };
-        let mut said = ArrayVec::<u8, OPTION_BYTES>::new();
+        let mut said = ArrayVec::new();
         if let Some((value, echo)) = standing.stamps {
-            said.extend([1, 1, options::TIMESTAMPS, 10]);
-            said.extend(value.to_be_bytes().into_iter().chain(echo.to_be_bytes()));
+            put(&mut said, &timestamps([1, 1], value, echo));
         }
         frame::segment_with(&self.link, self.ip, segment, &said, data)
     }

@@ -1,11 +1,13 @@
 //! A small web server and client: `GET /JOB/BYTES` is answered with so many bytes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -102,13 +104,62 @@ pub(super) fn run(load: Load, time: Duration) -> Result<Samples, Failure> {
     })
 }
 
+/// Clients' addresses: the targets end connections and remember each for a minute (TIME_WAIT), so that no client may come from the same
+/// address and port again before.
+pub(super) const CLIENTS: [Ipv4Addr; 4] = [101, 102, 103, 104].map(|host| Ipv4Addr::new(198, 18, 0, host));
+/// The ports of each.
+const PORTS: Range<u16> = 2_000..62_000;
+
+/// The next address and port, in turn.
+fn client() -> SocketAddr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let address = CLIENTS.get(n / PORTS.len() % CLIENTS.len()).copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+    (address, PORTS.start + (n % PORTS.len()) as u16).into()
+}
+
+/// Requests bodies over one connection, two of a job and two of the other in turn, for so long: how long those took that were of the job
+/// of the one before, and those that were not.
+pub(super) fn run_kept(load: Load, time: Duration) -> Result<[Samples; 2], Failure> {
+    inhabitant::run(async {
+        let end = Instant::now() + time;
+        let mut stream = connect(load.to).await?;
+        let [mut same, mut other] = <[Samples; 2]>::default();
+        for n in 0_usize.. {
+            let begun = Instant::now();
+            if begun >= end && same.len() > 0 && other.len() > 0 {
+                break;
+            }
+            let job = if (n / 2).is_multiple_of(2) { "a" } else { "b" };
+            let asked = ask(&mut stream, load, job, "keep-alive");
+            timeout(PATIENCE, asked).await.map_err(|_| bad("no answer"))??;
+            match n {
+                0 => {}
+                n if n.is_multiple_of(2) => other.add(begun.elapsed()),
+                _ => same.add(begun.elapsed()),
+            }
+        }
+        Ok([same, other])
+    })
+}
+
+async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(client())?;
+    socket.connect(to).await
+}
+
 /// Requests one body.
 async fn get(load: Load, job: &str) -> io::Result<()> {
-    let mut stream = TcpStream::connect(load.to).await?;
-    let request = format!("GET /{job}/{} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n", load.bytes);
+    ask(&mut connect(load.to).await?, load, job, "close").await
+}
+
+/// Requests one body over this connection.
+async fn ask(stream: &mut TcpStream, load: Load, job: &str, then: &str) -> io::Result<()> {
+    let request = format!("GET /{job}/{} HTTP/1.1\r\nHost: lab\r\nConnection: {then}\r\n\r\n", load.bytes);
     stream.write_all(request.as_bytes()).await?;
     let mut ahead = Vec::with_capacity(256 << 10);
-    let head = read_head(&mut stream, &mut ahead).await?.ok_or_else(|| bad("no answer"))?;
+    let head = read_head(stream, &mut ahead).await?.ok_or_else(|| bad("no answer"))?;
     if !head.contains(" 200 ") {
         return Err(bad(&head));
     }

@@ -72,8 +72,12 @@ pub(super) enum Reader {
 }
 
 /// Rows of what clients see, with the worker as the reader.
-const SEEN: [&str; 3] =
-    ["core_requests_per_s_ratio_haproxy", "core_p50_ratio_haproxy", "core_p99_ratio_haproxy"];
+const SEEN: [&str; 4] = [
+    "core_requests_per_s_ratio_haproxy",
+    "core_p50_ratio_haproxy",
+    "core_p99_ratio_haproxy",
+    "core_pause_p50_ratio",
+];
 /// How many clients there are at once where the time of a request is measured: so few that none waits for another's.
 const FEW: usize = 2;
 
@@ -83,11 +87,17 @@ fn rows_of(reader: Reader, size: &str) -> [String; 2] {
     ["haproxy", "nginx"].map(|proxy| format!("{row}_cpu_{size}_ratio_{proxy}"))
 }
 
+/// The name of a size's row of what the worker alone takes.
+fn cycles_row(size: &str) -> String {
+    format!("core_cycles_{size}_ratio_haproxy")
+}
+
 /// The names of all rows.
 pub(super) fn rows(reader: Reader) -> Vec<String> {
     let seen = if reader == Reader::Worker { &SEEN[..] } else { &[] };
     let cpu = SIZES.iter().flat_map(|(size, ..)| rows_of(reader, size));
-    cpu.chain(seen.iter().map(|&name| name.to_owned())).collect()
+    let cycles = SIZES.iter().filter(|_| reader == Reader::Worker).map(|(size, ..)| cycles_row(size));
+    cpu.chain(cycles).chain(seen.iter().map(|&name| name.to_owned())).collect()
 }
 
 /// On a thread of its own, which stays on one core with all that it starts.
@@ -107,6 +117,7 @@ fn seen(bed: &Bed, rows: &mut Rows, size: Size) -> Result<(), Failure> {
     let (_, bytes, many) = SIZES[0];
     let rounds = if size == Size::Tiny { 1 } else { ROUNDS };
     let (mut rates, mut times): ([Vec<f64>; 2], [Samples; 2]) = Default::default();
+    let (mut same, mut other): (Samples, Samples) = Default::default();
     for _ in 0..rounds {
         for (n, between) in [Between::Baton, Between::Haproxy].into_iter().enumerate() {
             let load = |clients| Load { to: between.address(), bytes, clients };
@@ -114,6 +125,10 @@ fn seen(bed: &Bed, rows: &mut Rows, size: Size) -> Result<(), Failure> {
             rates[n].push(run.requests.len() as f64 / run.time.as_secs_f64());
             times[n].extend(bed.run(load(FEW), size.seconds(1))?.requests);
         }
+        let kept = Load { to: Between::Baton.address(), bytes, clients: 1 };
+        let [of_same, of_other] = bed.lab.client().enter(|| http::run_kept(kept, size.seconds(1)))?;
+        same.extend(of_same);
+        other.extend(of_other);
     }
     let [baton, haproxy] = rates.map(median);
     let note = format!("baton {baton:.0}/s, haproxy {haproxy:.0}/s; {many} clients on the other core");
@@ -123,28 +138,49 @@ fn seen(bed: &Bed, rows: &mut Rows, size: Size) -> Result<(), Failure> {
         let note = format!("from connect to the whole answer: baton {baton:.0} µs, haproxy {haproxy:.0} µs");
         rows.add(name, "x", baton / haproxy, note);
     }
+    let [fresh, _] = times.each_ref().map(|times| times.percentile_us(50));
+    let [same, other] = [same, other].map(|times| times.percentile_us(50));
+    let note = format!(
+        "a request of a kept connection for another target {other:.0} µs, for the same {same:.0} µs; of a new one {fresh:.0} µs"
+    );
+    rows.add(SEEN[3], "x", (other - same) / fresh, note);
     Ok(())
 }
 
 fn cpu_of_all(bed: &Bed, rows: &mut Rows, reader: Reader, size: Size) -> Result<(), Failure> {
     let rounds = if size == Size::Tiny { 1 } else { ROUNDS };
     for (word, bytes, clients) in SIZES {
-        let names = rows_of(reader, word);
-        if !rows.wants(&names.each_ref().map(String::as_str)) {
+        let (names, cycles) = (rows_of(reader, word), cycles_row(word));
+        let wants_cycles = reader == Reader::Worker && rows.wants(&[&cycles]);
+        if !wants_cycles && !rows.wants(&names.each_ref().map(String::as_str)) {
             continue;
         }
+        let mut busy = Vec::new();
         let mut costs: [Vec<f64>; 3] = Default::default();
         for _ in 0..rounds {
             let at = |address| Load { to: address, bytes, clients };
             let rest = bed.run(at((spec::host(spec::target(1)).0, DIRECT).into()), size.seconds(1))?;
             for (between, costs) in Between::ALL.into_iter().zip(&mut costs) {
-                costs.push(bed.run(at(between.address()), size.seconds(1))?.cost(&rest));
+                let run = bed.run(at(between.address()), size.seconds(1))?;
+                costs.push(run.cost(&rest));
+                if let Between::Baton = between {
+                    busy.push(run.busy / run.requests.len().max(1) as f64);
+                }
             }
         }
         let [baton, haproxy, nginx] = costs.map(|costs| median(costs) * 1e6);
         let note = format!("µs a request: baton {baton:.0}, haproxy {haproxy:.0}, nginx {nginx:.0}");
         for (name, proxy) in names.iter().zip([haproxy, nginx]) {
             rows.add(name, "x", baton / proxy, note.as_str());
+        }
+        if wants_cycles {
+            let busy = median(busy) * 1e6;
+            rows.add(
+                &cycles,
+                "x",
+                busy / haproxy,
+                format!("µs a request: turns of baton's worker {busy:.1}; {note}"),
+            );
         }
     }
     Ok(())
@@ -163,6 +199,8 @@ struct Run {
     requests: Samples,
     /// Turns of the worker, nearly all without a packet.
     turns: f64,
+    /// Seconds of those that had packets.
+    busy: f64,
 }
 
 impl Run {
@@ -178,6 +216,9 @@ impl Bed {
         let cores = Cores::find()?;
         let lab = Lab::start(spec_of(reader))?;
         segment_as_hosts_do(&lab)?;
+        for address in http::CLIENTS {
+            lab.client().sh(&format!("ip addr add {address}/24 dev eth0"))?;
+        }
         stay_on(cores.others)?;
         let mut targets = Vec::new();
         for (stack, job) in [("t1", "a"), ("t2", "b")] {
@@ -203,12 +244,18 @@ impl Bed {
     }
 
     fn run(&self, load: Load, time: Duration) -> Result<Run, Failure> {
-        let turns = || Ok::<_, Failure>(*self.lab.counters()?.get("worker_turns").ok_or("no worker_turns")?);
-        let before = turns()?;
+        let counted = || -> Result<[f64; 3], Failure> {
+            let counters = self.lab.counters()?;
+            let of = |name: &str| counters.get(name).map(|n| *n as f64).ok_or_else(|| format!("no {name}"));
+            Ok([of("worker_turns")?, of("worker_busy_cycles")?, of("worker_idle_cycles")?])
+        };
+        let before = counted()?;
         let begun = Instant::now();
-        let requests = self.lab.client().enter(|| http::run(load, time))?;
-        let after = turns()?;
-        Ok(Run { time: begun.elapsed(), requests, turns: (after - before) as f64 })
+        let requests = self.lab.client().enter(|| http::run(load, time));
+        let requests = requests.map_err(|e| format!("{} did not serve {} B: {e}", load.to, load.bytes))?;
+        let (time, after) = (begun.elapsed(), counted()?);
+        let [turns, busy, idle] = std::array::from_fn(|n| after[n] - before[n]);
+        Ok(Run { time, requests, turns, busy: time.as_secs_f64() * busy / (busy + idle).max(1.0) })
     }
 }
 

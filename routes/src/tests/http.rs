@@ -91,3 +91,22 @@ fn method_headers_and_parameters_decide_between_equal_paths() {
     assert_eq!(ask("POST", "/a?q=a", "x-version: 2\r\n"), "method");
     assert_eq!(ask("POST", "/b", ""), "Refused(NotFound)");
 }
+
+#[test]
+fn many_hosts_and_many_paths_of_one_are_found_as_few_are() {
+    let mut all: Vec<_> = (0..1000)
+        .map(|n| route(&format!("h{n}"), &[&format!("h{n}.example"), &format!("*.w{n}.example")], &[]))
+        .collect();
+    let paths = |n: i32| [of(prefix(&format!("/p{n}"))), of(exact(&format!("/p{n}/exact")))];
+    all.extend((0..100).map(|n| route(&format!("p{n}"), &["many.example"], &paths(n)[..1])));
+    all.extend((0..100).map(|n| route(&format!("e{n}"), &["many.example"], &paths(n)[1..])));
+    let routes = compiled(ClientProtocol::Http, &all);
+    for n in [0, 1, 7, 63, 99] {
+        assert_eq!(get(&routes, &format!("h{n}.example"), "/"), format!("h{n}"));
+        assert_eq!(get(&routes, &format!("a.b.w{n}.example"), "/"), format!("h{n}"));
+        assert_eq!(get(&routes, "many.example", &format!("/p{n}/x")), format!("p{n}"));
+        assert_eq!(get(&routes, "many.example", &format!("/p{n}/exact")), format!("e{n}"));
+    }
+    assert_eq!(get(&routes, "many.example", "/p100"), "Refused(NotFound)");
+    assert_eq!(get(&routes, "h1000.example", "/"), "Refused(Misdirected)");
+}

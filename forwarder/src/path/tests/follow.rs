@@ -157,6 +157,7 @@ fn only_so_many_requests_wait() {
     });
     c.goes_to(c.owner, 0, TWO);
     assert_eq!((c.bench.count(Reason::RequestStayed), c.asked()), (1, vec![]));
+    assert_eq!(c.bench.count(Reason::RequestNoPlace), 1);
 }
 
 /// The families of request smuggling, as the next request and as the one before it.
@@ -283,4 +284,64 @@ fn while_a_connection_comes_to_its_target_the_next_request_goes_there_too() {
     c.next += TWO.len() as u32;
     c.waits(0, WHOLE);
     assert_eq!(c.asked().len(), 1);
+}
+
+#[test]
+fn a_next_request_with_a_wrong_checksum_is_dropped_and_one_with_urgent_data_stays() {
+    for family in FAMILIES {
+        let mut c = Connection::new(family);
+        let right = c.segment(0, TWO);
+        let mut wrong = right.clone();
+        *wrong.last_mut().unwrap() ^= 1;
+        assert_eq!(c.bench.dropped(&wrong), Reason::BadChecksum);
+        assert!(c.bench.burst(&[right], Port::Nic).is_empty(), "it waits");
+        assert_eq!(c.asked().len(), 1);
+        let mut c = Connection::new(family);
+        let mut urgent = c.segment(0, TWO);
+        let ip_bytes = if family == Family::V4 { 20 } else { 40 };
+        urgent[14 + ip_bytes + 13] |= flags::URG;
+        assert_eq!(c.bench.sent(&urgent), c.carried(c.owner, &urgent));
+        c.next += TWO.len() as u32;
+        let owner = c.owner;
+        c.goes_to(owner, 0, TWO);
+        assert_eq!((c.bench.count(Reason::RequestPinned), c.asked()), (1, vec![]));
+    }
+}
+
+#[test]
+fn a_first_request_with_urgent_data_is_the_last_that_is_selected() {
+    for cut in [WHOLE.len(), 9] {
+        let mut bench = bench();
+        let sent = handshake(&mut bench, Family::V4);
+        let mut first = segment(Family::V4, (FIRST + 1, sent), &WHOLE[..cut]);
+        first[14 + 20 + 13] |= flags::URG;
+        bench.burst(&[first], Port::Nic);
+        if cut < WHOLE.len() {
+            bench.burst(&[segment(Family::V4, (FIRST + 1 + 9, sent), &WHOLE[9..])], Port::Nic);
+        }
+        assert_eq!(
+            (bench.count(Reason::RequestPinned), bench.count(Reason::ForwardedHandoff) > 0),
+            (1, true)
+        );
+    }
+}
+
+#[test]
+fn one_client_has_a_share_of_the_places_and_others_have_theirs() {
+    let limits =
+        crate::path::Limits { reselected: 64, reselected_of_one: 2, ..crate::path::Limits::default() };
+    let mut elsewhere = super::super::elsewhere::Elsewhere::<()>::new(limits);
+    let crt = bench().crt;
+    let at = |host: u8, port: u16| {
+        let client = std::net::Ipv4Addr::new(198, 18, 7, host);
+        AnyKey::V4(crate::crt::KeyV4::new(client, port, V4, 80, model::Protocol::Tcp)).at(&crt)
+    };
+    let now = crate::Now { ms: 0 };
+    for port in [1, 2] {
+        assert!(elsewhere.has_room(at(1, port)) && elsewhere.begin(at(1, port), (GUE, L2), now));
+    }
+    assert!(!elsewhere.has_room(at(1, 3)) && elsewhere.has_room(at(2, 3)));
+    assert!(elsewhere.add(at(1, 1), (), Port::Nic, (7, 9)).is_ok());
+    assert!(elsewhere.add(at(1, 1), (), Port::Nic, (7, 9)).is_err(), "it is there");
+    assert!(elsewhere.add(at(1, 3), (), Port::Nic, (7, 9)).is_err(), "nothing of it waits");
 }
