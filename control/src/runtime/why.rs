@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
-use model::dpt::Duty;
+use model::dpt::{Duty, Method};
 use model::{Connection, CrtState, Dvipa, Protocol, StackIndex};
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ pub enum Outcome {
 /// Something that leads to the outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What it is about: `packet`, `dvipa`, `connection`, `service`, `policy`, `target`, `route`, `way`, `counter`, `lately`.
+    /// What it is about: `packet`, `dvipa`, `connection`, `service`, `policy`, `target`, `selection`, `route`, `way`, `counter`, `lately`.
     pub about: String,
     /// The sentence.
     pub text: String,
@@ -148,6 +148,10 @@ impl<F: Forwarding> Driver<F> {
                 if listed.is_empty() {
                     step("target", "there is no candidate target".to_owned());
                 }
+                let to = foretold.to.map(|to| self.name(to));
+                if let Some(text) = about_selection(service.method, to.as_deref(), foretold) {
+                    step("selection", text);
+                }
             }
         } else if foretold.is_ours {
             step("service", self.about_no_service(connection));
@@ -191,7 +195,7 @@ impl<F: Forwarding> Driver<F> {
         let duty =
             self.machine.dpt().dvipas.iter().find(|entry| entry.dvipa == dvipa).map(|entry| entry.duty);
         let since = self.events.last(EventName::DvipaGained, dvipa).map(|row| ago(unix_ms(), row.unix_ms));
-        let for_how_long = since.map(|since| format!(" since {since} ago")).unwrap_or_default();
+        let for_how_long = since.map(|since| format!(", for {since}")).unwrap_or_default();
         let (owner, epoch) = view.as_ref().map(|view| (view.owner.clone(), view.epoch)).unwrap_or_default();
         let elsewhere = match &owner {
             Some(owner) if view.as_ref().is_some_and(|view| view.role == Role::Backup) => {
@@ -383,7 +387,8 @@ impl<F: Forwarding> Driver<F> {
             }
             Outcome::Asked => {
                 let (asked, certain) = &foretold.asked;
-                let names: Vec<String> = asked.iter().map(|stack| self.name(*stack)).collect();
+                let mut names: Vec<String> = asked.iter().map(|stack| self.name(*stack)).collect();
+                names.sort();
                 let silence = if *certain {
                     "if none of them has it, the client is refused"
                 } else {
@@ -455,6 +460,21 @@ fn about_target(target: &TargetView) -> String {
         }
         state => format!("{name} is not selected: {}: {}", state.word(), state.sentence()),
     }
+}
+
+/// How the target is selected, if one is.
+fn about_selection(method: Method, to: Option<&str>, foretold: &Foretold) -> Option<String> {
+    let has = |name: &str| foretold.last().met.iter().any(|met| met.name == name);
+    if has("answered_syn") {
+        let cookie = "this node answers the SYN with a cookie as its sequence number, and keeps nothing";
+        return Some(format!("none yet: {cookie}; the first request says where the connection goes"));
+    }
+    let to = to.filter(|_| foretold.later.is_none() && !has("no_target"))?;
+    Some(match method {
+        Method::RoundRobin | Method::WeightedRoundRobin => format!("{method}: it is the turn of {to}"),
+        Method::LeastConnections => format!("{method}: {to} has the fewest connections for its weight"),
+        Method::Maglev => format!("{method}: the client's address and port are hashed to {to}, on each routing node"),
+    })
 }
 
 fn from(source: WeightSource) -> &'static str {

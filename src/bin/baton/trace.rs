@@ -67,6 +67,7 @@ fn follow(
         let body = serde_json::to_vec(&order).map_err(|e| Failure::Text(e.to_string()))?;
         let begun = client::ask(socket, Method::POST, "/v1/trace", body).await?;
         let TraceBegun { trace } = parse(socket, &begun)?;
+        eprintln!("looking at packets for {} s; Ctrl-C ends it", arguments.seconds);
         let (path, end) = (format!("/v1/trace/{trace}"), format!("/v1/trace/{trace}/end"));
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);
@@ -109,13 +110,13 @@ fn take(
 pub(crate) fn lines(row: &TraceRow) -> String {
     let came = match &row.came {
         Some(came) => format!("{:<5}  {}", came.from, came.packet),
-        None => "a packet that has waited".to_owned(),
+        None => "later  a packet that has waited, or a copy of it".to_owned(),
     };
     let mut text = format!("{}  worker {}  {came}\n", events::time_of(row.unix_ms), row.worker);
     for met in &row.met {
         text += &format!("    {}: {}\n", met.name, met.sentence);
     }
-    if row.met.iter().all(|met| met.kind == MetKind::Note) {
+    if row.came.is_some() && row.met.iter().all(|met| met.kind == MetKind::Note) {
         text += "    it waits\n";
     }
     for given in row.given.iter().filter(|given| given.to != "dropped") {
