@@ -64,7 +64,8 @@ fn sends(lab: &Lab, to: SocketAddr, ttl: u32, bytes: usize) {
 #[test]
 #[ignore = "needs root"]
 fn one_command_says_why_a_packet_does_not_arrive() {
-    let backup = format!("[[vipadynamic]]\n[[vipadynamic.vipabackup]]\naddress = \"{}\"\nrank = 100\n", DVIPA.0);
+    let backup =
+        format!("[[vipadynamic]]\n[[vipadynamic.vipabackup]]\naddress = \"{}\"\nrank = 100\n", DVIPA.0);
     let lab = lab(Spec::default().vipadynamic(spec::ipv4_only(&DISTRIBUTES)).second(backup));
     let _web = Server::tcp(lab.host("t1"), any(8080), "t1").expect("t1 listens");
     let _udp = Server::udp(lab.host("t1"), dvipa4(5300), "t1").expect("t1 listens");
@@ -76,9 +77,24 @@ fn one_command_says_why_a_packet_does_not_arrive() {
     })
     .unwrap_or_else(|e| panic!("{e}"));
     let drops = [
-        Drop { to: dvipa4(82), further: &[], does: connects, says: &["no target", "t1 not-listening", "t9 never-seen", "TCP reset"] },
-        Drop { to: dvipa4(8080), further: &[], does: connects, says: &["no target", "t3 not-listening", "TCP reset"] },
-        Drop { to: dvipa4(22), further: &[], does: connects, says: &["port 22 is not distributed", "TCP reset"] },
+        Drop {
+            to: dvipa4(82),
+            further: &[],
+            does: connects,
+            says: &["no target", "t1 not-listening", "t9 never-seen", "TCP reset"],
+        },
+        Drop {
+            to: dvipa4(8080),
+            further: &[],
+            does: connects,
+            says: &["no target", "t3 not-listening", "TCP reset"],
+        },
+        Drop {
+            to: dvipa4(22),
+            further: &[],
+            does: connects,
+            says: &["port 22 is not distributed", "TCP reset"],
+        },
         Drop {
             to: dvipa4(5300),
             further: &["--udp", "--length", "1500"],
@@ -101,7 +117,8 @@ fn one_command_says_why_a_packet_does_not_arrive() {
     for Drop { to, further, does, says } in drops {
         let answer = why(&lab, to, further);
         let verdict = answer["verdict"].as_str().unwrap_or_default();
-        says.iter().for_each(|words| assert!(verdict.contains(words), "{to} {further:?}: {words}: {answer:#}"));
+        says.iter()
+            .for_each(|words| assert!(verdict.contains(words), "{to} {further:?}: {words}: {answer:#}"));
         let counter = end(&answer);
         let before = lab.counter(&counter).expect("baton stats answers");
         does(&lab, to);
@@ -117,7 +134,12 @@ fn one_command_says_why_a_packet_does_not_arrive() {
     // An operator's own doing.
     ["t1", "t2", "t3"].iter().for_each(|target| drop(lab.baton(&["drain", target]).expect("an order")));
     let text = said(&lab, RoutingNode::First, &["why", "198.18.0.2:40000", "198.18.9.1:80"]);
-    assert!(text.starts_with("refused ") && text.contains("t2 draining") && text.contains("`baton resume` ends that"), "{text}");
+    assert!(
+        text.starts_with("refused ")
+            && text.contains("t2 draining")
+            && text.contains("`baton resume` ends that"),
+        "{text}"
+    );
     ["t1", "t2", "t3"].iter().for_each(|target| drop(lab.baton(&["resume", target]).expect("an order")));
     // Another node's.
     lab.wait_for("rt2 to say who owns it", SOON, || {
@@ -142,9 +164,13 @@ fn what_became_of_a_connection_is_told() {
     let (connection, target) = connect(&lab, web4());
     established(&lab, &connection);
     let (local, to) = (connection.local(), web4().to_string());
-    let told = |words: &[&str]| said(&lab, RoutingNode::First, &[&["why", &local.to_string(), &to], words].concat());
+    let told =
+        |words: &[&str]| said(&lab, RoutingNode::First, &[&["why", &local.to_string(), &to], words].concat());
     let text = told(&[]);
-    assert!(text.starts_with("forwarded ") && text.contains(&format!("{target} has it (established)")), "{text}");
+    assert!(
+        text.starts_with("forwarded ") && text.contains(&format!("{target} has it (established)")),
+        "{text}"
+    );
     assert!(told(&["--length", "1500"]).starts_with("answered "), "it does not fit");
     drop(connection);
     lab.wait_for("its end to be told", SOON, || {
@@ -192,10 +218,15 @@ fn start(lab: &Lab, name: &str, words: &[&str]) {
 #[ignore = "needs root"]
 fn a_trace_shows_what_packets_meet() {
     let distributes = [DISTRIBUTES[0], DISTRIBUTES[1]];
-    let lab = lab(Spec::default().vipadynamic(spec::ipv4_only(&distributes)).web(["t1", "t2"].map(Web::wildcard)));
+    let lab =
+        lab(Spec::default().vipadynamic(spec::ipv4_only(&distributes)).web(["t1", "t2"].map(Web::wildcard)));
     start(&lab, "trace", &["trace", "--client", "198.18.0.2", "--for", "60"]);
     let (mut connection, target) = connect(&lab, web4());
-    let log = until(&lab, "trace", &["forwarded_new: First packet of a connection", "forwarded: Sent to the stack"]);
+    let log = until(
+        &lab,
+        "trace",
+        &["forwarded_new: First packet of a connection", "forwarded: Sent to the stack"],
+    );
     let port = connection.local().port();
     let first = log.lines().find(|line| line.contains(" SYN ")).unwrap_or_default();
     assert!(first.contains(&format!("TCP 198.18.0.2:{port} > 198.18.9.1:80 SYN")), "{log}");
@@ -233,12 +264,16 @@ fn a_capture_has_packets_before_and_after_with_the_reason() {
         if log.contains("12 packets are in ") { Ok(()) } else { Err(log) }
     })
     .unwrap_or_else(|e| panic!("{e}"));
-    let read = |filter: &str| lab.client().run(&["tcpdump", "-n", "-r", &file, filter]).expect("tcpdump reads it");
+    let read =
+        |filter: &str| lab.client().run(&["tcpdump", "-n", "-r", &file, filter]).expect("tcpdump reads it");
     let (before, after) = (read("tcp dst port 80"), read("udp port 6080"));
     assert!(before.contains("> 198.18.9.1.80: Flags [S]"), "{before}");
     assert_eq!(before.lines().count(), after.lines().count(), "each is there twice:\n{before}\n{after}");
     assert!(read("tcp src port 82").contains("Flags [R.]"), "and what this node answered");
     let bytes = std::fs::read(&file).expect("the file");
     let has = |words: &str| bytes.windows(words.len()).any(|window| window == words.as_bytes());
-    assert!(has("forwarded_new: First packet of a connection") && has("no_target: Packets that open"), "comments");
+    assert!(
+        has("forwarded_new: First packet of a connection") && has("no_target: Packets that open"),
+        "comments"
+    );
 }

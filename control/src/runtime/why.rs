@@ -473,7 +473,9 @@ fn about_selection(method: Method, to: Option<&str>, foretold: &Foretold) -> Opt
     Some(match method {
         Method::RoundRobin | Method::WeightedRoundRobin => format!("{method}: it is the turn of {to}"),
         Method::LeastConnections => format!("{method}: {to} has the fewest connections for its weight"),
-        Method::Maglev => format!("{method}: the client's address and port are hashed to {to}, on each routing node"),
+        Method::Maglev => {
+            format!("{method}: the client's address and port are hashed to {to}, on each routing node")
+        }
     })
 }
 

@@ -140,7 +140,7 @@ fn a_capture_is_a_file_that_others_can_read() {
     let text = node.prints(&format!("capture {} --count 1", file.display()));
     assert_eq!(text, format!("1 packets are in {}\n", file.display()));
     let bytes = std::fs::read(&file).unwrap();
-    assert_eq!(bytes[..4], [0x0a, 0x0d, 0x0a, 0x0d], "a section header block");
+    assert_eq!(bytes[..4], [0x0a, 0x0d, 0x0d, 0x0a], "a section header block");
     let comment = b"forwarded_new: What forwarded_new means.\nCRT: half-open at #7";
     assert_eq!(bytes.windows(comment.len()).filter(|w| w == comment).count(), 2, "before and after");
     let Ok(tcpdump) = Program::new("tcpdump").args(["-n", "-r"]).arg(&file).output() else { return };
