@@ -6,7 +6,8 @@
 //! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`] and [`counters`] (why,
 //! and how often), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
 //! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`pools`] (tokens that stacks gave out ahead), [`reselecting`] (connections that are to move),
-//! [`transactions`] (what is said to clients before a stack has their connection), [`path`] (the stages a burst passes).
+//! [`transactions`] (what is said to clients before a stack has their connection), [`path`] (the stages a burst passes), [`foretell`]
+//! (the same without a packet), [`trace`] (the same with somebody who looks on).
 //!
 //! The hot path makes no allocation, lock, system call or panic. The lints below, `tests/allocations.rs` and the
 //! property tests of the parsers hold it to that.
@@ -31,12 +32,14 @@ pub mod reason;
 
 pub mod crt;
 pub mod fence;
+pub mod foretell;
 pub mod looks;
 pub mod packet;
 pub mod path;
 pub mod pools;
 pub mod reselecting;
 pub mod tables;
+pub mod trace;
 mod transactions;
 
 pub use ::routes;
@@ -50,5 +53,5 @@ pub use path::{AnyKey, Handoffs, Limits, Worker};
 pub use pools::{Pool, Pools};
 pub use reason::{Kind, Reason};
 pub use reselecting::{Reselected, Reselecting};
-pub use tables::{Built, Choosers, Neighbours, Node, Tables};
+pub use tables::{Built, Choosers, Neighbours, Node, Tables, WayTo};
 pub use verdict::{Port, Sink, Verdict};

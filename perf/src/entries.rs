@@ -48,7 +48,8 @@ mod table {
         }
 
         pub(crate) fn termconn(&mut self, owner: StackIndex, named: &[Connection]) {
-            self.connections.termconn(&self.crt, owner, named, self.now());
+            let now = self.now();
+            self.connections.termconn(&self.crt, owner, named, now);
         }
 
         /// What follows with each tick; `true`: something is looked for in the whole table still.

@@ -63,5 +63,6 @@ mod transactions;
 mod transfer;
 mod udp;
 mod viparange;
+mod why;
 mod witnesses;
 mod workers;

@@ -368,6 +368,34 @@ impl TargetState {
         states.into_iter().filter(may).max().unwrap_or(Self::Listening)
     }
 
+    /// What it means, and what can be done about it.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            TargetState::NeverSeen => {
+                "no stack of this name or address has ever had a session with this node: start its baton-agent, or correct `destip`"
+            }
+            TargetState::Lost => "its session is over: its agent or its host is down, or can't be reached",
+            TargetState::AddressConflict => {
+                "it has a cluster address that another stack, or this node, has too: correct its agent.toml"
+            }
+            TargetState::Unreachable => "it has no cluster address of a family that this node has",
+            TargetState::NotReported => "it has not said yet what listens there",
+            TargetState::NotListening => {
+                "no application listens on the port there: start the server, or look where it listens"
+            }
+            TargetState::TransferOnly => "content-routed connections reach it by transfer, not by selection",
+            TargetState::NoRoutingApplication => {
+                "an application listens there, but none is registered as routing application: start it"
+            }
+            TargetState::Draining => "an operator drains it: `baton resume` ends that",
+            TargetState::WeightZero => "its weight is 0",
+            TargetState::Quiet => {
+                "nothing was heard of it for a moment: it is selected only if no other is left"
+            }
+            TargetState::Listening => "an application listens there",
+        }
+    }
+
     /// The word that displays show.
     pub fn word(self) -> &'static str {
         match self {

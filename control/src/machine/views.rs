@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use model::dpt::{Reach, StackState};
 use model::{Dvipa, Epoch, Service, StackName};
 
 use super::RoutingStack;
 use super::peers::Witnesses;
-use super::picture::{Picture, Source, TargetNow, Who};
+use super::picture::{Picture, ServiceNow, Source, TargetNow, Who};
 use super::view::{
     ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, LeaseView, OtherWitnessesView,
     PolicyView, RangeView, RefusedView, Role, ServiceView, SessionState, StackView, StatusView, TargetView,
@@ -153,28 +154,35 @@ impl RoutingStack {
     /// `baton dpt`
     pub fn dpt_view(&self, now: Instant) -> DptView {
         let picture = self.picture();
-        let views = |service: Service, targets: &[TargetNow<'_>]| -> Vec<TargetView> {
-            targets.iter().map(|target| target_view(&picture, service, target, now)).collect()
-        };
-        let services = picture.services().into_iter().map(|service| ServiceView {
-            dvipa: service.service.dvipa,
-            port: service.service.port,
-            protocol: service.service.protocol,
-            enumerated: picture.defined(service.service).is_some_and(|d| !d.ports.is_empty()),
-            direct: picture.direct_route(service.service).is_some(),
-            method: service.distribution.method,
-            content_routed: service.distribution.content_routed,
-            targets: views(service.service, &service.targets),
-            policies: service
-                .policies
-                .iter()
-                .map(|(client, targets)| PolicyView {
-                    client: *client,
-                    targets: views(service.service, targets),
-                })
-                .collect(),
-        });
+        let services = picture.services().into_iter().map(|service| service_view(&picture, &service, now));
         DptView { generation: self.published.generation, services: services.collect() }
+    }
+
+    /// One service of `baton dpt`, if it is distributed.
+    pub fn service_view(&self, service: Service, now: Instant) -> Option<ServiceView> {
+        let picture = self.picture();
+        picture.service(service).map(|service| service_view(&picture, &service, now))
+    }
+}
+
+fn service_view<'a>(picture: &Picture<'a>, service: &ServiceNow<'a>, now: Instant) -> ServiceView {
+    let views = |targets: &[TargetNow<'a>]| -> Vec<TargetView> {
+        targets.iter().map(|target| target_view(picture, service.service, target, now)).collect()
+    };
+    let policy = |(client, targets): &(IpNet, Vec<TargetNow<'a>>)| PolicyView {
+        client: *client,
+        targets: views(targets),
+    };
+    ServiceView {
+        dvipa: service.service.dvipa,
+        port: service.service.port,
+        protocol: service.service.protocol,
+        enumerated: picture.defined(service.service).is_some_and(|d| !d.ports.is_empty()),
+        direct: picture.direct_route(service.service).is_some(),
+        method: service.distribution.method,
+        content_routed: service.distribution.content_routed,
+        targets: views(&service.targets),
+        policies: service.policies.iter().map(policy).collect(),
     }
 }
 

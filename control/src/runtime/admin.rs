@@ -19,7 +19,9 @@ use transport::private::{self, Access};
 use super::api::{
     ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder,
 };
+use super::looking::TraceOrder;
 use super::metrics::Snapshot;
+use super::why::WhyQuestion;
 use crate::explain::Question;
 use crate::machine::{EvacuationTerms, Scope};
 
@@ -52,6 +54,10 @@ pub(super) enum Request {
     Leave(bool),
     Reload,
     Explain(Question),
+    Why(Box<WhyQuestion>),
+    BeginTrace(TraceOrder),
+    Traced(u64),
+    EndTrace(u64),
 }
 
 /// What is answered.
@@ -132,6 +138,10 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/weights", post(weights))
         .route("/v1/move", post(move_connection))
         .route("/v1/route/explain", post(explain))
+        .route("/v1/why", post(why))
+        .route("/v1/trace", post(begin_trace))
+        .route("/v1/trace/{trace}", get(traced))
+        .route("/v1/trace/{trace}/end", post(end_trace))
         .route("/v1/move/{order}", get(moved))
         .route("/metrics", get(metrics))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such resource; docs/admin-api.md lists them"))
@@ -241,6 +251,34 @@ async fn explain(State(desk): State<Desk>, body: Result<Json<Question>, JsonReje
     match body {
         Ok(Json(question)) => desk.ask(Request::Explain(question)).await,
         Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn why(State(desk): State<Desk>, body: Result<Json<WhyQuestion>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(question)) => desk.ask(Request::Why(Box::new(question))).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn begin_trace(State(desk): State<Desk>, body: Result<Json<TraceOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::BeginTrace(order)).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn traced(State(desk): State<Desk>, Path(trace): Path<String>) -> Response {
+    match trace.parse() {
+        Ok(trace) => desk.ask(Request::Traced(trace)).await,
+        Err(_) => refuse(StatusCode::BAD_REQUEST, "a trace is a number"),
+    }
+}
+
+async fn end_trace(State(desk): State<Desk>, Path(trace): Path<String>) -> Response {
+    match trace.parse() {
+        Ok(trace) => desk.ask(Request::EndTrace(trace)).await,
+        Err(_) => refuse(StatusCode::BAD_REQUEST, "a trace is a number"),
     }
 }
 

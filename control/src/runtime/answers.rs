@@ -78,6 +78,10 @@ impl<F: Forwarding> Driver<F> {
                     Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, error),
                 }
             }
+            Request::Why(question) => self.why(&question),
+            Request::BeginTrace(order) => self.begin_trace(&order),
+            Request::Traced(trace) => self.traced(trace),
+            Request::EndTrace(trace) => self.end_trace(trace),
             Request::Reload => {
                 let before = self.generation();
                 match reload::reload(self) {
@@ -236,7 +240,7 @@ impl<F: Forwarding> Driver<F> {
     }
 
     /// A stack's name; its number if the CRT names one that the machine does not know.
-    fn name(&self, stack: StackIndex) -> String {
+    pub(super) fn name(&self, stack: StackIndex) -> String {
         self.machine.stack_name(stack).map_or_else(|| format!("#{}", stack.0), StackName::to_string)
     }
 }
@@ -308,11 +312,11 @@ fn status_of(refusal: &Refusal) -> StatusCode {
     }
 }
 
-fn refused(status: StatusCode, error: impl ToString) -> Answer {
+pub(super) fn refused(status: StatusCode, error: impl ToString) -> Answer {
     Answer::Refused(status, Problem { error: error.to_string(), mistakes: Vec::new() })
 }
 
-fn json(answer: &impl Serialize) -> Answer {
+pub(super) fn json(answer: &impl Serialize) -> Answer {
     match serde_json::to_vec(answer) {
         Ok(body) => Answer::Json(body),
         Err(e) => refused(StatusCode::INTERNAL_SERVER_ERROR, e),

@@ -498,7 +498,7 @@ pub enum MoveState {
     Lost,
 }
 
-fn tcp() -> Protocol {
+pub(super) fn tcp() -> Protocol {
     Protocol::Tcp
 }
 

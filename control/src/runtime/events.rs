@@ -35,6 +35,12 @@ impl Recent {
         });
     }
 
+    /// The last one of its kind about somebody, as far as it is kept.
+    pub(super) fn last(&self, event: EventName, about: impl ToString) -> Option<&EventRow> {
+        let about = about.to_string();
+        self.rows.iter().rev().find(|row| row.event == event && row.about == about)
+    }
+
     /// Those after the one with this number. A number that was not given yet is a former process's: all are new then.
     pub(super) fn after(&self, number: u64) -> EventsAnswer {
         let after = if number > self.newest { 0 } else { number };

@@ -18,6 +18,7 @@ use crate::machine::ToChoose;
 use super::forwarding::{
     Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, Ticked,
 };
+use super::looking::{Fate, Foretold, PacketQuestion, Seen as Passing, SeenPage, TraceOrder};
 
 /// Entries that are shown at once.
 const A_SCAN: usize = 16;
@@ -49,6 +50,14 @@ pub struct Seen {
     pub scans: u64,
     /// See `scans`.
     pub scan_takes: Duration,
+    /// What would become of every packet.
+    pub foretold: Foretold,
+    /// What became of every connection.
+    pub fates: Vec<Fate>,
+    /// What the next traces see.
+    pub packets: Vec<Passing>,
+    /// The trace that is under way.
+    pub trace: Option<TraceOrder>,
     /// What the account under way has not named yet.
     unnamed: Vec<Connection>,
 }
@@ -168,6 +177,30 @@ impl Forwarding for FakeForwarding {
         seen.ticks += 1;
         let link_returned = std::mem::take(&mut seen.link_returns);
         Ticked { link_returned, tokens_low: Vec::new(), vacant: seen.vacant.take(), ..Ticked::default() }
+    }
+
+    fn foretell(&self, _: &PacketQuestion) -> std::io::Result<Foretold> {
+        Ok(self.seen().foretold.clone())
+    }
+
+    fn fates(&self, _: &Connection) -> Vec<Fate> {
+        self.seen().fates.clone()
+    }
+
+    fn begin_trace(&mut self, order: &TraceOrder) -> Option<u64> {
+        let mut seen = self.seen();
+        let is_first = seen.trace.is_none();
+        is_first.then(|| seen.trace = Some(*order)).map(|()| 1)
+    }
+
+    fn traced(&mut self, trace: u64) -> Option<SeenPage> {
+        let mut seen = self.seen();
+        let packets = std::mem::take(&mut seen.packets);
+        (trace == 1).then(|| SeenPage { packets, missed: 3, over: seen.trace.is_none() })
+    }
+
+    fn end_trace(&mut self, trace: u64) -> bool {
+        trace == 1 && self.seen().trace.take().is_some()
     }
 
     fn ports(&self) -> Vec<PortView> {

@@ -3,6 +3,7 @@
 //! `batond` implements [`Forwarding`] over the CRT and the workers; tests implement it over a `Vec`.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use model::{Blame, Connection, CrtState, Dvipa, DvipaIndex, StackIndex};
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
+use super::looking::{Fate, Foretold, PacketQuestion, SeenPage, TraceOrder};
 use crate::machine::{ToChoose, Wanted};
 
 /// The forwarder as the control thread sees it. Every call is made on the control thread and returns within a few
@@ -142,6 +144,39 @@ pub trait Forwarding {
     fn routes(&self, most: usize) -> Vec<RouteCount> {
         let _ = most;
         Vec::new()
+    }
+
+    /// What would become of a packet that comes from the NIC now. Nothing changes by the question.
+    ///
+    /// # Errors
+    /// The system's, if there is no memory to find it out in.
+    fn foretell(&self, question: &PacketQuestion) -> io::Result<Foretold> {
+        let _ = question;
+        Ok(Foretold::default())
+    }
+
+    /// What became of connections with these ends lately, the last one first.
+    fn fates(&self, connection: &Connection) -> Vec<Fate> {
+        let _ = connection;
+        Vec::new()
+    }
+
+    /// Has the workers look at packets; returns the trace's number. `None`: they look for somebody else.
+    fn begin_trace(&mut self, order: &TraceOrder) -> Option<u64> {
+        let _ = order;
+        None
+    }
+
+    /// What a trace has seen since it was asked last; `None`: there is no such trace.
+    fn traced(&mut self, trace: u64) -> Option<SeenPage> {
+        let _ = trace;
+        None
+    }
+
+    /// The workers need not look any more; what they have seen can be read. `false`: there is no such trace.
+    fn end_trace(&mut self, trace: u64) -> bool {
+        let _ = trace;
+        false
     }
 
     /// Every counter of the workers, summed over them, in the order in which they should be shown.

@@ -4,7 +4,8 @@
 //! kernel), `driver` (the loop: the
 //! machine, the sessions and the forwarder meet here), `etcd` (what it is asked), `epochs` (the highest, on disk), `reload` (a new configuration, whole or not at all),
 //! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
-//! many clients), `answers` (what it answers), `listings` (looks into the whole CRT), `metrics` (Prometheus), `notes` (the log), `transfers` (what
+//! many clients), `answers` (what it answers), [`looking`] (what is asked about packets), [`why`] (what would become of one), [`trace`] (what becomes
+//! of those that pass), `listings` (looks into the whole CRT), `metrics` (Prometheus), `notes` (the log), `transfers` (what
 //! became of transfers), `start` (from files to a running control
 //! thread).
 
@@ -20,11 +21,14 @@ mod etcd;
 mod events;
 pub mod forwarding;
 mod listings;
+pub mod looking;
 mod metrics;
 mod notes;
 mod reload;
 mod start;
+pub mod trace;
 mod transfers;
+pub mod why;
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

@@ -122,6 +122,7 @@ impl Node {
             tables,
             handoffs: ArcSwap::default(),
             pools: ArcSwap::default(),
+            trace: ArcSwap::default(),
             clock,
             stop,
         });
@@ -170,7 +171,8 @@ impl Node {
         let output = Output::new(nic_tx, local_tx, pool, Arc::clone(&gauges));
         let line = Line::new(limits, Arc::clone(&counters), output, Arc::clone(&gauges));
         let reselecting = Arc::clone(line.reselecting());
-        let worker = Worker { steered, nic, local, line, inbox: Arc::clone(&inbox), idle };
+        let number = u16::try_from(self.workers.len()).unwrap_or(u16::MAX);
+        let worker = Worker { number, steered, nic, local, line, inbox: Arc::clone(&inbox), idle };
         self.workers.push(WorkerSide { counters, gauges, inbox, reselecting });
         self.waiting.push((lcore, worker));
     }

@@ -8,7 +8,7 @@
 //! [`hash`] and [`share`] (where a key goes), [`cuckoo`] and [`room`] (the main table), [`bounded`] (half-open connections and
 //! fragments), [`family`] (both together: find, insert, promote, remove), [`burst`] and [`scan`] (look-ups, many at once),
 //! [`ages`], [`ageing`], [`sweep`] and [`pressure`] (time), [`ledger`] (accounts), [`memory`] and [`layout`] (the mapping), [`put_right`] and
-//! [`record`] (what a process leaves to its successor). The concurrency argument is
+//! [`record`] (what a process leaves to its successor), [`stand_in`] (a table for a question). The concurrency argument is
 //! the numbered rules L1–L5 ([`line`]), C1–C4 ([`cuckoo`]), B1–B3 ([`bounded`]), K1–K3 ([`family`]); `loom_check` checks them
 //! with loom.
 
@@ -41,6 +41,7 @@ mod record;
 mod room;
 mod scan;
 mod share;
+mod stand_in;
 mod stats;
 mod sweep;
 

@@ -45,6 +45,18 @@ pub(super) enum Choice {
 }
 
 impl Choice {
+    /// The same with a rotation of its own, which is where this one's is.
+    pub(super) fn apart(&self) -> Self {
+        let copy = |turn: &Turn| Arc::new(AtomicU32::new(turn.load(Ordering::Relaxed)));
+        match self {
+            Choice::Rotation { list, turn } => Choice::Rotation { list: list.clone(), turn: copy(turn) },
+            Choice::Least { targets, turn } => Choice::Least { targets: targets.clone(), turn: copy(turn) },
+            Choice::Maglev(table) => Choice::Maglev(Arc::clone(table)),
+            Choice::Source(table) => Choice::Source(Arc::clone(table)),
+            Choice::First(target) => Choice::First(*target),
+        }
+    }
+
     /// Where its rotation is, if it has one.
     pub(super) fn turn(&self) -> Option<&Turn> {
         match self {

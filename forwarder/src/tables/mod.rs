@@ -6,8 +6,9 @@
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
 //! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`choosers`] (the same for connections that move),
-//! [`defences`] (of claimed addresses).
+//! [`defences`] (of claimed addresses), [`apart`] (for questions).
 
+mod apart;
 pub(crate) mod carrier;
 mod choice;
 mod choosers;
@@ -32,6 +33,7 @@ use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex, StackName};
 
 use crate::crt::KeyParts;
 use crate::{Fence, Looks, Mac, Now, Port, Reason};
+pub use apart::WayTo;
 use carrier::Carrier;
 use choice::{Choice, Turn};
 pub use choosers::Choosers;

@@ -96,7 +96,7 @@ impl Routed {
 }
 
 /// A set of stacks: a bit each, because it is looked at for each packet of a UDP flow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stacks(Box<[u64]>);
 
 impl FromIterator<StackIndex> for Stacks {
@@ -150,8 +150,29 @@ impl Service {
         self.routed.as_ref()
     }
 
+    /// The same service, but what a selection changes is its own.
+    pub(super) fn apart(&self) -> Self {
+        Self {
+            policies: self.policies.iter().map(|(client, choice)| (*client, choice.apart())).collect(),
+            default: self.default.apart(),
+            serving: self.serving.clone(),
+            refuse: self.refuse,
+            routed: self.routed.as_ref().map(|routed| Routed {
+                set: routed.set.clone(),
+                routes: Arc::clone(&routed.routes),
+                choices: routed.choices.iter().map(Choice::apart).collect(),
+                takers: routed.takers.clone(),
+                handed: Routed::counts(&routed.set, None),
+            }),
+        }
+    }
+
     fn choice(&self, client: IpAddr) -> &Choice {
-        let policy = self.policies.iter().find(|(prefix, _)| prefix.contains(&client));
-        policy.map_or(&self.default, |(_, choice)| choice)
+        self.policy(client).map_or(&self.default, |(_, choice)| choice)
+    }
+
+    /// The policy that a client's target is selected by, if there is one for it.
+    pub(super) fn policy(&self, client: IpAddr) -> Option<&(IpNet, Choice)> {
+        self.policies.iter().find(|(prefix, _)| prefix.contains(&client))
     }
 }

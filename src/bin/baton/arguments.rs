@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod looking;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -10,6 +12,8 @@ use control::runtime::api::ClientFilter;
 use model::control_socket::name::BadTarget;
 use model::control_socket::{JobName, Target};
 use model::{CrtState, Protocol, StackName};
+
+pub(crate) use looking::{CaptureArguments, TraceArguments, WhyArguments};
 
 /// Shows and steers a routing node of a baton cluster.
 ///
@@ -44,7 +48,8 @@ Examples:
   baton drain t1 && baton crt --stack t1
   baton weights 198.18.9.1 80 t1=10 t2=0 --for 60
   baton check /etc/baton/batond.toml && baton reload
-  baton route explain 'GET https://shop.example/pay'";
+  baton route explain 'GET https://shop.example/pay'
+  baton why 198.18.0.2:40000 198.18.9.1:80";
 
 /// Whose configuration is converted.
 #[derive(Debug, Subcommand)]
@@ -111,6 +116,37 @@ Examples:
         #[arg(long, short)]
         follow: bool,
     },
+    /// Why a packet of a client would go where it goes, or be refused or dropped; and what became of its connection.
+    #[command(after_help = "\
+No packet is sent and nothing changes: batond lets a packet pass its path over copies of its tables. What only a running worker knows is left \
+out: whether its limits are reached, which requests it follows.
+
+Exit code 0: it would be forwarded, answered, or the stacks would be asked for its connection; 1: it would be refused or dropped, wait, or is none \
+of this node's.
+
+Examples:
+  baton why 198.18.0.2:40000 198.18.9.1:80
+  baton why '[2001:db8::2]:40000' '[2001:db8:9::1]:53' --udp --length 1500
+  baton why 198.18.0.2:40000 198.18.9.1:80 --request 'GET http://shop.example/pay'")]
+    Why(WhyArguments),
+    /// What packets meet while they pass: what they are counted as, why, and where they go.
+    #[command(after_help = "\
+Without a filter: every packet. It costs workers something while it runs and nothing otherwise; one runs at a time. Packets beyond --rate, or that come \
+faster than they are read, pass all the same; how many is said at the end. A packet that waits has a second line when it goes on. The last line of a \
+packet says what the CRT knows of its connection then: `established at t1` means that t1 has said that it has it.
+
+Examples:
+  baton trace --client 198.18.0.2 --count 20
+  baton trace --service 198.18.9.1:80 --for 10")]
+    Trace(TraceArguments),
+    /// Write packets that pass into a pcapng file: as they come and as they go, each with the reason as a comment.
+    #[command(after_help = "\
+Of a frame the first 1600 bytes are written. Times are those at which workers took the packets, in milliseconds.
+
+Examples:
+  baton capture lost.pcapng --client 198.18.0.2 --for 10
+  baton capture - --service 198.18.9.1:80 | tshark -r - -V")]
+    Capture(CaptureArguments),
     /// Routes: which requests of clients go where.
     #[command(subcommand)]
     Route(RouteCommand),

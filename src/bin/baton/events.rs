@@ -64,15 +64,13 @@ fn print(answer: &EventsAnswer, json: bool) -> io::Result<()> {
 
 /// `2026-11-30 18:00:01.250  target-went  t1  takes no new connections of …`, in UTC.
 pub(crate) fn line(row: &EventRow) -> String {
-    let seconds = i64::try_from(row.unix_ms / 1000).unwrap_or_default();
+    format!("{}  {:<19}  {}  {}", time_of(row.unix_ms), row.event.word(), row.about, row.text)
+}
+
+/// `2026-11-30 18:00:01.250`, in UTC.
+pub(crate) fn time_of(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).unwrap_or_default();
     let at = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (hour, minute, second) = at.to_hms();
-    let ms = row.unix_ms % 1000;
-    format!(
-        "{} {hour:02}:{minute:02}:{second:02}.{ms:03}  {:<19}  {}  {}",
-        at.date(),
-        row.event.word(),
-        row.about,
-        row.text
-    )
+    let ((hour, minute, second), ms) = (at.to_hms(), unix_ms % 1000);
+    format!("{} {hour:02}:{minute:02}:{second:02}.{ms:03}", at.date())
 }

@@ -12,7 +12,9 @@ use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command, ConvertCommand, RouteCommand};
 use crate::failure::Failure;
-use crate::{check, convert, doctor, events, generate, moving, nic, orders, pki, route, show};
+use crate::{check, convert, doctor, events, generate, moving, nic, orders, pki, route, show, trace, why};
+
+mod looking;
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -85,7 +87,11 @@ impl Drop for Node {
 }
 
 fn run(words: &str) -> Result<String, Failure> {
-    let Arguments { socket, json, command } = Arguments::try_parse_from(words.split(' ')).unwrap();
+    run_words(words.split(' '))
+}
+
+fn run_words<'w>(words: impl Iterator<Item = &'w str>) -> Result<String, Failure> {
+    let Arguments { socket, json, command } = Arguments::try_parse_from(words).unwrap();
     match command {
         Command::Ask(ask) => orders::run(&socket, json, &ask),
         Command::Follow(follow) => moving::run(&socket, json, &follow),
@@ -96,6 +102,9 @@ fn run(words: &str) -> Result<String, Failure> {
         Command::Convert(ConvertCommand::Keepalived { file }) => convert::keepalived(&file),
         Command::Doctor(asked) => doctor::run(&asked, json),
         Command::Events { follow } => events::run(&socket, json, follow),
+        Command::Why(asked) => why::run(&socket, json, &asked),
+        Command::Trace(asked) => trace::run(&socket, json, &asked),
+        Command::Capture(asked) => trace::capture::run(&socket, &asked),
         Command::Nic(command) => nic::run(&command, json),
         Command::Setup(command) => doctor::setup(&command),
         Command::Pki(command) => pki::run(command),

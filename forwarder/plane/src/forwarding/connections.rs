@@ -1,5 +1,6 @@
 //! What stacks say of their connections, and what follows from it in the CRT: entries come, are confirmed and end.
 
+use control::runtime::looking::FateKind;
 use control::runtime::{Account, CrtEntry};
 use forwarder::crt::{BURST, Burst, Confirmed, Crt, KeyParts, KeyV4, KeyV6, Refused, Row};
 use forwarder::{AnyKey, Now};
@@ -8,6 +9,7 @@ use model::{Connection, DvipaIndex, Protocol, StackIndex};
 
 use super::account::Accounts;
 use super::claims::Claim;
+use super::fates::Fates;
 use super::names::Names;
 use super::purge::Purge;
 use super::retiring::Retiring;
@@ -20,6 +22,7 @@ const SETTLING_MS: u64 = 10_000;
 #[derive(Debug)]
 pub struct Connections {
     pub(super) names: Names,
+    pub(super) fates: Fates,
     accounts: Accounts,
     purge: Purge,
     retiring: Retiring,
@@ -52,6 +55,7 @@ impl Connections {
     pub fn new(now: Now) -> Self {
         Self {
             names: Names::default(),
+            fates: Fates::default(),
             accounts: Accounts::default(),
             purge: Purge::default(),
             retiring: Retiring::default(),
@@ -107,10 +111,13 @@ impl Connections {
     }
 
     /// See [`control::runtime::Forwarding::termconn`].
-    pub fn termconn(&self, crt: &Crt, owner: StackIndex, connections: &[Connection], now: Now) {
-        for key in connections.iter().filter_map(|connection| self.names.key(connection)) {
+    pub fn termconn(&mut self, crt: &Crt, owner: StackIndex, connections: &[Connection], now: Now) {
+        let mut fates = self.fates.now();
+        for connection in connections {
             // `false`: another stack has it.
-            let _ = key.terminate(crt, owner, now);
+            if self.names.key(connection).is_some_and(|key| key.terminate(crt, owner, now)) {
+                fates.note(*connection, FateKind::Ended, owner, None);
+            }
         }
     }
 
@@ -137,12 +144,21 @@ impl Connections {
                 unnamed.push((AnyKey::from(row.key), row.entry.owner));
             }
         });
+        let (mut fates, names) = (self.fates.now(), &self.names);
         for (key, owner) in dead {
             // `false`: another stack has it by now.
-            let _ = key.bury(crt, owner, now);
+            if key.bury(crt, owner, now)
+                && let Some(connection) = names.connection(&key.into())
+            {
+                fates.note(connection, FateKind::StackDead, owner, None);
+            }
         }
         for (key, owner) in unnamed {
-            let _ = key.terminate(crt, owner, now);
+            if key.terminate(crt, owner, now)
+                && let Some(connection) = names.connection(&key.into())
+            {
+                fates.note(connection, FateKind::NotNamed, owner, None);
+            }
         }
         let here = self.walk.here();
         self.purge.walked(here);
@@ -210,12 +226,19 @@ impl Connections {
                     None => self.strays += 1,
                 }
             }
-            let accounts = &mut self.accounts;
-            crt.newconn_all(&mut self.confirming.v4, owner, now, |key, done| {
-                confirmed(accounts, owner, key.into(), done);
+            let (accounts, fates, names) = (&mut self.accounts, &mut self.fates, &self.names);
+            let mut done = |key: KeyParts, done| {
+                if let Some(former) = confirmed(accounts, owner, key, done)
+                    && let Some(connection) = names.connection(&key)
+                {
+                    fates.now().note(connection, FateKind::Taken, former, Some(owner));
+                }
+            };
+            crt.newconn_all(&mut self.confirming.v4, owner, now, |key, confirmed| {
+                done(key.into(), confirmed)
             });
-            crt.newconn_all(&mut self.confirming.v6, owner, now, |key, done| {
-                confirmed(accounts, owner, key.into(), done);
+            crt.newconn_all(&mut self.confirming.v6, owner, now, |key, confirmed| {
+                done(key.into(), confirmed)
             });
         }
         self.contested += u64::try_from(held_elsewhere).unwrap_or(u64::MAX);
@@ -231,13 +254,27 @@ impl Connections {
     }
 }
 
-/// A connection is named, unless it gets no entry here.
-fn confirmed(accounts: &mut Accounts, owner: StackIndex, key: KeyParts, done: Result<Confirmed, Refused>) {
+/// A connection is named, unless it gets no entry here. Returns who had it.
+fn confirmed(
+    accounts: &mut Accounts,
+    owner: StackIndex,
+    key: KeyParts,
+    done: Result<Confirmed, Refused>,
+) -> Option<StackIndex> {
     match done {
-        Ok(_) => accounts.named(owner, key),
+        Ok(confirmed) => {
+            accounts.named(owner, key);
+            match confirmed {
+                Confirmed::Replaced(former) if former.state.counts() && former.owner != owner => {
+                    Some(former.owner)
+                }
+                _ => None,
+            }
+        }
         Err(refused) => {
             let KeyParts { client, dvipa_port, .. } = key;
             tracing::debug!(%client, dvipa_port, %refused, "no entry");
+            None
         }
     }
 }

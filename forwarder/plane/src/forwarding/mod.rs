@@ -2,13 +2,15 @@
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`connections`] (what stacks say of theirs), [`account`] (all that a stack has), [`claims`] (two stacks that say that they have one),
 //! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`reselecting`] (connections that workers want moved), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`tokens`] (that stacks give them), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
-//! `baton stats` shows).
+//! `baton stats` shows), [`looking`] (what is asked about packets), [`fates`] (what became of connections).
 
 mod account;
 mod claims;
 mod connections;
 mod counters;
+mod fates;
 mod link;
+mod looking;
 mod moving;
 mod names;
 mod purge;
@@ -30,11 +32,13 @@ use std::time::{Duration, Instant};
 use control::config::shared_interface;
 use control::machine::{Among, ToChoose};
 use control::runtime::environment::Environment;
+use control::runtime::looking::{Fate, Foretold, PacketQuestion, SeenPage, TraceOrder};
 use control::runtime::{
     Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, RouteCount,
     TICK_MS, Ticked,
 };
 use forwarder::crt::{Crt, CrtState, Cursor};
+use forwarder::trace::Trace;
 use forwarder::{Choosers, Handoffs, Mac, Now, Pools, Tables};
 use model::dpt::{Distribution, Dpt, Duty, Reach, Shared};
 use model::handoff::{Handoff, Token};
@@ -42,6 +46,7 @@ use model::numbering::Numbering;
 use model::{Connection, Dvipa, DvipaIndex, StackIndex};
 
 use self::link::Link;
+use self::looking::Tracing;
 use self::snapshot::Snapshots;
 use self::tokens::Asked;
 use self::watch::{Change, Watch};
@@ -74,6 +79,11 @@ pub struct Plane {
     snapshots: Snapshots<Tables>,
     handoffs: Snapshots<Handoffs>,
     pools: Snapshots<Pools>,
+    traces: Snapshots<Option<Trace>>,
+    /// What the workers look at, or what they have looked at.
+    tracing: Option<Tracing>,
+    /// Traces so far.
+    trace: u64,
     asked: Asked,
     /// Stacks that first requests may go to.
     routed: BTreeSet<StackIndex>,
@@ -121,6 +131,9 @@ impl Plane {
             snapshots: Snapshots::default(),
             handoffs: Snapshots::default(),
             pools: Snapshots::default(),
+            traces: Snapshots::default(),
+            tracing: None,
+            trace: 0,
             asked: Asked::default(),
             routed: BTreeSet::new(),
             connections,
@@ -284,7 +297,8 @@ impl Forwarding for Plane {
     }
 
     fn termconn(&mut self, owner: StackIndex, connections: &[Connection]) {
-        self.connections.termconn(self.crt(), owner, connections, self.now());
+        let now = self.now();
+        self.connections.termconn(&self.node.shared.crt, owner, connections, now);
     }
 
     fn freeze(&mut self, connection: &Connection, owner: StackIndex) {
@@ -377,6 +391,7 @@ impl Forwarding for Plane {
         self.snapshots.free();
         self.handoffs.free();
         self.pools.free();
+        self.end_old_trace();
         let tokens_low = self.tokens_low(now);
         let (reselect, asked) = (self.reselected(), self.asked_until(now));
         Ticked {
@@ -445,6 +460,26 @@ impl Forwarding for Plane {
             Some(RouteCount { dvipa: entry.dvipa.address(), port, route: route.to_owned(), requests })
         };
         tables.routes().filter_map(count).take(most).collect()
+    }
+
+    fn foretell(&self, question: &PacketQuestion) -> io::Result<Foretold> {
+        self.foretold(question)
+    }
+
+    fn fates(&self, connection: &Connection) -> Vec<Fate> {
+        self.connections.fates.of(connection)
+    }
+
+    fn begin_trace(&mut self, order: &TraceOrder) -> Option<u64> {
+        self.trace_from(order)
+    }
+
+    fn traced(&mut self, trace: u64) -> Option<SeenPage> {
+        self.seen(trace)
+    }
+
+    fn end_trace(&mut self, trace: u64) -> bool {
+        self.trace_until(trace)
     }
 
     fn counters(&self) -> Vec<Counter> {

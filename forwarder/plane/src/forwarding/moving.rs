@@ -3,6 +3,7 @@
 //! Only the control thread changes the owner of a confirmed entry. So a change fails only against what a worker does to
 //! an entry meanwhile (a first packet, aging), and is tried again with what is there then.
 
+use control::runtime::looking::FateKind;
 use control::runtime::{CrtEntry, NotHandedOver};
 use forwarder::AnyKey;
 use forwarder::crt::{Crt, CrtState, Entry, Key, Now};
@@ -28,6 +29,7 @@ impl Plane {
         let Some(owner) = owner.or_else(|| self.entry_of(connection).map(|entry| entry.stack)) else {
             return;
         };
+        self.note_move(connection, owner);
         self.settle(connection, CrtState::Established, |_| owner);
         self.without_option(connection);
     }
@@ -57,8 +59,16 @@ impl Plane {
         if !self.node.workers.first().is_some_and(|worker| worker.inbox.put(frame)) {
             tracing::warn!(%connection, "not handed over yet: too many packets wait for the worker");
         }
+        self.note_move(connection, to);
         self.settle(connection, CrtState::HandingOver, |_| to);
         Ok(())
+    }
+
+    /// The connection is to be another stack's.
+    fn note_move(&mut self, connection: &Connection, to: StackIndex) {
+        if let Some(entry) = self.entry_of(connection).filter(|entry| entry.stack != to) {
+            self.connections.fates.now().note(*connection, FateKind::Moved, entry.stack, Some(to));
+        }
     }
 
     /// Packets of the connection carry no handoff option any more.
@@ -71,6 +81,9 @@ impl Plane {
     }
 
     pub(super) fn remove(&mut self, connection: &Connection) {
+        if let Some(entry) = self.entry_of(connection) {
+            self.connections.fates.now().note(*connection, FateKind::Lost, entry.stack, None);
+        }
         match self.connections.names.key(connection) {
             Some(AnyKey::V4(key)) => drop(self.crt().remove(key)),
             Some(AnyKey::V6(key)) => drop(self.crt().remove(key)),

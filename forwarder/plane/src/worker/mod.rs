@@ -19,6 +19,7 @@ use arc_swap::cache::Cache;
 use ffi::clock::{self, Clock};
 use ffi::{BURST, Burst, RxQueue};
 use forwarder::crt::{Crt, KeyV4, KeyV6};
+use forwarder::trace::Trace;
 use forwarder::{Counters, Handoffs, Limits, Now, Pools, Port, Reselecting, Tables};
 use model::{Connection, StackIndex};
 
@@ -69,6 +70,9 @@ impl Kind {
     }
 }
 
+/// Somebody who looks on, and the worker's number.
+type Look<'t> = Option<(&'t Trace, u16)>;
+
 /// So many full bursts in a row are more packets than a queue of 1024 holds: they come faster than the worker handles them.
 const PRESSED: u32 = 20;
 /// The worker stays pressed for so long after the last of them, in milliseconds, so that it works its queue off.
@@ -113,7 +117,13 @@ impl Line {
 
     /// Receives a burst and lets it pass; what is to be sent waits in the output. Returns how many packets there were.
     #[inline]
-    fn pass(&mut self, queue: &mut RxQueue, kind: Kind, tables: &Tables, crt: &Crt, now: Now) -> usize {
+    fn pass(
+        &mut self,
+        queue: &mut RxQueue,
+        kind: Kind,
+        (tables, crt, now): (&Tables, &Crt, Now),
+        look: Look<'_>,
+    ) -> usize {
         let mut burst = Burst::new();
         let oversized = queue.receive(&mut burst);
         let (from, count) = (kind.port(), burst.len());
@@ -133,7 +143,12 @@ impl Line {
             *slot = Some(Packet(mbuf));
         }
         let filled = self.slots.get_mut(..count).unwrap_or_default();
-        self.path.process(filled, from, tables, crt, now, &mut self.output);
+        match look {
+            None => self.path.process(filled, from, tables, crt, now, &mut self.output),
+            Some((trace, number)) => {
+                trace.process((&mut self.path, number), filled, from, (tables, crt, now), &mut self.output);
+            }
+        }
         count
     }
 
@@ -142,13 +157,23 @@ impl Line {
     }
 
     #[inline]
-    fn thaw(&mut self, tables: &Tables, crt: &Crt, now: Now) {
-        self.path.thaw(tables, crt, now, &mut self.output);
+    fn thaw(&mut self, (tables, crt, now): (&Tables, &Crt, Now), look: Look<'_>) {
+        match look {
+            None => self.path.thaw(tables, crt, now, &mut self.output),
+            Some((trace, number)) => {
+                trace.thaw((&mut self.path, number), (tables, crt, now), &mut self.output);
+            }
+        }
     }
 
     #[inline]
-    fn expire(&mut self, tables: &Tables, crt: &Crt, now: Now) {
-        self.path.expire(tables, crt, now, &mut self.output);
+    fn expire(&mut self, (tables, crt, now): (&Tables, &Crt, Now), look: Look<'_>) {
+        match look {
+            None => self.path.expire(tables, crt, now, &mut self.output),
+            Some((trace, number)) => {
+                trace.expire((&mut self.path, number), (tables, crt, now), &mut self.output);
+            }
+        }
     }
 }
 
@@ -164,6 +189,8 @@ pub struct Shared {
     pub handoffs: ArcSwap<Handoffs>,
     /// Tokens that stacks gave out; replaced and freed as the tables are.
     pub pools: ArcSwap<Pools>,
+    /// What the workers look at for somebody, if there is somebody; replaced and freed as the tables are.
+    pub trace: ArcSwap<Option<Trace>>,
     /// The time that entries of the CRT are measured in.
     pub clock: Clock,
     /// The workers end.
@@ -196,6 +223,8 @@ impl Shared {
 /// [`Shared`], read without locks.
 #[derive(Debug)]
 pub struct Worker {
+    /// Its number.
+    pub number: u16,
     /// The NIC's receive queue for packets that are steered there, if this worker reads it. It comes first.
     pub steered: Option<RxQueue>,
     /// Its receive queue of the NIC.
@@ -216,6 +245,7 @@ impl Worker {
         let mut tables = Cache::new(&shared.tables);
         let mut handoffs = Cache::new(&shared.handoffs);
         let mut pools = Cache::new(&shared.pools);
+        let mut trace = Cache::new(&shared.trace);
         let mut idler = Idler::new(self.idle);
         let mut turn_began = clock::cycles();
         let mut expired = Now::default();
@@ -231,14 +261,17 @@ impl Worker {
                 self.line.inject(&self.inbox, injected, tables, handoffs);
             }
             let mut packets = injected;
+            // One look a turn, so that packets pay nothing for a trace that nobody wants.
+            let look = trace.load().as_ref().as_ref().map(|trace| (trace, self.number));
+            let world = (&**tables, &shared.crt, now);
             if let Some(queue) = &mut self.steered {
-                packets += self.line.pass(queue, Kind::Steered, tables, &shared.crt, now);
+                packets += self.line.pass(queue, Kind::Steered, world, look);
             }
-            packets += self.line.pass(&mut self.nic, Kind::Nic, tables, &shared.crt, now)
-                + self.line.pass(&mut self.local, Kind::Local, tables, &shared.crt, now);
-            self.line.thaw(tables, &shared.crt, now);
+            packets += self.line.pass(&mut self.nic, Kind::Nic, world, look)
+                + self.line.pass(&mut self.local, Kind::Local, world, look);
+            self.line.thaw(world, look);
             if now != expired {
-                self.line.expire(tables, &shared.crt, now);
+                self.line.expire(world, look);
                 expired = now;
             }
             self.line.output.flush();

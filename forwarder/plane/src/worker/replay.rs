@@ -22,12 +22,12 @@ pub fn replay(
 ) -> usize {
     let (mut packets, mut empty) = (0, 0);
     while empty < EMPTY_RECEIVES {
-        let count = line.pass(queue, from.into(), tables, crt, clock());
+        let count = line.pass(queue, from.into(), (tables, crt, clock()), None);
         line.output.flush();
         packets += count;
         empty = if count == 0 { empty + 1 } else { 0 };
     }
-    line.expire(tables, crt, clock());
+    line.expire((tables, crt, clock()), None);
     line.output.flush();
     packets
 }

@@ -4,6 +4,7 @@ use etherparse::PacketBuilder;
 use ffi::eal::Arguments;
 use ffi::{Device, Eal, Mempool, Settings, TxQueue};
 use forwarder::tables::Family;
+use forwarder::trace::Filter;
 use forwarder::{Fence, Looks, Mac, Neighbours, Node, Reason, Sink, Verdict};
 use model::dpt::{
     Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
@@ -143,14 +144,15 @@ fn a_worker_on_its_core_forwards_passes_on_and_injects() {
         tables: ArcSwap::from_pointee(tables()),
         handoffs: ArcSwap::default(),
         pools: ArcSwap::default(),
+        trace: ArcSwap::from_pointee(Some(Trace::new(Filter::default(), 100))),
         clock: Clock::new(eal, 0),
         stop: AtomicBool::new(false),
     });
     let ours = syn([198, 18, 9, 1]);
     let frame = Frame { to: To::Port(Port::Nic), bytes: ours.iter().copied().collect() };
     assert!(inbox.put(frame));
-    let mut worker =
-        Worker { steered: None, nic, local, line, inbox: Arc::clone(&inbox), idle: Policy::Backoff };
+    let inbox = Arc::clone(&inbox);
+    let mut worker = Worker { number: 5, steered: None, nic, local, line, inbox, idle: Policy::Backoff };
     let running = {
         let shared = Arc::clone(&shared);
         let lcore = guard.2.take().expect("only this test uses the worker's core");
@@ -166,6 +168,9 @@ fn a_worker_on_its_core_forwards_passes_on_and_injects() {
     let (worker, lcore) = running.unwrap().join();
     guard.2 = Some(lcore);
     assert!(gauges.turns.get() > 0 && gauges.busy_cycles.get() > 0 && gauges.nic.sent.get() > 1);
+    let trace = shared.trace.load();
+    let seen = trace.as_ref().as_ref().and_then(Trace::take).expect("a row");
+    assert_eq!((seen.worker, seen.end()), (5, Some(Reason::ForwardedNew)), "who looks on sees it");
     let Worker { mut nic, mut local, line, .. } = worker;
     drop(line);
     let mut left = Burst::new();

@@ -22,7 +22,7 @@ pub(super) const FIRST: u32 = 7_000;
 pub(super) const WHOLE: &[u8] = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A DPT whose service of [`GUE`] has these routes by path, to these stacks.
-fn dpt_with(routes: &[(&str, &[StackIndex])]) -> Dpt {
+pub(super) fn dpt_with(routes: &[(&str, &[StackIndex])]) -> Dpt {
     let mut dpt = dpt();
     let name = |stack: StackIndex| StackName::new(format!("s{}", stack.0)).unwrap();
     let route = |(path, stacks): &(&str, &[StackIndex])| Route {
