@@ -64,6 +64,9 @@ use hands::{At, Finished, Hands};
 use notes::Notes;
 use requests::Found;
 
+/// Deeds that are done at a time: some 20 µs each, the dump or restoration of a connection with full queues a millisecond.
+const DEEDS_AT_ONCE: usize = 64;
+
 /// What of the kernel a deed needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel<'a> {
@@ -330,14 +333,10 @@ impl Transfers {
         self.host.not_taken(connection, why, now);
     }
 
-    /// Looks whether packets have made connections that were admitted.
-    pub fn look_for_made(&mut self, kernel: Kernel<'_>, now: Instant) {
-        self.host.look_for_made(&mut At { hands: &mut self.hands, kernel }, now);
-    }
-
-    /// Does all that is to be done.
-    pub fn act(&mut self, kernel: Kernel<'_>, now: Instant) {
-        self.host.act(&mut At { hands: &mut self.hands, kernel }, now);
+    /// Does what is to be done, as much as is a matter of a few milliseconds; `false`: some is left, which comes before whatever else
+    /// happens to transfers.
+    pub fn act(&mut self, kernel: Kernel<'_>, now: Instant) -> bool {
+        self.host.act(&mut At { hands: &mut self.hands, kernel }, now, DEEDS_AT_ONCE)
     }
 
     /// What the deed of [`Transfers::next_deadline`] is.
