@@ -51,7 +51,7 @@ use transfer::{Host, Owner};
 
 use crate::control_socket::{self, Applications, Command, Registration, Rules};
 use crate::machine::{Picture, Scope, TakersOf};
-use crate::repair::Unread;
+use crate::repair::{Places, Unread};
 use crate::runtime::status::TransfersStatus;
 use crate::system::admissions::Admissions;
 use crate::system::conversations::Conversations;
@@ -88,7 +88,7 @@ pub enum News {
     /// An application wants something.
     Application(ApplicationId, control_socket::Event),
     /// The sockets of connections that shall move were looked for.
-    Found(Vec<Found>),
+    Found(Vec<Found>, Places),
     /// Packets that had claimed the admissions of these transfers are through.
     Through(Vec<TransferId>),
     /// A connection is active, its unsent bytes included.
@@ -105,7 +105,9 @@ pub struct Transfers {
     /// Operators' orders whose connections have still to be looked for.
     orders: VecDeque<Move>,
     /// The search under way, if there is one.
-    search: JoinSet<Vec<Found>>,
+    search: JoinSet<(Vec<Found>, Places)>,
+    /// What the last search has learnt, if another one follows.
+    places: Places,
     /// By port: the process that the last connection was found in, where the next one is looked for first.
     servers: BTreeMap<u16, u32>,
 }
@@ -138,7 +140,8 @@ impl Transfers {
         let left = left_behind(left, left_dumps, &mut hands, kernel);
         let mut host = Host::new(abilities, now);
         host.inherit(left, &mut At { hands: &mut hands, kernel }, now);
-        Self { host, hands, orders: VecDeque::new(), search: JoinSet::new(), servers: BTreeMap::new() }
+        let (orders, search, places, servers) = Default::default();
+        Self { host, hands, orders, search, places, servers }
     }
 
     /// Waits for what happens outside.
@@ -146,7 +149,7 @@ impl Transfers {
         tokio::select! {
             (application, event) = self.hands.applications.next() => News::Application(application, event),
             Some(found) = self.search.join_next() => match found {
-                Ok(found) => News::Found(found),
+                Ok((found, places)) => News::Found(found, places),
                 // It is only cancelled with everything else, and does not panic.
                 Err(_) => std::future::pending().await,
             },
@@ -171,10 +174,7 @@ impl Transfers {
     pub fn hear(&mut self, news: News, kernel: Kernel<'_>, now: Instant) {
         match news {
             News::Application(application, event) => self.application(application, event, kernel, now),
-            News::Found(found) => {
-                found.into_iter().for_each(|found| self.found(found, kernel, now));
-                self.search();
-            }
+            News::Found(found, places) => self.searched(found, places, kernel, now),
             News::Through(transfers) => {
                 self.host.claims_are_through(&transfers, &mut At { hands: &mut self.hands, kernel }, now);
             }
