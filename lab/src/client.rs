@@ -71,6 +71,11 @@ impl HttpConnection {
         self.stream.into_inner()
     }
 
+    /// Its socket.
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
     /// The client's end.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! Clients and targets that are far away: delay, and the losses that long ways have.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use app::{Registration, RoutingApplication, Target, TargetApplication, Terms, Un
 use lab::client::HttpConnection;
 use lab::spec::{DVIPA, ipv4_only};
 use lab::{Impairment, Lab, Spec};
+use socket2::SockRef;
 
 use crate::fixture::{SOON, connect, established, lab, web4, web6};
 use crate::transfer::{Watch, assert_one_calm_connection, routed, url};
@@ -145,6 +147,89 @@ fn connections_go_round_unmodified_servers_over_long_ways_that_lose_packets() {
     assert!(moved * 2 > ordered, "{moved} of {ordered} moves took place: {}", lab.tallies());
 }
 
+/// From now on the client's kernel acknowledges nothing but with data.
+fn delay_acknowledgments(lab: &Lab) {
+    lab.client()
+        .sh("nft 'add table inet late
+             add chain inet late out { type filter hook output priority 0; }
+             add rule inet late out tcp dport 80 tcp flags & (fin | syn | rst | psh | ack) == ack drop'")
+        .expect("nft takes the rules");
+}
+
+fn delay_no_more(lab: &Lab) {
+    lab.client().sh("nft delete table inet late").expect("nft takes it");
+}
+
+/// C5, C8, C11: a client acknowledges answers as late as it may. One whose kernel waits for its timer moves at the first order; one that
+/// acknowledges an answer only with its next request moves with that.
+#[test]
+#[ignore = "needs root"]
+fn a_client_that_delays_its_acknowledgments_stalls_no_move() {
+    let lab = lab(Spec::default());
+    let targets = ["t1", "t2", "t3"];
+    let behind = |at: &str| *targets.iter().cycle().skip_while(|t| **t != at).nth(1).expect("a ring");
+    for to in [web4(), web6()] {
+        let at_client = Watch::begin(&lab);
+        let mut connection = HttpConnection::open_patiently(lab.client(), to, LATER).expect("it connects");
+        let mut at = connection.target().expect("a target answers");
+        let client = established(&lab, &connection).client;
+        for _ in 0..4 {
+            SockRef::from(connection.stream()).set_tcp_quickack(false).expect("TCP_QUICKACK");
+            assert_eq!(connection.target().expect("it is answered"), at);
+            let next = behind(&at);
+            let said = lab.baton(&["move", &client, &to.to_string(), next]).unwrap_or_else(|e| panic!("{e}"));
+            assert!(said.contains("(inject)"), "{said}");
+            next.clone_into(&mut at);
+        }
+        delay_acknowledgments(&lab);
+        assert_eq!(connection.target().expect("it is answered"), at);
+        let next = behind(&at);
+        thread::scope(|scope| {
+            let order = scope.spawn(|| lab.baton(&["move", &client, &to.to_string(), next]));
+            wait_for_entry(&lab, &client, "committed");
+            assert_eq!(connection.target().expect("it is answered"), next, "the request acknowledges all");
+            let said = order.join().expect("no panic").unwrap_or_else(|e| panic!("{e}"));
+            assert!(said.contains("(inject)"), "{said}");
+        });
+        delay_no_more(&lab);
+        assert_eq!(connection.target().expect("it is answered"), next);
+        drop(connection);
+        assert_one_calm_connection(&at_client.end());
+    }
+    let moved = lab.transfers().expect("they are counted");
+    assert_eq!((moved["injected"], moved["timed_out"]), (10, 0), "{moved:?}");
+}
+
+/// C4, C6, C8: what the client has not acknowledged moves along, and it gets every byte once.
+#[test]
+#[ignore = "needs root"]
+fn what_a_client_acknowledges_late_moves_along() {
+    let ports = "ports = [80]\ndestip = \"all\"\ncontent_routed = true";
+    let lab = lab(Spec { targets: 1, ..Spec::content_routed() }.vipadynamic(ipv4_only(&[ports])));
+    let (router, listener, target) = router_and_target(&lab);
+    let mut client = lab.client().enter(|| TcpStream::connect(web4())).expect("the client connects");
+    client.set_read_timeout(Some(LATER)).expect("a time-out");
+    let mut server = listener.accept().expect("the router accepts").0;
+    delay_acknowledgments(&lab);
+    server.write_all(b"late").expect("it is sent");
+    let mut first = [0; 4];
+    client.read_exact(&mut first).expect("it comes");
+    let to: Target = "far@t1".parse().expect("JOB@STACK");
+    let refused = router.give_connection(server, &to, &Terms::new().unacknowledged(Unacknowledged::Refuse));
+    let server = refused.expect_err("the client has acknowledged nothing").stream;
+    let terms = Terms::new().unacknowledged(Unacknowledged::Carry);
+    router.give_connection(server, &to, &terms).unwrap_or_else(|e| panic!("{}", e.error));
+    let taken = target.take_connection(Some(LATER)).expect("the agent lives").expect("it comes");
+    (&taken.stream).write_all(b"r!").expect("it is sent");
+    drop(taken);
+    delay_no_more(&lab);
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).expect("it ends");
+    assert_eq!((&first, &rest[..]), (b"late", &b"r!"[..]));
+    let moved = lab.transfers().expect("they are counted");
+    assert_eq!((moved["restored"], moved["timed_out"]), (1, 0), "{moved:?}");
+}
+
 /// C8, C9: what the target's kernel does not take comes back at once, in its own words, and the connection goes on where it is.
 #[test]
 #[ignore = "needs root"]
@@ -163,13 +248,8 @@ fn what_the_targets_kernel_refuses_is_said_and_the_connection_goes_on() {
     assert_eq!(connection.target().expect("it has moved"), next);
 }
 
-/// C5, C6, R10: fifty connections with 4 MiB each go to a target that is 25 ms away at once, and all arrive.
-#[test]
-#[ignore = "needs root"]
-fn two_hundred_megabytes_move_over_a_long_way_at_once() {
-    const CONNECTIONS: usize = 50;
-    let ports = "ports = [80]\ndestip = \"all\"\ncontent_routed = true";
-    let lab = lab(Spec { targets: 1, ..Spec::content_routed() }.vipadynamic(ipv4_only(&[ports])));
+/// A routing application on the routing node with its listener, and the target `far@t1`, which it knows.
+fn router_and_target(lab: &Lab) -> (RoutingApplication, TcpListener, TargetApplication) {
     let dvipa = IpAddr::from(DVIPA.0);
     let registration = |job: &str, stack: &str| {
         Registration::new(job, dvipa, &[80]).expect("a job's name").socket(lab.applications(stack))
@@ -185,6 +265,18 @@ fn two_hundred_megabytes_move_over_a_long_way_at_once() {
     })
     .unwrap_or_else(|e| panic!("{e}"));
     lab.wait_for_targets(80, &["rt1"]).unwrap_or_else(|e| panic!("{e}"));
+    (router, listener, target)
+}
+
+/// C5, C6, R10: fifty connections with 4 MiB each go to a target that is 25 ms away at once, and all arrive.
+#[test]
+#[ignore = "needs root"]
+fn two_hundred_megabytes_move_over_a_long_way_at_once() {
+    const CONNECTIONS: usize = 50;
+    let ports = "ports = [80]\ndestip = \"all\"\ncontent_routed = true";
+    let lab = lab(Spec { targets: 1, ..Spec::content_routed() }.vipadynamic(ipv4_only(&[ports])));
+    let (router, listener, target) = router_and_target(&lab);
+    let to: Target = "far@t1".parse().expect("JOB@STACK");
     lab.impair("t1", Impairment::delay(25), 1).expect("the link is cut and joined");
     let pairs: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
@@ -205,13 +297,13 @@ fn two_hundred_megabytes_move_over_a_long_way_at_once() {
         for _ in 0..CONNECTIONS {
             let taken = target.take_connection(Some(LATER)).expect("the agent lives").expect("it comes");
             assert!(taken.state.as_deref() == Some(&state[..]), "its state is whole");
-            std::io::Write::write_all(&mut &taken.stream, b"!").expect("it is sent");
+            (&taken.stream).write_all(b"!").expect("it is sent");
         }
     });
     for mut client in &clients {
         let mut answer = [0];
         client.set_read_timeout(Some(LATER)).expect("a time-out");
-        std::io::Read::read_exact(&mut client, &mut answer).expect("each is answered");
+        client.read_exact(&mut answer).expect("each is answered");
     }
     let moved = lab.transfers().expect("they are counted");
     assert_eq!((moved["restored"], moved["timed_out"]), (CONNECTIONS as u64, 0), "{moved:?}");

@@ -46,6 +46,11 @@ impl<K: Ord + Copy> Due<K> {
         self.order.first().map(|(at, _)| *at)
     }
 
+    /// When this one is due, if it is at any time.
+    pub(crate) fn of(&self, key: &K) -> Option<Instant> {
+        self.at.get(key).copied()
+    }
+
     /// Whether one is due.
     #[cfg(test)]
     pub(crate) fn is_due(&self, now: Instant) -> bool {

@@ -30,12 +30,14 @@ impl Machine {
             self.sockets.forget(dvipa.address());
             self.actions.push_back(Action::RemoveDvipa(dvipa));
         }
+        self.sockets.forget_some(self.at_a_step);
         for (dvipa, origin) in wanted {
             let before = self.dvipas.insert(dvipa, origin);
             if before != Some(origin) {
                 self.actions.push_back(Action::AddDvipa(dvipa, origin));
             }
             if before.is_none() {
+                self.sockets.remember(dvipa.address());
                 self.want(Scope::All);
             }
         }
@@ -76,7 +78,7 @@ impl Machine {
     }
 
     fn wanted_dvipas(&self) -> BTreeMap<Dvipa, Option<Origin>> {
-        let in_use: BTreeSet<_> = self.sockets.connections().map(|c| Dvipa::new(c.dvipa.ip())).collect();
+        let in_use: BTreeSet<_> = self.sockets.addresses().map(Dvipa::new).collect();
         let named = |e: &VipaListDvipa| e.distributions.iter().any(|d| is_candidate(d, &self.own.name));
         let mut wanted = BTreeMap::new();
         let all = self.stacks.iter().flat_map(|(name, stack)| stack.entries().map(move |e| (name, e)));

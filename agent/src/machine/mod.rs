@@ -52,7 +52,7 @@ pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Sco
 pub use stalls::{STALL, Waiting};
 
 use flows::Flows;
-use ranges::Claims;
+use ranges::{Claims, Disruption};
 use renewals::Renewals;
 use routing_stack::RoutingStack;
 use sockets::Sockets;
@@ -64,6 +64,9 @@ pub const MAX_DVIPAS: usize = DvipaIndex::MAX as usize + 1;
 pub const MAX_FORWARDERS: usize = 2;
 /// The load is reported this often.
 pub const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What concerns all connections is done in parts of so many: a matter of a few milliseconds. What comes in has its turn in between.
+pub const AT_A_STEP: usize = CONNECTIONS_A_MESSAGE;
 
 /// A look that failed is tried again after this long.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -131,8 +134,11 @@ pub struct Machine {
     renewals: Renewals,
     claims: Claims,
     flows: Flows,
+    disruption: Option<Disruption>,
     actions: VecDeque<Action>,
     stopped: bool,
+    /// [`AT_A_STEP`]; tests have it smaller.
+    at_a_step: usize,
 }
 
 impl Machine {
@@ -155,8 +161,10 @@ impl Machine {
             renewals: Renewals::new(now),
             claims: Claims::default(),
             flows: Flows::default(),
+            disruption: None,
             actions: VecDeque::new(),
             stopped: false,
+            at_a_step: AT_A_STEP,
             own,
         }
     }
@@ -267,11 +275,35 @@ impl Machine {
             self.look_begins(scope, now);
             return Some(Action::Look(scope));
         }
-        for (name, stack) in &mut self.stacks {
-            let news = stack.take_news().into_iter().map(|m| Action::Send(name.clone(), m));
+        for (name, stack) in self.stacks.iter_mut().filter(|(_, stack)| !stack.is_behind) {
+            let news = stack.take_news(self.at_a_step).into_iter().map(|m| Action::Send(name.clone(), m));
             self.actions.extend(news);
         }
         self.actions.pop_front()
+    }
+
+    /// Does the next part of what concerns all connections, which actions follow from; `false`: there is nothing such to do. To be
+    /// called while [`Machine::is_busy`], after others have had their turn.
+    pub fn step(&mut self) -> bool {
+        let mut some = false;
+        for stack in self.stacks.values_mut() {
+            some |= std::mem::take(&mut stack.is_behind);
+        }
+        let most = self.at_a_step;
+        let other = self.correct_some()
+            || self.answer_some()
+            || self.sockets.forget_some(most)
+            || self.disrupt_some();
+        some || other
+    }
+
+    /// Whether something is left for [`Machine::step`].
+    pub fn is_busy(&self) -> bool {
+        let is_told = |stack: &RoutingStack| stack.is_behind || stack.standing == Standing::Answering;
+        self.sockets.is_correcting()
+            || self.sockets.is_forgetting()
+            || self.disruption.is_some()
+            || self.stacks.values().any(is_told)
     }
 
     /// When [`Event::TimePassed`] is due.
@@ -301,12 +333,21 @@ impl Machine {
         reporting.flat_map(|(name, s)| s.entries().map(move |e| (name, Dvipa::new(e.address.0), e.epoch)))
     }
 
+    /// Who owns this DVIPA, as in [`Machine::owners`].
+    pub fn owner(&self, dvipa: Dvipa) -> Option<(&StackName, Epoch)> {
+        let heard = self.stacks.iter().filter(|(_, stack)| stack.is_heard());
+        let owners = heard.filter_map(|(name, stack)| {
+            let entry = stack.entry(dvipa).filter(|entry| entry.owner)?;
+            Some((name, entry.epoch))
+        });
+        owners.reduce(|newest, other| if other.1 > newest.1 { other } else { newest })
+    }
+
     /// Who owns each DVIPA by the newest epoch, of those that there is a session with.
     pub fn owners(&self) -> BTreeMap<Dvipa, (StackName, Epoch)> {
         let mut owners = BTreeMap::new();
         for (name, stack) in &self.stacks {
-            let heard = !matches!(stack.standing, Standing::Apart | Standing::Greeted);
-            for entry in stack.entries().filter(|e| heard && e.owner) {
+            for entry in stack.entries().filter(|e| stack.is_heard() && e.owner) {
                 let newest: &mut (StackName, Epoch) =
                     owners.entry(Dvipa::new(entry.address.0)).or_insert_with(|| (name.clone(), entry.epoch));
                 if entry.epoch > newest.1 {
@@ -347,7 +388,7 @@ impl Machine {
         if stack.takes_over(&list) {
             stack.took_over = Some(now);
         }
-        stack.list = Some(list);
+        stack.listed_anew(list);
         if stack.standing == Standing::Greeted && !stack.said_ranges {
             // It would have said them before.
             stack.ranges = None;
@@ -369,11 +410,23 @@ impl Machine {
         }
     }
 
-    fn seen(&mut self, scope: Scope, mut picture: Picture) {
-        self.look_under_way = false;
-        picture.connections.retain(|(_, connection)| self.concerns_clients(connection));
-        let changes = self.sockets.correct(scope, &picture);
+    fn seen(&mut self, scope: Scope, picture: Picture) {
+        let changes = self.sockets.correct(scope, picture);
         self.tell(changes);
+        self.correct_some();
+    }
+
+    /// Compares a part of the picture with what is known; `false`: there is none. The look is over when all is compared.
+    fn correct_some(&mut self) -> bool {
+        if !self.sockets.is_correcting() {
+            return false;
+        }
+        let Self { sockets, dvipas, own, at_a_step, .. } = self;
+        let is_wanted = |connection: &Connection| concerns_clients(dvipas, own, connection);
+        let (changes, compared) = sockets.correct_some(*at_a_step, is_wanted);
+        self.tell(changes);
+        let Some((scope, picture)) = compared else { return true };
+        self.look_under_way = false;
         if scope == Scope::All {
             self.found(&picture);
             if self.inherited.is_some() {
@@ -381,6 +434,7 @@ impl Machine {
             }
             self.answer(&picture.flows);
         }
+        true
     }
 
     fn stop(&mut self) {
@@ -420,12 +474,16 @@ impl Machine {
         reporting.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Both ends of a connection between applications of this host are here: no packet of it meets a forwarder.
     fn concerns_clients(&self, connection: &Connection) -> bool {
-        let here = |a: IpAddr| self.dvipas.contains_key(&Dvipa::new(a));
-        let client = connection.client.ip();
-        here(connection.dvipa.ip()) && !here(client) && !self.own.cluster_address.iter().any(|a| a == client)
+        concerns_clients(&self.dvipas, &self.own, connection)
     }
+}
+
+/// Both ends of a connection between applications of this host are here: no packet of it meets a forwarder.
+fn concerns_clients(dvipas: &BTreeMap<Dvipa, Option<Origin>>, own: &Own, connection: &Connection) -> bool {
+    let here = |a: IpAddr| dvipas.contains_key(&Dvipa::new(a));
+    let client = connection.client.ip();
+    here(connection.dvipa.ip()) && !here(client) && !own.cluster_address.iter().any(|a| a == client)
 }
 
 #[cfg(test)]

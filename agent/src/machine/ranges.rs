@@ -24,7 +24,7 @@ use model::{Connection, Dvipa, StackName};
 use super::Machine;
 use super::event::Action;
 use super::routing_stack::{RoutingStack, Standing};
-use super::sockets;
+use super::sockets::{self, Place};
 
 /// The most connections that are ended at a time; further ones a moment later.
 pub const ENDED_AT_ONCE: usize = 10_000;
@@ -37,6 +37,15 @@ pub(super) struct Claims {
     found: Option<BTreeSet<Dvipa>>,
     /// The last turns of claims that have ended.
     ended: BTreeMap<Dvipa, Turn>,
+}
+
+/// Connections to addresses that have become active elsewhere are looked for.
+#[derive(Debug)]
+pub(super) struct Disruption {
+    elsewhere: BTreeSet<IpAddr>,
+    at: Place,
+    /// How many may be ended yet.
+    left: usize,
 }
 
 /// Since which turn an address is claimed.
@@ -230,6 +239,9 @@ impl Machine {
 
     /// Ends connections to addresses that are active elsewhere, of ranges where that is so.
     pub(super) fn end_disrupted(&mut self) {
+        if self.disruption.is_some() {
+            return;
+        }
         let is_disruptive = |dvipa: Dvipa| {
             let mut ranges = self.stacks.values().filter_map(|stack| range_of(stack, dvipa));
             ranges.any(|disruptive| disruptive)
@@ -240,11 +252,24 @@ impl Machine {
         if elsewhere.is_empty() {
             return;
         }
-        let connections = self.sockets.connections().filter(|c| elsewhere.contains(&c.dvipa.ip()));
-        let connections: Vec<Connection> = connections.take(ENDED_AT_ONCE).copied().collect();
+        self.disruption = Some(Disruption { elsewhere, at: None, left: ENDED_AT_ONCE });
+        self.disrupt_some();
+    }
+
+    /// Looks for some of them; `false`: none is looked for.
+    pub(super) fn disrupt_some(&mut self) -> bool {
+        let Some(mut disruption) = self.disruption.take() else { return false };
+        let (part, is_last) = self.sockets.part(&mut disruption.at, self.at_a_step);
+        let of_them = part.into_iter().filter(|c| disruption.elsewhere.contains(&c.dvipa.ip()));
+        let connections: Vec<Connection> = of_them.take(disruption.left).collect();
+        disruption.left -= connections.len();
+        if !is_last && disruption.left > 0 {
+            self.disruption = Some(disruption);
+        }
         if !connections.is_empty() {
             self.actions.push_back(Action::End(connections));
         }
+        true
     }
 }
 

@@ -5,16 +5,14 @@ use model::control_socket::request::Role;
 use model::{Dvipa, Protocol};
 
 use super::Machine;
-use super::routing_stack::Standing;
 
 impl Machine {
     /// Why an application can't serve these TCP ports, and which address and port it is about, as the VIPA lists of the present
     /// sessions say. While a routing stack has not said its list, nothing is said of an address that the others do not know.
     pub fn objection(&self, role: Role, dvipa: Dvipa, ports: &[u16]) -> Option<(Refusal, String)> {
-        let is_heard = |standing| !matches!(standing, Standing::Apart | Standing::Greeted);
-        let heard = || self.stacks.values().filter(|stack| is_heard(stack.standing));
+        let heard = || self.stacks.values().filter(|stack| stack.is_heard());
         if heard().all(|stack| stack.entry(dvipa).is_none()) {
-            let all_are = !self.stacks.is_empty() && self.stacks.values().all(|s| is_heard(s.standing));
+            let all_are = !self.stacks.is_empty() && self.stacks.values().all(|stack| stack.is_heard());
             return all_are.then(|| (Refusal::NotADvipa, dvipa.address().to_string()));
         }
         ports.iter().find_map(|port| {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use model::Connection;
 
 use super::LOAD_INTERVAL;
+use super::sockets::{Place, Sockets};
 
 /// In this time each connection is named once.
 pub const RENEWAL_ROUND: Duration = Duration::from_secs(600);
@@ -16,30 +17,28 @@ pub const RENEWAL_ROUND: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Renewals {
     round_began: Instant,
-    /// Connections of this round that are still to be named.
-    due: Vec<Connection>,
-    /// How many at a time.
-    share: usize,
+    /// Where the round under way is.
+    at: Option<Place>,
 }
 
 impl Renewals {
     pub(super) fn new(now: Instant) -> Self {
-        Self { round_began: now, due: Vec::new(), share: 0 }
+        Self { round_began: now, at: None }
     }
 
-    /// Those to name now; to be asked every [`LOAD_INTERVAL`]. A round begins with `all` that are here.
-    pub(super) fn take<'a>(
-        &mut self,
-        now: Instant,
-        all: impl Iterator<Item = &'a Connection>,
-    ) -> Vec<Connection> {
-        if self.due.is_empty() && now.saturating_duration_since(self.round_began) >= RENEWAL_ROUND {
-            self.round_began = now;
-            self.due = all.copied().collect();
-            let times = RENEWAL_ROUND.as_secs().div_ceil(LOAD_INTERVAL.as_secs());
-            self.share = self.due.len().div_ceil(usize::try_from(times).unwrap_or(usize::MAX));
+    /// Those of all that are here that are to be named now; to be asked every [`LOAD_INTERVAL`].
+    pub(super) fn take(&mut self, now: Instant, all: &Sockets) -> Vec<Connection> {
+        if self.at.is_none() && now.saturating_duration_since(self.round_began) >= RENEWAL_ROUND {
+            (self.round_began, self.at) = (now, Some(None));
         }
-        self.due.split_off(self.due.len().saturating_sub(self.share))
+        let Some(at) = &mut self.at else { return Vec::new() };
+        let times = RENEWAL_ROUND.as_secs().div_ceil(LOAD_INTERVAL.as_secs());
+        let share = all.connection_count().div_ceil(usize::try_from(times).unwrap_or(usize::MAX));
+        let (named, is_over) = all.part(at, share.max(1));
+        if is_over {
+            self.at = None;
+        }
+        named
     }
 }
 
@@ -49,6 +48,7 @@ mod tests {
 
     use model::Protocol;
 
+    use super::super::Cookie;
     use super::*;
 
     #[test]
@@ -59,10 +59,14 @@ mod tests {
         };
         let all: Vec<_> = (1..=1500).map(connection).collect();
         let start = Instant::now();
+        let mut sockets = Sockets::default();
+        for (cookie, connection) in (1..).map(Cookie).zip(&all) {
+            sockets.established(cookie, *connection, start);
+        }
         let mut renewals = Renewals::new(start);
         let mut named: HashMap<Connection, u32> = HashMap::new();
         for s in 0..1800 {
-            let now = renewals.take(start + Duration::from_secs(s), all.iter());
+            let now = renewals.take(start + Duration::from_secs(s), &sockets);
             assert!(now.len() <= 3, "after {s} s: {}", now.len());
             now.into_iter().for_each(|c| *named.entry(c).or_default() += 1);
         }

@@ -1,7 +1,7 @@
 //! What the routing stacks are told: complete accounts, and changes as they happen.
 
 use model::message::VipaListDvipa;
-use model::{Connection, Dvipa, Protocol};
+use model::{Connection, Dvipa, Protocol, StackName};
 
 use super::Machine;
 use super::event::Action;
@@ -46,7 +46,7 @@ impl Machine {
             return self.tell([Change::Ended(connection)]);
         }
         let dvipa = Dvipa::new(connection.dvipa.ip());
-        let owner = self.owners().remove(&dvipa).map(|(owner, _)| owner);
+        let owner = self.owner(dvipa).map(|(owner, _)| owner.clone());
         let others = self.stacks.iter_mut().filter(|(name, _)| owner.as_ref() != Some(*name));
         let concerned = others.filter(|(_, stack)| stack.entry(dvipa).is_some());
         concerned.for_each(|(_, stack)| stack.note(Change::Ended(connection)));
@@ -61,8 +61,8 @@ impl Machine {
 
     /// Tells all whom it concerns again of the connections whose turn it is.
     pub(super) fn renew(&mut self, now: Instant) {
-        let due = self.renewals.take(now, self.sockets.connections());
-        for connection in due.into_iter().filter(|c| self.sockets.has(c) && !self.moving.contains(c)) {
+        let due = self.renewals.take(now, &self.sockets);
+        for connection in due.into_iter().filter(|c| !self.moving.contains(c)) {
             let dvipa = Dvipa::new(connection.dvipa.ip());
             let concerned = self.stacks.values_mut().filter(|s| s.entry(dvipa).is_some());
             concerned.for_each(|s| s.name_again(connection));
@@ -74,22 +74,32 @@ impl Machine {
     pub(super) fn answer(&mut self, flows: &[Connection]) {
         self.note_served();
         self.srvstats(Standing::Looking, true);
-        for (name, stack) in self.stacks.iter_mut().filter(|(_, s)| s.standing == Standing::Looking) {
-            let all = |stack: &RoutingStack| {
-                let listed: BTreeSet<_> = stack.entries().map(|e| e.address.0).collect();
-                let told = |c: &&Connection| listed.contains(&c.dvipa.ip()) && !self.moving.contains(*c);
-                let served = stack.told().flat_map(|(dvipa, set)| set.iter().map(move |s| (dvipa, *s)));
-                let served: BTreeSet<_> = served.collect();
-                let service = |c: &Connection| (Dvipa::new(c.dvipa.ip()), (c.protocol, c.dvipa.port()));
-                let is_served = |c: &&Connection| served.contains(&service(c));
-                self.sockets.connections().filter(told).chain(flows.iter().filter(is_served)).collect()
-            };
-            let is_here = |c: &Connection| self.sockets.has(c) && !self.moving.contains(c);
-            let account = stack.account(all, is_here);
-            self.actions.extend(account.into_iter().map(|m| Action::Send(name.clone(), m)));
-            stack.standing = Standing::Reporting;
+        let looking = self.stacks.iter_mut().filter(|(_, stack)| stack.standing == Standing::Looking);
+        let mut names = Vec::new();
+        for (name, stack) in looking {
+            stack.begin_to_answer(flows);
+            names.push(name.clone());
         }
+        names.iter().for_each(|name| self.answer_next(name));
         self.claim();
+    }
+
+    /// Says the next part of an answer; `false`: there is none.
+    pub(super) fn answer_some(&mut self) -> bool {
+        let mut answering = self.stacks.iter().filter(|(_, stack)| stack.standing == Standing::Answering);
+        let Some(name) = answering.next().map(|(name, _)| name.clone()) else { return false };
+        self.answer_next(&name);
+        if self.stacks.get(&name).is_some_and(|stack| stack.standing == Standing::Reporting) {
+            // What was told it of listens is as old as the beginning of the answer.
+            self.tell_listens();
+        }
+        true
+    }
+
+    fn answer_next(&mut self, name: &StackName) {
+        let Some(stack) = self.stacks.get_mut(name) else { return };
+        let part = stack.answer_some(self.at_a_step, &self.sockets, |c| self.moving.contains(c));
+        self.actions.extend(part.into_iter().map(|message| Action::Send(name.clone(), message)));
     }
 
     fn srvstats(&mut self, of: Standing, complete: bool) {

@@ -1,6 +1,6 @@
 //! One routing stack as this host knows it: its session, its last VIPA list, and what it was told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -13,10 +13,10 @@ use model::{Connection, Dvipa};
 
 use super::listens::Served;
 use super::log::Log;
-use super::sockets::Change;
+use super::sockets::{Change, Place, Sockets};
 
-/// Connections in one message: 400 kB of IPv6 ones.
-pub const CONNECTIONS_A_MESSAGE: usize = 10_000;
+/// Connections in one message: 160 kB of IPv6 ones.
+pub const CONNECTIONS_A_MESSAGE: usize = 4096;
 
 /// How far the session is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Standing {
     Listed,
     /// That look is under way.
     Looking,
+    /// It is being told of the connections.
+    Answering,
     /// The list was answered; changes are told as they happen.
     Reporting,
 }
@@ -41,6 +43,8 @@ pub(super) struct RoutingStack {
     pub(super) standing: Standing,
     /// The newest VIPA list, kept when the session is lost: the data path stays as it is.
     pub(super) list: Option<VipaList>,
+    /// Where each DVIPA stands in it.
+    places: HashMap<Dvipa, usize>,
     /// What it was told this host serves, in this session.
     told: BTreeMap<Dvipa, BTreeSet<Served>>,
     /// Which TCP ports it was told are stalled.
@@ -51,6 +55,10 @@ pub(super) struct RoutingStack {
     accounted: BTreeSet<Dvipa>,
     /// Up to which number it was told; none: not in this session.
     said: Option<u64>,
+    /// What it is being told of connections, in answer to its list.
+    answer: Option<Answer>,
+    /// It is still to be told some of what has followed: the next part has to wait until others have had their turn.
+    pub(super) is_behind: bool,
     /// Up to which number it has heard in former sessions, as it says itself.
     pub(super) heard: Option<u64>,
     /// Connections that it is named again.
@@ -73,12 +81,37 @@ pub(super) struct RoutingStack {
     pub(super) missed: bool,
 }
 
+/// How a list is answered.
+#[derive(Debug)]
+enum Answer {
+    /// All connections are named, those behind this place and these UDP flows still.
+    All { at: Place, first: bool, flows: Vec<Connection> },
+    /// What has followed the number `since` is told, up to the number `to`.
+    Missed { since: u64, to: u64 },
+}
+
 impl RoutingStack {
     /// A session begins or ends: what was told in the former one is void.
     pub(super) fn restart(&mut self, standing: Standing) {
         let (list, log) = (self.list.take(), std::mem::take(&mut self.log));
         let (accounted, ranges) = (std::mem::take(&mut self.accounted), self.ranges.take());
-        *self = Self { standing, list, log, accounted, ranges, ..Self::default() };
+        let places = std::mem::take(&mut self.places);
+        *self = Self { standing, list, places, log, accounted, ranges, ..Self::default() };
+    }
+
+    /// Whether it has listed its DVIPAs in this session.
+    pub(super) fn is_heard(&self) -> bool {
+        !matches!(self.standing, Standing::Apart | Standing::Greeted)
+    }
+
+    /// It lists these DVIPAs. What it was being told in answer to the list before ends in the middle: a complete account begins anew.
+    pub(super) fn listed_anew(&mut self, list: VipaList) {
+        if let Some(Answer::All { .. }) = self.answer.take() {
+            self.accounted.clear();
+        }
+        let places = list.dvipas.iter().enumerate();
+        self.places = places.map(|(place, entry)| (Dvipa::new(entry.address.0), place)).collect();
+        self.list = Some(list);
     }
 
     /// Whether it owns something by this list that it backs up by the last one.
@@ -90,7 +123,7 @@ impl RoutingStack {
 
     /// The list's entry for this address.
     pub(super) fn entry(&self, dvipa: Dvipa) -> Option<&VipaListDvipa> {
-        self.entries().find(|e| Dvipa::new(e.address.0) == dvipa)
+        self.list.as_ref()?.dvipas.get(*self.places.get(&dvipa)?)
     }
 
     /// All entries of its list.
@@ -144,11 +177,6 @@ impl RoutingStack {
     }
 
     /// What this host serves of a DVIPA, as it was told.
-    pub(super) fn told(&self) -> impl Iterator<Item = (Dvipa, &BTreeSet<Served>)> {
-        self.told.iter().map(|(dvipa, served)| (*dvipa, served))
-    }
-
-    /// As [`RoutingStack::told`], of one DVIPA.
     pub(super) fn told_of(&self, dvipa: Dvipa) -> Option<&BTreeSet<Served>> {
         self.told.get(&dvipa)
     }
@@ -201,14 +229,18 @@ impl RoutingStack {
         Some(FromStack::After(After { number }))
     }
 
-    /// The messages that tell the noted changes in their order.
-    pub(super) fn take_news(&mut self) -> Vec<FromStack> {
+    /// The messages that tell the noted changes in their order, at most so many; whether that is all stands in `is_behind`.
+    pub(super) fn take_news(&mut self, most: usize) -> Vec<FromStack> {
         let (Standing::Reporting, Some(said)) = (self.standing, self.said) else { return Vec::new() };
         // First, so that the end of one of them counts.
         let again = std::mem::take(&mut self.again).into_iter().map(Change::Opened);
-        let news = self.log.since(said).into_iter().flatten().copied();
+        let news = self.log.since(said).into_iter().flatten().take(most).copied();
         let mut messages = tell(&again.chain(news.filter(is_of_connection)).collect::<Vec<_>>());
-        self.said = Some(self.log.last());
+        let said = self.says(said, self.log.last(), most);
+        self.is_behind = said < self.log.last();
+        if self.is_behind {
+            return messages;
+        }
         if self.owes_number {
             messages.push(self.number(None));
         }
@@ -219,49 +251,110 @@ impl RoutingStack {
         messages
     }
 
-    /// What answers a list about connections: what has followed since it heard last, if that is known, or all of these.
-    /// Only what is here now is said to have come.
-    pub(super) fn account<'a>(
-        &mut self,
-        connections: impl FnOnce(&Self) -> Vec<&'a Connection>,
-        is_here: impl Fn(&Connection) -> bool,
-    ) -> Vec<FromStack> {
+    /// It is told so many changes behind this number, none behind `to`.
+    fn says(&mut self, from: u64, to: u64, most: usize) -> u64 {
+        let said = from.saturating_add(u64::try_from(most).unwrap_or(u64::MAX)).min(to);
+        self.said = Some(said);
+        said
+    }
+
+    /// Begins to answer its list as far as connections are concerned: with what has followed since it heard last, if that is known, or
+    /// with all, these UDP flows included, of which those are told that are served.
+    pub(super) fn begin_to_answer(&mut self, flows: &[Connection]) {
         let listed = self.listed();
         // In a session nothing gets lost, so that what was said since the last number is known to be heard.
         let before = match self.said {
             Some(said) => Some((said, self.numbered)),
             None => self.heard.map(|heard| (heard, heard)),
         };
-        // Nothing that has a number up to that of the answer is said after it.
-        let again = std::mem::take(&mut self.again).into_iter().map(Change::Opened);
-        let missed = before.filter(|_| self.accounted == listed).and_then(|(said, number)| {
-            let counts = |change: &Change| {
-                is_of_connection(change) && !matches!(change, Change::Opened(c) if !is_here(c))
-            };
-            let missed: Vec<Change> = again.chain(self.log.since(said)?.copied()).filter(counts).collect();
-            Some((number, missed))
-        });
-        let messages = match missed {
-            Some((since, missed)) => {
-                let mut messages = tell(&missed);
-                messages.push(self.number(Some(since)));
-                messages
+        let before = before.filter(|(said, _)| self.accounted == listed && self.log.since(*said).is_some());
+        self.answer = Some(match before {
+            Some((said, number)) => {
+                (self.said, self.numbered) = (Some(said), number);
+                Answer::Missed { since: number, to: self.log.last() }
             }
             None => {
                 // It does not name what has no socket here: claims that were to be told.
                 self.missed = true;
                 self.log.begin_anew();
-                let mut messages = parts(&connections(self));
-                messages.push(self.number(None));
-                messages
+                self.again.clear();
+                self.said = Some(self.log.last());
+                Answer::All { at: None, first: true, flows: flows.to_vec() }
             }
-        };
-        (self.said, self.accounted) = (Some(self.log.last()), listed);
-        messages
+        });
+        (self.accounted, self.standing) = (listed, Standing::Answering);
     }
 
+    /// The next part of that. Only what is here now is said to have come, and nothing that moves. What comes or goes meanwhile is told
+    /// afterwards, as it follows the number at the end.
+    pub(super) fn answer_some(
+        &mut self,
+        most: usize,
+        sockets: &Sockets,
+        moves: impl Fn(&Connection) -> bool,
+    ) -> Vec<FromStack> {
+        match self.answer.take() {
+            Some(Answer::All { mut at, mut first, mut flows }) => {
+                let (part, is_last) = sockets.part(&mut at, most);
+                let is_listed = |c: &Connection| self.entry(Dvipa::new(c.dvipa.ip())).is_some();
+                let here = part.into_iter().filter(|c| is_listed(c) && !moves(c));
+                let mut connections: Vec<_> = here.map(WireConnection).collect();
+                if is_last {
+                    let room = most.saturating_sub(connections.len());
+                    let next = flows.drain(flows.len().saturating_sub(room)..).filter(|c| self.serves(c));
+                    connections.extend(next.map(WireConnection));
+                }
+                let last = is_last && flows.is_empty();
+                let mut messages = Vec::new();
+                if first || last || !connections.is_empty() {
+                    messages.push(FromStack::Newconn(Newconn { first, last, connections }));
+                    first = false;
+                }
+                if last {
+                    messages.push(self.answered(None));
+                } else {
+                    self.answer = Some(Answer::All { at, first, flows });
+                }
+                messages
+            }
+            Some(Answer::Missed { since, to }) => {
+                let said = self.said.unwrap_or(to);
+                // Nothing that has a number up to that of the answer is said after it.
+                let again = std::mem::take(&mut self.again).into_iter().map(Change::Opened);
+                let left = usize::try_from(to.saturating_sub(said)).unwrap_or(usize::MAX);
+                let missed = self.log.since(said).into_iter().flatten().take(most.min(left)).copied();
+                let is_here = |c: &Connection| sockets.has(c) && !moves(c);
+                let counts = |change: &Change| {
+                    is_of_connection(change) && !matches!(change, Change::Opened(c) if !is_here(c))
+                };
+                let mut messages = tell(&again.chain(missed).filter(counts).collect::<Vec<_>>());
+                if self.says(said, to, most) == to {
+                    messages.push(self.answered(Some(since)));
+                } else {
+                    self.answer = Some(Answer::Missed { since, to });
+                }
+                messages
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether this host serves what the flow is to, as it was told.
+    fn serves(&self, flow: &Connection) -> bool {
+        let service = (flow.protocol, flow.dvipa.port());
+        self.told_of(Dvipa::new(flow.dvipa.ip())).is_some_and(|served| served.contains(&service))
+    }
+
+    /// The number at the end of an answer.
+    fn answered(&mut self, since: Option<u64>) -> FromStack {
+        self.standing = Standing::Reporting;
+        self.number(since)
+    }
+
+    /// Up to where it was told.
     fn number(&mut self, since: Option<u64>) -> FromStack {
-        (self.numbered, self.owes_number) = (self.log.last(), false);
+        self.numbered = self.said.unwrap_or_else(|| self.log.last());
+        self.owes_number &= self.fenced > self.numbered;
         FromStack::Told(Told { number: self.numbered, since })
     }
 
@@ -271,18 +364,6 @@ impl RoutingStack {
         let dvipa: Address = *address;
         FromStack::Srvstat(Srvstat { dvipa, epoch: *epoch, complete: true, listens: Vec::new() })
     }
-}
-
-/// The parts of a complete account.
-fn parts(connections: &[&Connection]) -> Vec<FromStack> {
-    let wire = |part: &[&Connection]| part.iter().map(|c| WireConnection(**c)).collect::<Vec<_>>();
-    let mut parts: Vec<_> = connections.chunks(CONNECTIONS_A_MESSAGE).map(wire).collect();
-    if parts.is_empty() {
-        parts.push(Vec::new());
-    }
-    let end = parts.len() - 1;
-    let part = |(i, connections)| FromStack::Newconn(Newconn { first: i == 0, last: i == end, connections });
-    parts.into_iter().enumerate().map(part).collect()
 }
 
 /// Whether this is something to tell; the log has numbers without it.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use model::Connection;
@@ -31,40 +32,71 @@ pub fn find(connection: &Connection, pid: Option<u32>) -> Result<OwnedFd, Refuse
     found.ok_or(Refused::NotThere { connection: *connection, pid })
 }
 
-/// Descriptors of the sockets of all these connections, and where they were found: in one walk over the processes, the likely ones
-/// first, until all are found.
-///
-/// # Errors
-/// As [`find`], for each.
-pub fn find_all(connections: &[Connection], likely: &[u32]) -> Vec<Result<(OwnedFd, Place), Refused>> {
-    let not_there = |connection: &Connection| Refused::NotThere { connection: *connection, pid: None };
-    let mut found: Vec<_> = connections.iter().map(|connection| Err(not_there(connection))).collect();
-    let mut wanted = HashMap::new();
-    for (connection, found) in connections.iter().zip(&mut found) {
-        match link(connection, None) {
-            Ok(link) => drop(wanted.insert(PathBuf::from(link), (connection, found))),
-            Err(refused) => *found = Err(refused),
-        }
-    }
-    let all = likely.iter().copied().chain(processes().unwrap_or_default());
-    for process in all {
-        if wanted.is_empty() {
-            break;
-        }
-        for descriptor in descriptors(process) {
-            let place = Place { process, descriptor };
-            let Some((path, (connection, _))) = to(place).and_then(|to| wanted.get_key_value(&to)) else {
-                continue;
+/// Where sockets were when processes were walked over: a server's other connections are looked for there first. What has become
+/// of a descriptor since is seen when it is taken.
+#[derive(Debug, Default)]
+pub struct Places {
+    known: HashMap<PathBuf, Place>,
+    /// Processes that were walked over.
+    walked: usize,
+}
+
+/// Sockets whose places are remembered: those of a server with a million connections.
+const PLACES: usize = 1 << 20;
+
+impl Places {
+    /// Descriptors of the sockets of all these connections, and where they were found: where they are known to be, or in one walk
+    /// over the processes, the likely ones first, until all are found.
+    ///
+    /// # Errors
+    /// As [`find`], for each.
+    pub fn find_all(
+        &mut self,
+        connections: &[Connection],
+        likely: &[u32],
+    ) -> Vec<Result<(OwnedFd, Place), Refused>> {
+        let not_there = |connection: &Connection| Refused::NotThere { connection: *connection, pid: None };
+        let mut found: Vec<_> = connections.iter().map(|connection| Err(not_there(connection))).collect();
+        let mut wanted = HashMap::new();
+        for (connection, found) in connections.iter().zip(&mut found) {
+            let link = match link(connection, None) {
+                Ok(link) => link,
+                Err(refused) => {
+                    *found = Err(refused);
+                    continue;
+                }
             };
-            if let Some(socket) = take(place, connection)
-                && let Some((_, found)) = wanted.remove(&path.clone())
-            {
-                *found = Ok((socket, place));
+            let known = self.known.get(Path::new(&link)).copied();
+            match known.and_then(|place| Some((at(place, &link, connection)?, place))) {
+                Some(there) => *found = Ok(there),
+                None => drop(wanted.insert(PathBuf::from(link), (connection, found))),
             }
         }
+        let mut all = likely.iter().copied().chain(processes().unwrap_or_default());
+        while !wanted.is_empty()
+            && let Some(process) = all.next()
+        {
+            self.walked += 1;
+            for descriptor in descriptors(process) {
+                let place = Place { process, descriptor };
+                let Some(path) = to(place).filter(|path| path.as_os_str().as_bytes().starts_with(b"socket:"))
+                else {
+                    continue;
+                };
+                if let Some((connection, _)) = wanted.get(&path)
+                    && let Some(socket) = take(place, connection)
+                    && let Some((_, found)) = wanted.remove(&path)
+                {
+                    *found = Ok((socket, place));
+                }
+                if self.known.len() < PLACES {
+                    self.known.insert(path, place);
+                }
+            }
+        }
+        drop(wanted);
+        found
     }
-    drop(wanted);
-    found
 }
 
 /// A descriptor of a connection's socket that was found there before: a matter of microseconds.
@@ -184,4 +216,51 @@ pub fn silence(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// What the system says.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
     calls::count(socket, calls::Count::Unacknowledged)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    use model::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn a_server_whose_descriptors_were_walked_over_is_not_walked_over_for_its_other_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pairs: Vec<_> = (0..8)
+            .map(|_| {
+                let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                (client, listener.accept().unwrap().0)
+            })
+            .collect();
+        let connection = |(client, server): &(TcpStream, TcpStream)| {
+            let [client, server] = [client, server].map(|end| end.local_addr().unwrap());
+            Connection::new(Protocol::Tcp, client, server).unwrap()
+        };
+        let connections: Vec<_> = pairs.iter().map(connection).collect();
+        let (mut places, own) = (Places::default(), std::process::id());
+        let (one, others) = connections.split_first().unwrap();
+        let mut found = places.find_all(&[*one], &[own]);
+        assert_eq!(places.walked, 1);
+        found.extend(places.find_all(others, &[own]));
+        assert_eq!(places.walked, 1, "the others were seen");
+        for ((found, connection), (_, server)) in found.into_iter().zip(&connections).zip(&pairs) {
+            let (socket, place) = found.unwrap();
+            assert_eq!(inspect::identify(&socket).unwrap().0, *connection);
+            assert_eq!(place, Place { process: own, descriptor: server.as_raw_fd() });
+        }
+        // One whose descriptor is another's by now is looked for again.
+        let (moved, known) = (pairs[7].1.try_clone().unwrap(), places.known.len());
+        let mut pairs = pairs;
+        pairs.truncate(7);
+        let again = places.find_all(&[connections[7]], &[own]).remove(0);
+        assert!(places.walked > 1 && places.known.len() >= known);
+        let there = again.map(|(_, place)| place);
+        drop(moved);
+        // The client's end is closed, and the server's is where it was moved to.
+        assert!(there.is_ok_and(|place| place.process == own), "{connections:?}");
+    }
 }

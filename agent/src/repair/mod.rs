@@ -37,7 +37,7 @@ mod unread;
 pub use activity::activity;
 pub use dump::{discard, dump, reset, thaw};
 pub use find::{
-    find, find_all, find_at, is_in_flight, is_silent, prompt, rescue, silence, unacknowledged, wake,
+    Places, find, find_at, is_in_flight, is_silent, prompt, rescue, silence, unacknowledged, wake,
 };
 pub use inspect::received;
 pub use pull::pull;

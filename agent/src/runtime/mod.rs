@@ -39,7 +39,7 @@ use crate::system::programs::Programs;
 use crate::system::translated::Translated;
 use crate::tokens::Tokens;
 use crate::transfers::Transfers;
-use turns::Longest;
+use turns::Turns;
 use witness::Witness;
 
 pub use cleanup::{Removed, clean_up};
@@ -51,6 +51,9 @@ const QUESTIONS: usize = 16;
 
 /// Events of a kind that are taken in before anything is done.
 const AT_ONCE: usize = 32;
+
+/// What the programs tell is taken in so much at a time: a matter of a few milliseconds.
+const TOLD_AT_ONCE: usize = 1024;
 
 /// Asks a running agent how it is.
 pub type Questions = mpsc::Sender<oneshot::Sender<Status>>;
@@ -83,7 +86,7 @@ pub struct Agent {
     tasks: JoinSet<Event>,
     meter: Meter,
     used: Use,
-    longest_turn: Longest,
+    turns: Turns,
     events_lost: u64,
     /// The addresses that looks are for.
     dvipas: HashSet<IpAddr>,
@@ -120,15 +123,19 @@ impl Agent {
     /// Runs until `stop` is done. Then the routing stacks are told that nothing is served here; the programs and the
     /// addresses stay, so that connections live on.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        turns::timed(self.longest_turn.clone(), self.serve(stop)).await;
+        self.turns.clone().timed(self.serve(stop)).await;
     }
 
     async fn serve(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
+        let mut rests = self.turns.clone().rests();
         self.act().await;
         self.act_on_transfers().await;
         loop {
+            self.go_on().await;
+            rests.rest().await;
             self.act_as_witness();
+            let is_busy = self.machine.is_busy();
             let transfers_due = self.transfers.next_deadline();
             let lapses = self.witness.next_deadline();
             let lapse = async move {
@@ -149,7 +156,7 @@ impl Agent {
             };
             tokio::select! {
                 () = &mut stop => break,
-                told = self.sockets.next() => self.take_told(told),
+                told = self.sockets.next() => self.take_told(told).await,
                 ends = self.ends.next() => self.take(ends),
                 translated = self.translated.next() => self.take(translated),
                 Some(event) = self.sessions.recv() => self.session(event),
@@ -161,6 +168,7 @@ impl Agent {
                 news = self.transfers.next() => self.hear(news),
                 () = tokio::time::sleep_until(transfers_due.into()) => self.transfers_due(),
                 () = lapse => self.witness.tick(Instant::now()),
+                () = std::future::ready(()), if is_busy => {}
             }
             self.take_what_is_there();
             self.act().await;
@@ -170,6 +178,15 @@ impl Agent {
         self.act().await;
         self.endpoint.close().await;
         self.transfers.close().await;
+    }
+
+    /// Does the next part of what concerns all connections.
+    async fn go_on(&mut self) {
+        if self.machine.step() {
+            // A routing stack may have been answered.
+            self.standings_changed |= !self.machine.is_busy();
+            self.act().await;
+        }
     }
 
     /// What has come at the same time is followed at the same time.
@@ -198,13 +215,28 @@ impl Agent {
         events.into_iter().for_each(|event| self.tell(event));
     }
 
-    /// Takes in what the programs tell.
-    fn take_told(&mut self, told: std::io::Result<Vec<Told>>) {
-        let now = Instant::now();
-        let told = match told {
-            Ok(told) => told,
+    /// Takes in what the programs tell; nothing else is heard before that is done.
+    async fn take_told(&mut self, told: std::io::Result<Vec<Told>>) {
+        let mut told = match told {
+            Ok(told) => told.into_iter(),
             Err(cause) => return self.take(Err(cause)),
         };
+        loop {
+            self.take_some_told(told.by_ref().take(TOLD_AT_ONCE));
+            if told.len() == 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes in all that the programs have told by now.
+    async fn take_all_told(&mut self) {
+        self.take_told(Ok(self.sockets.take())).await;
+    }
+
+    fn take_some_told(&mut self, told: impl Iterator<Item = Told>) {
+        let now = Instant::now();
         for told in told {
             match told {
                 Told::Socket(event) => {

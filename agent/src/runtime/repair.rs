@@ -59,7 +59,7 @@ impl Agent {
         }
         match find_interfaces(&self.netlink, &self.config).await {
             Ok(interfaces) => {
-                if let Err(cause) = self.repair_programs(interfaces) {
+                if let Err(cause) = self.repair_programs(interfaces).await {
                     find(Subject::Program, format!("forwarded packets are not decapsulated: {cause}"));
                 }
             }
@@ -125,16 +125,21 @@ impl Agent {
     }
 
     /// The packet programs are attached to these interfaces, as they are now. Programs are loaded anew only if they have to be told
-    /// something else: that holds everything else up, heartbeats too.
-    fn repair_programs(&mut self, interfaces: Vec<Interface>) -> Result<(), ProgramError> {
+    /// something else: that takes the kernel a moment, in which sessions live on and nothing else is heard.
+    async fn repair_programs(&mut self, interfaces: Vec<Interface>) -> Result<(), ProgramError> {
         let settings = |interfaces: &[_]| settings(&self.config, interfaces, self.netns_cookie);
         let now = settings(&interfaces);
         if now.tell_the_same(&settings(&self.interfaces)) {
             let missing = self.programs.attach(&interfaces)?;
             missing.iter().for_each(|what| self.environment.put_right(Subject::Program, what));
         } else {
-            self.programs = Programs::start(&now)?;
-            self.endpoint.greet_again(|hello| hello.fabric_mtu = Some(now.fabric_mtu));
+            let fabric_mtu = now.fabric_mtu;
+            // It is only cancelled with everything else, and does not panic.
+            let Ok(started) = tokio::task::spawn_blocking(move || Programs::start(&now)).await else {
+                return Ok(());
+            };
+            self.programs = started?;
+            self.endpoint.greet_again(|hello| hello.fabric_mtu = Some(fabric_mtu));
             self.tell(Event::Interfaces(interfaces.iter().map(|i| i.ifindex).collect()));
             self.environment.put_right(Subject::Interface, "interfaces have changed");
         }

@@ -13,7 +13,7 @@ use transport::{
     BindError, Endpoint, Identity, IdentityError, IdentityFiles, Listen, Renewal, Settings as SessionSettings,
 };
 
-use super::turns::Longest;
+use super::turns::Turns;
 use super::witness::Witness;
 use super::{Agent, QUESTIONS};
 use crate::config::Config;
@@ -177,7 +177,7 @@ impl Agent {
             meter: Meter::new(now),
             used: Use::default(),
             events_lost,
-            longest_turn: Longest::default(),
+            turns: Turns::default(),
             dvipas,
             transfers,
             witness: Witness::open(config.witness_file(), now),

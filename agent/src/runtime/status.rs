@@ -173,7 +173,7 @@ fn word(standing: Standing) -> &'static str {
     match standing {
         Standing::Apart => "apart",
         Standing::Greeted => "greeted",
-        Standing::Listed | Standing::Looking => "listed",
+        Standing::Listed | Standing::Looking | Standing::Answering => "listed",
         Standing::Reporting => "reporting",
     }
 }
@@ -233,7 +233,7 @@ impl Agent {
             lacks: self.programs.lacks(),
             cpu_permille: self.used.cpu_permille,
             memory_pressure_permille: self.used.memory_pressure_permille,
-            longest_turn_ms: self.longest_turn.take().as_secs_f64() * 1e3,
+            longest_turn_ms: self.turns.take_longest().as_secs_f64() * 1e3,
             refused: self.refused.iter().map(refused).collect(),
             certificate: self.expires.clone(),
             environment: self.environment.clone(),

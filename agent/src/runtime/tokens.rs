@@ -33,11 +33,10 @@ impl Agent {
 
     /// A connection was not taken: the owner of its DVIPA is to know.
     pub(super) fn declined(&mut self, connection: Connection) {
-        let Some((owner, _)) = self.machine.owners().get(&connection.service().dvipa).cloned() else {
-            return;
-        };
-        let declined = Declined { connection: WireConnection(connection) };
-        self.say_of_tokens(&owner, &FromStack::Declined(declined));
+        if let Some((owner, _)) = self.machine.owner(connection.service().dvipa) {
+            let declined = Declined { connection: WireConnection(connection) };
+            self.say_of_tokens(owner, &FromStack::Declined(declined));
+        }
     }
 
     fn say_of_tokens(&self, to: &StackName, message: &FromStack) {

@@ -89,7 +89,7 @@ impl Agent {
     /// A routing stack wants to know of all connections that it has asked about which are here.
     fn asked(&mut self, by: StackName, number: u64) {
         // In this order: what the programs could not tell is counted after what they could.
-        self.take_told(Ok(self.sockets.take()));
+        self.take_some_told(self.sockets.take().into_iter());
         self.notice_lost_events();
         self.tell(Event::Asked(by, number));
     }
@@ -99,17 +99,26 @@ impl Agent {
         if std::mem::take(&mut self.standings_changed) || self.held != self.machine.held() {
             self.tell_standings();
         }
+        // Nothing else is heard before all is done, as in the simulation.
+        while !self.act_on_some_transfers().await {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Does some of it; whether that was all.
+    async fn act_on_some_transfers(&mut self) -> bool {
+        let mut is_all;
         loop {
             let now = Instant::now();
             let kernel = kernel(&self.programs, &self.dvipas);
-            self.transfers.act(kernel, now);
+            is_all = self.transfers.act(kernel, now);
             let touched = self.transfers.take_touched();
             if touched.is_empty() {
                 break;
             }
             // What its socket went through is told before it rests: none of that is news to a routing stack.
             touched.iter().for_each(|(connection, _)| self.tell(Event::Moving(*connection)));
-            self.take_told(Ok(self.sockets.take()));
+            self.take_all_told().await;
             for (connection, standing) in touched {
                 match standing {
                     Standing::Moves => {}
@@ -117,9 +126,12 @@ impl Agent {
                     Standing::Elsewhere => self.tell(Event::Rests { connection, ours: false }),
                 }
             }
+            if !is_all {
+                break;
+            }
         }
         // The programs do not wake anybody for connections that move.
-        self.take_told(Ok(self.sockets.take()));
+        self.take_all_told().await;
         for (to, message) in self.transfers.take_messages() {
             let ends = matches!(message, FromStack::Transfer(FromHost::Source(FromSource::Done(_))));
             let fence = if ends { self.machine.fence(&to) } else { None };
@@ -132,6 +144,7 @@ impl Agent {
             }
         }
         self.act().await;
+        is_all
     }
 
     fn tell_standings(&mut self) {

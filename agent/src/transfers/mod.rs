@@ -51,7 +51,7 @@ use transfer::{Host, Owner};
 
 use crate::control_socket::{self, Applications, Command, Registration, Rules};
 use crate::machine::{Picture, Scope, TakersOf};
-use crate::repair::Unread;
+use crate::repair::{Places, Unread};
 use crate::runtime::status::TransfersStatus;
 use crate::system::admissions::Admissions;
 use crate::system::conversations::Conversations;
@@ -63,6 +63,9 @@ use dumps::Dumps;
 use hands::{At, Finished, Hands};
 use notes::Notes;
 use requests::Found;
+
+/// Deeds that are done at a time: some 20 µs each, the dump or restoration of a connection with full queues a millisecond.
+const DEEDS_AT_ONCE: usize = 64;
 
 /// What of the kernel a deed needs.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +88,7 @@ pub enum News {
     /// An application wants something.
     Application(ApplicationId, control_socket::Event),
     /// The sockets of connections that shall move were looked for.
-    Found(Vec<Found>),
+    Found(Vec<Found>, Places),
     /// Packets that had claimed the admissions of these transfers are through.
     Through(Vec<TransferId>),
     /// A connection is active, its unsent bytes included.
@@ -102,7 +105,9 @@ pub struct Transfers {
     /// Operators' orders whose connections have still to be looked for.
     orders: VecDeque<Move>,
     /// The search under way, if there is one.
-    search: JoinSet<Vec<Found>>,
+    search: JoinSet<(Vec<Found>, Places)>,
+    /// What the last search has learnt, if another one follows.
+    places: Places,
     /// By port: the process that the last connection was found in, where the next one is looked for first.
     servers: BTreeMap<u16, u32>,
 }
@@ -135,7 +140,8 @@ impl Transfers {
         let left = left_behind(left, left_dumps, &mut hands, kernel);
         let mut host = Host::new(abilities, now);
         host.inherit(left, &mut At { hands: &mut hands, kernel }, now);
-        Self { host, hands, orders: VecDeque::new(), search: JoinSet::new(), servers: BTreeMap::new() }
+        let (orders, search, places, servers) = Default::default();
+        Self { host, hands, orders, search, places, servers }
     }
 
     /// Waits for what happens outside.
@@ -143,7 +149,7 @@ impl Transfers {
         tokio::select! {
             (application, event) = self.hands.applications.next() => News::Application(application, event),
             Some(found) = self.search.join_next() => match found {
-                Ok(found) => News::Found(found),
+                Ok((found, places)) => News::Found(found, places),
                 // It is only cancelled with everything else, and does not panic.
                 Err(_) => std::future::pending().await,
             },
@@ -168,10 +174,7 @@ impl Transfers {
     pub fn hear(&mut self, news: News, kernel: Kernel<'_>, now: Instant) {
         match news {
             News::Application(application, event) => self.application(application, event, kernel, now),
-            News::Found(found) => {
-                found.into_iter().for_each(|found| self.found(found, kernel, now));
-                self.search();
-            }
+            News::Found(found, places) => self.searched(found, places, kernel, now),
             News::Through(transfers) => {
                 self.host.claims_are_through(&transfers, &mut At { hands: &mut self.hands, kernel }, now);
             }
@@ -330,14 +333,10 @@ impl Transfers {
         self.host.not_taken(connection, why, now);
     }
 
-    /// Looks whether packets have made connections that were admitted.
-    pub fn look_for_made(&mut self, kernel: Kernel<'_>, now: Instant) {
-        self.host.look_for_made(&mut At { hands: &mut self.hands, kernel }, now);
-    }
-
-    /// Does all that is to be done.
-    pub fn act(&mut self, kernel: Kernel<'_>, now: Instant) {
-        self.host.act(&mut At { hands: &mut self.hands, kernel }, now);
+    /// Does what is to be done, as much as is a matter of a few milliseconds; `false`: some is left, which comes before whatever else
+    /// happens to transfers.
+    pub fn act(&mut self, kernel: Kernel<'_>, now: Instant) -> bool {
+        self.host.act(&mut At { hands: &mut self.hands, kernel }, now, DEEDS_AT_ONCE)
     }
 
     /// What the deed of [`Transfers::next_deadline`] is.

@@ -18,9 +18,9 @@ use super::refusal::refusal;
 use super::{Kernel, Transfers};
 use crate::control_socket::event::Event;
 use crate::control_socket::{Answer, Command, Held, Moving, Registration};
-use crate::repair::{self, Refused};
+use crate::repair::{self, Places, Refused};
 
-/// Connections that are looked for in one walk, and looked at in one go: a matter of some milliseconds.
+/// Connections that are looked for at once, and looked at in one go: a matter of some milliseconds.
 const ORDERS_AT_ONCE: usize = 256;
 
 /// What became of the search for a connection that shall move.
@@ -140,18 +140,29 @@ impl Transfers {
         let orders: Vec<_> = self.orders.drain(..self.orders.len().min(ORDERS_AT_ONCE)).collect();
         let ports: BTreeSet<_> = orders.iter().map(|order| order.connection.0.dvipa.port()).collect();
         let likely: Vec<_> = ports.iter().filter_map(|port| self.servers.get(port).copied()).collect();
+        // Kept from search to search, as long as there is something to search.
+        let mut places = std::mem::take(&mut self.places);
         self.search.spawn_blocking(move || {
             let connections: Vec<_> = orders.iter().map(|order| order.connection.0).collect();
-            let found = repair::find_all(&connections, &likely).into_iter().zip(orders);
+            let found = places.find_all(&connections, &likely).into_iter().zip(orders);
             let found = found.map(|(socket, Move { connection, target, job, order, quiet_ms, next, .. })| {
                 let quiet = quiet_ms.map(|ms| Duration::from_millis(ms.into()));
                 Found { connection: connection.0, target, job, order, quiet, next, socket }
             });
-            found.collect()
+            (found.collect(), places)
         });
     }
 
-    pub(super) fn found(&mut self, found: Found, kernel: Kernel<'_>, now: Instant) {
+    /// A search is over: the next one begins.
+    pub(super) fn searched(&mut self, found: Vec<Found>, places: Places, kernel: Kernel<'_>, now: Instant) {
+        found.into_iter().for_each(|found| self.found(found, kernel, now));
+        if !self.orders.is_empty() {
+            self.places = places;
+        }
+        self.search();
+    }
+
+    fn found(&mut self, found: Found, kernel: Kernel<'_>, now: Instant) {
         let Found { connection, target, job, order, quiet, next, socket } = found;
         let why = match socket {
             Ok((socket, place)) => {

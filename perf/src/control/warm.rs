@@ -54,9 +54,8 @@ fn cold(rows: &mut Rows) {
         let connections = (n * share..(n + 1) * share).map(|c| cluster.connection(c));
         let mut host = Host::new(n, &[routing_stack("rt1")], connections.collect());
         let list = list_of(&lists, n);
-        let begun = processor_time();
         let frames = host.account("rt1", list);
-        longest = longest.max(processor_time() - begun);
+        longest = longest.max(host.longest);
         accounts.push(frames.into_iter());
     }
     let mut frames = Vec::new();
@@ -77,7 +76,7 @@ fn cold(rows: &mut Rows) {
     );
     rows.add(ROWS[0], "s", took.as_secs_f64(), note);
     let note = format!(
-        "{:.1} ms for an agent's account of {share} connections, in the interval of heartbeats; without the kernel's list of sockets",
+        "{:.1} ms, the longest turn of an agent that gives an account of {share} connections, in the interval of heartbeats; without the kernel's list of sockets",
         longest.as_secs_f64() * 1e3
     );
     rows.add(ROWS[1], "", longest.as_secs_f64() / HEARTBEAT.as_secs_f64(), note);
@@ -186,6 +185,8 @@ struct Host {
     name: StackName,
     has: Picture,
     now: Instant,
+    /// The processor time of its longest turn.
+    longest: Duration,
 }
 
 impl Host {
@@ -205,7 +206,8 @@ impl Host {
             connections: cookies.zip(connections).collect(),
             flows: Vec::new(),
         };
-        Self { machine: Machine::new(own, Inherited::default(), now), name, has, now }
+        let machine = Machine::new(own, Inherited::default(), now);
+        Self { machine, name, has, now, longest: Duration::ZERO }
     }
 
     /// What it says to a routing stack that comes and lists this: a complete account, in frames.
@@ -238,22 +240,32 @@ impl Host {
     /// What it has to say to this routing stack, in frames. It looks at its sockets whenever it wants to.
     fn said(&mut self, to_whom: &StackName) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Some(action) = self.machine.poll(self.now) {
-            match action {
-                host::Action::Look(scope) => {
-                    let seen = if scope == Scope::All { self.has.clone() } else { Picture::default() };
-                    self.machine.handle(host::Event::Seen(scope, seen), self.now);
-                }
-                host::Action::Send(to, message) => {
-                    let frame = codec::encode(&message).unwrap_or_else(|e| unreachable!("{e}"));
-                    if to == *to_whom {
-                        let message = FromStack::Newconn(Newconn::default());
-                        frames.push((Event::Message { from: self.name.clone(), message }, Some(frame)));
+        loop {
+            let begun = processor_time();
+            let mut looked = Duration::ZERO;
+            while let Some(action) = self.machine.poll(self.now) {
+                match action {
+                    host::Action::Look(scope) => {
+                        let begun = processor_time();
+                        let seen = if scope == Scope::All { self.has.clone() } else { Picture::default() };
+                        looked += processor_time() - begun;
+                        self.machine.handle(host::Event::Seen(scope, seen), self.now);
                     }
+                    host::Action::Send(to, message) => {
+                        let frame = codec::encode(&message).unwrap_or_else(|e| unreachable!("{e}"));
+                        if to == *to_whom {
+                            let message = FromStack::Newconn(Newconn::default());
+                            frames.push((Event::Message { from: self.name.clone(), message }, Some(frame)));
+                        }
+                    }
+                    _ => {}
                 }
-                _ => {}
+            }
+            let goes_on = self.machine.step();
+            self.longest = self.longest.max((processor_time() - begun).saturating_sub(looked));
+            if !goes_on {
+                return frames;
             }
         }
-        frames
     }
 }

@@ -1,5 +1,6 @@
 //! Connections that come to this host: what the target's machine wants done.
 
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::{Duration, Instant};
 
 use model::Connection;
@@ -9,6 +10,7 @@ use model::transfer::{Reason, TransferId, Way, Why};
 use super::Host;
 use super::kernel::{Away, Kept, Kernel, Note, Subject, Voided};
 use super::leaving::{depart, stand_again};
+use super::requests::PROMPTED_AGAIN;
 use crate::taking::{self, Action, Event};
 use crate::{halt, limits};
 
@@ -18,6 +20,8 @@ const FROZEN: Duration = limits::PREPARE.saturating_add(Duration::from_secs(50))
 /// How often it is looked whether the kernel has dropped a packet that was to make a connection: more often than the packet is
 /// sent again ([`limits::HAND_OVER`]).
 const CLAIMS: Duration = Duration::from_millis(100);
+/// At so many it is looked at a time: a matter of a millisecond.
+const LOOKED_AT_ONCE: usize = 512;
 
 /// A kernel that does not take all unread bytes, because the server does not read, is asked again after the first of these, then
 /// after twice as long, up to the second.
@@ -275,7 +279,11 @@ impl Host {
         if kernel.is_made(&connection).unwrap_or(false) {
             let _ = kernel.note(Note::Made(transfer));
             self.turn(transfer, Phase::Over);
-            self.made.insert(connection, now);
+            // Two at most for each that comes: there are never more than came within that time.
+            for _ in 0..2 {
+                self.made.pop(now);
+            }
+            self.made.set(connection, now + PROMPTED_AGAIN);
             self.begin_to_give(transfer, now);
             self.tell_target(Event::Made(transfer), now);
         }
@@ -317,9 +325,13 @@ impl Host {
     }
 
     /// Looks whether packets have claimed admissions without making the connection: the kernel may have dropped them.
+    ///
+    /// Looks at some of them; the others are due at once.
     pub(crate) fn look_for_claimed(&mut self, kernel: &mut impl Kernel, now: Instant) {
-        self.last_claims = now;
-        for (connection, transfer) in &self.admitted {
+        let behind = (self.looked_to.map_or(Unbounded, Excluded), Unbounded);
+        let next = self.admitted.range(behind).take(LOOKED_AT_ONCE);
+        let next: Vec<(Connection, TransferId)> = next.map(|(c, transfer)| (*c, *transfer)).collect();
+        for (connection, transfer) in &next {
             let coming = self.coming.get_mut(transfer).filter(|coming| coming.phase == Phase::Admitted);
             if let Some(coming) = coming
                 && kernel.is_claimed(connection)
@@ -328,12 +340,19 @@ impl Host {
                 self.claimed.push(*transfer);
             }
         }
-        self.look_for_made(kernel, now);
+        next.iter().for_each(|(connection, _)| self.begun(*connection, kernel, now));
+        self.looked_to = next.get(LOOKED_AT_ONCE - 1).map(|(connection, _)| *connection);
+        if self.looked_to.is_none() {
+            self.last_claims = now;
+        }
     }
 
     /// When that is due.
     pub(super) fn next_claims(&self) -> Option<Instant> {
-        (!self.admitted.is_empty()).then(|| self.last_claims + CLAIMS)
+        match self.looked_to {
+            Some(_) => Some(self.last_claims),
+            None => (!self.admitted.is_empty()).then(|| self.last_claims + CLAIMS),
+        }
     }
 
     /// The packets that had claimed these admissions are through. What is not made by now may be by another packet, or never.

@@ -105,10 +105,11 @@ pub struct Host {
     claimed: Vec<TransferId>,
     /// Such packets are being waited for.
     awaits_claims: bool,
-    /// When it was looked for such.
+    /// When it was looked for such at all that are admitted, and behind which of them the look under way goes on.
     last_claims: Instant,
-    /// Connections that a packet has made here of late, and when.
-    made: BTreeMap<Connection, Instant>,
+    looked_to: Option<Connection>,
+    /// Connections that a packet has made here of late, and from when on their clients may be prompted again.
+    made: Due<Connection>,
     /// Connections that were put into a listener and are still to be given bytes of their clients.
     giving: BTreeMap<Connection, Giving>,
     /// When to try that again.
@@ -140,7 +141,8 @@ impl Host {
             claimed: Vec::new(),
             awaits_claims: false,
             last_claims: now,
-            made: BTreeMap::new(),
+            looked_to: None,
+            made: Due::default(),
             giving: BTreeMap::new(),
             gifts: Due::default(),
             kept_bytes: 0,
@@ -168,9 +170,9 @@ impl Host {
         self.tell_target(taking::Event::Owner { dvipa, owner }, now);
     }
 
-    /// Does all that is to be done.
-    pub fn act(&mut self, kernel: &mut impl Kernel, now: Instant) {
-        while self.step(kernel, now) {}
+    /// Does what is to be done, so many deeds at most; `false`: some are left, which come before whatever else happens.
+    pub fn act(&mut self, kernel: &mut impl Kernel, now: Instant, most: usize) -> bool {
+        (0..most).any(|_| !self.step(kernel, now))
     }
 
     /// Does the next thing that is to be done; `false`: there is none. A transfer that has ended is ended for its socket and its
@@ -213,7 +215,7 @@ impl Host {
     /// What is over goes.
     pub(crate) fn sweep(&mut self, kernel: &mut impl Kernel, now: Instant) {
         self.next_sweep = now + SWEEP;
-        self.made.retain(|_, made| *made + requests::PROMPTED_AGAIN > now);
+        while self.made.pop(now).is_some() {}
         let late: Vec<_> = self.orphans.iter().filter(|(_, until)| **until <= now).map(|(c, _)| *c).collect();
         late.iter().for_each(|connection| self.disconnect_orphan(connection, kernel));
         kernel.sweep();

@@ -89,7 +89,7 @@ impl Host {
             return kernel.stays(asker, &ask.connection, &why);
         }
         // Its client was prompted when it came, and answers that only so often.
-        let not_before = self.made.get(&ask.connection).map_or(now, |came| *came + PROMPTED_AGAIN);
+        let not_before = self.made.of(&ask.connection).unwrap_or(now);
         let (terms, settled_by) = (Terms::Idle, now + SETTLED_WITHIN);
         let pause = LOOK_AGAIN.0;
         self.waits(Waiting { ask, asker, terms, acknowledged_by: None, settled_by, not_before, pause });

@@ -45,7 +45,7 @@ impl Bench {
     /// What the host does after this.
     fn does(&mut self, deed: impl FnOnce(&mut Host, &mut Told, Instant)) -> String {
         deed(&mut self.host, &mut self.kernel, self.now);
-        self.host.act(&mut self.kernel, self.now);
+        assert!(self.host.act(&mut self.kernel, self.now, usize::MAX));
         std::mem::take(&mut self.kernel.words).join(" ")
     }
 

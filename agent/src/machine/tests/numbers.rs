@@ -62,7 +62,7 @@ fn a_routing_stack_that_comes_back_is_told_what_it_missed_and_no_more() {
 fn what_a_look_finds_while_nobody_hears_is_told_too() {
     let mut bench = Bench::reporting(list(&[1], &[]), &here(1000..1010));
     bench.now += RECENT * 2;
-    assert_eq!(again(&mut bench, Some(1), list(&[1], &[]), &here(1005..1012)), ["-5", "+2", "1..8"]);
+    assert_eq!(again(&mut bench, Some(1), list(&[1], &[]), &here(1005..1012)), ["+2", "-5", "1..8"]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ const UNFINISHED: &str = "unfinished";
 /// A number that is another after each start of the host.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// A barred transfer is remembered for as long as a packet may live (RFC 9293 3.4.2).
-const BARRED: Duration = Duration::from_secs(120);
+pub(super) const BARRED: Duration = Duration::from_secs(120);
 /// What stands before the rest of a record.
 const HEAD_BYTES: usize = 11;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{about, connection, part, stack};
+use crate::fixture::{about, connection, numbered, part, stack};
 use crate::host::kernel::{Arrival, Voided};
 use crate::limits;
 
@@ -330,6 +330,41 @@ fn when_a_connection_was_made_is_known_for_as_long_as_its_client_is_not_prompted
         assert_eq!(bench.begun(), "note:Made Active");
         bench.hears(settled());
         assert_eq!(bench.after(ago), "sweep");
-        assert_eq!(bench.host.made.contains_key(&connection()), is_known, "{ago:?} ago");
+        assert_eq!(bench.host.made.of(&connection()).is_some(), is_known, "{ago:?} ago");
     }
+}
+
+#[test]
+fn of_many_that_are_admitted_some_are_looked_at_in_one_turn_and_all_in_one_round() {
+    let mut bench = Bench::new();
+    let many = 1500;
+    for number in 0..many {
+        let transfer = TransferId { incarnation: 1, number: number as u64 };
+        let connection = numbered(number);
+        let phase = crate::host::coming::Phase::Admitted;
+        bench.host.coming.insert(transfer, Coming { connection, way: Way::Inject, phase, unread: None });
+        bench.host.admitted.insert(connection, transfer);
+    }
+    let round = bench.pause();
+    bench.after(round);
+    let at_once = bench.kernel.looks;
+    assert!(at_once * 2 < 2 * many, "{at_once} looks");
+    for so_far in 2..=(2 * many).div_ceil(at_once) {
+        assert_eq!(bench.pause(), Duration::ZERO, "the others are due at once");
+        bench.after(Duration::ZERO);
+        assert_eq!(bench.kernel.looks, (so_far * at_once).min(2 * many));
+    }
+    assert_eq!(bench.pause(), round, "the next round");
+}
+
+#[test]
+fn so_many_deeds_are_done_at_a_time() {
+    let mut bench = Bench::new();
+    let _ = bench.host.received(stack("rt1"), offer(Way::Restore, Consent::Presumed).into(), bench.now);
+    let _ = bench.host.received(stack("rt1"), ToTarget::Part(part(OWN)).into(), bench.now);
+    // It is restored, and Prepared is said.
+    assert!(!bench.host.act(&mut bench.kernel, bench.now, 1));
+    let some = std::mem::take(&mut bench.kernel.words);
+    assert!(bench.host.act(&mut bench.kernel, bench.now, usize::MAX));
+    assert!(!some.is_empty() && !bench.kernel.words.is_empty(), "{some:?}, {:?}", bench.kernel.words);
 }

@@ -26,6 +26,8 @@ pub(super) struct Told {
     pub(super) voided: Voided,
     pub(super) is_made: bool,
     pub(super) is_claimed: bool,
+    /// How often it was asked whether a connection is claimed or made.
+    pub(super) looks: usize,
     /// Whether it takes all bytes that it is given.
     pub(super) takes: bool,
 }
@@ -60,6 +62,7 @@ impl Told {
             voided: Voided::Void,
             is_made: false,
             is_claimed: false,
+            looks: 0,
             takes: true,
         }
     }
@@ -207,9 +210,11 @@ impl Kernel for Told {
         self.try_to("void", Some("void".into())).map(|()| self.voided)
     }
     fn is_made(&mut self, _: &Connection) -> Result<bool, String> {
+        self.looks += 1;
         self.try_to("is made", None).map(|()| self.is_made)
     }
     fn is_claimed(&mut self, _: &Connection) -> bool {
+        self.looks += 1;
         self.is_claimed
     }
     fn await_claims(&mut self, transfers: Vec<TransferId>) {
