@@ -8,7 +8,7 @@ use model::{Dvipa, Epoch, Service, StackName};
 
 use super::RoutingStack;
 use super::peers::Witnesses;
-use super::picture::{Picture, Source, TargetNow, Who};
+use super::picture::{Picture, ServiceNow, Source, TargetNow, Who};
 use super::view::{
     ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, LeaseView, OtherWitnessesView,
     PolicyView, RangeView, RefusedView, Role, ServiceView, SessionState, StackView, StatusView, TargetView,
@@ -153,28 +153,46 @@ impl RoutingStack {
     /// `baton dpt`
     pub fn dpt_view(&self, now: Instant) -> DptView {
         let picture = self.picture();
-        let views = |service: Service, targets: &[TargetNow<'_>]| -> Vec<TargetView> {
-            targets.iter().map(|target| target_view(&picture, service, target, now)).collect()
-        };
-        let services = picture.services().into_iter().map(|service| ServiceView {
-            dvipa: service.service.dvipa,
-            port: service.service.port,
-            protocol: service.service.protocol,
-            enumerated: picture.defined(service.service).is_some_and(|d| !d.ports.is_empty()),
-            direct: picture.direct_route(service.service).is_some(),
-            method: service.distribution.method,
-            content_routed: service.distribution.content_routed,
-            targets: views(service.service, &service.targets),
-            policies: service
-                .policies
-                .iter()
-                .map(|(client, targets)| PolicyView {
-                    client: *client,
-                    targets: views(service.service, targets),
-                })
-                .collect(),
-        });
+        let services = picture.services().into_iter().map(|service| service_view(&picture, &service, now));
         DptView { generation: self.published.generation, services: services.collect() }
+    }
+
+    /// As [`Self::dpt_view`], of so many services that they have `most` targets together, or few more; and how many services are left
+    /// out. What it costs is bounded, too.
+    pub fn dpt_view_within(&self, most: usize, now: Instant) -> (DptView, usize) {
+        let picture = self.picture();
+        let (mut services, mut targets, mut left_out) = (Vec::new(), 0_usize, 0);
+        for name in self.dvipas.iter_warm().flat_map(|(dvipa, _)| picture.service_names(dvipa)) {
+            if targets >= most {
+                left_out += 1;
+            } else if let Some(service) = picture.service(name) {
+                let lists = service.policies.iter().map(|(_, targets)| targets).chain([&service.targets]);
+                targets = targets.saturating_add(lists.map(Vec::len).sum());
+                services.push(service_view(&picture, &service, now));
+            }
+        }
+        (DptView { generation: self.published.generation, services }, left_out)
+    }
+}
+
+fn service_view(picture: &Picture<'_>, service: &ServiceNow<'_>, now: Instant) -> ServiceView {
+    let named = service.service;
+    let views = |targets: &[TargetNow<'_>]| -> Vec<TargetView> {
+        targets.iter().map(|target| target_view(picture, named, target, now)).collect()
+    };
+    let policies = service.policies.iter();
+    ServiceView {
+        dvipa: named.dvipa,
+        port: named.port,
+        protocol: named.protocol,
+        enumerated: picture.defined(named).is_some_and(|d| !d.ports.is_empty()),
+        direct: picture.direct_route(named).is_some(),
+        method: service.distribution.method,
+        content_routed: service.distribution.content_routed,
+        targets: views(&service.targets),
+        policies: policies
+            .map(|(client, targets)| PolicyView { client: *client, targets: views(targets) })
+            .collect(),
     }
 }
 

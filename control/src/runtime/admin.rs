@@ -20,6 +20,7 @@ use super::api::{
     ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder,
 };
 use super::metrics::Snapshot;
+use super::web::Watched;
 use crate::explain::Question;
 use crate::machine::{EvacuationTerms, Scope};
 
@@ -38,6 +39,8 @@ pub(super) enum Request {
     Stats,
     Events(EventsQuery),
     Metrics,
+    /// What the web page shows, with the events after this number.
+    Watch(u64),
     Drain(StackName, Scope),
     Evacuate(StackName, Scope, EvacuationTerms),
     StopEvacuation(StackName, Scope),
@@ -59,6 +62,8 @@ pub(super) enum Answer {
     Json(Vec<u8>),
     /// What is true now: the task that asked makes the text of it.
     Metrics(Box<Snapshot>),
+    /// The same for the web page.
+    Watch(Box<Watched>),
     Refused(StatusCode, Problem),
 }
 
@@ -73,6 +78,16 @@ pub(super) struct Asked {
 pub(super) struct Desk(pub(super) mpsc::Sender<Asked>);
 
 impl Desk {
+    /// What the web page shows; `None`: the control thread is ending.
+    pub(super) async fn watch(&self, after: u64) -> Option<Box<Watched>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Asked { request: Request::Watch(after), reply }).await.ok()?;
+        match answer.await {
+            Ok(Answer::Watch(watched)) => Some(watched),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     async fn ask(&self, request: Request) -> Response {
         let (reply, answer) = oneshot::channel();
         if self.0.send(Asked { request, reply }).await.is_err() {
@@ -80,6 +95,8 @@ impl Desk {
         }
         match answer.await {
             Ok(Answer::Metrics(snapshot)) => render(snapshot).await,
+            // Only the page asks to watch.
+            Ok(Answer::Watch(_)) => refuse(StatusCode::NOT_FOUND, "no such resource"),
             Ok(Answer::Json(body)) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Ok(Answer::Refused(status, problem)) => (status, Json(problem)).into_response(),
             Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping"),
@@ -99,7 +116,7 @@ async fn render(snapshot: Box<Snapshot>) -> Response {
     }
 }
 
-fn refuse(status: StatusCode, error: impl ToString) -> Response {
+pub(super) fn refuse(status: StatusCode, error: impl ToString) -> Response {
     (status, Json(Problem { error: error.to_string(), mistakes: Vec::new() })).into_response()
 }
 

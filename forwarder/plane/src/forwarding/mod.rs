@@ -31,7 +31,7 @@ use control::config::shared_interface;
 use control::machine::{Among, ToChoose};
 use control::runtime::environment::Environment;
 use control::runtime::{
-    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, RouteCount,
+    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, RouteCount, Share,
     TICK_MS, Ticked,
 };
 use forwarder::crt::{Crt, CrtState, Cursor};
@@ -445,6 +445,10 @@ impl Forwarding for Plane {
             Some(RouteCount { dvipa: entry.dvipa.address(), port, route: route.to_owned(), requests })
         };
         tables.routes().filter_map(count).take(most).collect()
+    }
+
+    fn opened(&self) -> Vec<Share> {
+        self.connections.opened()
     }
 
     fn counters(&self) -> Vec<Counter> {
