@@ -67,12 +67,16 @@ fn prometheus_reads_all_that_its_rules_and_dashboard_name() {
         .replace("192.0.2.10:9440\", \"192.0.2.11:9440", "127.0.0.1:9440")
         .replace("192.0.2.21:9441\", \"192.0.2.22:9441", "198.18.0.21:9441\", \"198.18.0.22:9441");
     let here = |name: &str| lab.files().join(name);
-    std::fs::write(here("prometheus.yml"), format!("global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n{config}"))
-        .expect("a file");
+    std::fs::write(
+        here("prometheus.yml"),
+        format!("global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n{config}"),
+    )
+    .expect("a file");
     std::fs::write(here("alerts.yml"), packaging("prometheus/alerts.yml")).expect("a file");
     let file = here("prometheus.yml").display().to_string();
     lab.host("rt1").run(&["promtool", "check", "config", &file]).unwrap_or_else(|e| panic!("{e}"));
-    let (config, data) = (format!("--config.file={file}"), format!("--storage.tsdb.path={}", here("tsdb").display()));
+    let (config, data) =
+        (format!("--config.file={file}"), format!("--storage.tsdb.path={}", here("tsdb").display()));
     lab.start_on("rt1", "prometheus", &["prometheus", &config, &data, "--web.listen-address=127.0.0.1:9090"])
         .expect("it starts");
 
@@ -83,7 +87,8 @@ fn prometheus_reads_all_that_its_rules_and_dashboard_name() {
     let moves = answer["connections"][0]["client"].as_str().expect("one at t1").to_owned();
     lab.baton(&["move", &moves, "198.18.9.1:80", "t2"]).expect("it moves");
 
-    let dashboard: Value = serde_json::from_str(&packaging("grafana/baton.json")).expect("the dashboard is JSON");
+    let dashboard: Value =
+        serde_json::from_str(&packaging("grafana/baton.json")).expect("the dashboard is JSON");
     let mut expressions = Vec::new();
     all_under("expr", &dashboard, &mut expressions);
     let rules = packaging("prometheus/alerts.yml");
@@ -92,13 +97,15 @@ fn prometheus_reads_all_that_its_rules_and_dashboard_name() {
     let wanted: BTreeSet<&str> = expressions.iter().flat_map(|expression| metrics_of(expression)).collect();
     lab.wait_for("all metrics that are named", SOON * 3, || {
         let names = prometheus(&lab, "label/__name__/values", &[])?;
-        let names: BTreeSet<&str> = names.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let names: BTreeSet<&str> =
+            names.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let missing: Vec<_> = wanted.difference(&names).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:#?}")) }
     })
     .unwrap_or_else(|e| panic!("{e}"));
     for expression in expressions {
-        let filled = VARIABLES.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value));
+        let filled =
+            VARIABLES.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value));
         prometheus(&lab, "query", &[("query", &filled)]).unwrap_or_else(|e| panic!("{filled}: {e}"));
     }
     let until = |query: &str, value: &str| {

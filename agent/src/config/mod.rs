@@ -161,7 +161,8 @@ impl Config {
     /// `[[application]]`s, `repair_s`, the log level and `[[container]]`s beside others can.
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
         let times = |c: &Cluster| (c.heartbeat, c.lost_after);
-        let admin = |config: &Self| (config.admin_socket.clone(), config.metrics, config.metrics_socket.clone());
+        let admin =
+            |config: &Self| (config.admin_socket.clone(), config.metrics, config.metrics_socket.clone());
         let differ = [
             ("[node]", self.node != next.node),
             ("[cluster] heartbeat_ms or lost_after_ms", times(&self.cluster) != times(&next.cluster)),

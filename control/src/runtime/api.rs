@@ -12,6 +12,8 @@ use model::message::OrderId;
 use model::{Blame, Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
+pub use super::web::{MovingRow, WatchAnswer};
+
 use super::environment::Environment;
 use super::etcd::EtcdView;
 use super::forwarding::{CrtStats, PortView, RouteCount};

@@ -1,7 +1,7 @@
 //! `baton`, the operator's command line.
 //!
 //! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
-//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`pki`], [`generate`] (completions and
+//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`top`] (all of it, live), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`pki`], [`generate`] (completions and
 //! manual pages), [`failure`] (what went wrong, and the exit code).
 
 mod arguments;
@@ -17,6 +17,7 @@ mod orders;
 mod pki;
 mod route;
 mod show;
+mod top;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Route(RouteCommand::Explain(a)) => route::explain(&socket, json, &a),
         Command::Doctor(a) => doctor::run(&a, json),
         Command::Events { follow } => events::run(&socket, json, follow),
+        Command::Top(a) => top::run(&socket, &a),
         Command::Nic(command) => nic::run(&command, json),
         Command::Setup(command) => doctor::setup(&command),
         Command::Pki(command) => pki::run(command),

@@ -72,7 +72,8 @@ impl Browser {
             let message: Value = serde_json::from_slice(&text).expect("JSON");
             match message["method"].as_str() {
                 Some("Runtime.exceptionThrown") => self.complaints.push(message["params"].clone()),
-                Some("Log.entryAdded") if message["params"]["entry"]["level"] == "error" => {
+                // Refused orders are entries of the source `network`.
+                Some("Log.entryAdded") if message["params"]["entry"]["source"] != "network" => {
                     self.complaints.push(message["params"]["entry"]["text"].clone());
                 }
                 _ => {}

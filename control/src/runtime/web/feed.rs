@@ -10,7 +10,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::sleep;
 
 use super::tables::Tables;
-use super::watched::Watched;
+use super::watched::WatchAnswer;
 use crate::runtime::admin::Desk;
 
 /// How often the control thread is asked.
@@ -62,12 +62,12 @@ impl Feed {
             let Some(watched) = desk.watch(events).await else { return };
             events = watched.events.next;
             self.tell(&watched);
-            sleep(EVERY.max(watched.took * REST)).await;
+            sleep(EVERY.max(Duration::from_micros(watched.took_us) * REST)).await;
         }
     }
 
     /// Also if nothing has changed: then rates are 0.
-    fn tell(&self, watched: &Watched) {
+    fn tell(&self, watched: &WatchAnswer) {
         let mut now = self.now();
         let next = Tables::new(watched, &now);
         let changes = next.since(&now);

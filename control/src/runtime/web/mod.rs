@@ -1,6 +1,6 @@
 //! The web page: what this node and its cluster do, live, and orders for those who have the token.
 //!
-//! A thread of its own serves it, so that browsers, however many and however slow, cost the control thread nothing but [`Watched`],
+//! A thread of its own serves it, so that browsers, however many and however slow, cost the control thread nothing but [`WatchAnswer`],
 //! once a second while somebody looks.
 //!
 //! In reading order: `watched` (what the control thread tells), `tables` (rows with keys, of that), `feed` (their differences, to all who look), `guard` (what a browser
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use self::feed::Feed;
 use self::guard::Guard;
-pub(super) use self::watched::Watched;
+pub(super) use self::watched::{MovingRow, WatchAnswer};
 use super::admin::{self, Desk};
 use super::bounded::Bounded;
 use crate::config::Web;

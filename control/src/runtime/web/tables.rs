@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::watched::{EVENTS, Watched};
+use super::watched::{EVENTS, WatchAnswer};
 use crate::machine::{ServiceView, TargetView, WeightSource};
 use crate::runtime::api::{CounterRow, EventRow, ShareRow};
 
@@ -27,7 +27,7 @@ fn row(of: &impl Serialize, without: &[&str]) -> Value {
 
 impl Tables {
     /// Made of what the control thread has told. `before` has the events that it told then.
-    pub(super) fn new(watched: &Watched, before: &Self) -> Self {
+    pub(super) fn new(watched: &WatchAnswer, before: &Self) -> Self {
         let mut tables = Self::default();
         tables.node(watched);
         for stack in &watched.status.machine.stacks {
@@ -65,9 +65,8 @@ impl Tables {
         {
             rows.iter().for_each(|counter| tables.counter(kind, counter));
         }
-        for (connection, transfer) in &watched.moving {
-            let name = format!("{} {}", connection.client, connection.dvipa);
-            tables.put("moving", name, row(transfer, &[]));
+        for moving in &watched.moving {
+            tables.put("moving", format!("{} {}", moving.client, moving.dvipa), row(&moving.transfer, &[]));
         }
         for evacuation in &watched.evacuations {
             let text = |part: Option<String>| part.unwrap_or_default();
@@ -84,7 +83,7 @@ impl Tables {
         self.0.entry(table).or_default().insert(key, row);
     }
 
-    fn node(&mut self, watched: &Watched) {
+    fn node(&mut self, watched: &WatchAnswer) {
         let mut node =
             row(&watched.status, &["stacks", "sessions_since_s", "uptime_s", "config_age_s", "etcd", "crt"]);
         if let Some(fields) = node.as_object_mut() {

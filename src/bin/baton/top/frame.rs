@@ -26,7 +26,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &mut Top) {
     frame.render_widget(Paragraph::new(above(top)), areas[0]);
     let titles = View::ALL.iter().enumerate().map(|(i, view)| format!("{} {}", i + 1, view.title()));
     let chosen = View::ALL.iter().position(|view| *view == top.view);
-    let tabs = Tabs::new(titles).select(chosen).highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let tabs =
+        Tabs::new(titles).select(chosen).highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     frame.render_widget(tabs, areas[1]);
 
     let rows = top.rows();
@@ -41,7 +42,10 @@ fn above(top: &Top) -> Text<'static> {
     if let Some(look) = &top.now {
         let status = &look.answer.status;
         first.push(Span::raw(format!("{}  {}", status.machine.stack, status.machine.version)));
-        let owned = format!("  DVIPAs owned {}  backed up {}", status.machine.dvipas_owned, status.machine.dvipas_backed_up);
+        let owned = format!(
+            "  DVIPAs owned {}  backed up {}",
+            status.machine.dvipas_owned, status.machine.dvipas_backed_up
+        );
         first.push(Span::raw(owned));
     }
     if let Some(trouble) = &top.trouble {
@@ -59,7 +63,8 @@ fn below(top: &Top, rows: usize, visible: usize) -> Line<'static> {
     }
     let filter = if top.filter.is_empty() { String::new() } else { format!("   filter: {}", top.filter) };
     let last = (top.skipped + visible).min(rows);
-    let place = if rows > visible { format!("   {} to {last} of {rows}", top.skipped + 1) } else { String::new() };
+    let place =
+        if rows > visible { format!("   {} to {last} of {rows}", top.skipped + 1) } else { String::new() };
     Line::styled(format!("{KEYS}{filter}{place}"), Style::new().fg(Color::DarkGray))
 }
 
@@ -82,7 +87,11 @@ fn table(top: &Top, rows: &[Vec<String>]) -> Table<'static> {
     };
     let row = |row: &Vec<String>| {
         let cells = row.iter().enumerate();
-        Row::new(cells.map(|(i, cell)| Cell::from(aligned(i, cell.clone())).style(colour(cell))).collect::<Vec<_>>())
+        Row::new(
+            cells
+                .map(|(i, cell)| Cell::from(aligned(i, cell.clone())).style(colour(cell)))
+                .collect::<Vec<_>>(),
+        )
     };
     let titles = head.iter().enumerate().map(|(i, title)| Cell::from(aligned(i, (*title).to_owned())));
     let head = Row::new(titles.collect::<Vec<_>>()).style(Style::new().add_modifier(Modifier::BOLD));
@@ -94,8 +103,15 @@ fn colour(word: &str) -> Style {
     match word {
         "listening" | "up" => Style::new().fg(Color::Green),
         "draining" | "quiet" | "weight-zero" | "moving" => Style::new().fg(Color::Yellow),
-        "lost" | "dead" | "unreachable" | "never-seen" | "not-listening" | "not-reported" | "no-candidate"
-        | "address-conflict" | "no-routing-application" => Style::new().fg(Color::Red),
+        "lost"
+        | "dead"
+        | "unreachable"
+        | "never-seen"
+        | "not-listening"
+        | "not-reported"
+        | "no-candidate"
+        | "address-conflict"
+        | "no-routing-application" => Style::new().fg(Color::Red),
         _ => Style::new(),
     }
 }

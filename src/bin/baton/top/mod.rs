@@ -1,7 +1,7 @@
 //! `baton top`: what a routing node and its cluster do, live, in a terminal.
 //!
-//! In reading order: here (looks, keys), [`rows`] (what each view shows), [`frame`] (how it is drawn). A thread of its own asks batond, so that keys
-//! are answered while batond is not.
+//! In reading order: here (looks, keys), [`rows`] (what each view shows), [`frame`] (how it is drawn). A thread asks batond and another one reads keys, so that keys
+//! are followed while batond does not answer.
 
 mod frame;
 mod rows;
@@ -9,7 +9,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -18,20 +18,21 @@ use std::time::{Duration, Instant};
 use control::runtime::api::{EventRow, WatchAnswer};
 use hyper::Method;
 use ratatui::Terminal;
-use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::backend::{TermionBackend, TestBackend};
+use ratatui::termion::event::Key;
+use ratatui::termion::input::TermRead;
+use ratatui::termion::raw::IntoRawMode;
+use ratatui::termion::screen::IntoAlternateScreen;
 
 use crate::arguments::TopArguments;
 use crate::client;
 use crate::failure::Failure;
 use crate::orders::parse;
-use rows::View;
+pub(crate) use rows::View;
 
 /// How often batond is asked; it is left alone for [`REST`] times what an answer cost it.
 const EVERY: Duration = Duration::from_secs(1);
 const REST: u32 = 200;
-/// How long a key may wait until a new look is drawn.
-const TURN: Duration = Duration::from_millis(50);
 /// Events that are kept.
 const EVENTS: usize = 200;
 /// The frame of `--once` if nothing says how wide it is to be.
@@ -77,22 +78,29 @@ pub(crate) fn run(socket: &Path, arguments: &TopArguments) -> Result<String, Fai
         top.take(look(socket, top.next_event())?);
         return once(&mut top, arguments.width.unwrap_or(WIDTH)).map_err(terminal);
     }
-    if !std::io::stdout().is_terminal() {
-        return Err(Failure::Text("error: `baton top` needs a terminal; `baton top --once` does not".to_owned()));
+    if !io::stdout().is_terminal() {
+        return Err(Failure::Text(
+            "error: `baton top` needs a terminal; `baton top --once` does not".to_owned(),
+        ));
     }
-    let looks = looks(socket.to_owned(), top.next_event());
-    let mut screen = ratatui::try_init().map_err(terminal)?;
-    let ended = live(&mut screen, &mut top, &looks);
-    ratatui::restore();
-    ended.map_err(terminal).map(|()| String::new())
+    let (sender, news) = mpsc::channel();
+    keys(sender.clone());
+    looks(socket.to_owned(), top.next_event(), sender);
+    live(&mut top, &news).map_err(terminal).map(|()| String::new())
 }
 
-fn terminal(error: std::io::Error) -> Failure {
+/// What the display hears.
+enum News {
+    Key(Key),
+    Look(Result<Box<WatchAnswer>, Failure>),
+}
+
+fn terminal(error: io::Error) -> Failure {
     Failure::Text(format!("error: the terminal can't be used: {error}"))
 }
 
 /// One frame as text.
-fn once(top: &mut Top, width: u16) -> std::io::Result<String> {
+fn once(top: &mut Top, width: u16) -> io::Result<String> {
     let height = u16::try_from(top.rows().len()).unwrap_or(HEIGHT).saturating_add(frame::AROUND).min(HEIGHT);
     let Ok(mut screen) = Terminal::new(TestBackend::new(width, height));
     let Ok(_) = screen.draw(|frame| frame::draw(frame, top));
@@ -108,8 +116,7 @@ fn look(socket: &Path, after: u64) -> Result<WatchAnswer, Failure> {
 }
 
 /// Looks again and again, until nobody takes them any more.
-fn looks(socket: PathBuf, mut after: u64) -> mpsc::Receiver<Result<WatchAnswer, Failure>> {
-    let (sender, receiver) = mpsc::sync_channel(1);
+fn looks(socket: PathBuf, mut after: u64, to: mpsc::Sender<News>) {
     thread::spawn(move || {
         let mut rest = EVERY;
         loop {
@@ -119,43 +126,42 @@ fn looks(socket: PathBuf, mut after: u64) -> mpsc::Receiver<Result<WatchAnswer, 
                 after = answer.events.next;
                 rest = EVERY.max(Duration::from_micros(answer.took_us) * REST);
             }
-            if sender.send(look).is_err() {
+            if to.send(News::Look(look.map(Box::new))).is_err() {
                 return;
             }
         }
     });
-    receiver
 }
 
-fn live(
-    screen: &mut ratatui::DefaultTerminal,
-    top: &mut Top,
-    looks: &mpsc::Receiver<Result<WatchAnswer, Failure>>,
-) -> std::io::Result<()> {
+/// Tells of each key, until the terminal has gone: that ends the display too.
+fn keys(to: mpsc::Sender<News>) {
+    thread::spawn(move || {
+        for key in io::stdin().keys() {
+            if to.send(News::Key(key.unwrap_or(Key::Ctrl('c')))).is_err() {
+                return;
+            }
+        }
+        let _ = to.send(News::Key(Key::Ctrl('c')));
+    });
+}
+
+fn live(top: &mut Top, news: &mpsc::Receiver<News>) -> io::Result<()> {
+    // Both end when this is dropped.
+    let screen = io::stdout().into_raw_mode()?.into_alternate_screen()?;
+    let mut screen = Terminal::new(TermionBackend::new(screen))?;
     loop {
         if std::mem::take(&mut top.redraw) {
             screen.clear()?;
         }
         screen.draw(|frame| frame::draw(frame, top))?;
-        loop {
-            if event::poll(TURN)? {
-                match event::read()? {
-                    Event::Key(key) if key.kind != KeyEventKind::Release && top.ends(key) => return Ok(()),
-                    _ => break,
-                }
+        match news.recv() {
+            Ok(News::Key(key)) if !top.ends(key) => {}
+            Ok(News::Look(Ok(_))) if top.paused => {}
+            Ok(News::Look(Ok(answer))) => top.take(*answer),
+            Ok(News::Look(Err(failure))) => {
+                top.trouble = Some(failure.text().lines().next().unwrap_or_default().to_owned());
             }
-            match looks.try_recv() {
-                Ok(Ok(_)) if top.paused => {}
-                Ok(Ok(answer)) => {
-                    top.take(answer);
-                    break;
-                }
-                Ok(Err(failure)) => {
-                    top.trouble = Some(failure.text().lines().next().unwrap_or_default().to_owned());
-                    break;
-                }
-                Err(_) => {}
-            }
+            Ok(News::Key(_)) | Err(_) => return screen.show_cursor(),
         }
     }
 }
@@ -178,35 +184,28 @@ impl Top {
     }
 
     /// Does what a key says; `true`: the end.
-    fn ends(&mut self, key: KeyEvent) -> bool {
-        if key.modifiers.contains(KeyModifiers::CONTROL) {
-            self.redraw = key.code == KeyCode::Char('l');
-            return key.code == KeyCode::Char('c');
-        }
-        if self.filtering {
-            match key.code {
-                KeyCode::Enter => self.filtering = false,
-                KeyCode::Esc => (self.filtering, self.filter) = (false, String::new()),
-                KeyCode::Backspace => drop(self.filter.pop()),
-                KeyCode::Char(letter) => self.filter.push(letter),
-                _ => {}
+    fn ends(&mut self, key: Key) -> bool {
+        match key {
+            Key::Ctrl('c') => return true,
+            Key::Ctrl('l') => self.redraw = true,
+            Key::Char('\n') if self.filtering => self.filtering = false,
+            Key::Esc => (self.filtering, self.filter) = (false, String::new()),
+            Key::Backspace if self.filtering => drop(self.filter.pop()),
+            Key::Char(letter) if self.filtering => {
+                self.filter.push(letter);
+                self.skipped = 0;
             }
-            self.skipped = 0;
-            return false;
-        }
-        match key.code {
-            KeyCode::Char('q') => return true,
-            KeyCode::Esc => self.filter.clear(),
-            KeyCode::Char('/') => self.filtering = true,
-            KeyCode::Char('p') => self.paused = !self.paused,
-            KeyCode::Char(digit @ '1'..='5') => self.show(View::ALL[digit as usize - '1' as usize]),
-            KeyCode::Tab | KeyCode::Right => self.show(self.view.neighbour(1)),
-            KeyCode::BackTab | KeyCode::Left => self.show(self.view.neighbour(View::ALL.len() - 1)),
-            KeyCode::Up | KeyCode::Char('k') => self.skipped = self.skipped.saturating_sub(1),
-            KeyCode::Down | KeyCode::Char('j') => self.skipped = self.skipped.saturating_add(1),
-            KeyCode::PageUp => self.skipped = self.skipped.saturating_sub(20),
-            KeyCode::PageDown => self.skipped = self.skipped.saturating_add(20),
-            KeyCode::Home => self.skipped = 0,
+            Key::Char('q') => return true,
+            Key::Char('/') => self.filtering = true,
+            Key::Char('p') => self.paused = !self.paused,
+            Key::Char(digit @ '1'..='5') => self.show(View::ALL[digit as usize - '1' as usize]),
+            Key::Char('\t') | Key::Right => self.show(self.view.neighbour(1)),
+            Key::BackTab | Key::Left => self.show(self.view.neighbour(View::ALL.len() - 1)),
+            Key::Up | Key::Char('k') => self.skipped = self.skipped.saturating_sub(1),
+            Key::Down | Key::Char('j') => self.skipped = self.skipped.saturating_add(1),
+            Key::PageUp => self.skipped = self.skipped.saturating_sub(20),
+            Key::PageDown => self.skipped = self.skipped.saturating_add(20),
+            Key::Home => self.skipped = 0,
             _ => {}
         }
         false

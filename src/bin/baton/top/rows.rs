@@ -50,7 +50,17 @@ impl View {
                 (head, &[3, 5, 6, 7, 8])
             }
             Self::Stacks => {
-                let head = &["STACK", "SESSION", "UP FOR", "CONNECTIONS", "LISTENS", "CPU", "QUEUE", "DRAINED", "VERSION"];
+                let head = &[
+                    "STACK",
+                    "SESSION",
+                    "UP FOR",
+                    "CONNECTIONS",
+                    "LISTENS",
+                    "CPU",
+                    "QUEUE",
+                    "DRAINED",
+                    "VERSION",
+                ];
                 (head, &[3, 4, 5, 6])
             }
             Self::Drops => (&["WHAT", "EACH SECOND", "IN ALL", "AT FAULT", "MEANING"], &[1, 2]),
@@ -149,7 +159,12 @@ impl Top {
             let name = Service { dvipa, port, protocol }.to_string();
             if service.targets.is_empty() {
                 let dashes = (0..6).map(|_| "-".to_owned());
-                rows.push([name.clone(), "-".to_owned(), "no-candidate".to_owned()].into_iter().chain(dashes).collect());
+                rows.push(
+                    [name.clone(), "-".to_owned(), "no-candidate".to_owned()]
+                        .into_iter()
+                        .chain(dashes)
+                        .collect(),
+                );
             }
             for target in &service.targets {
                 let key = (dvipa.address(), port, protocol, target.target.as_str());
@@ -181,7 +196,9 @@ impl Top {
     fn drops(&self, answer: &WatchAnswer) -> Vec<Vec<String>> {
         let kinds = [("packets", &answer.stats.packets), ("cluster", &answer.stats.cluster)];
         let all = kinds.into_iter().flat_map(|(kind, rows)| rows.iter().map(move |row| (kind, row)));
-        let mut found: Vec<_> = all.filter(|(_, row)| row.fault.is_some() && row.value > 0).collect();
+        let mut found: Vec<_> = all
+            .filter(|(_, row)| row.value > 0 && (row.fault.is_some() || row.name.starts_with("refused")))
+            .collect();
         let order = |(kind, row): &(&str, &CounterRow)| {
             let rate = self.rate(kind, row).unwrap_or(0.0) * 1000.0;
             std::cmp::Reverse((rate as u64, row.value))
@@ -198,19 +215,31 @@ impl Top {
     fn transfers(&self, answer: &WatchAnswer) -> Vec<Vec<String>> {
         let dash = || "-".to_owned();
         let moving = answer.moving.iter().map(|row| {
-            let way = format!("{} moves from {} to {}: {}", row.client, row.transfer.source, row.transfer.target, row.transfer.step);
+            let way = format!(
+                "{} moves from {} to {}: {}",
+                row.client, row.transfer.source, row.transfer.target, row.transfer.step
+            );
             vec!["moving".to_owned(), dash(), dash(), format!("{way} ({})", row.dvipa)]
         });
         let drains = answer.evacuations.iter().map(|of| {
             let waiting = of.waiting.iter().chain(&of.refused).map(|why| why.connections).sum();
             let text = format!(
                 "{} of {}: {} left, {} under way, {} wait or can't move",
-                of.stack, word(&of.state), or_dash(of.connections.map(number)), number(of.under_way), number(waiting)
+                of.stack,
+                word(&of.state),
+                or_dash(of.connections.map(number)),
+                number(of.under_way),
+                number(waiting)
             );
             vec!["drain".to_owned(), dash(), number(of.moved), text]
         });
         let ended = answer.stats.transfers.iter().filter(|row| row.value > 0).map(|row| {
-            vec![row.name.clone(), per_second(self.rate("transfers", row)), number(row.value), row.sentence.clone()]
+            vec![
+                row.name.clone(),
+                per_second(self.rate("transfers", row)),
+                number(row.value),
+                row.sentence.clone(),
+            ]
         });
         moving.chain(drains).chain(ended).collect()
     }

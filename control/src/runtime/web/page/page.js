@@ -118,13 +118,13 @@ function draw() {
   ], rows("dvipas"), "no DVIPA is defined or backed up here");
   drawTransfers();
   const value = (key) => row("counters", key) ?? 0;
-  const faults = rows("meanings").filter(([key, [fault]]) => fault && !key.startsWith("transfers.") && value(key) > 0);
+  const faults = rows("meanings").filter(([key, [fault]]) => (fault || key.startsWith("packets.refused")) && !key.startsWith("transfers.") && value(key) > 0);
   faults.sort(([a], [b]) => (rates[b] ?? 0) - (rates[a] ?? 0) || value(b) - value(a));
   table("t-drops", [
     ["What", "", ([key]) => key.split(".")[1]],
     ["Each second", "n", ([key]) => rate(rates[key])],
     ["In all", "n", ([key]) => n(value(key))],
-    ["At fault", "", ([, [fault]]) => ({ us: "this node" })[fault] ?? fault],
+    ["At fault", "", ([, [fault]]) => ({ us: "this node" })[fault] ?? fault ?? "–"],
     ["What it means", "long", ([, [, sentence]]) => sentence],
   ], faults, "nothing was dropped, refused or lost since the start");
   table("t-events", [
@@ -310,6 +310,7 @@ function ask(title, text, fields, doText, what) {
   };
   dialog.does = what ?? (async () => {});
   if (!dialog.open) dialog.showModal();
+  if (!fields.length) $("dialog-do").focus();
 }
 
 function unlock(then) {
