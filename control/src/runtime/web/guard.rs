@@ -183,7 +183,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("web.token");
-        let mut read = |text: &str, mode: u32| {
+        let read = |text: &str, mode: u32| {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
             read_token(&file).map_err(|error| error.to_string())

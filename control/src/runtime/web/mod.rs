@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use self::feed::Feed;
 use self::guard::Guard;
-pub(super) use self::watched::{MovingRow, WatchAnswer};
+pub use self::watched::{MovingRow, WatchAnswer};
 use super::admin::{self, Desk};
 use super::bounded::Bounded;
 use crate::config::Web;
