@@ -43,7 +43,7 @@ install_packages() {
         >/dev/null || return
     # The lab starts its own servers; the machine's must not begin to serve because of a demo.
     local server
-    for server in nginx haproxy keepalived dovecot bird vsftpd; do
+    for server in nginx haproxy keepalived dovecot bird vsftpd prometheus; do
         if [[ " ${missing[*]} " == *" $server"* ]] && [ -d /run/systemd/system ]; then
             as_root systemctl disable -q --now "$server"
         fi

@@ -1,21 +1,23 @@
 //! What operators ask an agent: HTTP over a Unix socket.
 //!
 //! `GET /v1/status` answers in JSON ([`Status`]), `GET /metrics` in the text format of OpenMetrics. The socket is the
-//! owner's only (mode 0600). Another one, with a mode and group as configured, has the metrics alone.
+//! owner's only (mode 0600). Another one, with a mode and group as configured, and a TCP listener have the metrics alone.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use transport::private::{self, Access};
 
@@ -32,6 +34,14 @@ pub enum AdminError {
     Socket {
         /// Where.
         path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// It does not let us have the TCP listener of the metrics.
+    #[error("cannot listen on {address} for metrics: {cause}; change or remove `metrics` in [admin]")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
         /// What the system says.
         cause: io::Error,
     },
@@ -70,11 +80,22 @@ pub async fn serve(listener: UnixListener, agent: Questions) -> io::Result<()> {
     axum::serve(listener, routes).await
 }
 
+/// Opens the TCP listener of the metrics.
+///
+/// # Errors
+/// [`AdminError::Metrics`].
+pub async fn open_tcp(address: SocketAddr) -> Result<TcpListener, AdminError> {
+    TcpListener::bind(address).await.map_err(|cause| AdminError::Metrics { address, cause })
+}
+
 /// Answers for the metrics alone until the agent is gone.
 ///
 /// # Errors
 /// What the system says.
-pub async fn serve_metrics(listener: UnixListener, agent: Questions) -> io::Result<()> {
+pub async fn serve_metrics<L: Listener>(listener: L, agent: Questions) -> io::Result<()>
+where
+    L::Addr: std::fmt::Debug,
+{
     axum::serve(listener, Router::new().route("/metrics", get(metrics)).with_state(agent)).await
 }
 

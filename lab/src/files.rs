@@ -10,6 +10,9 @@ use crate::spec::{self, Local, Machine, Nic, RoutingNode, Spec, Web};
 /// Milliseconds between heartbeats, and until a silent stack is lost.
 const TIMES: &str = "heartbeat_ms = 100\nlost_after_ms = 1500\n";
 
+/// What orders from the routing nodes' web pages need.
+pub const WEB_TOKEN: &str = "a-token-of-a-lab-0123456789abcdef";
+
 /// The targets, and a lease that a machine with other work does not let lapse.
 const WITNESSES: &str = "witnesses = [\"t1\", \"t2\", \"t3\"]\nlease_ms = 2000\n";
 
@@ -35,7 +38,8 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
     let mut text = format!(
         "[node]\nname = \"{name}\"\ncluster_address = [\"{v4}\", \"{v6}\"]\n\n\
          [cluster]\nlisten = \"{v4}:7440\"\ndirectory = \"{state}\"\n{certificates}{TIMES}{witnesses}\n\
-         [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\n\
+         [admin]\nsocket = \"{socket}\"\nmetrics = \"127.0.0.1:9440\"\n\
+         web = \"127.0.0.1:9480\"\nweb_token = \"web.token\"\n\n\
          [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\neal = {eal}\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
          connections_v4 = 200000\nconnections_v6 = 50000\nrx_descriptors = 512\ntx_descriptors = 512\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\

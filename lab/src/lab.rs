@@ -1,7 +1,8 @@
 //! A lab while it runs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -381,6 +382,8 @@ impl Lab {
     fn write_files(&self) -> Result<()> {
         let nodes = self.spec.routing_nodes();
         nodes.iter().try_for_each(|node| self.write_batond(*node).map(drop))?;
+        let token = self.write("web.token", files::WEB_TOKEN)?;
+        fs::set_permissions(&token, Permissions::from_mode(0o600)).with_path("close to others", &token)?;
         let pki = self.files().join("pki");
         let mut init = Command::new(self.program("baton")?);
         output_of(init.args(["pki", "init"]).arg(&pki), "baton pki init")?;

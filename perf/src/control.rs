@@ -44,17 +44,21 @@ const ENDED: u64 = 1000;
 const A_MESSAGE: usize = 10_000;
 /// Reloads of which the quickest counts.
 const RELOADS: u64 = 5;
+/// Looks of the page that are timed, and the targets of services that one shows.
+const LOOKS: u32 = 20;
+const LOOKED_AT: usize = 4096;
 /// The default interval of heartbeats, in which each session has to be served.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// The longest that agents are watched coming back, in processor time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const ROWS: [&str; 8] = [
+const ROWS: [&str; 9] = [
     "control_newconn_per_s",
     "control_newconn_services",
     "control_reload_one_of_4000_ratio",
     "control_reload_services",
     "control_listen_services",
+    "control_look_share",
     "control_account_1m_s",
     "control_heartbeat_gap_ratio",
     "control_return_s",
@@ -77,7 +81,10 @@ pub(crate) fn measure(rows: &mut Rows) {
     if rows.wants(&[ROWS[4]]) {
         listen(rows, &mut cluster);
     }
-    if rows.wants(&ROWS[5..]) {
+    if rows.wants(&[ROWS[5]]) {
+        look(rows, &cluster);
+    }
+    if rows.wants(&ROWS[6..]) {
         cluster.fill();
         account(rows, &mut cluster);
         return_of_all(rows, &mut cluster);
@@ -117,6 +124,26 @@ fn listen(rows: &mut Rows, cluster: &mut Cluster) {
     rows.add(ROWS[4], "", services as f64 / 2.0, note);
 }
 
+/// The pictures that the web page and `baton top` get, once a second.
+fn look(rows: &mut Rows, cluster: &Cluster) {
+    let (machine, start) = (&cluster.machine, processor_time());
+    let mut left_out = 0;
+    for _ in 0..LOOKS {
+        let now = Instant::now();
+        // Counters have the refusals of a status too.
+        black_box((
+            machine.status_view(),
+            machine.status_view(),
+            machine.vipa_view(),
+            machine.evacuation_views(now),
+        ));
+        left_out = black_box(machine.dpt_view_within(LOOKED_AT, now)).1;
+    }
+    let took = (processor_time() - start) / LOOKS;
+    let note = format!("{:.2} ms, {left_out} services left out", took.as_secs_f64() * 1e3);
+    rows.add(ROWS[5], "", took.as_secs_f64(), note);
+}
+
 /// The first stack, which has the first connections of the table, names all that it has.
 fn account(rows: &mut Rows, cluster: &mut Cluster) {
     let all = sized(ACCOUNT, 20_000);
@@ -129,7 +156,7 @@ fn account(rows: &mut Rows, cluster: &mut Cluster) {
     let left = cluster.entries.count(cluster.index(0));
     assert!(left == 0 || left == has.len() as u64, "{left} entries of {} are left", has.len());
     let note = format!("{}; {} of the table's {} entries", Entries::MEASURED, has.len(), cluster.filled);
-    rows.add(ROWS[5], "s", took, note);
+    rows.add(ROWS[6], "s", took, note);
 }
 
 /// Every session ends, and all agents come back at once and report everything, a report of each in turn: as new processes, which
@@ -165,10 +192,10 @@ fn return_of_all(rows: &mut Rows, cluster: &mut Cluster) {
         work.services,
         work.targets,
     );
-    rows.add(ROWS[6], "", longest.as_secs_f64() / HEARTBEAT.as_secs_f64(), note);
+    rows.add(ROWS[7], "", longest.as_secs_f64() / HEARTBEAT.as_secs_f64(), note);
     let note =
         format!("until all is as they say, {} connections; {}", cluster.filled - first, Entries::MEASURED);
-    rows.add(ROWS[7], "s", took, note);
+    rows.add(ROWS[8], "s", took, note);
 }
 
 /// An event, and the frame that it comes out of, if it names connections.

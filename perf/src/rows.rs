@@ -178,6 +178,7 @@ const GOALS: &[Goal] = &[
     at_most("control_newconn_services", 0.0, ""),
     at_most("control_reload_services", 1.0, ""),
     at_most("control_listen_services", 1.0, ""),
+    at_most("control_look_share", 0.01, ""),
     at_most("control_account_1m_s", 1.0, ""),
     at_most("control_heartbeat_gap_ratio", 1.0, ""),
     at_most("cold_node_1m_s", 3.0, ""),

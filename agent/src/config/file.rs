@@ -71,6 +71,7 @@ pub(super) struct RoutingStack {
 #[serde(deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) socket: Option<PathBuf>,
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) metrics_socket: Option<PathBuf>,
     pub(super) metrics_mode: Option<Spanned<u32>>,
     pub(super) metrics_group: Option<Spanned<Who>>,

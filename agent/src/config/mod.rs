@@ -34,6 +34,8 @@ pub struct Config {
     pub routing_stacks: Vec<RoutingStack>,
     /// The Unix socket of the admin API.
     pub admin_socket: PathBuf,
+    /// Where metrics alone are served over TCP, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// The Unix socket on which metrics alone are served, and who may read them, if there is one.
     pub metrics_socket: Option<(PathBuf, Access)>,
     /// `[applications]`
@@ -159,7 +161,8 @@ impl Config {
     /// `[[application]]`s, `repair_s`, the log level and `[[container]]`s beside others can.
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
         let times = |c: &Cluster| (c.heartbeat, c.lost_after);
-        let admin = |config: &Self| (config.admin_socket.clone(), config.metrics_socket.clone());
+        let admin =
+            |config: &Self| (config.admin_socket.clone(), config.metrics, config.metrics_socket.clone());
         let differ = [
             ("[node]", self.node != next.node),
             ("[cluster] heartbeat_ms or lost_after_ms", times(&self.cluster) != times(&next.cluster)),
@@ -213,6 +216,7 @@ impl Check<'_> {
         };
         let admin = file.admin.unwrap_or_default();
         let socket = admin.socket.clone().unwrap_or_else(|| "/run/baton/agent.sock".into());
+        let metrics = admin.metrics;
         let metrics_socket = self.metrics_socket(admin);
         let rules = self.rules(file.application.unwrap_or_default());
         let applications = self.applications(file.applications.unwrap_or_default(), rules);
@@ -225,6 +229,7 @@ impl Check<'_> {
             cluster: cluster?,
             routing_stacks,
             admin_socket: self.base.join(socket),
+            metrics,
             metrics_socket,
             applications,
             bpf,

@@ -197,10 +197,11 @@ fn rules_say_who_may_register_for_what() {
 
 #[test]
 fn metrics_can_have_a_socket_of_their_own() {
-    let admin = "[admin]\nmetrics_socket = \"/run/m.sock\"\nmetrics_mode = 0o640\nmetrics_group = 33\n";
+    let admin = "[admin]\nmetrics = \"192.0.2.21:9441\"\nmetrics_socket = \"/run/m.sock\"\nmetrics_mode = 0o640\nmetrics_group = 33\n";
     let text = format!("{GOOD}{admin}");
     let config = Config::parse(Path::new("/etc/baton/agent.toml"), &text).unwrap_or_else(|e| panic!("{e:?}"));
     let access = Access { mode: 0o640, group: Some(33) };
+    assert_eq!(config.metrics, Some("192.0.2.21:9441".parse().unwrap()));
     assert_eq!(config.metrics_socket, Some(("/run/m.sock".into(), access)));
     let before = Config::parse(Path::new("/etc/baton/agent.toml"), GOOD).unwrap();
     assert_eq!((before.metrics_socket.as_ref(), before.needs_restart(&config)), (None, Some("[admin]")));

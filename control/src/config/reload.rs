@@ -75,6 +75,7 @@ impl Config {
         keep(admin.metrics == new.admin.metrics, "admin.metrics", "the listener is open there");
         let is_same = admin.metrics_socket == new.admin.metrics_socket;
         keep(is_same, "admin.metrics_socket", "the listener is open there");
+        keep(admin.web == new.admin.web, "admin.web", "the page is served as it says");
 
         keep(
             *announce == new.announce,

@@ -172,6 +172,7 @@ fn a_reload_refuses_each_change_that_needs_a_restart_and_says_why() {
         ("lib/baton", "lib/other", "cluster.directory"),
         ("batond.sock", "other.sock", "admin.socket"),
         ("127.0.0.1:9440", "127.0.0.1:9441", "admin.metrics"),
+        ("web.token", "other.token", "admin.web"),
         ("route_table = 200", "route_table = 201", "announce"),
         ("log_level = \"info\"", "log_level = \"warn\"", "admin.log_level"),
         ("quiet_after_ms = 600", "quiet_after_ms = 700", "cluster.quiet_after_ms"),

@@ -137,6 +137,8 @@ pub struct Admin {
     pub metrics: Option<SocketAddr>,
     /// The Unix socket of the Prometheus listener, if there is one.
     pub metrics_socket: Option<MetricsSocket>,
+    /// The web page, if there is one.
+    pub web: Option<Web>,
     /// What is worth a line in the log.
     pub log_level: Level,
 }
@@ -150,6 +152,17 @@ pub struct MetricsSocket {
     pub mode: u32,
     /// The group of its file, by number; as it comes if not given.
     pub group: Option<u32>,
+}
+
+/// The web page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Where it is served.
+    pub address: SocketAddr,
+    /// The file with the token that orders need; without one the page only shows.
+    pub token: Option<PathBuf>,
+    /// Names of this host that browsers may ask for, beside its addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// `[forwarder]`

@@ -135,6 +135,11 @@ impl RoutingStack {
         self.transfers.routing.under_way(connection)
     }
 
+    /// All transfers under way.
+    pub fn all_under_way(&self) -> impl Iterator<Item = UnderWay<'_>> {
+        self.transfers.routing.all_under_way()
+    }
+
     /// Those of these connections that an application is being asked about, and whose source is such a stack. They go on meanwhile.
     pub(super) fn asked_about(
         &self,

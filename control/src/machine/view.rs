@@ -389,6 +389,10 @@ impl TargetState {
             }
             TargetState::Draining => "an operator drains it: `baton resume` ends that",
             TargetState::WeightZero => "its weight is 0",
+            TargetState::Stalled => {
+                "clients wait there and the application has accepted none for 5 s: it is selected only if no other is left; look \
+                 whether it is stopped, hangs, or has as many connections as it takes"
+            }
             TargetState::Quiet => {
                 "nothing was heard of it for a moment: it is selected only if no other is left"
             }

@@ -158,6 +158,23 @@ impl RoutingStack {
         DptView { generation: self.published.generation, services: services.collect() }
     }
 
+    /// As [`Self::dpt_view`], of so many services that they have `most` targets together, or few more; and how many services are left
+    /// out. What it costs is bounded, too.
+    pub fn dpt_view_within(&self, most: usize, now: Instant) -> (DptView, usize) {
+        let picture = self.picture();
+        let (mut services, mut targets, mut left_out) = (Vec::new(), 0_usize, 0);
+        for name in self.dvipas.iter_warm().flat_map(|(dvipa, _)| picture.service_names(dvipa)) {
+            if targets >= most {
+                left_out += 1;
+            } else if let Some(service) = picture.service(name) {
+                let lists = service.policies.iter().map(|(_, targets)| targets).chain([&service.targets]);
+                targets = targets.saturating_add(lists.map(Vec::len).sum());
+                services.push(service_view(&picture, &service, now));
+            }
+        }
+        (DptView { generation: self.published.generation, services }, left_out)
+    }
+
     /// One service of `baton dpt`, if it is distributed.
     pub fn service_view(&self, service: Service, now: Instant) -> Option<ServiceView> {
         let picture = self.picture();

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use transport::private::{self, Access};
 
 use super::api::{
-    ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, MoveOrder, Problem, ScopeQuery, WeightsOrder,
+    ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, MoveOrder, Problem, ScopeQuery, WatchAnswer,
+    WeightsOrder,
 };
 use super::looking::TraceOrder;
 use super::metrics::Snapshot;
@@ -40,6 +41,8 @@ pub(super) enum Request {
     Stats,
     Events(EventsQuery),
     Metrics,
+    /// What the web page shows, with the events after this number.
+    Watch(u64),
     Drain(StackName, Scope),
     Evacuate(StackName, Scope, EvacuationTerms),
     StopEvacuation(StackName, Scope),
@@ -65,6 +68,8 @@ pub(super) enum Answer {
     Json(Vec<u8>),
     /// What is true now: the task that asked makes the text of it.
     Metrics(Box<Snapshot>),
+    /// The same for the web page.
+    Watch(Box<WatchAnswer>),
     Refused(StatusCode, Problem),
 }
 
@@ -79,13 +84,29 @@ pub(super) struct Asked {
 pub(super) struct Desk(pub(super) mpsc::Sender<Asked>);
 
 impl Desk {
+    /// What the web page shows; `None`: the control thread is ending.
+    pub(super) async fn watch(&self, after: u64) -> Option<Box<WatchAnswer>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Asked { request: Request::Watch(after), reply }).await.ok()?;
+        match answer.await {
+            Ok(Answer::Watch(watched)) => Some(watched),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     async fn ask(&self, request: Request) -> Response {
         let (reply, answer) = oneshot::channel();
         if self.0.send(Asked { request, reply }).await.is_err() {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping");
         }
         match answer.await {
-            Ok(Answer::Metrics(snapshot)) => render(snapshot).await,
+            Ok(Answer::Metrics(snapshot)) => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                elsewhere(move || snapshot.render().map(String::into_bytes), kind).await
+            }
+            Ok(Answer::Watch(watched)) => {
+                elsewhere(move || serde_json::to_vec(&watched), "application/json").await
+            }
             Ok(Answer::Json(body)) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Ok(Answer::Refused(status, problem)) => (status, Json(problem)).into_response(),
             Err(_) => refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping"),
@@ -94,18 +115,18 @@ impl Desk {
 }
 
 /// Thousands of lines of text are made in another thread than the control thread, where all of this runs.
-async fn render(snapshot: Box<Snapshot>) -> Response {
-    match tokio::task::spawn_blocking(move || snapshot.render()).await {
-        Ok(Ok(text)) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
+async fn elsewhere<E: ToString + Send + 'static>(
+    render: impl FnOnce() -> Result<Vec<u8>, E> + Send + 'static,
+    kind: &'static str,
+) -> Response {
+    match tokio::task::spawn_blocking(render).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Ok(Err(error)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }
 
-fn refuse(status: StatusCode, error: impl ToString) -> Response {
+pub(super) fn refuse(status: StatusCode, error: impl ToString) -> Response {
     (status, Json(Problem { error: error.to_string(), mistakes: Vec::new() })).into_response()
 }
 
@@ -129,6 +150,7 @@ pub(super) fn router(desk: Desk) -> Router {
         )
         .route("/v1/crt", get(crt))
         .route("/v1/events", get(events))
+        .route("/v1/watch", get(watch))
         .route(
             "/v1/drain",
             get(|State(desk): State<Desk>| async move { desk.ask(Request::Evacuations).await }),
@@ -177,6 +199,13 @@ async fn crt(State(desk): State<Desk>, query: Result<Query<CrtQuery>, QueryRejec
 async fn events(State(desk): State<Desk>, query: Result<Query<EventsQuery>, QueryRejection>) -> Response {
     match query {
         Ok(Query(query)) => desk.ask(Request::Events(query)).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
+    }
+}
+
+async fn watch(State(desk): State<Desk>, query: Result<Query<EventsQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => desk.ask(Request::Watch(query.after)).await,
         Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
     }
 }

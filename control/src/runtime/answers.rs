@@ -28,6 +28,9 @@ use crate::machine::{Event, Order, OrderRefusal, Progress, Refusal};
 impl<F: Forwarding> Driver<F> {
     /// Answers a request, or takes note of one that is answered later.
     pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
+        if matches!(request, Request::Stats | Request::Metrics | Request::Watch(_)) {
+            self.take_census();
+        }
         let answer = match request {
             Request::Status => json(&self.status()),
             Request::Vipa => json(&self.machine.vipa_view()),
@@ -35,13 +38,8 @@ impl<F: Forwarding> Driver<F> {
             Request::Crt(query) => return self.list_for_operator(&query, reply),
             Request::Stats => json(&self.stats()),
             Request::Events(query) => json(&self.events.after(query.after)),
-            Request::Metrics => {
-                let (stats, status) = (self.stats(), self.machine.status_view());
-                let vipa = self.machine.vipa_view();
-                let expires = self.expires.unix_s;
-                let etcd = self.etcd.as_ref().map(Etcd::view);
-                Answer::Metrics(Box::new(Snapshot { stats, status, vipa, expires, etcd }))
-            }
+            Request::Metrics => Answer::Metrics(Box::new(self.snapshot())),
+            Request::Watch(after) => Answer::Watch(Box::new(self.watched(after))),
             Request::Drain(stack, scope) => {
                 let about = stack.clone();
                 self.ordered(Event::Drain { stack, scope }, EventName::Drained, &about)
@@ -94,6 +92,18 @@ impl<F: Forwarding> Driver<F> {
         let _ = reply.send(answer);
     }
 
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            stats: self.stats(),
+            status: self.machine.status_view(),
+            vipa: self.machine.vipa_view(),
+            expires: self.expires.unix_s,
+            etcd: self.etcd.as_ref().map(Etcd::view),
+            dpt: self.machine.dpt().clone(),
+            measured: self.timings.measured.clone(),
+        }
+    }
+
     fn done(&mut self, event: Event) -> Answer {
         let before = self.generation();
         match self.order(event) {
@@ -121,7 +131,7 @@ impl<F: Forwarding> Driver<F> {
         self.machine.dpt().generation
     }
 
-    fn status(&self) -> StatusAnswer {
+    pub(super) fn status(&self) -> StatusAnswer {
         let config = self.machine.config();
         StatusAnswer {
             program: "batond".into(),
@@ -134,6 +144,7 @@ impl<F: Forwarding> Driver<F> {
             ports: self.forwarding.ports(),
             environment: self.forwarding.environment(),
             certificate: self.expires.clone(),
+            sessions_since_s: self.sessions_since_s.clone(),
             decided_by: config.cluster.decided_by(),
             etcd: self.etcd.as_ref().map(Etcd::view),
         }
@@ -209,7 +220,7 @@ impl<F: Forwarding> Driver<F> {
         })
     }
 
-    fn stats(&self) -> StatsAnswer {
+    pub(super) fn stats(&self) -> StatsAnswer {
         let packets = self.forwarding.counters().into_iter().map(|c| CounterRow {
             name: c.name.to_owned(),
             value: c.value,
@@ -233,6 +244,7 @@ impl<F: Forwarding> Driver<F> {
             refused: self.machine.status_view().refused,
             connections,
             routes: self.forwarding.routes(MOST_ROUTES),
+            shares: self.shares(),
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
             environment: self.forwarding.environment(),
@@ -275,7 +287,7 @@ fn moved(order: &Order) -> MoveAnswer {
     }
 }
 
-fn transfer_row(under_way: UnderWay<'_>) -> TransferRow {
+pub(super) fn transfer_row(under_way: UnderWay<'_>) -> TransferRow {
     TransferRow {
         id: under_way.transfer.to_string(),
         source: under_way.source.clone(),

@@ -12,6 +12,8 @@ use model::message::OrderId;
 use model::{Blame, Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
+pub use super::web::{MovingRow, WatchAnswer};
+
 use super::environment::Environment;
 use super::etcd::EtcdView;
 use super::forwarding::{CrtStats, PortView, RouteCount};
@@ -52,6 +54,9 @@ pub struct StatusAnswer {
     /// When the certificate ends that new sessions use.
     #[serde(default)]
     pub certificate: transport::Expiry,
+    /// When the sessions began that are up, in seconds since 1970.
+    #[serde(default)]
+    pub sessions_since_s: BTreeMap<StackName, u64>,
     /// Who decides which routing stack owns a DVIPA.
     #[serde(default)]
     pub decided_by: DecidedBy,
@@ -297,6 +302,9 @@ pub struct StatsAnswer {
     /// Requests by route, of [`MOST_ROUTES`] routes at most.
     #[serde(default)]
     pub routes: Vec<RouteCount>,
+    /// What each stack has of each service.
+    #[serde(default)]
+    pub shares: Vec<ShareRow>,
     /// How full the CRT is.
     pub crt: CrtStats,
     /// The NIC and the local port.
@@ -305,6 +313,23 @@ pub struct StatsAnswer {
     /// What others have changed in the node's kernel.
     #[serde(default)]
     pub environment: Environment,
+}
+
+/// What one stack has of one service, sorted by service and stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRow {
+    /// The service's DVIPA.
+    pub dvipa: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The stack.
+    pub stack: String,
+    /// TCP connections that it has confirmed since the start; those that were transferred to it are not among them.
+    pub opened: u64,
+    /// Connections that it has, as of the last pass round the CRT; null: none was made yet.
+    pub connections: Option<u64>,
 }
 
 /// One counter.

@@ -29,6 +29,11 @@ impl<L> Bounded<L> {
         Self::with(listener, CLIENTS, LIFE)
     }
 
+    /// For clients that listen for longer.
+    pub(super) fn lasting(listener: L, life: Duration) -> Self {
+        Self::with(listener, CLIENTS, life)
+    }
+
     fn with(listener: L, clients: usize, life: Duration) -> Self {
         Self { listener, room: Arc::new(Semaphore::new(clients)), life }
     }

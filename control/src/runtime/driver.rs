@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::handoff::Handoff;
 use model::message::{FromStack, ToStack};
@@ -17,11 +17,13 @@ use transport::{DownReason, Endpoint, Events, Expiry, Renewal, SendError, Settin
 
 use super::admin::Asked;
 use super::api::EventName;
+use super::census::Census;
 use super::epochs::Epochs;
 use super::etcd::Etcd;
 use super::events::Recent;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
 use super::listings::{Asker, Listing, Listings};
+use super::timings::Timings;
 use super::{notes, reload};
 use crate::machine::{Action, Event, Refusal, RoutingStack, Scope};
 
@@ -73,6 +75,12 @@ pub(super) struct Driver<F> {
     pub(super) failures: notes::Failures,
     /// Looks into the whole CRT.
     pub(super) listings: Listings,
+    /// What each stack has of each service.
+    pub(super) census: Census,
+    /// When the sessions began that are up, in seconds since 1970.
+    pub(super) sessions_since_s: BTreeMap<StackName, u64>,
+    /// How long things take.
+    pub(super) timings: Timings,
     /// Stacks with a new session in the place of the former one, of which nothing has come yet, and since when. To the machine the
     /// former one goes on.
     pub(super) replaced: BTreeMap<StackName, Instant>,
@@ -146,7 +154,8 @@ impl<F: Forwarding> Driver<F> {
                 }
                 // After everybody else's turn; while there is always something else to do, with each tick.
                 () = tokio::task::yield_now(), if self.listings.are_wanted() => self.look(),
-                _ = ticks.tick() => {
+                due = ticks.tick() => {
+                    self.timings.late(due.elapsed());
                     self.look();
                     self.end_replaced();
                     let Ticked { silent, link_returned, vacant, tokens_low, reselect, asked } =
@@ -199,6 +208,8 @@ impl<F: Forwarding> Driver<F> {
         match event {
             transport::Event::Up { peer, hello } => {
                 self.replaced.remove(&peer);
+                let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.sessions_since_s.insert(peer.clone(), since_1970.as_secs());
                 self.hand_in(Event::SessionUp { stack: peer, hello });
             }
             transport::Event::Message { peer, message } => {
@@ -221,6 +232,7 @@ impl<F: Forwarding> Driver<F> {
             }
             transport::Event::Down { peer, .. } => {
                 self.replaced.remove(&peer);
+                self.sessions_since_s.remove(&peer);
                 self.hand_in(Event::SessionDown { stack: peer });
             }
         }
@@ -232,6 +244,7 @@ impl<F: Forwarding> Driver<F> {
         let over = self.replaced.iter().filter(|(_, since)| since.elapsed() >= REPLACED);
         for stack in over.map(|(stack, _)| stack.clone()).collect::<Vec<_>>() {
             self.replaced.remove(&stack);
+            self.sessions_since_s.remove(&stack);
             self.order_quietly(Event::SessionDown { stack });
         }
     }
@@ -329,10 +342,19 @@ impl<F: Forwarding> Driver<F> {
                 }
                 Action::Termconn { owner, connections } => self.forwarding.termconn(owner, &connections),
                 Action::Looked { stack, since, until } => self.forwarding.looked(stack, since, until),
-                Action::Freeze { connection, owner } => self.forwarding.freeze(&connection, owner),
-                Action::Thaw { connection, owner } => self.forwarding.thaw(&connection, owner),
+                Action::Freeze { connection, owner } => {
+                    self.timings.holds(connection, Instant::now());
+                    self.forwarding.freeze(&connection, owner);
+                }
+                Action::Thaw { connection, owner } => {
+                    self.forwarding.thaw(&connection, owner);
+                    self.timings.flows(&connection, Instant::now());
+                }
                 Action::HandOver { connection, to, handoff } => self.hand_over(connection, to, &handoff),
-                Action::End { connection } => self.forwarding.end(&connection),
+                Action::End { connection } => {
+                    self.forwarding.end(&connection);
+                    self.timings.flows(&connection, Instant::now());
+                }
                 Action::Choose { wanted, row } => {
                     let stack = self.forwarding.choose(&wanted, &row);
                     self.hand_in(Event::Chosen { wanted: Box::new(wanted), stack });
@@ -384,7 +406,9 @@ impl<F: Forwarding> Driver<F> {
 
     /// If it can't be done, what follows from that is among the machine's next actions.
     fn hand_over(&mut self, connection: Connection, to: StackIndex, handoff: &Handoff) {
-        let Err(error) = self.forwarding.hand_over(&connection, to, handoff) else { return };
+        let Err(error) = self.forwarding.hand_over(&connection, to, handoff) else {
+            return self.timings.flows(&connection, Instant::now());
+        };
         tracing::debug!(%connection, %error, "not handed over");
         self.hand_in(Event::NotHandedOver { connection, said: error.to_string() });
     }
@@ -418,8 +442,12 @@ impl<F: Forwarding> Driver<F> {
 
     /// Looks at the next part of the CRT for those that want to know of all of it.
     fn look(&mut self) {
-        for Listing { asker, page, stacks, .. } in self.listings.step(&self.forwarding) {
+        let begun = Instant::now();
+        let done = self.listings.step(&self.forwarding);
+        self.census.spent(begun.elapsed());
+        for Listing { asker, page, stacks, shares, .. } in done {
             match asker {
+                Asker::Census => self.census.done(shares, Instant::now()),
                 // Fails only if the client has gone away.
                 Asker::Operator(reply) => drop(reply.send(self.crt(page))),
                 Asker::Idle(dvipa) => self.order_quietly(Event::Counted { dvipa, connections: page.more }),

@@ -41,6 +41,12 @@ impl Recent {
         self.rows.iter().rev().find(|row| row.event == event && row.about == about)
     }
 
+    /// As [`Self::after`], but so many of the newest at most.
+    pub(super) fn lately(&self, number: u64, most: u64) -> EventsAnswer {
+        let after = if number > self.newest { 0 } else { number };
+        self.after(after.max(self.newest.saturating_sub(most)))
+    }
+
     /// Those after the one with this number. A number that was not given yet is a former process's: all are new then.
     pub(super) fn after(&self, number: u64) -> EventsAnswer {
         let after = if number > self.newest { 0 } else { number };

@@ -296,6 +296,11 @@ impl NodeDirectory {
         self.dir.join("admin.sock")
     }
 
+    /// The file with the token for orders from the web page, which is at [`Self::listen`]; it is not there yet.
+    pub fn web_token(&self) -> PathBuf {
+        self.dir.join("web.token")
+    }
+
     /// The PEM files of a stack.
     pub fn identity(&self, stack: &str) -> IdentityFiles {
         let at = |file: String| self.dir.join("pki").join(file);
@@ -326,6 +331,9 @@ directory = "state"
 socket = "{}"
 metrics_socket = "metrics.sock"
 metrics_mode = 0o640
+web = "{listen}"
+web_token = "web.token"
+web_hosts = ["rt1.example"]
 [forwarder]
 workers = [1]
 [[forwarder.port]]

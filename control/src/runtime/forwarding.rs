@@ -4,13 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use model::dpt::{Distribution, Dpt, Shared};
 use model::handoff::{Handoff, Token};
 use model::numbering::Numbering;
-use model::{Blame, Connection, CrtState, Dvipa, DvipaIndex, StackIndex};
+use model::{Blame, Connection, CrtState, Dvipa, DvipaIndex, Protocol, StackIndex};
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
@@ -179,6 +179,11 @@ pub trait Forwarding {
         false
     }
 
+    /// How many connections each stack has confirmed of each service, since the start; of [`MOST_SHARES`] of them at most.
+    fn opened(&self) -> Vec<Share> {
+        Vec::new()
+    }
+
     /// Every counter of the workers, summed over them, in the order in which they should be shown.
     fn counters(&self) -> Vec<Counter>;
 }
@@ -194,6 +199,22 @@ pub struct RouteCount {
     pub route: String,
     /// How many requests.
     pub requests: u64,
+}
+
+/// So many shares of services are counted at most.
+pub const MOST_SHARES: usize = 10_000;
+
+/// What one stack has of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The DVIPA and its port.
+    pub service: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The stack.
+    pub stack: StackIndex,
+    /// Connections.
+    pub connections: u64,
 }
 
 /// This forwarder can't hand the connection over.

@@ -13,6 +13,7 @@ use model::{Dvipa, StackIndex, StackName};
 use tokio::sync::oneshot;
 
 use super::admin::Answer;
+use super::census::{Shares, count};
 use super::forwarding::{CrtCursor, CrtEntry, CrtFilter, CrtPage, Forwarding};
 use crate::machine::Scope;
 
@@ -29,6 +30,8 @@ pub(super) enum Asker {
     Idle(Dvipa),
     /// An address of a range, whose connections may be at several stacks.
     Range(Dvipa),
+    /// Those who watch services.
+    Census,
 }
 
 /// A look into the whole CRT.
@@ -37,6 +40,8 @@ pub(super) struct Listing {
     pub(super) page: CrtPage,
     /// How many each stack has, for [`Asker::Range`].
     pub(super) stacks: BTreeMap<StackIndex, u64>,
+    /// What each stack has of each service, for [`Asker::Census`].
+    pub(super) shares: Shares,
     filter: CrtFilter,
     limit: usize,
 }
@@ -52,7 +57,19 @@ pub(super) struct Listings {
 impl Listing {
     /// At most `limit` of the entries that pass the filter, and how many more there are.
     pub(super) fn new(asker: Asker, filter: CrtFilter, limit: usize) -> Self {
-        Self { asker, filter, limit, page: CrtPage::default(), stacks: BTreeMap::new() }
+        Self {
+            asker,
+            filter,
+            limit,
+            page: CrtPage::default(),
+            stacks: BTreeMap::new(),
+            shares: Shares::new(),
+        }
+    }
+
+    /// All connections, counted.
+    pub(super) fn census() -> Self {
+        Self::new(Asker::Census, CrtFilter::default(), 0)
     }
 
     fn see(&mut self, entry: &CrtEntry) {
@@ -61,6 +78,10 @@ impl Listing {
         }
         if matches!(self.asker, Asker::Range(_)) {
             *self.stacks.entry(entry.stack).or_default() += 1;
+        }
+        if matches!(self.asker, Asker::Census) {
+            count(&mut self.shares, entry);
+            return;
         }
         if self.page.entries.len() < self.limit {
             self.page.entries.push(*entry);

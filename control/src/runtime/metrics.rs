@@ -1,6 +1,11 @@
 //! The counters and gauges in Prometheus' text format (OpenMetrics).
 
+use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
+
+use model::Protocol;
+use model::dpt::{Dpt, Duty, stack_of};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -8,12 +13,16 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::api::{CounterRow, StatsAnswer};
+use super::api::{CounterRow, ShareRow, StatsAnswer};
 use super::etcd::{EtcdMemberView, EtcdView};
-use super::forwarding::PortView;
-use crate::machine::{SessionState, StatusView, VipaView};
+use super::forwarding::{MOST_SHARES, PortView};
+use super::timings::Measured;
+use crate::machine::{LoadView, SessionState, StatusView, VipaView};
 
 const STEERED: &str = "Kinds of packets that have a receive queue of the port to themselves.";
+
+const PAUSE: &str = "For how long the packets of a client were held while its connection moved";
+const LATENESS: &str = "How late the control thread comes to what is due every 10 ms";
 
 /// What is true at one moment: all that the control thread does for a scrape.
 #[derive(Debug)]
@@ -25,13 +34,21 @@ pub(super) struct Snapshot {
     pub(super) expires: i64,
     /// Where it decides who owns a DVIPA.
     pub(super) etcd: Option<EtcdView>,
+    /// Its parts are shared with the one in force.
+    pub(super) dpt: Dpt,
+    /// How long things took.
+    pub(super) measured: Measured,
 }
 
 impl Snapshot {
     /// Everything that is measured, as text.
     pub(super) fn render(self: Box<Self>) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
-        self.stats.environment.register(registry.sub_registry_with_prefix("baton"));
+        let ours = registry.sub_registry_with_prefix("baton");
+        self.stats.environment.register(ours);
+        let (pauses, lateness) = (self.measured.pauses.clone(), self.measured.lateness.clone());
+        ours.register("transfer_pause_seconds", PAUSE, pauses);
+        ours.register("control_delay_seconds", LATENESS, lateness);
         registry.register_collector(self);
         let mut out = String::new();
         text::encode(&mut out, &registry)?;
@@ -48,6 +65,9 @@ impl Collector for Snapshot {
         self.crt(&mut to)?;
         self.stacks(&mut to)?;
         self.routes(&mut to)?;
+        self.shares(&mut to)?;
+        self.services(&mut to)?;
+        self.loads(&mut to)?;
         self.etcd(&mut to)?;
         let of = |row: fn(&PortView) -> u64| -> Vec<_> {
             self.stats.ports.iter().map(|port| ("port", port.role.clone(), row(port))).collect()
@@ -140,6 +160,89 @@ impl Snapshot {
         Ok(())
     }
 
+    /// What each stack has of each service.
+    fn shares(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = |row: &ShareRow| service_labels(row.dvipa, row.port, row.protocol, Some(&row.stack));
+        let rows = &self.stats.shares;
+        let opened: Vec<_> =
+            rows.iter().filter(|row| row.opened > 0).map(|row| (labels(row), row.opened)).collect();
+        let help = "TCP connections that the stack has confirmed of the service; transferred ones are not among them.";
+        samples(
+            to,
+            "baton_service_connections_opened",
+            help,
+            ConstCounter::new(0_u64),
+            &opened,
+            ConstCounter::new,
+        )?;
+        let active: Vec<_> = rows.iter().filter_map(|row| Some((labels(row), row.connections?))).collect();
+        let help = "Connections of the service that the stack has, as of the last pass round the CRT.";
+        samples(to, "baton_service_connections", help, ConstGauge::new(0_u64), &active, ConstGauge::new)
+    }
+
+    /// Who takes new connections of the services of this node's DVIPAs, and with which weight.
+    fn services(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let here = self.dpt.dvipas.iter().filter(|entry| matches!(entry.duty, Duty::Owner | Duty::Partner));
+        let dvipas: HashMap<_, _> = here.map(|entry| (entry.index, entry.dvipa.address())).collect();
+        let (mut targets, mut weights) = (Vec::new(), Vec::new());
+        for row in &self.dpt.distributions {
+            let Some(dvipa) = dvipas.get(&row.dvipa) else { continue };
+            if targets.len() < MOST_SHARES {
+                targets.push((service_labels(*dvipa, row.port, row.protocol, None), size(row.targets.len())));
+            }
+            for target in &row.targets {
+                let Some(stack) = stack_of(&self.dpt.stacks, target.stack) else { continue };
+                if weights.len() < MOST_SHARES {
+                    let labels = service_labels(*dvipa, row.port, row.protocol, Some(stack.name.as_str()));
+                    weights.push((labels, u64::from(target.weight)));
+                }
+            }
+        }
+        let help = "Stacks that take new connections of the service.";
+        samples(to, "baton_service_targets", help, ConstGauge::new(0_u64), &targets, ConstGauge::new)?;
+        let help =
+            "The share of new connections of the service that the stack takes, relative to the others'.";
+        samples(to, "baton_service_target_weight", help, ConstGauge::new(0_u64), &weights, ConstGauge::new)
+    }
+
+    /// How busy the stacks are that say so, and which of them an operator drains.
+    fn loads(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let stacks = &self.status.stacks;
+        let draining: Vec<_> =
+            stacks.iter().map(|s| ("stack", s.stack.to_string(), u64::from(s.draining))).collect();
+        family(
+            to,
+            "baton_stack_draining",
+            "1: an operator drains the stack, or something of it.",
+            &draining,
+        )?;
+        type Permille = fn(&LoadView) -> u16;
+        let kinds: [(_, _, Permille); 3] = [
+            ("baton_stack_cpu_ratio", "Use of all processors of the stack's host.", |l| l.cpu_permille),
+            ("baton_stack_accept_queue_ratio", "How full the stack's fullest accept queue is.", |l| {
+                l.accept_queue_permille
+            }),
+            (
+                "baton_stack_memory_pressure_ratio",
+                "Share of time in which a task of the stack's host waited for memory.",
+                |l| l.memory_pressure_permille,
+            ),
+        ];
+        for (name, help, permille) in kinds {
+            let rows: Vec<_> = stacks
+                .iter()
+                .filter_map(|s| {
+                    Some((
+                        vec![("stack", s.stack.to_string())],
+                        f64::from(permille(s.load.as_ref()?)) / 1000.0,
+                    ))
+                })
+                .collect();
+            samples(to, name, help, ConstGauge::new(0_f64), &rows, ConstGauge::new)?;
+        }
+        Ok(())
+    }
+
     fn stacks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let of = |stack: &crate::machine::StackView, value: u64| ("stack", stack.stack.to_string(), value);
         let up: Vec<_> =
@@ -177,6 +280,31 @@ fn family(
         ConstGauge::new(*value).encode(metric.encode_family(&[(*label, word.as_str())])?)?;
     }
     Ok(())
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+fn service_labels(dvipa: IpAddr, port: u16, protocol: Protocol, stack: Option<&str>) -> Labels {
+    let mut labels =
+        vec![("dvipa", dvipa.to_string()), ("port", port.to_string()), ("protocol", protocol.to_string())];
+    labels.extend(stack.map(|stack| ("stack", stack.to_owned())));
+    labels
+}
+
+/// Metrics with several labels; nothing at all if there are no rows. `example` tells their type.
+fn samples<V: Copy, M: EncodeMetric>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    example: M,
+    rows: &[(Labels, V)],
+    metric_of: impl Fn(V) -> M,
+) -> fmt::Result {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut metric = to.encode_descriptor(name, help, None, example.metric_type())?;
+    rows.iter().try_for_each(|(labels, value)| metric_of(*value).encode(metric.encode_family(labels)?))
 }
 
 fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {

@@ -5,7 +5,8 @@
 //! machine, the sessions and the forwarder meet here), `etcd` (what it is asked), `epochs` (the highest, on disk), `reload` (a new configuration, whole or not at all),
 //! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
 //! many clients), `answers` (what it answers), [`looking`] (what is asked about packets), [`why`] (what would become of one), [`trace`] (what becomes
-//! of those that pass), `listings` (looks into the whole CRT), `metrics` (Prometheus), `notes` (the log), `transfers` (what
+//! of those that pass), `listings` (looks into the whole CRT), `census` (what each stack has of each service), `metrics` (Prometheus), `timings` (how
+//! long things take), `web` (the page), `notes` (the log), `transfers` (what
 //! became of transfers), `start` (from files to a running control
 //! thread).
 
@@ -13,6 +14,7 @@ mod admin;
 mod answers;
 pub mod api;
 mod bounded;
+mod census;
 pub mod check;
 mod driver;
 pub mod environment;
@@ -26,8 +28,10 @@ mod metrics;
 mod notes;
 mod reload;
 mod start;
+mod timings;
 pub mod trace;
 mod transfers;
+mod web;
 pub mod why;
 
 #[cfg(any(test, feature = "fake"))]
@@ -38,7 +42,7 @@ mod tests;
 pub use driver::{CONNECTIONS_A_TURN, EVENTS_A_TURN};
 pub use etcd::{EtcdMemberView, EtcdView, Unusable};
 pub use forwarding::{
-    Account, Counter, CrtCursor, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, NotHandedOver, PortView,
-    RouteCount, TICK_MS, Ticked,
+    Account, Counter, CrtCursor, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, MOST_SHARES,
+    NotHandedOver, PortView, RouteCount, Share, TICK_MS, Ticked,
 };
 pub use start::{Runtime, RuntimeError};

@@ -20,12 +20,15 @@ use transport::{Endpoint, Events, Listen, Renewal, Settings};
 
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
 use super::bounded::Bounded;
+use super::census::Census;
 use super::driver::Driver;
 use super::epochs::Epochs;
 use super::etcd::{Etcd, Unusable};
 use super::events::Recent;
 use super::forwarding::Forwarding;
 use super::listings::Listings;
+use super::timings::Timings;
+use super::web::{self, WebThread};
 use super::{notes, reload};
 use crate::config::{Config, MetricsSocket, RoutingStack as RoutingStackAt};
 use crate::machine::{self, RoutingStack};
@@ -72,6 +75,14 @@ pub enum RuntimeError {
         /// What the system says.
         cause: io::Error,
     },
+    /// The web page.
+    #[error("cannot serve the web page at {address}: {cause}; change or remove `admin.web`")]
+    Web {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// Signals.
     #[error("cannot watch for SIGHUP: {0}")]
     Signal(io::Error),
@@ -87,6 +98,7 @@ pub struct Runtime<F> {
     hangups: mpsc::Receiver<()>,
     _sockets: Vec<AdminSocket>,
     _tasks: Vec<AbortOnDropHandle<()>>,
+    _web: Option<WebThread>,
 }
 
 impl<F: Forwarding> Runtime<F> {
@@ -150,10 +162,17 @@ impl<F: Forwarding> Runtime<F> {
         if let Some(MetricsSocket { path, mode, group }) = config.admin.metrics_socket.clone() {
             let (listener, socket) = admin::bind_as(&path, Access { mode, group })
                 .map_err(|cause| RuntimeError::MetricsSocket { path, cause })?;
-            let router = admin::metrics_router(desk);
+            let router = admin::metrics_router(desk.clone());
             tasks.push(spawn(async { axum::serve(Bounded::new(listener), router).await }));
             sockets.push(socket);
         }
+        let web = match &config.admin.web {
+            None => None,
+            Some(web) => {
+                let address = web.address;
+                Some(web::start(web, desk).map_err(|cause| RuntimeError::Web { address, cause })?)
+            }
+        };
         let (hangups, watcher) = hangups()?;
         tasks.push(watcher);
 
@@ -178,6 +197,9 @@ impl<F: Forwarding> Runtime<F> {
             events: Recent::default(),
             failures: notes::Failures::default(),
             listings: Listings::default(),
+            census: Census::default(),
+            sessions_since_s: BTreeMap::new(),
+            timings: Timings::default(),
             replaced: BTreeMap::new(),
         };
         Ok(Self {
@@ -189,6 +211,7 @@ impl<F: Forwarding> Runtime<F> {
             hangups,
             _sockets: sockets,
             _tasks: tasks,
+            _web: web,
         })
     }
 
@@ -202,7 +225,7 @@ impl<F: Forwarding> Runtime<F> {
 
     /// Runs until `stop` is ready, then says goodbye to all peers and removes the admin socket.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { driver, events, peers, news, asked, hangups, _sockets, _tasks } = self;
+        let Self { driver, events, peers, news, asked, hangups, _sockets, _tasks, _web } = self;
         driver.run(events, peers, news, asked, hangups, stop).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The runtime as its users see it: over real sockets, with a forwarder that is a `Vec`.
 
 mod transfers;
+mod web;
 
 use std::net::SocketAddr;
 use std::path::Path;

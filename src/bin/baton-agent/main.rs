@@ -115,11 +115,18 @@ async fn run(config: Config, path: &Path, set_level: SetLevel) -> Result<(), Fai
         Some((path, access)) => Some(admin::open_to(path, *access)?),
         None => None,
     };
+    let metrics_tcp = match config.metrics {
+        Some(address) => Some(admin::open_tcp(address).await?),
+        None => None,
+    };
     let admin_socket = config.admin_socket.clone();
     let agent = Agent::start(config).await?;
     let reloads = tokio::spawn(reload(path.to_owned(), agent.reloader(), hangup, set_level));
     let answers = tokio::spawn(admin::serve(socket, agent.questions()));
     if let Some(metrics) = metrics {
+        tokio::spawn(admin::serve_metrics(metrics, agent.questions()));
+    }
+    if let Some(metrics) = metrics_tcp {
         tokio::spawn(admin::serve_metrics(metrics, agent.questions()));
     }
     service::tell(NotifyState::Ready);

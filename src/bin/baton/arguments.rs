@@ -13,6 +13,7 @@ use model::control_socket::name::BadTarget;
 use model::control_socket::{JobName, Target};
 use model::{CrtState, Protocol, StackName};
 
+use crate::top::View;
 pub(crate) use looking::{CaptureArguments, TraceArguments, WhyArguments};
 
 /// Shows and steers a routing node of a baton cluster.
@@ -147,6 +148,14 @@ Examples:
   baton capture lost.pcapng --client 198.18.0.2 --for 10
   baton capture - --service 198.18.9.1:80 | tshark -r - -V")]
     Capture(CaptureArguments),
+    /// Services, stacks, drops, transfers and events, live, in the terminal.
+    #[command(after_help = "\
+Keys: 1 to 5 and Tab choose what is shown, arrows and Page keys scroll, / filters (Enter keeps the filter, Esc removes it), p pauses, q ends.
+
+Examples:
+  baton top
+  baton top --once --view drops")]
+    Top(TopArguments),
     /// Routes: which requests of clients go where.
     #[command(subcommand)]
     Route(RouteCommand),
@@ -184,6 +193,20 @@ pub(crate) struct DoctorArguments {
     /// Mend what takes nothing away from anybody (settings, mounts), and say what was done. It holds until the host is started again.
     #[arg(long)]
     pub(crate) fix: bool,
+}
+
+/// What is watched.
+#[derive(Debug, Args)]
+pub(crate) struct TopArguments {
+    /// What is shown first.
+    #[arg(long, default_value = "services")]
+    pub(crate) view: View,
+    /// Print it once and end, with the rates of one second; needs no terminal.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// With --once: the width of a line [120].
+    #[arg(long, requires = "once", value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(40..=1000))]
+    pub(crate) width: Option<u16>,
 }
 
 /// PCI NICs.

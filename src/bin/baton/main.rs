@@ -1,7 +1,7 @@
 //! `baton`, the operator's command line.
 //!
 //! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
-//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`why`] (what would become of a packet), [`trace`] (what becomes of packets that pass), [`convert`] (configurations of others), [`pki`], [`generate`] (completions and
+//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`top`] (all of it, live), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`why`] (what would become of a packet), [`trace`] (what becomes of packets that pass), [`convert`] (configurations of others), [`pki`], [`generate`] (completions and
 //! manual pages), [`failure`] (what went wrong, and the exit code).
 
 mod arguments;
@@ -18,6 +18,7 @@ mod orders;
 mod pki;
 mod route;
 mod show;
+mod top;
 mod trace;
 mod why;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Convert(ConvertCommand::Keepalived { file }) => convert::keepalived(&file),
         Command::Doctor(a) => doctor::run(&a, json),
         Command::Events { follow } => events::run(&socket, json, follow),
+        Command::Top(a) => top::run(&socket, &a),
         Command::Why(a) => why::run(&socket, json, &a),
         Command::Trace(a) => trace::run(&socket, json, &a),
         Command::Capture(a) => trace::capture::run(&socket, &a),

@@ -12,7 +12,7 @@ use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command, ConvertCommand, RouteCommand};
 use crate::failure::Failure;
-use crate::{check, convert, doctor, events, generate, moving, nic, orders, pki, route, show, trace, why};
+use crate::{check, convert, doctor, events, generate, moving, nic, orders, pki, route, show, top, trace, why};
 
 mod looking;
 
@@ -94,6 +94,7 @@ fn run_words<'w>(words: impl Iterator<Item = &'w str>) -> Result<String, Failure
     let Arguments { socket, json, command } = Arguments::try_parse_from(words).unwrap();
     match command {
         Command::Ask(ask) => orders::run(&socket, json, &ask),
+        Command::Top(a) => top::run(&socket, &a),
         Command::Follow(follow) => moving::run(&socket, json, &follow),
         Command::Check { file, program, file_only } => {
             check::check(check::What { file: &file, program, file_only }, json)
@@ -115,6 +116,15 @@ fn run_words<'w>(words: impl Iterator<Item = &'w str>) -> Result<String, Failure
 
 fn lines<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
     text.lines().filter(|line| line.contains(word)).collect()
+}
+
+#[test]
+fn top_prints_a_frame() {
+    let node = Node::start();
+    let text = node.prints("top --once");
+    assert!(text.contains("baton rt1") && text.contains("stacks up 0 of 0"), "{text}");
+    assert!(text.contains("never-seen") && text.contains("198.18.9.1:80"), "{text}");
+    assert!(node.prints("top --once --view events --width 60").contains("dvipa-gained"));
 }
 
 #[test]

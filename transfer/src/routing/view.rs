@@ -67,6 +67,11 @@ impl Routing {
         self.entries.get(transfer).map(view)
     }
 
+    /// All that are under way.
+    pub fn all_under_way(&self) -> impl Iterator<Item = UnderWay<'_>> {
+        self.entries.values().map(view)
+    }
+
     /// Source and target of a transfer, if it is under way.
     pub fn parties(&self, transfer: TransferId) -> Option<(&StackName, &StackName)> {
         self.entries.get(&transfer).map(|entry| (&entry.source, &entry.target))

@@ -19,7 +19,7 @@ use tracing::Level;
 use super::check::{self, Own};
 use super::mistake::Ledger;
 use super::section::{At, Section};
-use super::tree::{Admin, Announce, Cluster, Config, MetricsSocket, Node, RoutingStack, StackOverride};
+use super::tree::{Admin, Announce, Cluster, Config, MetricsSocket, Node, RoutingStack, StackOverride, Web};
 use super::value::Value;
 
 /// `cluster.directory` if it is not set.
@@ -263,14 +263,36 @@ fn admin(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Opt
         mode: mode.map_or(METRICS_MODE, |mode| mode.value),
         group: group.map(|group| group.value),
     });
+    let web = web(&mut section, directory, ledger);
     let log_level = section.optional("log_level", ledger, |value, ledger| value.choice(&LOG_LEVELS, ledger));
     section.finish(ledger);
     Some(Admin {
         socket: socket?.value,
         metrics: metrics.map(|at| at.value),
         metrics_socket,
+        web,
         log_level: log_level.map_or(Level::INFO, |at| at.value),
     })
+}
+
+/// The keys of `[admin]` that are about the web page.
+fn web(section: &mut Section<'_>, directory: &Path, ledger: &mut Ledger) -> Option<Web> {
+    let address = section.optional("web", ledger, Value::socket_address);
+    let token = section.optional("web_token", ledger, |value, ledger| value.path(directory, ledger));
+    let hosts = section.optional("web_hosts", ledger, |value, ledger| {
+        value.list(ledger, |value, ledger| value.some_text(ledger))
+    });
+    let beyond = section.optional("web_beyond_loopback", ledger, Value::flag);
+    let At { value: address, span } = address?;
+    if !address.ip().is_loopback() && !beyond.is_some_and(|at| at.value) {
+        let what = format!(
+            "other hosts reach the web page at {address}, which is neither encrypted nor asks who looks"
+        );
+        let fix = "choose a loopback address, and reach it through ssh -L or a proxy with TLS; or set web_beyond_loopback = true";
+        ledger.add(&span, what, fix);
+    }
+    let hosts = hosts.map(|at| at.value).unwrap_or_default().into_iter().map(|at| at.value);
+    Some(Web { address, token: token.map(|at| at.value), hosts: hosts.collect() })
 }
 
 /// `announce.withdrawn_ms` if it is not set. BGP takes some milliseconds a router on the way, a router's tables up to a second.

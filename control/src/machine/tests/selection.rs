@@ -432,3 +432,19 @@ fn who_serves_keeps_its_flows_whether_it_is_selected_or_not() {
     bench.handle(Event::Configure(Box::new(config(&others)))).unwrap();
     assert_eq!(serving(&mut bench), Vec::<String>::new(), "nothing defines it as a target any more");
 }
+
+#[test]
+fn a_bounded_look_shows_some_services_and_counts_the_others() {
+    let ports = WEB.replace("[80, 443]", "[80, 81, 82]");
+    let mut bench = Bench::new(&ports);
+    ["t1", "t2"].into_iter().for_each(|stack| bench.up(stack));
+    let shown = |most| {
+        let (view, left_out) = bench.stack.dpt_view_within(most, bench.now);
+        (view.services.iter().map(|service| service.port).collect::<Vec<_>>(), left_out)
+    };
+    assert_eq!(shown(3), (vec![80], 2));
+    assert_eq!(shown(4), (vec![80, 81], 1), "a service is shown whole");
+    assert_eq!(shown(100), (vec![80, 81, 82], 0));
+    let all = bench.stack.dpt_view(bench.now);
+    assert_eq!(bench.stack.dpt_view_within(100, bench.now).0, all);
+}

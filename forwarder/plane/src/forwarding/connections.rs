@@ -1,9 +1,10 @@
 //! What stacks say of their connections, and what follows from it in the CRT: entries come, are confirmed and end.
 
 use control::runtime::looking::FateKind;
-use control::runtime::{Account, CrtEntry};
-use forwarder::crt::{BURST, Burst, Confirmed, Crt, KeyParts, KeyV4, KeyV6, Refused, Row};
+use control::runtime::{Account, CrtEntry, MOST_SHARES, Share};
+use forwarder::crt::{BURST, Burst, Confirmed, Crt, CrtState, KeyParts, KeyV4, KeyV6, Refused, Row};
 use forwarder::{AnyKey, Now};
+use hashbrown::HashMap;
 use model::dpt::{Dpt, StackState, stack_of};
 use model::{Connection, DvipaIndex, Protocol, StackIndex};
 
@@ -32,8 +33,29 @@ pub struct Connections {
     settled_ms: u64,
     strays: u64,
     contested: u64,
+    opened: Opened,
     /// Scratch space.
     confirming: Confirming,
+}
+
+/// How many connections each stack has confirmed of each service.
+#[derive(Debug, Default)]
+struct Opened(HashMap<(DvipaIndex, u16, Protocol, StackIndex), u64>);
+
+impl Opened {
+    fn count(&mut self, key: &KeyParts, stack: StackIndex) {
+        let share = (key.dvipa, key.dvipa_port, key.protocol, stack);
+        if let Some(count) = self.0.get_mut(&share) {
+            *count += 1;
+        } else if self.0.len() < MOST_SHARES {
+            self.0.insert(share, 1);
+        }
+    }
+
+    /// Nothing has these numbers any more.
+    fn forget(&mut self, stacks: &[StackIndex], dvipas: &[DvipaIndex]) {
+        self.0.retain(|(dvipa, _, _, stack), _| !stacks.contains(stack) && !dvipas.contains(dvipa));
+    }
 }
 
 /// Keys of a NEWCONN on their way into the CRT.
@@ -64,6 +86,7 @@ impl Connections {
             settled_ms: now.ms.saturating_add(SETTLING_MS),
             strays: 0,
             contested: 0,
+            opened: Opened::default(),
             confirming: Confirming::default(),
         }
     }
@@ -165,6 +188,7 @@ impl Connections {
         self.accounts.walked(here);
         let vacant = self.retiring.walked(crt, here, self.walk.after_a_round())?;
         vacant.1.iter().for_each(|dvipa| self.names.forget(*dvipa));
+        self.opened.forget(&vacant.0, &vacant.1);
         Some(vacant)
     }
 
@@ -188,6 +212,15 @@ impl Connections {
             state: row.entry.state,
             idle_ms: u64::from(row.idle_s) * 1000,
         })
+    }
+
+    /// See [`control::runtime::Forwarding::opened`].
+    pub(super) fn opened(&self) -> Vec<Share> {
+        let share = |(&(dvipa, port, protocol, stack), &connections): (&(_, u16, _, _), &u64)| {
+            let service = self.names.service(dvipa, port)?;
+            Some(Share { service, protocol, stack, connections })
+        };
+        self.opened.0.iter().filter_map(share).collect()
     }
 
     /// Reports that had no entry because this node never owned their DVIPA, and claims to connections of other stacks.
@@ -227,7 +260,17 @@ impl Connections {
                 }
             }
             let (accounts, fates, names) = (&mut self.accounts, &mut self.fates, &self.names);
-            let mut done = |key: KeyParts, done| {
+            let opened = &mut self.opened;
+            let mut done = |key: KeyParts, done: Result<Confirmed, Refused>| {
+                let opens = match done {
+                    Ok(Confirmed::Promoted) => true,
+                    Ok(Confirmed::New) => !earlier,
+                    Ok(Confirmed::Replaced(entry)) => entry.state == CrtState::Closing,
+                    Ok(Confirmed::Unchanged) | Err(_) => false,
+                };
+                if opens {
+                    opened.count(&key, owner);
+                }
                 if let Some(former) = confirmed(accounts, owner, key, done)
                     && let Some(connection) = names.connection(&key)
                 {

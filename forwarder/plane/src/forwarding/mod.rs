@@ -34,7 +34,7 @@ use control::machine::{Among, ToChoose};
 use control::runtime::environment::Environment;
 use control::runtime::looking::{Fate, Foretold, PacketQuestion, SeenPage, TraceOrder};
 use control::runtime::{
-    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, RouteCount,
+    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, RouteCount, Share,
     TICK_MS, Ticked,
 };
 use forwarder::crt::{Crt, CrtState, Cursor};
@@ -480,6 +480,10 @@ impl Forwarding for Plane {
 
     fn end_trace(&mut self, trace: u64) -> bool {
         self.trace_until(trace)
+    }
+
+    fn opened(&self) -> Vec<Share> {
+        self.connections.opened()
     }
 
     fn counters(&self) -> Vec<Counter> {

@@ -53,8 +53,13 @@ impl Names {
     }
 
     pub(super) fn connection(&self, key: &KeyParts) -> Option<Connection> {
-        let dvipa = (*self.dvipa.get(usize::from(key.dvipa.0))?)?;
-        Connection::new(key.protocol, key.client, SocketAddr::new(dvipa.address(), key.dvipa_port))
+        Connection::new(key.protocol, key.client, self.service(key.dvipa, key.dvipa_port)?)
+    }
+
+    /// A port of a DVIPA.
+    pub(super) fn service(&self, dvipa: DvipaIndex, port: u16) -> Option<SocketAddr> {
+        let dvipa = (*self.dvipa.get(usize::from(dvipa.0))?)?;
+        Some(SocketAddr::new(dvipa.address(), port))
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn pairs(pairs: &[(&str, String)]) -> String {
 }
 
 /// A number with thin groups of three: 1 234 567.
-pub(super) fn number(n: u64) -> String {
+pub(crate) fn number(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -56,7 +56,7 @@ pub(super) fn number(n: u64) -> String {
 }
 
 /// A time in the unit that fits: 350 ms, 12 s, 4 min 5 s, 3 h 2 min, 9 d 4 h.
-pub(super) fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, 0) if !time.is_zero() => format!("{} ms", time.subsec_millis()),
@@ -68,17 +68,17 @@ pub(super) fn time(time: Duration) -> String {
 }
 
 /// Thousandths as per cent.
-pub(super) fn percent(permille: u16) -> String {
+pub(crate) fn percent(permille: u16) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
 }
 
 /// A value, or a dash if there is none.
-pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |v| v.to_string())
 }
 
 /// The admin API's word for a value of an enum.
-pub(super) fn word(value: &impl serde::Serialize) -> String {
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         other => or_dash(other.ok()),

@@ -300,3 +300,25 @@ fn what_a_stack_had_before_its_session_takes_no_half_open_entry_of_another_and_n
         assert_eq!(bench.owner(1), Some(owner), "{account:?}");
     }
 }
+
+#[test]
+fn connections_that_begin_are_counted_by_service_and_stack_and_others_are_not() {
+    let mut bench = Bench::new();
+    bench.says(ONE, ALL, 1..10);
+    assert_eq!(bench.connections.opened(), [], "those were there before");
+    bench.crt.insert_half_open(key(20), ONE, NOW).unwrap();
+    bench.says(ONE, NEWS, [20, 21]);
+    bench.says(ONE, NEWS, [20]);
+    bench.says(TWO, NEWS, [22]);
+    bench.connections.termconn(&bench.crt, TWO, &[of(22)], NOW);
+    bench.says(TWO, NEWS, [22]);
+    let mut opened = bench.connections.opened();
+    opened.sort_by_key(|share| share.stack);
+    let share = |stack, connections| Share {
+        service: ([198, 18, 9, 1], 80).into(),
+        protocol: Protocol::Tcp,
+        stack,
+        connections,
+    };
+    assert_eq!(opened, [share(ONE, 2), share(TWO, 2)]);
+}
