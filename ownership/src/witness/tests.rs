@@ -267,16 +267,11 @@ fn of_too_many_dvipas_the_highest_epoch_of_all_is_remembered() {
     assert_eq!(claims(1, 9, block(0).collect()), Some(None));
     assert_eq!(claims(2, 1, block(1).collect()), Some(None));
     assert_eq!(claims(3, 1, block(2).collect()), Some(None), "all are remembered still");
-    let next = block(3).next();
-    assert_eq!(
-        claims(4, 5, next.into_iter().collect()),
-        Some(Some(Epoch(9))),
-        "and now those that are free are not"
-    );
-    assert_eq!(claims(5, 10, block(0).take(1).collect()), Some(None));
-    assert_eq!(
-        claims(6, 1, block(0).chain(block(1).take(1)).collect()),
-        None,
-        "that is more than anybody has"
-    );
+    let held = block(2).take(1).collect();
+    assert_eq!(claims(4, 1, held), Some(None), "what is granted stays");
+    let of_all = Some(Some(Epoch(9)));
+    assert_eq!(claims(5, 5, block(3).take(1).collect()), of_all, "those that were free are not remembered");
+    assert_eq!(claims(6, 10, block(0).take(1).collect()), Some(None));
+    let too_many = block(0).chain(block(1).take(1)).collect();
+    assert_eq!(claims(7, 11, too_many), None, "more than there are numbers for");
 }
