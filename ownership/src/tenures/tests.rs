@@ -402,3 +402,13 @@ fn numbers_look_drawn_at_random() {
     let mut row = 0;
     assert_eq!([(); 3].map(|()| draw(&mut row)), [0xE220_A838, 0x6E78_9E6A, 0x06C4_5D18]);
 }
+
+#[test]
+fn what_a_witness_has_granted_it_takes_back_by_its_answer_to_a_new_list_only() {
+    let mut bench = owner();
+    bench.granted_without("w1", 1, 1, withheld(0, Some("other")));
+    assert_eq!(bench.held(), Some(1), "that was said before it was granted");
+    bench.want(2, true);
+    let said = bench.granted_without("w1", 4, 4, withheld(1, Some("other")));
+    assert_eq!(said[0], "lost 198.18.9.1 Lapsed");
+}
