@@ -43,3 +43,25 @@ impl Lease {
         self.0 * (majority + grants.min(majority)) / (2 * majority.max(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_counts_with_the_slowest_clock_a_witness_counts_with_the_fastest() {
+        let lease = Lease(Duration::from_millis(1100));
+        assert_eq!(lease.counted(), Duration::from_millis(900));
+        assert!(lease.counted() * DRIFT / (DRIFT - 1) <= lease.0 * DRIFT / (DRIFT + 1));
+        assert_eq!(lease.interval(), Duration::from_millis(220));
+    }
+
+    #[test]
+    fn a_node_keeps_grants_the_longer_the_more_it_has_of_them() {
+        let patience =
+            |grants, majority| Lease(Duration::from_millis(600)).patience(grants, majority).as_millis();
+        assert_eq!((patience(0, 3), patience(1, 3), patience(2, 3)), (300, 400, 500));
+        assert_eq!((patience(3, 3), patience(9, 3)), (600, 600));
+        assert_eq!(patience(0, 0), 0, "nobody is waited for");
+    }
+}

@@ -263,3 +263,123 @@ fn no_more_than_so_many_renewals_are_under_way() {
     }
     assert_eq!(asked, MAX_RENEWALS);
 }
+
+#[test]
+fn a_lease_is_asked_for_in_whole_seconds_within_the_limits() {
+    for (configured_ms, asked_for) in [(600, 2), (2000, 2), (3000, 3), (90_000, 60)] {
+        let (mut leases, now) = (Leases::new(Epoch(0), Duration::from_millis(configured_ms)), Instant::now());
+        leases.want(dvipa(), true, now);
+        let Some(Action::Ask { question: Question::Grant { ttl_s }, .. }) = leases.poll() else {
+            panic!("no lease is asked for")
+        };
+        assert_eq!(ttl_s, asked_for);
+    }
+}
+
+#[test]
+fn a_node_that_etcd_does_not_answer_is_cut_off_until_it_does() {
+    let mut bench = owner();
+    assert!(!bench.leases.is_cut_off());
+    bench.leases.told(News::Answers(false), bench.now);
+    assert!(bench.leases.is_cut_off());
+    bench.leases.told(News::Answers(true), bench.now);
+    assert!(!bench.leases.is_cut_off());
+}
+
+#[test]
+fn an_epoch_that_somebody_names_is_passed_over_unless_it_is_claimed_already() {
+    let mut bench = Bench::new();
+    bench.want(true);
+    bench.leases.saw(dvipa(), Epoch(8));
+    assert!(bench.leases.is_credible(Epoch(9)) && !bench.leases.is_credible(Epoch(u64::MAX)));
+    assert_eq!(bench.granted(1, 7), ["2: claim 198.18.9.1@9 by 7 after 0"]);
+    bench.leases.saw(dvipa(), Epoch(20));
+    assert_eq!(bench.claimed(2), ["keep 9", "gained 198.18.9.1@9"]);
+    bench.leases.saw(dvipa(), Epoch(3));
+    bench.want(false);
+    bench.want(true);
+    bench.granted(4, 8);
+    assert_eq!(bench.claimed(5), ["keep 21", "gained 198.18.9.1@21"]);
+}
+
+fn other() -> Dvipa {
+    Dvipa::new("198.18.9.2".parse().unwrap())
+}
+
+/// The owner of the first DVIPA owns another one a second later, by lease 8.
+fn owner_of_two() -> Bench {
+    let mut bench = owner();
+    bench.later(Duration::from_secs(1));
+    bench.leases.want(other(), true, bench.now);
+    assert_eq!(bench.said(), ["3: grant 11"]);
+    bench.granted(3, 8);
+    assert_eq!(bench.claimed(4), ["gained 198.18.9.2@1"]);
+    bench
+}
+
+#[test]
+fn leases_are_renewed_together_and_each_lapses_by_itself() {
+    let mut bench = owner_of_two();
+    let first = bench.now - Duration::from_secs(1) + COUNTED;
+    assert_eq!(bench.leases.fence(), Some(first));
+    let renews = bench.now - Duration::from_secs(1) + INTERVAL;
+    assert_eq!(bench.leases.next_deadline(), Some(renews));
+    bench.now = renews;
+    assert_eq!(bench.tick(), ["5: renew [7, 8]"]);
+    assert_eq!(bench.leases.next_deadline(), Some(renews + INTERVAL));
+    let both = Answer::Renewed { term: Term(1), leases: vec![LeaseId(8)], gone: vec![LeaseId(7)] };
+    bench.answer(5, both);
+    let said = bench.confirmed(6, 1);
+    assert_eq!(said, ["lost 198.18.9.1 Lapsed", "7: revoke 7", "8: grant 11"]);
+    assert_eq!(bench.leases.held(other(), bench.now), Some(Epoch(1)));
+    assert_eq!(bench.leases.fence(), Some(renews + COUNTED));
+    assert!(bench.leases.wants(dvipa()) && bench.leases.wants(other()));
+}
+
+#[test]
+fn an_older_renewal_does_not_shorten_a_lease() {
+    let mut bench = owner();
+    bench.later(INTERVAL).tick();
+    bench.later(INTERVAL).tick();
+    let later = bench.now;
+    bench.renewed(4, 1, 7);
+    bench.renewed(3, 1, 7);
+    bench.confirmed(5, 1);
+    assert_eq!(bench.leases.fence(), Some(later + COUNTED));
+    bench.confirmed(6, 1);
+    assert_eq!(bench.leases.fence(), Some(later + COUNTED));
+}
+
+#[test]
+fn what_is_not_owned_any_more_needs_no_renewal() {
+    let mut bench = owner();
+    bench.want(false);
+    assert_eq!((bench.leases.fence(), bench.leases.next_deadline()), (None, None));
+    assert!(bench.later(INTERVAL).tick().is_empty());
+    bench.want(true);
+    bench.granted(4, 8);
+    assert_eq!(bench.leases.next_deadline(), Some(bench.now + INTERVAL), "counted anew");
+}
+
+#[test]
+fn an_answer_that_came_too_late_for_its_question_moves_nothing() {
+    let mut bench = Bench::new();
+    bench.want(true);
+    bench.answer(1, Answer::Failed);
+    bench.later(INTERVAL);
+    assert_eq!(bench.tick(), ["2: grant 11"]);
+    assert!(bench.answer(1, Answer::Failed).is_empty());
+    assert_eq!(bench.leases.next_deadline(), None, "2 is still awaited");
+    bench.want(false);
+    assert_eq!(bench.granted(2, 7), ["3: revoke 7"]);
+    assert!(bench.answer(3, Answer::Revoked).is_empty());
+    assert!(bench.answer(99, Answer::Revoked).is_empty(), "nobody has asked that");
+}
+
+#[test]
+fn no_more_dvipas_are_wanted_than_there_are_numbers_for() {
+    let mut bench = Bench::new();
+    let dvipa = |n: usize| Dvipa::new(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+    (1..=MAX_WANTED + 1).for_each(|n| bench.leases.want(dvipa(n), true, bench.now));
+    assert!(bench.leases.wants(dvipa(MAX_WANTED)) && !bench.leases.wants(dvipa(MAX_WANTED + 1)));
+}

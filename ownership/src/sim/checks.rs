@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use histories::Nanos;
 use model::{Dvipa, Epoch};
 
-use super::clock::Nanos;
 use super::process::Node;
 
 /// What was seen of ownership, by one that sees all hosts and the true time.

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use histories::{Clock, Nanos};
 use model::{Dvipa, Epoch};
 
 use super::Fault;
-use super::clock::{Clock, Nanos};
 use crate::etcd::{Answer, LeaseId, Owner, Question, Revision, Term};
 
 /// All of it.

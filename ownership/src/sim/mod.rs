@@ -7,16 +7,15 @@
 //! the [promised time](PROMISE) and stays so.
 
 mod checks;
-mod clock;
 mod etcd;
 mod exhaustive;
-mod exhaustive_etcd;
 mod process;
 mod world;
 
 use std::time::Duration;
 
-use world::{World, ms};
+use histories::ms;
+use world::World;
 
 /// Histories of the ordinary test run.
 const SEEDS: u64 = 10_000;

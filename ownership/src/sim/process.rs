@@ -1,11 +1,12 @@
 //! A routing node and a witness, each a process on a host with a clock and a disk, that is killed, stopped and started again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
 
+use histories::{Clock, Nanos};
 use model::{Dvipa, Epoch, StackName};
 
-use super::clock::{Clock, Nanos};
 use super::{Fault, Judge, Settings};
 use crate::etcd::{Leases, News};
 use crate::{Decider, Kept, Ownership, Tenures, Witness};
@@ -20,12 +21,74 @@ pub(super) enum Mail {
     Etcd(News),
 }
 
+/// A node's machine, of who decides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Machine {
+    Tenures(Tenures),
+    Leases(Leases),
+}
+
+impl Machine {
+    /// With the fault that is built in.
+    pub(super) fn new(settings: &Settings, run: u64, above: Epoch) -> Self {
+        let &Settings { witnesses, lease, judge, fault, .. } = settings;
+        let mut machine = match judge {
+            Judge::Witnesses => {
+                let decider = Decider::Witnesses { names: (0..witnesses).map(witness_name).collect(), lease };
+                let mut tenures = Tenures::new(crate::Settings { run, above, decider });
+                if fault == Some(Fault::OneWitnessLess) {
+                    tenures.one_witness_less();
+                }
+                Self::Tenures(tenures)
+            }
+            Judge::Etcd => {
+                let mut leases = Leases::new(above, lease);
+                leases.faults.takes_every_term = fault == Some(Fault::TakesEveryTerm);
+                Self::Leases(leases)
+            }
+        };
+        if fault == Some(Fault::NoMargin) {
+            machine.without_margin();
+        }
+        machine
+    }
+}
+
+impl Deref for Machine {
+    type Target = dyn Ownership;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Tenures(tenures) => tenures,
+            Self::Leases(leases) => leases,
+        }
+    }
+}
+
+impl DerefMut for Machine {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Tenures(tenures) => tenures,
+            Self::Leases(leases) => leases,
+        }
+    }
+}
+
+/// What a witness that begins anew has of its disk.
+pub(super) fn remembers(disk: Kept, fault: Option<Fault>) -> Kept {
+    match fault {
+        Some(Fault::LeasesAtOnce) => Kept { lease: Duration::ZERO, ..disk },
+        Some(Fault::ForgetsEpochs) => Kept { epoch: Epoch(0), ..disk },
+        _ => disk,
+    }
+}
+
 /// A routing node.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) clock: Clock,
     /// `None`: it is down.
-    pub(super) tenures: Option<Box<dyn Ownership>>,
+    pub(super) tenures: Option<Machine>,
     /// It does nothing until then.
     pub(super) stopped: Option<Nanos>,
     pub(super) inbox: VecDeque<Mail>,
@@ -70,25 +133,7 @@ impl Node {
     }
 
     pub(super) fn start(&mut self, settings: &Settings, run: u64, now: Nanos) {
-        let mut tenures: Box<dyn Ownership> = match settings.judge {
-            Judge::Witnesses => {
-                let names: BTreeSet<StackName> = (0..settings.witnesses).map(witness_name).collect();
-                let decider = Decider::Witnesses { names, lease: settings.lease };
-                let mut tenures = Tenures::new(crate::Settings { run, above: self.disk, decider });
-                if settings.fault == Some(Fault::OneWitnessLess) {
-                    tenures.one_witness_less();
-                }
-                Box::new(tenures)
-            }
-            Judge::Etcd => {
-                let mut leases = Leases::new(self.disk, settings.lease);
-                leases.faults.takes_every_term = settings.fault == Some(Fault::TakesEveryTerm);
-                Box::new(leases)
-            }
-        };
-        if settings.fault == Some(Fault::NoMargin) {
-            tenures.without_margin();
-        }
+        let mut tenures = Machine::new(settings, run, self.disk);
         let at = self.clock.at(now);
         for witness in 0..settings.witnesses {
             tenures.session(&witness_name(witness), true, at);
@@ -133,13 +178,7 @@ impl Host {
     }
 
     pub(super) fn start(&mut self, settings: &Settings, now: Nanos) {
-        let mut kept = self.disk;
-        match settings.fault {
-            Some(Fault::LeasesAtOnce) => kept.lease = std::time::Duration::ZERO,
-            Some(Fault::ForgetsEpochs) => kept.epoch = Epoch(0),
-            _ => {}
-        }
-        self.witness = Some(Witness::new(kept, self.clock.at(now)));
+        self.witness = Some(Witness::new(remembers(self.disk, settings.fault), self.clock.at(now)));
     }
 
     pub(super) fn kill(&mut self) {

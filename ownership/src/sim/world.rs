@@ -1,19 +1,19 @@
 //! The processes, the network between them, and what disturbs both.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
+use histories::{Clock, Nanos, Queue, ms};
 use model::ownership::{Ask, FromWitness, ToWitness};
 use model::{Dvipa, Epoch};
 
 use super::checks::Record;
-use super::clock::{Clock, Nanos};
 use super::etcd::Etcd;
 use super::process::{Host, Mail, Node, node_name, witness_name};
 use super::{Fault, Judge, Settings};
 use crate::etcd::{Answer, News, Question};
+use crate::lease::DRIFT;
 use crate::{Action, Deed};
 
 mod questions;
@@ -68,33 +68,6 @@ pub(super) enum Process {
 /// From one to the other.
 type Link = (Process, Process);
 
-#[derive(Debug)]
-struct Due {
-    at: Nanos,
-    order: u64,
-    what: Arrival,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// All of a history.
 pub(super) struct World {
     pub(super) settings: Settings,
@@ -108,8 +81,7 @@ pub(super) struct World {
     pub(super) dvipas: Vec<Dvipa>,
     /// The highest epoch of a packet that each target has taken.
     fences: BTreeMap<(usize, Dvipa), Epoch>,
-    queue: BinaryHeap<Reverse<Due>>,
-    order: u64,
+    queue: Queue<Arrival>,
     cut: BTreeSet<Link>,
     runs: u64,
     /// Nothing goes wrong any more.
@@ -117,17 +89,13 @@ pub(super) struct World {
     pub(super) record: Record,
 }
 
-pub(super) const fn ms(milliseconds: u64) -> Nanos {
-    milliseconds * 1_000_000
-}
-
 impl World {
     pub(super) fn new(settings: Settings, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let nodes = (0..settings.nodes).map(|_| Node::new(Clock::draw(&mut rng))).collect();
-        let hosts = (0..settings.witnesses).map(|_| Host::new(Clock::draw(&mut rng))).collect();
+        let nodes = (0..settings.nodes).map(|_| Node::new(Clock::draw(&mut rng, DRIFT))).collect();
+        let hosts = (0..settings.witnesses).map(|_| Host::new(Clock::draw(&mut rng, DRIFT))).collect();
         let etcd = (settings.judge == Judge::Etcd).then(|| Etcd::new(settings.fault));
-        let members = (0..3).map(|_| Clock::draw(&mut rng)).collect();
+        let members = (0..3).map(|_| Clock::draw(&mut rng, DRIFT)).collect();
         let dvipas = (0..settings.dvipas).map(|n| format!("198.18.9.{}", n + 1));
         let dvipas = dvipas.map(|text| Dvipa::new(text.parse().expect("an address"))).collect();
         let mut world = Self {
@@ -140,8 +108,7 @@ impl World {
             members,
             dvipas,
             fences: BTreeMap::new(),
-            queue: BinaryHeap::new(),
-            order: 0,
+            queue: Queue::default(),
             cut: BTreeSet::new(),
             runs: 0,
             calm: false,
@@ -162,14 +129,13 @@ impl World {
     }
 
     fn put(&mut self, at: Nanos, what: Arrival) {
-        self.order += 1;
-        self.queue.push(Reverse(Due { at, order: self.order, what }));
+        self.queue.put(at, what);
     }
 
     /// Lets everything happen until this time.
     pub(super) fn run_until(&mut self, end: Nanos) {
         while self.record.wrong.is_none() {
-            let arrival = self.queue.peek().map(|Reverse(due)| due.at);
+            let arrival = self.queue.next();
             let nodes = self.nodes.iter().map(Node::deadline).enumerate();
             let nodes = nodes.filter_map(|(place, at)| Some((at?, Process::Node(place))));
             let hosts = self.hosts.iter().map(Host::deadline).enumerate();
@@ -185,8 +151,8 @@ impl World {
             match timer {
                 Some((due, process)) if due <= at => self.tick(process),
                 _ => {
-                    if let Some(Reverse(due)) = self.queue.pop() {
-                        self.arrive(due.what);
+                    if let Some(what) = self.queue.pop() {
+                        self.arrive(what);
                     }
                 }
             }

@@ -67,3 +67,53 @@ impl Epochs {
         is_higher
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::MAX_LEAP;
+
+    fn dvipa(number: usize) -> Dvipa {
+        Dvipa::new(Ipv4Addr::from(u32::try_from(number + 1).unwrap()).into())
+    }
+
+    #[test]
+    fn an_epoch_can_be_that_is_near_the_highest_and_leaves_one_for_the_next() {
+        let epochs = Epochs::new(Epoch(5));
+        assert!(epochs.can_be(Epoch(0)) && epochs.can_be(Epoch(5 + MAX_LEAP)));
+        assert!(!epochs.can_be(Epoch(6 + MAX_LEAP)));
+        let high = Epochs::new(Epoch(u64::MAX - 2));
+        assert!(high.can_be(Epoch(u64::MAX - 1)) && !high.can_be(Epoch(u64::MAX)));
+    }
+
+    #[test]
+    fn what_can_not_be_is_not_seen_and_each_dvipa_has_its_own() {
+        let mut epochs = Epochs::new(Epoch(5));
+        epochs.saw(dvipa(0), Epoch(9));
+        epochs.saw(dvipa(0), Epoch(8));
+        epochs.saw(dvipa(1), Epoch(10 + MAX_LEAP));
+        assert_eq!((epochs.highest(dvipa(0)), epochs.highest(dvipa(1))), (Epoch(9), Epoch(5)));
+        assert_eq!((epochs.next(dvipa(0)), epochs.successor(dvipa(0))), (Epoch(10), Epoch(11)));
+        assert_eq!(epochs.successor(dvipa(1)), Epoch(6));
+    }
+
+    #[test]
+    fn of_too_many_dvipas_the_highest_epoch_of_all_is_remembered() {
+        let mut epochs = Epochs::new(Epoch(5));
+        (0..MAX_REMEMBERED).for_each(|number| epochs.saw(dvipa(number), Epoch(6)));
+        epochs.saw(dvipa(0), Epoch(40));
+        assert_eq!(epochs.highest(dvipa(MAX_REMEMBERED)), Epoch(5), "all are remembered");
+        epochs.saw(dvipa(MAX_REMEMBERED), Epoch(7));
+        assert_eq!(epochs.highest(dvipa(MAX_REMEMBERED)), Epoch(40), "and now none");
+        assert_eq!(epochs.highest(dvipa(1)), Epoch(40));
+    }
+
+    #[test]
+    fn an_epoch_is_kept_if_it_is_higher_than_what_is_kept() {
+        let mut epochs = Epochs::new(Epoch(5));
+        let kept = [5, 6, 6, 4, 7].map(|epoch| epochs.is_to_be_kept(Epoch(epoch)));
+        assert_eq!(kept, [false, true, false, false, true]);
+    }
+}

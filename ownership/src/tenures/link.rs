@@ -151,3 +151,49 @@ impl Link {
         self.asks.iter_mut().for_each(|(_, at)| *at = now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNTED: Duration = Duration::from_millis(900);
+    const INTERVAL: Duration = Duration::from_millis(220);
+
+    #[test]
+    fn of_too_many_asks_the_first_are_not_waited_for() {
+        let (mut link, begin) = (Link::new(StackName::new("w").unwrap()), Instant::now());
+        link.session(true, begin);
+        for ask in 1..=u64::try_from(MAX_ASKS).unwrap() + 1 {
+            link.ask(Ask(ask), ask == 1, begin + Duration::from_millis(ask), INTERVAL);
+        }
+        assert_eq!(link.granted(Ask(1), Ask(1), COUNTED), Some(About::Anew));
+        assert_eq!(link.until(), None, "nobody knows any more when that was asked");
+        assert_eq!(link.granted(Ask(2), Ask(1), COUNTED), Some(About::More));
+        let until = begin + Duration::from_millis(2) + COUNTED;
+        assert_eq!(link.until(), Some(until));
+        assert!(link.leases(until - Duration::from_nanos(1)) && !link.leases(until));
+        link.granted(Ask(2), Ask(1), COUNTED * 2);
+        assert_eq!(link.until(), Some(until), "an ask is answered once");
+    }
+
+    #[test]
+    fn a_witness_is_asked_again_in_a_session_for_as_long_as_there_is_something_to_ask() {
+        let (mut link, now) = (Link::new(StackName::new("w").unwrap()), Instant::now());
+        assert_eq!(link.deadline(true), None, "there is no session");
+        link.session(true, now);
+        assert_eq!((link.deadline(true), link.deadline(false)), (Some(now), None));
+        assert!(!link.owes_list(now) && !link.lacks_list());
+        link.list_changed();
+        assert!(link.owes_list(now) && link.lacks_list());
+        assert_eq!(link.deadline(false), Some(now));
+        link.ask(Ask(1), true, now, INTERVAL);
+        assert!(!link.owes_list(now) && link.lacks_list(), "it is not answered yet");
+        assert_eq!(link.deadline(false), Some(now + INTERVAL));
+        link.granted(Ask(1), Ask(1), COUNTED);
+        assert_eq!((link.deadline(false), link.deadline(true)), (None, Some(now + INTERVAL)));
+        link.session(false, now);
+        assert!(!link.owes_list(now) && !link.lacks_list());
+        link.session(true, now);
+        assert!(link.owes_list(now), "it may not have heard the list");
+    }
+}

@@ -269,3 +269,146 @@ fn a_new_session_is_told_the_list_again() {
     bench.tenures.session(&name("w1"), true, bench.now);
     assert_eq!(bench.said(), ["w1: 6 claims 198.18.9.1@1 owned"]);
 }
+
+#[test]
+fn it_is_shown_by_how_many_witnesses_a_dvipa_is_leased_and_for_how_long_yet() {
+    let mut bench = owner();
+    let leased = |bench: &Bench| {
+        bench.tenures.leased(dvipa(1)).map(|l| (l.by, l.of, u64::try_from(l.left.as_millis()).unwrap()))
+    };
+    assert_eq!(leased(&bench), Some((2, 3, 900)));
+    bench.granted("w3", 3, 3);
+    bench.later(220).tick();
+    assert_eq!(leased(&bench), Some((3, 3, 680)));
+    bench.granted("w1", 4, 1);
+    assert_eq!(leased(&bench), Some((3, 3, 680)), "two would have to renew it");
+    bench.granted("w2", 5, 2);
+    assert_eq!(leased(&bench), Some((3, 3, 900)));
+    bench.later(700).tick();
+    assert_eq!(leased(&bench), Some((2, 3, 200)), "the third has not renewed it");
+    bench.want(2, true);
+    assert_eq!(bench.tenures.leased(dvipa(2)), None, "it is claimed");
+    assert_eq!(alone_that_owns().leased(dvipa(1)), None);
+}
+
+fn alone_that_owns() -> Tenures {
+    let mut tenures = alone(0);
+    tenures.want(dvipa(1), true, Instant::now());
+    tenures
+}
+
+#[test]
+fn a_node_alone_has_no_fence_and_is_never_due() {
+    let tenures = alone_that_owns();
+    assert_eq!((tenures.fence(), tenures.next_deadline(), tenures.is_cut_off()), (None, None, false));
+    assert!(tenures.wants(dvipa(1)) && !tenures.wants(dvipa(2)));
+    assert_eq!(tenures.held(dvipa(2), Instant::now()), None);
+}
+
+#[test]
+fn a_majority_is_more_than_half_and_of_too_many_witnesses_the_first_are_asked() {
+    for (count, needed) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (MAX_WITNESSES + 4, 9)] {
+        let names: BTreeSet<StackName> = (0..count).map(|n| name(&format!("w{n:02}"))).collect();
+        let decider = Decider::Witnesses { names: names.clone(), lease: LEASE };
+        let mut tenures = Tenures::new(Settings { run: 1, above: Epoch(0), decider });
+        let now = Instant::now();
+        names.iter().for_each(|witness| tenures.session(witness, true, now));
+        tenures.want(dvipa(1), true, now);
+        let asked = all(&mut tenures).len();
+        assert_eq!(asked, count.min(MAX_WITNESSES));
+        let mut granted = 0;
+        for (ask, witness) in (1..).zip(&names) {
+            granted += 1;
+            let answer = Granted { run: 1, ask: Ask(ask), list: Ask(ask), without: Vec::new() };
+            tenures.heard(witness, FromWitness::Granted(answer), now);
+            if tenures.held(dvipa(1), now).is_some() {
+                break;
+            }
+        }
+        assert_eq!(granted, needed, "of {count}");
+    }
+}
+
+#[test]
+fn a_lease_is_neither_shorter_nor_longer_than_the_limits() {
+    for (configured, asked_for) in [(1, 100), (100, 100), (60_000, 60_000), (90_000, 60_000)] {
+        let decider =
+            Decider::Witnesses { names: [name("w1")].into(), lease: Duration::from_millis(configured) };
+        let mut tenures = Tenures::new(Settings { run: 1, above: Epoch(0), decider });
+        let now = Instant::now();
+        tenures.session(&name("w1"), true, now);
+        tenures.want(dvipa(1), true, now);
+        let Some(Action::Send { message: ToWitness::Claims(claims), .. }) = tenures.poll() else {
+            panic!("it is not asked")
+        };
+        assert_eq!(claims.lease_ms, asked_for);
+    }
+}
+
+#[test]
+fn no_more_dvipas_are_wanted_than_there_are_numbers_for() {
+    let (mut tenures, now) = (alone(0), Instant::now());
+    let dvipa = |n: usize| Dvipa::new(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+    (1..=MAX_WANTED + 1).for_each(|n| tenures.want(dvipa(n), true, now));
+    assert!(tenures.wants(dvipa(MAX_WANTED)) && !tenures.wants(dvipa(MAX_WANTED + 1)));
+    tenures.want(dvipa(1), false, now);
+    tenures.want(dvipa(MAX_WANTED + 1), true, now);
+    assert!(tenures.wants(dvipa(MAX_WANTED + 1)), "there is one again");
+}
+
+#[test]
+fn the_fence_is_where_the_first_of_several_dvipas_lapses() {
+    let mut bench = owner();
+    let first = bench.tenures.fence();
+    bench.later(100).want(2, true);
+    bench.granted("w2", 5, 5);
+    assert_eq!(bench.tenures.fence(), first, "w1 still leases by the older ask");
+    bench.granted("w3", 6, 6);
+    assert_eq!(bench.tenures.held(dvipa(2), bench.now), Some(Epoch(1)));
+    assert_eq!(bench.tenures.fence(), Some(bench.now + COUNTED), "both by w2 and w3");
+}
+
+#[test]
+fn a_witness_that_leases_to_none_is_asked_when_it_says_and_not_before() {
+    let mut bench = owner();
+    bench.unleased("w3", 3, 90_000);
+    let lapses = bench.tenures.fence();
+    assert_eq!(bench.tenures.next_deadline(), Some(bench.now + LEASE / 5));
+    bench.granted("w1", 4, 1);
+    bench.later(220).tick();
+    assert!(lapses.is_some_and(|at| at > bench.now));
+    // It has said more than a lease can be long: it is asked after that.
+    bench.tenures.want(dvipa(1), false, bench.now);
+    bench.said();
+    let said = bench.later(59_780).tick();
+    assert!(said.iter().any(|word| word.starts_with("w3")), "{said:?}");
+}
+
+#[test]
+fn a_late_unleased_changes_nothing() {
+    let mut bench = owner();
+    bench.later(220).tick();
+    bench.granted("w1", 4, 1);
+    bench.granted("w2", 5, 2);
+    assert!(bench.unleased("w1", 3, 0).is_empty());
+    assert_eq!(bench.held(), Some(1), "a later answer was heard");
+    bench.unleased("w1", 4, 0);
+    assert_eq!(bench.held(), Some(1), "that very ask was granted");
+}
+
+#[test]
+fn numbers_look_drawn_at_random() {
+    // The high words of splitmix64 from 0, without its last step.
+    let mut row = 0;
+    assert_eq!([(); 3].map(|()| draw(&mut row)), [0xE220_A838, 0x6E78_9E6A, 0x06C4_5D18]);
+}
+
+#[test]
+fn what_a_witness_has_granted_it_takes_back_by_its_answer_to_a_new_list_only() {
+    let mut bench = owner();
+    bench.granted_without("w1", 1, 1, withheld(0, Some("other")));
+    assert_eq!(bench.held(), Some(1), "that was said before it was granted");
+    bench.want(2, true);
+    let said = bench.granted_without("w1", 4, 4, withheld(1, Some("other")));
+    assert_eq!(said[0], "lost 198.18.9.1 Lapsed");
+}

@@ -41,3 +41,22 @@ impl FromIterator<usize> for WitnessSet {
         set
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_what_was_put_in_and_not_taken_out_and_no_more_than_there_is_room_for() {
+        let mut set: WitnessSet = [0, 3, MAX_WITNESSES - 1, MAX_WITNESSES, 99].into_iter().collect();
+        let within = |set: WitnessSet| (0..100).filter(|place| set.has(*place)).collect::<Vec<_>>();
+        assert_eq!((within(set), set.len()), (vec![0, 3, MAX_WITNESSES - 1], 3));
+        set.put(3, false);
+        set.put(1, false);
+        set.put(MAX_WITNESSES, false);
+        assert_eq!(within(set), [0, MAX_WITNESSES - 1]);
+        let other: WitnessSet = [0, 1].into_iter().collect();
+        assert_eq!(within(set.and(other)), [0]);
+        assert!(!set.is_empty() && WitnessSet::default().is_empty());
+    }
+}

@@ -235,3 +235,43 @@ fn a_node_that_is_told_an_epoch_that_can_not_be_meant_does_not_follow_it() {
     });
     assert_eq!(gained, Some(Epoch(6)));
 }
+
+#[test]
+fn what_is_granted_is_shown_with_its_epoch_and_its_end() {
+    let mut bench = Bench::new(3);
+    assert_eq!(bench.witness.opens(), bench.now);
+    bench.claims("a", 1, &[(1, 4, false), (2, 5, false)]);
+    bench.claims("b", 1, &[(1, 6, false)]);
+    let until = bench.now + LEASE;
+    let granted = |last, epoch| Grant { dvipa: dvipa(last), to: name("a"), epoch: Epoch(epoch), until };
+    assert_eq!(bench.witness.grants().collect::<Vec<_>>(), [granted(1, 4), granted(2, 5)]);
+    assert_eq!(bench.witness.void(), 0);
+}
+
+#[test]
+fn of_too_many_dvipas_the_highest_epoch_of_all_is_remembered() {
+    let mut bench = Bench::new(0);
+    let block = |of: usize| {
+        let dvipa = |n: usize| Address(std::net::Ipv4Addr::from(u32::try_from(n + 1).unwrap()).into());
+        (of * MAX_WANTED..(of + 1) * MAX_WANTED).map(dvipa)
+    };
+    let mut claims = |ask, epoch, claimed: Vec<Address>| {
+        let claim = |dvipa| Claim { dvipa, epoch: Epoch(epoch), owned: false };
+        let claims = claimed.into_iter().map(claim).collect();
+        let message = ToWitness::Claims(Claims { run: 1, ask: Ask(ask), lease_ms: 500, claims });
+        bench.witness.heard(&name("a"), message, bench.now);
+        let said = std::iter::from_fn(|| bench.witness.poll()).last();
+        let Some(Deed::Send { message: FromWitness::Granted(granted), .. }) = said else { return None };
+        Some(granted.without.first().map(|withheld| withheld.highest))
+    };
+    assert_eq!(claims(1, 9, block(0).collect()), Some(None));
+    assert_eq!(claims(2, 1, block(1).collect()), Some(None));
+    assert_eq!(claims(3, 1, block(2).collect()), Some(None), "all are remembered still");
+    let held = block(2).take(1).collect();
+    assert_eq!(claims(4, 1, held), Some(None), "what is granted stays");
+    let of_all = Some(Some(Epoch(9)));
+    assert_eq!(claims(5, 5, block(3).take(1).collect()), of_all, "those that were free are not remembered");
+    assert_eq!(claims(6, 10, block(0).take(1).collect()), Some(None));
+    let too_many = block(0).chain(block(1).take(1)).collect();
+    assert_eq!(claims(7, 11, too_many), None, "more than there are numbers for");
+}

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use agent::machine::Takes;
+use agent::machine::{Event as AgentEvent, Takes};
 use model::dpt::Duty;
 use model::ports::PortBlocks;
 use model::{Connection, Dvipa, Epoch};
 
 use super::history::{End, TARGETS};
 use super::host::Host;
-use super::routing::{DVIPAS, NODES, Node, address, dvipa};
+use super::routing::{DVIPAS, NODES, Node, State, address, dvipa};
 use super::world::World;
 use super::{Fault, Scale};
 
@@ -20,6 +20,8 @@ pub(super) struct Record {
     gained: BTreeMap<Dvipa, (Epoch, usize)>,
     pub(super) gains: u64,
     pub(super) packets: u64,
+    /// How many connections have moved.
+    pub(super) moved: u64,
     /// The first thing that was wrong.
     pub(super) wrong: Option<String>,
     /// What has happened last.
@@ -140,19 +142,24 @@ impl World {
             let dvipa = connection.service().dvipa;
             let Some(node) = self.place.get(&dvipa).copied() else { continue };
             self.record.packets += 1;
-            if self.fate(node, host, &connection) == Fate::Refused {
-                let now = self.now / 1_000_000;
-                let name = self.hosts[host].name.clone();
-                self.record
-                    .blame(format!("rt{} refuses {connection}, which {name} has ({now} ms)", node + 1));
+            match self.fate(node, host, &connection) {
+                Fate::Refused => {
+                    let now = self.now / 1_000_000;
+                    let name = self.hosts[host].name.clone();
+                    self.record
+                        .blame(format!("rt{} refuses {connection}, which {name} has ({now} ms)", node + 1));
+                }
+                Fate::AskedFor => {
+                    self.tell_host(host, vec![AgentEvent::Claimed { connection, closing: false }]);
+                }
+                Fate::Arrives | Fate::Lost => {}
             }
         }
     }
 
+    /// The connections that go on, and which host has each.
     pub(super) fn all_connections(&self) -> Vec<(usize, Connection)> {
-        let of =
-            |(at, host): (usize, &Host)| host.kernel.connections().map(move |c| (at, c)).collect::<Vec<_>>();
-        self.hosts.iter().enumerate().flat_map(of).collect()
+        self.alive.iter().filter_map(|connection| Some((self.home(connection)?, *connection))).collect()
     }
 
     /// What becomes of a packet that this node receives of a connection that this host has.
@@ -166,14 +173,29 @@ impl World {
             return Fate::Lost;
         }
         let is_taken = kernel.takes(address(node_at), dvipa).is_some() && kernel.dvipas.contains_key(&dvipa);
-        match node.workers.entries.get(connection).map(|owner| node.workers.stack(*owner)) {
-            Some(Some(owner)) if owner == name && is_taken => Fate::Arrives,
-            Some(Some(owner)) if owner == name => Fate::Lost,
-            // Whoever is asked for it there does not have it, and its kernel says so.
-            Some(_) => Fate::Refused,
+        let serves = kernel.moves.serves(connection);
+        let known = node.workers.entries.get(connection);
+        match known.map(|known| (known.state, node.workers.stack(known.owner))) {
+            // It waits at the node, or makes the connection.
+            Some((State::Frozen | State::HandingOver(_), _)) => Fate::Lost,
+            Some((State::Established, Some(owner))) if owner == name && is_taken && serves => Fate::Arrives,
+            Some((State::Established, Some(owner))) if owner == name => Fate::Lost,
+            Some((State::Established, owner)) => {
+                let other = self.hosts.iter().find(|host| Some(&host.name) == owner);
+                // Its kernel says that it does not have it, unless it is kept from it, or has never heard of the node.
+                let hears = |other: &Host| other.kernel.takes(address(node_at), dvipa).is_some();
+                let silent = |other: &Host| other.kernel.moves.away(connection).is_some();
+                match other {
+                    Some(other) if !other.is_dead && hears(other) && !silent(other) => Fate::Refused,
+                    Some(_) => Fate::Lost,
+                    None => Fate::Refused,
+                }
+            }
             None => {
                 let asked = entry.ask.candidates.iter().any(|c| node.workers.stack(*c) == Some(name));
-                match (asked, is_taken) {
+                // One that holds it back says so, though the packet does not go in.
+                let says = serves || self.scale.fault != Some(Fault::FrozenIsSilent);
+                match (asked && says, is_taken) {
                     (true, true) => Fate::AskedFor,
                     (true, false) => Fate::Lost,
                     (false, _) if entry.ask.certain && self.has_session(node_at, host) => Fate::Refused,

@@ -2,15 +2,17 @@
 
 use agent::machine::{Action as AgentAction, Event as AgentEvent};
 use agent::ports::Listing;
+use histories::ms;
+use model::handoff::Handoff;
 use model::message::{FromStack, Load, ToStack};
 use model::peer::ToPeer;
-use model::{Connection, Dvipa, StackName};
+use model::{Connection, Dvipa, StackIndex, StackName};
 use ownership::Deed;
 
 use super::Fault;
 use super::history::End;
 use super::host::Host;
-use super::routing::NODES;
+use super::routing::{NODES, State};
 use super::world::{Happens, LOOK, Said, World};
 use crate::machine::{Action, Event, Note};
 
@@ -50,6 +52,7 @@ impl World {
                         agent.ports.give_back(&host.kernel.pools);
                     }
                 }
+                self.transfers_due(at);
                 self.act_host(at);
             }
         }
@@ -70,6 +73,10 @@ impl World {
                 host.tell(AgentEvent::Listed(from, list), now);
             }
             ToStack::Heard(heard) => host.tell(AgentEvent::Heard(from, heard.number), now),
+            ToStack::Transfer(message) => {
+                // What is void there is counted.
+                let _ = agent.transfers.received(from, message, host.clock.at(now));
+            }
             ToStack::PortsGranted(granted) => {
                 agent.ports.granted(&from, &granted, &host.kernel.pools);
                 self.check_blocks();
@@ -114,10 +121,21 @@ impl World {
                     }
                 }
                 Action::Publish(dpt) => node.workers.publish(dpt),
-                Action::Newconn { owner, first, last, connections, .. } => {
-                    node.workers.newconn(owner, (first, last), connections);
+                Action::Newconn { owner, first, last, connections, moving, .. } => {
+                    node.workers.newconn(owner, (first, last), connections, &moving);
                 }
-                Action::Termconn { owner, connections } => node.workers.termconn(owner, &connections),
+                Action::Termconn { owner, connections } => {
+                    let of_any = self.scale.fault == Some(Fault::EndsWhatOthersHave);
+                    node.workers.termconn(owner, &connections, of_any);
+                }
+                Action::Freeze { connection, owner } => {
+                    node.workers.settle(connection, State::Frozen, |former| former.or(Some(owner)));
+                }
+                Action::Thaw { connection, owner } => {
+                    node.workers.settle(connection, State::Established, |former| owner.or(former));
+                }
+                Action::HandOver { connection, to, handoff } => self.hand_over(at, connection, to, handoff),
+                Action::End { connection } => node.workers.end(&connection),
                 Action::Announce { dvipa } => drop(self.place.insert(dvipa, at)),
                 Action::Count { dvipa } => {
                     let of_it = |c: &&Connection| c.service().dvipa == dvipa;
@@ -132,10 +150,6 @@ impl World {
                 Action::Note(Note::Lost { dvipa, .. }) => self.note(format!("rt{} loses {dvipa}", at + 1)),
                 Action::Note(_)
                 | Action::Route { .. }
-                | Action::Freeze { .. }
-                | Action::Thaw { .. }
-                | Action::HandOver { .. }
-                | Action::End { .. }
                 | Action::Stay { .. }
                 | Action::Choose { .. }
                 | Action::List { .. }
@@ -178,6 +192,7 @@ impl World {
         if !self.hosts[at].runs() {
             return;
         }
+        self.act_transfers(at);
         loop {
             let host = &mut self.hosts[at];
             let Some(agent) = &mut host.agent else { return };
@@ -212,15 +227,39 @@ impl World {
             }
         }
         let lapse = agent.witness.next_deadline();
-        let next = agent.machine.next_deadline().map(|(at, _)| at).into_iter().chain(lapse).min();
+        let next = agent.machine.next_deadline().map(|(at, _)| at).into_iter().chain(lapse);
+        let next = next.chain([agent.transfers.next_deadline()]).min();
         *due = next.map(|next| clock.when(next));
         says.into_iter().for_each(|(to, message)| self.host_says(at, &to, message));
+        self.tell_applications(at);
+    }
+
+    /// The entry is the target's, and a packet that makes the connection goes there.
+    fn hand_over(&mut self, at: usize, connection: Connection, to: StackIndex, handoff: Handoff) {
+        let node = &mut self.nodes[at];
+        let target = node.workers.stack(to).and_then(|name| self.hosts.iter().position(|h| h.name == *name));
+        let Some(host) = target.filter(|_| node.workers.entries.contains_key(&connection)) else {
+            return self.tell_node(at, Event::NotHandedOver { connection, said: String::new() });
+        };
+        let token = handoff.option.token;
+        node.workers.settle(connection, State::HandingOver(token), |_| Some(to));
+        let way = ms(1) + if self.calm { 0 } else { ms(self.random.u64(0..40)) };
+        if self.calm || self.random.u8(0..8) > 0 {
+            self.put(self.now + way, Happens::Handed { host, from: at, connection, token });
+        }
     }
 
     pub(super) fn host_says(&mut self, at: usize, to: &StackName, message: FromStack) {
         let Some(node) = self.nodes.iter().position(|node| node.name == *to) else { return };
         let forgets = self.scale.fault == Some(Fault::BackupsNotTold);
         if forgets && matches!(message, FromStack::Newconn(ref n) if !n.first) && node == NODES - 1 {
+            return;
+        }
+        // Applications end connections too, and of those it hears.
+        if self.scale.fault == Some(Fault::BackupsNotToldOfMoves)
+            && node == NODES - 1
+            && matches!(&message, FromStack::Termconn(ended) if ended.connections.iter().any(|c| self.alive.contains(&c.0)))
+        {
             return;
         }
         let said = match message {

@@ -1,9 +1,9 @@
 //! When nothing goes wrong any more: what is promised then, and that it is kept when an owner dies once more.
 
+use histories::ms;
 use model::{Connection, Dvipa};
 
 use super::checks::Fate;
-use super::clock::ms;
 use super::history::{End, TARGETS};
 use super::routing::{DISTRIBUTED, DVIPAS, NODES, Settings, dvipa};
 use super::world::World;
@@ -14,6 +14,8 @@ use crate::machine::{Event, Scope};
 const OWNED_MS: u64 = 8_000;
 /// After this time everything is known everywhere, and primaries have taken back what is theirs.
 const SETTLED_MS: u64 = 12_000;
+/// So much later no connection moves any more: a target has waited for the permission to take one that is silent elsewhere.
+const MOVED_MS: u64 = 35_000;
 /// After this time another one owns what a killed one has owned.
 const TAKEN_OVER_MS: u64 = 3_000;
 
@@ -38,6 +40,9 @@ impl World {
             self.record.blame(format!("{} has no owner {OWNED_MS} ms after all went well", DVIPAS[at]));
         }
         self.pass(SETTLED_MS);
+        if self.moves() {
+            self.pass(MOVED_MS);
+        }
         self.is_all_known();
         let moved = self.random.bool().then(|| self.move_one()).flatten();
         self.kill_an_owner(moved);
@@ -124,6 +129,10 @@ impl World {
     /// At owners and backups the tables are what applications do and connections are.
     fn is_all_known(&mut self) {
         let all = self.all_connections();
+        if let Some((host, connection)) = all.iter().find(|(host, c)| !self.serves(*host, c)) {
+            let name = self.hosts[*host].name.clone();
+            self.record.blame(format!("{name} does not serve {connection}, which it has"));
+        }
         for at in 0..DVIPAS.len() {
             let owner = self.owner(dvipa(at));
             if owner.is_none() {
@@ -147,15 +156,24 @@ impl World {
         }
     }
 
+    /// Whether a connection is not served yet.
+    fn moves(&self) -> bool {
+        self.all_connections().iter().any(|(host, connection)| !self.serves(*host, connection))
+    }
+
     fn knows_connections(&mut self, node: usize, dvipa: Dvipa, all: &[(usize, Connection)]) {
         let workers = &self.nodes[node].workers;
         let is_of_it = |connection: &Connection| connection.service().dvipa == dvipa;
         let unknown = all.iter().find(|(host, connection)| {
-            let entry = workers.entries.get(connection).and_then(|owner| workers.stack(*owner));
-            is_of_it(connection) && entry != Some(&self.hosts[*host].name)
+            let entry = workers.entries.get(connection).map(|entry| workers.stack(entry.owner));
+            // It has come there before its former host has told that it has left: the node asks when it takes over.
+            let is_asked_for = entry.is_none() && workers.contested.contains(connection);
+            is_of_it(connection) && !is_asked_for && entry.flatten() != Some(&self.hosts[*host].name)
         });
-        let too_many =
-            workers.entries.keys().find(|known| is_of_it(known) && !all.iter().any(|(_, c)| c == *known));
+        // A transfer whose source has died ends with an entry there, as if that had it still.
+        let exists =
+            |connection: &Connection| self.home(connection).is_some() || self.excused.contains(connection);
+        let too_many = workers.entries.keys().find(|known| is_of_it(known) && !exists(known));
         let wrong = match (unknown, too_many) {
             (Some((host, connection)), _) => {
                 format!("rt{} does not know {connection} of {}", node + 1, self.hosts[*host].name)

@@ -34,6 +34,12 @@ pub(super) enum Step {
         host: usize,
         count: usize,
     },
+    /// Applications ask for the oldest connections of a host to be moved to another.
+    Transfer {
+        host: usize,
+        to: usize,
+        count: usize,
+    },
     /// Applications take ports of the host's blocks, or give back all.
     UsePorts {
         host: usize,
@@ -123,7 +129,21 @@ pub(super) fn of(random: &mut Rng, scale: Scale) -> Vec<Step> {
     }
     steps.push(Step::Wait { ms: one(random, &[500, 4_500, 11_000]) });
     for _ in 0..12 + random.usize(0..24) {
-        steps.extend([step(random, scale), Step::Wait { ms: one(random, &[0, 5, 40, 300, 700, 1_500]) }]);
+        let next = step(random, scale);
+        let moves = matches!(next, Step::Transfer { .. });
+        steps.push(next);
+        if moves && random.bool() {
+            // At some step of the transfer.
+            steps.push(Step::Wait { ms: one(random, &[1, 3, 8, 20, 60, 500]) });
+            let end = End::Node(random.usize(0..NODES));
+            let ms = one(random, &[400, 1_200, 2_500]);
+            steps.push(match random.u8(0..4) {
+                0 => Step::Stop { end, ms, workers_run: random.bool() },
+                1 => Step::Isolate { end, hears: false, is_heard: false, ms },
+                _ => Step::Kill { end, back_ms: ms * 2 },
+            });
+        }
+        steps.push(Step::Wait { ms: one(random, &[0, 5, 40, 300, 700, 1_500]) });
     }
     steps
 }
@@ -134,7 +154,7 @@ fn step(random: &mut Rng, scale: Scale) -> Step {
     let ends: Vec<End> = (0..NODES).map(End::Node).chain((0..scale.hosts()).map(End::Host)).collect();
     let end = one(random, &ends);
     let ms = one(random, &[50, 400, 700, 1_200, 2_500]);
-    match random.u8(0..36) {
+    match random.u8(0..42) {
         0..=1 => Step::Listen { host, port: one(random, &PORTS), listens: random.u8(0..3) > 0 },
         2..=6 => Step::Connect { dvipa, port: one(random, &PORTS), count: random.usize(1..6) },
         7 => Step::Disconnect { host, count: random.usize(1..6) },
@@ -159,6 +179,11 @@ fn step(random: &mut Rng, scale: Scale) -> Step {
         29..=30 => Step::Leave { node, leaves: random.bool() },
         31..=32 => Step::Drain { host, dvipa },
         33 => Step::Resume { host, dvipa },
+        34..=39 => Step::Transfer {
+            host,
+            to: (host + random.usize(1..TARGETS)) % TARGETS,
+            count: random.usize(1..4),
+        },
         _ => Step::Reload { node, settings: one(random, &Settings::EVERY) },
     }
 }

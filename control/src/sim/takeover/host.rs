@@ -8,13 +8,15 @@ use agent::machine::{
     Bound, Cookie, Event, Forwarders, Inherited, Listener, Machine, Origin, Own, Picture, Scope, Takes,
 };
 use agent::ports::{Pool, Pools, Ports};
+use histories::{Clock, Nanos};
 use model::codec::Address;
 use model::message::Hello;
 use model::ports::{PORTS_A_BLOCK, PortBlocks};
-use model::{ClusterAddress, Connection, Dvipa, Protocol, StackName};
+use model::transfer::{Abilities, Ledger};
+use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, StackName};
 use ownership::{Kept, Witness};
 
-use super::clock::{Clock, Nanos};
+use super::hands::{Moves, Process};
 use super::routing::{NODES, Stopped};
 use super::world::Parcel;
 use crate::machine::fixture::name;
@@ -39,6 +41,9 @@ pub(super) struct Host {
     pub(super) due: Option<Nanos>,
     address: ClusterAddress,
     runs: u64,
+    /// How often it has lost all that it had, and when it did so last.
+    pub(super) deaths: u64,
+    pub(super) died: Option<Nanos>,
 }
 
 /// The agent's process.
@@ -47,6 +52,12 @@ pub(super) struct Agent {
     pub(super) machine: Machine,
     pub(super) ports: Ports,
     pub(super) witness: Witness,
+    pub(super) transfers: transfer::Host,
+    pub(super) process: Process,
+    /// The owners as the transfers know them.
+    pub(super) owners: BTreeMap<Dvipa, (StackName, Epoch)>,
+    /// What each routing stack was told of applications, and in answer to which epoch.
+    pub(super) registered: BTreeMap<(StackName, Dvipa), (Epoch, Vec<u16>)>,
 }
 
 /// What outlives the agent.
@@ -56,6 +67,7 @@ pub(super) struct Kernel {
     pub(super) forwarders: Forwarders,
     pub(super) dvipas: BTreeMap<Dvipa, Option<Origin>>,
     pub(super) pools: FakePools,
+    pub(super) moves: Moves,
     cookies: u64,
 }
 
@@ -82,6 +94,8 @@ impl Host {
             due: None,
             address: ClusterAddress::from_addresses(&[[198, 18, 0, last].into()]).expect("an address"),
             runs: 0,
+            deaths: 0,
+            died: None,
         }
     }
 
@@ -100,7 +114,18 @@ impl Host {
         let inherited = Inherited { dvipas: dvipas.clone(), forwarders: forwarders.clone() };
         let now = self.clock.at(now);
         let (machine, witness) = (Machine::new(own, inherited, now), Witness::new(self.kept, now));
-        self.agent = Some(Agent { run: self.runs, machine, ports: Ports::default(), witness });
+        let ledger = Ledger(self.deaths + 1);
+        let abilities = Abilities { ledger, restores: true, injects: true, incarnation: self.runs };
+        self.agent = Some(Agent {
+            run: self.runs,
+            machine,
+            ports: Ports::default(),
+            witness,
+            transfers: transfer::Host::new(abilities, now),
+            process: Process::default(),
+            owners: BTreeMap::new(),
+            registered: BTreeMap::new(),
+        });
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -128,16 +153,28 @@ impl Host {
     }
 }
 
+impl Agent {
+    /// What was told in it is void.
+    pub(super) fn session_over(&mut self, stack: &StackName) {
+        self.ports.session_over(stack);
+        self.registered.retain(|(of, _), _| of != stack);
+    }
+}
+
 impl Kernel {
     /// A socket begins.
     pub(super) fn open(&mut self, socket: Socket) -> Event {
-        self.cookies += 1;
-        let cookie = Cookie(self.cookies);
+        let cookie = self.next_cookie();
         self.sockets.insert(cookie, socket);
         match socket {
             Socket::Listens(listener) => Event::Listening(cookie, listener),
             Socket::Connected(connection) => Event::Established(cookie, connection),
         }
+    }
+
+    pub(super) fn next_cookie(&mut self) -> Cookie {
+        self.cookies += 1;
+        Cookie(self.cookies)
     }
 
     /// The sockets that look like this end.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::clock::Nanos;
+use histories::Nanos;
+use model::message::{FromStack, ToStack};
+
 use super::history::End;
 use super::world::{Parcel, Said};
 
@@ -18,8 +20,8 @@ pub(super) struct Link {
     pub(super) at: [Option<SessionId>; 2],
     /// When each has heard a sign of life.
     pub(super) heard: [Nanos; 2],
-    /// When the last thing arrives at each that is under way.
-    last: [Nanos; 2],
+    /// When the last thing arrives at each that is under way: of transfers, which have a stream of their own, and all else.
+    last: [[Nanos; 2]; 2],
     /// What is held up on the way to each.
     held_up: [Vec<Parcel>; 2],
 }
@@ -40,7 +42,7 @@ impl Links {
             ends: [dials, dialled],
             at: [None; 2],
             heard: [0; 2],
-            last: [0; 2],
+            last: [[0; 2]; 2],
             held_up: Default::default(),
         };
         self.all.insert((dials, dialled), link);
@@ -69,12 +71,19 @@ impl Links {
     }
 
     /// When something arrives that is said now.
-    pub(super) fn arrival(&mut self, from: End, to: End, now: Nanos, delay: Nanos) -> Nanos {
-        let slow = self.slow.get(&from).copied().unwrap_or(0);
-        let Some((link, place)) = self.between(from, to) else { return now };
-        // The order in a session is kept.
-        link.last[place] = link.last[place].max(now + slow + delay);
-        link.last[place]
+    pub(super) fn arrival(&mut self, parcel: &Parcel, now: Nanos, delay: Nanos) -> Nanos {
+        let slow = self.slow.get(&parcel.from).copied().unwrap_or(0);
+        let Some((link, place)) = self.between(parcel.from, parcel.to) else { return now };
+        // The order in a stream is kept, and that of its session's begin and end in both.
+        let streams = match parcel.said {
+            Said::Dials(_) | Said::Over => 0..2,
+            _ if parcel.is_of_transfers() => 1..2,
+            _ => 0..1,
+        };
+        let last = &mut link.last[place][streams];
+        let at = last.iter().copied().fold(now + slow + delay, Nanos::max);
+        last.fill(at);
+        at
     }
 
     /// Holds a parcel up, if its way is cut or others are held up before it. What witnesses and nodes say to each other is lost instead.
@@ -118,6 +127,14 @@ impl Links {
 }
 
 impl Parcel {
+    fn is_of_transfers(&self) -> bool {
+        match &self.said {
+            Said::FromHost(said) => matches!(**said, FromStack::Transfer(_) | FromStack::After(_)),
+            Said::ToHost(said) => matches!(**said, ToStack::Transfer(_)),
+            _ => false,
+        }
+    }
+
     /// Whether it keeps its place in the session. What witnesses hear and say may get lost and overtake: more than a session does to it.
     fn is_ordered(&self) -> bool {
         !matches!(self.said, Said::Claims(_) | Said::Grants(_))

@@ -1,22 +1,24 @@
-//! Several routing nodes for each DVIPA: real machines of `batond`s, agents and witnesses, on hosts whose clocks are off by a tenth, among
-//! everything that can go wrong: messages that are late, sessions that break, ways that are cut, one way too, processes that are killed,
-//! stopped and begun anew, hosts that die, operators who move, drain, leave and reload.
+//! Several routing nodes for each DVIPA: real machines of `batond`s, agents, witnesses and transfers, on hosts whose clocks are off by a
+//! tenth, among everything that can go wrong: messages that are late, sessions that break, ways that are cut, one way too, processes that
+//! are killed, stopped and begun anew at each step of what they do, hosts that die, operators who move, drain, leave and reload.
 //!
 //! A seed makes a history ([`history`]); the [`world`] runs it. At every instant ([`checks`]): at most one node answers for a DVIPA where
 //! witnesses decide, no host takes new connections from two, epochs grow, no client is told that its connection is gone while its host
-//! lives, no two hosts have one block of ports. When nothing goes wrong any more ([`epilogue`]) every DVIPA has an owner in time, all nodes know
-//! what is true, and an owner that dies then takes neither connections nor orders with it.
+//! lives, no two hosts serve one connection ([`moving`]), no two have one block of ports. When nothing goes wrong any more ([`epilogue`])
+//! every DVIPA has an owner in time, every connection whose hosts have lived is served, all nodes know what is true, and an owner that dies
+//! then takes neither connections nor orders with it.
 //!
-//! What is a model here: kernels, tables of forwarders, and the sessions; what witnesses are told is treated worse than by a session, and
-//! may get lost or overtake.
+//! What is a model here: kernels ([`hands`]: what transfers do there), tables of forwarders, and the sessions; what witnesses are told is
+//! treated worse than by a session, and may get lost or overtake.
 
 mod checks;
-mod clock;
 mod deeds;
 mod epilogue;
+mod hands;
 mod history;
 mod host;
 mod links;
+mod moving;
 mod routing;
 mod sessions;
 mod world;
@@ -49,6 +51,14 @@ enum Fault {
     BackupsNotTold,
     /// A new owner grants blocks of ports before it knows who has which.
     GrantsAtOnce,
+    /// A backup does not hear that a connection has left its host.
+    BackupsNotToldOfMoves,
+    /// A host that holds a connection back does not say so when it is asked for it.
+    FrozenIsSilent,
+    /// A node takes the word of a connection's former host that it has ended there for the present one's.
+    EndsWhatOthersHave,
+    /// A source thaws what it has sent when there is another owner.
+    ThawsForANewOwner,
 }
 
 /// How large the world is.
@@ -76,6 +86,7 @@ impl Scale {
 struct Outcome {
     gains: u64,
     packets: u64,
+    moved: u64,
 }
 
 fn run(steps: &[Step], scale: Scale, seed: u64) -> Result<Outcome, String> {
@@ -88,7 +99,7 @@ fn run(steps: &[Step], scale: Scale, seed: u64) -> Result<Outcome, String> {
             let notes: Vec<&str> = record.notes.iter().map(String::as_str).collect();
             Err(format!("at {} ms: {wrong}\nbefore that:\n  {}", world.now / 1_000_000, notes.join("\n  ")))
         }
-        None => Ok(Outcome { gains: record.gains, packets: record.packets }),
+        None => Ok(Outcome { gains: record.gains, packets: record.packets, moved: record.moved }),
     }
 }
 
@@ -118,8 +129,12 @@ fn check_all(seeds: std::ops::Range<u64>) {
     let share = |i: usize| -> Result<Outcome, String> {
         let mut all = Outcome::default();
         for seed in seeds.clone().skip(i).step_by(threads) {
-            let Outcome { gains, packets } = check(seed)?;
-            (all.gains, all.packets) = (all.gains + gains, all.packets + packets);
+            let Outcome { gains, packets, moved } = check(seed)?;
+            all = Outcome {
+                gains: all.gains + gains,
+                packets: all.packets + packets,
+                moved: all.moved + moved,
+            };
         }
         Ok(all)
     };
@@ -130,8 +145,12 @@ fn check_all(seeds: std::ops::Range<u64>) {
     let failures: Vec<&String> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert!(failures.is_empty(), "{}", failures.into_iter().cloned().collect::<Vec<_>>().join("\n\n"));
     let total = |of: fn(&Outcome) -> u64| outcomes.iter().flatten().map(of).sum::<u64>();
-    let (gains, packets, count) = (total(|o| o.gains), total(|o| o.packets), seeds.end - seeds.start);
-    println!("{count} histories: DVIPAs were gained {gains} times, clients said {packets} things");
+    let (gains, packets, moved) = (total(|o| o.gains), total(|o| o.packets), total(|o| o.moved));
+    let count = seeds.end - seeds.start;
+    println!(
+        "{count} histories: DVIPAs were gained {gains} times, {moved} connections moved, clients said {packets} things"
+    );
+    assert!(count < 10 || moved > count / 2, "only {moved} connections moved in {count} histories");
     assert!(count < 10 || gains > count * 5, "DVIPAs were gained only {gains} times in {count} histories");
 }
 
@@ -161,6 +180,10 @@ fn every_fault_of_takeovers_that_is_built_in_is_found() {
         (Fault::MovesForgotten, "by order"),
         (Fault::BackupsNotTold, "does not know"),
         (Fault::GrantsAtOnce, "two hosts have one block"),
+        (Fault::BackupsNotToldOfMoves, "does not know"),
+        (Fault::FrozenIsSilent, "refuses"),
+        (Fault::EndsWhatOthersHave, "does not know"),
+        (Fault::ThawsForANewOwner, "two homes"),
     ];
     for (fault, expected) in faults {
         let found = (0..SEEDS).find_map(|seed| {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
+use histories::{Clock, Nanos};
 use model::dpt::{Dpt, Duty, StackState};
+use model::handoff::Token;
 use model::numbering::Numbering;
 use model::{ClusterAddress, Connection, Dvipa, Epoch, StackIndex, StackName};
 
-use super::clock::{Clock, Nanos};
 use super::world::Parcel;
 use super::{Fault, Scale};
 use crate::config::{Config, RoutingStack as RoutingStackAt};
@@ -125,9 +126,25 @@ pub(super) struct Stopped {
 pub(super) struct Workers {
     pub(super) dpt: Dpt,
     pub(super) fence: Option<Instant>,
-    /// The CRT's established connections, and of accounts that are open what they have not named yet.
-    pub(super) entries: BTreeMap<Connection, StackIndex>,
+    /// The CRT's entries, but half-open ones, and of accounts that are open what they have not named yet.
+    pub(super) entries: BTreeMap<Connection, Entry>,
     in_doubt: BTreeMap<StackIndex, BTreeSet<Connection>>,
+    /// A stack said that it has these, while the entry was another living stack's: it does not count, and is asked for later.
+    pub(super) contested: BTreeSet<Connection>,
+}
+
+/// Of the CRT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) owner: StackIndex,
+    pub(super) state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Established,
+    Frozen,
+    HandingOver(Token),
 }
 
 impl Node {
@@ -152,8 +169,10 @@ impl Node {
         let identity =
             Identity { incarnation: run, version: "sim".to_owned(), first_epoch: Epoch(run * 1000) };
         let config = self.settings.config(at, scale);
-        let entries = former.as_ref().map(|_| std::mem::take(&mut self.workers.entries));
-        self.workers = Workers { entries: entries.unwrap_or_default(), ..Workers::default() };
+        let mut entries = std::mem::take(&mut self.workers.entries);
+        // What waited, and the option, were the former process's own.
+        entries.retain(|_, entry| former.is_some() && entry.state == State::Established);
+        self.workers = Workers { entries, ..Workers::default() };
         let now = self.clock.at(now);
         let machine = RoutingStack::resumed(identity, config, former.as_ref(), now);
         let mut machine = machine.expect("few DVIPAs");
@@ -186,7 +205,7 @@ impl Workers {
 
     pub(super) fn publish(&mut self, dpt: Dpt) {
         for dead in dpt.stacks.iter().filter(|stack| stack.state == StackState::Dead) {
-            self.entries.retain(|_, owner| *owner != dead.index);
+            self.entries.retain(|_, entry| entry.owner != dead.index);
         }
         self.dpt = dpt;
     }
@@ -196,29 +215,69 @@ impl Workers {
         owner: StackIndex,
         (first, last): (bool, bool),
         connections: Vec<Connection>,
+        moving: &[Connection],
     ) {
+        let state = State::Established;
         if first {
-            let mine = self.entries.iter().filter(|(_, of)| **of == owner).map(|(c, _)| *c).collect();
+            let is_its = |(_, entry): &(&Connection, &Entry)| **entry == Entry { owner, state };
+            let mine = self.entries.iter().filter(is_its).map(|(connection, _)| *connection).collect();
             self.in_doubt.insert(owner, mine);
         }
         for connection in connections {
             if let Some(doubt) = self.in_doubt.get_mut(&owner) {
                 doubt.remove(&connection);
             }
-            self.entries.insert(connection, owner);
+            match self.entries.get(&connection) {
+                Some(entry) if entry.owner == owner => {}
+                Some(entry) if self.is_up(entry.owner) => {
+                    self.contested.insert(connection);
+                    continue;
+                }
+                Some(_) | None => drop(self.entries.insert(connection, Entry { owner, state })),
+            }
+            self.contested.remove(&connection);
         }
         if last {
-            for connection in self.in_doubt.remove(&owner).unwrap_or_default() {
-                self.entries.remove(&connection);
+            let mut doubt = self.in_doubt.remove(&owner).unwrap_or_default();
+            doubt.retain(|connection| !moving.contains(connection));
+            self.entries.retain(|connection, _| !doubt.contains(connection));
+        }
+    }
+
+    fn is_up(&self, index: StackIndex) -> bool {
+        model::dpt::stack_of(&self.dpt.stacks, index).is_some_and(|stack| stack.state == StackState::Up)
+    }
+
+    /// `of_any`: a fault: whoever has it now.
+    pub(super) fn termconn(&mut self, owner: StackIndex, connections: &[Connection], of_any: bool) {
+        for connection in connections {
+            if self.entries.get(connection).is_some_and(|entry| of_any || entry.owner == owner) {
+                self.entries.remove(connection);
             }
         }
     }
 
-    pub(super) fn termconn(&mut self, owner: StackIndex, connections: &[Connection]) {
-        for connection in connections {
-            if self.entries.get(connection) == Some(&owner) {
-                self.entries.remove(connection);
-            }
+    /// A transfer gives the connection's entry this state, and an owner that depends on what it was.
+    pub(super) fn settle(
+        &mut self,
+        connection: Connection,
+        state: State,
+        owner: impl FnOnce(Option<StackIndex>) -> Option<StackIndex>,
+    ) {
+        let former = self.entries.get(&connection).map(|entry| entry.owner);
+        if let Some(owner) = owner(former) {
+            self.entries.insert(connection, Entry { owner, state });
         }
+        self.contested.remove(&connection);
+        self.need_not_be_named(&connection);
+    }
+
+    pub(super) fn end(&mut self, connection: &Connection) {
+        self.entries.remove(connection);
+        self.need_not_be_named(connection);
+    }
+
+    fn need_not_be_named(&mut self, connection: &Connection) {
+        self.in_doubt.values_mut().for_each(|doubt| doubt.retain(|other| other != connection));
     }
 }

@@ -1,11 +1,11 @@
 //! Sessions begin, break and carry what is said.
 
 use agent::machine::Event as AgentEvent;
+use histories::ms;
 use model::message::{FromStack, Hello};
 use model::ownership::ToWitness;
 
 use super::Fault;
-use super::clock::ms;
 use super::history::End;
 use super::world::{AGENT_LOST, Happens, PEER_LOST, Parcel, Said, World};
 use crate::machine::Event;
@@ -83,7 +83,7 @@ impl World {
             (End::Host(host), End::Node(node)) => {
                 let stack = self.nodes[node].name.clone();
                 if let Some(agent) = &mut self.hosts[host].agent {
-                    agent.ports.session_over(&stack);
+                    agent.session_over(&stack);
                 }
                 self.tell_host(host, vec![AgentEvent::SessionDown(stack)]);
             }
@@ -105,7 +105,7 @@ impl World {
             (End::Host(host), End::Node(node)) => {
                 let stack = self.nodes[node].name.clone();
                 if let Some(agent) = &mut self.hosts[host].agent {
-                    agent.ports.session_over(&stack);
+                    agent.session_over(&stack);
                 }
                 self.tell_host(host, vec![AgentEvent::SessionUp(stack)]);
             }
@@ -121,7 +121,7 @@ impl World {
     }
 
     pub(super) fn post(&mut self, parcel: Parcel) {
-        let (from, to) = (parcel.from, parcel.to);
+        let from = parcel.from;
         let delay = match self.random.u8(..) {
             0..3 if !self.calm => ms(self.random.u64(20..300)),
             _ => self.random.u64(ms(1) / 10..ms(2)),
@@ -138,7 +138,7 @@ impl World {
                 self.put(at, Happens::Arrives(parcel.clone()));
             }
         } else {
-            let at = self.links.arrival(from, to, self.now, delay);
+            let at = self.links.arrival(&parcel, self.now, delay);
             self.put(at, Happens::Arrives(parcel));
         }
     }

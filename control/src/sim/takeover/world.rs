@@ -1,20 +1,22 @@
 //! The processes, the clients, and what happens to all of them; what they say to each other is in [`super::sessions`], what they do in
 //! [`super::deeds`].
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use agent::machine::{Event as AgentEvent, Scope as LookScope, Takes};
 use fastrand::Rng;
+use histories::{Clock, Nanos, Queue, ms};
+use model::handoff::Token;
 use model::message::{FromStack, Hello, ToStack};
 use model::ownership::{FromWitness, ToWitness};
 use model::peer::ToPeer;
+use model::transfer::TransferId;
 use model::{Connection, Dvipa, Protocol, StackName};
+use ownership::lease::DRIFT;
 
 use super::Scale;
 use super::checks::Record;
-use super::clock::{Clock, Nanos, ms};
 use super::history::{End, Step, TARGETS};
 use super::host::{Host, Socket, listener};
 use super::links::{Links, SessionId};
@@ -59,39 +61,32 @@ pub(super) enum Happens {
     Arrives(Parcel),
     Pulse,
     Clients,
-    Mends { from: End, to: End },
+    Mends {
+        from: End,
+        to: End,
+    },
     GoesOn(End),
     Begins(End),
-    Looked { host: usize, run: u64, scope: LookScope },
+    Looked {
+        host: usize,
+        run: u64,
+        scope: LookScope,
+    },
     SilentHosts,
     HostBack(usize),
-}
-
-#[derive(Debug)]
-struct Due {
-    at: Nanos,
-    order: u64,
-    what: Happens,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
+    /// An application answers an offer.
+    Answers {
+        host: usize,
+        run: u64,
+        transfer: TransferId,
+    },
+    /// A packet that makes a connection arrives.
+    Handed {
+        host: usize,
+        from: usize,
+        connection: Connection,
+        token: Token,
+    },
 }
 
 /// All of a history.
@@ -102,22 +97,26 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) hosts: Vec<Host>,
     pub(super) links: Links,
-    queue: BinaryHeap<Reverse<Due>>,
-    order: u64,
+    queue: Queue<Happens>,
     runs: u64,
     /// Where the segment has heard each DVIPA to be.
     pub(super) place: BTreeMap<Dvipa, usize>,
     /// Nothing goes wrong any more.
     pub(super) calm: bool,
     client_port: u16,
+    /// Connections that go on, unless an application ends them or a host dies that has them.
+    pub(super) alive: BTreeSet<Connection>,
+    /// Connections that may be lost, because a host has died that had to do with them.
+    pub(super) excused: BTreeSet<Connection>,
     pub(super) record: Record,
 }
 
 impl World {
     pub(super) fn new(scale: Scale, seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
-        let nodes = (0..NODES).map(|at| Node::new(at, Clock::draw(&mut random))).collect();
-        let hosts: Vec<Host> = (0..scale.hosts()).map(|at| Host::new(at, Clock::draw(&mut random))).collect();
+        let nodes = (0..NODES).map(|at| Node::new(at, Clock::draw(&mut random, DRIFT))).collect();
+        let hosts: Vec<Host> =
+            (0..scale.hosts()).map(|at| Host::new(at, Clock::draw(&mut random, DRIFT))).collect();
         let mut links = Links::default();
         for node in 0..NODES {
             (0..node).for_each(|other| links.add(End::Node(other), End::Node(node)));
@@ -130,12 +129,13 @@ impl World {
             nodes,
             hosts,
             links,
-            queue: BinaryHeap::new(),
-            order: 0,
+            queue: Queue::default(),
             runs: 0,
             place: BTreeMap::new(),
             calm: false,
             client_port: 1024,
+            alive: BTreeSet::new(),
+            excused: BTreeSet::new(),
             record: Record::default(),
         };
         world.links.ends().into_iter().for_each(|end| world.begin(end));
@@ -145,8 +145,7 @@ impl World {
     }
 
     pub(super) fn put(&mut self, at: Nanos, what: Happens) {
-        self.order += 1;
-        self.queue.push(Reverse(Due { at, order: self.order, what }));
+        self.queue.put(at, what);
     }
 
     /// Does one step of a history.
@@ -158,9 +157,9 @@ impl World {
                 (0..count).for_each(|_| self.connect(dvipa(at), port))
             }
             Step::Disconnect { host, count } => {
-                let ended = self.hosts[host].kernel.close(count, |s| matches!(s, Socket::Connected(_)));
-                self.tell_host(host, ended);
+                self.disconnect(host, count);
             }
+            Step::Transfer { host, to, count } => self.ask_for_moves(host, to, count),
             Step::UsePorts { host, dvipa: at, ports } => self.use_ports(host, dvipa(at), Some(ports)),
             Step::FreePorts { host, dvipa: at } => self.use_ports(host, dvipa(at), None),
             Step::Cut { from, to, ms: long } => self.cut(from, to, ms(long)),
@@ -185,8 +184,11 @@ impl World {
             }
             Step::Stop { end, ms: long, workers_run } => self.stop(end, ms(long), workers_run),
             Step::KillHost { host, back_ms } => {
+                self.may_be_lost(host);
                 self.kill(End::Host(host));
                 self.hosts[host].is_dead = true;
+                self.hosts[host].deaths += 1;
+                self.hosts[host].died = Some(self.now);
                 self.hosts[host].kernel = super::host::Kernel::default();
                 self.put(self.now + ms(400), Happens::SilentHosts);
                 self.put(self.now + ms(back_ms), Happens::HostBack(host));
@@ -235,6 +237,16 @@ impl World {
         self.tell_host(host, told);
     }
 
+    /// The oldest connections of a host end there, of those that it does not move.
+    fn disconnect(&mut self, host: usize, count: usize) {
+        let kernel = &mut self.hosts[host].kernel;
+        let of_its = |connection: &Connection| !kernel.moves.concern(connection);
+        let goes: BTreeSet<Connection> = kernel.connections().filter(of_its).take(count).collect();
+        let ended = kernel.close(count, |s| matches!(s, Socket::Connected(c) if goes.contains(c)));
+        self.alive.retain(|connection| !goes.contains(connection));
+        self.tell_host(host, ended);
+    }
+
     pub(super) fn use_ports(&mut self, host: usize, dvipa: Dvipa, ports: Option<u32>) {
         self.hosts[host].kernel.pools.take(dvipa, ports);
         let Host { agent, kernel, stopped: None, .. } = &mut self.hosts[host] else { return };
@@ -274,6 +286,7 @@ impl World {
         let takes = kernel.takes(address(node), dvipa) == Some(Takes::All);
         if takes && kernel.listens(port) && kernel.dvipas.contains_key(&dvipa) {
             let told = kernel.open(Socket::Connected(connection));
+            self.alive.insert(connection);
             self.tell_host(host, vec![told]);
         }
     }
@@ -311,7 +324,10 @@ impl World {
             }
             End::Host(at) => {
                 let host = &mut self.hosts[at];
-                (host.agent, host.stopped, host.due) = (None, None, None);
+                if let Some(agent) = host.agent.take() {
+                    host.kernel.agent_died(&agent.process);
+                }
+                (host.stopped, host.due) = (None, None);
                 host.inbox.clear();
                 host.ring.clear();
             }
@@ -328,6 +344,7 @@ impl World {
             }
             End::Host(at) if self.hosts[at].agent.is_none() && !self.hosts[at].is_dead => {
                 self.hosts[at].start(self.now);
+                self.inherit(at);
                 self.act_host(at);
             }
             End::Node(_) | End::Host(_) => {}
@@ -366,7 +383,7 @@ impl World {
     /// Lets everything happen until this time.
     pub(super) fn run_until(&mut self, end: Nanos) {
         while self.record.wrong.is_none() {
-            let arrival = self.queue.peek().map(|Reverse(due)| due.at);
+            let arrival = self.queue.next();
             let nodes = self.nodes.iter().enumerate();
             let nodes = nodes
                 .filter(|(_, n)| n.stopped.is_none())
@@ -385,8 +402,8 @@ impl World {
             match timer {
                 Some((due, process)) if due <= at => self.tick(process),
                 _ => {
-                    if let Some(Reverse(due)) = self.queue.pop() {
-                        self.happen(due.what);
+                    if let Some(what) = self.queue.pop() {
+                        self.happen(what);
                     }
                 }
             }
@@ -416,6 +433,8 @@ impl World {
                     self.tell_host(host, vec![AgentEvent::Seen(scope, picture)]);
                 }
             }
+            Happens::Answers { host, run, transfer } => self.answers(host, run, transfer),
+            Happens::Handed { host, from, connection, token } => self.handed(host, from, connection, token),
             Happens::SilentHosts => self.tell_silent_hosts(),
             Happens::HostBack(host) => {
                 self.hosts[host].is_dead = false;
