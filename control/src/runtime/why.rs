@@ -476,6 +476,8 @@ fn about_selection(method: Method, to: Option<&str>, foretold: &Foretold) -> Opt
         Method::Maglev => {
             format!("{method}: the client's address and port are hashed to {to}, on each routing node")
         }
+        Method::Source => format!("{method}: the client's address is hashed to {to}, on each routing node"),
+        Method::HotStandby => format!("{method}: {to} is the heaviest of those that are there"),
     })
 }
 
