@@ -221,6 +221,7 @@ mod sixteen {
 
     /// Which are between two bytes, these included.
     #[inline(always)]
+    #[allow(clippy::arithmetic_side_effects, reason = "the lanes wrap")]
     fn within(bytes: u8x16, first: u8, last: u8) -> u8x16 {
         let from = bytes - u8x16::splat(first);
         from.min(u8x16::splat(last.wrapping_sub(first))).simd_eq(from)

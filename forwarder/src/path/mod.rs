@@ -56,8 +56,6 @@ mod whose;
 
 use std::sync::Arc;
 
-use model::patience;
-
 pub use ends::AnyKey;
 pub use handoff::Handoffs;
 pub(crate) use handoff::OPTION_BYTES;
@@ -197,7 +195,7 @@ impl Default for Limits {
             followed: 65_536,
             reselected: 512,
             reselected_of_one: 64,
-            reselected_ms: patience::REQUEST.as_millis() as u64,
+            reselected_ms: model::patience::REQUEST.as_millis() as u64,
             answers_a_second: 10_000,
             echoes_a_second: 10_000,
             neighbours_a_second: 20_000,
@@ -294,8 +292,7 @@ impl<B: PacketBuffer> Worker<B> {
             reselecting,
             secret,
         };
-        let budgets = Budgets::new(limits);
-        let (handoffs, pools) = (Arc::default(), Arc::default());
+        let (budgets, handoffs, pools) = (Budgets::new(limits), Arc::default(), Arc::default());
         Self { counters, lanes: Default::default(), held, budgets, handoffs, pools }
     }
 

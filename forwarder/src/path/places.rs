@@ -20,11 +20,14 @@ struct Tag {
     since_ms: u32,
 }
 
+/// A place: free, or whose it is and what is known.
+type Place<T> = Option<(AnyKey, T)>;
+
 /// All that is known.
 #[derive(Debug)]
 pub(super) struct Places<T> {
     tags: Box<[[Tag; WAYS]]>,
-    known: Box<[[Option<(AnyKey, T)>; WAYS]]>,
+    known: Box<[[Place<T>; WAYS]]>,
 }
 
 impl<T: Copy> Places<T> {
@@ -36,7 +39,7 @@ impl<T: Copy> Places<T> {
 
     /// The places that a connection may have.
     #[inline]
-    fn of(&mut self, at: At) -> impl Iterator<Item = (&mut Tag, &mut Option<(AnyKey, T)>)> {
+    fn of(&mut self, at: At) -> impl Iterator<Item = (&mut Tag, &mut Place<T>)> {
         let group = at.group(self.tags.len());
         let places = self.tags.get_mut(group).zip(self.known.get_mut(group));
         places.into_iter().flat_map(|(tags, known)| tags.iter_mut().zip(known))
@@ -61,7 +64,7 @@ impl<T: Copy> Places<T> {
     /// gave way.
     pub(super) fn put(&mut self, at: At, known: T, now: Now) -> bool {
         let new = Tag { of: at.tag(), since_ms: now.ms as u32 };
-        let rank = |tag: &Tag, place: &Option<(AnyKey, T)>| match tag.of {
+        let rank = |tag: &Tag, place: &Place<T>| match tag.of {
             0 => (1, 0),
             of if of == new.of && place.is_some_and(|(key, _)| key == at.key) => (2, 0),
             _ => (0, new.since_ms.wrapping_sub(tag.since_ms)),
@@ -75,7 +78,7 @@ impl<T: Copy> Places<T> {
 
     /// Nothing is known of it any more; returns whether something was.
     pub(super) fn end(&mut self, at: At) -> bool {
-        let is_its = |place: &Option<(AnyKey, T)>| place.is_some_and(|(key, _)| key == at.key);
+        let is_its = |place: &Place<T>| place.is_some_and(|(key, _)| key == at.key);
         let Some((tag, place)) = self.of(at).find(|(tag, place)| tag.of == at.tag() && is_its(place)) else {
             return false;
         };
