@@ -349,6 +349,7 @@ fn a_lease_is_neither_shorter_nor_longer_than_the_limits() {
 fn no_more_dvipas_are_wanted_than_there_are_numbers_for() {
     let (mut tenures, now) = (alone(0), Instant::now());
     let dvipa = |n: usize| Dvipa::new(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+    assert_eq!(MAX_WANTED, (0..=DvipaIndex::MAX).count());
     (1..=MAX_WANTED + 1).for_each(|n| tenures.want(dvipa(n), true, now));
     assert!(tenures.wants(dvipa(MAX_WANTED)) && !tenures.wants(dvipa(MAX_WANTED + 1)));
     tenures.want(dvipa(1), false, now);
