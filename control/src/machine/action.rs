@@ -103,7 +103,7 @@ pub enum Action {
         /// How it goes on there.
         handoff: Handoff,
     },
-    /// Remove the entry and what is held: nobody has the connection.
+    /// Remove the entry and what is held: nobody has the connection, or another routing stack decides who.
     End {
         /// Which connection.
         connection: Connection,

@@ -122,6 +122,23 @@ impl Peers {
         self.known.iter().filter(|(_, peer)| peer.life == Life::Alive)
     }
 
+    /// This one may own no longer what it owned last. Without witnesses two own a DVIPA in one epoch for a moment: then the other one is
+    /// its last owner.
+    fn yields(&mut self, from: &StackName) {
+        let Self { known, last_owners, .. } = self;
+        let owned = |peer: &Peer, dvipa: &Dvipa| peer.said.get(dvipa).filter(|s| s.owner).map(|s| s.epoch);
+        let yields = |dvipa: &Dvipa| known.get(from).is_some_and(|peer| owned(peer, dvipa).is_none());
+        for (dvipa, (epoch, owner)) in last_owners.iter_mut() {
+            if *owner == *from && yields(dvipa) {
+                let alive = known.iter().filter(|(_, peer)| peer.life == Life::Alive);
+                let others = alive.filter_map(|(name, peer)| Some((owned(peer, dvipa)?, name)));
+                if let Some((other, name)) = others.max().filter(|(other, _)| *other >= *epoch) {
+                    (*epoch, *owner) = (other, name.clone());
+                }
+            }
+        }
+    }
+
     /// The claims to a DVIPA of those that live.
     fn claims(&self, dvipa: Dvipa) -> Vec<Claim> {
         let claim = |(stack, peer): (&StackName, &Peer)| {
@@ -331,6 +348,7 @@ impl RoutingStack {
                         }
                     }
                 }
+                self.peers.yields(from);
                 self.ranges.reconsider();
                 self.redefine();
             }

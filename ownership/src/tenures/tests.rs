@@ -349,6 +349,7 @@ fn a_lease_is_neither_shorter_nor_longer_than_the_limits() {
 fn no_more_dvipas_are_wanted_than_there_are_numbers_for() {
     let (mut tenures, now) = (alone(0), Instant::now());
     let dvipa = |n: usize| Dvipa::new(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+    assert_eq!(MAX_WANTED, (0..=DvipaIndex::MAX).count());
     (1..=MAX_WANTED + 1).for_each(|n| tenures.want(dvipa(n), true, now));
     assert!(tenures.wants(dvipa(MAX_WANTED)) && !tenures.wants(dvipa(MAX_WANTED + 1)));
     tenures.want(dvipa(1), false, now);
@@ -411,4 +412,21 @@ fn what_a_witness_has_granted_it_takes_back_by_its_answer_to_a_new_list_only() {
     bench.want(2, true);
     let said = bench.granted_without("w1", 4, 4, withheld(1, Some("other")));
     assert_eq!(said[0], "lost 198.18.9.1 Lapsed");
+}
+
+#[test]
+fn what_was_said_to_a_former_run_takes_nothing_away() {
+    let mut bench = owner();
+    let former = Unleased { run: 7, ask: Ask(9), wait_ms: 0 };
+    bench.tenures.heard(&name("w1"), FromWitness::Unleased(former), bench.now);
+    assert!(bench.said().is_empty());
+    assert_eq!(bench.held(), Some(1));
+}
+
+#[test]
+fn a_witness_that_does_not_have_the_list_is_told_it_again_and_one_that_is_still_to_hear_it_is_not() {
+    let mut bench = owner();
+    assert_eq!(bench.unleased("w3", 3, 0), ["w3: 4 claims 198.18.9.1@1 owned"]);
+    bench.want(2, true);
+    assert!(bench.unleased("w3", 4, 0).is_empty(), "the list that it lacks is on its way");
 }

@@ -275,3 +275,12 @@ fn of_too_many_dvipas_the_highest_epoch_of_all_is_remembered() {
     let too_many = block(0).chain(block(1).take(1)).collect();
     assert_eq!(claims(7, 11, too_many), None, "more than there are numbers for");
 }
+
+#[test]
+fn a_holder_that_claims_in_a_higher_epoch_keeps_it_from_those_that_wait() {
+    let mut bench = Bench::new(0);
+    bench.claims("a", 1, &[(1, 1, false)]);
+    bench.claims("b", 1, &[(1, 2, false)]);
+    assert_eq!(bench.claims("a", 2, &[(1, 3, false)]), ["keep 3 500", "a: 2 of 2"]);
+    assert_eq!(bench.holder(1), Some(("a".to_owned(), 3)));
+}

@@ -107,7 +107,7 @@ pub enum Action {
         /// What the option and the ACK are made of.
         parcel: Parcel,
     },
-    /// Remove the entry and what is held: nobody has the connection.
+    /// Remove the entry and what is held: nobody has the connection, or another routing stack decides who.
     End(Connection),
     /// For counters and displays.
     Report {

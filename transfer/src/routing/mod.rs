@@ -353,7 +353,8 @@ impl Routing {
     fn yields(&mut self, dvipa: Dvipa) {
         for transfer in self.those(|e| e.about.dvipa() == dvipa) {
             if let Some(entry) = self.remove(transfer).filter(Entry::holds) {
-                self.actions.push_back(Action::Thaw { connection: entry.about.connection.0, owner: None });
+                // Where it goes on the next owner decides, and this node may not hear it: who has it says so when it is asked for it.
+                self.actions.push_back(Action::End(entry.about.connection.0));
             }
         }
         self.floor = self.given + 1;

@@ -354,7 +354,7 @@ fn while_an_application_thinks_nothing_is_held_and_others_tell_of_the_connection
     assert_eq!(bench.words(prepare(1)), ["Consult:t1", "Offer:t2"]);
     assert!(!bench.machine.speaks_for(&connection()));
     assert_eq!(bench.machine.connections().count(), 0);
-    assert_eq!(bench.words(Event::Yields(dvipa())), [""; 0], "there is nothing to thaw");
+    assert_eq!(bench.words(Event::Yields(dvipa())), [""; 0], "nothing is held");
     let mut bench = Bench::at("Awaiting", Reach::ControlSocket);
     assert!(bench.machine.speaks_for(&connection()));
     assert_eq!(bench.words(agreed()), [""; 0], "once is enough");
@@ -511,7 +511,19 @@ fn a_restarted_routing_stack_lets_the_target_say_what_it_decided() {
 #[test]
 fn who_loses_the_address_forgets_and_later_asks_the_target_about_its_own_transfers_too() {
     let mut bench = Bench::at("Committing", Reach::ControlSocket);
-    assert_eq!(bench.words(Event::Yields(dvipa())), ["Thaw"]);
+    assert_eq!(bench.words(Event::Yields(dvipa())), ["End"]);
     bench.tell(Event::Owns { dvipa: dvipa(), epoch: EPOCH });
     assert_eq!(bench.words(doubt(OWN)), ["Freeze", "Abort:t2"]);
+}
+
+#[test]
+fn who_loses_the_address_leaves_a_connection_that_moves_to_no_host() {
+    for phase in ["Awaiting", "Offering", "Committing"] {
+        let mut bench = Bench::at(phase, Reach::Listener);
+        assert_eq!(bench.words(Event::Yields(dvipa())), ["End"], "{phase}");
+    }
+    for phase in ["Awaiting", "Committing", "Asking", "Releasing", "Returning"] {
+        let mut bench = Bench::at(phase, Reach::ControlSocket);
+        assert_eq!(bench.words(Event::Yields(dvipa())), ["End"], "{phase}");
+    }
 }

@@ -129,7 +129,8 @@ pub(super) struct Workers {
     /// The CRT's entries, but half-open ones, and of accounts that are open what they have not named yet.
     pub(super) entries: BTreeMap<Connection, Entry>,
     in_doubt: BTreeMap<StackIndex, BTreeSet<Connection>>,
-    /// A stack said that it has these, while the entry was another living stack's: it does not count, and is asked for later.
+    /// A stack said that it has these, while the entry was another living stack's, or while they moved: it does not count, and is asked for
+    /// later.
     pub(super) contested: BTreeSet<Connection>,
 }
 
@@ -274,6 +275,7 @@ impl Workers {
 
     pub(super) fn end(&mut self, connection: &Connection) {
         self.entries.remove(connection);
+        self.contested.insert(*connection);
         self.need_not_be_named(connection);
     }
 

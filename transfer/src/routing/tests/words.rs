@@ -6,7 +6,7 @@ use super::*;
 fn who_owns_the_address_in_another_epoch_begins_anew() {
     let mut bench = Bench::at("Committing", Reach::ControlSocket);
     assert_eq!(bench.words(Event::Owns { dvipa: dvipa(), epoch: EPOCH }), [""; 0], "nothing has changed");
-    assert_eq!(bench.words(Event::Owns { dvipa: dvipa(), epoch: Epoch(EPOCH.0 + 1) }), ["Thaw"]);
+    assert_eq!(bench.words(Event::Owns { dvipa: dvipa(), epoch: Epoch(EPOCH.0 + 1) }), ["End"]);
     // What is of the former one is void.
     for message in [agreed(), last_part(), doubt(OWN), done(OWN, Held::Here)] {
         let now = bench.now;
