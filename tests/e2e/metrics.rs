@@ -32,7 +32,6 @@ fn all_under<'v>(key: &str, value: &'v Value, found: &mut Vec<&'v str>) {
 /// The metrics that an expression names.
 fn metrics_of(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    // `baton_packets_.+_total` names a family of them.
     words.filter(|word| word.starts_with("baton_") && !word.ends_with('_')).collect()
 }
 

@@ -116,7 +116,7 @@ fn an_operator_sees_and_steers_in_a_browser() {
     page.type_in(&client);
     page.press("Enter");
     page.click(&button(&format!("Move {client}")));
-    page.until("document.querySelector('#dialog select')");
+    page.until("!!document.querySelector('#dialog select')");
     page.read("document.querySelector('#dialog select').value = 't3'");
     page.click("document.querySelector('#dialog-do')");
     page.until(&format!("{} == 't3'", cell("t-connections", &client, 2)));

@@ -61,6 +61,7 @@ impl Collector for Snapshot {
         counters(&mut to, "baton_packets_", &self.stats.packets)?;
         counters(&mut to, "baton_cluster_", &self.stats.cluster)?;
         counters(&mut to, "baton_transfers_", &self.stats.transfers)?;
+        self.sums(&mut to)?;
         self.refusals(&mut to)?;
         self.crt(&mut to)?;
         self.stacks(&mut to)?;
@@ -102,6 +103,22 @@ impl Collector for Snapshot {
 }
 
 impl Snapshot {
+    /// Counters that are asked for together: `rate` of several names at once would have no names to tell them by.
+    fn sums(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = |kind, row: &CounterRow| {
+            let fault = row.fault.map_or("", |fault| fault.word()).to_owned();
+            (vec![(kind, row.name.clone()), ("fault", fault)], row.value)
+        };
+        let faults = self.stats.packets.iter().filter(|row| row.fault.is_some());
+        let faults: Vec<_> = faults.map(|row| labels("reason", row)).collect();
+        let help = "Packets that were dropped, refused or lost, by reason and by who can mend it.";
+        samples(to, "baton_packet_faults", help, ConstCounter::new(0_u64), &faults, ConstCounter::new)?;
+        let ended = self.stats.transfers.iter().filter(|row| row.name != "begun");
+        let ended: Vec<_> = ended.map(|row| labels("outcome", row)).collect();
+        let help = "Transfers that have ended or were refused, by outcome and by who can mend it.";
+        samples(to, "baton_transfer_outcomes", help, ConstCounter::new(0_u64), &ended, ConstCounter::new)
+    }
+
     fn refusals(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         if self.stats.refused.is_empty() {
             return Ok(());

@@ -109,7 +109,6 @@ async fn who_looks_gets_everything_and_then_what_changes() {
         let next = message(&mut lines).await;
         assert!(next["changed"]["meanings"].is_null(), "what does not change is not told again: {next:#}");
         if next["changed"]["stacks"]["t1"]["draining"] == true {
-            assert_eq!(next["changed"]["targets"]["198.18.9.1:80/tcp t1"]["state"], "draining", "{next:#}");
             break;
         }
     }

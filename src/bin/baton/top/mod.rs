@@ -151,7 +151,9 @@ fn live(top: &mut Top, news: &mpsc::Receiver<News>) -> io::Result<()> {
     let mut screen = Terminal::new(TermionBackend::new(screen))?;
     loop {
         if std::mem::take(&mut top.redraw) {
-            screen.clear()?;
+            // Not `clear`: it asks the terminal where the cursor is, and the answer comes in as keys.
+            let area = screen.get_frame().area();
+            screen.resize(area)?;
         }
         screen.draw(|frame| frame::draw(frame, top))?;
         match news.recv() {
