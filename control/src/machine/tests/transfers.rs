@@ -422,13 +422,13 @@ fn patience_has_an_end() {
 }
 
 #[test]
-fn an_address_that_is_given_up_thaws_its_connections() {
+fn an_address_that_is_given_up_has_no_entry_of_what_moves() {
     let mut bench = cluster();
     agreed(&mut bench, "t1");
     bench.actions();
     let config = super::super::fixture::config("");
     bench.handle(Event::Configure(Box::new(config))).unwrap();
-    let thaws = |action: &Action| matches!(action, Action::Thaw { owner: None, .. });
-    assert_eq!(bench.actions().iter().filter(|a| thaws(a)).count(), 1);
+    let ends = |action: &Action| matches!(action, Action::End { .. });
+    assert_eq!(bench.actions().iter().filter(|a| ends(a)).count(), 1);
     assert!(say(&mut bench, "rt1", prepare("t1", None, 0)).is_err());
 }
