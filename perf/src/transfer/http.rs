@@ -106,7 +106,12 @@ pub(super) fn run(load: Load, time: Duration) -> Result<Samples, Failure> {
 
 /// Clients' addresses: the targets end connections and remember each for a minute (TIME_WAIT), so that no client may come from the same
 /// address and port again before.
-pub(super) const CLIENTS: [Ipv4Addr; 4] = [101, 102, 103, 104].map(|host| Ipv4Addr::new(198, 18, 0, host));
+pub(super) const CLIENTS: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(198, 18, 0, 101),
+    Ipv4Addr::new(198, 18, 0, 102),
+    Ipv4Addr::new(198, 18, 0, 103),
+    Ipv4Addr::new(198, 18, 0, 104),
+];
 /// The ports of each.
 const PORTS: Range<u16> = 2_000..62_000;
 

@@ -180,7 +180,7 @@ fn served(server: &Statement, all: &[Statement], notes: &mut Notes) -> Result<Ve
 
 fn distribution(server: &Statement, address: IpAddr, port: u16) -> Result<(Distribution, Notes), Mistake> {
     let mut notes = Notes::new();
-    let mut note = |line, said: String| drop(notes.insert((line, said)));
+    let mut note = |line, said: String| notes.extend([(line, said)]);
     let protocol = server.value("protocol").unwrap_or("TCP");
     if !["TCP", "UDP"].contains(&protocol) {
         return mistake(server.line, format!("protocol {protocol}: baton has TCP and UDP"));

@@ -12,7 +12,9 @@ use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
 use crate::arguments::{Arguments, Command, ConvertCommand, RouteCommand};
 use crate::failure::Failure;
-use crate::{check, convert, doctor, events, generate, moving, nic, orders, pki, route, show, top, trace, why};
+use crate::{
+    check, convert, doctor, events, generate, moving, nic, orders, pki, route, show, top, trace, why,
+};
 
 mod looking;
 

@@ -144,7 +144,10 @@ impl World {
         self.tell_owners(at, now);
         let mut touched_here = BTreeSet::new();
         loop {
-            self.hosts[at].transfers(|transfers, hands, now| transfers.act(hands, now), now);
+            self.hosts[at].transfers(
+                |transfers, hands, now| assert!(transfers.act(hands, now, usize::MAX), "all is done"),
+                now,
+            );
             let Some(Agent { machine, transfers, process, .. }) = &mut self.hosts[at].agent else { return };
             let touched = transfers.take_touched();
             touched.iter().for_each(|(c, _)| machine.handle(AgentEvent::Moving(*c), now));
