@@ -25,11 +25,13 @@ package_is_present() {
     esac
 }
 
+# install_packages [tests]: what is missing of scripts/packages, for all or for tests too.
 install_packages() {
-    local package missing=()
+    local package missing=() until='/^# -- /q'
+    [ "${1-}" = tests ] && until=
     while read -r package; do
         package_is_present "$package" || missing+=("$package")
-    done < <(grep -v '^#' scripts/packages | grep .)
+    done < <(sed "$until" scripts/packages | grep -v '^#' | grep .)
     [ ${#missing[@]} = 0 ] && return
     echo "Installing: ${missing[*]}"
     as_root apt-get update -q >/dev/null || return

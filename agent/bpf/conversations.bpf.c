@@ -253,10 +253,13 @@ int baton_server_says(struct __sk_buff *skb)
 	return PASS;
 }
 
-/* Whether more than one request is noted: the end of a head, and more behind it that is no body. */
-static __always_inline int is_pipelined(const struct said *said, const struct conversation *of)
+/*
+ * Whether more than one request is noted: the end of a head, and more behind it that is no body. `whole`: what is noted is one request
+ * without a body, which ends with its packet.
+ */
+static __always_inline int is_pipelined(const struct said *said, const struct conversation *of, int *whole)
 {
-	__u32 ends = 0, window = 0;
+	__u32 ends = 0, window = 0, last = 0;
 	int has_no_body = of->request[0] == 'G' || of->request[0] == 'H';
 
 	for (__u32 i = 0; i < REQUEST_BYTES; i++) {
@@ -266,7 +269,9 @@ static __always_inline int is_pipelined(const struct said *said, const struct co
 		differs = window ^ 0x0d0a0d0a;
 		/* Without a branch, of which the verifier would follow both ways each time. */
 		ends += (differs - 1) >> 63;
+		last = i + 1 == of->request_bytes ? window : last;
 	}
+	*whole = has_no_body && ends == 1 && last == 0x0d0a0d0a && said->bytes == of->request_bytes;
 	return has_no_body && (ends > 1 || (ends == 1 && said->bytes > REQUEST_BYTES));
 }
 
@@ -300,7 +305,7 @@ int baton_client_says(struct __sk_buff *skb)
 	struct bpf_sock *socket;
 	struct conversation *of = conversation_of(skb, &socket);
 	struct said said;
-	int is_next;
+	int is_next, whole;
 
 	if (!of || of->protocol == TLS || of->protocol == ANOTHER || !read_said(skb, &said))
 		return PASS;
@@ -317,10 +322,13 @@ int baton_client_says(struct __sk_buff *skb)
 			of->flags |= INTERLEAVED;
 		of->flags |= REQUEST_BEGUN;
 		note_request(skb, &said, of, is_next);
-		if (is_pipelined(&said, of)) {
+		if (is_pipelined(&said, of, &whole))
 			of->flags |= INTERLEAVED;
+		/* Where a request ends that goes on in other packets, or has a body, is not known here, nor whether another follows it there. */
+		if (!whole)
 			of->owed = MANY_OWED;
-		}
+	} else {
+		of->owed = MANY_OWED;
 	}
 	of->flags |= RECEIVED_KNOWN;
 	of->received_end = said.begin + said.bytes;

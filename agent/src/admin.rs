@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
+use transport::bounded::Bounded;
 use transport::private::{self, Access};
 
 use crate::runtime::{Questions, Status};
@@ -77,7 +78,7 @@ pub fn open_to(path: &Path, access: Access) -> Result<UnixListener, AdminError> 
 pub async fn serve(listener: UnixListener, agent: Questions) -> io::Result<()> {
     let routes =
         Router::new().route("/v1/status", get(status)).route("/metrics", get(metrics)).with_state(agent);
-    axum::serve(listener, routes).await
+    axum::serve(Bounded::new(listener), routes).await
 }
 
 /// Opens the TCP listener of the metrics.
@@ -96,7 +97,7 @@ pub async fn serve_metrics<L: Listener>(listener: L, agent: Questions) -> io::Re
 where
     L::Addr: std::fmt::Debug,
 {
-    axum::serve(listener, Router::new().route("/metrics", get(metrics)).with_state(agent)).await
+    axum::serve(Bounded::new(listener), Router::new().route("/metrics", get(metrics)).with_state(agent)).await
 }
 
 async fn ask(agent: &Questions) -> Result<Status, StatusCode> {

@@ -86,7 +86,7 @@ const DVIPA6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1);
 const NODE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 const NODE_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x10]);
 
-/// Four targets, one for each method on the ports 80 to 83, IPIP and GUE.
+/// Four targets, one for each method on the ports 80 to 85, IPIP and GUE.
 fn tables() -> Tables {
     let address = |i: u8| Ipv4Addr::new(198, 18, 0, 20 + i);
     let stacks = (0..4_u16).map(|i| StackEntry {
@@ -160,7 +160,7 @@ fn frames() -> Vec<Vec<u8>> {
     let v4 = || from_client().ipv4(CLIENT.octets(), DVIPA.octets(), 64);
     let v6 = || from_client().ipv6(CLIENT6.octets(), DVIPA6.octets(), 64);
     let mut frames = vec![b"scrap".to_vec()];
-    for port in 80..85 {
+    for port in 80..87 {
         for client_port in 1024..1034 {
             frames.push(frame(|b| v4().tcp(client_port, port, 1, 1).syn().write(b, &[]).unwrap()));
             frames.push(frame(|b| v4().tcp(client_port, port, 2, 1).ack(1).write(b, b"data").unwrap()));

@@ -183,6 +183,20 @@ struct Terminal {
     read: usize,
 }
 
+/// What is shown, without what moves the cursor (ECMA-48 5.4) and without spaces, over which it is moved too.
+fn shown(written: &[u8]) -> String {
+    let (mut shown, mut is_sequence) = (String::new(), false);
+    for c in String::from_utf8_lossy(written).chars() {
+        match c {
+            '\u{1b}' => is_sequence = true,
+            '[' | ' ' | '\r' | '\n' => {}
+            _ if is_sequence => is_sequence = !c.is_ascii_alphabetic(),
+            _ => shown.push(c),
+        }
+    }
+    shown
+}
+
 impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -222,8 +236,8 @@ impl Terminal {
         loop {
             self.press(REDRAW);
             std::thread::sleep(std::time::Duration::from_millis(200));
-            let text = String::from_utf8_lossy(&self.written()[self.read..]).into_owned();
-            if words.iter().all(|word| text.contains(word)) {
+            let text = shown(&self.written()[self.read..]);
+            if words.iter().all(|word| text.contains(&word.replace(' ', ""))) {
                 return;
             }
             assert!(begun.elapsed() < SOON * 2, "{words:?} are not all in {text:?}");

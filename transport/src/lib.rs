@@ -7,10 +7,11 @@
 //! In reading order: [`endpoint`] (what others use), [`event`], [`counters`], [`identity`] (who we are and whom
 //! we believe), [`renewal`] (when their files are replaced), `dial` (dial, and dial again), `session` (one peer, from the handshake to the last word),
 //! `refusal` (why there is none), `socket` (what wakes an endpoint), `beside` (two stacks of one host), `talk` (readers and writers), `outbox` (what waits to be sent), `frames`
-//! (messages on a QUIC stream), `tls` (what rustls and quinn are told), [`pki`] (making the cluster's
+//! (messages on a QUIC stream), `tls` (what rustls and quinn are told), [`bounded`] (how many clients a socket has, of any protocol), [`pki`] (making the cluster's
 //! certificates).
 
 mod beside;
+pub mod bounded;
 pub mod counters;
 mod dial;
 pub mod endpoint;

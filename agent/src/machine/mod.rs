@@ -233,7 +233,7 @@ impl Machine {
                 for to in self.reporting() {
                     self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));
                 }
-                if self.stalls.sample(&queues, now) {
+                if queues.is_some_and(|queues| self.stalls.sample(&queues, now)) {
                     self.tell_listens();
                 }
             }
@@ -395,6 +395,8 @@ impl Machine {
         }
         stack.standing = Standing::Listed;
         stack.forget_unlisted();
+        // What is active elsewhere may have changed; a second later it is looked at anew.
+        self.disruption = None;
         self.settle();
         self.tell_listens();
         self.want(Scope::All);

@@ -68,6 +68,7 @@ impl Machine {
         (stack.ranges, stack.said_ranges) = (Some(ranges), true);
         self.allow_binds();
         self.claim();
+        self.disruption = None;
         self.end_disrupted();
     }
 

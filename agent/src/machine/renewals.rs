@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use model::Connection;
 
 use super::LOAD_INTERVAL;
-use super::sockets::{Place, Sockets};
+use super::sockets::{Cookie, Place, Sockets};
 
 /// In this time each connection is named once.
 pub const RENEWAL_ROUND: Duration = Duration::from_secs(600);
@@ -17,26 +17,36 @@ pub const RENEWAL_ROUND: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Renewals {
     round_began: Instant,
-    /// Where the round under way is.
-    at: Option<Place>,
+    /// The round under way.
+    round: Option<Round>,
+}
+
+/// A round names what was here when it began: sockets that are made meanwhile, whose cookies are higher, would make it go on for ever.
+#[derive(Debug)]
+struct Round {
+    at: Place,
+    until: Option<Cookie>,
+    /// So many are named at a time.
+    share: usize,
 }
 
 impl Renewals {
     pub(super) fn new(now: Instant) -> Self {
-        Self { round_began: now, at: None }
+        Self { round_began: now, round: None }
     }
 
     /// Those of all that are here that are to be named now; to be asked every [`LOAD_INTERVAL`].
     pub(super) fn take(&mut self, now: Instant, all: &Sockets) -> Vec<Connection> {
-        if self.at.is_none() && now.saturating_duration_since(self.round_began) >= RENEWAL_ROUND {
-            (self.round_began, self.at) = (now, Some(None));
+        if self.round.is_none() && now.saturating_duration_since(self.round_began) >= RENEWAL_ROUND {
+            let times = RENEWAL_ROUND.as_secs().div_ceil(LOAD_INTERVAL.as_secs());
+            let share = all.connection_count().div_ceil(usize::try_from(times).unwrap_or(usize::MAX));
+            self.round_began = now;
+            self.round = Some(Round { at: None, until: all.newest(), share: share.max(1) });
         }
-        let Some(at) = &mut self.at else { return Vec::new() };
-        let times = RENEWAL_ROUND.as_secs().div_ceil(LOAD_INTERVAL.as_secs());
-        let share = all.connection_count().div_ceil(usize::try_from(times).unwrap_or(usize::MAX));
-        let (named, is_over) = all.part(at, share.max(1));
-        if is_over {
-            self.at = None;
+        let Some(Round { at, until, share }) = &mut self.round else { return Vec::new() };
+        let (named, is_last) = all.part(at, *share);
+        if is_last || *at >= *until {
+            self.round = None;
         }
         named
     }
@@ -71,5 +81,31 @@ mod tests {
             now.into_iter().for_each(|c| *named.entry(c).or_default() += 1);
         }
         assert!(all.iter().all(|c| named[c] == 2), "{named:?}");
+    }
+
+    #[test]
+    fn connections_that_come_and_go_keep_no_other_from_being_named_again() {
+        let connection = |port| {
+            let client = ([198, 18, 0, 2], port).into();
+            Connection::new(Protocol::Tcp, client, ([198, 18, 9, 1], 80).into()).unwrap()
+        };
+        let start = Instant::now();
+        let mut sockets = Sockets::default();
+        for (cookie, port) in (1..).map(Cookie).zip(1..=1200) {
+            sockets.established(cookie, connection(port), start);
+        }
+        let (mut renewals, mut named, mut next) = (Renewals::new(start), 0, 10_000_u64);
+        for s in 0..4800 {
+            let now = start + Duration::from_secs(s);
+            // Twenty a second that live for a minute: more than a part of a round.
+            for of_it in 0..20_u16 {
+                let port = 20_000 + (s as u16 % 60) * 20 + of_it;
+                sockets.ended(Cookie(next.wrapping_sub(1200)), now);
+                sockets.established(Cookie(next), connection(port), now);
+                next += 1;
+            }
+            named += renewals.take(now, &sockets).iter().filter(|c| **c == connection(7)).count();
+        }
+        assert!(named >= 3, "in eight rounds it was named {named} times");
     }
 }

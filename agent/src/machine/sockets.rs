@@ -171,6 +171,11 @@ impl Sockets {
         (part, left > 0)
     }
 
+    /// The newest socket of a connection: later ones have higher cookies.
+    pub(super) fn newest(&self) -> Option<Cookie> {
+        self.cookies.keys().next_back().copied()
+    }
+
     /// The local addresses that have connections.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.keys().copied().filter(|address| !self.forgotten.contains(address))

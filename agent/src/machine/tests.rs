@@ -460,7 +460,7 @@ fn the_load_goes_to_whoever_was_answered() {
     let mut bench = Bench::reporting(list(&[1], &[]), &Picture::default());
     bench.tell(Event::SessionUp(stack("rt2")));
     let load = Load { cpu_permille: 500, ..Load::default() };
-    let actions = bench.tell(Event::LoadSampled(load.clone(), Vec::new()));
+    let actions = bench.tell(Event::LoadSampled(load.clone(), None));
     assert_eq!(actions, [Action::Send(stack("rt1"), FromStack::Load(load))]);
 }
 
@@ -472,9 +472,9 @@ fn a_service_is_stalled_if_all_of_its_listeners_are() {
         cookies.iter().map(|cookie| Waiting { listener: Cookie(*cookie), accepted: 3 }).collect::<Vec<_>>()
     };
     let mut sampled = |queues: &[u64]| {
-        let begin = bench.tell(Event::LoadSampled(Load::default(), waiting(queues)));
+        let begin = bench.tell(Event::LoadSampled(Load::default(), Some(waiting(queues))));
         bench.now += STALL;
-        let later = bench.tell(Event::LoadSampled(Load::default(), waiting(queues)));
+        let later = bench.tell(Event::LoadSampled(Load::default(), Some(waiting(queues))));
         let said = begin.into_iter().chain(later).filter_map(|action| match action {
             Action::Send(_, FromStack::Stalled(stalled)) => Some(stalled.ports),
             _ => None,

@@ -114,17 +114,18 @@ impl Agent {
         }
         let accepted = self.programs.accepted();
         self.tasks.spawn_blocking(move || {
-            let queues = diag::accept_queues(&ports).unwrap_or_default();
+            let queues = diag::accept_queues(&ports).ok();
+            let fullest = queues.iter().flatten().map(|queue| queue.permille).max();
             let load = Load {
                 cpu_permille: used.cpu_permille,
-                accept_queue_permille: queues.iter().map(|queue| queue.permille).max().unwrap_or(0),
+                accept_queue_permille: fullest.unwrap_or(0),
                 memory_pressure_permille: used.memory_pressure_permille,
             };
             let waiting = |queue: &AcceptQueue| {
                 let accepted = accepted.as_ref()?.from(queue.listener)?;
                 Some(Waiting { listener: queue.listener, accepted })
             };
-            Event::LoadSampled(load, queues.iter().filter_map(waiting).collect())
+            Event::LoadSampled(load, queues.and_then(|queues| queues.iter().map(waiting).collect()))
         });
     }
 }

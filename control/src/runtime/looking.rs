@@ -198,7 +198,7 @@ pub struct TraceOrder {
     /// For so many seconds ([`TRACE_S`]; not above [`TRACE_S_MAX`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_s: Option<u64>,
-    /// Packets a second of each worker ([`TRACE_A_SECOND`]).
+    /// Packets a second of all workers ([`TRACE_A_SECOND`]; not above [`TRACE_A_SECOND_MAX`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub a_second: Option<u32>,
     /// Answer the frames' bytes too.
@@ -210,6 +210,10 @@ pub struct TraceOrder {
 pub const TRACE_S: u64 = 60;
 /// Seconds that it lasts at most.
 pub const TRACE_S_MAX: u64 = 3600;
+/// The most packets a second that a trace notes.
+pub const TRACE_A_SECOND_MAX: u32 = 10_000;
+/// The most that is said of them at once.
+pub const SEEN_AT_ONCE: usize = 1024;
 /// Packets a second that it keeps unless it is said.
 pub const TRACE_A_SECOND: u32 = 1000;
 /// Seconds after which a trace ends that nobody reads.

@@ -3,8 +3,7 @@
 //! In reading order: [`check`] (a host, before the start), [`forwarding`] (what the runtime asks of the forwarder beside it), [`environment`] (what others change in the
 //! kernel), `driver` (the loop: the
 //! machine, the sessions and the forwarder meet here), `etcd` (what it is asked), `epochs` (the highest, on disk), `reload` (a new configuration, whole or not at all),
-//! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `bounded` (how
-//! many clients), `answers` (what it answers), [`looking`] (what is asked about packets), [`why`] (what would become of one), [`trace`] (what becomes
+//! [`api`] (the words of the admin API, `docs/admin-api.md`), `admin` (HTTP over a Unix socket), `answers` (what it answers), [`looking`] (what is asked about packets), [`why`] (what would become of one), [`trace`] (what becomes
 //! of those that pass), `listings` (looks into the whole CRT), `census` (what each stack has of each service), `metrics` (Prometheus), `timings` (how
 //! long things take), `web` (the page), `notes` (the log), `transfers` (what
 //! became of transfers), `start` (from files to a running control
@@ -13,7 +12,6 @@
 mod admin;
 mod answers;
 pub mod api;
-mod bounded;
 mod census;
 pub mod check;
 mod driver;

@@ -15,11 +15,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use transport::bounded::Bounded;
 use transport::private::Access;
 use transport::{Endpoint, Events, Listen, Renewal, Settings};
 
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
-use super::bounded::Bounded;
 use super::census::Census;
 use super::driver::Driver;
 use super::epochs::Epochs;

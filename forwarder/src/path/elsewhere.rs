@@ -98,10 +98,13 @@ impl<B> Elsewhere<B> {
 
     /// Whether one more may wait.
     pub(super) fn has_room(&mut self, at: At) -> bool {
+        if self.of(at).all(|(tag, _)| *tag != 0) {
+            return false;
+        }
         let client = client_of(at);
         let of_one = self.limits.reselected_of_one;
         let its = self.taken().filter_map(|(_, place)| place.as_ref()).map(|request| client_of(request.at));
-        its.filter(|other| *other == client).count() < of_one && self.of(at).any(|(tag, _)| *tag == 0)
+        its.filter(|other| *other == client).count() < of_one
     }
 
     /// A request waits from now on; its packets follow. `false`: there is no room.
@@ -124,6 +127,8 @@ impl<B> Elsewhere<B> {
     ) -> Result<(), B> {
         let full = self.packets >= self.limits.reselected_packets();
         let Some(request) = self.get(at) else { return Err(packet) };
+        // The first one fits always, so that nobody can keep the requests of others from waiting.
+        let full = full && request.packets.iter().any(Option::is_some);
         let is_there = request.packets.iter().flatten().any(|w| w.sequence == sequence && w.bytes >= bytes);
         match request.packets.iter_mut().find(|place| place.is_none()) {
             Some(place) if !is_there && !full => {

@@ -89,7 +89,8 @@ fn step(following: &Following, (sequence, bytes, flags): (u32, usize, u8)) -> St
         let waits = numbers > 0 && following.boundary.is_in_last(sequence, numbers);
         return if waits { Step::Waits } else { Step::GoesOn };
     }
-    if bytes == 0 {
+    // Kernels take no bytes without ACK (RFC 9293 3.10.7.4).
+    if bytes == 0 || flags & flags::ACK == 0 {
         return Step::GoesOn;
     }
     if flags & flags::URG != 0 {

@@ -112,7 +112,7 @@ fn the_numbers_of_kinds_stay() {
     let since_16 = "Abilities Prepare Refuse Freeze Part Abandon Doubt Offer Prepared Commit Abort Void Active \
                     Aborted Released Lost Done Settled Agreed Consult State Choose View Chosen Views PortsHeld PortsGranted \
                     TokensWanted TokensGiven Declined Asked Looked Ranges Bound Activate \
-                    Claims Renew Granted Unleased";
+                    Claims Renew Granted Unleased Stalled";
     assert_eq!(words.join(" "), since_16);
 }
 

@@ -13,6 +13,7 @@ use model::control_socket::name::BadTarget;
 use model::control_socket::{JobName, Target};
 use model::{CrtState, Protocol, StackName};
 
+use crate::convert::ConvertCommand;
 use crate::top::View;
 pub(crate) use looking::{CaptureArguments, TraceArguments, WhyArguments};
 
@@ -51,21 +52,6 @@ Examples:
   baton check /etc/baton/batond.toml && baton reload
   baton route explain 'GET https://shop.example/pay'
   baton why 198.18.0.2:40000 198.18.9.1:80";
-
-/// Whose configuration is converted.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConvertCommand {
-    /// The virtual servers and VRRP addresses of a keepalived.conf, as the VIPADYNAMIC part of batond.toml.
-    #[command(after_help = "\
-What has no counterpart in baton is named in comments, with its line.
-
-Example:
-  baton convert keepalived /etc/keepalived/keepalived.conf >> batond.toml && baton check --file-only batond.toml")]
-    Keepalived {
-        /// keepalived.conf, without includes.
-        file: PathBuf,
-    },
-}
 
 /// What to do.
 #[derive(Debug, Subcommand)]

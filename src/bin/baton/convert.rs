@@ -3,9 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
 
 use crate::failure::Failure;
+
+/// Whose configuration is converted.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConvertCommand {
+    /// The virtual servers and VRRP addresses of a keepalived.conf, as the VIPADYNAMIC part of batond.toml.
+    #[command(after_help = "\
+What has no counterpart in baton is named in comments, with its line.
+
+Example:
+  baton convert keepalived /etc/keepalived/keepalived.conf >> batond.toml && baton check --file-only batond.toml")]
+    Keepalived {
+        /// keepalived.conf, without includes.
+        file: PathBuf,
+    },
+}
 
 const HEAD: &str = "\
 # What is distributed, converted from keepalived.conf. [node], [cluster], [admin] and [forwarder] are each node's own: they are not in that
@@ -148,8 +165,12 @@ fn converted(text: &str) -> Result<String, Mistake> {
         let _ = writeln!(out, "\n[[vipadynamic.vipadistribute]]\naddress = \"{address}\"\nports = [{ports}]");
         let _ = if *udp { writeln!(out, "protocol = \"udp\"") } else { Ok(()) };
         let _ = writeln!(out, "destip = [{destip}]\nmethod = \"{method}\"");
-        if servers.values().any(|weight| *weight != 1) && *method != "round-robin" {
-            let weights = list(servers.iter().map(|(a, weight)| format!("\"{a}\" = {weight}")).collect());
+        // Round robin knows of weights only that 0 is never selected.
+        let most = if *method == "round-robin" { 1 } else { u16::MAX };
+        if servers.values().any(|weight| (*weight).min(most) != 1) {
+            let weight =
+                |(address, weight): (&IpAddr, &u16)| format!("\"{address}\" = {}", weight.min(&most));
+            let weights = list(servers.iter().map(weight).collect());
             let _ = writeln!(out, "weights = {{ {weights} }}");
         }
     }
@@ -199,9 +220,11 @@ fn distribution(server: &Statement, address: IpAddr, port: u16) -> Result<(Distr
             "round-robin"
         }
     };
-    if server.all("persistence_timeout").next().is_some() && method != "source" {
+    if let Some(said) = server.all("persistence_timeout").last()
+        && method != "source"
+    {
         note(
-            server.line,
+            said.line,
             "persistence_timeout: method source keeps a client at its server, without a time".into(),
         );
         method = "source";
@@ -228,7 +251,8 @@ fn distribution(server: &Statement, address: IpAddr, port: u16) -> Result<(Distr
             );
         }
         for check in real.block.iter().filter(|s| {
-            ["HTTP_GET", "SSL_GET", "MISC_CHECK", "SMTP_CHECK", "DNS_CHECK"].contains(&s.keyword())
+            ["HTTP_GET", "SSL_GET", "MISC_CHECK", "SMTP_CHECK", "DNS_CHECK", "UDP_CHECK", "PING_CHECK"]
+                .contains(&s.keyword())
         }) {
             note(
                 check.line,
@@ -318,9 +342,9 @@ virtual_server group dns {
         assert_eq!(
             body,
             "\
-# Line 24: SSL_GET has no counterpart: a server counts while it listens and accepts.
-# Line 28: persistence_timeout: method source keeps a client at its server, without a time.
-# Line 33: real server 198.18.0.21 listens on 5353: let it listen on 53, ports are kept.
+# Line 25: SSL_GET has no counterpart: a server counts while it listens and accepts.
+# Line 33: persistence_timeout: method source keeps a client at its server, without a time.
+# Line 34: real server 198.18.0.21 listens on 5353: let it listen on 53, ports are kept.
 
 [[vipadynamic.vipabackup]]
 address = \"198.18.9.1\"

@@ -30,7 +30,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command, ConvertCommand, RouteCommand};
+use arguments::{Arguments, Command, RouteCommand};
+use convert::ConvertCommand;
 use failure::Failure;
 
 fn main() -> ExitCode {

@@ -10,7 +10,8 @@ use control::runtime::fake::{FakeForwarding, NodeDirectory};
 use control::runtime::{CrtEntry, Runtime};
 use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
-use crate::arguments::{Arguments, Command, ConvertCommand, RouteCommand};
+use crate::arguments::{Arguments, Command, RouteCommand};
+use crate::convert::ConvertCommand;
 use crate::failure::Failure;
 use crate::{
     check, convert, doctor, events, generate, moving, nic, orders, pki, route, show, top, trace, why,

@@ -141,7 +141,7 @@ pub(super) async fn pair(cluster: &Cluster) -> (Node<ToStack>, Node<FromStack>) 
     t1.endpoint.dial(name("rt1"), rt1.address());
     rt1.expect_up("t1").await;
     t1.expect_up("rt1").await;
-    assert_eq!(rt1.endpoint.counters().get(Tally::SessionsBeside), cluster.beside.into());
+    assert_eq!(rt1.endpoint.counters().get(Tally::SessionsBeside), u64::from(cluster.beside));
     (rt1, t1)
 }
 

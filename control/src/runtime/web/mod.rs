@@ -25,16 +25,16 @@ use axum::routing::get;
 use futures_util::stream::{Stream, unfold};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use transport::bounded::Bounded;
 
 use self::feed::Feed;
 use self::guard::Guard;
 pub use self::watched::{MovingRow, WatchAnswer};
 use super::admin::{self, Desk};
-use super::bounded::Bounded;
 use crate::config::Web;
 
 /// How long a browser may listen before it has to ask again, which it does by itself.
-const LIFE: Duration = Duration::from_secs(3600);
+const LIFE: Duration = Duration::from_secs(600);
 
 /// What comes before this thread when both have work (nice(2)).
 const NICE: i32 = 10;

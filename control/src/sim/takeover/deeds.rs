@@ -207,7 +207,7 @@ impl World {
                     self.put(self.now + LOOK, Happens::Looked { host: at, run, scope })
                 }
                 AgentAction::SampleLoad => {
-                    agent.machine.handle(AgentEvent::LoadSampled(Load::default(), Vec::new()), now)
+                    agent.machine.handle(AgentEvent::LoadSampled(Load::default(), None), now)
                 }
                 AgentAction::Send(to, message) => self.host_says(at, &to, message),
             }

@@ -150,7 +150,7 @@ fn check_all(seeds: std::ops::Range<u64>) {
     println!(
         "{count} histories: DVIPAs were gained {gains} times, {moved} connections moved, clients said {packets} things"
     );
-    assert!(count < 10 || moved > count / 2, "only {moved} connections moved in {count} histories");
+    assert!(count < 10 || moved > count / 3, "only {moved} connections moved in {count} histories");
     assert!(count < 10 || gains > count * 5, "DVIPAs were gained only {gains} times in {count} histories");
 }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control::runtime::looking::{
-    CameRow, Foretold, GivenRow, Met, MetKind, PacketQuestion, Passed, Seen, SeenPage, SegmentKind,
-    TRACE_A_SECOND, TRACE_S, TRACE_S_MAX, TRACE_UNREAD_S, TraceOrder, TraceRow, WayView, parts,
+    CameRow, Foretold, GivenRow, Met, MetKind, PacketQuestion, Passed, SEEN_AT_ONCE, Seen, SeenPage,
+    SegmentKind, TRACE_A_SECOND, TRACE_A_SECOND_MAX, TRACE_S, TRACE_S_MAX, TRACE_UNREAD_S, TraceOrder,
+    TraceRow, WayView, parts,
 };
 use forwarder::foretell::{self, Asked, Question, World, family_of};
 use forwarder::packet::protocol;
@@ -76,7 +77,7 @@ impl Plane {
         }
         let ((client, client_port), (dvipa, port)) = (parts(order.client), parts(order.service));
         let filter = Filter { client, client_port, dvipa, port };
-        let trace = Trace::new(filter, order.a_second.unwrap_or(TRACE_A_SECOND));
+        let trace = Trace::new(filter, order.a_second.unwrap_or(TRACE_A_SECOND).min(TRACE_A_SECOND_MAX));
         self.traces.replace(&self.node.shared.trace, Some(trace));
         self.trace += 1;
         let now = Instant::now();
@@ -98,12 +99,13 @@ impl Plane {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         let trace = tracing.trace.as_ref().as_ref();
-        let rows = std::iter::from_fn(|| trace?.take()).map(|seen| {
+        let rows = std::iter::from_fn(|| trace?.take()).take(SEEN_AT_ONCE).map(|seen| {
             let at = unix_ms.saturating_sub(now.ms.saturating_sub(seen.at.ms));
             Seen { entry: self.entry_then(&seen), row: row(&seen, at, tracing.bytes) }
         });
         let packets: Vec<Seen> = rows.collect();
-        let (missed, over) = (trace.map_or(0, Trace::missed), tracing.over);
+        let over = tracing.over && packets.len() < SEEN_AT_ONCE;
+        let missed = trace.map_or(0, Trace::missed);
         self.tracing = Some(tracing);
         Some(SeenPage { packets, missed, over })
     }

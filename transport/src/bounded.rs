@@ -18,19 +18,21 @@ const CLIENTS: usize = 64;
 const LIFE: Duration = Duration::from_secs(60);
 
 /// A listener with limits.
-pub(super) struct Bounded<L> {
+#[derive(Debug)]
+pub struct Bounded<L> {
     listener: L,
     room: Arc<Semaphore>,
     life: Duration,
 }
 
 impl<L> Bounded<L> {
-    pub(super) fn new(listener: L) -> Self {
+    /// For clients that ask and go.
+    pub fn new(listener: L) -> Self {
         Self::with(listener, CLIENTS, LIFE)
     }
 
     /// For clients that listen for longer.
-    pub(super) fn lasting(listener: L, life: Duration) -> Self {
+    pub fn lasting(listener: L, life: Duration) -> Self {
         Self::with(listener, CLIENTS, life)
     }
 
@@ -58,7 +60,8 @@ impl<L: Listener> Listener for Bounded<L> {
 }
 
 /// A connection that fails when its time is over.
-pub(super) struct Client<I> {
+#[derive(Debug)]
+pub struct Client<I> {
     io: I,
     life: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
