@@ -7,8 +7,7 @@ use std::process::{Command, ExitCode};
 use libbpf_cargo::SkeletonBuilder;
 
 /// One file a program group, `bpf/NAME.bpf.c`.
-const PROGRAMS: [&str; 14] = [
-    "accepts",
+const PROGRAMS: [&str; 13] = [
     "admissions",
     "answers",
     "ask",

@@ -58,7 +58,7 @@ pub enum Event {
     /// These UDP flows had a datagram lately ([`super::FLOW_RECENT`]).
     FlowsSeen(Vec<Connection>),
     /// How busy this host is, and in which accept queues clients wait; none: that is not known now.
-    LoadSampled(Load, Option<Vec<Waiting>>),
+    LoadSampled(Load, Option<Waiting>),
     /// A DVIPA could not be made an address of this host.
     NotAdded(Dvipa),
     /// The agent is about to end: this host is no target any longer, but its connections live on.

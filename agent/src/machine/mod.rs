@@ -124,7 +124,7 @@ pub struct Machine {
     moving: HashSet<Connection>,
     /// Services of whose listeners not all take new connections.
     takers: TakersOf,
-    /// Listeners whose applications accept nothing.
+    /// Ports whose applications accept nothing.
     stalls: Stalls,
     inherited: Option<Inherited>,
     look_under_way: bool,
@@ -196,6 +196,7 @@ impl Machine {
             }
             Event::Established(cookie, connection) => {
                 if self.concerns_clients(&connection) {
+                    self.stalls.arrived(connection.dvipa.port());
                     let change = self.sockets.established(cookie, connection, now);
                     self.tell(change);
                 }
@@ -216,6 +217,7 @@ impl Machine {
             }
             Event::UdpBound | Event::ListensElsewhere => self.want(Scope::Untold),
             Event::EventsLost => {
+                self.stalls = Stalls::default();
                 self.stacks.values_mut().for_each(|stack| stack.missed = true);
                 self.want(Scope::All);
             }

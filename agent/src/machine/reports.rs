@@ -130,26 +130,21 @@ impl Machine {
 
     /// What this host serves of a DVIPA: nothing if it does not have the address.
     fn served(&self, entry: &VipaListDvipa) -> BTreeSet<Served> {
-        self.listened(entry, |cookie, listener| self.takes(entry, cookie, listener))
+        let dvipa = Dvipa::new(entry.address.0);
+        self.listened(entry, |cookie, listener| {
+            let takers =
+                self.takers.get(&(dvipa, listener.port)).filter(|_| listener.protocol == Protocol::Tcp);
+            takers.is_none_or(|takers| takers.open.contains(&cookie))
+        })
     }
 
-    /// The ports of a DVIPA that are served here, and all of whose listeners are stalled.
+    /// The ports of a DVIPA that are served here and stalled.
     fn stalled(&self, entry: &VipaListDvipa) -> BTreeSet<u16> {
         if !self.stalls.any() {
             return BTreeSet::new();
         }
-        let goes_on =
-            |cookie, listener: &Listener| self.takes(entry, cookie, listener) && !self.stalls.has(cookie);
-        let go_on = self.listened(entry, goes_on);
-        let stalled = self.served(entry).into_iter().filter(|served| !go_on.contains(served));
-        stalled.map(|(_, port)| port).collect()
-    }
-
-    /// Whether a listener that counts takes new connections to the DVIPA.
-    fn takes(&self, entry: &VipaListDvipa, cookie: Cookie, listener: &Listener) -> bool {
-        let service = (Dvipa::new(entry.address.0), listener.port);
-        let takers = self.takers.get(&service).filter(|_| listener.protocol == Protocol::Tcp);
-        takers.is_none_or(|takers| takers.open.contains(&cookie))
+        let tcp = self.served(entry).into_iter().filter(|(protocol, _)| *protocol == Protocol::Tcp);
+        tcp.map(|(_, port)| port).filter(|port| self.stalls.has(*port)).collect()
     }
 
     /// The services that something listens for here that holds accepts back: connections can be transferred to it.

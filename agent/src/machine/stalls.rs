@@ -1,60 +1,72 @@
-//! Which listeners take no connections although clients wait (row B9): their process is stopped, hangs, or has as many as it takes.
+//! On which ports nobody accepts although clients wait (row B9): the process is stopped, hangs, or has as many connections as it takes.
+//!
+//! The kernel does not count what is accepted. What has arrived since some moment, less what waits, has been: this grows while somebody
+//! accepts. Events come a little before or after the look at the queues, so that it trembles, and only a new highest counts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::sockets::Cookie;
-
-/// Clients wait for so long, and none was accepted: the listener is stalled.
+/// Clients wait for so long, and none was accepted: the port is stalled.
 pub const STALL: Duration = Duration::from_secs(5);
 
-/// The accept queue of a listener in which clients wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// The listener.
-    pub listener: Cookie,
-    /// How many connections were accepted from it, counted from any beginning.
-    pub accepted: u64,
-}
+/// How many connections wait in the accept queues of the listeners on a port, of ports where any does.
+pub type Waiting = BTreeMap<u16, u64>;
 
 /// What was seen of the queues.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
-    /// Listeners where clients wait: what was accepted, and since when no more was.
-    waiting: BTreeMap<Cookie, (u64, Instant)>,
+    ports: BTreeMap<u16, Port>,
     last: Option<Instant>,
 }
 
+/// What is known of one port.
+#[derive(Debug, Default)]
+struct Port {
+    arrived: u64,
+    /// While clients wait: what was accepted, counted from any beginning, and when that was last more than before.
+    accepted: Option<(i128, Instant)>,
+}
+
 impl Stalls {
-    /// These are all queues in which clients wait. `true`: other listeners are stalled than before.
-    pub(super) fn sample(&mut self, queues: &[Waiting], now: Instant) -> bool {
-        let before: Vec<Cookie> = self.iter().collect();
-        let former = std::mem::take(&mut self.waiting);
-        let since = |queue: &Waiting| match former.get(&queue.listener) {
-            Some((accepted, since)) if *accepted == queue.accepted => *since,
-            _ => now,
-        };
-        self.waiting = queues.iter().map(|queue| (queue.listener, (queue.accepted, since(queue)))).collect();
-        self.last = Some(now);
-        !self.iter().eq(before)
+    /// A connection was established on this port.
+    pub(super) fn arrived(&mut self, port: u16) {
+        let port = self.ports.entry(port).or_default();
+        port.arrived = port.arrived.wrapping_add(1);
     }
 
-    /// Whether this listener was stalled when the queues were seen last.
-    pub(super) fn has(&self, listener: Cookie) -> bool {
-        self.waiting.get(&listener).is_some_and(|(_, since)| self.is_long(*since))
+    /// Takes in what waits now. `true`: other ports are stalled than before.
+    pub(super) fn sample(&mut self, waiting: &Waiting, now: Instant) -> bool {
+        let before: Vec<u16> = self.stalled().collect();
+        self.ports.retain(|port, _| waiting.contains_key(port));
+        for (port, waits) in waiting {
+            let port = self.ports.entry(*port).or_default();
+            let accepted = i128::from(port.arrived) - i128::from(*waits);
+            if port.accepted.is_none_or(|(highest, _)| accepted > highest) {
+                port.accepted = Some((accepted, now));
+            }
+        }
+        self.last = Some(now);
+        !self.stalled().eq(before)
+    }
+
+    /// Whether this port was stalled when the queues were seen last.
+    pub(super) fn has(&self, port: u16) -> bool {
+        self.ports.get(&port).is_some_and(|port| self.is_stalled(port))
     }
 
     /// Whether any is.
     pub(super) fn any(&self) -> bool {
-        self.iter().next().is_some()
+        self.stalled().next().is_some()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Cookie> {
-        self.waiting.iter().filter(|(_, (_, since))| self.is_long(*since)).map(|(listener, _)| *listener)
+    fn stalled(&self) -> impl Iterator<Item = u16> {
+        self.ports.iter().filter(|(_, port)| self.is_stalled(port)).map(|(number, _)| *number)
     }
 
-    fn is_long(&self, since: Instant) -> bool {
-        self.last.is_some_and(|last| last.saturating_duration_since(since) >= STALL)
+    fn is_stalled(&self, port: &Port) -> bool {
+        let since = port.accepted.map(|(_, since)| since);
+        let last = self.last.zip(since).map(|(last, since)| last.saturating_duration_since(since));
+        last.is_some_and(|long| long >= STALL)
     }
 }
 
@@ -62,36 +74,35 @@ impl Stalls {
 mod tests {
     use super::*;
 
-    const ONE: Cookie = Cookie(1);
-
     fn at(begin: Instant, seconds: u64) -> Instant {
         begin + Duration::from_secs(seconds)
     }
 
-    fn waiting(accepted: u64) -> [Waiting; 1] {
-        [Waiting { listener: ONE, accepted }]
+    fn waiting(count: u64) -> Waiting {
+        Waiting::from([(80, count)])
     }
 
     #[test]
-    fn a_queue_from_which_nothing_is_taken_stalls_its_listener() {
+    fn a_queue_from_which_nothing_is_taken_stalls_its_port() {
         let (mut stalls, begin) = (Stalls::default(), Instant::now());
         for second in 0..5 {
-            assert!(!stalls.sample(&waiting(7), at(begin, second)), "{second}");
-            assert!(!stalls.has(ONE));
+            assert!(!stalls.sample(&waiting(second + 1), at(begin, second)), "{second}");
+            stalls.arrived(80);
+            assert!(!stalls.has(80));
         }
-        assert!(stalls.sample(&waiting(7), at(begin, 5)));
-        assert!(stalls.has(ONE) && stalls.any());
-        assert!(!stalls.sample(&waiting(7), at(begin, 6)), "it is no news");
+        assert!(stalls.sample(&waiting(6), at(begin, 5)));
+        assert!(stalls.has(80) && stalls.any() && !stalls.has(81));
+        assert!(!stalls.sample(&waiting(6), at(begin, 6)), "it is no news");
     }
 
     #[test]
     fn one_accepted_client_ends_it_and_so_does_an_empty_queue() {
-        for next in [&waiting(8)[..], &[]] {
+        for next in [waiting(6), Waiting::new()] {
             let (mut stalls, begin) = (Stalls::default(), Instant::now());
             stalls.sample(&waiting(7), begin);
             assert!(stalls.sample(&waiting(7), at(begin, 5)));
-            assert!(stalls.sample(next, at(begin, 6)));
-            assert!(!stalls.has(ONE) && !stalls.any());
+            assert!(stalls.sample(&next, at(begin, 6)));
+            assert!(!stalls.has(80) && !stalls.any());
         }
     }
 
@@ -99,7 +110,19 @@ mod tests {
     fn a_queue_that_is_never_empty_is_no_stall_while_clients_are_accepted() {
         let (mut stalls, begin) = (Stalls::default(), Instant::now());
         for second in 0..60 {
-            assert!(!stalls.sample(&waiting(second / 4), at(begin, second)), "{second}");
+            assert!(!stalls.sample(&waiting(9), at(begin, second)), "{second}");
+            stalls.arrived(80);
         }
+    }
+
+    #[test]
+    fn events_that_come_late_are_no_progress() {
+        let (mut stalls, begin) = (Stalls::default(), Instant::now());
+        for second in 0..8 {
+            // One is counted every second, and waits there since the second before.
+            stalls.sample(&waiting(second + 2), at(begin, second));
+            stalls.arrived(80);
+        }
+        assert!(stalls.has(80));
     }
 }

@@ -465,25 +465,24 @@ fn the_load_goes_to_whoever_was_answered() {
 }
 
 #[test]
-fn a_service_is_stalled_if_all_of_its_listeners_are() {
-    let picture = Picture { listeners: vec![(Cookie(1), WEB), (Cookie(2), WEB)], ..Picture::default() };
+fn a_stalled_port_is_told_once_and_so_is_its_end() {
+    let picture = Picture { listeners: vec![(Cookie(1), WEB)], ..Picture::default() };
     let mut bench = Bench::reporting(list(&[1], &[]), &picture);
-    let waiting = |cookies: &[u64]| {
-        cookies.iter().map(|cookie| Waiting { listener: Cookie(*cookie), accepted: 3 }).collect::<Vec<_>>()
-    };
-    let mut sampled = |queues: &[u64]| {
-        let begin = bench.tell(Event::LoadSampled(Load::default(), Some(waiting(queues))));
+    let mut sampled = |waiting: &[(u16, u64)]| {
+        let waiting: Waiting = waiting.iter().copied().collect();
+        let begin = bench.tell(Event::LoadSampled(Load::default(), Some(waiting.clone())));
         bench.now += STALL;
-        let later = bench.tell(Event::LoadSampled(Load::default(), Some(waiting(queues))));
-        let said = begin.into_iter().chain(later).filter_map(|action| match action {
+        let unknown = bench.tell(Event::LoadSampled(Load::default(), None));
+        let later = bench.tell(Event::LoadSampled(Load::default(), Some(waiting)));
+        let said = begin.into_iter().chain(unknown).chain(later).filter_map(|action| match action {
             Action::Send(_, FromStack::Stalled(stalled)) => Some(stalled.ports),
             _ => None,
         });
         said.collect::<Vec<_>>()
     };
-    assert_eq!(sampled(&[1]), Vec::<Vec<u16>>::new(), "the other one accepts");
-    assert_eq!(sampled(&[1, 2]), [[80]]);
-    assert_eq!(sampled(&[1, 2]), Vec::<Vec<u16>>::new(), "it was said");
+    assert_eq!(sampled(&[(81, 3)]), Vec::<Vec<u16>>::new(), "nothing is served there");
+    assert_eq!(sampled(&[(80, 3)]), [[80]]);
+    assert_eq!(sampled(&[(80, 3)]), Vec::<Vec<u16>>::new(), "it was said");
     assert_eq!(sampled(&[]), [Vec::<u16>::new()], "nobody waits any more");
 }
 

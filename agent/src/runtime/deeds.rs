@@ -12,8 +12,7 @@ use transport::SendError;
 use super::Agent;
 use crate::config::Container;
 use crate::machine::{Action, Event, FLOW_RECENT, Origin, Picture, Scope, Waiting};
-use crate::system::diag::{self, AcceptQueue};
-use crate::system::{addresses, allow_nonlocal_binds, containers, translated};
+use crate::system::{addresses, allow_nonlocal_binds, containers, diag, translated};
 
 /// A UDP flow is told of until this long after its last datagram, as `forwarder.idle_udp_s` is when nothing is configured.
 const FLOW_LIFE: Duration = Duration::from_secs(120);
@@ -112,7 +111,6 @@ impl Agent {
             let seen = move || Event::FlowsSeen(datagrams.recent(FLOW_RECENT).unwrap_or_default());
             self.tasks.spawn_blocking(seen);
         }
-        let accepted = self.programs.accepted();
         self.tasks.spawn_blocking(move || {
             let queues = diag::accept_queues(&ports).ok();
             let fullest = queues.iter().flatten().map(|queue| queue.permille).max();
@@ -121,11 +119,12 @@ impl Agent {
                 accept_queue_permille: fullest.unwrap_or(0),
                 memory_pressure_permille: used.memory_pressure_permille,
             };
-            let waiting = |queue: &AcceptQueue| {
-                let accepted = accepted.as_ref()?.from(queue.listener)?;
-                Some(Waiting { listener: queue.listener, accepted })
-            };
-            Event::LoadSampled(load, queues.and_then(|queues| queues.iter().map(waiting).collect()))
+            let waiting = queues.map(|queues| {
+                let mut waiting = Waiting::new();
+                queues.iter().for_each(|q| *waiting.entry(q.port).or_default() += u64::from(q.waiting));
+                waiting
+            });
+            Event::LoadSampled(load, waiting)
         });
     }
 }

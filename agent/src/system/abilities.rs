@@ -23,9 +23,6 @@ pub enum Inability {
     )]
     Answers(libbpf_rs::Error),
     /// The program does not load.
-    #[error("a server that accepts no connections is not noticed: {0}; it takes Linux 5.17 with BTF")]
-    Accepts(libbpf_rs::Error),
-    /// The program does not load.
     #[error(
         "connections of containers behind this host's DNAT can't be found again: {0}; it takes nf_conntrack and Linux 5.18 with BTF"
     )]

@@ -89,8 +89,10 @@ pub(super) fn local_ports(note: &mut impl FnMut(IpAddr, u16)) -> io::Result<()> 
 /// The accept queue of a listener that is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptQueue {
-    /// The listener.
-    pub listener: Cookie,
+    /// The listener's port.
+    pub port: u16,
+    /// How many wait.
+    pub waiting: u32,
     /// How full it is, in thousandths of its limit.
     pub permille: u16,
 }
@@ -107,7 +109,8 @@ pub fn accept_queues(ports: &HashSet<u16>) -> io::Result<Vec<AcceptQueue>> {
             if header.recv_queue > 0 && ports.contains(&header.socket_id.source_port) {
                 let waiting = u64::from(header.recv_queue) * 1000 / u64::from(header.send_queue.max(1));
                 let permille = u16::try_from(waiting.min(1000)).unwrap_or(1000);
-                queues.push(AcceptQueue { listener: cookie(&header.socket_id), permille });
+                let (port, waiting) = (header.socket_id.source_port, header.recv_queue);
+                queues.push(AcceptQueue { port, waiting, permille });
             }
         })?;
     }

@@ -4,10 +4,9 @@
 //! what they count), `pins` (what outlives the agent), [`freezes`] (whose packets they keep away),
 //! `claims` (connections that a routing stack asks for), `injection` (connections put into listeners), [`listeners`] (which take new connections), [`conntrack`] (made known to stateful filters), [`translated`] (told of by it, for containers), [`containers`] (what they listen on), [`admissions`] (which were), [`tokens`] (for more of them),
 //! [`conversations`] (what is said on connections), [`datagrams`] (which DVIPA they came to), `answers` (from there), [`pools`] (of ports that applications are given), [`abilities`], [`events`] (what they tell), [`diag`] (sock_diag: all sockets at once), [`ends`] (of sockets),
-//! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), [`rules`] (of routing, for containers as clients), `interfaces`, `sysctl`, `told` (what netlink tells by itself), [`load`] (how busy this host is), [`accepts`] (whether its applications take connections), `kernel` (single calls).
+//! [`addresses`] (DVIPAs on `lo`), [`changes`] (what others change), [`order`] (other programs of the same hooks), [`rules`] (of routing, for containers as clients), `interfaces`, `sysctl`, `told` (what netlink tells by itself), [`load`] (how busy this host is), `kernel` (single calls).
 
 pub mod abilities;
-pub mod accepts;
 pub mod addresses;
 pub mod admissions;
 mod answers;

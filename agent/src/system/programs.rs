@@ -19,7 +19,6 @@ use libbpf_rs::{
 use model::{ClusterAddress, Dvipa};
 
 use super::abilities::{Abilities, Inability};
-use super::accepts::{Accepted, Accepts};
 use super::admissions::Admissions;
 use super::conversations::Conversations;
 use super::datagrams::Datagrams;
@@ -129,8 +128,6 @@ pub struct Programs {
     answers: Result<(), Inability>,
     /// Ports of DVIPAs that applications do not name are unique in the cluster, or why not.
     pub pools: Result<Arc<Pools>, Inability>,
-    /// Listeners whose applications accept nothing are noticed, or why not.
-    accepts: Result<Accepts, Inability>,
     pins: Pins,
 }
 
@@ -300,7 +297,6 @@ impl Programs {
             conntrack,
             answers,
             pools,
-            accepts: Accepts::start(),
             pins,
         })
     }
@@ -315,16 +311,11 @@ impl Programs {
 
     /// What this host can't do, as sentences for operators that say what it takes.
     pub fn lacks(&self) -> Vec<String> {
-        let Self { injection, conntrack, answers, pools, accepts, .. } = self;
+        let Self { injection, conntrack, answers, pools, .. } = self;
         let programs = [injection.as_ref().err(), conntrack.as_ref().err(), answers.as_ref().err()];
-        let programs = programs.into_iter().chain([pools.as_ref().err(), accepts.as_ref().err()]);
+        let programs = programs.into_iter().chain([pools.as_ref().err()]);
         let programs = programs.flatten().map(ToString::to_string);
         self.abilities().repair.err().into_iter().chain(programs).collect()
-    }
-
-    /// How many connections were accepted from listeners, if that is counted.
-    pub fn accepted(&self) -> Option<Accepted> {
-        self.accepts.as_ref().ok().map(Accepts::counts)
     }
 
     /// What this host can do with live connections.

@@ -1,10 +1,6 @@
 //! The loaders that build.rs has written, one a file of `bpf/`.
 
 #[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
-mod accepts {
-    include!(concat!(env!("OUT_DIR"), "/accepts.skel.rs"));
-}
-#[allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod admissions {
     include!(concat!(env!("OUT_DIR"), "/admissions.skel.rs"));
 }
@@ -57,7 +53,6 @@ mod sockets {
     include!(concat!(env!("OUT_DIR"), "/sockets.skel.rs"));
 }
 
-pub(super) use accepts::AcceptsSkelBuilder;
 pub(super) use admissions::AdmissionsSkelBuilder;
 pub(super) use answers::AnswersSkelBuilder;
 pub(super) use ask::AskSkelBuilder;
