@@ -83,4 +83,4 @@ impl<T: Shared> Array<T> {
 }
 
 /// Nothing.
-pub(super) fn prefetch<T>(_: &T) {}
+pub(crate) fn prefetch<T>(_: &T) {}
