@@ -269,7 +269,8 @@ static __always_inline int is_pipelined(const struct said *said, const struct co
 		differs = window ^ 0x0d0a0d0a;
 		/* Without a branch, of which the verifier would follow both ways each time. */
 		ends += (differs - 1) >> 63;
-		last = i + 1 == of->request_bytes ? window : last;
+		differs = (i + 1) ^ (__u64)of->request_bytes;
+		last |= window & (__u32)-((differs - 1) >> 63);
 	}
 	*whole = has_no_body && ends == 1 && last == 0x0d0a0d0a && said->bytes == of->request_bytes;
 	return has_no_body && (ends > 1 || (ends == 1 && said->bytes > REQUEST_BYTES));
