@@ -257,9 +257,10 @@ int baton_server_says(struct __sk_buff *skb)
  * Whether more than one request is noted: the end of a head, and more behind it that is no body. `whole`: what is noted is one request
  * without a body, which ends with its packet.
  */
-static __always_inline int is_pipelined(const struct said *said, const struct conversation *of, int *whole)
+static __always_inline int is_pipelined(struct __sk_buff *skb, const struct said *said, const struct conversation *of, int *whole)
 {
-	__u32 ends = 0, window = 0, last = 0;
+	__u32 ends = 0, window = 0;
+	__u8 end[4] = {};
 	int has_no_body = of->request[0] == 'G' || of->request[0] == 'H';
 
 	for (__u32 i = 0; i < REQUEST_BYTES; i++) {
@@ -269,10 +270,11 @@ static __always_inline int is_pipelined(const struct said *said, const struct co
 		differs = window ^ 0x0d0a0d0a;
 		/* Without a branch, of which the verifier would follow both ways each time. */
 		ends += (differs - 1) >> 63;
-		differs = (i + 1) ^ (__u64)of->request_bytes;
-		last |= window & (__u32)-((differs - 1) >> 63);
 	}
-	*whole = has_no_body && ends == 1 && last == 0x0d0a0d0a && said->bytes == of->request_bytes;
+	*whole = 0;
+	if (has_no_body && ends == 1 && said->bytes == of->request_bytes && said->bytes > sizeof(end) &&
+	    !bpf_skb_load_bytes(skb, said->at + said->bytes - sizeof(end), end, sizeof(end)))
+		*whole = end[0] == '\r' && end[1] == '\n' && end[2] == '\r' && end[3] == '\n';
 	return has_no_body && (ends > 1 || (ends == 1 && said->bytes > REQUEST_BYTES));
 }
 
@@ -323,7 +325,7 @@ int baton_client_says(struct __sk_buff *skb)
 			of->flags |= INTERLEAVED;
 		of->flags |= REQUEST_BEGUN;
 		note_request(skb, &said, of, is_next);
-		if (is_pipelined(&said, of, &whole))
+		if (is_pipelined(skb, &said, of, &whole))
 			of->flags |= INTERLEAVED;
 		/* Where a request ends that goes on in other packets, or has a body, is not known here, nor whether another follows it there. */
 		if (!whole)
