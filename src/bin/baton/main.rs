@@ -35,8 +35,27 @@ use convert::ConvertCommand;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let Arguments { socket, json, command } = Arguments::parse();
-    let outcome = match command {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    let (text, code) = match run(arguments) {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(failure @ Failure::Shown(_)) => (failure.text(), failure.code()),
+        Err(failure) if json => (failure.json(), failure.code()),
+        Err(failure) => {
+            eprint!("{}", failure.text());
+            return failure.code();
+        }
+    };
+    // A closed pipe (`baton crt | head`) is no failure.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Failure::Output(error).code(),
+        _ => code,
+    }
+}
+
+/// Does what was typed, and returns what is to be printed.
+fn run(Arguments { socket, json, command }: Arguments) -> Result<String, Failure> {
+    match command {
         Command::Check { file, program, file_only } => {
             check::check(check::What { file: &file, program, file_only }, json)
         }
@@ -55,19 +74,5 @@ fn main() -> ExitCode {
         Command::Man { dir } => generate::manual(&dir),
         Command::Ask(ask) => orders::run(&socket, json, &ask),
         Command::Follow(follow) => moving::run(&socket, json, &follow),
-    };
-    let (text, code) = match outcome {
-        Ok(text) => (text, ExitCode::SUCCESS),
-        Err(failure @ Failure::Shown(_)) => (failure.text(), failure.code()),
-        Err(failure) if json => (failure.json(), failure.code()),
-        Err(failure) => {
-            eprint!("{}", failure.text());
-            return failure.code();
-        }
-    };
-    // A closed pipe (`baton crt | head`) is no failure.
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Failure::Output(error).code(),
-        _ => code,
     }
 }

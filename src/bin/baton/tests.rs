@@ -10,12 +10,9 @@ use control::runtime::fake::{FakeForwarding, NodeDirectory};
 use control::runtime::{CrtEntry, Runtime};
 use model::{Connection, CrtState, Protocol, StackIndex, StackName};
 
-use crate::arguments::{Arguments, Command, RouteCommand};
-use crate::convert::ConvertCommand;
+use crate::arguments::Arguments;
 use crate::failure::Failure;
-use crate::{
-    check, convert, doctor, events, generate, moving, nic, orders, pki, route, show, top, trace, why,
-};
+use crate::{events, show, trace};
 
 mod looking;
 
@@ -94,27 +91,7 @@ fn run(words: &str) -> Result<String, Failure> {
 }
 
 fn run_words<'w>(words: impl Iterator<Item = &'w str>) -> Result<String, Failure> {
-    let Arguments { socket, json, command } = Arguments::try_parse_from(words).unwrap();
-    match command {
-        Command::Ask(ask) => orders::run(&socket, json, &ask),
-        Command::Top(a) => top::run(&socket, &a),
-        Command::Follow(follow) => moving::run(&socket, json, &follow),
-        Command::Check { file, program, file_only } => {
-            check::check(check::What { file: &file, program, file_only }, json)
-        }
-        Command::Route(RouteCommand::Explain(asked)) => route::explain(&socket, json, &asked),
-        Command::Convert(ConvertCommand::Keepalived { file }) => convert::keepalived(&file),
-        Command::Doctor(asked) => doctor::run(&asked, json),
-        Command::Events { follow } => events::run(&socket, json, follow),
-        Command::Why(asked) => why::run(&socket, json, &asked),
-        Command::Trace(asked) => trace::run(&socket, json, &asked),
-        Command::Capture(asked) => trace::capture::run(&socket, &asked),
-        Command::Nic(command) => nic::run(&command, json),
-        Command::Setup(command) => doctor::setup(&command),
-        Command::Pki(command) => pki::run(command),
-        Command::Completions { shell, program } => Ok(generate::completions(shell, &program)),
-        Command::Man { dir } => generate::manual(&dir),
-    }
+    crate::run(Arguments::try_parse_from(words).unwrap())
 }
 
 fn lines<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
