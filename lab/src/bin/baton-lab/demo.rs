@@ -1,5 +1,6 @@
 //! The demo: clients reach a DVIPA, are spread over the hosts that listen, and are answered by those hosts directly. Then one
-//! connection moves while it is in use. At last the routing node dies and comes back.
+//! connection moves while it is in use, and each request of one is read and goes to the server of its route. At last the routing node
+//! dies and comes back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +15,7 @@ use nix::sys::signal::Signal;
 
 use crate::verdict::Verdict;
 
+mod content;
 mod proxy;
 mod takeover;
 mod transfer;
@@ -63,15 +65,16 @@ pub(crate) fn up() -> ExitCode {
     }
 }
 
-/// Three targets with nginx on port 80, and a content-routed port. A second routing node stands by.
+/// Three targets with nginx on port 80, a content-routed port, and one with routes. A second routing node stands by.
 fn spec() -> Spec {
     let by_turns = "ports = [80]\ndestip = [\"t1\", \"t2\", \"t3\"]\nmethod = \"round-robin\"";
     let by_content = format!("ports = [{}]\ndestip = \"all\"\ncontent_routed = true", transfer::PORT);
-    let v4 = spec::dvipa(DVIPA.0.into(), 24, &[by_turns, &by_content]);
+    let v4 = spec::dvipa(DVIPA.0.into(), 24, &[by_turns, &by_content, &content::distribute()]);
     let v6 = spec::dvipa(DVIPA.1.into(), 64, &[by_turns]);
     Spec {
         routing_agent: true,
         proxy: true,
+        web: content::web(),
         ..Spec::default().vipadynamic(format!("[[vipadynamic]]\n{v4}{v6}")).second(takeover::backup())
     }
 }
@@ -122,6 +125,7 @@ impl Demo {
         self.start_it_again(lab)?;
         let moved = self.transfer(lab)?;
         self.proxy(lab, moved)?;
+        self.content(lab)?;
         self.takeover(lab)
     }
 

@@ -1,4 +1,4 @@
-//! The third act: the routing node dies while clients use it, another one takes its place, and it comes back.
+//! The fourth act: the routing node dies while clients use it, another one takes its place, and it comes back.
 
 use std::collections::BTreeMap;
 use std::fs;
