@@ -43,9 +43,9 @@ pub(super) fn copied<B: PacketBuffer>(packet: &B, d: &Datagram, copy: &mut B) ->
     crate::packet::frame::replace(copy, bytes)
 }
 
-/// Takes the data out of a TCP segment that is too long to be asked about as it is: what is left is an ACK that means the
-/// same to the stack that has the connection, and nothing to the others. The whole packet follows when its stack is known.
-fn bare<B: PacketBuffer>(packet: &mut B, d: &Datagram) -> Option<Datagram> {
+/// Takes the data out of a TCP segment: what is left is an ACK that means the same to the stack that has the connection, and nothing to
+/// others. The whole packet follows when it is known who gets it.
+pub(super) fn bare<B: PacketBuffer>(packet: &mut B, d: &Datagram) -> Option<Datagram> {
     let tcp_bytes = Tcp::parse(d.payload(packet.bytes())).ok()?.header_bytes;
     let (l2, len) = (d.ethernet.header_bytes, d.header_bytes.checked_add(tcp_bytes)?);
     packet.truncate(l2.checked_add(len)?);

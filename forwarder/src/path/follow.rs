@@ -23,19 +23,21 @@ use routes::{Decision, Framing, Pin};
 
 use super::elsewhere::Waited;
 use super::emit::{End, Out};
+use super::encapsulate::encapsulate;
 use super::ends::At;
 use super::followed::Following;
 use super::seen::Seen;
 use super::whose::Read;
-use super::{AnyKey, Context, Held, deliver};
+use super::{AnyKey, Context, Held, ask, deliver};
 use crate::crt::KeyParts;
 use crate::packet::frame::Ip;
 use crate::packet::protocol;
 use crate::packet::transport::flags;
 use crate::reselecting::Reselected;
 use crate::tables::Routed;
+use crate::tables::carrier::{Carrier, Form};
 use crate::transactions::boundary::{Boundary, Part, Unknown};
-use crate::{PacketBuffer, Reason, Sink};
+use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 
 /// Bytes whose beginning has not come are the client's repetition after so many milliseconds.
 const AGAIN_MS: u64 = 100;
@@ -67,6 +69,20 @@ impl Way {
             Way::Plain(to) => deliver::forward(packet, read, (to, Reason::Forwarded), cx, out),
             Way::WithOption(to) => deliver::hand_over(packet, read, to, cx, out),
         }
+    }
+
+    /// As [`send`](Way::send), of a packet that was made here.
+    fn put<B: PacketBuffer>(self, packet: &mut B, read: &Read, cx: &Context<'_>) -> Verdict {
+        let (d, inner) = (&read.datagram, read.datagram.inner(read.hash));
+        let put = match (self, read.key) {
+            (Way::Plain(to), _) => match cx.tables.carrier(to, d.family) {
+                Carrier { form: Form::Local, .. } => return Verdict::Send(Port::Local),
+                carrier => encapsulate(packet, carrier, inner),
+            },
+            (Way::WithOption(to), Some(key)) => cx.handoffs.carry(packet, key, to, inner, cx.tables),
+            (Way::WithOption(_), None) => Err(Reason::HandoffUnknown),
+        };
+        put.map_or_else(Verdict::Drop, |()| Verdict::Send(Port::Nic))
     }
 }
 
@@ -183,7 +199,7 @@ pub(super) fn follow<B: PacketBuffer, S: Sink<B>>(
     };
     match step(following, numbers(seen)) {
         Step::GoesOn => {}
-        Step::Waits => return wait(packet, seen, held, cx, out),
+        Step::Waits => return wait(packet, read, (seen, way), held, cx, out),
         Step::Begins => {
             following.ahead = None;
             return begins(packet, read, (seen, way), held, cx, out);
@@ -232,7 +248,7 @@ fn begins<B: PacketBuffer, S: Sink<B>>(
             leaves((seen, decision), held, cx);
             routed.count(decision.route);
             out.note(Reason::RequestElsewhere, 1);
-            wait(packet, seen, held, cx, out);
+            wait(packet, read, (seen, way), held, cx, out);
         }
         Some(_) => {
             held.followed.end(seen.at);
@@ -300,17 +316,39 @@ fn leaves<B>((seen, decision): (Seen, Decision), held: &mut Held<B>, cx: &Contex
     }
 }
 
+/// A packet of a request waits. What it acknowledges goes to who has the connection at once: the client says with its next request that
+/// it has the last answer, and without that the connection does not move.
 fn wait<B: PacketBuffer, S: Sink<B>>(
     packet: B,
-    seen: Seen,
+    read: &Read,
+    (seen, way): (Seen, Way),
     held: &mut Held<B>,
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
+    acknowledge(&packet, read, way, cx, out);
     let place = (seen.tcp.sequence, seen.len());
     if let Err(packet) = held.elsewhere.add(seen.at, packet, cx.from, place) {
         out.end(packet, End::dropped(Reason::RequestWaits));
     }
+}
+
+/// Sends a segment without its bytes.
+fn acknowledge<B: PacketBuffer, S: Sink<B>>(
+    packet: &B,
+    read: &Read,
+    way: Way,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let Some(mut copy) = out.spare() else { return };
+    let d = &read.datagram;
+    let bare = ask::copied(packet, d, &mut copy).and_then(|()| ask::bare(&mut copy, d));
+    let end = match bare {
+        Some(datagram) => way.put(&mut copy, &Read { datagram, ..*read }, cx),
+        None => Verdict::Drop(Reason::NoBuffer),
+    };
+    out.made(copy, end);
 }
 
 /// Lets requests go on whose connections are with their targets, or stay. To be called every millisecond or so.
