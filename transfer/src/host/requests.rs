@@ -85,11 +85,12 @@ impl Host {
         now: Instant,
     ) {
         let asker = Asker::Operator(order);
-        if let Some(why) = flows(seen, order.quiet) {
+        if let Some(why) = flows(seen, order.silence()) {
             return kernel.stays(asker, &ask.connection, &why);
         }
-        // Its client was prompted when it came, and answers that only so often.
-        let not_before = self.made.of(&ask.connection).unwrap_or(now);
+        // Its client was prompted when it came, and answers that only so often; one that has sent its next request is not prompted.
+        let prompted = self.made.of(&ask.connection).filter(|_| order.next.is_none());
+        let not_before = prompted.unwrap_or(now);
         let (terms, settled_by) = (Terms::Idle, now + SETTLED_WITHIN);
         let pause = LOOK_AGAIN.0;
         self.waits(Waiting { ask, asker, terms, acknowledged_by: None, settled_by, not_before, pause });

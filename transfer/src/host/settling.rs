@@ -71,11 +71,32 @@ pub enum Stand {
     Unseen,
 }
 
+/// For how long neither side must have said anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Silence {
+    /// A moment, of a server that is seen to be between two answers.
+    Short,
+    /// So long, whatever the server is seen to be at.
+    Proven(Duration),
+    /// A server that is between two answers is at rest for its client, which has sent its next request.
+    Needless,
+}
+
+impl Order {
+    pub(super) fn silence(self) -> Silence {
+        match self {
+            Order { quiet: Some(quiet), .. } => Silence::Proven(quiet),
+            Order { next: Some(_), .. } => Silence::Needless,
+            Order { quiet: None, next: None, .. } => Silence::Short,
+        }
+    }
+}
+
 /// A connection that is looked at.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Settling {
     note: Note,
-    quiet: Option<Duration>,
+    order: Order,
     until: Instant,
 }
 
@@ -92,15 +113,20 @@ enum Verdict {
     Stays(Reason),
 }
 
-/// Whether a server owes its client something. `quiet` is for how long both must have been silent, if the order says that.
-fn judge(activity: Activity, stand: Stand, quiet: Option<Duration>) -> Verdict {
+/// Whether a server owes its client something.
+fn judge(activity: Activity, stand: Stand, silence: Silence) -> Verdict {
     let Activity { unread, unsent, since_sent, since_received, since_acknowledged, is_writable, .. } =
         activity;
     let silent = since_sent.min(since_received);
+    let (quiet, is_proof) = match silence {
+        Silence::Short => (QUIET, false),
+        Silence::Proven(quiet) => (quiet, true),
+        Silence::Needless => (Duration::ZERO, false),
+    };
     match stand {
         Stand::Encrypted => return Verdict::Stays(Reason::Encrypted),
-        Stand::Another if quiet.is_none() => return Verdict::Stays(Reason::AnotherProtocol),
-        Stand::Unseen if quiet.is_none() => return Verdict::Stays(Reason::Unseen),
+        Stand::Another if !is_proof => return Verdict::Stays(Reason::AnotherProtocol),
+        Stand::Unseen if !is_proof => return Verdict::Stays(Reason::Unseen),
         Stand::Asking => return Verdict::Flows("the client is in the middle of a request"),
         Stand::Answering => return Verdict::Flows("the server is in the middle of an answer"),
         Stand::Closing => return Verdict::Flows("the server closes the connection after its answer"),
@@ -119,9 +145,9 @@ fn judge(activity: Activity, stand: Stand, quiet: Option<Duration>) -> Verdict {
         Stand::Asked => (true, QUIET, silent),
         // Who spoke last, and whether the server was told of room in its buffer of late, is only seen by the time.
         Stand::Another | Stand::Unseen => {
-            (since_received + TICK < since_sent, quiet.unwrap_or(QUIET), silent.min(since_acknowledged))
+            (since_received + TICK < since_sent, quiet, silent.min(since_acknowledged))
         }
-        _ => (false, quiet.unwrap_or(QUIET), silent),
+        _ => (false, quiet, silent),
     };
     if is_asked {
         Verdict::Soon("the server has not answered", LOOK)
@@ -133,8 +159,8 @@ fn judge(activity: Activity, stand: Stand, quiet: Option<Duration>) -> Verdict {
 }
 
 /// Why it is pointless to hold the packets of the client of a server of which this was seen, if it is.
-pub(super) fn flows(seen: Result<(Activity, Stand), Why>, quiet: Option<Duration>) -> Option<Why> {
-    match seen.map(|(activity, stand)| judge(activity, stand, quiet)) {
+pub(super) fn flows(seen: Result<(Activity, Stand), Why>, silence: Silence) -> Option<Why> {
+    match seen.map(|(activity, stand)| judge(activity, stand, silence)) {
         Ok(Verdict::Idle | Verdict::Soon(..)) => None,
         Ok(Verdict::Flows(said)) => Some(Why::new(Reason::NotIdle, said)),
         Ok(Verdict::Stays(reason)) => Some(reason.into()),
@@ -148,14 +174,13 @@ impl Host {
     pub(super) fn settles_first(&mut self, note: &Note, kernel: &mut impl Kernel, now: Instant) -> bool {
         let connection = note.connection;
         let Some(leaving) = self.leaving.get_mut(&connection) else { return false };
-        let (Phase::Ordered, Asker::Operator(Order { quiet, place, .. })) = (&leaving.phase, leaving.asker)
-        else {
+        let (Phase::Ordered, Asker::Operator(order)) = (&leaving.phase, leaving.asker) else {
             return false;
         };
         // From now on the transfer alone speaks for it.
         self.touched.insert(connection, true);
-        if kernel.hold_found(&connection, place).is_ok() {
-            leaving.phase = Phase::Settling(Settling { note: note.clone(), quiet, until: now + HELD });
+        if kernel.hold_found(&connection, order.place).is_ok() {
+            leaving.phase = Phase::Settling(Settling { note: note.clone(), order, until: now + HELD });
             self.looks.set(connection, now);
         }
         true
@@ -170,12 +195,21 @@ impl Host {
     pub(crate) fn look(&mut self, connection: Connection, kernel: &mut impl Kernel, now: Instant) {
         let Some(leaving) = self.leaving.get_mut(&connection) else { return };
         let Phase::Settling(settling) = &mut leaving.phase else { return };
-        let seen = kernel.look(Handle::Kept(connection));
-        let verdict = seen.map(|(activity, stand)| judge(activity, stand, settling.quiet));
+        let handle = Handle::Kept(connection);
+        let verdict =
+            kernel.look(handle).map(|(activity, stand)| judge(activity, stand, settling.order.silence()));
+        let has_gone_on = settling.order.next.is_some();
+        let verdict = match verdict {
+            // What makes the connection elsewhere is the next request, and only if it acknowledges all.
+            Ok(Verdict::Idle) if has_gone_on && kernel.unacknowledged(handle) > 0 => {
+                Ok(Verdict::Soon("the client has not acknowledged the answer", LOOK))
+            }
+            verdict => verdict,
+        };
         let why = match verdict {
             // Nothing but a packet of the client makes the connection at a server without a control socket. A silent client is
-            // made to send one; the routing stack holds it with the others.
-            Ok(Verdict::Idle) if settling.note.way == Way::Inject => {
+            // made to send one; the routing stack holds it with the others, as it does with a next request.
+            Ok(Verdict::Idle) if settling.note.way == Way::Inject && !has_gone_on => {
                 kernel.prompt(&connection).err().map(|said| Why::new(Reason::NotDumped, &said))
             }
             Ok(Verdict::Idle) => None,
@@ -219,15 +253,33 @@ mod tests {
         }
     }
 
+    fn silence(quiet_ms: Option<u64>) -> Silence {
+        quiet_ms.map_or(Silence::Short, |ms| Silence::Proven(MS(ms)))
+    }
+
     fn is_idle(activity: Activity, stand: Stand, quiet_ms: Option<u64>) -> bool {
-        judge(activity, stand, quiet_ms.map(MS)) == Verdict::Idle
+        judge(activity, stand, silence(quiet_ms)) == Verdict::Idle
+    }
+
+    #[test]
+    fn a_client_that_has_sent_its_next_request_waits_for_no_silence_but_for_all_else() {
+        let judge = |ms, stand| judge(at_rest(ms), stand, Silence::Needless);
+        for stand in [Stand::Fresh, Stand::Between] {
+            assert_eq!(judge(0, stand), Verdict::Idle);
+        }
+        assert!(matches!(judge(10, Stand::Asked), Verdict::Soon(..)));
+        assert!(matches!(judge(10, Stand::Answering), Verdict::Flows(_)));
+        assert_eq!(judge(10, Stand::Unseen), Verdict::Stays(Reason::Unseen));
     }
 
     #[test]
     fn a_server_is_idle_between_two_answers_once_it_is_at_rest() {
         for stand in [Stand::Fresh, Stand::Between] {
             assert!(is_idle(at_rest(10), stand, None));
-            assert_eq!(judge(at_rest(4), stand, None), Verdict::Soon("they have just spoken", MS(6)));
+            assert_eq!(
+                judge(at_rest(4), stand, Silence::Short),
+                Verdict::Soon("they have just spoken", MS(6))
+            );
             assert!(!is_idle(at_rest(10), stand, Some(11)), "the order asks for more");
         }
     }
@@ -245,22 +297,22 @@ mod tests {
         let blocked = Activity { is_writable: false, ..at_rest(3_600_000) };
         let slow = Activity { unsent: 1, ..at_rest(3_600_000) };
         for stand in [Stand::Between, Stand::Another, Stand::Unseen] {
-            assert!(matches!(judge(blocked, stand, Some(MS(1))), Verdict::Flows(_)));
-            assert!(matches!(judge(slow, stand, Some(MS(1))), Verdict::Flows(_)));
+            assert!(matches!(judge(blocked, stand, Silence::Proven(MS(1))), Verdict::Flows(_)));
+            assert!(matches!(judge(slow, stand, Silence::Proven(MS(1))), Verdict::Flows(_)));
         }
         let unread = Activity { unread: 1, ..at_rest(3_600_000) };
-        assert!(matches!(judge(unread, Stand::Between, None), Verdict::Soon(..)));
+        assert!(matches!(judge(unread, Stand::Between, Silence::Short), Verdict::Soon(..)));
     }
 
     #[test]
     fn what_can_not_be_seen_stays_unless_the_order_says_how_long_a_silence_proves_it() {
-        let stays = |stand, quiet_ms: Option<u64>| judge(at_rest(3_600_000), stand, quiet_ms.map(MS));
+        let stays = |stand, quiet_ms: Option<u64>| judge(at_rest(3_600_000), stand, silence(quiet_ms));
         assert_eq!(stays(Stand::Another, None), Verdict::Stays(Reason::AnotherProtocol));
         assert_eq!(stays(Stand::Unseen, None), Verdict::Stays(Reason::Unseen));
         assert_eq!(stays(Stand::Encrypted, Some(1)), Verdict::Stays(Reason::Encrypted));
         for stand in [Stand::Another, Stand::Unseen] {
             assert!(is_idle(at_rest(100), stand, Some(100)));
-            let said = |activity| judge(activity, stand, Some(MS(100)));
+            let said = |activity| judge(activity, stand, Silence::Proven(MS(100)));
             let lately = Activity { since_acknowledged: MS(3), ..at_rest(100) };
             assert_eq!(said(lately), Verdict::Soon("they have just spoken", MS(97)));
             let asked = Activity { since_sent: MS(200), ..at_rest(100) };

@@ -305,6 +305,11 @@ fn a_connection_that_has_come_moves_on_when_everybody_knows_that_it_is_here() {
     assert_eq!(bench.ordered(None), "");
     assert_eq!(bench.pause(), MS(600));
     assert_eq!(bench.after(MS(600)), "Prepare");
+    let mut bench = Bench::admitted(None);
+    bench.kernel.is_made = true;
+    bench.begun();
+    bench.hears(settled());
+    assert_eq!(bench.ordered_by_request(), "Prepare", "it speaks by itself");
 }
 
 #[test]

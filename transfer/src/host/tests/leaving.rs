@@ -57,8 +57,17 @@ impl Bench {
     }
 
     pub(super) fn ordered(&mut self, quiet: Option<Duration>) -> String {
+        self.ordered_as(order(quiet))
+    }
+
+    /// The client's next request is for another target.
+    pub(super) fn ordered_by_request(&mut self) -> String {
+        self.ordered_as(Order { next: Some(0), ..order(None) })
+    }
+
+    fn ordered_as(&mut self, order: Order) -> String {
         let seen = Ok(self.kernel.seen);
-        self.does(|host, kernel, now| host.ordered(order(quiet), ask(), seen, kernel, now))
+        self.does(|host, kernel, now| host.ordered(order, ask(), seen, kernel, now))
     }
 
     /// A connection that is frozen here, and was sent.
@@ -195,6 +204,18 @@ fn a_server_that_is_not_asked_is_looked_at_before_it_is_frozen() {
     bench.kernel.seen.0 = at_rest();
     assert_eq!(bench.after(MS(6)), frozen);
     assert!(!bench.host.settles(&connection()));
+}
+
+#[test]
+fn a_client_that_has_sent_its_next_request_is_not_prompted_and_its_server_need_not_be_silent() {
+    let mut bench = Bench::new();
+    bench.kernel.seen.0 = Activity { since_sent: MS(0), ..at_rest() };
+    bench.kernel.unacknowledged = 1;
+    assert_eq!(bench.ordered_by_request(), "Prepare");
+    assert_eq!(bench.hears(freeze(Way::Inject)), "hold-found look", "its request makes no connection yet");
+    assert_eq!(bench.after(MS(2)), "look");
+    bench.kernel.unacknowledged = 0;
+    assert_eq!(bench.after(MS(2)), "look note:Leaving away:Deaf:985 dump Part");
 }
 
 #[test]
