@@ -241,6 +241,60 @@ static __always_inline int take_off_other(struct __sk_buff *skb, __s32 bytes, in
 	return bpf_skb_adjust_room(skb, -bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 }
 
+/* Whether the kernel still has what is left of a connection of the same ends that has ended here (TIME_WAIT). */
+static __always_inline int has_former(struct __sk_buff *skb, const struct outer *outer)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+	__be16 ports[2];
+	int is_former;
+
+	if (outer->protocol == IPPROTO_IPIP) {
+		struct iphdr ip;
+
+		if (load(skb, outer->bytes, &ip, sizeof(ip)) || ip.protocol != IPPROTO_TCP ||
+		    load(skb, outer->bytes + ip.ihl * 4, ports, sizeof(ports)))
+			return 0;
+		tuple.ipv4.saddr = ip.saddr;
+		tuple.ipv4.daddr = ip.daddr;
+		tuple.ipv4.sport = ports[0];
+		tuple.ipv4.dport = ports[1];
+		socket = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		struct ipv6hdr ip;
+
+		if (load(skb, outer->bytes, &ip, sizeof(ip)) || ip.nexthdr != IPPROTO_TCP ||
+		    load(skb, outer->bytes + sizeof(ip), ports, sizeof(ports)))
+			return 0;
+		__builtin_memcpy(tuple.ipv6.saddr, ip.saddr.in6_u.u6_addr32, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, ip.daddr.in6_u.u6_addr32, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = ports[0];
+		tuple.ipv6.dport = ports[1];
+		socket = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!socket)
+		return 0;
+	is_former = socket->state == BPF_TCP_TIME_WAIT;
+	bpf_sk_release(socket);
+	return is_former;
+}
+
+/* The mark of a copy that comes behind a packet ("bato"). */
+#define COPY 0x6261746f
+
+/*
+ * Has a copy of the packet come behind it. baton_handoff ends the former connection by the packet itself; the copy then makes the new
+ * one, which otherwise the client's repetition would, 200 ms later. Of a copy there is none: not everything can be ended so (tcp_rfc1337).
+ */
+static __always_inline void come_again(struct __sk_buff *skb)
+{
+	__u32 before = skb->mark;
+
+	skb->mark = COPY;
+	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	skb->mark = before;
+}
+
 /* Removes the outer headers and makes the Ethernet header name the inner family. */
 static __always_inline int take_off(struct __sk_buff *skb, const struct outer *outer, int inner_is_v4)
 {
@@ -309,8 +363,11 @@ int baton_decapsulate(struct __sk_buff *skb)
 	struct outer outer;
 	struct inner inner;
 	struct forwarder from = {};
-	int is_v4, ecn, is_gue, has_inner;
+	int is_v4, ecn, is_gue, has_inner, is_copy = skb->mark == COPY;
 	__u8 *takes;
+
+	if (is_copy)
+		skb->mark = 0;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (!read_outer_v4(skb, &outer))
@@ -345,6 +402,8 @@ int baton_decapsulate(struct __sk_buff *skb)
 		return DROP;
 	}
 
+	if (outer.has_handoff && !is_copy && has_former(skb, &outer))
+		come_again(skb);
 	is_v4 = outer.protocol == IPPROTO_IPIP;
 	if (take_off(skb, &outer, is_v4)) {
 		count(DECAPSULATION_FAILED);

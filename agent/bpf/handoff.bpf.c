@@ -14,7 +14,7 @@
  * Instead of an admission of this connection, a token that the agent gave out ahead will do (tokens.h).
  *
  * What the kernel keeps of a connection of the same ends that has ended here (TIME_WAIT) would be in the way: it is ended by the packet,
- * which the client sends again.
+ * of which a copy comes behind it (baton_decapsulate).
  *
  * A packet without the token is kept away as any other packet of a connection that is frozen here or has departed from here; one
  * with it is let in and ends that.

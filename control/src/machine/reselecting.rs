@@ -23,7 +23,7 @@ use super::{Action, Order, OrderRefusal, RoutingStack};
 /// The most that are known at once.
 const MAX: usize = 4_096;
 /// When it is tried again for the first time; each later time after twice as long, up to the second number.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(160));
+const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(160));
 
 /// A connection that is to move, because of its next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

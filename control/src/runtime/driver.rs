@@ -33,6 +33,9 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// A session that takes the place of another one begins sooner.
 const REPLACED: Duration = Duration::from_secs(1);
 
+/// How often workers are asked which requests are for other targets, where there are routes: a client waits that long for nothing.
+const REQUESTS_EVERY: Duration = Duration::from_millis(1);
+
 /// Until the neighbours have heard where the next owner is.
 const NEIGHBOURS_HEAR: Duration = Duration::from_millis(200);
 
@@ -100,6 +103,8 @@ impl<F: Forwarding> Driver<F> {
         tokio::pin!(stop);
         let mut ticks = interval(Duration::from_millis(TICK_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut requests = interval(REQUESTS_EVERY);
+        requests.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counts = interval(COUNT_EVERY);
         counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut withdraws, mut ends, mut handed_over) = (None, None, None);
@@ -158,11 +163,7 @@ impl<F: Forwarding> Driver<F> {
                     self.timings.late(due.elapsed());
                     self.look();
                     self.end_replaced();
-                    let Ticked { silent, link_returned, vacant, tokens_low, reselect, asked } =
-                        self.forwarding.tick();
-                    if !reselect.is_empty() {
-                        self.order_quietly(Event::Reselect(reselect));
-                    }
+                    let Ticked { silent, link_returned, vacant, tokens_low, asked } = self.forwarding.tick();
                     if let Some(silent) = silent {
                         self.order_quietly(Event::SilentHosts(silent));
                     }
@@ -177,6 +178,12 @@ impl<F: Forwarding> Driver<F> {
                     }
                     if let Some(until) = asked {
                         self.order_quietly(Event::Asked { until });
+                    }
+                }
+                _ = requests.tick(), if self.forwarding.reads_requests() => {
+                    let wanted = self.forwarding.wanted();
+                    if !wanted.is_empty() {
+                        self.order_quietly(Event::Reselect(wanted));
                     }
                 }
                 _ = counts.tick() => {

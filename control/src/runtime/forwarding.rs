@@ -81,7 +81,7 @@ pub trait Forwarding {
         let _ = (connection, by);
     }
 
-    /// A connection of [`Ticked::reselect`] stays where it is.
+    /// A connection of [`Forwarding::wanted`] stays where it is.
     fn stay(&mut self, connection: &Connection) {
         let _ = connection;
     }
@@ -121,6 +121,16 @@ pub trait Forwarding {
     /// Called about every [`TICK_MS`] milliseconds: ages a bounded part of the CRT, ends some entries of dead stacks,
     /// refreshes next hops, looks at the links.
     fn tick(&mut self) -> Ticked;
+
+    /// Whether clients' requests are read here: then [`Forwarding::wanted`] is called about every millisecond.
+    fn reads_requests(&self) -> bool {
+        false
+    }
+
+    /// Connections whose next request is for another stack, since the last call. Their clients wait.
+    fn wanted(&mut self) -> Vec<Wanted> {
+        Vec::new()
+    }
 
     /// Both ports: the NIC and the local port.
     fn ports(&self) -> Vec<PortView>;
@@ -237,8 +247,6 @@ pub struct Ticked {
     pub link_returned: bool,
     /// Stacks whose tokens are nearly used up.
     pub tokens_low: Vec<StackIndex>,
-    /// Connections whose next request is for another stack.
-    pub reselect: Vec<Wanted>,
     /// Numbers of stacks and DVIPAs that nothing names any more.
     pub vacant: Option<(Vec<StackIndex>, Vec<DvipaIndex>)>,
     /// Stacks were asked about connections until this time, and whether they have them is to be known.

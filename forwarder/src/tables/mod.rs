@@ -347,7 +347,7 @@ impl Tables {
 
     /// Whether this node reads requests at all.
     #[inline(always)]
-    pub(crate) fn reads_requests(&self) -> bool {
+    pub fn reads_requests(&self) -> bool {
         self.reads
     }
 

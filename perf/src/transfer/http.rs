@@ -106,12 +106,15 @@ pub(super) fn run(load: Load, time: Duration) -> Result<Samples, Failure> {
 
 /// Clients' addresses: the targets end connections and remember each for a minute (TIME_WAIT), so that no client may come from the same
 /// address and port again before.
-pub(super) const CLIENTS: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(198, 18, 0, 101),
-    Ipv4Addr::new(198, 18, 0, 102),
-    Ipv4Addr::new(198, 18, 0, 103),
-    Ipv4Addr::new(198, 18, 0, 104),
-];
+pub(super) const CLIENTS: [Ipv4Addr; 16] = {
+    let mut all = [Ipv4Addr::UNSPECIFIED; 16];
+    let mut n = 0;
+    while n < all.len() {
+        all[n] = Ipv4Addr::new(198, 18, 0, 101 + n as u8);
+        n += 1;
+    }
+    all
+};
 /// The ports of each.
 const PORTS: Range<u16> = 2_000..62_000;
 

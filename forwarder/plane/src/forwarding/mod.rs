@@ -393,15 +393,22 @@ impl Forwarding for Plane {
         self.pools.free();
         self.end_old_trace();
         let tokens_low = self.tokens_low(now);
-        let (reselect, asked) = (self.reselected(), self.asked_until(now));
+        let asked = self.asked_until(now);
         Ticked {
             tokens_low,
-            reselect,
             silent: self.look_at_next_hops(),
             link_returned: self.look_at_links(),
             vacant,
             asked,
         }
+    }
+
+    fn reads_requests(&self) -> bool {
+        self.node.shared.tables.load().reads_requests()
+    }
+
+    fn wanted(&mut self) -> Vec<control::machine::Wanted> {
+        self.asked_by_workers()
     }
 
     fn ports(&self) -> Vec<PortView> {

@@ -9,7 +9,7 @@ use super::Plane;
 
 impl Plane {
     /// What workers have asked for since the last time.
-    pub(super) fn reselected(&self) -> Vec<Wanted> {
+    pub(super) fn asked_by_workers(&self) -> Vec<Wanted> {
         let asked = self.node.workers.iter().flat_map(|worker| worker.reselecting.asked());
         let named = asked.filter_map(|Reselected { key, from, to, start }| {
             let connection = self.connections.names.connection(&KeyParts::from(key))?;
