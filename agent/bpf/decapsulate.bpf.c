@@ -17,6 +17,7 @@
 #include "dvipas.h"
 #include "freezes.h"
 #include "handoff.h"
+#include "lookup.h"
 #include "packet.h"
 
 const volatile struct address own_v4 = {}; /* this stack's cluster addresses; none if there is none of the family */
@@ -279,9 +280,6 @@ static __always_inline int has_former(struct __sk_buff *skb, const struct outer 
 	return is_former;
 }
 
-/* The mark of a copy that comes behind a packet ("bato"). */
-#define COPY 0x6261746f
-
 /*
  * Has a copy of the packet come behind it. baton_handoff ends the former connection by the packet itself; the copy then makes the new
  * one, which otherwise the client's repetition would, 200 ms later. Of a copy there is none: not everything can be ended so (tcp_rfc1337).
@@ -290,7 +288,7 @@ static __always_inline void come_again(struct __sk_buff *skb)
 {
 	__u32 before = skb->mark;
 
-	skb->mark = COPY;
+	skb->mark = COMES_AGAIN;
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	skb->mark = before;
 }
@@ -334,9 +332,33 @@ static __always_inline int arrives_kept_away(struct __sk_buff *skb, int is_v4, i
 	return 1;
 }
 
-/* The packet, as it is now, goes on to the kernel, unless its connection is frozen or has departed. */
-static __always_inline int leave(struct __sk_buff *skb, int is_v4)
+/* Whether the kernel has this segment's connection. */
+static __always_inline int is_made(struct __sk_buff *skb, int is_v4)
 {
+	struct bpf_sock *socket;
+	struct segment segment;
+	int made;
+
+	if (!read_segment(skb, is_v4, &segment))
+		return 0;
+	socket = find(skb, &segment, is_v4);
+	if (!socket)
+		return 0;
+	made = socket->state != BPF_TCP_LISTEN && socket->state != BPF_TCP_TIME_WAIT;
+	bpf_sk_release(socket);
+	return made;
+}
+
+/*
+ * The packet, as it is now, goes on to the kernel, unless its connection is frozen or has departed. If baton_handoff had it come again,
+ * and the one before it has made no connection, a listener would answer it with RST.
+ */
+static __always_inline int leave(struct __sk_buff *skb, int is_v4, int again)
+{
+	if (again && !is_made(skb, is_v4)) {
+		count(HANDOFF_ELSEWHERE);
+		return DROP;
+	}
 	if (arrives_kept_away(skb, is_v4, 0))
 		return DROP;
 	note_datagram(skb, is_v4);
@@ -363,24 +385,24 @@ int baton_decapsulate(struct __sk_buff *skb)
 	struct outer outer;
 	struct inner inner;
 	struct forwarder from = {};
-	int is_v4, ecn, is_gue, has_inner, is_copy = skb->mark == COPY;
+	int is_v4, ecn, is_gue, has_inner, again = skb->mark == COMES_AGAIN;
 	__u8 *takes;
 
-	if (is_copy)
+	if (again)
 		skb->mark = 0;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (!read_outer_v4(skb, &outer))
-			return leave(skb, 1);
+			return leave(skb, 1, again);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		if (!read_outer_v6(skb, &outer))
-			return leave(skb, 0);
+			return leave(skb, 0, again);
 	} else {
 		return NEXT_PROGRAM;
 	}
 	is_gue = outer.protocol == IPPROTO_UDP;
 	if (is_gue && !read_gue(skb, &outer))
-		return leave(skb, skb->protocol == bpf_htons(ETH_P_IP));
+		return leave(skb, skb->protocol == bpf_htons(ETH_P_IP), again);
 	from.source = outer.source;
 	has_inner = read_inner(skb, &outer, &inner);
 	if (has_inner)
@@ -402,7 +424,7 @@ int baton_decapsulate(struct __sk_buff *skb)
 		return DROP;
 	}
 
-	if (outer.has_handoff && !is_copy && has_former(skb, &outer))
+	if (outer.has_handoff && !again && has_former(skb, &outer))
 		come_again(skb);
 	is_v4 = outer.protocol == IPPROTO_IPIP;
 	if (take_off(skb, &outer, is_v4)) {

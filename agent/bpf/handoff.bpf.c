@@ -8,8 +8,9 @@
  * packet that begins at the option's start and acknowledges all that the client was sent can do that, because this host has
  * nothing of it to send again; and only one with the token of the agent's admission, once: a late packet of a former hand-over
  * has another token, and a late copy must not bring back what has ended. If the connection is there already, the option means
- * nothing. A packet that could do neither is dropped: a listener would answer it with RST. The client sends it again. If the
- * kernel would not take another one either, or nobody listens, the agent is told at once.
+ * nothing. A packet that could do neither comes again behind the others of its batch, and is dropped if there is no connection
+ * then: a listener would answer it with RST. The client sends it again. If the kernel would not take another one either, or nobody
+ * listens, the agent is told at once.
  *
  * Instead of an admission of this connection, a token that the agent gave out ahead will do (tokens.h).
  *
@@ -261,6 +262,13 @@ static __always_inline int declined(const struct connection *connection, __be64 
 	return spoil(connection, token) ? tell_not_taken(connection, DECLINED, error, why) : drop(why);
 }
 
+/* The packet is behind the one that makes its connection, perhaps in the same batch. */
+static __always_inline int come_again(struct __sk_buff *skb)
+{
+	skb->mark = COMES_AGAIN;
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
 /* The option means nothing: the packet is treated as any other. */
 static __always_inline int goes_on(const struct connection *connection, const struct segment *segment)
 {
@@ -342,7 +350,7 @@ int baton_handoff(struct __sk_buff *skb)
 	if (!segment.tcp.ack || bpf_ntohl(segment.tcp.seq) != big_endian(option.bytes + HANDOFF_AT_START, 4) ||
 	    bpf_ntohl(segment.tcp.ack_seq) != big_endian(option.bytes + HANDOFF_AT_SENT, 4)) {
 		bpf_sk_release(socket);
-		return drop(HANDOFF_ELSEWHERE);
+		return come_again(skb);
 	}
 	if (!read_attrs(skb, &segment, &option, &attrs)) {
 		bpf_sk_release(socket);
@@ -354,7 +362,7 @@ int baton_handoff(struct __sk_buff *skb)
 	}
 	if (admission ? !claim(admission) : !take(&connection, token)) {
 		bpf_sk_release(socket);
-		return drop(HANDOFF_ELSEWHERE);
+		return come_again(skb);
 	}
 	error = create(skb, &attrs, socket);
 	bpf_sk_release(socket);

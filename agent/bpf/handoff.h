@@ -25,3 +25,9 @@
  * is another one.
  */
 #define HANDOFF_WORDS ((HANDOFF_BYTES - HANDOFF_AT_FLAGS) / 4)
+
+/*
+ * The mark of a packet that comes to the host a second time ("bato"): behind the one that makes its connection, or that makes room for it.
+ * The kernel looks at the packets of a batch one after the other in one program, and only then takes the first one in.
+ */
+#define COMES_AGAIN 0x6261746f

@@ -7,7 +7,7 @@ use lab::impair::Impairment;
 use lab::spec::DVIPA;
 
 use crate::fixture::{SOON, dvipa4};
-use crate::transactions::{ROUTES, counted, routed};
+use crate::transactions::{ROUTES, counted, repeated, routed};
 use crate::transfer::{Watch, assert_one_calm_connection, curl, url};
 
 /// T2: the requests of one connection go each to the target of its route, in turn and back, byte for byte, large answers and an upload
@@ -49,6 +49,22 @@ fn each_request_of_a_connection_goes_to_the_target_of_its_route() {
             assert!(stats.lines().any(|line| line.split_whitespace().eq(wanted)), "{wanted:?} in {stats}");
         }
     }
+}
+
+/// T2: a connection goes to and fro four hundred times, and its client has to send nothing twice: what is behind the packet that makes the
+/// connection at its next target, in the same batch, is not lost.
+#[test]
+#[ignore = "needs root"]
+fn a_client_whose_requests_go_to_and_fro_sends_each_once() {
+    let lab = routed(ROUTES);
+    let mut client = HttpConnection::open(lab.client(), dvipa4(80)).expect("it connects").into_stream();
+    client.set_nodelay(true).expect("it is a socket");
+    for (path, target) in [("/one", "t1\n"), ("/two", "t2\n")].into_iter().cycle().take(400) {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n").as_bytes()).expect("it is sent");
+        assert!(answer(&mut client).ends_with(target), "{}", lab.tallies());
+    }
+    assert_eq!(counted(&lab, "request_elsewhere"), 399);
+    assert_eq!(repeated(&lab), 0, "{}", lab.tallies());
 }
 
 /// T2: packets get lost, come twice and late; requests go to their targets all the same.

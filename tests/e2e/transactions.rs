@@ -29,6 +29,12 @@ pub(crate) fn counted(lab: &Lab, name: &str) -> u64 {
     lab.counter(name).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// Segments that the client's kernel has sent again.
+pub(crate) fn repeated(lab: &Lab) -> u64 {
+    let row = lab.client().sh("nstat -asz TcpRetransSegs | awk '/^TcpRetransSegs/ { print $2 }'");
+    row.expect("it counts").trim().parse().expect("a number")
+}
+
 /// T1: each path goes to its target, byte for byte, and the client sees one connection that nobody resets; there is no application on
 /// the routing node.
 #[test]
@@ -96,8 +102,7 @@ print(b\"\".join(iter(lambda: s.recv(65536), b\"\")).decode())'"
             assert!(said.starts_with("HTTP/1.1 200") && said.contains("\nt1\n"), "{said}");
         }
     }
-    let repeated = lab.client().sh("nstat -asz TcpRetransSegs | awk '/^TcpRetransSegs/ { print $2 }'");
-    assert_eq!(repeated.expect("it counts").trim(), "0", "segments that the client sent again");
+    assert_eq!(repeated(&lab), 0);
 }
 
 /// T1: a head of many segments, and an upload behind its head.
