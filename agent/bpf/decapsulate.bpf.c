@@ -284,11 +284,11 @@ static __always_inline int has_former(struct __sk_buff *skb, const struct outer 
  * Has a copy of the packet come behind it. baton_handoff ends the former connection by the packet itself; the copy then makes the new
  * one, which otherwise the client's repetition would, 200 ms later. Of a copy there is none: not everything can be ended so (tcp_rfc1337).
  */
-static __always_inline void come_again(struct __sk_buff *skb)
+static __always_inline void copy_behind(struct __sk_buff *skb)
 {
 	__u32 before = skb->mark;
 
-	skb->mark = COMES_AGAIN;
+	skb->mark = COMES_AGAIN | MOST_OFTEN;
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	skb->mark = before;
 }
@@ -350,12 +350,14 @@ static __always_inline int is_made(struct __sk_buff *skb, int is_v4)
 }
 
 /*
- * The packet, as it is now, goes on to the kernel, unless its connection is frozen or has departed. If baton_handoff had it come again,
- * and the one before it has made no connection, a listener would answer it with RST.
+ * The packet, as it is now, goes on to the kernel, unless its connection is frozen or has departed. If it has come again so often, and
+ * the one before it has made no connection, a listener would answer it with RST.
  */
-static __always_inline int leave(struct __sk_buff *skb, int is_v4, int again)
+static __always_inline int leave(struct __sk_buff *skb, int is_v4, __u32 often)
 {
-	if (again && !is_made(skb, is_v4)) {
+	if (often && !is_made(skb, is_v4)) {
+		if (often < MOST_OFTEN)
+			return come_again(skb, often + 1);
 		count(HANDOFF_ELSEWHERE);
 		return DROP;
 	}
@@ -385,24 +387,25 @@ int baton_decapsulate(struct __sk_buff *skb)
 	struct outer outer;
 	struct inner inner;
 	struct forwarder from = {};
-	int is_v4, ecn, is_gue, has_inner, again = skb->mark == COMES_AGAIN;
+	__u32 often = (skb->mark & AGAIN_MASK) == COMES_AGAIN ? skb->mark & ~AGAIN_MASK : 0;
+	int is_v4, ecn, is_gue, has_inner;
 	__u8 *takes;
 
-	if (again)
+	if (often)
 		skb->mark = 0;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (!read_outer_v4(skb, &outer))
-			return leave(skb, 1, again);
+			return leave(skb, 1, often);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		if (!read_outer_v6(skb, &outer))
-			return leave(skb, 0, again);
+			return leave(skb, 0, often);
 	} else {
 		return NEXT_PROGRAM;
 	}
 	is_gue = outer.protocol == IPPROTO_UDP;
 	if (is_gue && !read_gue(skb, &outer))
-		return leave(skb, skb->protocol == bpf_htons(ETH_P_IP), again);
+		return leave(skb, skb->protocol == bpf_htons(ETH_P_IP), often);
 	from.source = outer.source;
 	has_inner = read_inner(skb, &outer, &inner);
 	if (has_inner)
@@ -424,8 +427,8 @@ int baton_decapsulate(struct __sk_buff *skb)
 		return DROP;
 	}
 
-	if (outer.has_handoff && !again && has_former(skb, &outer))
-		come_again(skb);
+	if (outer.has_handoff && !often && has_former(skb, &outer))
+		copy_behind(skb);
 	is_v4 = outer.protocol == IPPROTO_IPIP;
 	if (take_off(skb, &outer, is_v4)) {
 		count(DECAPSULATION_FAILED);

@@ -262,13 +262,6 @@ static __always_inline int declined(const struct connection *connection, __be64 
 	return spoil(connection, token) ? tell_not_taken(connection, DECLINED, error, why) : drop(why);
 }
 
-/* The packet is behind the one that makes its connection, perhaps in the same batch. */
-static __always_inline int come_again(struct __sk_buff *skb)
-{
-	skb->mark = COMES_AGAIN;
-	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
-}
-
 /* The option means nothing: the packet is treated as any other. */
 static __always_inline int goes_on(const struct connection *connection, const struct segment *segment)
 {
@@ -350,7 +343,7 @@ int baton_handoff(struct __sk_buff *skb)
 	if (!segment.tcp.ack || bpf_ntohl(segment.tcp.seq) != big_endian(option.bytes + HANDOFF_AT_START, 4) ||
 	    bpf_ntohl(segment.tcp.ack_seq) != big_endian(option.bytes + HANDOFF_AT_SENT, 4)) {
 		bpf_sk_release(socket);
-		return come_again(skb);
+		return come_again(skb, 1);
 	}
 	if (!read_attrs(skb, &segment, &option, &attrs)) {
 		bpf_sk_release(socket);
@@ -362,7 +355,7 @@ int baton_handoff(struct __sk_buff *skb)
 	}
 	if (admission ? !claim(admission) : !take(&connection, token)) {
 		bpf_sk_release(socket);
-		return come_again(skb);
+		return come_again(skb, 1);
 	}
 	error = create(skb, &attrs, socket);
 	bpf_sk_release(socket);

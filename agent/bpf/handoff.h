@@ -27,7 +27,17 @@
 #define HANDOFF_WORDS ((HANDOFF_BYTES - HANDOFF_AT_FLAGS) / 4)
 
 /*
- * The mark of a packet that comes to the host a second time ("bato"): behind the one that makes its connection, or that makes room for it.
- * The kernel looks at the packets of a batch one after the other in one program, and only then takes the first one in.
+ * The mark of a packet that comes to the host again ("bat"), in its last byte how often: behind the one that makes its connection, or that
+ * makes room for it. The kernel looks at the packets of a batch one after the other in one program, and only then takes the first one
+ * in; or another processor is about to.
  */
-#define COMES_AGAIN 0x6261746f
+#define COMES_AGAIN 0x62617400
+#define AGAIN_MASK 0xffffff00
+#define MOST_OFTEN 32 /* some microseconds each time */
+
+/* The packet comes again: what the program returns. */
+static __always_inline int come_again(struct __sk_buff *skb, __u32 often)
+{
+	skb->mark = COMES_AGAIN | often;
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}

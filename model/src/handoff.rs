@@ -125,6 +125,8 @@ pub struct Handoff {
     pub window: u16,
     /// TSecr, if timestamps are agreed on: those sent to the client go on from here.
     pub echo: Option<u32>,
+    /// A packet of the client's own waits that makes the connection: no bare ACK goes before it.
+    pub request_waits: bool,
 }
 
 impl Handoff {
@@ -148,6 +150,7 @@ impl Handoff {
             acknowledgment: state.send_unacknowledged(),
             window: u16::try_from(state.windows.snd_wnd >> scale).unwrap_or(u16::MAX),
             echo: state.timestamp,
+            request_waits: false,
         }
     }
 }

@@ -59,11 +59,15 @@ fn a_client_whose_requests_go_to_and_fro_sends_each_once() {
     let lab = routed(ROUTES);
     let mut client = HttpConnection::open(lab.client(), dvipa4(80)).expect("it connects").into_stream();
     client.set_nodelay(true).expect("it is a socket");
-    for (path, target) in [("/one", "t1\n"), ("/two", "t2\n")].into_iter().cycle().take(400) {
+    for (path, target) in [("/one", "t1\n"), ("/one", "t1\n"), ("/two", "t2\n"), ("/two", "t2\n")]
+        .into_iter()
+        .cycle()
+        .take(1600)
+    {
         client.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n").as_bytes()).expect("it is sent");
         assert!(answer(&mut client).ends_with(target), "{}", lab.tallies());
     }
-    assert_eq!(counted(&lab, "request_elsewhere"), 399);
+    assert_eq!(counted(&lab, "request_elsewhere"), 799);
     assert_eq!(repeated(&lab), 0, "{}", lab.tallies());
 }
 

@@ -47,6 +47,8 @@ struct Reselected {
     since: Instant,
     pause: Duration,
     now: Now,
+    /// Its request was sent to the target with the handoff option.
+    is_sent: bool,
 }
 
 /// What is done about one.
@@ -97,6 +99,7 @@ impl RoutingStack {
                         since: now,
                         pause: AGAIN.0,
                         now: Now::Waits(now),
+                        is_sent: false,
                     };
                     self.reselections.0.insert(connection, new);
                 }
@@ -105,6 +108,13 @@ impl RoutingStack {
             }
         }
         self.reselect_due(now);
+    }
+
+    /// Whether a connection that is handed over is made by its client's next request, which waits at a worker. The second time nobody
+    /// knows what has become of that.
+    pub(super) fn request_waits(&mut self, connection: &Connection) -> bool {
+        let reselected = self.reselections.0.get_mut(connection);
+        reselected.is_some_and(|reselected| !std::mem::replace(&mut reselected.is_sent, true))
     }
 
     /// Orders what is due.

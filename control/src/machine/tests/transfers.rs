@@ -13,7 +13,7 @@ use model::{Connection, Service, StackIndex};
 use transfer::limits;
 
 use super::super::fixture::{Bench, EPOCH, connection, name, newconn, tcp, termconn};
-use super::super::{Action, Event, OrderRefusal, Refusal, RefusalKind, TargetState};
+use super::super::{Action, Event, OrderRefusal, Refusal, RefusalKind, TargetState, Wanted};
 
 const ROUTED: &str = r#"
 [[vipadynamic]]
@@ -243,6 +243,28 @@ fn a_server_without_a_control_socket_is_handed_the_connection_from_its_first_unr
     assert_eq!(active(&mut bench, "t2", about, Way::Inject), [thaw, "Released:rt1".into()]);
     done(&mut bench, about, Held::Gone);
     assert_eq!(bench.stack.transfer_counts().moved.get(&Way::Inject), Some(&1));
+}
+
+#[test]
+fn a_connection_whose_clients_next_request_waits_is_made_by_that_and_the_second_time_by_an_own_packet() {
+    let mut bench = cluster();
+    let (from, to) = (index(&bench, "rt1"), index(&bench, "t2"));
+    bench.handle(Event::Reselect(vec![Wanted { connection: here(), from, to, start: 77 }])).unwrap();
+    prepared(&mut bench, "t2");
+    let is_made_by_it = |bench: &mut Bench| {
+        let all = bench.actions();
+        let mut handoffs = all.iter().filter_map(|action| match action {
+            Action::HandOver { handoff, .. } => Some(handoff.request_waits),
+            _ => None,
+        });
+        handoffs.next()
+    };
+    assert_eq!(is_made_by_it(&mut bench), Some(true));
+    let again = (0..100).find_map(|_| {
+        bench.wait(std::time::Duration::from_millis(100));
+        is_made_by_it(&mut bench)
+    });
+    assert_eq!(again, Some(false));
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Plane {
         self.without_option(connection);
     }
 
-    /// The entry becomes `to`'s, and its packets carry the handoff option; first goes the one that makes the connection. Not
+    /// The entry becomes `to`'s, and its packets carry the handoff option; first goes one that makes the connection, if none waits. Not
     /// possible to the node's own kernel, which no encapsulated packet reaches.
     pub(super) fn hand_over_to(
         &mut self,
@@ -54,9 +54,12 @@ impl Plane {
             let options = current.load().with(key, option);
             self.handoffs.replace(current, options);
         }
-        // Then the packet that all others have to follow.
-        let frame = opening::frame(connection, to, handoff);
-        if !self.node.workers.first().is_some_and(|worker| worker.inbox.put(frame)) {
+        // Then the packet that all others have to follow, if it is not one of theirs.
+        let opens = || {
+            let frame = opening::frame(connection, to, handoff);
+            self.node.workers.first().is_some_and(|worker| worker.inbox.put(frame))
+        };
+        if !handoff.request_waits && !opens() {
             tracing::warn!(%connection, "not handed over yet: too many packets wait for the worker");
         }
         self.note_move(connection, to);

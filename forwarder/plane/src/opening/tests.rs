@@ -15,7 +15,7 @@ fn handoff(echo: Option<u32>) -> Handoff {
         timestamps: echo.map(|_| TimestampUnit::Millisecond),
         ecn: false,
     };
-    Handoff { option, acknowledgment: 77, window: 501, echo }
+    Handoff { option, acknowledgment: 77, window: 501, echo, request_waits: false }
 }
 
 /// An independent opinion on the packet, checksums included.
