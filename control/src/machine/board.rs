@@ -361,6 +361,7 @@ impl Row {
                 (Err(at), Some(cell)) => {
                     list.insert(at, cell);
                     changed = true;
+            max_connections: now.distribution.rules.max_connections,
                 }
                 (Err(_), None) => {}
             }

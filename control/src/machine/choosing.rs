@@ -130,6 +130,7 @@ impl Picture<'_> {
             refuse: Refuse::default(),
             routing: None,
         })
+            max_connections: None,
     }
 
     fn chosen_from(
