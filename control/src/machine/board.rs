@@ -310,6 +310,7 @@ impl Row {
             serving: Vec::new(),
             policies: policies.collect(),
             refuse: now.distribution.refuse,
+            max_connections: now.distribution.rules.max_connections,
             routing: now
                 .distribution
                 .routing
@@ -361,7 +362,6 @@ impl Row {
                 (Err(at), Some(cell)) => {
                     list.insert(at, cell);
                     changed = true;
-            max_connections: now.distribution.rules.max_connections,
                 }
                 (Err(_), None) => {}
             }

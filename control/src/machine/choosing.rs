@@ -128,9 +128,9 @@ impl Picture<'_> {
                 .map(|(client, targets)| Policy { client: *client, targets: list(targets) })
                 .collect(),
             refuse: Refuse::default(),
+            max_connections: None,
             routing: None,
         })
-            max_connections: None,
     }
 
     fn chosen_from(
