@@ -3,6 +3,7 @@
 //! [`Config::load`] reads, [`file`](self) is what may be written, and the checks here turn it into plain values.
 
 mod applications;
+mod checks;
 mod file;
 mod mistake;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub bpf: Bpf,
     /// `[[container]]`
     pub containers: Vec<Container>,
+    /// `[[check]]`
+    pub checks: Vec<crate::checks::Check>,
     /// How often all sockets are looked at again and every DVIPA's address is checked.
     pub repair: Duration,
     /// Where this host keeps what it must not forget as a witness.
@@ -234,6 +237,7 @@ impl Check<'_> {
             applications,
             bpf,
             containers,
+            checks,
             repair,
             witness: self.base.join(witness),
             log_level,

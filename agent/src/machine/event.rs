@@ -12,6 +12,9 @@ use super::listens::TakersOf;
 use super::sockets::{Cookie, Ifindex, Listener, Picture, Scope};
 use super::stalls::Waiting;
 
+/// Services whose applications here do not answer as they should, and what was seen of each.
+pub type FailingServices = BTreeMap<(Dvipa, Served), String>;
+
 /// What has happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -59,6 +62,10 @@ pub enum Event {
     FlowsSeen(Vec<Connection>),
     /// How busy this host is, and in which accept queues clients wait; none: that is not known now.
     LoadSampled(Load, Option<Waiting>),
+    /// A check has connected to this port, and was answered.
+    Reached(u16),
+    /// These services fail here, and why; no others do.
+    Failing(FailingServices),
     /// A DVIPA could not be made an address of this host.
     NotAdded(Dvipa),
     /// The agent is about to end: this host is no target any longer, but its connections live on.

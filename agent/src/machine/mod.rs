@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use model::message::{FromStack, VipaList};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
-pub use event::{Action, Event, Forwarders, Origin, Takes, Timer};
+pub use event::{Action, Event, FailingServices, Forwarders, Origin, Takes, Timer};
 pub use flows::FLOW_RECENT;
 pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
 pub use log::LOGGED_CHANGES;
@@ -236,6 +236,13 @@ impl Machine {
                     self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));
                 }
                 if queues.is_some_and(|queues| self.stalls.sample(&queues, now)) {
+                    self.tell_listens();
+                }
+            }
+            Event::Reached(port) => self.stalls.arrived(port),
+            Event::Failing(failing) => {
+                if self.failing != failing {
+                    self.failing = failing;
                     self.tell_listens();
                 }
             }

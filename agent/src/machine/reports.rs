@@ -6,11 +6,11 @@ use model::{Connection, Dvipa, Protocol, StackName};
 use super::Machine;
 use super::event::Action;
 use super::listens::{self, Served};
-use super::routing_stack::{RoutingStack, Standing};
-use super::sockets::{Change, Cookie, Listener};
+use super::routing_stack::{RoutingStack, Standing, Unfit};
+use super::sockets::{Bound, Change, Cookie, Listener};
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 impl Machine {
@@ -111,9 +111,10 @@ impl Machine {
                 continue;
             };
             for entry in entries {
-                let (served, stalled) = (self.served(&entry), self.stalled(&entry));
+                let served = self.served(&entry);
+                let unfit = self.unfit(&entry, &served);
                 let Some(stack) = self.stacks.get_mut(&name) else { continue };
-                let messages = [stack.srvstat(&entry, served, complete), stack.stalls(&entry, stalled)];
+                let messages = [stack.srvstat(&entry, served, complete), stack.unfit(&entry, unfit)];
                 self.actions.extend(messages.into_iter().flatten().map(|m| Action::Send(name.clone(), m)));
             }
         }

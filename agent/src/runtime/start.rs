@@ -16,6 +16,7 @@ use transport::{
 use super::turns::Turns;
 use super::witness::Witness;
 use super::{Agent, QUESTIONS};
+use crate::checks::Checks;
 use crate::config::Config;
 use crate::control_socket::{self, Applications};
 use crate::counters::EVENTS_LOST;
@@ -182,6 +183,8 @@ impl Agent {
             transfers,
             witness: Witness::open(config.witness_file(), now),
             ports: Ports::default(),
+            checks: Checks::new(config.checks.clone()),
+            probes: JoinSet::new(),
             tokens: Tokens::default(),
             sweep: None,
             next_sweep: now,
