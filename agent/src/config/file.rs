@@ -188,6 +188,7 @@ pub(super) enum Kind {
 #[serde(deny_unknown_fields)]
 pub(super) struct Watch {
     pub(super) repair_s: Option<Spanned<u32>>,
+    pub(super) unanswered_s: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]

@@ -8,7 +8,8 @@ use model::message::{FromStack, Load, VipaList};
 use model::ranges::{Activate, Ranges};
 use model::{Connection, Dvipa, StackName};
 
-use super::listens::TakersOf;
+use super::listens::{Served, TakersOf};
+use super::silences::Speech;
 use super::sockets::{Cookie, Ifindex, Listener, Picture, Scope};
 use super::stalls::Waiting;
 
@@ -39,6 +40,12 @@ pub enum Event {
     Established(Cookie, Connection),
     /// A socket no longer listens, or its connection has ended, or it is gone.
     Ended(Cookie),
+    /// As [`Event::Ended`], of a connection to this port whose client was answered.
+    EndedAnswered(Cookie, u16),
+    /// How it is with all connections that are open.
+    Speeches(Vec<Speech>),
+    /// Nobody answered for so long is a failure from now on; `None`: it is none.
+    Unanswered(Option<Duration>),
     /// A routing stack has no entry for a connection and asked for it; it is here, and its packet was let in.
     Claimed {
         /// Which. It may have no socket here that is told of: a request, or a container's.
@@ -110,6 +117,8 @@ pub enum Action {
     Look(Scope),
     /// Measure how busy this host is, and answer with [`Event::LoadSampled`].
     SampleLoad,
+    /// See how it is with open connections, and answer with [`Event::Speeches`].
+    LookAtSpeeches,
     /// Tell a routing stack.
     Send(StackName, FromStack),
 }

@@ -52,6 +52,7 @@ fn own() -> Own {
         interfaces: vec![Ifindex(2)],
         routing_stacks: vec![stack("rt1"), stack("rt2")],
         repair: Duration::from_secs(10),
+        unanswered: Some(Duration::from_secs(30)),
     }
 }
 

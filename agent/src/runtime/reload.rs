@@ -42,6 +42,7 @@ impl Agent {
         }
         let names: BTreeSet<_> = next.routing_stacks.iter().map(|stack| stack.name.clone()).collect();
         self.tell(Event::Repair(next.repair));
+        self.tell(Event::Unanswered(next.unanswered));
         self.tell(Event::RoutingStacks(names));
         self.standings_changed = true;
         self.transfers.rule(next.applications.rules.clone());

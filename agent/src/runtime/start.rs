@@ -127,6 +127,7 @@ impl Agent {
             interfaces: interfaces.iter().map(|i| i.ifindex).collect(),
             routing_stacks: config.routing_stacks.iter().map(|s| s.name.clone()).collect(),
             repair: config.repair,
+            unanswered: config.unanswered,
         };
         let at = config.notes();
         let notes = Notes::open(&at).map_err(|cause| StartError::Notes { path: at, cause })?;
