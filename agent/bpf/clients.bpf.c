@@ -93,6 +93,9 @@ static __always_inline int connect(struct bpf_sock_addr *ctx, const struct addre
 		return CONTINUE;
 	if (!bpf_map_lookup_elem(&dvipas, to) || bpf_get_netns_cookie(ctx) != netns_cookie)
 		return CONTINUE;
+	/* One that is bound to another interface, as a check of a server is to `lo`, is not to leave by this one. */
+	if (ctx->sk && ctx->sk->bound_dev_if && ctx->sk->bound_dev_if != ifindex)
+		return CONTINUE;
 	if (is_served_here(ctx, to, port))
 		return CONTINUE;
 	if (!address_is_v4(to) && set_source_v6(ctx))

@@ -22,6 +22,7 @@ enum kind {
 	NOT_TAKEN,	   /* an admitted connection, and why in `cookie`: an error number, 0 if nobody listens */
 	/* a connection whose token was given out ahead is not taken here, and never will be with it; why in `cookie`, as above */
 	DECLINED = 11,
+	ENDED_ANSWERED = 12, /* as ENDED, and its client has acknowledged bytes of its server */
 	PORTS_LOW = 10,	   /* few ports of the DVIPA `local` are left that applications may be given */
 };
 

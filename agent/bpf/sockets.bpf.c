@@ -149,7 +149,8 @@ static __always_inline void tell_change(struct bpf_sock_ops *ops, __u32 from, __
 	if (from == BPF_TCP_LISTEN)
 		tell_listen(ops, LISTEN_ENDED);
 	else if (from != BPF_TCP_SYN_SENT)
-		tell_connection(ops, ENDED);
+		/* The server's FIN counts one. */
+		tell_connection(ops, ops->bytes_acked > 1 ? ENDED_ANSWERED : ENDED);
 }
 
 /* A listen of another network namespace, or its end. */

@@ -132,6 +132,8 @@ fn encode(status: &Status) -> Result<String, std::fmt::Error> {
     gauge("dvipas", "DVIPAs of this host", status.dvipas.len());
     gauge("listeners", "Listening sockets of this host", status.listeners);
     gauge("connections", "Connections with a DVIPA", status.connections);
+    let failing = status.checks.iter().filter(|check| check.state == "failing").count();
+    gauge("checks_failing", "Listeners of this host that fail a check", failing);
     let expires = usize::try_from(status.certificate.unix_s).unwrap_or_default();
     gauge(
         "certificate_expires_seconds",

@@ -3,12 +3,13 @@
 //!
 //! In reading order: [`config`] (`agent.toml`), [`machine`] (what is decided: pure), [`system`] (what the kernel is asked:
 //! BPF programs, sockets, addresses), [`counters`] (what the programs count), [`environment`] (what others changed on the host),
-//! [`rights`] (what a routing stack may say), [`ports`] (which of them applications are given), [`tokens`] (with which routing stacks hand
+//! [`checks`] (servers that are asked whether they are well), [`rights`] (what a routing stack may say), [`ports`] (which of them applications are given), [`tokens`] (with which routing stacks hand
 //! connections over unasked), [`runtime`] (joins them and the sessions),
 //! [`admin`] (what operators see), [`control_socket`] (what applications ask and are told), [`repair`] (sockets taken out of
 //! this kernel and put into it), [`transfers`] (how connections leave and come).
 
 pub mod admin;
+pub mod checks;
 pub mod config;
 pub mod control_socket;
 pub mod counters;

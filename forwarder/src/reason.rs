@@ -127,6 +127,7 @@ reasons! {
         ReceivedLocal "received_local" "Packets taken from the local port.",
         NotDistributed "not_distributed" "Packets that open a connection to a port that is not distributed: refused.",
         NoTarget "no_target" "Packets that open a connection while no target of the service takes new ones: refused.",
+        TargetsFull "targets_full" "Packets that open a connection while each target of the service that takes new ones has as many connections as it may (`max_connections`): refused.",
         Unclaimed "unclaimed" "Packets of a connection that no stack has: refused.",
         Asked "asked" "Copies of packets sent to stacks to ask whether they have the connection.",
         AskHeld "ask_held" "Packets that had to wait while stacks were asked about their connection.",

@@ -112,6 +112,7 @@ fn tables() -> Tables {
         serving: (0..4).map(StackIndex).collect(),
         policies: vec![],
         refuse: Refuse::Reset,
+        max_connections: None,
         routing: None,
     });
     let dvipas = [DVIPA.into(), DVIPA6.into()].into_iter().zip(0..);

@@ -159,6 +159,7 @@ fn tables() -> Tables {
             serving: targets.iter().map(|target| target.stack).collect(),
             policies: vec![],
             refuse: Refuse::Reset,
+            max_connections: None,
             routing: None,
         })
     });

@@ -4,6 +4,7 @@
 //! addresses and hands it to the workers as one immutable snapshot.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -215,6 +216,8 @@ pub struct Distribution {
     pub policies: Vec<Policy>,
     /// What a client is told while no target takes it.
     pub refuse: Refuse,
+    /// A target that has so many connections, of all its services together, takes no new one.
+    pub max_connections: Option<NonZeroU32>,
     /// Its routes, if it has some: the forwarder reads the first request of each connection before it selects a target.
     #[serde(skip)]
     pub routing: Option<Routing>,

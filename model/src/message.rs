@@ -92,7 +92,7 @@ direction! {
         Declined(Declined) = 56 "Declined",
         /// It has said of all connections that it was asked about which it has.
         Looked(Looked) = 59 "Looked",
-        /// Whose listeners take no connections.
+        /// Whose applications serve nobody.
         Stalled(Stalled) = 76 "Stalled",
         ;
         /// While a connection moves.
@@ -227,8 +227,9 @@ pub struct Listen {
     pub listening: bool,
 }
 
-/// The services of a DVIPA whose applications here have accepted none of the clients that wait for some seconds (row B9). Replaces what
-/// the sender said of that DVIPA before as a whole, and so does a complete [`Srvstat`], after which none is stalled.
+/// The services of a DVIPA whose applications here serve nobody (row B9): they have accepted none of the clients that wait for some
+/// seconds, or they fail. Replaces what the sender said of that DVIPA before as a whole, and so does a complete [`Srvstat`], after which
+/// all serve.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Stalled {
     /// The DVIPA.
@@ -237,9 +238,26 @@ pub struct Stalled {
     /// The epoch of the VIPA list that it answers.
     #[n(1)]
     pub epoch: Epoch,
-    /// The TCP ports.
+    /// The TCP ports of all of them.
     #[n(2)]
     pub ports: Vec<u16>,
+    /// Which of them fail, and why. `None`: none, or the sender is of a version that does not check.
+    #[n(3)]
+    pub failing: Option<Vec<Failing>>,
+}
+
+/// A service whose application here does not answer as it should.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Failing {
+    /// TCP or UDP.
+    #[n(0)]
+    pub protocol: Protocol,
+    /// The port.
+    #[n(1)]
+    pub port: u16,
+    /// What was seen of it, for people.
+    #[n(2)]
+    pub why: String,
 }
 
 /// Connections that are at the sender now.

@@ -115,6 +115,23 @@ pub struct Distribute {
     /// Its routes, if it has some.
     #[n(8)]
     pub routes: Option<RouteSet>,
+    /// How much its targets are given. `None`: the sender is of a version that does not say.
+    #[n(10)]
+    pub rules: Option<TargetRules>,
+}
+
+/// How much the targets of a distribution are given, and what counts when they fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct TargetRules {
+    /// When so many of a hundred fail, all are selected as if none did.
+    #[n(0)]
+    pub panic_percent: u8,
+    /// For how many seconds the share of a target grows that begins to serve.
+    #[n(1)]
+    pub slow_start_s: u16,
+    /// The connections that a target may have before it is given no new one; none: any number.
+    #[n(2)]
+    pub max_connections: Option<u32>,
 }
 
 /// Where the weights of a distribution come from.

@@ -80,6 +80,7 @@ impl Case {
                 serving: serving.into_iter().collect(),
                 policies,
                 refuse: d.refuse,
+                max_connections: None,
                 routing: self.routing(&key, &d.route)?,
             };
             dpt.distributions.push(row.into());

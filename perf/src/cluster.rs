@@ -201,6 +201,7 @@ fn distributions(routing: &Option<Routing>) -> Vec<Distribution> {
                     serving: to.stacks().into_iter().map(StackIndex).collect(),
                     policies: vec![],
                     refuse: Refuse::Reset,
+                    max_connections: None,
                     routing: if is_routed(to, protocol) { routing.clone() } else { None },
                 }
             }));

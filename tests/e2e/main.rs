@@ -29,6 +29,7 @@ mod far;
 mod fixture;
 mod floods;
 mod forwarding;
+mod health;
 mod injection;
 mod joining;
 mod kernels;

@@ -72,7 +72,7 @@ impl Check<'_> {
         })
     }
 
-    fn network(&mut self, network: &Spanned<String>) -> Option<IpNet> {
+    pub(super) fn network(&mut self, network: &Spanned<String>) -> Option<IpNet> {
         let text = network.get_ref();
         let address = text.parse::<IpAddr>().map(IpNet::from);
         text.parse().or(address).ok().or_else(|| {
@@ -81,7 +81,7 @@ impl Check<'_> {
         })
     }
 
-    fn port(&mut self, port: &Spanned<u16>) -> Option<u16> {
+    pub(super) fn port(&mut self, port: &Spanned<u16>) -> Option<u16> {
         match *port.get_ref() {
             0 => self.mistake(port.span(), "port 0 is none", "write the port that clients connect to"),
             port => Some(port),

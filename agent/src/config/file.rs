@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) application: Option<Vec<Application>>,
     pub(super) bpf: Option<Bpf>,
     pub(super) container: Option<Vec<Container>>,
+    pub(super) check: Option<Vec<Check>>,
     pub(super) watch: Option<Watch>,
     pub(super) log: Option<Log>,
     pub(super) witness: Option<Witness>,
@@ -157,8 +158,37 @@ impl From<Protocol> for model::Protocol {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Check {
+    pub(super) kind: Spanned<Kind>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) ports: Spanned<Vec<Spanned<u16>>>,
+    pub(super) dvipa: Option<Vec<Spanned<String>>>,
+    pub(super) interval_s: Option<Spanned<u32>>,
+    pub(super) timeout_ms: Option<Spanned<u32>>,
+    pub(super) rise: Option<Spanned<u32>>,
+    pub(super) fall: Option<Spanned<u32>>,
+    pub(super) path: Option<Spanned<String>>,
+    pub(super) host: Option<Spanned<String>>,
+    pub(super) status: Option<Spanned<Vec<u16>>>,
+    pub(super) service: Option<Spanned<String>>,
+    pub(super) command: Option<Spanned<Vec<String>>>,
+}
+
+/// What a check asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Tcp,
+    Http,
+    Grpc,
+    Script,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Watch {
     pub(super) repair_s: Option<Spanned<u32>>,
+    pub(super) unanswered_s: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]

@@ -3,6 +3,7 @@
 //! [`Config::load`] reads, [`file`](self) is what may be written, and the checks here turn it into plain values.
 
 mod applications;
+mod checks;
 mod file;
 mod mistake;
 
@@ -22,6 +23,9 @@ pub use mistake::{ConfigError, Mistake};
 
 /// What few others use: CNI's port mapping has it for packets whose source is to be translated, as these are.
 const CONTAINER_MARK: u32 = 0x2000;
+
+/// Longer than clients wait as a rule, and servers think.
+const UNANSWERED_S: u32 = 30;
 
 /// A whole, valid configuration of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +48,12 @@ pub struct Config {
     pub bpf: Bpf,
     /// `[[container]]`
     pub containers: Vec<Container>,
+    /// `[[check]]`
+    pub checks: Vec<crate::checks::Check>,
     /// How often all sockets are looked at again and every DVIPA's address is checked.
     pub repair: Duration,
+    /// A server fails when it answered none of its clients for so long, while some wait; none: that is no failure.
+    pub unanswered: Option<Duration>,
     /// Where this host keeps what it must not forget as a witness.
     pub witness: PathBuf,
     /// What is logged: `error`, `warn`, `info`, `debug` or `trace`.
@@ -158,7 +166,7 @@ impl Config {
     }
 
     /// The first key of `next` that differs and that a running agent can't change: only certificates, routing stacks,
-    /// `[[application]]`s, `repair_s`, the log level and `[[container]]`s beside others can.
+    /// `[[application]]`s, `[[check]]`s, `[watch]`, the log level and `[[container]]`s beside others can.
     pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
         let times = |c: &Cluster| (c.heartbeat, c.lost_after);
         let admin =
@@ -221,7 +229,10 @@ impl Check<'_> {
         let rules = self.rules(file.application.unwrap_or_default());
         let applications = self.applications(file.applications.unwrap_or_default(), rules);
         let containers = self.containers(file.container.unwrap_or_default());
-        let repair = self.repair(file.watch.and_then(|w| w.repair_s));
+        let checks = self.checks(file.check.unwrap_or_default());
+        let (repair_s, unanswered_s) = file.watch.map_or((None, None), |w| (w.repair_s, w.unanswered_s));
+        let repair = self.repair(repair_s);
+        let unanswered = unanswered_s.unwrap_or(UNANSWERED_S);
         let witness = file.witness.and_then(|w| w.directory).unwrap_or_else(|| "/var/lib/baton".into());
         let log_level = self.log_level(file.log.and_then(|l| l.level));
         Some(Config {
@@ -234,7 +245,9 @@ impl Check<'_> {
             applications,
             bpf,
             containers,
+            checks,
             repair,
+            unanswered: (unanswered > 0).then(|| Duration::from_secs(unanswered.into())),
             witness: self.base.join(witness),
             log_level,
         })

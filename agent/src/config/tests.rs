@@ -94,6 +94,40 @@ fn containers_have_ports_and_addresses() {
 }
 
 #[test]
+fn checks_have_defaults_and_each_kind_its_own_keys() {
+    use crate::checks::Asks;
+    let section = "[[check]]\nports = [80]\nkind = \"http\"\n\n\
+                   [[check]]\nports = [53]\nprotocol = \"udp\"\nkind = \"script\"\ncommand = [\"/bin/check\", \"-x\"]\n\
+                   dvipa = [\"198.18.9.0/24\"]\ninterval_s = 1\nrise = 1\nfall = 5\n";
+    let config = parse(&format!("{GOOD}{section}")).unwrap();
+    let [web, dns] = &config.checks[..] else { panic!("{:?}", config.checks) };
+    assert_eq!(web.asks, Asks::Http { path: "/".to_owned(), host: None, status: None });
+    assert_eq!((web.interval, web.timeout), (Duration::from_secs(2), Duration::from_secs(1)));
+    assert_eq!((web.rise, web.fall, &web.dvipas), (2, 3, &None));
+    assert_eq!(dns.asks, Asks::Script { command: vec!["/bin/check".to_owned(), "-x".to_owned()] });
+    assert_eq!((dns.rise, dns.fall, dns.timeout), (1, 5, Duration::from_secs(1)));
+    assert_eq!(parse(GOOD).unwrap().needs_restart(&config), None);
+    assert_eq!(parse(GOOD).unwrap().unanswered, Some(Duration::from_secs(30)));
+    assert_eq!(parse(&format!("{GOOD}[watch]\nunanswered_s = 0\n")).unwrap().unanswered, None);
+    for (from, to, mistake) in [
+        ("[80]", "[]", "about no port"),
+        ("[80]", "[0]", "port 0 is none"),
+        ("kind = \"http\"", "kind = \"http\"\ncommand = [\"/bin/check\"]", "for checks of kind \"script\""),
+        ("kind = \"http\"", "kind = \"http\"\npath = \"healthz\"", "not a path"),
+        ("kind = \"http\"", "kind = \"http\"\nhost = \"a b\"", "no host"),
+        ("kind = \"http\"", "kind = \"http\"\nstatus = [20]", "from 100 to 599"),
+        ("kind = \"http\"", "kind = \"tcp\"\nservice = \"x\"", "for checks of kind \"grpc\""),
+        ("kind = \"http\"", "kind = \"http\"\ntimeout_ms = 3000", "longer than until the next question"),
+        ("kind = \"http\"", "kind = \"http\"\ninterval_s = 0", "0 is none"),
+        ("\"/bin/check\", ", "\"check\", ", "whole path"),
+        ("kind = \"script\"\ncommand = [\"/bin/check\", \"-x\"]", "kind = \"tcp\"", "only a script"),
+    ] {
+        let said = parse(&format!("{GOOD}{}", section.replacen(from, to, 1))).unwrap_err();
+        assert!(said.contains(mistake), "{to}: {said}");
+    }
+}
+
+#[test]
 fn who_may_use_the_control_socket() {
     let section =
         "[applications]\nsocket = \"a.sock\"\nmode = 0o600\ngroup = \"root\"\nusers = [\"root\", 33]\n";

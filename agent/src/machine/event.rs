@@ -8,9 +8,13 @@ use model::message::{FromStack, Load, VipaList};
 use model::ranges::{Activate, Ranges};
 use model::{Connection, Dvipa, StackName};
 
-use super::listens::TakersOf;
+use super::listens::{Served, TakersOf};
+use super::silences::Speech;
 use super::sockets::{Cookie, Ifindex, Listener, Picture, Scope};
 use super::stalls::Waiting;
+
+/// Services whose applications here do not answer as they should, and what was seen of each.
+pub type FailingServices = BTreeMap<(Dvipa, Served), String>;
 
 /// What has happened.
 #[derive(Clone, Debug)]
@@ -36,6 +40,12 @@ pub enum Event {
     Established(Cookie, Connection),
     /// A socket no longer listens, or its connection has ended, or it is gone.
     Ended(Cookie),
+    /// As [`Event::Ended`], of a connection to this port whose client was answered.
+    EndedAnswered(Cookie, u16),
+    /// How it is with all connections that are open.
+    Speeches(Vec<Speech>),
+    /// Nobody answered for so long is a failure from now on; `None`: it is none.
+    Unanswered(Option<Duration>),
     /// A routing stack has no entry for a connection and asked for it; it is here, and its packet was let in.
     Claimed {
         /// Which. It may have no socket here that is told of: a request, or a container's.
@@ -59,6 +69,10 @@ pub enum Event {
     FlowsSeen(Vec<Connection>),
     /// How busy this host is, and in which accept queues clients wait; none: that is not known now.
     LoadSampled(Load, Option<Waiting>),
+    /// A check has connected to this port, and was answered.
+    Reached(u16),
+    /// These services fail here, and why; no others do.
+    Failing(FailingServices),
     /// A DVIPA could not be made an address of this host.
     NotAdded(Dvipa),
     /// The agent is about to end: this host is no target any longer, but its connections live on.
@@ -103,6 +117,8 @@ pub enum Action {
     Look(Scope),
     /// Measure how busy this host is, and answer with [`Event::LoadSampled`].
     SampleLoad,
+    /// See how it is with open connections, and answer with [`Event::Speeches`].
+    LookAtSpeeches,
     /// Tell a routing stack.
     Send(StackName, FromStack),
 }

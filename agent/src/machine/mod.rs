@@ -31,6 +31,7 @@ mod registrations;
 mod renewals;
 mod reports;
 mod routing_stack;
+mod silences;
 mod sockets;
 mod stalls;
 
@@ -41,13 +42,14 @@ use std::time::{Duration, Instant};
 use model::message::{FromStack, VipaList};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
-pub use event::{Action, Event, Forwarders, Origin, Takes, Timer};
+pub use event::{Action, Event, FailingServices, Forwarders, Origin, Takes, Timer};
 pub use flows::FLOW_RECENT;
 pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
 pub use log::LOGGED_CHANGES;
 pub use ranges::ENDED_AT_ONCE;
 pub use renewals::RENEWAL_ROUND;
 pub use routing_stack::{CONNECTIONS_A_MESSAGE, Standing};
+pub use silences::{MAX_LOOKED_AT, Speech, WAITING_CLIENTS};
 pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Scope};
 pub use stalls::{STALL, Waiting};
 
@@ -55,6 +57,7 @@ use flows::Flows;
 use ranges::{Claims, Disruption};
 use renewals::Renewals;
 use routing_stack::RoutingStack;
+use silences::Silences;
 use sockets::Sockets;
 use stalls::Stalls;
 
@@ -84,6 +87,8 @@ pub struct Own {
     pub routing_stacks: Vec<StackName>,
     /// How often lost events and undone addresses are repaired.
     pub repair: Duration,
+    /// A port fails when nobody was answered there for so long; `None`: that is no failure.
+    pub unanswered: Option<Duration>,
 }
 
 /// What a former run of the agent left in force. It stays until every routing stack has sent a list.
@@ -126,6 +131,8 @@ pub struct Machine {
     takers: TakersOf,
     /// Ports whose applications accept nothing.
     stalls: Stalls,
+    silences: Silences,
+    failing: FailingServices,
     inherited: Option<Inherited>,
     look_under_way: bool,
     look_wanted: Option<Scope>,
@@ -153,6 +160,8 @@ impl Machine {
             moving: HashSet::new(),
             takers: TakersOf::new(),
             stalls: Stalls::default(),
+            silences: Silences::new(own.unanswered, now),
+            failing: FailingServices::new(),
             inherited: Some(inherited),
             look_under_way: false,
             look_wanted: Some(Scope::All),
@@ -215,9 +224,29 @@ impl Machine {
                 let change = self.sockets.ended(cookie, now);
                 self.tell(change);
             }
+            Event::EndedAnswered(cookie, port) => {
+                let change = self.sockets.ended(cookie, now);
+                self.tell(change);
+                if self.silences.answered(port, now) {
+                    self.tell_listens();
+                }
+            }
+            Event::Speeches(speeches) => {
+                if self.silences.heard(&speeches, now) {
+                    self.tell_listens();
+                }
+            }
+            Event::Unanswered(after) => {
+                if self.own.unanswered != after {
+                    self.own.unanswered = after;
+                    self.silences = Silences::new(after, now);
+                    self.tell_listens();
+                }
+            }
             Event::UdpBound | Event::ListensElsewhere => self.want(Scope::Untold),
             Event::EventsLost => {
                 self.stalls = Stalls::default();
+                self.silences = Silences::new(self.own.unanswered, now);
                 self.stacks.values_mut().for_each(|stack| stack.missed = true);
                 self.want(Scope::All);
             }
@@ -236,6 +265,13 @@ impl Machine {
                     self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));
                 }
                 if queues.is_some_and(|queues| self.stalls.sample(&queues, now)) {
+                    self.tell_listens();
+                }
+            }
+            Event::Reached(port) => self.stalls.arrived(port),
+            Event::Failing(failing) => {
+                if self.failing != failing {
+                    self.failing = failing;
                     self.tell_listens();
                 }
             }
@@ -464,6 +500,9 @@ impl Machine {
         if now >= self.next_load {
             self.next_load = now + LOAD_INTERVAL;
             self.actions.push_back(Action::SampleLoad);
+            if self.silences.is_due(self.sockets.connection_count(), now) {
+                self.actions.push_back(Action::LookAtSpeeches);
+            }
             self.renew(now);
             self.end_disrupted();
         }

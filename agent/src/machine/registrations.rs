@@ -74,6 +74,7 @@ mod tests {
             interfaces: Vec::new(),
             routing_stacks: vec!["rt1".parse().unwrap(), "rt2".parse().unwrap()],
             repair: std::time::Duration::from_secs(10),
+            unanswered: None,
         };
         let mut machine = Machine::new(own, Inherited::default(), Instant::now());
         let objection = |machine: &Machine, role, last: u8, ports: &[u16]| {

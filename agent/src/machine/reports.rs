@@ -6,11 +6,11 @@ use model::{Connection, Dvipa, Protocol, StackName};
 use super::Machine;
 use super::event::Action;
 use super::listens::{self, Served};
-use super::routing_stack::{RoutingStack, Standing};
-use super::sockets::{Change, Cookie, Listener};
+use super::routing_stack::{RoutingStack, Standing, Unfit};
+use super::sockets::{Bound, Change, Cookie, Listener};
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 impl Machine {
@@ -111,9 +111,10 @@ impl Machine {
                 continue;
             };
             for entry in entries {
-                let (served, stalled) = (self.served(&entry), self.stalled(&entry));
+                let served = self.served(&entry);
+                let unfit = self.unfit(&entry, &served);
                 let Some(stack) = self.stacks.get_mut(&name) else { continue };
-                let messages = [stack.srvstat(&entry, served, complete), stack.stalls(&entry, stalled)];
+                let messages = [stack.srvstat(&entry, served, complete), stack.unfit(&entry, unfit)];
                 self.actions.extend(messages.into_iter().flatten().map(|m| Action::Send(name.clone(), m)));
             }
         }
@@ -138,13 +139,47 @@ impl Machine {
         })
     }
 
-    /// The ports of a DVIPA that are served here and stalled.
-    fn stalled(&self, entry: &VipaListDvipa) -> BTreeSet<u16> {
-        if !self.stalls.any() {
-            return BTreeSet::new();
+    /// Which of the services of a DVIPA that this host serves are stalled, and which fail.
+    fn unfit(&self, entry: &VipaListDvipa, served: &BTreeSet<Served>) -> Unfit {
+        if !self.stalls.any() && !self.silences.any() && self.failing.is_empty() {
+            return Unfit::default();
         }
-        let tcp = self.served(entry).into_iter().filter(|(protocol, _)| *protocol == Protocol::Tcp);
-        tcp.map(|(_, port)| port).filter(|port| self.stalls.has(*port)).collect()
+        let dvipa = Dvipa::new(entry.address.0);
+        let why = |service: &Served| {
+            let checked = self.failing.get(&(dvipa, *service)).cloned();
+            let silent = || self.silences.why(service.1).filter(|_| service.0 == Protocol::Tcp);
+            Some((*service, checked.or_else(silent)?))
+        };
+        let failing: BTreeMap<Served, String> = served.iter().filter_map(why).collect();
+        let unfit =
+            served.iter().filter(|service| self.stalls.has(service.1) || failing.contains_key(service));
+        let ports = unfit.filter(|(protocol, _)| *protocol == Protocol::Tcp).map(|(_, port)| *port).collect();
+        Unfit { ports, failing }
+    }
+
+    /// Where the listeners of such services are, of those that this host is known to serve: at the DVIPA if one is bound to that,
+    /// otherwise at a loopback address, so that a listener of many DVIPAs is one.
+    pub fn listeners(
+        &self,
+        is_such: impl Fn(Dvipa, Served) -> bool,
+    ) -> BTreeMap<(Dvipa, Served), SocketAddr> {
+        let mut listeners = BTreeMap::new();
+        let told = self.stacks.values().flat_map(RoutingStack::told);
+        let told = told.flat_map(|(dvipa, told)| told.iter().map(|served| (*dvipa, *served)));
+        for (dvipa, served) in told.filter(|(dvipa, served)| is_such(*dvipa, *served)) {
+            let address = dvipa.address();
+            let is_bound =
+                |l: &Listener| (l.protocol, l.port, l.bound) == (served.0, served.1, Bound::Address(address));
+            let at = if self.sockets.listeners().any(|(_, listener)| is_bound(listener)) {
+                address
+            } else if address.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            };
+            listeners.insert((dvipa, served), SocketAddr::new(at, served.1));
+        }
+        listeners
     }
 
     /// The services that something listens for here that holds accepts back: connections can be transferred to it.

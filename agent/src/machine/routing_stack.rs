@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use model::codec::{Address, WireConnection};
 use model::message::{
-    After, FromStack, Listen, Looked, Newconn, Srvstat, Stalled, Termconn, Told, VipaList, VipaListDvipa,
+    After, Failing, FromStack, Listen, Looked, Newconn, Srvstat, Stalled, Termconn, Told, VipaList,
+    VipaListDvipa,
 };
 use model::ranges::{Bound, Ranges};
 use model::{Connection, Dvipa};
@@ -47,8 +48,8 @@ pub(super) struct RoutingStack {
     places: HashMap<Dvipa, usize>,
     /// What it was told this host serves, in this session.
     told: BTreeMap<Dvipa, BTreeSet<Served>>,
-    /// Which TCP ports it was told are stalled.
-    told_stalled: BTreeMap<Dvipa, BTreeSet<u16>>,
+    /// Which of that it was told serves nobody.
+    told_unfit: BTreeMap<Dvipa, Unfit>,
     /// What became of connections since it was given a complete account, in this session or former ones.
     log: Log,
     /// The DVIPAs of that account. In which epoch they are owned, and by whom, is nothing to connections.
@@ -79,6 +80,15 @@ pub(super) struct RoutingStack {
     pub(super) asked: Option<u64>,
     /// Since the last such answer, events were lost: connections that it asked about may be here that it is not told of.
     pub(super) missed: bool,
+}
+
+/// Of what a DVIPA serves, what serves nobody.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Unfit {
+    /// The TCP ports.
+    pub(super) ports: BTreeSet<u16>,
+    /// What fails, and why.
+    pub(super) failing: BTreeMap<Served, String>,
 }
 
 /// How a list is answered.
@@ -147,7 +157,7 @@ impl RoutingStack {
         let address = Dvipa::new(entry.address.0);
         let before = self.told.insert(address, now.clone()).unwrap_or_default();
         if complete {
-            self.told_stalled.remove(&address);
+            self.told_unfit.remove(&address);
         }
         let listen = |&(protocol, port): &Served, listening| Listen { protocol, port, listening };
         let listens: Vec<_> = if complete {
@@ -165,15 +175,27 @@ impl RoutingStack {
         }))
     }
 
-    /// Takes which ports of a DVIPA are stalled now and says it, if it was told something else.
-    pub(super) fn stalls(&mut self, entry: &VipaListDvipa, now: BTreeSet<u16>) -> Option<FromStack> {
-        let told = self.told_stalled.entry(Dvipa::new(entry.address.0)).or_default();
+    /// Takes what of a DVIPA serves nobody now and says it, if it was told something else.
+    pub(super) fn unfit(&mut self, entry: &VipaListDvipa, now: Unfit) -> Option<FromStack> {
+        let told = self.told_unfit.entry(Dvipa::new(entry.address.0)).or_default();
         if *told == now {
             return None;
         }
-        told.clone_from(&now);
-        let (dvipa, epoch) = (entry.address, entry.epoch);
-        Some(FromStack::Stalled(Stalled { dvipa, epoch, ports: now.into_iter().collect() }))
+        let failing =
+            |(&(protocol, port), why): (&Served, &String)| Failing { protocol, port, why: why.clone() };
+        let message = Stalled {
+            dvipa: entry.address,
+            epoch: entry.epoch,
+            ports: now.ports.iter().copied().collect(),
+            failing: (!now.failing.is_empty()).then(|| now.failing.iter().map(failing).collect()),
+        };
+        *told = now;
+        Some(FromStack::Stalled(message))
+    }
+
+    /// What it was told that this host serves.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&Dvipa, &BTreeSet<Served>)> {
+        self.told.iter()
     }
 
     /// What this host serves of a DVIPA, as it was told.
@@ -185,7 +207,7 @@ impl RoutingStack {
     pub(super) fn forget_unlisted(&mut self) {
         let listed = self.listed();
         self.told.retain(|dvipa, _| listed.contains(dvipa));
-        self.told_stalled.retain(|dvipa, _| listed.contains(dvipa));
+        self.told_unfit.retain(|dvipa, _| listed.contains(dvipa));
         self.accounted.retain(|dvipa| listed.contains(dvipa));
     }
 

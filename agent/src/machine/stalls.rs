@@ -28,7 +28,7 @@ struct Port {
 }
 
 impl Stalls {
-    /// A connection was established on this port.
+    /// A connection was established on this port: a client's, or a check's that was answered.
     pub(super) fn arrived(&mut self, port: u16) {
         let port = self.ports.entry(port).or_default();
         port.arrived = port.arrived.wrapping_add(1);

@@ -22,8 +22,8 @@ use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, StackName};
 
 use super::{
     Action, Bound, CONNECTIONS_A_MESSAGE, Cookie, Event, Forwarders, Ifindex, Inherited, LOAD_INTERVAL,
-    LOGGED_CHANGES, Listener, Machine, Origin, Own, Picture, RECENT, RENEWAL_ROUND, STALL, Scope, Standing,
-    Takes, Waiting,
+    LOGGED_CHANGES, Listener, Machine, Origin, Own, Picture, RECENT, RENEWAL_ROUND, STALL, Scope, Served,
+    Standing, Takes, Waiting,
 };
 
 const WEB: Listener = Listener { protocol: Protocol::Tcp, bound: Bound::AnyDual, port: 80, interface: None };
@@ -52,6 +52,7 @@ fn own() -> Own {
         interfaces: vec![Ifindex(2)],
         routing_stacks: vec![stack("rt1"), stack("rt2")],
         repair: Duration::from_secs(10),
+        unanswered: Some(Duration::from_secs(30)),
     }
 }
 
@@ -484,6 +485,31 @@ fn a_stalled_port_is_told_once_and_so_is_its_end() {
     assert_eq!(sampled(&[(80, 3)]), [[80]]);
     assert_eq!(sampled(&[(80, 3)]), Vec::<Vec<u16>>::new(), "it was said");
     assert_eq!(sampled(&[]), [Vec::<u16>::new()], "nobody waits any more");
+}
+
+#[test]
+fn a_service_that_fails_is_told_with_the_reason_and_so_is_its_end() {
+    let picture = Picture { listeners: vec![(Cookie(1), WEB)], ..Picture::default() };
+    let mut bench = Bench::reporting(list(&[1], &[]), &picture);
+    let web = (dvipa(1), (Protocol::Tcp, 80));
+    assert_eq!(bench.machine.listeners(|_, _| true).into_keys().collect::<Vec<_>>(), [web]);
+    assert!(bench.machine.listeners(|_, (_, port)| port == 81).is_empty());
+    let mut fails = |services: &[((Dvipa, Served), &str)]| {
+        let failing = services.iter().map(|(service, why)| (*service, (*why).to_owned())).collect();
+        let said = bench.tell(Event::Failing(failing)).into_iter().filter_map(|action| match action {
+            Action::Send(_, FromStack::Stalled(said)) => {
+                let why = said.failing.into_iter().flatten().map(|failing| failing.why);
+                Some((said.ports, why.collect::<Vec<_>>()))
+            }
+            _ => None,
+        });
+        said.collect::<Vec<_>>()
+    };
+    assert_eq!(fails(&[((dvipa(1), (Protocol::Tcp, 81)), "503")]), [], "nothing is served there");
+    assert_eq!(fails(&[(web, "503")]), [(vec![80], vec!["503".to_owned()])]);
+    assert_eq!(fails(&[(web, "503")]), [], "it was said");
+    assert_eq!(fails(&[(web, "refused")]), [(vec![80], vec!["refused".to_owned()])]);
+    assert_eq!(fails(&[]), [(vec![], vec![])]);
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl Agent {
                 Action::End(connections) => end(connections),
                 Action::Look(scope) => self.look(scope),
                 Action::SampleLoad => self.sample_load(),
+                Action::LookAtSpeeches => self.look_at_speeches(),
                 Action::Send(to, message) => match self.endpoint.send(&to, &message) {
                     Ok(()) | Err(SendError::NoSession(_)) => {}
                     Err(cause) => tracing::warn!(routing_stack = %to, %cause, "a message was not sent"),
@@ -98,6 +99,17 @@ impl Agent {
                 tracing::warn!(%cause, "the kernel does not show its sockets, trying again");
                 Event::NotSeen
             }
+        });
+    }
+
+    fn look_at_speeches(&mut self) {
+        let dvipas = self.dvipas.clone();
+        self.tasks.spawn_blocking(move || {
+            let speeches = diag::speeches(&dvipas).unwrap_or_else(|cause| {
+                tracing::debug!(%cause, "the kernel does not show who waits for an answer");
+                Vec::new()
+            });
+            Event::Speeches(speeches)
         });
     }
 

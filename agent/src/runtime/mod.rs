@@ -1,5 +1,6 @@
 //! Joins the machine with the kernel and the sessions: one task turns what happens into events and actions into deeds.
 
+mod checking;
 mod cleanup;
 mod deeds;
 mod ports;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents, Expiry, Renewal};
 
+use crate::checks::{Checks, Probed};
 use crate::config::Config;
 use crate::counters::EVENTS_LOST;
 use crate::environment::Environment;
@@ -93,6 +95,9 @@ pub struct Agent {
     transfers: Transfers,
     witness: Witness,
     ports: Ports,
+    checks: Checks,
+    /// Questions to servers under way.
+    probes: JoinSet<Probed>,
     tokens: Tokens,
     /// A look at which ports are in use is under way.
     sweep: Option<JoinHandle<()>>,
@@ -161,6 +166,7 @@ impl Agent {
                 translated = self.translated.next() => self.take(translated),
                 Some(event) = self.sessions.recv() => self.session(event),
                 Some(done) = self.tasks.join_next() => self.done(done),
+                Some(probed) = self.probes.join_next() => self.probed(probed),
                 Some(answer) = self.questions.recv() => self.answer(answer),
                 Some(config) = self.configs.recv() => self.reload(config),
                 change = self.changes.next() => self.changed(change).await,
@@ -291,6 +297,7 @@ impl Agent {
             Timer::Load => {
                 self.notice_lost_events();
                 self.sweep_ports();
+                self.check();
                 self.renew();
                 self.repair().await;
             }

@@ -10,7 +10,7 @@ use crate::config::{Config, RoutingStack};
 use crate::machine::Event;
 
 impl Agent {
-    /// Takes over what can change while the agent runs: certificates, routing stacks, how often is looked for lost events.
+    /// Takes over what can change while the agent runs: certificates, routing stacks, checks, how often is looked for lost events.
     /// If anything else differs, or the certificates can't be used, all stays as it is.
     pub(super) fn reload(&mut self, next: Config) {
         if let Some(key) = self.config.needs_restart(&next) {
@@ -42,11 +42,16 @@ impl Agent {
         }
         let names: BTreeSet<_> = next.routing_stacks.iter().map(|stack| stack.name.clone()).collect();
         self.tell(Event::Repair(next.repair));
+        self.tell(Event::Unanswered(next.unanswered));
         self.tell(Event::RoutingStacks(names));
         self.standings_changed = true;
         self.transfers.rule(next.applications.rules.clone());
         let containers = self.config.containers != next.containers;
+        let checks = (self.config.checks != next.checks).then(|| next.checks.clone());
         self.config = next;
+        if let Some(checks) = checks {
+            self.check_anew(checks);
+        }
         if containers {
             self.tell(Event::ListensElsewhere);
         }

@@ -16,6 +16,7 @@ use transport::{
 use super::turns::Turns;
 use super::witness::Witness;
 use super::{Agent, QUESTIONS};
+use crate::checks::Checks;
 use crate::config::Config;
 use crate::control_socket::{self, Applications};
 use crate::counters::EVENTS_LOST;
@@ -126,6 +127,7 @@ impl Agent {
             interfaces: interfaces.iter().map(|i| i.ifindex).collect(),
             routing_stacks: config.routing_stacks.iter().map(|s| s.name.clone()).collect(),
             repair: config.repair,
+            unanswered: config.unanswered,
         };
         let at = config.notes();
         let notes = Notes::open(&at).map_err(|cause| StartError::Notes { path: at, cause })?;
@@ -182,6 +184,8 @@ impl Agent {
             transfers,
             witness: Witness::open(config.witness_file(), now),
             ports: Ports::default(),
+            checks: Checks::new(config.checks.clone()),
+            probes: JoinSet::new(),
             tokens: Tokens::default(),
             sweep: None,
             next_sweep: now,

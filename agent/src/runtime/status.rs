@@ -14,6 +14,7 @@ use transport::{Expiry, PeerState};
 
 use super::Agent;
 pub use super::witness::WitnessStatus;
+use crate::checks::CheckView;
 use crate::control_socket::Registration;
 use crate::counters::COUNTERS;
 use crate::environment::Environment;
@@ -41,6 +42,8 @@ pub struct Status {
     pub connections: usize,
     /// Connections that move, or have moved a moment ago.
     pub transfers: TransfersStatus,
+    /// Servers that are asked whether they are well.
+    pub checks: Vec<CheckStatus>,
     /// The kernel's release.
     pub kernel: String,
     /// This host as a witness of who owns a DVIPA.
@@ -82,6 +85,19 @@ pub struct TransfersStatus {
     pub departed: usize,
     /// That a packet may make here.
     pub admitted: usize,
+}
+
+/// A server that is asked whether it is well.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckStatus {
+    /// What is asked.
+    pub check: String,
+    /// Whom.
+    pub at: std::net::SocketAddr,
+    /// `well`, `failing`, or `waiting`: nothing was answered yet.
+    pub state: &'static str,
+    /// Why it fails.
+    pub why: Option<String>,
 }
 
 /// A routing stack, as this agent sees it.
@@ -182,6 +198,15 @@ fn refused((stack, reason, count): (&StackName, Wrong, u64)) -> RefusedStatus {
     RefusedStatus { routing_stack: stack.clone(), reason, count, sentence: reason.sentence() }
 }
 
+fn check(CheckView { check, at, outcome }: CheckView) -> CheckStatus {
+    let (state, why) = match outcome {
+        None => ("waiting", None),
+        Some(Ok(())) => ("well", None),
+        Some(Err(why)) => ("failing", Some(why)),
+    };
+    CheckStatus { check, at, state, why }
+}
+
 impl Agent {
     /// Answers with the state now. What is to be read of large maps is read by another thread.
     pub(super) fn answer(&self, to: oneshot::Sender<Status>) {
@@ -228,6 +253,7 @@ impl Agent {
             listeners: view.listeners,
             connections: view.connections,
             transfers: self.transfers.status(),
+            checks: self.checks.views().into_iter().map(check).collect(),
             kernel: crate::system::kernel_release(),
             witness: self.witness.status(Instant::now()),
             lacks: self.programs.lacks(),

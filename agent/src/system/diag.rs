@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use model::{Connection, Protocol};
 use netlink_packet_core::{
@@ -19,7 +20,7 @@ use netlink_packet_sock_diag::inet::{
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
-use crate::machine::{Bound, Cookie, Ifindex, Listener, Picture, Scope};
+use crate::machine::{Bound, Cookie, Ifindex, Listener, Picture, Scope, Speech};
 
 /// The kernel writes at most 32 kB of a dump at a time.
 const REPLY_BYTES: usize = 64 << 10;
@@ -115,6 +116,40 @@ pub fn accept_queues(ports: &HashSet<u16>) -> io::Result<Vec<AcceptQueue>> {
         })?;
     }
     Ok(queues)
+}
+
+/// Of established connections that a process has, with one of these local addresses: who has spoken last, and how long ago.
+///
+/// # Errors
+/// What the system says.
+pub fn speeches(dvipas: &HashSet<IpAddr>) -> io::Result<Vec<Speech>> {
+    let mut speeches = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        dump_with(ExtensionFlags::INFO, family, IPPROTO_TCP, StateFlags::ESTABLISHED, |socket| {
+            let id = &socket.header.socket_id;
+            // One without a number waits in the accept queue.
+            if socket.header.inode == 0 || !dvipas.contains(&id.source_address.to_canonical()) {
+                return;
+            }
+            let speech = socket.nlas.iter().find_map(|nla| match nla {
+                Nla::TcpInfo(info) => speech(id.source_port, info),
+                _ => None,
+            });
+            speeches.extend(speech);
+        })?;
+    }
+    Ok(speeches)
+}
+
+/// `tcpi_unacked`, `tcpi_last_data_sent` and `tcpi_last_data_recv` of `struct tcp_info` (linux/tcp.h), the latter in milliseconds.
+fn speech(port: u16, info: &[u8]) -> Option<Speech> {
+    let word = |at: usize| info.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
+    let (unacknowledged, sent, received) = (word(24)?, word(44)?, word(52)?);
+    let carried = Carried::of(info)?;
+    let has_sent = unacknowledged > 0 || carried.acknowledged > 0;
+    let waits = carried.received > 0 && (!has_sent || received < sent);
+    let long = |ms: u32| Duration::from_millis(ms.into());
+    Some(Speech { port, silent: has_sent.then(|| long(sent)), waits: waits.then(|| long(received)) })
 }
 
 /// What no socket option tells of a connection.
@@ -250,8 +285,17 @@ fn cookie(id: &SocketId) -> Cookie {
 }
 
 fn dump(family: u8, protocol: u8, states: StateFlags, each: impl FnMut(&InetResponse)) -> io::Result<()> {
+    dump_with(ExtensionFlags::empty(), family, protocol, states, each)
+}
+
+fn dump_with(
+    extensions: ExtensionFlags,
+    family: u8,
+    protocol: u8,
+    states: StateFlags,
+    each: impl FnMut(&InetResponse),
+) -> io::Result<()> {
     let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    let extensions = ExtensionFlags::empty();
     let request = InetRequest { family, protocol, extensions, states, socket_id };
     Asker::open()?.exchange(&written(request, NLM_F_REQUEST | NLM_F_DUMP), each)
 }

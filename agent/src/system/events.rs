@@ -26,6 +26,7 @@ const LISTENS_ELSEWHERE: u8 = 8;
 const NOT_TAKEN: u8 = 9;
 const PORTS_LOW: u8 = 10;
 const DECLINED: u8 = 11;
+const ENDED_ANSWERED: u8 = 12;
 
 /// What the programs tell.
 #[derive(Clone, Debug)]
@@ -127,6 +128,7 @@ fn parse(bytes: &[u8]) -> Option<Told> {
         }
         ESTABLISHED => Connection::new(Protocol::Tcp, remote, local).map(|c| Event::Established(cookie, c)),
         LISTEN_ENDED | ENDED => Some(Event::Ended(cookie)),
+        ENDED_ANSWERED => Some(Event::EndedAnswered(cookie, local.port())),
         UDP_BOUND => Some(Event::UdpBound),
         LISTENS_ELSEWHERE => Some(Event::ListensElsewhere),
         CLAIMED | CLAIMED_CLOSING => Connection::new(Protocol::Tcp, remote, local)

@@ -8,7 +8,7 @@ pub struct TargetView {
     /// The application, as "job@stack".
     #[pyo3(get)]
     target: String,
-    /// "ready"; or why it is not chosen: "draining", "weight_zero"; "quiet" and "stalled" are chosen if no other is left.
+    /// "ready"; or why it is not chosen: "draining", "weight_zero"; "quiet", "stalled" and "failing" are chosen if no other is left.
     #[pyo3(get)]
     state: &'static str,
     /// Its share of new connections relative to the others', for clients that no policy is about.

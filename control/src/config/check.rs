@@ -193,6 +193,12 @@ fn one_distribute(distribute: &DraftDistribute, drafts: &Drafts, ledger: &mut Le
         );
         ledger.add(&routed.span, what, "remove it, or write forwards = \"when-owner\"");
     }
+    if let Some(span) = &distribute.slow_start
+        && distribute.method == Some(Method::HotStandby)
+    {
+        let what = "method \"hot-standby\" gives all to one target: there is no share that could grow";
+        ledger.add(span, what, "remove `slow_start_s`, or choose another method");
+    }
     routes::check(distribute, drafts, ledger);
     not_a_dvipa(&distribute.destip, drafts, ledger);
     weights(&distribute.weights, &distribute.destip, distribute.method, ledger);
@@ -326,6 +332,7 @@ fn finished_distribute(draft: DraftDistribute) -> VipaDistribute {
         weights: finished_weights(draft.weights),
         content_routed: draft.content_routed.is_some_and(|at| at.value),
         refuse: draft.refuse,
+        rules: draft.rules,
         policies: draft
             .policies
             .into_iter()

@@ -8,7 +8,7 @@ use model::route::{ClientProtocol, Match};
 use model::{Dvipa, Protocol, Rank, StackName};
 
 use super::section::At;
-use super::vipadynamic::{Candidate, Forwards, Moveable};
+use super::vipadynamic::{Candidate, Forwards, Moveable, TargetRules};
 
 /// All VIPADYNAMIC statements.
 #[derive(Debug, Default)]
@@ -55,6 +55,9 @@ pub(super) struct DraftDistribute {
     pub(super) weights: DraftWeights,
     pub(super) content_routed: Option<At<bool>>,
     pub(super) refuse: Refuse,
+    pub(super) rules: TargetRules,
+    /// Where it says that targets begin slowly.
+    pub(super) slow_start: Option<Range<usize>>,
     pub(super) policies: Vec<DraftPolicy>,
     pub(super) client_protocol: Option<At<ClientProtocol>>,
     pub(super) routes: Vec<DraftRoute>,

@@ -3,6 +3,7 @@
 mod etcd;
 mod mistakes;
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use model::dpt::{Encapsulation, Method};
 use model::{Protocol, Rank, StackName};
 
 use super::mistake::Ledger;
-use super::{Candidate, Config, Destip, Idle, Mistakes, Moveable, Weights, read};
+use super::{Candidate, Config, Destip, Idle, Mistakes, Moveable, TargetRules, Weights, read};
 
 /// A file that has every key, but those of `etcd`.
 const GOOD: &str = include_str!("tests/good.toml");
@@ -55,8 +56,11 @@ fn a_good_file_becomes_the_values_it_says() {
     let Weights::Configured(weights) = &first.weights else { panic!("{:?}", first.weights) };
     assert_eq!((weights.len(), weights[&by_address]), (2, 5));
     assert_eq!(first.policies[0].client.to_string(), "198.18.1.0/24");
+    let rules = (first.rules.panic_percent, first.rules.slow_start_s, first.rules.max_connections);
+    assert_eq!(rules, (50, 30, NonZeroU32::new(10_000)));
     let second = dynamic.distributes.last().unwrap();
     assert_eq!((second.ports.len(), &second.destip, &second.weights), (0, &Destip::All, &Weights::Load));
+    assert_eq!(second.rules, TargetRules::default());
     assert_eq!(dynamic.ranges[0].range.to_string(), "198.18.10.0/24");
 }
 

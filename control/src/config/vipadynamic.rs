@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use model::dpt::{Method, Refuse, Shared};
@@ -140,10 +142,29 @@ pub struct VipaDistribute {
     pub content_routed: bool,
     /// What a client is told while no target takes it.
     pub refuse: Refuse,
+    /// How much its targets are given, and what counts when they fail.
+    pub rules: TargetRules,
     /// Service policies, first match wins.
     pub policies: Vec<ServicePolicy>,
     /// Its routes: what a client's first request asks for decides where the connection goes.
     pub routing: Option<Routing>,
+}
+
+/// How much the targets of a VIPADISTRIBUTE are given, and what counts when they fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetRules {
+    /// When so many of a hundred fail or are stalled, all are selected as if none were: 1 to 100.
+    pub panic_percent: u8,
+    /// For how many seconds the share of a target grows that begins to serve; 0: it has its whole share at once.
+    pub slow_start_s: u16,
+    /// The connections that a target may have, of all its services together, before it is given no new one of this one.
+    pub max_connections: Option<NonZeroU32>,
+}
+
+impl Default for TargetRules {
+    fn default() -> Self {
+        Self { panic_percent: 100, slow_start_s: 0, max_connections: None }
+    }
 }
 
 /// The routes of a VIPADISTRIBUTE, and who may be selected for each.
@@ -272,6 +293,12 @@ impl VipaDistribute {
     pub fn covers(&self, service: Service) -> bool {
         let ports = self.ports.is_empty() || self.ports.binary_search(&service.port).is_ok();
         ports && self.dvipa == service.dvipa && self.protocol == service.protocol
+    }
+
+    /// For how long the share of a target grows that begins to serve; none: it does not. A hot standby has all or nothing.
+    pub fn slow_start(&self) -> Option<Duration> {
+        let seconds = Some(self.rules.slow_start_s).filter(|_| self.method != Method::HotStandby);
+        seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 

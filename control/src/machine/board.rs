@@ -2,17 +2,20 @@
 //! stays as it is and is shared with the DPTs of before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Policy, Routing, Shared, StackEntry, StackState, WeightedTarget,
+    Ask, Distribution, Dpt, DvipaEntry, Method, Policy, Routing, Shared, StackEntry, StackState,
+    WeightedTarget,
 };
 use model::{Dvipa, DvipaIndex, Protocol, Service, StackIndex};
 
-use super::TargetState;
 use super::dirty::Dirty;
 use super::picture::{Picture, ServiceNow, TargetNow, lists_of};
+use super::ramps::{self, STEPS};
 use super::stacks::StackNow;
-use crate::config::{VipaDistribute, Weights};
+use super::view::{Selection, TargetState};
+use crate::config::{TargetRules, VipaDistribute, Weights};
 
 /// The services, in the order of the DPT.
 type Key = (DvipaIndex, u16, Protocol);
@@ -34,6 +37,13 @@ struct Row {
     /// Of each route, its place among the lists of routes; none: the service's own candidates.
     list_of: Vec<Option<usize>>,
     by_load: bool,
+    /// Before some targets have a part of their shares.
+    method: Method,
+    rules: TargetRules,
+    /// For how long shares grow.
+    slow_start: Option<Duration>,
+    /// So many targets are unfit that none is taken for it.
+    panics: bool,
     made: Shared<Distribution>,
 }
 
@@ -44,6 +54,7 @@ struct Cell {
     weight: u16,
     state: TargetState,
     listens: bool,
+    step: u8,
 }
 
 /// A DVIPA, and who may have connections to it, whatever is heard of them.
@@ -60,6 +71,10 @@ pub(super) struct Update {
     pub(super) changed: bool,
     /// The services that are others than before.
     pub(super) rows: Vec<Changed>,
+    /// The services in which panic begins, or ends.
+    pub(super) panics: Vec<(Service, bool)>,
+    /// Of targets that were looked at, whose shares grow for so long: how they are.
+    pub(super) growing: Vec<(Service, StackIndex, TargetState, Duration)>,
     /// How many services were computed, and how many candidates of them.
     pub(super) services: u64,
     pub(super) targets: u64,
@@ -214,6 +229,7 @@ impl Board {
                 update.targets += row.lists.len() as u64;
                 if row.look_at(picture, distribution, *stack) {
                     touched.insert(*key);
+                    update.growing.extend(row.growing(Some(stack.known.index)));
                 }
             }
         };
@@ -253,8 +269,11 @@ impl Board {
     fn make(&mut self, picture: &Picture<'_>, service: Service, update: &mut Update) {
         let Some(held) = picture.dvipas.held(service.dvipa) else { return };
         let key = (held.index, service.port, service.protocol);
-        let before = self.rows.remove(&key).map(|row| row.made);
+        let former = self.rows.remove(&key);
+        let (panicked, before) = former.map_or((false, None), |row| (row.panics, Some(row.made)));
         let row = picture.service(service).map(|now| Row::new(&now, before.as_ref()));
+        update.note_panic(service, panicked, row.as_ref().is_some_and(|row| row.panics));
+        update.growing.extend(row.iter().flat_map(|row| row.growing(None)));
         update.services += 1;
         update.targets += row.iter().flat_map(|row| &row.lists).map(|list| list.len() as u64).sum::<u64>();
         let after = row.as_ref().map(|row| row.made.clone());
@@ -271,20 +290,52 @@ impl Board {
         update.services += 1;
         let enumerated = picture.distribution_of(service).is_some_and(|d| !d.ports.is_empty());
         if enumerated || row.lists.first().is_some_and(|list| list.iter().any(|cell| cell.listens)) {
-            let written = row.written(&before);
+            let (written, panics) = row.written(&before);
+            update.note_panic(service, std::mem::replace(&mut row.panics, panics), panics);
             if written != *before {
                 row.made = written.into();
                 let after = row.made.clone();
                 update.note(service, Some(before), Some(after));
             }
         } else {
+            update.note_panic(service, row.panics, false);
             self.rows.remove(&key);
             update.note(service, Some(before), None);
         }
     }
+
+    /// Whether the stack is a candidate of the service, whose DVIPA has this number.
+    pub(super) fn has(&self, dvipa: DvipaIndex, service: Service, stack: StackIndex) -> bool {
+        let row = self.rows.get(&(dvipa, service.port, service.protocol));
+        row.is_some_and(|row| row.lists.iter().flatten().any(|cell| cell.stack == stack))
+    }
+
+    /// The services in which targets fail or are stalled: those targets with their states, and whether all are selected nevertheless.
+    pub(super) fn unfit(&self) -> impl Iterator<Item = (Service, Vec<(StackIndex, TargetState)>, bool)> {
+        self.rows.values().filter_map(|row| {
+            let unfit = row.lists.first()?.iter().filter(|cell| cell.state.is_unfit());
+            let unfit: Vec<_> = unfit.map(|cell| (cell.stack, cell.state)).collect();
+            (!unfit.is_empty()).then_some((row.service, unfit, row.panics))
+        })
+    }
 }
 
 impl Update {
+    /// What was computed after it belongs to the same change.
+    pub(super) fn append(&mut self, then: Self) {
+        self.changed |= then.changed;
+        self.rows.extend(then.rows);
+        self.panics.extend(then.panics);
+        self.services += then.services;
+        self.targets += then.targets;
+    }
+
+    fn note_panic(&mut self, service: Service, before: bool, after: bool) {
+        if before != after {
+            self.panics.push((service, after));
+        }
+    }
+
     fn note(
         &mut self,
         service: Service,
@@ -310,6 +361,7 @@ impl Row {
             serving: Vec::new(),
             policies: policies.collect(),
             refuse: now.distribution.refuse,
+            max_connections: now.distribution.rules.max_connections,
             routing: now
                 .distribution
                 .routing
@@ -331,9 +383,14 @@ impl Row {
             lists,
             list_of: list_of.unwrap_or_default(),
             by_load,
+            method: now.distribution.method,
+            rules: now.distribution.rules,
+            slow_start: now.distribution.slow_start(),
+            panics: false,
             made: blank.into(),
         };
-        let written = row.written(&row.made);
+        let (written, panics) = row.written(&row.made);
+        row.panics = panics;
         row.made = match before {
             Some(before) if **before == written => before.clone(),
             _ => written.into(),
@@ -380,9 +437,34 @@ impl Row {
         was
     }
 
-    /// As it is for the workers; what does not follow from the candidates is as it was `before`.
-    fn written(&self, before: &Distribution) -> Distribution {
-        let mut lists = self.lists.iter().map(|list| selectable(list));
+    /// As it is for the workers, and whether panic is the reason; what does not follow from the candidates is as it was `before`.
+    fn written(&self, before: &Distribution) -> (Distribution, bool) {
+        let selections = self
+            .lists
+            .iter()
+            .map(|list| Selection::new(list.iter().map(|cell| cell.state), self.rules.panic_percent));
+        let selections: Vec<Selection> = selections.collect();
+        let panics = selections.iter().any(|selection| selection.panics);
+        let selected = self.lists.iter().zip(&selections).map(|(list, selection)| {
+            list.iter().filter(|cell| selection.takes(cell.state)).copied().collect::<Vec<Cell>>()
+        });
+        let selected: Vec<Vec<Cell>> = selected.collect();
+        let grows = !panics && selected.iter().flatten().any(|cell| cell.step < STEPS);
+        // Round robin knows no weights; those of routes count with it all the same.
+        let (method, equal) = match self.method {
+            Method::RoundRobin if grows => (Method::WeightedRoundRobin, true),
+            method => (method, false),
+        };
+        let of_routes = 1 + before.policies.len();
+        let mut lists = selected.iter().enumerate().map(|(at, cells)| {
+            let weight = |cell: &Cell| if equal && at < of_routes { cell.weight.min(1) } else { cell.weight };
+            let largest = cells.iter().map(weight).max().unwrap_or_default();
+            let weighed = |cell: &Cell| WeightedTarget {
+                stack: cell.stack,
+                weight: if grows { ramps::part(weight(cell), cell.step, largest) } else { cell.weight },
+            };
+            cells.iter().map(weighed).collect::<Vec<_>>()
+        });
         let targets = lists.next().unwrap_or_default();
         let policies = before.policies.iter().zip(lists.by_ref());
         let policies = policies.map(|(policy, targets)| Policy { client: policy.client, targets }).collect();
@@ -398,7 +480,19 @@ impl Row {
             serving.sort_unstable();
             serving.dedup();
         }
-        Distribution { targets, serving, policies, routing, ..*before }
+        (Distribution { targets, serving, policies, routing, method, ..*before }, panics)
+    }
+
+    /// How its candidates are whose shares grow; `of`: this one only.
+    fn growing(
+        &self,
+        of: Option<StackIndex>,
+    ) -> impl Iterator<Item = (Service, StackIndex, TargetState, Duration)> {
+        let cells = self.slow_start.and_then(|long| Some((long, self.lists.first()?)));
+        cells.into_iter().flat_map(move |(long, cells)| {
+            let those = cells.iter().filter(move |cell| of.is_none_or(|of| of == cell.stack));
+            those.map(move |cell| (self.service, cell.stack, cell.state, long))
+        })
     }
 }
 
@@ -407,15 +501,9 @@ impl Cell {
     fn new(target: &TargetNow<'_>, service: Service) -> Option<Self> {
         let stack = target.who.stack()?;
         let listens = stack.said.is_some_and(|said| said.listens(service));
-        Some(Self { stack: stack.known.index, weight: target.weight, state: target.state, listens })
+        let (weight, step) = (target.weight, target.step);
+        Some(Self { stack: stack.known.index, weight, state: target.state, listens, step })
     }
-}
-
-/// Those that may be selected.
-fn selectable(list: &[Cell]) -> Vec<WeightedTarget> {
-    let state = TargetState::selected(list.iter().map(|cell| cell.state));
-    let those = list.iter().filter(|cell| cell.state == state);
-    those.map(|cell| WeightedTarget { stack: cell.stack, weight: cell.weight }).collect()
 }
 
 /// Whether it keeps the UDP flows that it has: an application listens there as far as is known. A lost session says nothing of
@@ -432,6 +520,8 @@ fn serves(state: TargetState) -> bool {
         | TargetState::NoRoutingApplication
         | TargetState::Draining
         | TargetState::WeightZero
+        | TargetState::Full
+        | TargetState::Failing
         | TargetState::Stalled
         | TargetState::Quiet
         | TargetState::Listening => true,

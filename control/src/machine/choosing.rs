@@ -24,7 +24,8 @@ use transfer::Routing;
 use super::dirty::Dirty;
 use super::picture::{Picture, Source, TargetNow, lists_of};
 use super::stacks::StackNow;
-use super::{Action, Refusal, RoutingStack, TargetState};
+use super::view::{Selection, TargetState};
+use super::{Action, Refusal, RoutingStack};
 use crate::config::Weights;
 
 /// The most rows that are kept; beyond it they are made again when they are needed.
@@ -114,7 +115,8 @@ impl Picture<'_> {
     /// The row of a choice; `None`: the service is not distributed.
     fn row(&self, among: &Among, transfers: &Routing) -> Option<Distribution> {
         let now = self.service(among.service)?;
-        let list = |targets: &[TargetNow<'_>]| self.chosen_from(targets, among, transfers);
+        let panic_percent = now.distribution.rules.panic_percent;
+        let list = |targets: &[TargetNow<'_>]| self.chosen_from(targets, (among, panic_percent), transfers);
         Some(Distribution {
             dvipa: now.dvipa,
             port: among.service.port,
@@ -128,6 +130,7 @@ impl Picture<'_> {
                 .map(|(client, targets)| Policy { client: *client, targets: list(targets) })
                 .collect(),
             refuse: Refuse::default(),
+            max_connections: None,
             routing: None,
         })
     }
@@ -135,7 +138,7 @@ impl Picture<'_> {
     fn chosen_from(
         &self,
         targets: &[TargetNow<'_>],
-        among: &Among,
+        (among, panic_percent): (&Among, u8),
         transfers: &Routing,
     ) -> Vec<WeightedTarget> {
         let candidate = |target: &TargetNow<'_>| {
@@ -145,8 +148,8 @@ impl Picture<'_> {
             Some((state, WeightedTarget { stack: stack.known.index, weight: target.weight }))
         };
         let candidates: Vec<_> = targets.iter().filter_map(candidate).collect();
-        let selected = TargetState::selected(candidates.iter().map(|(state, _)| *state));
-        let those = candidates.into_iter().filter(|(state, _)| *state == selected);
+        let selection = Selection::new(candidates.iter().map(|(state, _)| *state), panic_percent);
+        let those = candidates.into_iter().filter(|(state, _)| selection.takes(*state));
         let mut those: Vec<WeightedTarget> = those.map(|(_, target)| target).collect();
         those.sort_unstable_by_key(|target| target.stack);
         those
@@ -190,6 +193,7 @@ fn shown(state: TargetState) -> Shown {
     match state {
         TargetState::Draining => Shown::Draining,
         TargetState::WeightZero => Shown::WeightZero,
+        TargetState::Failing => Shown::Failing,
         TargetState::Stalled => Shown::Stalled,
         TargetState::Quiet => Shown::Quiet,
         TargetState::NeverSeen
@@ -200,6 +204,7 @@ fn shown(state: TargetState) -> Shown {
         | TargetState::NotListening
         | TargetState::TransferOnly
         | TargetState::NoRoutingApplication
+        | TargetState::Full
         | TargetState::Listening => Shown::Ready,
     }
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::dpt::{Method, Refuse};
 use model::{Dvipa, Protocol, Service, StackName};
 
-use crate::config::{Candidate, Destip, VipaDistribute, Weights};
+use crate::config::{Candidate, Destip, TargetRules, VipaDistribute, Weights};
 
 /// The ports that single stacks have, of all DVIPAs.
 #[derive(Debug, Default)]
@@ -135,6 +135,7 @@ fn definition(service: Service, stack: &StackName) -> VipaDistribute {
         weights: Weights::Equal,
         content_routed: false,
         refuse: Refuse::default(),
+        rules: TargetRules::default(),
         policies: Vec::new(),
         routing: None,
     }

@@ -7,6 +7,8 @@
 //! | session up or down, Hello, quiet, heard | the stack in all its services |
 //! | of these, if a cluster address changes hands | also the other stacks that name it as theirs, and the DVIPAs whose definitions name it |
 //! | SRVSTAT | the stack in the services that it names; in all of the DVIPA if it is complete or the first one in the epoch |
+//! | Stalled | the stack in the services of which it is news that nobody, or somebody, is served |
+//! | a share that grows by a step | the stack in the service |
 //! | Applications | the stack in all services of the DVIPA |
 //! | Load that changes the weight | the stack in services that go by load |
 //! | Drain, Resume, Evacuate | the stack in the services of the scope |

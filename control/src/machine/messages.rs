@@ -15,7 +15,7 @@ use super::direct::Claim;
 use super::dirty::Mark;
 use super::pace::Urgency;
 use super::rights::Wrong;
-use super::session::Said;
+use super::session::{Said, Unfit};
 use super::stacks::Greeting;
 use super::{Action, Note, Offence, Refusal, RoutingStack};
 
@@ -175,14 +175,27 @@ impl RoutingStack {
         own_ports
     }
 
-    /// Whose listeners there take no connections.
+    /// Which applications there serve nobody.
     fn stalled(&mut self, from: &StackName, stalled: &Stalled) -> Result<(), Refusal> {
         let (dvipa, _) = self.present(from, stalled.dvipa, stalled.epoch)?;
         let Some(said) = self.stacks.said_mut(from) else { return Ok(()) };
-        for service in said.stall(dvipa, &stalled.ports) {
+        for (service, before) in said.stall(dvipa, stalled) {
+            self.note_unfit(from, service, before);
             self.mark_stack(from, |stack| Mark::Cell(service, stack), Urgency::Soon);
         }
         Ok(())
+    }
+
+    /// That an application fails is for the log, and that it does not any more.
+    fn note_unfit(&mut self, stack: &StackName, service: Service, before: Option<Unfit>) {
+        let now = self.stacks.said_mut(stack).and_then(|said| said.unfit(service));
+        let stack = stack.clone();
+        let note = match (before, now) {
+            (_, Some(Unfit::Failing { why })) => Note::Fails { stack, service, why: why.clone() },
+            (Some(Unfit::Failing { .. }), _) => Note::Recovers { stack, service },
+            (None | Some(Unfit::Stalled), None | Some(Unfit::Stalled)) => return,
+        };
+        self.actions.push_back(Action::Note(note));
     }
 
     /// Ports that the stack has for itself, or no longer.

@@ -59,6 +59,7 @@ mod pace;
 mod peers;
 mod picture;
 mod ports;
+mod ramps;
 mod ranges;
 mod refusal;
 mod reselecting;
@@ -116,6 +117,7 @@ use pace::{Pace, Urgency};
 use peers::{Contradiction, Peers};
 use picture::Picture;
 use ports::Ports;
+use ramps::Ramps;
 use ranges::Ranges;
 use reselecting::Reselections;
 use rights::{Rights, Wrong};
@@ -170,6 +172,7 @@ pub struct RoutingStack {
     controller: ControllerWeights,
     direct: Direct,
     ports: Ports,
+    ramps: Ramps,
     ranges: Ranges,
     /// Stacks that have given tokens in their sessions.
     have_given: BTreeSet<StackIndex>,
@@ -247,6 +250,7 @@ impl RoutingStack {
             controller: ControllerWeights::default(),
             direct: Direct::default(),
             ports: Ports::default(),
+            ramps: Ramps::new(now),
             ranges: Ranges::default(),
             have_given: BTreeSet::new(),
             announcements: Announcements::default(),
@@ -459,6 +463,7 @@ impl RoutingStack {
         for service in self.controller.expire(now) {
             self.mark(Mark::Service(service), Urgency::Now);
         }
+        self.grow_shares(now);
         for dvipa in self.announcements.due(now) {
             self.actions.push_back(Action::Announce { dvipa });
         }
@@ -484,6 +489,7 @@ impl RoutingStack {
             self.dvipas.next_deadline(),
             self.ranges.next_deadline(),
             self.ports.next_deadline(),
+            self.ramps.next_deadline(),
             self.reselections.next_deadline(),
             self.stacks.losses.next_deadline(self.config.cluster.dead_after),
         ]);
@@ -563,7 +569,7 @@ impl RoutingStack {
 
     fn picture(&self) -> Picture<'_> {
         let settled = self.settles.is_none();
-        let others = (&self.controller, &self.direct, &self.ports);
+        let others = (&self.controller, &self.direct, &self.ports, &self.ramps);
         Picture::new(&self.config, &self.dvipas, &self.stacks, &self.drains, others, settled)
     }
 

@@ -28,6 +28,29 @@ pub enum Note {
         /// Why not of the first of them; none: that is not distributed any more.
         why: Option<TargetState>,
     },
+    /// The application of a service that listens on the stack does not answer as it should.
+    Fails {
+        /// Which stack.
+        stack: StackName,
+        /// Of what.
+        service: Service,
+        /// What its agent has seen of it.
+        why: String,
+    },
+    /// It does again.
+    Recovers {
+        /// Which stack.
+        stack: StackName,
+        /// Of what.
+        service: Service,
+    },
+    /// So many targets of a service fail or are stalled that all are selected as if none were; or not any more.
+    Panics {
+        /// Which service.
+        service: Service,
+        /// `false`: it has ended.
+        begins: bool,
+    },
     /// These applications are registered on the stack for a DVIPA now, and no others.
     Registered {
         /// Which stack.

@@ -8,15 +8,17 @@ use ipnet::IpNet;
 use model::dpt::{Reach, Refuse, StackState};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Service, StackName};
 
-use super::TargetState;
 use super::controller::ControllerWeights;
 use super::direct::Direct;
 use super::drain::Drains;
 use super::load;
 use super::ownership::Dvipas;
 use super::ports::Ports;
+use super::ramps::{Ramps, STEPS};
 use super::roster::Roster;
+use super::session::Unfit;
 use super::stacks::{StackNow, Stacks};
+use super::view::{Selection, TargetState};
 use crate::config::{Candidate, Config, Destip, ServicePolicy, VipaDistribute, Weights};
 
 /// Everything that decides what the DPT is.
@@ -30,6 +32,7 @@ pub(super) struct Picture<'a> {
     controller: &'a ControllerWeights,
     direct: &'a Direct,
     ports: &'a Ports,
+    ramps: &'a Ramps,
     /// Who is not here by now was not here before this node started.
     pub(super) settled: bool,
 }
@@ -53,6 +56,8 @@ pub(super) struct TargetNow<'a> {
     pub(super) state: TargetState,
     pub(super) weight: u16,
     pub(super) source: Source,
+    /// How much of its share it is given, in steps of [`STEPS`].
+    pub(super) step: u8,
 }
 
 /// A candidate, as far as it is known.
@@ -80,11 +85,11 @@ impl<'a> Picture<'a> {
         dvipas: &'a Dvipas,
         stacks: &'a Stacks,
         drains: &'a Drains,
-        (controller, direct, ports): (&'a ControllerWeights, &'a Direct, &'a Ports),
+        (controller, direct, ports, ramps): (&'a ControllerWeights, &'a Direct, &'a Ports, &'a Ramps),
         settled: bool,
     ) -> Self {
         let roster = &stacks.roster;
-        Self { config, dvipas, stacks, drains, roster, controller, direct, ports, settled }
+        Self { config, dvipas, stacks, drains, roster, controller, direct, ports, ramps, settled }
     }
 
     /// The definition that a service belongs to: the route to the one stack that has the port, otherwise an operator's.
@@ -280,8 +285,9 @@ impl<'a> Picture<'a> {
             target.who.stack().is_some_and(other)
         };
         let others: Vec<TargetNow<'_>> = targets.into_iter().filter(is_other).collect();
-        let state = TargetState::selected(others.iter().map(|target| target.state));
-        let selectable = others.iter().filter(|target| target.state == state);
+        let states = others.iter().map(|target| target.state);
+        let selection = Selection::new(states, distribution.rules.panic_percent);
+        let selectable = others.iter().filter(|target| selection.takes(target.state));
         selectable.filter_map(|target| Some((target.who.stack()?.name.clone(), target.weight))).collect()
     }
 
@@ -323,7 +329,9 @@ impl<'a> Picture<'a> {
             Who::NeverSeen(_) => TargetState::NeverSeen,
             Who::Stack(stack) => self.state(service, distribution, stack, weight),
         };
-        TargetNow { who, state, weight, source }
+        let ramp = who.index().filter(|_| distribution.slow_start().is_some());
+        let step = ramp.map_or(STEPS, |index| self.ramps.step(service, index));
+        TargetNow { who, state, weight, source, step }
     }
 
     /// May the stack be selected, and if not, why: the first reason counts.
@@ -367,9 +375,12 @@ impl<'a> Picture<'a> {
         }
         match weight {
             0 => TargetState::WeightZero,
-            _ if stack.said.is_some_and(|said| said.is_stalled(service)) => TargetState::Stalled,
-            _ if self.stacks.losses.is_quiet(stack.name) => TargetState::Quiet,
-            _ => TargetState::Listening,
+            _ => match stack.said.and_then(|said| said.unfit(service)) {
+                Some(Unfit::Failing { .. }) => TargetState::Failing,
+                Some(Unfit::Stalled) => TargetState::Stalled,
+                None if self.stacks.losses.is_quiet(stack.name) => TargetState::Quiet,
+                None => TargetState::Listening,
+            },
         }
     }
 

@@ -30,7 +30,8 @@ use model::{Dvipa, Protocol, Rank, StackIndex, StackName};
 use super::pace::Urgency;
 use super::{Action, Note, Offence, OrderRefusal, Refusal, RoutingStack};
 use crate::config::{
-    Candidate, Destip, Forwards, Moveable, VipaBackup, VipaDefine, VipaDistribute, VipaDynamic, Weights,
+    Candidate, Destip, Forwards, Moveable, TargetRules, VipaBackup, VipaDefine, VipaDistribute, VipaDynamic,
+    Weights,
 };
 
 /// For so long the stack that had an address takes new connections, if the one that has it now reports no listener.
@@ -246,6 +247,7 @@ impl Active {
             content_routed: false,
             routing: None,
             refuse: Refuse::default(),
+            rules: TargetRules::default(),
             policies: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
-use model::message::{Application, Load};
+use model::message::{Application, Load, Stalled};
 use model::transfer::{Done, TransferId};
 use model::{Dvipa, Epoch, Protocol, Service};
 
@@ -13,12 +13,15 @@ use super::load::TargetLoad;
 use super::looks::Look;
 use super::{MAX_APPLICATIONS, MAX_LISTENS};
 
+/// The most of what a stack says of an application that fails, in characters.
+const LONGEST_WHY: usize = 200;
+
 /// What a stack said in this session. Ends with it.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     listens: BTreeSet<Service>,
-    /// Services whose listeners there take no connections.
-    stalled: BTreeSet<Service>,
+    /// Services that are served there to nobody.
+    unfit: BTreeMap<Service, Unfit>,
     reported: BTreeMap<Dvipa, Epoch>,
     applications: BTreeMap<Dvipa, (Epoch, BTreeSet<Application>)>,
     load: Option<TargetLoad>,
@@ -37,6 +40,26 @@ pub(super) struct Said {
     pub(super) look: Look,
     /// DVIPAs whose applications are as the former session had them.
     former: BTreeSet<Dvipa>,
+}
+
+/// What is wrong with an application that listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It accepts none of the clients that wait.
+    Stalled,
+    /// It does not answer as it should.
+    Failing {
+        /// What was seen of it.
+        why: String,
+    },
+}
+
+impl Unfit {
+    /// A peer says why: so much of that is kept, and nothing that a terminal obeys.
+    fn failing(why: &str) -> Self {
+        let why = why.chars().filter(|c| !c.is_control()).take(LONGEST_WHY).collect();
+        Unfit::Failing { why }
+    }
 }
 
 impl Said {
@@ -63,22 +86,31 @@ impl Said {
     /// Everything about this DVIPA is about to be said anew.
     pub(super) fn forget(&mut self, dvipa: Dvipa) {
         self.listens.retain(|service| service.dvipa != dvipa);
-        self.stalled.retain(|service| service.dvipa != dvipa);
+        self.unfit.retain(|service, _| service.dvipa != dvipa);
     }
 
-    /// These TCP ports of a DVIPA are stalled, and no others. Returns the services of which that is news.
-    pub(super) fn stall(&mut self, dvipa: Dvipa, ports: &[u16]) -> Vec<Service> {
-        let before: BTreeSet<Service> = self.stalled.iter().filter(|s| s.dvipa == dvipa).copied().collect();
-        let service = |port: &u16| Service { dvipa, port: *port, protocol: Protocol::Tcp };
-        let now: BTreeSet<Service> = ports.iter().map(service).filter(|s| self.listens.contains(s)).collect();
-        self.stalled.retain(|service| service.dvipa != dvipa);
-        self.stalled.extend(&now);
-        before.symmetric_difference(&now).copied().collect()
+    /// These services of a DVIPA are served to nobody, and no others. Returns those that were served, or unfit in another way, before; with
+    /// what they were.
+    pub(super) fn stall(&mut self, dvipa: Dvipa, said: &Stalled) -> Vec<(Service, Option<Unfit>)> {
+        let service = |protocol, port| Service { dvipa, port, protocol };
+        let stalled = said.ports.iter().map(|port| (service(Protocol::Tcp, *port), Unfit::Stalled));
+        let failing = said.failing.iter().flatten();
+        let failing = failing.map(|one| (service(one.protocol, one.port), Unfit::failing(&one.why)));
+        let now: BTreeMap<Service, Unfit> =
+            stalled.chain(failing).filter(|(s, _)| self.listens.contains(s)).collect();
+        let (before, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.unfit).into_iter().partition(|(service, _)| service.dvipa == dvipa);
+        let kind = |unfit: Option<&Unfit>| unfit.map(std::mem::discriminant);
+        let all: BTreeSet<Service> = before.keys().chain(now.keys()).copied().collect();
+        let news = all.into_iter().filter(|service| kind(before.get(service)) != kind(now.get(service)));
+        let news = news.map(|service| (service, before.get(&service).cloned())).collect();
+        self.unfit = others.into_iter().chain(now).collect();
+        news
     }
 
-    /// Does the application that listens take no connections?
-    pub(super) fn is_stalled(&self, service: Service) -> bool {
-        self.stalled.contains(&service)
+    /// What is wrong with the application that listens, if anything.
+    pub(super) fn unfit(&self, service: Service) -> Option<&Unfit> {
+        self.unfit.get(&service)
     }
 
     /// It has said all that it has to say at the beginning of the session: applications that it has not named are no more. `true`:

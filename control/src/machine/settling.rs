@@ -7,6 +7,7 @@ use model::message::{Heard, ToStack};
 use model::{Dvipa, Service, StackIndex};
 
 use super::board::Changed;
+use super::dirty::{Dirty, Mark};
 use super::{Action, Note, RoutingStack, note};
 
 impl RoutingStack {
@@ -18,7 +19,22 @@ impl RoutingStack {
         choosing.forget(&dirty, |service| self.picture().goes_by_load(service));
         self.choosing = choosing;
         let mut board = std::mem::take(&mut self.board);
-        let update = board.update(&self.picture(), &dirty);
+        let mut update = board.update(&self.picture(), &dirty);
+        let begun = self.ramps.see(std::mem::take(&mut update.growing), self.settles.is_none());
+        if !begun.is_empty() {
+            let mut slower = Dirty::default();
+            begun.into_iter().for_each(|(service, stack)| slower.mark(Mark::Cell(service, stack)));
+            update.append(board.update(&self.picture(), &slower));
+        }
+        if !dirty.stacks.is_empty() || !dirty.dvipas.is_empty() || !dirty.services.is_empty() {
+            let index = |service: Service| self.dvipas.held(service.dvipa).map(|held| held.index);
+            self.ramps.retain(|service, stack| {
+                index(service).is_some_and(|dvipa| board.has(dvipa, service, stack))
+            });
+        }
+        let panics = update.panics.iter();
+        let panics = panics.map(|(service, begins)| Note::Panics { service: *service, begins: *begins });
+        self.actions.extend(panics.map(Action::Note));
         self.work.settles += 1;
         self.work.services += update.services;
         self.work.targets += update.targets;

@@ -5,6 +5,7 @@ mod connections;
 mod content;
 mod definitions;
 mod direct;
+mod health;
 mod incremental;
 mod leases;
 mod limits;

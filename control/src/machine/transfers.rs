@@ -172,7 +172,7 @@ impl RoutingStack {
                 &self.dvipas,
                 &self.stacks,
                 &self.drains,
-                (&self.controller, &self.direct, &self.ports),
+                (&self.controller, &self.direct, &self.ports, &self.ramps),
                 self.settles.is_none(),
             );
             routing.handle(news, &targets, now)

@@ -1,9 +1,11 @@
 //! What the displays show of a routing stack: plain data, the same for tables and `--json`.
 
+use std::num::NonZeroU32;
+
 use ipnet::IpNet;
 use model::control_socket::JobName;
 use model::dpt::{Encapsulation, Method};
-use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Protocol, StackIndex, StackName};
+use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Protocol, Service, StackIndex, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::RefusalKind;
@@ -294,6 +296,23 @@ pub struct ServiceView {
     pub targets: Vec<TargetView>,
     /// Service policies, in order.
     pub policies: Vec<PolicyView>,
+    /// So many targets fail or are stalled that all are selected as if none were.
+    #[serde(default)]
+    pub panics: bool,
+    /// The connections that a target may have, of all its services together, before it is given no new one of this one.
+    #[serde(default)]
+    pub max_connections: Option<NonZeroU32>,
+}
+
+/// A service of whose targets some fail or are stalled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfitView {
+    /// Which.
+    pub service: Service,
+    /// They, and which of the two.
+    pub targets: Vec<(StackName, TargetState)>,
+    /// They are so many that all are selected as if none were.
+    pub panics: bool,
 }
 
 /// One candidate target.
@@ -317,6 +336,12 @@ pub struct TargetView {
     /// applications, elsewhere of targets.
     #[serde(default)]
     pub applications: Vec<JobName>,
+    /// What its agent has seen of the application, if that fails.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// How much of its share it is given, if it began to serve a moment ago, in percent.
+    #[serde(default)]
+    pub share_percent: Option<u8>,
 }
 
 /// A service policy.
@@ -352,7 +377,11 @@ pub enum TargetState {
     Draining,
     /// Its weight is 0.
     WeightZero,
-    /// Clients wait there, and the application has accepted none for some seconds: selected only if no other is left.
+    /// It has as many connections as it may (`max_connections`).
+    Full,
+    /// Its application does not answer as it should: not selected while enough others do ([`Selection`]).
+    Failing,
+    /// Clients wait there, and the application has accepted none for some seconds: not selected while enough others serve.
     Stalled,
     /// Nothing was heard of its stack for a moment: selected only if no other is left.
     Quiet,
@@ -360,12 +389,44 @@ pub enum TargetState {
     Listening,
 }
 
+/// Which of some candidates may be selected, by their states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Selection {
+    /// So many are unfit that none is taken for it.
+    pub(super) panics: bool,
+    state: TargetState,
+}
+
+impl Selection {
+    /// Those that listen; quiet ones if nobody else is left, for it may be this node that hears nobody. When so many of a hundred are
+    /// unfit, all count as listening: too few would have to serve all, and a client that waits is better than one that is refused.
+    pub(super) fn new(states: impl Iterator<Item = TargetState> + Clone, panic_percent: u8) -> Self {
+        let may = states.filter(|state| state.is_unfit() || state.serves_all());
+        let (all, unfit) = (may.clone().count(), may.clone().filter(|state| state.is_unfit()).count());
+        let panics = unfit > 0 && unfit * 100 >= all * usize::from(panic_percent);
+        let state = may.map(|state| Self { panics, state }.seen(state)).max();
+        Self { panics, state: state.unwrap_or(TargetState::Listening) }
+    }
+
+    /// May a candidate in this state be selected?
+    pub(super) fn takes(self, state: TargetState) -> bool {
+        self.seen(state) == self.state
+    }
+
+    fn seen(self, state: TargetState) -> TargetState {
+        if self.panics && state.is_unfit() { TargetState::Listening } else { state }
+    }
+}
+
 impl TargetState {
-    /// The state of those candidates that may be selected: quiet ones if nobody else is left, for it may be this node that hears
-    /// nobody, and stalled ones if nobody but these is: a client that waits is better than one that is refused.
-    pub(super) fn selected(states: impl IntoIterator<Item = Self>) -> Self {
-        let may = |state: &Self| matches!(state, Self::Stalled | Self::Quiet | Self::Listening);
-        states.into_iter().filter(may).max().unwrap_or(Self::Listening)
+    /// Its application listens and serves nobody.
+    pub(super) fn is_unfit(self) -> bool {
+        matches!(self, Self::Failing | Self::Stalled)
+    }
+
+    /// As far as is known it takes new connections.
+    pub(super) fn serves_all(self) -> bool {
+        matches!(self, Self::Quiet | Self::Listening)
     }
 
     /// What it means, and what can be done about it.
@@ -389,8 +450,15 @@ impl TargetState {
             }
             TargetState::Draining => "an operator drains it: `baton resume` ends that",
             TargetState::WeightZero => "its weight is 0",
+            TargetState::Full => {
+                "it has as many connections, of all its services together, as `max_connections` of the service lets it have"
+            }
+            TargetState::Failing => {
+                "its application does not answer as it should: it is not selected while enough others do; look at the server, and at \
+                 `[[check]]` in its agent.toml"
+            }
             TargetState::Stalled => {
-                "clients wait there and the application has accepted none for 5 s: it is selected only if no other is left; look \
+                "clients wait there and the application has accepted none for 5 s: it is not selected while enough others serve; look \
                  whether it is stopped, hangs, or has as many connections as it takes"
             }
             TargetState::Quiet => {
@@ -413,6 +481,8 @@ impl TargetState {
             TargetState::NoRoutingApplication => "no-routing-application",
             TargetState::Draining => "draining",
             TargetState::WeightZero => "weight-zero",
+            TargetState::Full => "full",
+            TargetState::Failing => "failing",
             TargetState::Stalled => "stalled",
             TargetState::Quiet => "quiet",
             TargetState::Listening => "listening",

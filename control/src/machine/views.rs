@@ -10,10 +10,12 @@ use model::{Dvipa, Epoch, Service, StackName};
 use super::RoutingStack;
 use super::peers::Witnesses;
 use super::picture::{Picture, ServiceNow, Source, TargetNow, Who};
+use super::ramps::STEPS;
+use super::session::Unfit;
 use super::view::{
     ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, LeaseView, OtherWitnessesView,
-    PolicyView, RangeView, RefusedView, Role, ServiceView, SessionState, StackView, StatusView, TargetView,
-    VipaView, WeightSource,
+    PolicyView, RangeView, RefusedView, Role, Selection, ServiceView, SessionState, StackView, StatusView,
+    TargetState, TargetView, UnfitView, VipaView, WeightSource,
 };
 use crate::config::{Destip, VipaDistribute, VipaRange, Weights};
 
@@ -175,6 +177,17 @@ impl RoutingStack {
         (DptView { generation: self.published.generation, services }, left_out)
     }
 
+    /// The services of whose targets some fail or are stalled.
+    pub fn unfit(&self) -> Vec<UnfitView> {
+        let named = |(index, state)| Some((self.stack_name(index)?.clone(), state));
+        let view = |(service, targets, panics): (Service, Vec<_>, bool)| UnfitView {
+            service,
+            targets: targets.into_iter().filter_map(named).collect(),
+            panics,
+        };
+        self.board.unfit().map(view).collect()
+    }
+
     /// One service of `baton dpt`, if it is distributed.
     pub fn service_view(&self, service: Service, now: Instant) -> Option<ServiceView> {
         let picture = self.picture();
@@ -184,8 +197,9 @@ impl RoutingStack {
 
 fn service_view<'a>(picture: &Picture<'a>, service: &ServiceNow<'a>, now: Instant) -> ServiceView {
     let views = |targets: &[TargetNow<'a>]| -> Vec<TargetView> {
-        targets.iter().map(|target| target_view(picture, service.service, target, now)).collect()
+        targets.iter().map(|target| target_view(picture, service, target, now)).collect()
     };
+    let rules = service.distribution.rules;
     let policy = |(client, targets): &(IpNet, Vec<TargetNow<'a>>)| PolicyView {
         client: *client,
         targets: views(targets),
@@ -200,6 +214,8 @@ fn service_view<'a>(picture: &Picture<'a>, service: &ServiceNow<'a>, now: Instan
         content_routed: service.distribution.content_routed,
         targets: views(&service.targets),
         policies: service.policies.iter().map(policy).collect(),
+        panics: Selection::new(service.targets.iter().map(|target| target.state), rules.panic_percent).panics,
+        max_connections: rules.max_connections,
     }
 }
 
@@ -227,18 +243,22 @@ fn distribution_view(distribution: &VipaDistribute) -> DistributionView {
 
 fn target_view<'a>(
     picture: &Picture<'a>,
-    service: Service,
+    ServiceNow { service, distribution, .. }: &ServiceNow<'a>,
     target: &TargetNow<'a>,
     now: Instant,
 ) -> TargetView {
     let stack = target.who.stack();
+    let most = distribution.rules.max_connections.map(|most| u64::from(most.get()));
+    let is_full = stack.zip(most).is_some_and(|(stack, most)| stack.known.connections >= most);
+    let unfit = stack.and_then(|stack| stack.said?.unfit(*service));
     TargetView {
         target: match target.who {
             Who::Stack(stack) => stack.name.to_string(),
             Who::NeverSeen(candidate) => candidate.to_string(),
         },
         index: target.who.index(),
-        state: target.state,
+        // The workers count by themselves, so that nothing depends on what was counted a second ago.
+        state: if is_full && target.state.serves_all() { TargetState::Full } else { target.state },
         weight: target.weight,
         weight_source: match target.source {
             Source::Equal => WeightSource::Equal,
@@ -251,6 +271,11 @@ fn target_view<'a>(
         },
         connections: stack.map_or(0, |stack| stack.known.connections),
         load: stack.and_then(|stack| stack.said?.load()).map(|load| load.view()),
-        applications: stack.map(|stack| picture.registered_jobs(service, stack)).unwrap_or_default(),
+        applications: stack.map(|stack| picture.registered_jobs(*service, stack)).unwrap_or_default(),
+        why: match unfit {
+            Some(Unfit::Failing { why }) => Some(why.clone()),
+            Some(Unfit::Stalled) | None => None,
+        },
+        share_percent: (target.step < STEPS).then(|| target.step * (100 / STEPS)),
     }
 }

@@ -100,6 +100,7 @@ impl<F: Forwarding> Driver<F> {
             expires: self.expires.unix_s,
             etcd: self.etcd.as_ref().map(Etcd::view),
             dpt: self.machine.dpt().clone(),
+            unfit: self.machine.unfit(),
             measured: self.timings.measured.clone(),
         }
     }

@@ -108,6 +108,12 @@ pub enum EventName {
     TargetCame,
     /// It takes none any more, and why.
     TargetWent,
+    /// The server of a target does not answer as it should, and why.
+    TargetFailing,
+    /// It does again.
+    TargetWell,
+    /// So many targets of a service fail that all are selected as if none did; or not any more.
+    ServicePanics,
     /// Which applications are registered on a stack.
     Registered,
     /// This node owns a DVIPA from now on.
@@ -140,6 +146,9 @@ impl EventName {
         match self {
             Self::TargetCame => "target-came",
             Self::TargetWent => "target-went",
+            Self::TargetFailing => "target-failing",
+            Self::TargetWell => "target-well",
+            Self::ServicePanics => "service-panics",
             Self::Registered => "registered",
             Self::DvipaGained => "dvipa-gained",
             Self::DvipaLost => "dvipa-lost",

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use model::Protocol;
 use model::dpt::{Dpt, Duty, stack_of};
+use model::{Protocol, Service, StackName};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -17,7 +17,7 @@ use super::api::{CounterRow, ShareRow, StatsAnswer};
 use super::etcd::{EtcdMemberView, EtcdView};
 use super::forwarding::{MOST_SHARES, PortView};
 use super::timings::Measured;
-use crate::machine::{LoadView, SessionState, StatusView, VipaView};
+use crate::machine::{LoadView, SessionState, StatusView, TargetState, UnfitView, VipaView};
 
 const STEERED: &str = "Kinds of packets that have a receive queue of the port to themselves.";
 
@@ -36,6 +36,8 @@ pub(super) struct Snapshot {
     pub(super) etcd: Option<EtcdView>,
     /// Its parts are shared with the one in force.
     pub(super) dpt: Dpt,
+    /// The services of whose targets some fail or are stalled.
+    pub(super) unfit: Vec<UnfitView>,
     /// How long things took.
     pub(super) measured: Measured,
 }
@@ -68,6 +70,7 @@ impl Collector for Snapshot {
         self.routes(&mut to)?;
         self.shares(&mut to)?;
         self.services(&mut to)?;
+        self.unfit(&mut to)?;
         self.loads(&mut to)?;
         self.etcd(&mut to)?;
         let of = |row: fn(&PortView) -> u64| -> Vec<_> {
@@ -95,6 +98,16 @@ impl Collector for Snapshot {
                 "baton_other_witnesses",
                 "Routing stacks that have other witnesses than this one, or another lease; `baton vipa` names them.",
                 size(self.vipa.other_witnesses.len()),
+            ),
+            (
+                "baton_targets_unfit",
+                "Targets of services that fail or are stalled; `baton_target_unfit` names them.",
+                size(self.unfit.iter().map(|service| service.targets.len()).sum()),
+            ),
+            (
+                "baton_services_in_panic",
+                "Services of which so many targets fail or are stalled that all are selected as if none were.",
+                size(self.unfit.iter().filter(|service| service.panics).count()),
             ),
             ("baton_services", "Services (DVIPA, port, protocol) in the DPT.", size(self.status.services)),
         ];
@@ -220,6 +233,21 @@ impl Snapshot {
         let help =
             "The share of new connections of the service that the stack takes, relative to the others'.";
         samples(to, "baton_service_target_weight", help, ConstGauge::new(0_u64), &weights, ConstGauge::new)
+    }
+
+    /// The targets that fail or are stalled.
+    fn unfit(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let targets = self.unfit.iter().flat_map(|of| of.targets.iter().map(|target| (of.service, target)));
+        let row =
+            |(Service { dvipa, port, protocol }, (stack, state)): (Service, &(StackName, TargetState))| {
+                let mut labels = service_labels(dvipa.address(), port, protocol, Some(stack.as_str()));
+                labels.push(("state", state.word().to_owned()));
+                (labels, 1)
+            };
+        let rows: Vec<_> = targets.map(row).take(MOST_SHARES).collect();
+        let help =
+            "1: an application listens there and serves nobody, as `state` says: it fails, or is stalled.";
+        samples(to, "baton_target_unfit", help, ConstGauge::new(0_u64), &rows, ConstGauge::new)
     }
 
     /// How busy the stacks are that say so, and which of them an operator drains.

@@ -21,6 +21,9 @@ pub(super) fn name(note: &Note) -> EventName {
     match note {
         Note::Came { .. } => EventName::TargetCame,
         Note::Went { .. } => EventName::TargetWent,
+        Note::Fails { .. } => EventName::TargetFailing,
+        Note::Recovers { .. } => EventName::TargetWell,
+        Note::Panics { .. } => EventName::ServicePanics,
         Note::Registered { .. } => EventName::Registered,
         Note::Gained { .. } => EventName::DvipaGained,
         Note::Lost { .. } => EventName::DvipaLost,
@@ -48,6 +51,25 @@ pub(super) fn write(note: &Note) -> (String, String) {
             let (services, why) = (list(services), why.map_or("not-distributed", |why| why.word()));
             tracing::info!(event, %stack, services, why, "takes no new connections any more");
             (stack.to_string(), format!("takes no new connections of {services} any more: {why}"))
+        }
+        Note::Fails { stack, service, why } => {
+            tracing::warn!(event, %stack, %service, why, "the server fails");
+            (stack.to_string(), format!("{service} fails: {why}"))
+        }
+        Note::Recovers { stack, service } => {
+            tracing::info!(event, %stack, %service, "the server is well again");
+            (stack.to_string(), format!("{service} is well again"))
+        }
+        Note::Panics { service, begins: true } => {
+            const TEXT: &str =
+                "so many of its targets fail or are stalled that all are selected as if none were";
+            tracing::error!(event, %service, "{TEXT}");
+            (service.to_string(), TEXT.to_owned())
+        }
+        Note::Panics { service, begins: false } => {
+            const TEXT: &str = "targets that fail or are stalled are left out again";
+            tracing::info!(event, %service, "{TEXT}");
+            (service.to_string(), TEXT.to_owned())
         }
         Note::Registered { stack, dvipa, applications } => {
             let named: Vec<String> =

@@ -2,6 +2,7 @@
 //! DVIPA, the service, the candidate targets and the connection.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
@@ -144,7 +145,7 @@ impl<F: Forwarding> Driver<F> {
                 step("policy", text);
             }
             if selects {
-                listed.iter().for_each(|target| step("target", about_target(target)));
+                listed.iter().for_each(|target| step("target", about_target(target, service)));
                 if listed.is_empty() {
                     step("target", "there is no candidate target".to_owned());
                 }
@@ -367,6 +368,12 @@ impl<F: Forwarding> Driver<F> {
                     service.map(|service| in_the_way(&targets_of(service, foretold))).unwrap_or_default();
                 format!("{waited}no target of {dvipa} takes new connections{states}: {told}.")
             }
+            Outcome::Refused | Outcome::Dropped if has("targets_full") => {
+                let most = service.and_then(|service| service.max_connections).map_or(0, NonZeroU32::get);
+                format!(
+                    "{waited}each target of {dvipa} has its {most} connections (`max_connections`): {told}."
+                )
+            }
             Outcome::Refused | Outcome::Dropped if has("not_distributed") => format!(
                 "{waited}port {port} is not distributed, and this node has no stack of its own that would serve it: {told}."
             ),
@@ -407,7 +414,9 @@ impl<F: Forwarding> Driver<F> {
 
 /// Nothing is selected for the packet, because a stack has its connection.
 fn is_with_its_stack(foretold: &Foretold) -> bool {
-    let is_new = |met: &Met| matches!(met.name.as_str(), "forwarded_new" | "no_target" | "answered_syn");
+    let is_new = |met: &Met| {
+        matches!(met.name.as_str(), "forwarded_new" | "no_target" | "targets_full" | "answered_syn")
+    };
     foretold.entry.is_some() && !foretold.last().met.iter().any(is_new)
 }
 
@@ -449,16 +458,24 @@ fn about_service(service: &ServiceView, foretold: &Foretold) -> String {
     format!("{protocol} port {port} of {dvipa}: {kind}{missing}")
 }
 
-fn about_target(target: &TargetView) -> String {
+fn about_target(target: &TargetView, service: &ServiceView) -> String {
     let TargetView { target: name, state, weight, connections, .. } = target;
+    let saw = target.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
     match state {
         TargetState::Listening => {
+            let slowly = target.share_percent.map(|percent| format!(", {percent} % of it for now"));
+            let most = service.max_connections.map(|most| format!(" of at most {most}")).unwrap_or_default();
             format!(
-                "{name} may be selected: weight {weight}{}, {connections} connections",
-                from(target.weight_source)
+                "{name} may be selected: weight {weight}{}{}, {connections}{most} connections",
+                from(target.weight_source),
+                slowly.unwrap_or_default()
             )
         }
-        state => format!("{name} is not selected: {}: {}", state.word(), state.sentence()),
+        TargetState::Failing | TargetState::Stalled if service.panics => format!(
+            "{name} may be selected although it is {}{saw}: too many of the service's targets fail or are stalled",
+            state.word()
+        ),
+        state => format!("{name} is not selected: {}{saw}: {}", state.word(), state.sentence()),
     }
 }
 
@@ -469,7 +486,7 @@ fn about_selection(method: Method, to: Option<&str>, foretold: &Foretold) -> Opt
         let cookie = "this node answers the SYN with a cookie as its sequence number, and keeps nothing";
         return Some(format!("none yet: {cookie}; the first request says where the connection goes"));
     }
-    let to = to.filter(|_| foretold.later.is_none() && !has("no_target"))?;
+    let to = to.filter(|_| foretold.later.is_none() && !has("no_target") && !has("targets_full"))?;
     Some(match method {
         Method::RoundRobin | Method::WeightedRoundRobin => format!("{method}: it is the turn of {to}"),
         Method::LeastConnections => format!("{method}: {to} has the fewest connections for its weight"),

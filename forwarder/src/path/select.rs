@@ -91,7 +91,10 @@ fn try_select<K: Key + Into<KeyParts>>(
     let KeyParts { client, dvipa, dvipa_port, .. } = at.key().into();
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
     let target = match cx.tables.service(dvipa, dvipa_port, protocol) {
-        Some(service) => service.pick(client.ip(), client.port(), cx.crt).ok_or(Reason::NoTarget),
+        Some(service) => {
+            let target = service.pick(client.ip(), client.port(), cx.crt);
+            target.ok_or_else(|| service.refusal(client.ip()))
+        }
         None if !udp => return Err(Fate::Unserved),
         None => own_stack(cx),
     };

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -42,6 +43,42 @@ pub(super) enum Choice {
     Source(Arc<Maglev>),
     /// Hot standby: this one.
     First(Option<StackIndex>),
+    /// One of these, but none that has as many connections as it may.
+    Limited(Box<Limited>),
+}
+
+/// How often a method is asked for a target that has room; after that any that has is taken.
+const TRIES: usize = 8;
+
+/// Targets that may have so many connections, of all their services together.
+#[derive(Debug)]
+pub(super) struct Limited {
+    method: Choice,
+    most: u64,
+    /// Those that may be selected, the heaviest first.
+    targets: Box<[WeightedTarget]>,
+}
+
+impl Limited {
+    /// By this method, which is none with a limit.
+    pub(super) fn new(method: Choice, most: NonZeroU32, targets: &[WeightedTarget]) -> Self {
+        let mut targets: Vec<_> = targets.iter().filter(|target| target.weight > 0).copied().collect();
+        targets.sort_by_key(|target| Reverse(target.weight));
+        Self { method, most: u64::from(most.get()), targets: targets.into() }
+    }
+
+    fn pick(&self, client: IpAddr, port: u16, counts: &impl Counts) -> Option<StackIndex> {
+        let has_room = |stack: &StackIndex| counts.connections_of(*stack) < self.most;
+        let tries = if self.method.turn().is_some() { TRIES } else { 1 };
+        let mut picks = (0..tries).map_while(|_| self.method.pick(client, port, counts));
+        picks.find(has_room).or_else(|| {
+            let mut others = self.targets.iter().filter(|target| has_room(&target.stack));
+            match self.method {
+                Choice::First(_) => others.next().map(|target| target.stack),
+                _ => least(others, counts),
+            }
+        })
+    }
 }
 
 impl Choice {
@@ -54,6 +91,11 @@ impl Choice {
             Choice::Maglev(table) => Choice::Maglev(Arc::clone(table)),
             Choice::Source(table) => Choice::Source(Arc::clone(table)),
             Choice::First(target) => Choice::First(*target),
+            Choice::Limited(limited) => Choice::Limited(Box::new(Limited {
+                method: limited.method.apart(),
+                most: limited.most,
+                targets: limited.targets.clone(),
+            })),
         }
     }
 
@@ -61,8 +103,14 @@ impl Choice {
     pub(super) fn turn(&self) -> Option<&Turn> {
         match self {
             Choice::Rotation { turn, .. } | Choice::Least { turn, .. } => Some(turn),
+            Choice::Limited(limited) => limited.method.turn(),
             Choice::Maglev(_) | Choice::Source(_) | Choice::First(_) => None,
         }
+    }
+
+    /// Whether there are targets: if none of them is picked, each has as many connections as it may.
+    pub(super) fn is_limited(&self) -> bool {
+        matches!(self, Choice::Limited(limited) if !limited.targets.is_empty())
     }
 
     /// The target, if there is one that takes new connections.
@@ -80,6 +128,7 @@ impl Choice {
             Choice::Maglev(table) => table.pick(client, port),
             Choice::Source(table) => table.pick(network(client), 0),
             Choice::First(target) => *target,
+            Choice::Limited(limited) => limited.pick(client, port, counts),
         }
     }
 
@@ -89,6 +138,7 @@ impl Choice {
             Choice::Maglev(table) => table.pick(client, port),
             Choice::Source(table) => table.pick(network(client), 0),
             Choice::First(target) => *target,
+            Choice::Limited(limited) => limited.method.hashed(client, port),
             Choice::Rotation { .. } | Choice::Least { .. } => None,
         }
     }

@@ -21,6 +21,7 @@ mod service;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
 use ::routes::Routes;
@@ -35,7 +36,7 @@ use crate::crt::KeyParts;
 use crate::{Fence, Looks, Mac, Now, Port, Reason};
 pub use apart::WayTo;
 use carrier::Carrier;
-use choice::{Choice, Turn};
+use choice::{Choice, Limited, Turn};
 pub use choosers::Choosers;
 use defences::Defences;
 use maglev::Maglev;
@@ -497,17 +498,24 @@ impl Builder<'_> {
         let turn = |choice: Option<&Choice>| choice.and_then(Choice::turn).cloned().unwrap_or_default();
         let policies = d.policies.iter().enumerate().map(|(i, policy)| {
             let turn = turn(before.and_then(|before| before.policies.get(i)).map(|(_, choice)| choice));
-            (policy.client, self.choice(d.method, turn, &policy.targets))
+            (policy.client, self.choice((d.method, d.max_connections), turn, &policy.targets))
         });
         let policies: Vec<(IpNet, Choice)> = policies.collect();
-        let default = self.choice(d.method, turn(before.map(|before| &before.default)), &d.targets);
+        let turn = turn(before.map(|before| &before.default));
+        let default = self.choice((d.method, d.max_connections), turn, &d.targets);
         let serving = d.serving.iter().copied().collect();
-        let routed = d.routing.as_ref().and_then(|routing| self.routed(d.method, routing, before));
+        let routed = d.routing.as_ref();
+        let routed = routed.and_then(|routing| self.routed((d.method, d.max_connections), routing, before));
         Service { policies: policies.into(), default, serving, refuse: d.refuse, routed }
     }
 
     /// Routes are compiled once for all tables that have the same. What can't be compiled was refused with the configuration.
-    fn routed(&mut self, method: Method, routing: &Routing, before: Option<&Service>) -> Option<Routed> {
+    fn routed(
+        &mut self,
+        (method, most): (Method, Option<NonZeroU32>),
+        routing: &Routing,
+        before: Option<&Service>,
+    ) -> Option<Routed> {
         let former = before.and_then(Service::routed);
         let before = former.filter(|former| former.set == routing.set);
         let (routes, handed) = match before {
@@ -516,7 +524,7 @@ impl Builder<'_> {
         };
         let choices = routing.targets.iter().enumerate().map(|(at, targets)| {
             let turn = before.and_then(|before| before.choices.get(at)).and_then(Choice::turn);
-            self.choice(weighted(method), turn.cloned().unwrap_or_default(), targets)
+            self.choice((weighted(method), most), turn.cloned().unwrap_or_default(), targets)
         });
         let stacks = |targets: &Vec<WeightedTarget>| {
             targets.iter().filter(|t| t.weight > 0).map(|t| t.stack).collect()
@@ -525,7 +533,20 @@ impl Builder<'_> {
         Some(Routed { set: routing.set.clone(), choices: choices.collect(), takers, routes, handed })
     }
 
-    fn choice(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {
+    fn choice(
+        &mut self,
+        (method, most): (Method, Option<NonZeroU32>),
+        turn: Turn,
+        targets: &[WeightedTarget],
+    ) -> Choice {
+        let choice = self.unlimited(method, turn, targets);
+        match most {
+            None => choice,
+            Some(most) => Choice::Limited(Box::new(Limited::new(choice, most, targets))),
+        }
+    }
+
+    fn unlimited(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {
         match method {
             Method::RoundRobin => Choice::Rotation { list: schedule::equal(targets), turn },
             Method::WeightedRoundRobin => Choice::Rotation { list: schedule::weighted(targets), turn },

@@ -12,6 +12,7 @@ use model::route::RouteSet;
 use routes::{RouteId, Routes};
 
 use super::choice::{Choice, Counts};
+use crate::Reason;
 
 /// How often a target is picked for a request if the one that was tried comes again.
 const TRIES: usize = 16;
@@ -138,6 +139,11 @@ impl Service {
     /// The target for a client's new connection, if there is one that takes it.
     pub(crate) fn pick(&self, client: IpAddr, port: u16, counts: &impl Counts) -> Option<StackIndex> {
         self.choice(client).pick(client, port, counts)
+    }
+
+    /// Why a client's new connection finds no target.
+    pub(crate) fn refusal(&self, client: IpAddr) -> Reason {
+        if self.choice(client).is_limited() { Reason::TargetsFull } else { Reason::NoTarget }
     }
 
     /// The target that the client's address and port alone tell, if the method goes by them.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use model::dpt::{
     Distribution, Dpt, Duty, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState,
@@ -46,6 +47,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
                 serving,
                 policies,
                 refuse: Refuse::Reset,
+                max_connections: None,
                 routing: None,
             }
             .into(),
@@ -163,6 +165,52 @@ fn least_connections_fills_up_in_proportion_to_the_weights() {
         *has.entry(stack).or_default() += 1;
     }
     assert_eq!((has[&1], has[&2]), (20, 10));
+}
+
+/// By a method, of targets that may have so many connections each, some of which they have already.
+fn limited(method: Method, weights: &[u16], most: u32, has: &[u16]) -> (Tables, Crt) {
+    let (mut dpt, crt) = (dpt(method, weights, vec![]), crt());
+    dpt.distributions[0].max_connections = NonZeroU32::new(most);
+    for (stack, has) in (1..).zip(has) {
+        for port in 0..*has {
+            connect(&crt, stack, port);
+        }
+    }
+    (Tables::build(&dpt, &Neighbours::new(), &node()), crt)
+}
+
+fn connect(crt: &Crt, stack: u16, port: u16) {
+    let key = KeyV4::new(Ipv4Addr::from([127, 0, 1, stack as u8]), port, DvipaIndex(0), 80, Protocol::Tcp);
+    crt.newconn(key, StackIndex(stack), Now::default()).unwrap();
+}
+
+#[test]
+fn a_full_target_is_passed_over_whatever_the_method_and_shares_stay_among_the_others() {
+    for method in Method::ALL {
+        let (tables, crt) = limited(method, &[3, 2, 1], 5, &[5, 4, 0]);
+        let picked: BTreeSet<_> = (0..200).map(|port| pick(&tables, CLIENT, port, &crt).unwrap()).collect();
+        assert!(!picked.contains(&1) && picked.contains(&2) | picked.contains(&3), "{method}: {picked:?}");
+    }
+    let (tables, crt) = limited(Method::RoundRobin, &[1, 1, 1], 5, &[5]);
+    let turns: Vec<_> = (0..6).map(|port| pick(&tables, CLIENT, port, &crt).unwrap()).collect();
+    assert_eq!(turns, [2, 3, 2, 3, 2, 3], "a full one's turns are the next one's, which goes on from there");
+    let (tables, crt) = limited(Method::HotStandby, &[3, 1, 2], 5, &[5]);
+    assert_eq!(pick(&tables, CLIENT, 1, &crt), Some(3), "the heaviest that has room");
+}
+
+#[test]
+fn when_all_are_full_nobody_is_picked_until_a_connection_ends() {
+    for method in Method::ALL {
+        let (tables, crt) = limited(method, &[1, 1, 0], 2, &[2, 1]);
+        let service = tables.service(DvipaIndex(0), 80, Protocol::Tcp).unwrap();
+        assert_eq!(pick(&tables, CLIENT, 1, &crt), Some(2), "{method}");
+        connect(&crt, 2, 9);
+        assert_eq!(pick(&tables, CLIENT, 1, &crt), None, "{method}");
+        assert_eq!(service.refusal(CLIENT), Reason::TargetsFull);
+    }
+    let (tables, _) = limited(Method::Maglev, &[0], 2, &[]);
+    let service = tables.service(DvipaIndex(0), 80, Protocol::Tcp).unwrap();
+    assert_eq!(service.refusal(CLIENT), Reason::NoTarget, "there is none to be full");
 }
 
 #[test]

@@ -177,6 +177,7 @@ fn tables(set: &RouteSet) -> Tables {
         serving: stacks.clone().map(StackIndex).collect(),
         policies: vec![],
         refuse: Refuse::Reset,
+        max_connections: None,
         routing: Some(Routing {
             set: set.clone().into(),
             targets: stacks.clone().map(|n| vec![target(n)]).collect(),

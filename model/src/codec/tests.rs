@@ -5,8 +5,8 @@ use crate::Epoch;
 use crate::control_socket::JobName;
 use crate::control_socket::request::Role;
 use crate::message::{
-    After, Application, Applications, Asked, FromStack, Heard, Heartbeat, Hello, Listen, Looked, Move,
-    Newconn, OrderId, Srvstat, Stalled, Stays, Targets, ToStack, Told,
+    After, Application, Applications, Asked, Failing, FromStack, Heard, Heartbeat, Hello, Listen, Looked,
+    Move, Newconn, OrderId, Srvstat, Stalled, Stays, Targets, ToStack, Told,
 };
 use crate::transfer::{Reason, Why};
 
@@ -61,8 +61,17 @@ fn said() -> impl Strategy<Value = FromStack> {
     let after = any::<u64>().prop_map(|number| FromStack::After(After { number }));
     let looked =
         (any::<u64>(), any::<bool>()).prop_map(|(number, anew)| FromStack::Looked(Looked { number, anew }));
-    let stalled = (address(), any::<u64>(), prop::collection::vec(any::<u16>(), 0..9))
-        .prop_map(|(dvipa, epoch, ports)| FromStack::Stalled(Stalled { dvipa, epoch: Epoch(epoch), ports }));
+    let failing = (any::<bool>(), any::<u16>(), ".{0,70}").prop_map(|(tcp, port, why)| Failing {
+        protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+        port,
+        why,
+    });
+    let failing = prop::option::of(prop::collection::vec(failing, 0..9));
+    let stalled = (address(), any::<u64>(), prop::collection::vec(any::<u16>(), 0..9), failing).prop_map(
+        |(dvipa, epoch, ports, failing)| {
+            FromStack::Stalled(Stalled { dvipa, epoch: Epoch(epoch), ports, failing })
+        },
+    );
     prop_oneof![srvstat, newconn, applications, stays, told, after, looked, stalled]
 }
 

@@ -62,8 +62,10 @@ words! {
         2 WeightZero "weight_zero",
         /// Nothing was heard of its stack for a moment: it is chosen only if no other is left.
         3 Quiet "quiet",
-        /// Its server accepts none of the clients that wait: it is chosen only if no other is left.
+        /// Its server accepts none of the clients that wait: it is not chosen while enough others serve.
         4 Stalled "stalled",
+        /// Its server does not answer as it should: it is not chosen while enough others do.
+        5 Failing "failing",
     }
 }
 

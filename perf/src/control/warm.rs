@@ -149,6 +149,7 @@ fn backup(connections: usize) -> (Cluster, BTreeMap<StackName, VipaList>) {
             weights: Weights::default(),
             content_routed: false,
             routes: None,
+            rules: None,
             refuse: None,
             policies: Vec::new(),
         }],
@@ -198,6 +199,7 @@ impl Host {
             interfaces: vec![Ifindex(2)],
             routing_stacks: routing_stacks.to_vec(),
             repair: Duration::from_secs(3600),
+            unanswered: None,
         };
         let web = Listener { protocol: Protocol::Tcp, bound: Bound::AnyDual, port: 80, interface: None };
         let cookies = (1..).map(Cookie);

@@ -133,10 +133,12 @@ fn converted(text: &str) -> Result<String, Mistake> {
     let statements = parsed(text)?;
     let mut distributions: BTreeMap<Distribution, BTreeSet<u16>> = BTreeMap::new();
     let mut notes = BTreeSet::new();
+    let mut checks = Checks::new();
     for server in statements.iter().filter(|s| s.keyword() == "virtual_server") {
         for (address, port) in served(server, &statements, &mut notes)? {
             let (distribution, of_it) = distribution(server, address, port)?;
             notes.extend(of_it);
+            note_checks(server, port, &mut checks);
             distributions.entry(distribution).or_default().insert(port);
         }
     }
@@ -174,7 +176,66 @@ fn converted(text: &str) -> Result<String, Mistake> {
             let _ = writeln!(out, "weights = {{ {weights} }}");
         }
     }
+    for (check, (ports, hosts)) in &checks {
+        let list = |words: Vec<String>| words.join(", ");
+        let hosts = list(hosts.iter().map(IpAddr::to_string).collect());
+        let ports = list(ports.iter().map(u16::to_string).collect());
+        let _ = writeln!(out, "\n# In agent.toml of {hosts}:\n# [[check]]\n# ports = [{ports}]");
+        for line in check.lines() {
+            let _ = writeln!(out, "# {line}");
+        }
+    }
     Ok(out)
+}
+
+/// Checks as agent.toml has them, without the ports; and the ports and hosts that each is about.
+type Checks = BTreeMap<String, (BTreeSet<u16>, BTreeSet<IpAddr>)>;
+
+/// What the checks of a virtual server become in its servers' agent.toml.
+fn note_checks(server: &Statement, port: u16, checks: &mut Checks) {
+    let seconds = |of: &Statement, key: &str| of.value(key).and_then(|word| word.parse::<f64>().ok());
+    for real in server.all("real_server") {
+        let Some(host) = real.word(1).and_then(|word| word.parse().ok()) else { continue };
+        for check in &real.block {
+            let kind = match check.keyword() {
+                "TCP_CHECK" => "kind = \"tcp\"\n".to_owned(),
+                "HTTP_GET" => http(check),
+                "MISC_CHECK" => script(check),
+                _ => continue,
+            };
+            let timeout = seconds(check, "connect_timeout").or(seconds(check, "misc_timeout"));
+            let timeout =
+                timeout.or(seconds(server, "connect_timeout")).filter(|s| (0.001..3600.0).contains(s));
+            let interval = seconds(check, "delay_loop").or(seconds(server, "delay_loop"));
+            let interval = interval.unwrap_or(2.0).max(timeout.unwrap_or(1.0)).clamp(1.0, 3600.0).ceil();
+            let mut text = format!("{kind}interval_s = {interval}\n");
+            if let Some(timeout) = timeout {
+                let _ = writeln!(text, "timeout_ms = {}", (timeout * 1000.0).round());
+            }
+            let (ports, hosts) = checks.entry(text).or_default();
+            ports.insert(port);
+            hosts.insert(host);
+        }
+    }
+}
+
+fn http(check: &Statement) -> String {
+    let url = check.all("url").next();
+    let said = |key| url.and_then(|url| url.value(key)).or(check.value(key));
+    let mut text = format!("kind = \"http\"\npath = \"{}\"\n", said("path").unwrap_or("/"));
+    if let Some(host) = said("virtualhost") {
+        let _ = writeln!(text, "host = \"{host}\"");
+    }
+    if let Some(code) = said("status_code").filter(|code| code.parse::<u16>().is_ok()) {
+        let _ = writeln!(text, "status = [{code}]");
+    }
+    text
+}
+
+fn script(check: &Statement) -> String {
+    let words = check.all("misc_path").last().and_then(|path| path.words.get(1..)).unwrap_or_default();
+    let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    format!("kind = \"script\"\ncommand = [{}]\n", words.join(", "))
 }
 
 /// What stands in place of something that has no counterpart, by the line.
@@ -251,13 +312,12 @@ fn distribution(server: &Statement, address: IpAddr, port: u16) -> Result<(Distr
             );
         }
         for check in real.block.iter().filter(|s| {
-            ["HTTP_GET", "SSL_GET", "MISC_CHECK", "SMTP_CHECK", "DNS_CHECK", "UDP_CHECK", "PING_CHECK"]
-                .contains(&s.keyword())
+            ["SSL_GET", "SMTP_CHECK", "DNS_CHECK", "UDP_CHECK", "PING_CHECK"].contains(&s.keyword())
         }) {
             note(
                 check.line,
                 format!(
-                    "{} has no counterpart: a server counts while it listens and accepts",
+                    "{} has no counterpart but a [[check]] of kind \"script\" in agent.toml",
                     check.keyword()
                 ),
             );
@@ -314,15 +374,26 @@ virtual_server 198.18.9.1 80 {
     protocol TCP
     real_server 198.18.0.21 80 { weight 3
         TCP_CHECK { connect_timeout 3 }
+        MISC_CHECK { misc_path \"/usr/local/lib/check deep\" }
     }
-    real_server 198.18.0.22 80
+    real_server 198.18.0.22 80 {
+        HTTP_GET {
+            url {
+                path /healthz
+                status_code 200
+            }
+            connect_timeout 3
+        }
+    }
 }
 virtual_server 198.18.9.1 443
 {
     lb_algo wrr
     lb_kind DR
+    delay_loop 6
     real_server 198.18.0.22 443 {
         SSL_GET { url { path / } }
+        TCP_CHECK
     }
     real_server 198.18.0.21 443 { weight 3 } # the big one
 }
@@ -342,9 +413,9 @@ virtual_server group dns {
         assert_eq!(
             body,
             "\
-# Line 25: SSL_GET has no counterpart: a server counts while it listens and accepts.
-# Line 33: persistence_timeout: method source keeps a client at its server, without a time.
-# Line 34: real server 198.18.0.21 listens on 5353: let it listen on 53, ports are kept.
+# Line 35: SSL_GET has no counterpart but a [[check]] of kind \"script\" in agent.toml.
+# Line 44: persistence_timeout: method source keeps a client at its server, without a time.
+# Line 45: real server 198.18.0.21 listens on 5353: let it listen on 53, ports are kept.
 
 [[vipadynamic.vipabackup]]
 address = \"198.18.9.1\"
@@ -368,6 +439,35 @@ ports = [53]
 protocol = \"udp\"
 destip = [\"198.18.0.21\"]
 method = \"source\"
+
+# In agent.toml of 198.18.0.22:
+# [[check]]
+# ports = [80]
+# kind = \"http\"
+# path = \"/healthz\"
+# status = [200]
+# interval_s = 3
+# timeout_ms = 3000
+
+# In agent.toml of 198.18.0.21:
+# [[check]]
+# ports = [80]
+# kind = \"script\"
+# command = [\"/usr/local/lib/check\", \"deep\"]
+# interval_s = 2
+
+# In agent.toml of 198.18.0.21:
+# [[check]]
+# ports = [80]
+# kind = \"tcp\"
+# interval_s = 3
+# timeout_ms = 3000
+
+# In agent.toml of 198.18.0.22:
+# [[check]]
+# ports = [443]
+# kind = \"tcp\"
+# interval_s = 6
 "
         );
         let dir = tempfile::tempdir().unwrap();

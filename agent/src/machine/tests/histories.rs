@@ -197,7 +197,8 @@ impl World {
                 | Action::RemoveDvipa(_)
                 | Action::AllowBinds { .. }
                 | Action::End(_)
-                | Action::SampleLoad => {}
+                | Action::SampleLoad
+                | Action::LookAtSpeeches => {}
             }
         }
     }

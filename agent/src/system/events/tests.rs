@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use model::{Connection, Protocol};
 
-use super::{ENDED, ESTABLISHED, EVENT_BYTES, LISTENING, NOT_TAKEN, Told, UDP_BOUND};
+use super::{ENDED, ENDED_ANSWERED, ESTABLISHED, EVENT_BYTES, LISTENING, NOT_TAKEN, Told, UDP_BOUND};
 use crate::machine::{Bound, Cookie, Event, Ifindex, Listener};
 
 fn parse(bytes: &[u8]) -> Option<Event> {
@@ -59,6 +59,8 @@ fn a_connection_on_a_dual_stack_socket_is_an_ipv4_one() {
 #[test]
 fn ends_and_binds_are_read() {
     assert!(matches!(parse(&bytes(ENDED, NOBODY, NOBODY, false, false)), Some(Event::Ended(Cookie(77)))));
+    let answered = parse(&bytes(ENDED_ANSWERED, (mapped([198, 18, 9, 1]), 80), NOBODY, false, false));
+    assert!(matches!(answered, Some(Event::EndedAnswered(Cookie(77), 80))));
     assert!(matches!(parse(&bytes(UDP_BOUND, NOBODY, NOBODY, false, false)), Some(Event::UdpBound)));
 }
 

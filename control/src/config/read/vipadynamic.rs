@@ -1,6 +1,7 @@
 //! `[[vipadynamic]]`: the statements of row W1, as they stand in the file.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use model::dpt::{Method, Refuse};
@@ -15,7 +16,7 @@ use crate::config::draft::{
 use crate::config::mistake::Ledger;
 use crate::config::section::{At, Section, nearest};
 use crate::config::value::{Value, article};
-use crate::config::vipadynamic::{Candidate, Forwards, Moveable};
+use crate::config::vipadynamic::{Candidate, Forwards, Moveable, TargetRules};
 
 const METHODS: [(&str, Method); 6] = [
     ("round-robin", Method::RoundRobin),
@@ -129,6 +130,14 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
     let weights = section.optional("weights", ledger, weights);
     let content_routed = section.optional("content_routed", ledger, Value::flag);
     let refuse = section.optional("refuse", ledger, |v, l| v.choice(&REFUSE, l));
+    let panic = section.optional("panic_percent", ledger, |v, l| v.number(1..=100_u8, " (percent)", l));
+    let slow_start = section.optional("slow_start_s", ledger, |v, l| v.number(0..=3600_u16, " (seconds)", l));
+    let most = section.optional("max_connections", ledger, |v, l| v.number(1..=u32::MAX, "", l));
+    let rules = TargetRules {
+        panic_percent: panic.map_or(TargetRules::default().panic_percent, |at| at.value),
+        slow_start_s: slow_start.as_ref().map_or(0, |at| at.value),
+        max_connections: most.and_then(|at| NonZeroU32::new(at.value)),
+    };
     let policies = section.tables("vipadynamic.vipadistribute.policy", ledger);
     let policies = policies.into_iter().filter_map(|section| policy(section, ledger)).collect();
     let client_protocol =
@@ -148,6 +157,8 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
         weights: weights.map_or(DraftWeights::Equal, |at| at.value),
         content_routed,
         refuse: refuse.map_or(Refuse::default(), |at| at.value),
+        rules,
+        slow_start: slow_start.filter(|at| at.value > 0).map(|at| at.span),
         policies,
         client_protocol,
         routes,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use model::codec::Address;
@@ -12,7 +13,7 @@ use routes::Routes;
 
 use super::super::succession::Claim;
 use crate::config::{
-    Candidate, Destip, Moveable, Routing, ServicePolicy, VipaDistribute, VipaDynamic, Weights,
+    Candidate, Destip, Moveable, Routing, ServicePolicy, TargetRules, VipaDistribute, VipaDynamic, Weights,
 };
 
 const REFUSALS: [Refuse; 2] = [Refuse::Reset, Refuse::Silent];
@@ -88,7 +89,7 @@ pub(super) fn size(definition: &Definition) -> usize {
     let policy = |p: &peer::Policy| names(&p.destip) + weights(&p.weights) + 40;
     let distribute = |d: &Distribute| {
         let policies: usize = d.policies.iter().map(policy).sum();
-        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + 40
+        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + 60
     };
     definition.distributes.iter().map(distribute).sum::<usize>() + 160
 }
@@ -104,6 +105,11 @@ fn distribute(d: &VipaDistribute) -> Distribute {
         refuse: Some(number(&REFUSALS, &d.refuse)),
         policies: d.policies.iter().map(policy).collect(),
         routes: d.routing.as_ref().map(|routing| (*routing.set).clone()),
+        rules: Some(peer::TargetRules {
+            panic_percent: d.rules.panic_percent,
+            slow_start_s: d.rules.slow_start_s,
+            max_connections: d.rules.max_connections.map(NonZeroU32::get),
+        }),
     }
 }
 
@@ -169,11 +175,20 @@ pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
             weights: read_weights(&d.weights),
             content_routed: d.content_routed && d.protocol == Protocol::Tcp,
             refuse: word(&REFUSALS, d.refuse.unwrap_or_default()),
+            rules: d.rules.as_ref().map(read_rules).unwrap_or_default(),
             policies: d.policies.iter().take(MAX_LIST).filter_map(read_policy).collect(),
             routing: d.routes.clone().map(Routing::new),
         });
     }
     read
+}
+
+fn read_rules(said: &peer::TargetRules) -> TargetRules {
+    TargetRules {
+        panic_percent: said.panic_percent.clamp(1, 100),
+        slow_start_s: said.slow_start_s,
+        max_connections: said.max_connections.and_then(NonZeroU32::new),
+    }
 }
 
 /// `None`: none of those that are named can be read, which is not ALL.

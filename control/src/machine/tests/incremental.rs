@@ -9,7 +9,7 @@ use fastrand::Rng;
 use model::codec::{Address, WireConnection};
 use model::control_socket::JobName;
 use model::control_socket::request::Role;
-use model::message::{Choose, FromStack, Listen, Load, Question, Srvstat, VipaList};
+use model::message::{Choose, Failing, FromStack, Listen, Load, Question, Srvstat, Stalled, VipaList};
 use model::transfer::{Abilities, FromHost, Ledger};
 use model::{Connection, Protocol, Service, StackIndex};
 
@@ -35,7 +35,7 @@ const DVIPAS: [&str; 3] = ["198.18.9.1", "198.18.9.2", "2001:db8:9::1"];
 const PORTS: [u16; 4] = [80, 443, 8080, 9000];
 
 /// Ways to define a DVIPA.
-const DISTRIBUTIONS: [&str; 9] = [
+const DISTRIBUTIONS: [&str; 10] = [
     "",
     "ports = [80]\ndestip = \"all\"",
     "ports = [80, 443]\ndestip = [\"t1\", \"198.18.0.23\"]\nrefuse = \"silent\"",
@@ -45,6 +45,7 @@ const DISTRIBUTIONS: [&str; 9] = [
     "ports = [80]\ndestip = [\"t1\", \"t2\", \"t3\"]\nmethod = \"maglev\"\nweights = { t1 = 5, t2 = 0 }",
     "ports = [8080]\ndestip = \"all\"\nmethod = \"least-connections\"\nweights = \"load\"",
     "ports = [80, 9000]\ndestip = [\"t2\", \"t3\", \"t4\"]\ncontent_routed = true",
+    "ports = [80, 443]\ndestip = [\"t1\", \"t2\", \"t3\"]\nslow_start_s = 20\npanic_percent = 60",
 ];
 /// A policy behind the last of a DVIPA's distributions.
 const POLICY: &str = "[[vipadynamic.vipadistribute.policy]]\nclient = \"198.18.1.0/24\"\ndestip = [\"t2\"]\n";
@@ -131,7 +132,7 @@ fn event(random: &mut Rng, bench: &Bench) -> Event {
         _ => Scope::Service(service),
     };
     let says = |message| Event::Message { from: stack.clone(), message };
-    match random.usize(..28) {
+    match random.usize(..29) {
         0 => match definitions(random) {
             Some(config) => Event::Configure(Box::new(config)),
             None => Event::LinkReturned,
@@ -159,6 +160,12 @@ fn event(random: &mut Rng, bench: &Bench) -> Event {
             says(in_epoch(bench, registered(service, &jobs[number..])))
         }
         27 => says(in_epoch(bench, choice_of(random, service))),
+        28 => {
+            let fails = Failing { protocol: service.protocol, port: service.port, why: "503".to_owned() };
+            let (failing, ports) = (random.bool().then(|| vec![fails]), vec![one(random, &PORTS)]);
+            let dvipa = Address(service.dvipa.address());
+            says(in_epoch(bench, FromStack::Stalled(Stalled { dvipa, epoch: EPOCH, ports, failing })))
+        }
         26 => Event::ConnectionCounts(vec![(StackIndex(random.u16(..6)), random.u64(..2))]),
         16 => {
             let (restores, injects) = (random.bool(), random.bool());
@@ -193,6 +200,7 @@ fn in_epoch(bench: &Bench, mut message: FromStack) -> FromStack {
     let (dvipa, epoch) = match &mut message {
         FromStack::Srvstat(said) => (said.dvipa, &mut said.epoch),
         FromStack::Applications(said) => (said.dvipa, &mut said.epoch),
+        FromStack::Stalled(said) => (said.dvipa, &mut said.epoch),
         FromStack::Choose(wants) => (Address(wants.connection.0.dvipa.ip()), &mut wants.epoch),
         other => unreachable!("{other:?}"),
     };

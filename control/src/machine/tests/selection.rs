@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use model::codec::Address;
 use model::control_socket::request::Role;
 use model::dpt::{Encapsulation, Reach};
-use model::message::{FromStack, Srvstat, Stalled};
+use model::message::{FromStack, Srvstat};
 use model::{Epoch, StackIndex};
 
 use super::super::fixture::{Bench, EPOCH, WEB, config, dvipa, name, session_up, srvstat, tcp};
@@ -161,26 +160,6 @@ fn a_report_of_another_epoch_is_void() {
     assert!(bench.selectable(tcp(VIP, 80)).is_empty());
     let refusal = bench.message("t1", srvstat(tcp("198.18.9.99", 80), true, true)).unwrap_err();
     assert_eq!(refusal.kind(), RefusalKind::NotOurs);
-}
-
-#[test]
-fn a_stalled_target_is_selected_only_if_no_other_is_left() {
-    let mut bench = Bench::new(WEB);
-    let web = tcp(VIP, 80);
-    for stack in ["t1", "t2"] {
-        bench.up(stack);
-        bench.listens(stack, web);
-    }
-    let mut say = |stack, ports: &[u16]| {
-        let (dvipa, ports) = (Address(web.dvipa.address()), ports.to_vec());
-        bench.message(stack, FromStack::Stalled(Stalled { dvipa, epoch: EPOCH, ports })).unwrap();
-        (bench.states(web)[stack], bench.selectable(web).join(" "))
-    };
-    assert_eq!(say("t1", &[80]), (TargetState::Stalled, "t2".to_owned()));
-    assert_eq!(say("t2", &[80, 9999]), (TargetState::Stalled, "t1 t2".to_owned()), "all are");
-    assert_eq!(say("t1", &[]), (TargetState::Listening, "t1".to_owned()));
-    bench.message("t2", srvstat(web, true, true)).unwrap();
-    assert_eq!(bench.selectable(web), ["t1", "t2"], "a complete account says all anew");
 }
 
 #[test]

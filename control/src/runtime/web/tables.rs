@@ -164,7 +164,8 @@ fn target(service: &str, target: &TargetView) -> Value {
     };
     json!({
         "service": service, "target": target.target, "state": target.state, "weight": target.weight,
-        "source": source, "applications": target.applications,
+        "source": source, "applications": target.applications, "why": target.why,
+        "share_percent": target.share_percent,
     })
 }
 

@@ -202,7 +202,7 @@ impl World {
                 AgentAction::SetForwarders(forwarders) => host.kernel.forwarders = forwarders,
                 AgentAction::AddDvipa(dvipa, origin) => drop(host.kernel.dvipas.insert(dvipa, origin)),
                 AgentAction::RemoveDvipa(dvipa) => drop(host.kernel.dvipas.remove(&dvipa)),
-                AgentAction::AllowBinds { .. } | AgentAction::End(_) => {}
+                AgentAction::AllowBinds { .. } | AgentAction::End(_) | AgentAction::LookAtSpeeches => {}
                 AgentAction::Look(scope) => {
                     self.put(self.now + LOOK, Happens::Looked { host: at, run, scope })
                 }

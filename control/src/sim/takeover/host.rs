@@ -109,6 +109,7 @@ impl Host {
             interfaces: Vec::new(),
             routing_stacks: (0..NODES).map(|node| name(&format!("rt{}", node + 1))).collect(),
             repair: Duration::from_secs(20),
+            unanswered: None,
         };
         let Kernel { dvipas, forwarders, .. } = &self.kernel;
         let inherited = Inherited { dvipas: dvipas.clone(), forwarders: forwarders.clone() };

@@ -70,6 +70,7 @@ fn tables() -> Tables {
                 serving: vec![stack],
                 policies: vec![],
                 refuse: Refuse::Reset,
+                max_connections: None,
                 routing: None,
             }
             .into(),

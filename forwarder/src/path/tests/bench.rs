@@ -88,6 +88,7 @@ pub(super) fn dpt() -> Dpt {
             serving: vec![s.index],
             policies: vec![],
             refuse: Refuse::Reset,
+            max_connections: None,
             routing: None,
         };
         distributions.extend(stacks.iter().map(row).map(Shared::from));

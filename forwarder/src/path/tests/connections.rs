@@ -1,5 +1,7 @@
 //! Look-up and selection: who gets a packet.
 
+use std::num::NonZeroU32;
+
 use model::Protocol;
 
 use super::bench::*;
@@ -93,6 +95,22 @@ fn a_target_that_takes_no_new_connections_keeps_its_udp_flows() {
     assert_eq!(outer(&bench.sent(&of(1024))).1, stack_v4(GUE));
     bench.sent(&of(1025));
     assert_eq!((bench.count(Reason::NoTarget), bench.count(Reason::RefusedUnreachable)), (1, 1));
+}
+
+#[test]
+fn a_client_is_refused_when_the_target_has_as_many_connections_as_it_may() {
+    let mut limited = dpt();
+    for distribution in &mut limited.distributions {
+        distribution.max_connections = NonZeroU32::new(3);
+    }
+    let mut bench = Bench::with(&limited, &node());
+    bench.establish(1024, port_of(GUE), Protocol::Tcp, GUE);
+    bench.sent(&syn(Family::V4, 1025, port_of(GUE)));
+    bench.sent(&syn(Family::V4, 1026, port_of(GUE)));
+    assert_eq!((bench.count(Reason::TargetsFull), bench.count(Reason::NoTarget)), (1, 0));
+    assert_eq!(bench.count(Reason::RefusedReset), 1);
+    bench.sent(&syn(Family::V4, 1025, port_of(GUE)));
+    assert_eq!(bench.count(Reason::TargetsFull), 1, "one that has begun goes on");
 }
 
 #[test]

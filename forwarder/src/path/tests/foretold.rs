@@ -151,6 +151,7 @@ fn dpt_like(like: &Like) -> Dpt {
             serving: STACKS.into_iter().zip(&like.weights).filter(|(_, w)| **w > 0).map(|(s, _)| s).collect(),
             policies: policy.into_iter().collect(),
             refuse: like.refuse[0],
+            max_connections: None,
             routing: None,
         };
         dpt.distributions.push(row.into());

@@ -25,6 +25,7 @@ fn reported() -> Dpt {
             serving: vec![GUE],
             policies: vec![],
             refuse: Refuse::Reset,
+            max_connections: None,
             routing: None,
         };
         dpt.distributions.push(row.into());

@@ -34,7 +34,33 @@ pub(crate) fn dpt(view: &DptView) -> String {
             add(&mut rows, &name, service, &policy.client.to_string(), &policy.targets);
         }
     }
-    format!("{}DPT generation {}; CONNECTIONS are all of the stack's\n", rows.text(), view.generation)
+    let remarks: String =
+        view.services.iter().flat_map(remarks).map(|remark| format!("{remark}\n")).collect();
+    let generation = view.generation;
+    format!("{}{remarks}DPT generation {generation}; CONNECTIONS are all of the stack's\n", rows.text())
+}
+
+/// What the columns do not say of a service and its targets.
+fn remarks(service: &ServiceView) -> Vec<String> {
+    let name = model::Service { dvipa: service.dvipa, port: service.port, protocol: service.protocol };
+    let mut remarks = Vec::new();
+    for target in &service.targets {
+        if let Some(why) = &target.why {
+            remarks.push(format!("{name}: {} fails: {why}", target.target));
+        }
+        if let Some(percent) = target.share_percent {
+            remarks.push(format!("{name}: {} begins slowly, with {percent} % of its weight", target.target));
+        }
+    }
+    if service.panics {
+        remarks.push(format!(
+            "{name}: too many of its targets fail or are stalled: all are selected as if none were"
+        ));
+    }
+    if let Some(most) = service.max_connections {
+        remarks.push(format!("{name}: a target with {most} connections gets no new one"));
+    }
+    remarks
 }
 
 fn add(rows: &mut Rows, name: &str, service: &ServiceView, clients: &str, targets: &[TargetView]) {

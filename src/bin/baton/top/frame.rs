@@ -102,12 +102,14 @@ fn table(top: &Top, rows: &[Vec<String>]) -> Table<'static> {
 fn colour(word: &str) -> Style {
     match word {
         "listening" | "up" => Style::new().fg(Color::Green),
-        "draining" | "quiet" | "weight-zero" | "moving" => Style::new().fg(Color::Yellow),
+        "draining" | "quiet" | "weight-zero" | "full" | "moving" => Style::new().fg(Color::Yellow),
         "lost"
         | "dead"
         | "unreachable"
         | "never-seen"
         | "not-listening"
+        | "failing"
+        | "stalled"
         | "not-reported"
         | "no-candidate"
         | "address-conflict"

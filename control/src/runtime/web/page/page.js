@@ -31,7 +31,7 @@ function age(seconds) {
   if (s < 7200) return `${Math.floor(s / 60)} min`;
   return s < 172800 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
 }
-const GOOD = ["up", "listening", "owner", "empty", "transfer-only"], BAD = ["lost", "dead", "never-seen", "unreachable", "address-conflict", "not-listening", "no-routing-application", "not-reported"];
+const GOOD = ["up", "listening", "owner", "empty", "transfer-only"], BAD = ["lost", "dead", "never-seen", "unreachable", "address-conflict", "not-listening", "no-routing-application", "not-reported", "failing", "stalled", "full"];
 const badge = (word, text = word) => h("span", { className: `state ${GOOD.includes(word) ? "good" : BAD.includes(word) ? "bad" : word === "backup" ? "plain" : ""}` }, text);
 
 // What comes.
@@ -195,8 +195,8 @@ function drawServices(node) {
     ["Service", "", ([, t]) => t.service],
     ["Method", "wide", ([, t]) => kind(t.service)],
     ["Target", "", ([, t]) => t.target],
-    ["State", "", ([, t]) => badge(t.state), ([, t]) => t.state],
-    ["Weight", "n", ([, t]) => n(t.weight)],
+    ["State", "", ([, t]) => [badge(t.state), t.why ? ` ${t.why}` : ""], ([, t]) => [t.state, t.why]],
+    ["Weight", "n", ([, t]) => (t.share_percent ? `${t.share_percent} % of ${n(t.weight)}` : n(t.weight))],
     ["From", "wide", ([, t]) => t.source],
     ["Connections", "n", ([key]) => n(share(key)?.[1])],
     ["New/s", "n", ([key]) => (share(key) ? rate(rates[`share ${key}`] ?? 0) : "–")],

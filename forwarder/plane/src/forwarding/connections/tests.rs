@@ -219,6 +219,7 @@ fn the_flows_of_a_service_end_with_its_definition_and_those_of_targets_stay() {
             serving: vec![],
             policies: vec![],
             refuse: Refuse::Reset,
+            max_connections: None,
             routing: None,
         };
         Dpt { distributions: ports.iter().map(service).map(Into::into).collect(), ..Dpt::default() }
