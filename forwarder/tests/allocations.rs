@@ -14,7 +14,7 @@ use baton_forwarder::{
 };
 use etherparse::PacketBuilder;
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
@@ -113,6 +113,7 @@ fn tables() -> Tables {
         policies: vec![],
         refuse: Refuse::Reset,
         routing: None,
+        quic: Shared::default(),
     });
     let dvipas = [DVIPA.into(), DVIPA6.into()].into_iter().zip(0..);
     let dpt = Dpt {

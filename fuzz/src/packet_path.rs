@@ -160,6 +160,7 @@ fn tables() -> Tables {
             policies: vec![],
             refuse: Refuse::Reset,
             routing: None,
+            quic: Shared::default(),
         })
     });
     let distributions = distributions.map(Shared::from).collect();

@@ -81,6 +81,7 @@ impl Case {
                 policies,
                 refuse: d.refuse,
                 routing: self.routing(&key, &d.route)?,
+                quic: Shared::default(),
             };
             dpt.distributions.push(row.into());
         }

@@ -5,7 +5,7 @@ use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
 use forwarder::{Fence, Looks, Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Routing, StackEntry,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Routing, Shared, StackEntry,
     StackState, WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
@@ -202,6 +202,7 @@ fn distributions(routing: &Option<Routing>) -> Vec<Distribution> {
                     policies: vec![],
                     refuse: Refuse::Reset,
                     routing: if is_routed(to, protocol) { routing.clone() } else { None },
+                    quic: Shared::default(),
                 }
             }));
         }

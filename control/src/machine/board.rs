@@ -315,6 +315,7 @@ impl Row {
                 .routing
                 .as_ref()
                 .map(|r| Routing { set: r.set.clone(), targets: Vec::new() }),
+            quic: now.distribution.quic.clone(),
         };
         let cells = |targets: &[TargetNow<'_>]| {
             let mut cells: Vec<Cell> = targets.iter().filter_map(|t| Cell::new(t, now.service)).collect();
@@ -398,7 +399,7 @@ impl Row {
             serving.sort_unstable();
             serving.dedup();
         }
-        Distribution { targets, serving, policies, routing, ..*before }
+        Distribution { targets, serving, policies, routing, quic: before.quic.clone(), ..*before }
     }
 }
 

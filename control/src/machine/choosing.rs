@@ -129,6 +129,7 @@ impl Picture<'_> {
                 .collect(),
             refuse: Refuse::default(),
             routing: None,
+            quic: Shared::default(),
         })
     }
 

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::dpt::{Method, Refuse};
+use model::dpt::{Method, Refuse, Shared};
 use model::{Dvipa, Protocol, Service, StackName};
 
 use crate::config::{Candidate, Destip, VipaDistribute, Weights};
@@ -137,5 +137,6 @@ fn definition(service: Service, stack: &StackName) -> VipaDistribute {
         refuse: Refuse::default(),
         policies: Vec::new(),
         routing: None,
+        quic: Shared::default(),
     }
 }

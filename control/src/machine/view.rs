@@ -317,6 +317,18 @@ pub struct TargetView {
     /// applications, elsewhere of targets.
     #[serde(default)]
     pub applications: Vec<JobName>,
+    /// What the connection IDs of its QUIC servers have to call it, one for each way of making them.
+    #[serde(default)]
+    pub server_ids: Vec<ServerIdView>,
+}
+
+/// A server ID in QUIC connection IDs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerIdView {
+    /// The rotation bits that such connection IDs begin with, as a number.
+    pub rotation: u8,
+    /// Its bytes, in hexadecimal digits.
+    pub id: String,
 }
 
 /// A service policy.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use model::dpt::{Reach, StackState};
+use model::quic::ServerId;
 use model::{Dvipa, Epoch, Service, StackName};
 
 use super::RoutingStack;
@@ -12,10 +13,10 @@ use super::peers::Witnesses;
 use super::picture::{Picture, ServiceNow, Source, TargetNow, Who};
 use super::view::{
     ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, LeaseView, OtherWitnessesView,
-    PolicyView, RangeView, RefusedView, Role, ServiceView, SessionState, StackView, StatusView, TargetView,
-    VipaView, WeightSource,
+    PolicyView, RangeView, RefusedView, Role, ServerIdView, ServiceView, SessionState, StackView, StatusView,
+    TargetView, VipaView, WeightSource,
 };
-use crate::config::{Destip, VipaDistribute, VipaRange, Weights};
+use crate::config::{Candidate, Destip, VipaDistribute, VipaRange, Weights};
 
 impl RoutingStack {
     /// `baton status`
@@ -184,7 +185,7 @@ impl RoutingStack {
 
 fn service_view<'a>(picture: &Picture<'a>, service: &ServiceNow<'a>, now: Instant) -> ServiceView {
     let views = |targets: &[TargetNow<'a>]| -> Vec<TargetView> {
-        targets.iter().map(|target| target_view(picture, service.service, target, now)).collect()
+        targets.iter().map(|target| target_view(picture, service, target, now)).collect()
     };
     let policy = |(client, targets): &(IpNet, Vec<TargetNow<'a>>)| PolicyView {
         client: *client,
@@ -227,11 +228,20 @@ fn distribution_view(distribution: &VipaDistribute) -> DistributionView {
 
 fn target_view<'a>(
     picture: &Picture<'a>,
-    service: Service,
+    service: &ServiceNow<'a>,
     target: &TargetNow<'a>,
     now: Instant,
 ) -> TargetView {
     let stack = target.who.stack();
+    let name = match target.who {
+        Who::Stack(stack) => Some(stack.name),
+        Who::NeverSeen(Candidate::Name(name)) => Some(name),
+        Who::NeverSeen(Candidate::Address(_)) => None,
+    };
+    let ids = service.distribution.quic.iter().zip(name.into_iter().cycle()).flat_map(|(quic, name)| {
+        let view = |id: ServerId| ServerIdView { rotation: quic.rotation, id: id.to_string() };
+        quiclb::server_ids(quic, name).map(view)
+    });
     TargetView {
         target: match target.who {
             Who::Stack(stack) => stack.name.to_string(),
@@ -251,6 +261,7 @@ fn target_view<'a>(
         },
         connections: stack.map_or(0, |stack| stack.known.connections),
         load: stack.and_then(|stack| stack.said?.load()).map(|load| load.view()),
-        applications: stack.map(|stack| picture.registered_jobs(service, stack)).unwrap_or_default(),
+        applications: stack.map(|stack| picture.registered_jobs(service.service, stack)).unwrap_or_default(),
+        server_ids: ids.collect(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::dpt::{
-    Distribution, Dpt, Duty, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState,
+    Distribution, Dpt, Duty, DvipaEntry, Method, Policy, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
@@ -47,6 +47,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
                 policies,
                 refuse: Refuse::Reset,
                 routing: None,
+                quic: Shared::default(),
             }
             .into(),
         ],

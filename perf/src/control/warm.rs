@@ -149,6 +149,7 @@ fn backup(connections: usize) -> (Cluster, BTreeMap<StackName, VipaList>) {
             weights: Weights::default(),
             content_routed: false,
             routes: None,
+            quic: Vec::new(),
             refuse: None,
             policies: Vec::new(),
         }],

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use model::codec::Address;
 use model::dpt::{Method, Refuse};
 use model::peer::{self, Definition, Definitions, Distribute, Weight};
-use model::{Dvipa, Protocol, StackName};
+use model::{Dvipa, Protocol, StackName, quic};
 use routes::Routes;
 
 use super::super::succession::Claim;
@@ -88,7 +88,10 @@ pub(super) fn size(definition: &Definition) -> usize {
     let policy = |p: &peer::Policy| names(&p.destip) + weights(&p.weights) + 40;
     let distribute = |d: &Distribute| {
         let policies: usize = d.policies.iter().map(policy).sum();
-        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + 40
+        let ids =
+            d.quic.iter().flat_map(|quic| &quic.server_ids).map(|given| given.stack.as_str().len() + 24);
+        let quic = ids.sum::<usize>() + d.quic.len() * 40;
+        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + quic + 40
     };
     definition.distributes.iter().map(distribute).sum::<usize>() + 160
 }
@@ -104,6 +107,7 @@ fn distribute(d: &VipaDistribute) -> Distribute {
         refuse: Some(number(&REFUSALS, &d.refuse)),
         policies: d.policies.iter().map(policy).collect(),
         routes: d.routing.as_ref().map(|routing| (*routing.set).clone()),
+        quic: d.quic.to_vec(),
     }
 }
 
@@ -171,9 +175,16 @@ pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
             refuse: word(&REFUSALS, d.refuse.unwrap_or_default()),
             policies: d.policies.iter().take(MAX_LIST).filter_map(read_policy).collect(),
             routing: d.routes.clone().map(Routing::new),
+            quic: read_quic(d).into(),
         });
     }
     read
+}
+
+/// How servers make connection IDs; what this version can't read leaves packets to their flows.
+fn read_quic(d: &Distribute) -> Vec<quic::Configuration> {
+    let fits = d.protocol == Protocol::Udp && quiclb::Reader::new(&d.quic).is_ok();
+    if fits { d.quic.clone() } else { Vec::new() }
 }
 
 /// `None`: none of those that are named can be read, which is not ALL.

@@ -54,6 +54,7 @@ fn theirs(rank: u8, epoch: Option<Epoch>) -> Definition {
             refuse: None,
             policies: Vec::new(),
             routes: None,
+            quic: Vec::new(),
         }],
         wants: None,
     }

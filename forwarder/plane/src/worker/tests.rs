@@ -71,6 +71,7 @@ fn tables() -> Tables {
                 policies: vec![],
                 refuse: Refuse::Reset,
                 routing: None,
+                quic: Default::default(),
             }
             .into(),
         ],

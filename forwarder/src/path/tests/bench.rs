@@ -89,6 +89,7 @@ pub(super) fn dpt() -> Dpt {
             policies: vec![],
             refuse: Refuse::Reset,
             routing: None,
+            quic: Shared::default(),
         };
         distributions.extend(stacks.iter().map(row).map(Shared::from));
     }
