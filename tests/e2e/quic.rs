@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::spec::{self, CLIENT, DVIPA};
+use lab::spec::{self, CLIENT, DVIPA, RoutingNode};
 use lab::{Lab, Spec};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
@@ -19,6 +19,7 @@ use tempfile::NamedTempFile;
 use tokio::runtime::Runtime;
 
 use crate::fixture::{SOON, dvipa4, lab};
+use crate::takeover::{backup, wait_for_owner};
 
 const PORT: u16 = 4433;
 const TARGETS: [&str; 3] = ["t1", "t2", "t3"];
@@ -63,10 +64,14 @@ fn tables(ways: &[(u8, u8, u8, bool)], key: &NamedTempFile) -> String {
 impl Cluster {
     /// With a server on each target. `follows`: `batond` is told how they make connection IDs.
     fn new(follows: bool) -> Self {
+        Self::of(Spec::default(), follows)
+    }
+
+    fn of(spec: Spec, follows: bool) -> Self {
         let key = NamedTempFile::new().expect("a file");
         std::fs::write(key.path(), "8f95f09245765f80256934e50c66207f\n").expect("it is written");
         std::fs::set_permissions(key.path(), Permissions::from_mode(0o600)).expect("its mode");
-        let lab = lab(Spec::default().vipadynamic(tables(&WAYS, &key)).web([]));
+        let lab = lab(spec.vipadynamic(tables(&WAYS, &key)).web([]));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let mut cluster = Self { lab, key, runtime: runtime.expect("a runtime") };
         cluster.lab.issue("quic").expect("a certificate");
@@ -244,11 +249,12 @@ fn a_client_that_changes_its_address_stays_with_its_server() {
     assert!(shown.contains("SERVER ID") && shown.contains("0:628b49d9"), "{shown}");
 }
 
-/// B8: without the `quic` tables the next packet from another address goes to another host, and the connection is lost.
+/// B8: without the `quic` tables the next packet from another address goes to another host, and the connection is lost; with them, as soon
+/// as they are in force, it is not.
 #[test]
 #[ignore = "needs root"]
 fn without_connection_ids_a_client_that_changes_its_address_loses_its_server() {
-    let cluster = Cluster::new(false);
+    let mut cluster = Cluster::new(false);
     for to in both(PORT) {
         let client = cluster.connect(to).unwrap_or_else(|e| panic!("{to}: {e}"));
         client.ask(1000).expect("an answer");
@@ -257,6 +263,38 @@ fn without_connection_ids_a_client_that_changes_its_address_loses_its_server() {
         client.ask(1000).expect_err("another server has no such connection");
     }
     assert_eq!(cluster.counter("quic_followed"), 0);
+    cluster.lab.set_vipadynamic(tables(&WAYS, &cluster.key)).expect("it is written");
+    cluster.lab.baton(&["reload"]).expect("it reloads");
+    for to in both(PORT) {
+        let client = cluster.connect(to).unwrap_or_else(|e| panic!("{to}: {e}"));
+        let target = client.ask(1000).expect("an answer");
+        client.moves(false);
+        assert_eq!(client.ask(1000), Ok(target));
+    }
+}
+
+/// B8: the next owner of the DVIPA, which has neither the definition nor the key of its own, follows connection IDs too: of clients that go
+/// on from where they were, and of those that change their address meanwhile.
+#[test]
+#[ignore = "needs root"]
+fn clients_that_change_their_address_stay_over_a_takeover() {
+    let cluster = Cluster::of(Spec::default().second(backup()), true);
+    wait_for_owner(&cluster.lab, RoutingNode::First, &[RoutingNode::Second]);
+    let [v4, v6] = both(PORT).map(|to| cluster.connect_to_all(to));
+    let clients = || v4.iter().chain(&v6);
+    for (target, client) in clients() {
+        client.moves(true);
+        assert_eq!(client.ask(1000).as_ref(), Ok(target));
+    }
+    cluster.lab.kill("batond").expect("it dies");
+    wait_for_owner(&cluster.lab, RoutingNode::Second, &[]);
+    for (target, client) in clients() {
+        assert_eq!(client.ask(1000).as_ref(), Ok(target), "from where it was");
+        client.moves(false);
+        assert_eq!(client.ask(1000).as_ref(), Ok(target), "from another address");
+    }
+    let counted = cluster.lab.counters_at(RoutingNode::Second).expect("baton stats answers");
+    assert!(counted["quic_followed"] >= 6 && counted["quic_unknown"] == 0, "{counted:#?}");
 }
 
 /// B8: a drained host keeps its connections when their clients change their address, and gets no new one; nor does a host that has died.

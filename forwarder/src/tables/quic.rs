@@ -68,3 +68,37 @@ impl ConnectionIds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::dpt::{Reach, StackState};
+
+    use super::*;
+
+    fn stack(index: u16, name: &str) -> StackEntry {
+        let name = StackName::new(name).unwrap();
+        StackEntry { index: StackIndex(index), name, reach: Reach::Local, state: StackState::Up }
+    }
+
+    #[test]
+    fn a_server_id_that_two_names_give_is_nobodys() {
+        let configuration = Configuration {
+            rotation: 2,
+            server_id_bytes: 1,
+            nonce_bytes: 4,
+            key: None,
+            length_in_first_octet: false,
+            server_ids: Vec::new(),
+        };
+        // More names than one byte tells apart.
+        let stacks: Vec<_> = (0..300).map(|index| stack(index, &format!("n{index}"))).collect();
+        let ids = ConnectionIds::new(&[configuration], &stacks).unwrap();
+        let byte = |stack: &StackEntry| quiclb::derived(&stack.name, 1).unwrap().as_bytes()[0];
+        for of in &stacks {
+            let others = stacks.iter().filter(|other| byte(other) == byte(of)).count();
+            let named = ids.names(&[0x40, 2 << 5, byte(of), 1, 2, 3, 4, 0]);
+            assert_eq!(named, if others == 1 { Names::Stack(of.index) } else { Names::Unknown });
+        }
+        assert!(ConnectionIds::new(&[], &stacks).is_none());
+    }
+}
