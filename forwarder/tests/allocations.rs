@@ -14,9 +14,10 @@ use baton_forwarder::{
 };
 use etherparse::PacketBuilder;
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, StackEntry, StackState,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
+use model::quic::{Configuration, Key};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 /// Counts the calls of the thread that asks for it.
@@ -86,6 +87,28 @@ const DVIPA6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 1);
 const NODE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 const NODE_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x10]);
 
+/// Connection IDs as they are, as one block, and mixed in four passes.
+fn quic() -> Vec<Configuration> {
+    let configuration = |rotation: u8, nonce_bytes, key| Configuration {
+        rotation,
+        server_id_bytes: 4,
+        nonce_bytes,
+        key,
+        length_in_first_octet: rotation == 0,
+        server_ids: Vec::new(),
+    };
+    let key = Some(Key([7; 16]));
+    vec![configuration(0, 6, None), configuration(1, 12, key), configuration(2, 5, key)]
+}
+
+/// What a client sends to a server of this stack.
+fn said(configuration: &Configuration, stack: &str) -> Vec<u8> {
+    let algorithm = quiclb::Algorithm::new(configuration).unwrap();
+    let server = quiclb::derived(&StackName::new(stack).unwrap(), 4).unwrap();
+    let id = algorithm.connection_id(server, &vec![9; algorithm.nonce_bytes()], 0).unwrap();
+    [&[0x40][..], &id, &[0; 30]].concat()
+}
+
 /// Four targets, one for each method on the ports 80 to 85, IPIP and GUE.
 fn tables() -> Tables {
     let address = |i: u8| Ipv4Addr::new(198, 18, 0, 20 + i);
@@ -114,6 +137,7 @@ fn tables() -> Tables {
         refuse: Refuse::Reset,
         max_connections: None,
         routing: None,
+        quic: if protocol == Protocol::Udp { quic().into() } else { Shared::default() },
     });
     let dvipas = [DVIPA.into(), DVIPA6.into()].into_iter().zip(0..);
     let dpt = Dpt {
@@ -170,6 +194,14 @@ fn frames() -> Vec<Vec<u8>> {
             frames.push(frame(|b| v4().udp(client_port, port).write(b, b"data").unwrap()));
         }
     }
+    for (configuration, port) in quic().iter().zip(3000..) {
+        for stack in ["t0", "t1", "t9"] {
+            let said = said(configuration, stack);
+            frames.push(frame(|b| v4().udp(port, 80).write(b, &said).unwrap()));
+            frames.push(frame(|b| v6().udp(port, 80).write(b, &said).unwrap()));
+        }
+    }
+    frames.push(frame(|b| v4().udp(3100, 80).write(b, &[0xc0, 0, 0, 0, 1, 4, 1, 2, 3, 4]).unwrap()));
     frames.push(frame(|b| v4().tcp(9, 80, 2, 1).ack(1).write(b, b"no connection").unwrap()));
     frames.push(frame(|b| v4().udp(1024, 80).write(b, &[0; 1472]).unwrap()));
     frames.push(frame(|b| v6().udp(1024, 80).write(b, &[0; 1452]).unwrap()));
@@ -231,6 +263,9 @@ fn no_kind_of_packet_makes_a_worker_call_the_allocator() {
         Reason::AnsweredEcho,
         Reason::AnsweredTooBig,
         Reason::AnsweredTimeExceeded,
+        Reason::QuicFollowed,
+        Reason::QuicUnknown,
+        Reason::QuicUnroutable,
         Reason::FragmentMade,
         Reason::FragmentHeld,
         Reason::NotDistributed,

@@ -18,6 +18,7 @@ use model::dpt::{
     Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
+use model::quic::{Assigned, Configuration, Key, ServerId};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
 /// The longest frame that is taken: what an mbuf holds.
@@ -117,6 +118,22 @@ fn enter(crt: &Crt) {
     }
 }
 
+/// Connection IDs that begin with 0 to 2 and name each of the stacks by one byte, as they are and encrypted in both ways.
+fn quic() -> Vec<Configuration> {
+    let stack = |index: u8| StackName::new(format!("t{index}")).expect("a label");
+    let id = |index| ServerId::new(&[index]).expect("a byte");
+    let given = |index| Assigned { stack: stack(index), id: id(index) };
+    let configuration = |(rotation, nonce_bytes, key): (u8, u8, Option<Key>)| Configuration {
+        rotation,
+        server_id_bytes: 1,
+        nonce_bytes,
+        key,
+        length_in_first_octet: rotation == 0,
+        server_ids: (0..4).map(given).collect(),
+    };
+    [(0, 4, None), (1, 15, Some(Key([1; 16]))), (2, 6, Some(Key([2; 16])))].map(configuration).into()
+}
+
 /// Four stacks, one of each kind; two DVIPAs; a service for each method.
 fn tables() -> Tables {
     let v4 = |last| Some(Ipv4Addr::new(198, 18, 0, last));
@@ -161,6 +178,7 @@ fn tables() -> Tables {
             refuse: Refuse::Reset,
             max_connections: None,
             routing: None,
+            quic: if protocol == Protocol::Udp { quic().into() } else { Shared::default() },
         })
     });
     let distributions = distributions.map(Shared::from).collect();

@@ -44,6 +44,17 @@ pub struct DptTarget {
     pub weight: u16,
     /// Connections that it has, of all services.
     pub connections: u64,
+    /// What QUIC connection IDs call it.
+    pub server_ids: Vec<ServerId>,
+}
+
+/// A server ID in `baton dpt`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ServerId {
+    /// The rotation bits of such connection IDs, as a number.
+    pub rotation: u8,
+    /// Its bytes, in hexadecimal digits.
+    pub id: String,
 }
 
 impl DptRow {

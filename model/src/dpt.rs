@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::route::RouteSet;
-use crate::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
+use crate::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName, quic};
 
 /// A part that a DPT and its successors have in common: a clone is the same one, and who writes to it gets a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -221,6 +221,9 @@ pub struct Distribution {
     /// Its routes, if it has some: the forwarder reads the first request of each connection before it selects a target.
     #[serde(skip)]
     pub routing: Option<Routing>,
+    /// How its servers make QUIC connection IDs. Empty: packets follow their flow.
+    #[serde(skip)]
+    pub quic: Shared<Vec<quic::Configuration>>,
 }
 
 /// The routes of a service, and the stacks that requests of each may go to now.

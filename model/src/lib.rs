@@ -7,7 +7,7 @@
 //! [`crt`] (where a connection is in its life), [`numbering`] (what the numbers in the CRT mean), [`dpt`] (what the routing stack decided), [`environment`] (what others changed on a
 //! host), [`checksums`] (packets that a sender's device left unfinished), [`blame`] (who can mend what went wrong), [`message`] (what
 //! stacks tell each other), [`peer`] (what routing stacks tell each other), [`ports`] (which stack uses which ports of a DVIPA), [`ranges`]
-//! (addresses that applications make DVIPAs), [`route`] (which first requests of clients go where), [`patience`] (how long requests wait for their connections),
+//! (addresses that applications make DVIPAs), [`route`] (which first requests of clients go where), [`quic`] (how connection IDs name stacks), [`patience`] (how long requests wait for their connections),
 //! [`transfer`] (what they say while a connection moves), [`ownership`] (what routing stacks and witnesses say of who owns a DVIPA),
 //! [`handoff`] and [`ask`] (what forwarders tell targets in packets), [`codec`] (how it is written), [`control_socket`] (what an
 //! application and its agent tell each other).
@@ -30,6 +30,7 @@ pub mod ownership;
 pub mod patience;
 pub mod peer;
 pub mod ports;
+pub mod quic;
 pub mod ranges;
 pub mod route;
 pub mod stack;

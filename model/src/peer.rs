@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::codec::{Address, Side, direction};
 use crate::route::RouteSet;
-use crate::{Epoch, Protocol, StackName};
+use crate::{Epoch, Protocol, StackName, quic};
 
 direction! {
     /// Routing stack ↔ routing stack.
@@ -115,6 +115,10 @@ pub struct Distribute {
     /// Its routes, if it has some.
     #[n(8)]
     pub routes: Option<RouteSet>,
+    /// How its servers make QUIC connection IDs, with the keys: the session is encrypted, and its ends are routing stacks.
+    #[n(9)]
+    #[cbor(default)]
+    pub quic: Vec<quic::Configuration>,
     /// How much its targets are given. `None`: the sender is of a version that does not say.
     #[n(10)]
     pub rules: Option<TargetRules>,

@@ -82,6 +82,7 @@ impl Case {
                 refuse: d.refuse,
                 max_connections: None,
                 routing: self.routing(&key, &d.route)?,
+                quic: Shared::default(),
             };
             dpt.distributions.push(row.into());
         }

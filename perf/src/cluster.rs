@@ -5,7 +5,7 @@ use forwarder::crt::{Config, Crt};
 use forwarder::tables::Family;
 use forwarder::{Fence, Looks, Mac, Neighbours, Node, Now, Tables};
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Routing, StackEntry,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Routing, Shared, StackEntry,
     StackState, WeightedTarget,
 };
 use model::{ClusterAddress, Dvipa, Protocol, StackIndex, StackName};
@@ -203,6 +203,7 @@ fn distributions(routing: &Option<Routing>) -> Vec<Distribution> {
                     refuse: Refuse::Reset,
                     max_connections: None,
                     routing: if is_routed(to, protocol) { routing.clone() } else { None },
+                    quic: Shared::default(),
                 }
             }));
         }

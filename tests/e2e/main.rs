@@ -51,6 +51,7 @@ mod oversize;
 mod packages;
 mod pktgen;
 mod ports;
+mod quic;
 mod restarts;
 mod ring;
 mod scale;

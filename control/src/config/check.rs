@@ -10,13 +10,13 @@ use super::draft::{
     DraftBackup, DraftDefine, DraftDestip, DraftDistribute, DraftPolicy, DraftWeights, Drafts,
 };
 use super::mistake::Ledger;
-use super::routes;
 use super::section::At;
 use super::tree::{RoutingStack, StackOverride};
 use super::vipadynamic::{
     Candidate, Destip, Forwards, ServicePolicy, VipaBackup, VipaDefine, VipaDistribute, VipaDynamic,
     VipaRange, Weights,
 };
+use super::{quic, routes};
 
 /// This node, if `[node]` could be read.
 #[derive(Clone, Copy)]
@@ -200,6 +200,7 @@ fn one_distribute(distribute: &DraftDistribute, drafts: &Drafts, ledger: &mut Le
         ledger.add(span, what, "remove `slow_start_s`, or choose another method");
     }
     routes::check(distribute, drafts, ledger);
+    quic::check(distribute, ledger);
     not_a_dvipa(&distribute.destip, drafts, ledger);
     weights(&distribute.weights, &distribute.destip, distribute.method, ledger);
     for (i, policy) in distribute.policies.iter().enumerate() {
@@ -320,7 +321,7 @@ fn ports(distributes: &[DraftDistribute], ledger: &mut Ledger) {
 }
 
 fn finished_distribute(draft: DraftDistribute) -> VipaDistribute {
-    let routing = routes::finished(&draft);
+    let (routing, quic) = (routes::finished(&draft), quic::finished(&draft));
     let mut ports: Vec<u16> = draft.ports.into_iter().map(|at| at.value).collect();
     ports.sort_unstable();
     VipaDistribute {
@@ -343,6 +344,7 @@ fn finished_distribute(draft: DraftDistribute) -> VipaDistribute {
             })
             .collect(),
         routing,
+        quic: quic.into(),
     }
 }
 

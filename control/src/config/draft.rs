@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 use model::dpt::{Method, Refuse};
+use model::quic::{Key, ServerId};
 use model::route::{ClientProtocol, Match};
 use model::{Dvipa, Protocol, Rank, StackName};
 
@@ -61,6 +62,7 @@ pub(super) struct DraftDistribute {
     pub(super) policies: Vec<DraftPolicy>,
     pub(super) client_protocol: Option<At<ClientProtocol>>,
     pub(super) routes: Vec<DraftRoute>,
+    pub(super) quic: Vec<DraftQuic>,
 }
 
 /// DESTIP
@@ -96,6 +98,18 @@ pub(super) struct DraftRoute {
     pub(super) hostnames: Vec<At<String>>,
     pub(super) matches: Vec<At<Match>>,
     pub(super) backends: Vec<(At<StackName>, u16)>,
+}
+
+/// A way of making QUIC connection IDs.
+#[derive(Debug)]
+pub(super) struct DraftQuic {
+    pub(super) span: Range<usize>,
+    pub(super) rotation: At<u8>,
+    pub(super) server_id_bytes: At<u8>,
+    pub(super) nonce_bytes: At<u8>,
+    pub(super) key: Option<Key>,
+    pub(super) length_in_first_octet: bool,
+    pub(super) server_ids: Vec<(At<StackName>, At<ServerId>)>,
 }
 
 /// VIPARANGE

@@ -1,12 +1,13 @@
 //! `batond.toml`: typed, and every mistake with its place and its fix.
 //!
 //! In reading order: [`Config`] (the tree of values), [`VipaDynamic`] (row W1), `section` and `value` (how one table and
-//! one value are read), `read` (which keys there are), `check` and `routes` (what has to fit together), [`Mistakes`] (what a person
+//! one value are read), `read` (which keys there are), `check`, `routes` and `quic` (what has to fit together), [`Mistakes`] (what a person
 //! sees), and `reload` (what may change while the node runs). `docs/configuration.md` describes every key.
 
 mod check;
 mod draft;
 mod mistake;
+mod quic;
 mod read;
 mod reload;
 mod routes;
@@ -21,6 +22,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use mistake::{Mistake, Mistakes};
+use read::KeyFiles;
 pub use reload::Frozen;
 pub use tree::*;
 pub use vipadynamic::*;
@@ -43,28 +45,49 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads a file. Relative paths in it are relative to it.
+    /// Reads a file of this host, with the keys of connection IDs that it names. Relative paths in it are relative to it.
     ///
     /// # Errors
     /// [`ConfigError::Unreadable`], or every mistake that the file has.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::read(path, KeyFiles::Read(directory_of(path)))
+    }
+
+    /// Reads a file that may be another host's: no other file is looked at.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_alone(path: &Path) -> Result<Self, ConfigError> {
+        Self::read(path, KeyFiles::Leave)
+    }
+
+    fn read(path: &Path, keys: KeyFiles<'_>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&path.display().to_string(), &text, directory)
+        Self::parse_with(&path.display().to_string(), &text, directory_of(path), keys)
             .map_err(|m| ConfigError::Mistakes(Box::new(m)))
     }
 
-    /// Reads a text. `name` is what messages call it, `directory` is where relative paths begin.
+    /// Reads a text. `name` is what messages call it, `directory` is where relative paths begin. Nothing else is read: keys of connection
+    /// IDs are not the right ones.
     ///
     /// # Errors
     /// Every mistake that the text has.
     pub fn parse(name: &str, text: &str, directory: &Path) -> Result<Self, Mistakes> {
+        Self::parse_with(name, text, directory, KeyFiles::Leave)
+    }
+
+    fn parse_with(name: &str, text: &str, directory: &Path, keys: KeyFiles<'_>) -> Result<Self, Mistakes> {
         let mut ledger = mistake::Ledger::default();
-        let config = read::file(text, directory, &mut ledger);
+        let config = read::file(text, directory, keys, &mut ledger);
         match config {
             Some(config) if ledger.is_clean() => Ok(config),
             _ => Err(ledger.close(name, text)),
         }
     }
+}
+
+/// Where relative paths of a file begin.
+fn directory_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
 }

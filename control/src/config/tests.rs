@@ -2,6 +2,7 @@
 
 mod etcd;
 mod mistakes;
+mod quic;
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -11,6 +12,7 @@ use model::dpt::{Encapsulation, Method};
 use model::{Protocol, Rank, StackName};
 
 use super::mistake::Ledger;
+use super::read::KeyFiles;
 use super::{Candidate, Config, Destip, Idle, Mistakes, Moveable, TargetRules, Weights, read};
 
 /// A file that has every key, but those of `etcd`.
@@ -119,8 +121,8 @@ fn what_is_left_out_has_its_documented_default() {
 #[test]
 fn every_key_is_in_the_documentation() {
     let mut ledger = Ledger::default();
-    assert!(read::file(GOOD, Path::new(""), &mut ledger).is_some());
-    assert!(read::file(&etcd::with_etcd(), Path::new(""), &mut ledger).is_some());
+    assert!(read::file(GOOD, Path::new(""), KeyFiles::Leave, &mut ledger).is_some());
+    assert!(read::file(&etcd::with_etcd(), Path::new(""), KeyFiles::Leave, &mut ledger).is_some());
     let page = include_str!("../../../docs/configuration.md");
     let keys = ledger.keys();
     assert!(keys.len() > 50, "the good file no longer has every section: {keys:?}");
@@ -131,7 +133,7 @@ fn every_key_is_in_the_documentation() {
 #[test]
 fn the_good_file_has_every_key() {
     let mut ledger = Ledger::default();
-    assert!(read::file(GOOD, Path::new(""), &mut ledger).is_some());
+    assert!(read::file(GOOD, Path::new(""), KeyFiles::Leave, &mut ledger).is_some());
     let all = etcd::with_etcd() + GOOD;
     let missing = |key: &&String| {
         let word = key.rsplit('.').next().unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use model::dpt::{Method, Refuse, Shared};
 use model::route::RouteSet;
-use model::{Dvipa, Protocol, Rank, Service, StackName};
+use model::{Dvipa, Protocol, Rank, Service, StackName, quic};
 use serde::{Deserialize, Serialize};
 
 /// All VIPADYNAMIC statements of a file.
@@ -148,6 +148,8 @@ pub struct VipaDistribute {
     pub policies: Vec<ServicePolicy>,
     /// Its routes: what a client's first request asks for decides where the connection goes.
     pub routing: Option<Routing>,
+    /// How its servers make QUIC connection IDs, each way with rotation bits of its own. Empty: packets follow their flow.
+    pub quic: Shared<Vec<quic::Configuration>>,
 }
 
 /// How much the targets of a VIPADISTRIBUTE are given, and what counts when they fail.

@@ -367,6 +367,7 @@ impl Row {
                 .routing
                 .as_ref()
                 .map(|r| Routing { set: r.set.clone(), targets: Vec::new() }),
+            quic: now.distribution.quic.clone(),
         };
         let cells = |targets: &[TargetNow<'_>]| {
             let mut cells: Vec<Cell> = targets.iter().filter_map(|t| Cell::new(t, now.service)).collect();
@@ -480,7 +481,18 @@ impl Row {
             serving.sort_unstable();
             serving.dedup();
         }
-        (Distribution { targets, serving, policies, routing, method, ..*before }, panics)
+        (
+            Distribution {
+                targets,
+                serving,
+                policies,
+                routing,
+                method,
+                quic: before.quic.clone(),
+                ..*before
+            },
+            panics,
+        )
     }
 
     /// How its candidates are whose shares grow; `of`: this one only.

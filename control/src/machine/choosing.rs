@@ -132,6 +132,7 @@ impl Picture<'_> {
             refuse: Refuse::default(),
             max_connections: None,
             routing: None,
+            quic: Shared::default(),
         })
     }
 

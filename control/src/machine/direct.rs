@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::dpt::{Method, Refuse};
+use model::dpt::{Method, Refuse, Shared};
 use model::{Dvipa, Protocol, Service, StackName};
 
 use crate::config::{Candidate, Destip, TargetRules, VipaDistribute, Weights};
@@ -138,5 +138,6 @@ fn definition(service: Service, stack: &StackName) -> VipaDistribute {
         rules: TargetRules::default(),
         policies: Vec::new(),
         routing: None,
+        quic: Shared::default(),
     }
 }

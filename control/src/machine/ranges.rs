@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use model::codec::Address;
-use model::dpt::{Method, Refuse};
+use model::dpt::{Method, Refuse, Shared};
 use model::message::ToStack;
 use model::ranges::{self, Activate, MAX_ADDRESSES, Turn};
 use model::{Dvipa, Protocol, Rank, StackIndex, StackName};
@@ -246,6 +246,7 @@ impl Active {
             weights: Weights::Equal,
             content_routed: false,
             routing: None,
+            quic: Shared::default(),
             refuse: Refuse::default(),
             rules: TargetRules::default(),
             policies: Vec::new(),

@@ -18,6 +18,7 @@ mod numbers;
 mod operations;
 mod peers;
 mod ports;
+mod quic;
 mod ranges;
 mod reselecting;
 mod routes;

@@ -342,6 +342,18 @@ pub struct TargetView {
     /// How much of its share it is given, if it began to serve a moment ago, in percent.
     #[serde(default)]
     pub share_percent: Option<u8>,
+    /// What the connection IDs of its QUIC servers have to call it, one for each way of making them.
+    #[serde(default)]
+    pub server_ids: Vec<ServerIdView>,
+}
+
+/// A server ID in QUIC connection IDs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerIdView {
+    /// The rotation bits that such connection IDs begin with, as a number.
+    pub rotation: u8,
+    /// Its bytes, in hexadecimal digits.
+    pub id: String,
 }
 
 /// A service policy.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use model::dpt::{Reach, StackState};
+use model::quic::ServerId;
 use model::{Dvipa, Epoch, Service, StackName};
 
 use super::RoutingStack;
@@ -14,10 +15,10 @@ use super::ramps::STEPS;
 use super::session::Unfit;
 use super::view::{
     ActiveState, ActiveView, DistributionView, DptView, DvipaView, FormerView, LeaseView, OtherWitnessesView,
-    PolicyView, RangeView, RefusedView, Role, Selection, ServiceView, SessionState, StackView, StatusView,
-    TargetState, TargetView, UnfitView, VipaView, WeightSource,
+    PolicyView, RangeView, RefusedView, Role, Selection, ServerIdView, ServiceView, SessionState, StackView,
+    StatusView, TargetState, TargetView, UnfitView, VipaView, WeightSource,
 };
-use crate::config::{Destip, VipaDistribute, VipaRange, Weights};
+use crate::config::{Candidate, Destip, VipaDistribute, VipaRange, Weights};
 
 impl RoutingStack {
     /// `baton status`
@@ -243,14 +244,23 @@ fn distribution_view(distribution: &VipaDistribute) -> DistributionView {
 
 fn target_view<'a>(
     picture: &Picture<'a>,
-    ServiceNow { service, distribution, .. }: &ServiceNow<'a>,
+    service: &ServiceNow<'a>,
     target: &TargetNow<'a>,
     now: Instant,
 ) -> TargetView {
     let stack = target.who.stack();
-    let most = distribution.rules.max_connections.map(|most| u64::from(most.get()));
+    let most = service.distribution.rules.max_connections.map(|most| u64::from(most.get()));
     let is_full = stack.zip(most).is_some_and(|(stack, most)| stack.known.connections >= most);
-    let unfit = stack.and_then(|stack| stack.said?.unfit(*service));
+    let unfit = stack.and_then(|stack| stack.said?.unfit(service.service));
+    let name = match target.who {
+        Who::Stack(stack) => Some(stack.name),
+        Who::NeverSeen(Candidate::Name(name)) => Some(name),
+        Who::NeverSeen(Candidate::Address(_)) => None,
+    };
+    let ids = service.distribution.quic.iter().zip(name.into_iter().cycle()).flat_map(|(quic, name)| {
+        let view = |id: ServerId| ServerIdView { rotation: quic.rotation, id: id.to_string() };
+        quiclb::server_ids(quic, name).map(view)
+    });
     TargetView {
         target: match target.who {
             Who::Stack(stack) => stack.name.to_string(),
@@ -271,11 +281,12 @@ fn target_view<'a>(
         },
         connections: stack.map_or(0, |stack| stack.known.connections),
         load: stack.and_then(|stack| stack.said?.load()).map(|load| load.view()),
-        applications: stack.map(|stack| picture.registered_jobs(*service, stack)).unwrap_or_default(),
+        applications: stack.map(|stack| picture.registered_jobs(service.service, stack)).unwrap_or_default(),
         why: match unfit {
             Some(Unfit::Failing { why }) => Some(why.clone()),
             Some(Unfit::Stalled) | None => None,
         },
         share_percent: (target.step < STEPS).then(|| target.step * (100 / STEPS)),
+        server_ids: ids.collect(),
     }
 }

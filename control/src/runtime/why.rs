@@ -452,6 +452,9 @@ fn about_service(service: &ServiceView, foretold: &Foretold) -> String {
     let kind = match (service.direct, service.content_routed) {
         (true, _) => "one host has the port for itself".to_owned(),
         (_, true) => "content-routed: new connections go to the routing application".to_owned(),
+        _ if service.targets.iter().any(|target| !target.server_ids.is_empty()) => {
+            format!("distributed by {method}, unless a QUIC connection ID names a stack")
+        }
         _ => format!("distributed by {method}"),
     };
     let missing = if foretold.is_distributed { "" } else { "; it has not reached the workers yet" };

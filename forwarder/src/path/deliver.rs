@@ -12,7 +12,7 @@ use super::fragments::{DatagramKey, Held as Fragment};
 use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
-use super::{Context, Held, follow, orphans, quiet, refuse, select, split, transact, unserved};
+use super::{Context, Held, follow, orphans, quic, quiet, refuse, select, split, transact, unserved};
 use crate::packet::{Ethernet, protocol};
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
@@ -25,7 +25,10 @@ pub(super) fn any<B: PacketBuffer, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     match whose::is_it(&mut packet, cx, out.budgets()) {
-        Ok((read, fate)) => deliver(packet, &read, fate, held, cx, out),
+        Ok((read, fate)) => {
+            let fate = quic::named(packet.bytes(), &read, cx, out).unwrap_or(fate);
+            deliver(packet, &read, fate, held, cx, out);
+        }
         Err(end) => out.end(packet, end),
     }
 }

@@ -13,6 +13,8 @@
 //!   service has routes, this node does with the client what is to be done before a stack has the connection: [`transact`], with the
 //!   [`requests`] that are not whole or come in [`parts`], and the connections that it is [`handing`] over; afterwards it [`follow`]s them
 //!   to their next requests ([`followed`]), of which those for another stack wait ([`elsewhere`]).
+//!
+//! Datagrams of [`quic`] servers follow their connection ID on either way.
 
 mod answer;
 mod arp;
@@ -43,6 +45,7 @@ mod parse;
 mod parts;
 mod places;
 mod plain;
+mod quic;
 mod quiet;
 mod quoted;
 mod refuse;
@@ -326,12 +329,6 @@ impl<B: PacketBuffer> Worker<B> {
         self.budgets.set_pressed(pressed);
     }
 
-    /// Whether no part of a request waits.
-    #[cfg(test)]
-    fn is_idle(&self) -> bool {
-        self.held.requests.is_empty()
-    }
-
     /// What it asks of the control thread.
     pub fn reselecting(&self) -> &Arc<Reselecting> {
         &self.held.reselecting
@@ -556,7 +553,8 @@ fn decide<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     let key = at.key();
-    let fate = match found.flow().filter(|owner| select::serves(*owner, key, cx)) {
+    let named = quic::plain::<TAG, _, _, _>(&packet, at, found, cx, out);
+    let fate = match named.or_else(|| found.flow().filter(|owner| select::serves(*owner, key, cx))) {
         Some(owner) => Fate::forward(owner),
         None => {
             let (opens, udp) = (key.opens::<TAG>(packet.bytes()), key.is_udp());

@@ -41,6 +41,17 @@ pub(crate) trait PlainKey: Key + Into<KeyParts> {
         Some((u32::from_be_bytes([s0, s1, s2, s3]), usize::from(len).saturating_sub(headers), flags))
     }
 
+    /// What is behind the UDP header of a packet whose frame has a tag of `TAG` bytes.
+    fn said<const TAG: usize>(self, frame: &[u8]) -> &[u8] {
+        let packet = frame.get(TAG..).and_then(|untagged| {
+            let (len, _) = Self::shape(untagged);
+            untagged.get(ethernet::HEADER_BYTES..)?.get(..usize::from(len))
+        });
+        packet
+            .and_then(|packet| packet.get(Self::HEADER_BYTES..)?.get(transport::UDP_BYTES..))
+            .unwrap_or_default()
+    }
+
     /// The flow's hash ([`flow_hash`]).
     fn flow(self) -> u16;
 

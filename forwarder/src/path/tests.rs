@@ -18,7 +18,15 @@ mod orphans;
 mod outgoing;
 mod passing;
 mod plain;
+mod quic;
 mod refuse;
 mod traced;
 mod transact;
 mod unserved;
+
+impl<B: crate::PacketBuffer> super::Worker<B> {
+    /// Whether no part of a request waits.
+    fn is_idle(&self) -> bool {
+        self.held.requests.is_empty()
+    }
+}

@@ -5,7 +5,7 @@
 //! stacks, the look-ups. [`Built`] counts what was made.
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
-//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`choosers`] (the same for connections that move),
+//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
 //! [`defences`] (of claimed addresses), [`apart`] (for questions).
 
 mod apart;
@@ -16,6 +16,7 @@ mod defences;
 mod maglev;
 mod neighbours;
 mod open_map;
+mod quic;
 mod schedule;
 mod service;
 
@@ -42,6 +43,7 @@ use defences::Defences;
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
+pub(crate) use quic::{ConnectionIds, Names};
 pub(crate) use service::{Routed, Service};
 
 /// What the workers know about their own node.
@@ -91,6 +93,8 @@ pub struct Tables {
     services: OpenMap<u32, u32>,
     /// Some service has routes.
     reads: bool,
+    /// Some service has QUIC servers whose connection IDs are known.
+    follows_ids: bool,
     distributions: Arc<[Arc<Service>]>,
     from: MadeFrom,
     built: Built,
@@ -198,6 +202,7 @@ impl Tables {
             defences,
             services,
             reads: distributions.iter().any(|service: &Arc<Service>| service.routed().is_some()),
+            follows_ids: distributions.iter().any(|service| service.ids.is_some()),
             distributions,
             from: MadeFrom { neighbours, stacks, rows, maglevs },
             built,
@@ -350,6 +355,12 @@ impl Tables {
     #[inline(always)]
     pub fn reads_requests(&self) -> bool {
         self.reads
+    }
+
+    /// Whether packets of some service follow QUIC connection IDs.
+    #[inline(always)]
+    pub(crate) fn follows_ids(&self) -> bool {
+        self.follows_ids
     }
 
     /// Whether this node reads the first request of such a connection.
@@ -506,7 +517,8 @@ impl Builder<'_> {
         let serving = d.serving.iter().copied().collect();
         let routed = d.routing.as_ref();
         let routed = routed.and_then(|routing| self.routed((d.method, d.max_connections), routing, before));
-        Service { policies: policies.into(), default, serving, refuse: d.refuse, routed }
+        let ids = ConnectionIds::new(&d.quic, self.stacks).map(Arc::new);
+        Service { policies: policies.into(), default, serving, refuse: d.refuse, routed, ids }
     }
 
     /// Routes are compiled once for all tables that have the same. What can't be compiled was refused with the configuration.

@@ -11,6 +11,7 @@ use model::dpt::{Refuse, Shared};
 use model::route::RouteSet;
 use routes::{RouteId, Routes};
 
+use super::ConnectionIds;
 use super::choice::{Choice, Counts};
 use crate::Reason;
 
@@ -30,6 +31,8 @@ pub(crate) struct Service {
     pub(super) refuse: Refuse,
     /// Its routes, if it has some.
     pub(super) routed: Option<Routed>,
+    /// What reads the connection IDs of its QUIC servers, if it is known how they make them.
+    pub(super) ids: Option<Arc<ConnectionIds>>,
 }
 
 /// The routes of a service, and what is selected from for each.
@@ -156,6 +159,11 @@ impl Service {
         self.routed.as_ref()
     }
 
+    /// What reads the connection IDs of its QUIC servers, if it is known how they make them.
+    pub(crate) fn ids(&self) -> Option<&ConnectionIds> {
+        self.ids.as_deref()
+    }
+
     /// The same service, but what a selection changes is its own.
     pub(super) fn apart(&self) -> Self {
         Self {
@@ -170,6 +178,7 @@ impl Service {
                 takers: routed.takers.clone(),
                 handed: Routed::counts(&routed.set, None),
             }),
+            ids: self.ids.clone(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use model::dpt::{
-    Distribution, Dpt, Duty, DvipaEntry, Method, Policy, Reach, Refuse, StackEntry, StackState,
+    Distribution, Dpt, Duty, DvipaEntry, Method, Policy, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
@@ -49,6 +49,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
                 refuse: Refuse::Reset,
                 max_connections: None,
                 routing: None,
+                quic: Shared::default(),
             }
             .into(),
         ],

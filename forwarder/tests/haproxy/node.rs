@@ -13,7 +13,7 @@ use baton_forwarder::{
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use fastrand::Rng;
 use model::dpt::{
-    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Routing, StackEntry,
+    Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Routing, Shared, StackEntry,
     StackState, WeightedTarget,
 };
 use model::handoff::Token;
@@ -182,6 +182,7 @@ fn tables(set: &RouteSet) -> Tables {
             set: set.clone().into(),
             targets: stacks.clone().map(|n| vec![target(n)]).collect(),
         }),
+        quic: Shared::default(),
     };
     let stack = |n: u16| StackEntry {
         index: StackIndex(n),

@@ -68,7 +68,8 @@ struct Found {
 const TWO_OWNERS: &str = "routing stacks that live and can't hear each other all own the DVIPAs that they share, because nothing decides between them: name witnesses (`cluster.witnesses`) or an etcd (`[cluster.etcd]`); docs/failures.md says what follows";
 
 fn batond(what: What<'_>, json: bool) -> Result<Found, Failure> {
-    let config = Config::load(what.file).map_err(|e| match e {
+    let load = if what.file_only { Config::load_alone } else { Config::load };
+    let config = load(what.file).map_err(|e| match e {
         ConfigError::Mistakes(mistakes) if json => {
             let row = |m: &Mistake| row(m.line, m.column, &m.what, &m.fix);
             refused(what.file, mistakes.iter().map(row).collect())

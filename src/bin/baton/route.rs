@@ -30,7 +30,7 @@ pub(crate) fn explain(socket: &Path, json: bool, asked: &ExplainArguments) -> Re
     };
     let explanation = match &asked.file {
         Some(file) => {
-            let config = Config::load(file).map_err(|e| match e {
+            let config = Config::load_alone(file).map_err(|e| match e {
                 ConfigError::Mistakes(mistakes) => Failure::Text(mistakes.report(false)),
                 e @ ConfigError::Unreadable { .. } => text(&e),
             })?;

@@ -2,6 +2,7 @@
 
 mod etcd;
 mod forwarder;
+mod quic;
 mod route;
 mod vipadynamic;
 
@@ -21,6 +22,7 @@ use super::mistake::Ledger;
 use super::section::{At, Section};
 use super::tree::{Admin, Announce, Cluster, Config, MetricsSocket, Node, RoutingStack, StackOverride, Web};
 use super::value::Value;
+pub(super) use quic::KeyFiles;
 
 /// `cluster.directory` if it is not set.
 const DIRECTORY: &str = "/var/lib/baton";
@@ -44,7 +46,7 @@ pub(super) const ENCAPSULATIONS: [(&str, Encapsulation); 3] =
     [("gue", Encapsulation::Gue), ("ipip", Encapsulation::Ipip), ("l2", Encapsulation::L2)];
 
 /// The whole file. `None` if something that is needed is missing or wrong, which the ledger then says.
-pub(super) fn file(text: &str, directory: &Path, ledger: &mut Ledger) -> Option<Config> {
+pub(super) fn file(text: &str, directory: &Path, keys: KeyFiles<'_>, ledger: &mut Ledger) -> Option<Config> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         for error in errors {
@@ -64,7 +66,7 @@ pub(super) fn file(text: &str, directory: &Path, ledger: &mut Ledger) -> Option<
         routing_stacks.into_iter().filter_map(|section| routing_stack(section, ledger)).collect();
     let stacks = root.tables("stack", ledger);
     let stacks: Vec<_> = stacks.into_iter().filter_map(|section| stack_override(section, ledger)).collect();
-    let drafts = vipadynamic::drafts(&mut root, ledger);
+    let drafts = vipadynamic::drafts(&mut root, keys, ledger);
     root.finish(ledger);
 
     let own = node.as_ref().map(|(node, _)| Own { name: &node.name, address: node.cluster_address });

@@ -9,7 +9,8 @@ use model::{Dvipa, Protocol, Rank, StackName};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::route;
+use super::quic::KeyFiles;
+use super::{quic, route};
 use crate::config::draft::{
     DraftBackup, DraftDefine, DraftDestip, DraftDistribute, DraftPolicy, DraftRange, DraftWeights, Drafts,
 };
@@ -33,7 +34,7 @@ const REFUSE: [(&str, Refuse); 2] = [("reset", Refuse::Reset), ("silent", Refuse
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
 /// All blocks of the file, as one.
-pub(super) fn drafts(root: &mut Section<'_>, ledger: &mut Ledger) -> Drafts {
+pub(super) fn drafts(root: &mut Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger) -> Drafts {
     let mut drafts = Drafts::default();
     for mut block in root.tables("vipadynamic", ledger) {
         for section in block.tables("vipadynamic.vipadefine", ledger) {
@@ -47,7 +48,7 @@ pub(super) fn drafts(root: &mut Section<'_>, ledger: &mut Ledger) -> Drafts {
             drafts.mentioned.push(address);
         }
         for section in block.tables("vipadynamic.vipadistribute", ledger) {
-            drafts.distributes.extend(distribute(section, ledger));
+            drafts.distributes.extend(distribute(section, keys, ledger));
         }
         for section in block.tables("vipadynamic.viparange", ledger) {
             drafts.ranges.extend(range(section, ledger));
@@ -110,7 +111,7 @@ fn backup(mut section: Section<'_>, ledger: &mut Ledger) -> (Option<DraftBackup>
     (draft, address.map(Dvipa::new))
 }
 
-fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDistribute> {
+fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger) -> Option<DraftDistribute> {
     let dvipa = section.required("address", "add the DVIPA: address = \"198.18.9.1\"", ledger, Value::dvipa);
     let ports = section.optional("ports", ledger, |value, ledger| {
         let each = |v: Value<'_>, l: &mut Ledger| v.number(1..=65_535_u16, "", l);
@@ -147,6 +148,8 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
     let routes: Vec<_> = routes.into_iter().filter_map(|section| route::route(section, ledger)).collect();
     // One with a mistake is a route too.
     let client_protocol = client_protocol.filter(|_| said == 0 || !routes.is_empty());
+    let quic = section.tables("vipadynamic.vipadistribute.quic", ledger);
+    let quic = quic.into_iter().filter_map(|section| quic::quic(section, keys, ledger)).collect();
     section.finish(ledger);
     Some(DraftDistribute {
         dvipa: dvipa?,
@@ -162,6 +165,7 @@ fn distribute(mut section: Section<'_>, ledger: &mut Ledger) -> Option<DraftDist
         policies,
         client_protocol,
         routes,
+        quic,
     })
 }
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use model::codec::Address;
 use model::dpt::{Method, Refuse};
 use model::peer::{self, Definition, Definitions, Distribute, Weight};
-use model::{Dvipa, Protocol, StackName};
+use model::{Dvipa, Protocol, StackName, quic};
 use routes::Routes;
 
 use super::super::succession::Claim;
@@ -89,7 +89,10 @@ pub(super) fn size(definition: &Definition) -> usize {
     let policy = |p: &peer::Policy| names(&p.destip) + weights(&p.weights) + 40;
     let distribute = |d: &Distribute| {
         let policies: usize = d.policies.iter().map(policy).sum();
-        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + 60
+        let ids =
+            d.quic.iter().flat_map(|quic| &quic.server_ids).map(|given| given.stack.as_str().len() + 24);
+        let quic = ids.sum::<usize>() + d.quic.len() * 40;
+        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + quic + 60
     };
     definition.distributes.iter().map(distribute).sum::<usize>() + 160
 }
@@ -110,6 +113,7 @@ fn distribute(d: &VipaDistribute) -> Distribute {
             slow_start_s: d.rules.slow_start_s,
             max_connections: d.rules.max_connections.map(NonZeroU32::get),
         }),
+        quic: d.quic.to_vec(),
     }
 }
 
@@ -178,6 +182,7 @@ pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
             rules: d.rules.as_ref().map(read_rules).unwrap_or_default(),
             policies: d.policies.iter().take(MAX_LIST).filter_map(read_policy).collect(),
             routing: d.routes.clone().map(Routing::new),
+            quic: read_quic(d).into(),
         });
     }
     read
@@ -189,6 +194,12 @@ fn read_rules(said: &peer::TargetRules) -> TargetRules {
         slow_start_s: said.slow_start_s,
         max_connections: said.max_connections.and_then(NonZeroU32::new),
     }
+}
+
+/// How servers make connection IDs; what this version can't read leaves packets to their flows.
+fn read_quic(d: &Distribute) -> Vec<quic::Configuration> {
+    let fits = d.protocol == Protocol::Udp && quiclb::Reader::new(&d.quic).is_ok();
+    if fits { d.quic.clone() } else { Vec::new() }
 }
 
 /// `None`: none of those that are named can be read, which is not ALL.

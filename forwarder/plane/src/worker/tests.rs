@@ -72,6 +72,7 @@ fn tables() -> Tables {
                 refuse: Refuse::Reset,
                 max_connections: None,
                 routing: None,
+                quic: Default::default(),
             }
             .into(),
         ],

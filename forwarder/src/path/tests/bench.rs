@@ -90,6 +90,7 @@ pub(super) fn dpt() -> Dpt {
             refuse: Refuse::Reset,
             max_connections: None,
             routing: None,
+            quic: Shared::default(),
         };
         distributions.extend(stacks.iter().map(row).map(Shared::from));
     }

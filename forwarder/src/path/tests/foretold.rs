@@ -1,6 +1,6 @@
 //! What is foretold of a packet is what becomes of it, whatever the world is like; and to ask changes nothing.
 
-use model::dpt::{Ask, Distribution, Dpt, Duty, Method, Policy, Refuse, StackState, WeightedTarget};
+use model::dpt::{Ask, Distribution, Dpt, Duty, Method, Policy, Refuse, Shared, StackState, WeightedTarget};
 use model::{Protocol, StackIndex};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -153,6 +153,7 @@ fn dpt_like(like: &Like) -> Dpt {
             refuse: like.refuse[0],
             max_connections: None,
             routing: None,
+            quic: Shared::default(),
         };
         dpt.distributions.push(row.into());
     }

@@ -1,7 +1,7 @@
 //! SYNs to ports that no stack is known to listen on.
 
 use model::Protocol;
-use model::dpt::{Distribution, Dpt, Method, Refuse, WeightedTarget};
+use model::dpt::{Distribution, Dpt, Method, Refuse, Shared, WeightedTarget};
 
 use super::bench::*;
 use crate::tables::Family;
@@ -27,6 +27,7 @@ fn reported() -> Dpt {
             refuse: Refuse::Reset,
             max_connections: None,
             routing: None,
+            quic: Shared::default(),
         };
         dpt.distributions.push(row.into());
     }

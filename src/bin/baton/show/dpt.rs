@@ -13,7 +13,7 @@ pub(crate) fn dpt(view: &DptView) -> String {
     if view.services.is_empty() {
         return format!("no service is distributed (DPT generation {})\n", view.generation);
     }
-    let head = [
+    let mut head = vec![
         "SERVICE",
         "METHOD",
         "CLIENTS",
@@ -25,6 +25,9 @@ pub(crate) fn dpt(view: &DptView) -> String {
         "CPU",
         "APPLICATIONS",
     ];
+    if view.services.iter().flat_map(|service| &service.targets).any(|target| !target.server_ids.is_empty()) {
+        head.push("SERVER ID");
+    }
     let mut rows = Rows::new(&head, &[5, 7, 8]);
     for service in &view.services {
         let name = model::Service { dvipa: service.dvipa, port: service.port, protocol: service.protocol }
@@ -76,7 +79,9 @@ fn add(rows: &mut Rows, name: &str, service: &ServiceView, clients: &str, target
         return;
     }
     for target in targets {
-        rows.add([
+        let ids: Vec<String> =
+            target.server_ids.iter().map(|of| format!("{}:{}", of.rotation, of.id)).collect();
+        let cells = [
             name.to_owned(),
             method.clone(),
             clients.to_owned(),
@@ -87,7 +92,8 @@ fn add(rows: &mut Rows, name: &str, service: &ServiceView, clients: &str, target
             number(target.connections),
             or_dash(target.load.map(|l| percent(l.cpu_permille))),
             applications(target),
-        ]);
+        ];
+        rows.add(cells.into_iter().chain((!ids.is_empty()).then(|| ids.join(", "))));
     }
 }
 

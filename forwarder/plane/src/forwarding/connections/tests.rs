@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use forwarder::crt::{Config, CrtState, Cursor, Entry};
-use model::dpt::{Distribution, DvipaEntry, Method, Reach, Refuse, StackEntry};
+use model::dpt::{Distribution, DvipaEntry, Method, Reach, Refuse, Shared, StackEntry};
 use model::{Dvipa, DvipaIndex, StackName};
 
 use super::*;
@@ -221,6 +221,7 @@ fn the_flows_of_a_service_end_with_its_definition_and_those_of_targets_stay() {
             refuse: Refuse::Reset,
             max_connections: None,
             routing: None,
+            quic: Shared::default(),
         };
         Dpt { distributions: ports.iter().map(service).map(Into::into).collect(), ..Dpt::default() }
     };
