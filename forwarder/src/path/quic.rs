@@ -37,10 +37,20 @@ pub(super) fn plain<const TAG: usize, B: PacketBuffer, K: PlainKey, S>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) -> Option<StackIndex> {
-    let key = at.key();
-    if !cx.tables.follows_ids() || !key.is_udp() {
+    if !cx.tables.follows_ids() || !at.key().is_udp() {
         return None;
     }
+    of_plain::<TAG, _, _, _>(packet, at.key(), found, cx, out)
+}
+
+#[inline(never)]
+fn of_plain<const TAG: usize, B: PacketBuffer, K: PlainKey, S>(
+    packet: &B,
+    key: K,
+    found: Found,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) -> Option<StackIndex> {
     noted(follow(key.said::<TAG>(packet.bytes()), key.any(), found.entry(), cx, out.budgets()), out)
 }
 
