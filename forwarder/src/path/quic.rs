@@ -16,13 +16,13 @@
 use model::dpt::StackState;
 use model::{Protocol, StackIndex};
 
-use super::bucket::Matter;
+use super::bucket::{Budgets, Matter};
 use super::emit::Out;
 use super::fate::Fate;
 use super::plain::PlainKey;
 use super::whose::Read;
 use super::{AnyKey, Context};
-use crate::crt::{CrtState, Entry, Found, Key, KeyParts, Located};
+use crate::crt::{CrtState, Entry, Found, KeyParts, Located};
 use crate::packet::protocol;
 use crate::packet::transport::UDP_BYTES;
 use crate::tables::Names;
@@ -40,7 +40,18 @@ pub(super) fn plain<const TAG: usize, B: PacketBuffer, K: PlainKey, S>(
     if !cx.tables.follows_ids() || !at.key().is_udp() {
         return None;
     }
-    follow(at.key().said::<TAG>(packet.bytes()), at, found.entry(), cx, out)
+    of_plain::<TAG, _, _, _>(packet, at.key(), found, cx, out)
+}
+
+#[inline(never)]
+fn of_plain<const TAG: usize, B: PacketBuffer, K: PlainKey, S>(
+    packet: &B,
+    key: K,
+    found: Found,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) -> Option<StackIndex> {
+    noted(follow(key.said::<TAG>(packet.bytes()), key.any(), found.entry(), cx, out.budgets()), out)
 }
 
 /// As [`plain`], for any packet whose connection's key was read.
@@ -51,40 +62,52 @@ pub(super) fn named<S>(frame: &[u8], read: &Read, cx: &Context<'_>, out: &mut Ou
         return None;
     }
     let said = d.payload(frame).get(UDP_BYTES..)?;
-    let to = match read.key? {
-        AnyKey::V4(key) => follow(said, cx.crt.place(key), None, cx, out),
-        AnyKey::V6(key) => follow(said, cx.crt.place(key), None, cx, out),
-    };
-    to.map(Fate::forward)
+    noted(follow(said, read.key?, None, cx, out.budgets()), out).map(Fate::forward)
 }
 
+/// Counts what was found out about a connection ID.
+fn noted<S>((to, counts): (Option<StackIndex>, Option<Reason>), out: &Out<'_, S>) -> Option<StackIndex> {
+    if let Some(reason) = counts {
+        out.note(reason, 1);
+    }
+    to
+}
+
+/// Where a datagram goes if its connection ID says so, and what is to be counted. Not generic, so that nothing of what other packets
+/// pass is compiled in another way for it.
 #[inline(never)]
-fn follow<K: Key + Into<KeyParts>, S>(
+fn follow(
     said: &[u8],
-    at: Located<K>,
+    key: AnyKey,
     found: Option<Entry>,
     cx: &Context<'_>,
-    out: &mut Out<'_, S>,
-) -> Option<StackIndex> {
-    let KeyParts { client, dvipa, dvipa_port, .. } = at.key().into();
-    let service = cx.tables.service(dvipa, dvipa_port, Protocol::Udp)?;
-    let to = match service.ids()?.names(said) {
-        // What a lost stack serves is not known; a dead one takes nothing.
-        Names::Stack(to) if service.serves(to) && cx.tables.state(to) != StackState::Dead => Ok(to),
-        Names::Stack(_) => Err(Reason::QuicGone),
-        Names::Unknown => Err(Reason::QuicUnknown),
-        Names::Unroutable => Err(Reason::QuicUnroutable),
-        Names::Clients => return None,
+    budgets: &mut Budgets,
+) -> (Option<StackIndex>, Option<Reason>) {
+    let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
+    let service = cx.tables.service(dvipa, dvipa_port, Protocol::Udp);
+    let Some((service, ids)) = service.and_then(|service| Some((service, service.ids()?))) else {
+        return (None, None);
     };
-    let to = to.inspect_err(|why| out.note(*why, 1)).ok()?;
+    let to = match ids.names(said) {
+        // What a lost stack serves is not known; a dead one takes nothing.
+        Names::Stack(to) if service.serves(to) && cx.tables.state(to) != StackState::Dead => to,
+        Names::Stack(_) => return (None, Some(Reason::QuicGone)),
+        Names::Unknown => return (None, Some(Reason::QuicUnknown)),
+        Names::Unroutable => return (None, Some(Reason::QuicUnroutable)),
+        Names::Clients => return (None, None),
+    };
     // An earlier packet of the same burst may have made the entry.
-    let entry = found.or_else(|| cx.crt.get(at, cx.now));
-    if entry != Some(Entry { owner: to, state: CrtState::Established }) {
-        out.note(Reason::QuicFollowed, 1);
-        if entry.is_some() || out.budgets().take(Matter::Opening, client.ip(), cx.now) {
-            // It goes there also if there is no room.
-            let _ = cx.crt.insert_flow(at, to, entry.map(|entry| entry.owner), cx.now);
-        }
+    let entry = found.or_else(|| key.get(cx));
+    if entry == Some(Entry { owner: to, state: CrtState::Established }) {
+        return (Some(to), None);
     }
-    Some(to)
+    if entry.is_some() || budgets.take(Matter::Opening, client.ip(), cx.now) {
+        let former = entry.map(|entry| entry.owner);
+        // It goes there also if there is no room.
+        let _ = match key {
+            AnyKey::V4(key) => cx.crt.insert_flow(key, to, former, cx.now),
+            AnyKey::V6(key) => cx.crt.insert_flow(key, to, former, cx.now),
+        };
+    }
+    (Some(to), Some(Reason::QuicFollowed))
 }
