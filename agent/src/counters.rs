@@ -96,7 +96,7 @@ pub const COUNTERS: [Counter; 30] = [
     counter(
         "handoff_elsewhere",
         None,
-        "A packet with a handoff option is not one that the connection can begin with; dropped, the client sends it again.",
+        "A packet with a handoff option is not one that the connection can begin with, and came without the one that is; dropped, the client sends it again.",
     ),
     counter(
         "handoff_no_listener",

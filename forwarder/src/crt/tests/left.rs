@@ -257,6 +257,10 @@ enum Damage {
 impl Damage {
     fn of(&self, file: &File) {
         let length = file.metadata().unwrap().len();
+        if length == 0 {
+            // It was cut to nothing before.
+            return;
+        }
         let place = |at: u32| u64::from(at) * 64 % length;
         match self {
             Self::Flip { at, bit } => {
