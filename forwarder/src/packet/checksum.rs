@@ -1,8 +1,8 @@
 //! The Internet checksum (RFC 1071).
 
-/// A ones' complement sum of 16-bit words in the making. Good for at least 64 kB.
+/// A ones' complement sum of 16-bit words in the making, two at a time (RFC 1071 2 C). Good for any packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum(u32);
+pub struct Sum(u64);
 
 impl Sum {
     /// The empty sum.
@@ -11,16 +11,18 @@ impl Sum {
     /// Adds bytes that begin at an even place; an odd last byte is padded with zero.
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (words, odd) = bytes.as_chunks::<2>();
-        let sum = words.iter().fold(self.0, |sum, w| sum.wrapping_add(u32::from(u16::from_be_bytes(*w))));
-        Self(odd.iter().fold(sum, |sum, b| sum.wrapping_add(u32::from(*b) << 8)))
+        let (pairs, rest) = bytes.as_chunks::<4>();
+        let sum = pairs.iter().fold(self.0, |sum, w| sum.wrapping_add(u32::from_be_bytes(*w).into()));
+        let (words, odd) = rest.as_chunks::<2>();
+        let sum = words.iter().fold(sum, |sum, w| sum.wrapping_add(u16::from_be_bytes(*w).into()));
+        Self(odd.iter().fold(sum, |sum, b| sum.wrapping_add(u64::from(*b) << 8)))
     }
 
     /// Adds one word.
     #[must_use]
     #[inline(always)]
     pub fn word(self, word: u16) -> Self {
-        Self(self.0.wrapping_add(u32::from(word)))
+        Self(self.0.wrapping_add(word.into()))
     }
 
     /// Adds the pseudo-header of UDP, TCP and ICMPv6 over IPv6 (RFC 8200 8.1).
@@ -37,9 +39,9 @@ impl Sum {
     /// The sum's complement: what goes into the checksum field. Over bytes that contain a right checksum it is 0.
     #[inline(always)]
     pub fn finish(self) -> u16 {
-        let once = (self.0 & 0xffff).wrapping_add(self.0 >> 16);
-        let twice = (once & 0xffff).wrapping_add(once >> 16);
-        !(twice as u16)
+        let half = (self.0 & 0xffff_ffff).wrapping_add(self.0 >> 32);
+        let fold = |sum: u64| (sum & 0xffff).wrapping_add(sum >> 16);
+        !(fold(fold(fold(half))) as u16)
     }
 }
 

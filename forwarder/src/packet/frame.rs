@@ -215,24 +215,25 @@ pub fn segment(link: &Link, ip: Ip, segment: Segment) -> Bytes {
 pub fn segment_with(link: &Link, ip: Ip, segment: Segment, options: &[u8], data: &[u8]) -> Bytes {
     let header_bytes = TCP_BYTES.saturating_add(options.len());
     let len = header_bytes.saturating_add(data.len()) as u16;
-    let header = segment.header((header_bytes >> 2) as u8, 0);
+    let mut header = segment.header((header_bytes >> 2) as u8);
     let checksum = ip.pseudo_header(len).bytes(&header).bytes(options).bytes(data).finish();
+    [header[16], header[17]] = checksum.to_be_bytes();
     let mut bytes = head(link, ip, len);
-    let _ = bytes.try_extend_from_slice(&segment.header((header_bytes >> 2) as u8, checksum));
+    let _ = bytes.try_extend_from_slice(&header);
     let _ = bytes.try_extend_from_slice(options);
     bytes
 }
 
 impl Segment {
-    /// The header without options; `words`: how long it is with them.
+    /// The header without options and checksum; `words`: how long it is with the options.
     #[inline(always)]
-    fn header(&self, words: u8, checksum: u16) -> [u8; TCP_BYTES] {
+    fn header(&self, words: u8) -> [u8; TCP_BYTES] {
         let ([s0, s1], [d0, d1]) = (self.ports.source.to_be_bytes(), self.ports.destination.to_be_bytes());
         let ([n0, n1, n2, n3], [a0, a1, a2, a3]) =
             (self.sequence.to_be_bytes(), self.acknowledgment.to_be_bytes());
-        let ([w0, w1], [c0, c1]) = (self.window.to_be_bytes(), checksum.to_be_bytes());
+        let [w0, w1] = self.window.to_be_bytes();
         let (words, flags) = (words << 4, self.flags);
-        [s0, s1, d0, d1, n0, n1, n2, n3, a0, a1, a2, a3, words, flags, w0, w1, c0, c1, 0, 0]
+        [s0, s1, d0, d1, n0, n1, n2, n3, a0, a1, a2, a3, words, flags, w0, w1, 0, 0, 0, 0]
     }
 }
 

@@ -1,12 +1,13 @@
 //! The general way of reading: any frame, any header the path knows.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::{DvipaIndex, Protocol};
 
 use super::encapsulate::Inner;
-use super::ends::Ends;
-use crate::packet::{Ethernet, Fragment, Ipv4, Ipv6, Ports, Tcp, Udp, ipv4, ipv6, protocol};
+use super::ends::{AnyKey, Ends};
+use crate::crt::KeyParts;
+use crate::packet::{Ethernet, Fragment, Ipv4, Ipv6, Ports, Tcp, Udp, chunk_at, ipv4, ipv6, protocol};
 use crate::tables::Family;
 use crate::{Reason, Tables};
 
@@ -44,8 +45,54 @@ impl Datagram {
         }
     }
 
+    /// [`Datagram::parse`] of a frame that is [plain](super::parse), with its key: what is known of it is not looked at again.
+    pub(crate) fn plain(frame: &[u8], key: AnyKey) -> Option<Self> {
+        let ethernet = Ethernet::parse(frame).ok()?;
+        let ip = ethernet.header_bytes;
+        match key {
+            AnyKey::V4(key) => {
+                let head = chunk_at::<{ ipv4::HEADER_BYTES }>(frame, ip)?;
+                let [_, class, l0, l1, _, _, flags, _, hops, protocol, _, _, ends @ ..] = *head;
+                let [s0, s1, s2, s3, d0, d1, d2, d3] = ends;
+                Some(Self {
+                    ethernet,
+                    family: Family::V4,
+                    source: Ipv4Addr::from([s0, s1, s2, s3]).into(),
+                    dvipa: KeyParts::from(key).dvipa,
+                    address: Ipv4Addr::from([d0, d1, d2, d3]).into(),
+                    header_bytes: ipv4::HEADER_BYTES,
+                    len: u16::from_be_bytes([l0, l1]),
+                    protocol,
+                    traffic_class: class,
+                    hops,
+                    may_split: flags & 0x40 == 0,
+                    fragment: None,
+                })
+            }
+            AnyKey::V6(key) => {
+                let [v, c, _, _, l0, l1, protocol, hops] = *chunk_at::<8>(frame, ip)?;
+                let source = chunk_at::<16>(frame, ip.saturating_add(8))?;
+                let address = chunk_at::<16>(frame, ip.saturating_add(24))?;
+                Some(Self {
+                    ethernet,
+                    family: Family::V6,
+                    source: Ipv6Addr::from(*source).into(),
+                    dvipa: KeyParts::from(key).dvipa,
+                    address: Ipv6Addr::from(*address).into(),
+                    header_bytes: ipv6::HEADER_BYTES,
+                    len: u16::from_be_bytes([l0, l1]).saturating_add(ipv6::HEADER_BYTES as u16),
+                    protocol,
+                    traffic_class: v << 4 | c >> 4,
+                    hops,
+                    may_split: false,
+                    fragment: None,
+                })
+            }
+        }
+    }
+
     fn parse_v4(bytes: &[u8], ethernet: Ethernet, tables: &Tables) -> Result<Option<Self>, Reason> {
-        let destination = crate::packet::chunk_at::<4>(bytes, 16).map(|a| std::net::Ipv4Addr::from(*a));
+        let destination = chunk_at::<4>(bytes, 16).map(|a| Ipv4Addr::from(*a));
         let Some((address, dvipa)) = destination.and_then(|a| tables.dvipa_v4(a).map(|d| (a, d))) else {
             return Ok(None);
         };
@@ -70,7 +117,7 @@ impl Datagram {
     }
 
     fn parse_v6(bytes: &[u8], ethernet: Ethernet, tables: &Tables) -> Result<Option<Self>, Reason> {
-        let destination = crate::packet::chunk_at::<16>(bytes, 24).map(|a| std::net::Ipv6Addr::from(*a));
+        let destination = chunk_at::<16>(bytes, 24).map(|a| Ipv6Addr::from(*a));
         let Some((address, dvipa)) = destination.and_then(|a| tables.dvipa_v6(a).map(|d| (a, d))) else {
             return Ok(None);
         };

@@ -13,7 +13,7 @@ use super::frozen::Waited;
 use super::icmp_error::{self, Notice};
 use super::whose::{self, Read};
 use super::{Context, Held, follow, orphans, quic, quiet, refuse, select, split, transact, unserved};
-use crate::packet::{Ethernet, protocol};
+use crate::packet::protocol;
 use crate::tables::carrier::{Carrier, Form};
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 
@@ -33,7 +33,7 @@ pub(super) fn any<B: PacketBuffer, S: Sink<B>>(
     }
 }
 
-/// Delivers a plain packet that the fast way can't: read again, because that keeps nothing but the key.
+/// Delivers a plain packet that the fast way can't: its header is read again, because that keeps nothing but the key.
 #[inline(never)]
 pub(super) fn plain<B: PacketBuffer, S: Sink<B>>(
     packet: B,
@@ -44,27 +44,23 @@ pub(super) fn plain<B: PacketBuffer, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     let (key, hash) = read;
-    let datagram = Ethernet::parse(packet.bytes()).map_err(Reason::from);
-    match datagram.and_then(|eth| Datagram::parse(packet.bytes(), eth, cx.tables)) {
-        Ok(Some(datagram)) => {
-            let fate = match fate {
-                // The fast way did not look whether it opens a connection.
-                Fate::Forward { to, .. } if cx.tables.state(to) != StackState::Up => {
-                    match datagram.ends(packet.bytes()) {
-                        Ok((ends, opens)) => {
-                            let udp = datagram.protocol == protocol::UDP;
-                            ends.key().fate((opens, udp), cx, out.budgets())
-                        }
-                        Err(reason) => Fate::Drop(reason),
-                    }
+    let Some(datagram) = Datagram::plain(packet.bytes(), key) else {
+        return out.end(packet, End::dropped(Reason::BadHeader));
+    };
+    let fate = match fate {
+        // The fast way did not look whether it opens a connection.
+        Fate::Forward { to, .. } if cx.tables.state(to) != StackState::Up => {
+            match datagram.ends(packet.bytes()) {
+                Ok((ends, opens)) => {
+                    let udp = datagram.protocol == protocol::UDP;
+                    ends.key().fate((opens, udp), cx, out.budgets())
                 }
-                fate => fate,
-            };
-            deliver(packet, &Read { datagram, key: Some(key), hash }, fate, held, cx, out);
+                Err(reason) => Fate::Drop(reason),
+            }
         }
-        Ok(None) => out.end(packet, End::dropped(Reason::BadHeader)),
-        Err(reason) => out.end(packet, End::dropped(reason)),
-    }
+        fate => fate,
+    };
+    deliver(packet, &Read { datagram, key: Some(key), hash }, fate, held, cx, out);
 }
 
 /// Does with a packet to a DVIPA what was decided.

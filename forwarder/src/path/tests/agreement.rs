@@ -126,6 +126,7 @@ proptest! {
             );
             prop_assert_eq!(plain.hash, ends.hash());
             prop_assert!(datagram.hops > 1 && datagram.fragment.is_none());
+            prop_assert_eq!(format!("{:?}", Datagram::plain(&frame, key)), format!("{:?}", Some(datagram)));
         }
     }
 
