@@ -3,12 +3,13 @@
 //!
 //! | connection ID | where the datagram goes |
 //! | --- | --- |
-//! | names a stack that serves the port, drained or not, and is not dead | there, whatever its flow's entry says, and the entry says so from then on |
+//! | names a stack that serves the port, drained or not, and is not dead | there, whatever its flow's entry says |
 //! | names another stack, or none; has not the form | as every datagram of its flow |
 //! | of an Initial or 0-RTT packet, or of an unknown version | as every datagram of its flow: the client may have chosen it |
 //!
-//! The entry is changed so that errors and fragments of the flow go there too, displays show it, and the next owner of the DVIPA has
-//! it. If there is no room for it, or the worker receives more than it can handle, the datagram goes there without.
+//! The entry is made, so that errors and fragments of the flow go there too, displays show it, and the next owner of the DVIPA has it. One
+//! that is there is changed only if its stack does not serve any more: whoever can send in a client's name could take its flow away. If
+//! there is no room for it, or the worker receives more than it can handle, the datagram goes there without.
 //!
 //! Touches for a datagram to such a service its service, its first bytes and the map of server IDs; the CRT's line if the flow's entry is
 //! another one.
@@ -101,7 +102,9 @@ fn follow(
     if entry == Some(Entry { owner: to, state: CrtState::Established }) {
         return (Some(to), None);
     }
-    if entry.is_some() || budgets.take(Matter::Opening, client.ip(), cx.now) {
+    let is_served =
+        entry.is_some_and(|e| service.serves(e.owner) && cx.tables.state(e.owner) != StackState::Dead);
+    if !is_served && (entry.is_some() || budgets.take(Matter::Opening, client.ip(), cx.now)) {
         let former = entry.map(|entry| entry.owner);
         // It goes there also if there is no room.
         let _ = match key {
