@@ -99,6 +99,8 @@ type Subject = (usize, SocketAddr);
 #[derive(Clone, Debug)]
 pub struct Probe {
     subject: Subject,
+    /// Of a listener that has gone and come, the answers before mean nothing.
+    number: u64,
     asks: Asks,
     at: SocketAddr,
     /// It is another network namespace's, so that it is not reached by `lo`.
@@ -110,7 +112,14 @@ pub struct Probe {
 #[derive(Clone, Debug)]
 pub struct Probed {
     subject: Subject,
+    number: u64,
     outcome: Result<(), String>,
+}
+
+impl Probe {
+    fn says(&self, outcome: Result<(), String>) -> Probed {
+        Probed { subject: self.subject, number: self.number, outcome }
+    }
 }
 
 impl Probed {
@@ -127,6 +136,8 @@ impl Probed {
 pub struct Checks {
     checks: Vec<Check>,
     subjects: BTreeMap<Subject, Known>,
+    /// How many listeners have come.
+    came: u64,
     /// The services that they are about.
     services: BTreeMap<(Dvipa, Served), Vec<Subject>>,
 }
@@ -134,6 +145,7 @@ pub struct Checks {
 /// What is known of one listener by one check.
 #[derive(Debug)]
 struct Known {
+    number: u64,
     next: Instant,
     /// It was answered at least once.
     asked: bool,
@@ -178,7 +190,7 @@ impl Checks {
         elsewhere: impl Fn(Dvipa, Served) -> Option<SocketAddr>,
         now: Instant,
     ) -> Vec<Probe> {
-        let Self { checks, subjects, services } = self;
+        let Self { checks, subjects, services, came } = self;
         services.clear();
         let mut here = BTreeMap::new();
         for ((dvipa, served), at) in listeners {
@@ -190,24 +202,29 @@ impl Checks {
             services.insert((*dvipa, *served), of_it);
         }
         subjects.retain(|subject, _| here.contains_key(subject));
-        let mut probes = Vec::new();
-        for (subject, elsewhere) in here {
-            let Some(check) = checks.get(subject.0) else { continue };
-            let known = subjects.entry(subject).or_insert_with(|| Known::new(now));
-            if known.next <= now && probes.len() < AT_ONCE {
-                known.next = now + check.interval;
-                let (asks, timeout) = (check.asks.clone(), check.timeout);
-                probes.push(Probe { subject, asks, at: subject.1, elsewhere, timeout });
-            }
+        for subject in here.keys() {
+            subjects.entry(*subject).or_insert_with(|| {
+                *came += 1;
+                Known::new(*came, now)
+            });
         }
-        probes
+        // Those that have waited longest: where there are more than can be asked at once, each has its turn.
+        let mut due: Vec<_> = subjects.iter_mut().filter(|(_, known)| known.next <= now).collect();
+        due.sort_by_key(|(_, known)| known.next);
+        let ask = |(subject, known): (&Subject, &mut Known)| {
+            let check = checks.get(subject.0)?;
+            known.next = now + check.interval;
+            let (asks, timeout) = (check.asks.clone(), check.timeout);
+            let elsewhere = here.get(subject).copied().unwrap_or_default();
+            Some(Probe { subject: *subject, number: known.number, asks, at: subject.1, elsewhere, timeout })
+        };
+        due.into_iter().take(AT_ONCE).filter_map(ask).collect()
     }
 
     /// Takes what was answered.
-    pub fn answered(&mut self, Probed { subject, outcome }: Probed) {
-        let (Some(check), Some(known)) = (self.checks.get(subject.0), self.subjects.get_mut(&subject)) else {
-            return;
-        };
+    pub fn answered(&mut self, Probed { subject, number, outcome }: Probed) {
+        let known = self.subjects.get_mut(&subject).filter(|known| known.number == number);
+        let (Some(check), Some(known)) = (self.checks.get(subject.0), known) else { return };
         let outcome = outcome.map_err(|why| format!("{}: {why}", check.word()));
         let is_contrary = outcome.is_err() != known.fails.is_some();
         known.contrary = if is_contrary { known.contrary.saturating_add(1) } else { 0 };
@@ -242,8 +259,8 @@ impl Checks {
 }
 
 impl Known {
-    fn new(now: Instant) -> Self {
-        Self { next: now, asked: false, fails: None, contrary: 0 }
+    fn new(number: u64, now: Instant) -> Self {
+        Self { number, next: now, asked: false, fails: None, contrary: 0 }
     }
 }
 

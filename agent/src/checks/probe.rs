@@ -30,8 +30,8 @@ const GRPC_BYTES: usize = 1024;
 impl Probe {
     /// Asks, and waits for the answer until the time is over.
     pub async fn ask(self) -> Probed {
-        let Self { subject, asks, at, elsewhere, timeout: long } = self;
-        let outcome = match &asks {
+        let (at, elsewhere, long) = (self.at, self.elsewhere, self.timeout);
+        let outcome = match &self.asks {
             Asks::Tcp => within(long, connect(at, elsewhere)).await.map(drop),
             Asks::Http { path, host, status } => {
                 within(long, http(at, elsewhere, path, host.as_deref())).await.and_then(|code| {
@@ -42,7 +42,7 @@ impl Probe {
             Asks::Grpc { service } => within(long, grpc(at, elsewhere, service)).await,
             Asks::Script { command } => script(command, at, long).await,
         };
-        Probed { subject, outcome }
+        self.says(outcome)
     }
 }
 

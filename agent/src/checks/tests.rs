@@ -50,7 +50,7 @@ fn after(outcomes: &[bool]) -> Vec<bool> {
         let probes = checks.due(&listeners, nowhere, now);
         now += Duration::from_secs(2);
         let outcome = if *is_well { Ok(()) } else { Err("503".to_owned()) };
-        checks.answered(Probed { subject: probes[0].subject, outcome });
+        checks.answered(probes[0].says(outcome));
         !checks.failing().is_empty()
     };
     outcomes.iter().map(fails).collect()
@@ -73,7 +73,7 @@ fn one_listener_of_many_dvipas_is_asked_once_an_interval_and_all_of_them_fail() 
     assert_eq!(probes.iter().map(|p| p.at.to_string()).collect::<Vec<_>>(), [at]);
     assert!(checks.due(&listeners, nowhere, now + Duration::from_secs(1)).is_empty());
     assert_eq!(checks.due(&listeners, nowhere, now + Duration::from_secs(2)).len(), 1);
-    checks.answered(Probed { subject: probes[0].subject, outcome: Err("refused".to_owned()) });
+    checks.answered(probes[0].says(Err("refused".to_owned())));
     let failing = checks.failing();
     let why: Vec<_> = failing.iter().map(|((dvipa, _), why)| format!("{dvipa} {why}")).collect();
     assert_eq!(why, ["198.18.9.1 tcp: refused", "198.18.9.2 tcp: refused"]);
@@ -83,13 +83,27 @@ fn one_listener_of_many_dvipas_is_asked_once_an_interval_and_all_of_them_fail() 
 fn a_server_that_is_gone_is_forgotten() {
     let (mut checks, now) = (Checks::new(vec![check(Asks::Tcp)]), Instant::now());
     let listeners = here(&[("198.18.9.1", 80, "127.0.0.1:80")]);
-    let subject = checks.due(&listeners, nowhere, now)[0].subject;
-    checks.answered(Probed { subject, outcome: Err("refused".to_owned()) });
+    let probe = checks.due(&listeners, nowhere, now).remove(0);
+    checks.answered(probe.says(Err("refused".to_owned())));
     assert_eq!(checks.views()[0].outcome, Some(Err("tcp: refused".to_owned())));
     assert!(checks.due(&BTreeMap::new(), nowhere, now).is_empty() && checks.failing().is_empty());
     assert_eq!(checks.due(&listeners, nowhere, now).len(), 1, "at once");
+    checks.answered(probe.says(Err("what the former one was asked".to_owned())));
     assert_eq!(checks.views()[0].outcome, None);
-    checks.answered(Probed { subject: (7, subject.1), outcome: Ok(()) });
+}
+
+#[test]
+fn where_more_are_due_than_can_be_asked_at_once_each_has_its_turn() {
+    let (mut checks, mut now) = (Checks::new(vec![check(Asks::Tcp)]), Instant::now());
+    let many = AT_ONCE + 44;
+    let at: Vec<String> = (0..many).map(|n| format!("198.18.{}.{}:80", 10 + n / 200, n % 200 + 1)).collect();
+    let all: Vec<(&str, u16, &str)> = at.iter().map(|at| (&at[..at.len() - 3], 80, at.as_str())).collect();
+    let (listeners, mut asked) = (here(&all), std::collections::BTreeSet::new());
+    for _ in 0..2 {
+        asked.extend(checks.due(&listeners, nowhere, now).into_iter().map(|probe| probe.at));
+        now += Duration::from_secs(2);
+    }
+    assert_eq!(asked.len(), many);
 }
 
 #[test]
@@ -107,10 +121,10 @@ fn all_checks_of_a_service_have_to_pass_and_a_container_is_asked_itself() {
         asked,
         [(0, at("172.17.0.2:8080"), true), (0, at("198.18.8.1:80"), false), (1, at("172.17.0.2:8080"), true)]
     );
-    let fails = Probed { subject: probes[2].subject, outcome: Err("exit status: 1".to_owned()) };
+    let fails = probes[2].says(Err("exit status: 1".to_owned()));
     assert_eq!(fails.reached(&checks), None);
     checks.answered(fails);
-    checks.answered(Probed { subject: probes[0].subject, outcome: Ok(()) });
+    checks.answered(probes[0].says(Ok(())));
     assert_eq!(checks.failing().into_values().collect::<Vec<_>>(), ["true: exit status: 1"]);
 }
 
@@ -137,7 +151,7 @@ fn probed(asks: Asks, answers: &'static [u8]) -> Result<(), String> {
 fn ask(asks: Asks, at: SocketAddr) -> Result<(), String> {
     // Binding to `lo` needs the right to on older kernels.
     let timeout = Duration::from_millis(500);
-    let probe = Probe { subject: (0, at), asks, at, elsewhere: true, timeout };
+    let probe = Probe { subject: (0, at), number: 1, asks, at, elsewhere: true, timeout };
     runtime().block_on(probe.ask()).outcome
 }
 

@@ -40,8 +40,8 @@ pub enum Event {
     Established(Cookie, Connection),
     /// A socket no longer listens, or its connection has ended, or it is gone.
     Ended(Cookie),
-    /// As [`Event::Ended`], of a connection to this port whose client was answered.
-    EndedAnswered(Cookie, u16),
+    /// As [`Event::Ended`], of this connection, whose client was answered.
+    EndedAnswered(Cookie, Connection),
     /// How it is with all connections that are open.
     Speeches(Vec<Speech>),
     /// Nobody answered for so long is a failure from now on; `None`: it is none.

@@ -224,10 +224,12 @@ impl Machine {
                 let change = self.sockets.ended(cookie, now);
                 self.tell(change);
             }
-            Event::EndedAnswered(cookie, port) => {
+            Event::EndedAnswered(cookie, connection) => {
                 let change = self.sockets.ended(cookie, now);
                 self.tell(change);
-                if self.silences.answered(port, now) {
+                // A check of this host's own is no client.
+                if self.concerns_clients(&connection) && self.silences.answered(connection.dvipa.port(), now)
+                {
                     self.tell_listens();
                 }
             }

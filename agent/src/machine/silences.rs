@@ -1,7 +1,7 @@
 //! On which ports servers accept and answer nobody (row B9), as the kernel sees it: no server is asked.
 //!
 //! When a connection ends, the kernel says whether its client was answered at all; of those that are open it knows for how long neither
-//! side has spoken, and that is looked at now and then while no end tells of an answer. A port is silent if it has answered before, if
+//! side has spoken, and that is looked at now and then. A port is silent if it has answered before, if
 //! some clients have waited for an answer for the whole time, and if no client of the port was answered in that time. So a server of
 //! which one client waits for news, while others are answered, is not silent. One whose clients all wait for news, for longer than
 //! that time, looks so; it is not given new clients until it answers one of those, and only while others are left.

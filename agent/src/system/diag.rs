@@ -118,14 +118,16 @@ pub fn accept_queues(ports: &HashSet<u16>) -> io::Result<Vec<AcceptQueue>> {
     Ok(queues)
 }
 
-/// Of established connections that a process has, with one of these local addresses: who has spoken last, and how long ago.
+/// Of connections that a process has, with one of these local addresses: who has spoken last, and how long ago. Also of those whose clients
+/// have closed: a client that waits too long goes, and a server that hangs does not see it.
 ///
 /// # Errors
 /// What the system says.
 pub fn speeches(dvipas: &HashSet<IpAddr>) -> io::Result<Vec<Speech>> {
     let mut speeches = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        dump_with(ExtensionFlags::INFO, family, IPPROTO_TCP, StateFlags::ESTABLISHED, |socket| {
+        let states = StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT;
+        dump_with(ExtensionFlags::INFO, family, IPPROTO_TCP, states, |socket| {
             let id = &socket.header.socket_id;
             // One without a number waits in the accept queue.
             if socket.header.inode == 0 || !dvipas.contains(&id.source_address.to_canonical()) {

@@ -128,7 +128,10 @@ fn parse(bytes: &[u8]) -> Option<Told> {
         }
         ESTABLISHED => Connection::new(Protocol::Tcp, remote, local).map(|c| Event::Established(cookie, c)),
         LISTEN_ENDED | ENDED => Some(Event::Ended(cookie)),
-        ENDED_ANSWERED => Some(Event::EndedAnswered(cookie, local.port())),
+        ENDED_ANSWERED => Some(
+            Connection::new(Protocol::Tcp, remote, local)
+                .map_or(Event::Ended(cookie), |connection| Event::EndedAnswered(cookie, connection)),
+        ),
         UDP_BOUND => Some(Event::UdpBound),
         LISTENS_ELSEWHERE => Some(Event::ListensElsewhere),
         CLAIMED | CLAIMED_CLOSING => Connection::new(Protocol::Tcp, remote, local)

@@ -445,24 +445,32 @@ impl Row {
             .iter()
             .map(|list| Selection::new(list.iter().map(|cell| cell.state), self.rules.panic_percent));
         let selections: Vec<Selection> = selections.collect();
-        let panics = selections.iter().any(|selection| selection.panics);
+        let panics = selections.first().is_some_and(|selection| selection.panics);
         let selected = self.lists.iter().zip(&selections).map(|(list, selection)| {
             list.iter().filter(|cell| selection.takes(cell.state)).copied().collect::<Vec<Cell>>()
         });
         let selected: Vec<Vec<Cell>> = selected.collect();
-        let grows = !panics && selected.iter().flatten().any(|cell| cell.step < STEPS);
+        let lists = selected.iter().zip(&selections);
+        let growing =
+            lists.map(|(cells, selection)| !selection.panics && cells.iter().any(|cell| cell.step < STEPS));
+        let growing: Vec<bool> = growing.collect();
+        let grows = growing.contains(&true);
         // Round robin knows no weights; those of routes count with it all the same.
         let (method, equal) = match self.method {
             Method::RoundRobin if grows => (Method::WeightedRoundRobin, true),
             method => (method, false),
         };
         let of_routes = 1 + before.policies.len();
-        let mut lists = selected.iter().enumerate().map(|(at, cells)| {
+        let mut lists = selected.iter().zip(&growing).enumerate().map(|(at, (cells, list_grows))| {
             let weight = |cell: &Cell| if equal && at < of_routes { cell.weight.min(1) } else { cell.weight };
             let largest = cells.iter().map(weight).max().unwrap_or_default();
             let weighed = |cell: &Cell| WeightedTarget {
                 stack: cell.stack,
-                weight: if grows { ramps::part(weight(cell), cell.step, largest) } else { cell.weight },
+                weight: match (grows, list_grows) {
+                    (true, true) => ramps::part(weight(cell), cell.step, largest),
+                    (true, false) => weight(cell),
+                    (false, _) => cell.weight,
+                },
             };
             cells.iter().map(weighed).collect::<Vec<_>>()
         });

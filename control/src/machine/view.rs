@@ -406,18 +406,22 @@ pub enum TargetState {
 pub(super) struct Selection {
     /// So many are unfit that none is taken for it.
     pub(super) panics: bool,
+    /// What the unfit ones count as then: the best that there is.
+    unfit_as: TargetState,
     state: TargetState,
 }
 
 impl Selection {
     /// Those that listen; quiet ones if nobody else is left, for it may be this node that hears nobody. When so many of a hundred are
-    /// unfit, all count as listening: too few would have to serve all, and a client that waits is better than one that is refused.
+    /// unfit, they count as the others: too few would have to serve all, and a client that waits is better than one that is refused.
     pub(super) fn new(states: impl Iterator<Item = TargetState> + Clone, panic_percent: u8) -> Self {
         let may = states.filter(|state| state.is_unfit() || state.serves_all());
         let (all, unfit) = (may.clone().count(), may.clone().filter(|state| state.is_unfit()).count());
         let panics = unfit > 0 && unfit * 100 >= all * usize::from(panic_percent);
-        let state = may.map(|state| Self { panics, state }.seen(state)).max();
-        Self { panics, state: state.unwrap_or(TargetState::Listening) }
+        let best = may.clone().filter(|state| !state.is_unfit()).max();
+        let unfit_as = best.unwrap_or(TargetState::Listening);
+        let of = |state| Self { panics, unfit_as, state };
+        of(may.map(|state| of(state).seen(state)).max().unwrap_or(TargetState::Listening))
     }
 
     /// May a candidate in this state be selected?
@@ -426,7 +430,7 @@ impl Selection {
     }
 
     fn seen(self, state: TargetState) -> TargetState {
-        if self.panics && state.is_unfit() { TargetState::Listening } else { state }
+        if self.panics && state.is_unfit() { self.unfit_as } else { state }
     }
 }
 

@@ -59,8 +59,9 @@ fn a_connection_on_a_dual_stack_socket_is_an_ipv4_one() {
 #[test]
 fn ends_and_binds_are_read() {
     assert!(matches!(parse(&bytes(ENDED, NOBODY, NOBODY, false, false)), Some(Event::Ended(Cookie(77)))));
-    let answered = parse(&bytes(ENDED_ANSWERED, (mapped([198, 18, 9, 1]), 80), NOBODY, false, false));
-    assert!(matches!(answered, Some(Event::EndedAnswered(Cookie(77), 80))));
+    let (dvipa, client) = ((mapped([198, 18, 9, 1]), 80), (mapped([198, 18, 0, 2]), 40_000));
+    let answered = parse(&bytes(ENDED_ANSWERED, dvipa, client, false, false));
+    assert!(matches!(answered, Some(Event::EndedAnswered(Cookie(77), c)) if c.dvipa.port() == 80));
     assert!(matches!(parse(&bytes(UDP_BOUND, NOBODY, NOBODY, false, false)), Some(Event::UdpBound)));
 }
 

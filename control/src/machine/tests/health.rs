@@ -8,6 +8,7 @@ use model::dpt::Method;
 use model::message::{Failing, FromStack, Stalled};
 
 use super::super::fixture::{Bench, EPOCH, WEB, name, srvstat, tcp};
+use super::super::view::Selection;
 use super::super::{Action, Event, Note, SETTLES, Scope, TargetState};
 
 const VIP: &str = "198.18.9.1";
@@ -186,4 +187,16 @@ fn a_target_with_as_many_connections_as_it_may_have_is_shown_as_full() {
     assert_eq!(row.max_connections.map(|most| most.get()), Some(5));
     bench.handle(Event::ConnectionCounts(vec![(index, 4)])).unwrap();
     assert_eq!(bench.states(service)["t1"], TargetState::Listening);
+}
+
+#[test]
+fn in_panic_those_that_fail_count_as_the_others_that_are_left() {
+    let of = |states: &[TargetState]| Selection::new(states.iter().copied(), 50);
+    let (fails, quiet, listens) = (TargetState::Failing, TargetState::Quiet, TargetState::Listening);
+    let two = of(&[fails, quiet]);
+    assert!(two.panics && two.takes(fails) && two.takes(quiet), "it is not all left to the one that fails");
+    let four = of(&[fails, fails, quiet, listens]);
+    assert!(four.panics && four.takes(fails) && four.takes(listens) && !four.takes(quiet));
+    let none = of(&[fails, quiet, listens]);
+    assert!(!none.panics && none.takes(listens) && !none.takes(fails));
 }
