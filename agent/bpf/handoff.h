@@ -33,7 +33,7 @@
  */
 #define COMES_AGAIN 0x62617400
 #define AGAIN_MASK 0xffffff00
-#define MOST_OFTEN 32 /* some microseconds each time */
+#define MOST_OFTEN 8 /* some microseconds each time */
 
 /* The packet comes again: what the program returns. */
 static __always_inline int come_again(struct __sk_buff *skb, __u32 often)

@@ -18,6 +18,8 @@ pub struct Reselected {
     pub to: StackIndex,
     /// The sequence number of the request's first byte.
     pub start: u32,
+    /// What its first packet acknowledges.
+    pub acknowledged: u32,
 }
 
 /// Two bounded queues between one worker and the control thread, without locks.

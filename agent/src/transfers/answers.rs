@@ -28,7 +28,7 @@ pub(super) fn stand(of: &Conversation, received: u64) -> Stand {
         Answers::None => asked(of),
         Answers::Http if of.is_interleaved => Stand::Unseen,
         Answers::Http => match answer(of) {
-            Stand::Between if !is_answered => asked(of),
+            Stand::Between | Stand::Presumed if !is_answered => asked(of),
             stand => stand,
         },
     }
@@ -90,18 +90,19 @@ fn answer(of: &Conversation) -> Stand {
         (false, _) => Stand::Answering,
         (true, true) => Stand::Closing,
         (true, false) => match asked_when_answered(of) {
-            Ordering::Less => Stand::Asking,
-            Ordering::Equal => Stand::Between,
-            Ordering::Greater => Stand::Asked,
+            Some(Ordering::Less) => Stand::Asking,
+            Some(Ordering::Equal) => Stand::Between,
+            Some(Ordering::Greater) => Stand::Asked,
+            None => Stand::Presumed,
         },
     }
 }
 
-/// Whether the client had sent less than a request when the answer began (its body still comes), one, or more (pipelining). A
-/// request whose head is longer than the note counts as one.
-fn asked_when_answered(of: &Conversation) -> Ordering {
+/// Whether the client had sent less than a request when the answer began (its body still comes), one, or more (pipelining). `None`: the
+/// request's head is longer than the note, or its body is in chunks.
+fn asked_when_answered(of: &Conversation) -> Option<Ordering> {
     let said = of.answered_end.wrapping_sub(of.request_begin);
-    request_bytes(of).map_or(Ordering::Equal, |whole| u64::from(said).cmp(&whole))
+    request_bytes(of).map(|whole| u64::from(said).cmp(&whole))
 }
 
 /// Whether the client has asked for the connection to be closed after the answer.
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(after("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", answer), Stand::Closing);
         assert_eq!(after("GET / HTTP/1.0\r\n\r\n", answer), Stand::Closing);
         let long = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}\r\n\r\n", "c".repeat(200));
-        assert_eq!(after(&long, answer), Stand::Between);
+        assert_eq!(after(&long, answer), Stand::Presumed);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Wanted {
     pub to: StackIndex,
     /// The sequence number of its first byte.
     pub start: u32,
+    /// What its first packet acknowledges.
+    pub acknowledged: u32,
 }
 
 /// What is known of one.
@@ -44,6 +46,7 @@ struct Reselected {
     source: StackName,
     target: StackName,
     start: u32,
+    acknowledged: u32,
     since: Instant,
     pause: Duration,
     now: Now,
@@ -88,7 +91,7 @@ impl Reselections {
 impl RoutingStack {
     /// Workers want these connections moved.
     pub(super) fn reselect(&mut self, all: Vec<Wanted>, now: Instant) {
-        for Wanted { connection, from, to, start } in all {
+        for Wanted { connection, from, to, start, acknowledged } in all {
             let names = self.stacks.name(from).cloned().zip(self.stacks.name(to).cloned());
             match names {
                 Some((source, target)) if self.reselections.0.len() < MAX => {
@@ -96,6 +99,7 @@ impl RoutingStack {
                         source,
                         target,
                         start,
+                        acknowledged,
                         since: now,
                         pause: AGAIN.0,
                         now: Now::Waits(now),
@@ -110,11 +114,13 @@ impl RoutingStack {
         self.reselect_due(now);
     }
 
-    /// Whether a connection that is handed over is made by its client's next request, which waits at a worker. The second time nobody
-    /// knows what has become of that.
-    pub(super) fn request_waits(&mut self, connection: &Connection) -> bool {
+    /// Whether a connection that is handed over, of which the client has everything below `sent`, is made by its client's next request,
+    /// which waits at a worker: that has to acknowledge all. The second time nobody knows what has become of it.
+    pub(super) fn request_waits(&mut self, connection: &Connection, sent: u32) -> bool {
         let reselected = self.reselections.0.get_mut(connection);
-        reselected.is_some_and(|reselected| !std::mem::replace(&mut reselected.is_sent, true))
+        reselected.is_some_and(|reselected| {
+            !std::mem::replace(&mut reselected.is_sent, true) && reselected.acknowledged == sent
+        })
     }
 
     /// Orders what is due.

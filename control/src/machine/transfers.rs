@@ -323,8 +323,8 @@ impl RoutingStack {
     ) {
         let state = ConnectionState::decode(&parcel.socket).ok().filter(|s| s.connection == connection);
         if let (Some(to), Some(state)) = (self.stack_index(target), state) {
-            let request_waits = self.request_waits(&connection);
-            let handoff = Handoff { request_waits, ..Handoff::new(&state, token) };
+            let mut handoff = Handoff::new(&state, token);
+            handoff.request_waits = self.request_waits(&connection, handoff.option.sent);
             self.actions.push_back(Action::HandOver { connection, to, handoff });
         } else {
             self.transfer_news(News::NotHandedOver { connection, why: Reason::Malformed.into() }, now);

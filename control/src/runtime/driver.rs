@@ -163,6 +163,7 @@ impl<F: Forwarding> Driver<F> {
                     self.timings.late(due.elapsed());
                     self.look();
                     self.end_replaced();
+                    self.reselect();
                     let Ticked { silent, link_returned, vacant, tokens_low, asked } = self.forwarding.tick();
                     if let Some(silent) = silent {
                         self.order_quietly(Event::SilentHosts(silent));
@@ -180,12 +181,7 @@ impl<F: Forwarding> Driver<F> {
                         self.order_quietly(Event::Asked { until });
                     }
                 }
-                _ = requests.tick(), if self.forwarding.reads_requests() => {
-                    let wanted = self.forwarding.wanted();
-                    if !wanted.is_empty() {
-                        self.order_quietly(Event::Reselect(wanted));
-                    }
-                }
+                _ = requests.tick(), if self.forwarding.reads_requests() => self.reselect(),
                 _ = counts.tick() => {
                     reload::renew(&mut self);
                     let connections = self.forwarding.connections();
@@ -408,6 +404,14 @@ impl<F: Forwarding> Driver<F> {
                 self.machine.handle(Event::HeldElsewhere { by, connections }, Instant::now())
         {
             tracing::debug!(%refusal, "not followed");
+        }
+    }
+
+    /// Has connections moved whose next requests are for others than who has them.
+    fn reselect(&mut self) {
+        let wanted = self.forwarding.wanted();
+        if !wanted.is_empty() {
+            self.order_quietly(Event::Reselect(wanted));
         }
     }
 

@@ -36,6 +36,8 @@ struct Request<B> {
     to: StackIndex,
     since: Now,
     stays: bool,
+    /// What the stack that has it was told that the client acknowledges.
+    acknowledged: Option<u32>,
     packets: [Option<Waiting<B>>; PACKETS],
 }
 
@@ -112,12 +114,26 @@ impl<B> Elsewhere<B> {
         let Some((tag, place)) = self.of(at).find(|(tag, _)| **tag == 0) else { return false };
         *tag = at.tag();
         let packets = std::array::from_fn(|_| None);
-        *place = Some(Request { at, from, to, since: now, stays: false, packets });
+        *place = Some(Request { at, from, to, since: now, stays: false, acknowledged: None, packets });
         self.len = self.len.saturating_add(1);
         true
     }
 
-    /// Adds a packet of a connection, with the place of its bytes, or gives it back if it is there or finds no room.
+    /// Whether more is acknowledged than the stack that has the connection was told.
+    pub(super) fn is_news(&mut self, at: At, acknowledged: u32) -> bool {
+        let told = self.get(at).map(|request| request.acknowledged);
+        told.is_some_and(|told| told.is_none_or(|told| acknowledged.wrapping_sub(told) as i32 > 0))
+    }
+
+    /// The stack that has the connection was told so.
+    pub(super) fn acknowledges(&mut self, at: At, acknowledged: u32) {
+        if let Some(request) = self.get(at) {
+            request.acknowledged = Some(acknowledged);
+        }
+    }
+
+    /// Adds a packet of a connection, with the place of its bytes. Gives it back if it finds no room, or another one that it is a
+    /// repetition of: a later one acknowledges more.
     pub(super) fn add(
         &mut self,
         at: At,
@@ -129,7 +145,11 @@ impl<B> Elsewhere<B> {
         let Some(request) = self.get(at) else { return Err(packet) };
         // The first one fits always, so that nobody can keep the requests of others from waiting.
         let full = full && request.packets.iter().any(Option::is_some);
-        let is_there = request.packets.iter().flatten().any(|w| w.sequence == sequence && w.bytes >= bytes);
+        let mut others = request.packets.iter_mut().flatten();
+        if let Some(former) = others.find(|w| w.sequence == sequence && w.bytes == bytes) {
+            return Err(std::mem::replace(&mut former.packet, packet));
+        }
+        let is_there = request.packets.iter().flatten().any(|w| w.sequence == sequence && w.bytes > bytes);
         match request.packets.iter_mut().find(|place| place.is_none()) {
             Some(place) if !is_there && !full => {
                 *place = Some(Waiting { packet, from, sequence, bytes });

@@ -281,7 +281,7 @@ fn another(
         return None;
     }
     // If no target takes it, who has the connection does.
-    routed.pick(decision.route, parts.client, None, cx.crt).filter(|target| *target != to)
+    routed.pick_next(decision.route, parts.client, cx.crt).filter(|target| *target != to)
 }
 
 /// Asks the control thread to move a connection. `false`: there is no room for what waits until then.
@@ -292,13 +292,13 @@ fn asks<B, S>(
     cx: &Context<'_>,
     out: &Out<'_, S>,
 ) -> bool {
-    let (at, start) = (seen.at, seen.tcp.sequence);
+    let (at, start, acknowledged) = (seen.at, seen.tcp.sequence, seen.tcp.acknowledgment);
     if held.elsewhere.is_empty() {
         // What was said of others that had waited long enough.
         while held.reselecting.stays().is_some() {}
     }
     let asked = held.elsewhere.has_room(at)
-        && held.reselecting.ask(Reselected { key: at.key, from, to, start })
+        && held.reselecting.ask(Reselected { key: at.key, from, to, start, acknowledged })
         && held.elsewhere.begin(at, (from, to), cx.now);
     if !asked {
         out.note(Reason::RequestNoPlace, 1);
@@ -316,8 +316,8 @@ fn leaves<B>((seen, decision): (Seen, Decision), held: &mut Held<B>, cx: &Contex
     }
 }
 
-/// A packet of a request waits. What it acknowledges goes to who has the connection at once: the client says with its next request that
-/// it has the last answer, and without that the connection does not move.
+/// A packet of a request waits. What it acknowledges, if that is news, goes to who has the connection at once: the client says with its
+/// next request that it has the last answer, and without that the connection does not move.
 fn wait<B: PacketBuffer, S: Sink<B>>(
     packet: B,
     read: &Read,
@@ -326,7 +326,10 @@ fn wait<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
-    acknowledge(&packet, read, way, cx, out);
+    if held.elsewhere.is_news(seen.at, seen.tcp.acknowledgment) && is_right(packet.bytes(), read) {
+        acknowledge(&packet, read, way, cx, out);
+        held.elsewhere.acknowledges(seen.at, seen.tcp.acknowledgment);
+    }
     let place = (seen.tcp.sequence, seen.len());
     if let Err(packet) = held.elsewhere.add(seen.at, packet, cx.from, place) {
         out.end(packet, End::dropped(Reason::RequestWaits));

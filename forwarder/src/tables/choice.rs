@@ -108,6 +108,14 @@ impl Choice {
         }
     }
 
+    /// The same for a client that is there already: for it targets have no limit.
+    pub(super) fn unlimited(&self) -> &Self {
+        match self {
+            Choice::Limited(limited) => &limited.method,
+            choice => choice,
+        }
+    }
+
     /// Whether there are targets: if none of them is picked, each has as many connections as it may.
     pub(super) fn is_limited(&self) -> bool {
         matches!(self, Choice::Limited(limited) if !limited.targets.is_empty())

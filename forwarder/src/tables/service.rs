@@ -81,6 +81,19 @@ impl Routed {
         self.takers.get(usize::from(route.0)).is_some_and(|takers| takers.has(stack))
     }
 
+    /// The target for a further request of a client, if there is one that takes it; one with as many connections as it may have, if all
+    /// have: an answer of another route's target would be a wrong one.
+    pub(crate) fn pick_next(
+        &self,
+        route: RouteId,
+        client: SocketAddr,
+        counts: &impl Counts,
+    ) -> Option<StackIndex> {
+        let choice = self.choices.get(usize::from(route.0))?;
+        let pick = |choice: &Choice| choice.pick(client.ip(), client.port(), counts);
+        pick(choice).or_else(|| pick(choice.unlimited()))
+    }
+
     /// The target for a request of a route, if there is one that takes it: not the one that was tried, if there is another.
     pub(crate) fn pick(
         &self,

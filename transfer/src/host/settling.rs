@@ -55,6 +55,9 @@ pub enum Stand {
     Fresh,
     /// The server has answered whatever it was asked.
     Between,
+    /// The server has answered, and whether it was asked more than that was not seen: it is as well as between two answers once it is
+    /// silent.
+    Presumed,
     /// The server has a request that it has not begun to answer.
     Asked,
     /// The client is in the middle of a request.
@@ -130,7 +133,7 @@ fn judge(activity: Activity, stand: Stand, silence: Silence) -> Verdict {
         Stand::Asking => return Verdict::Flows("the client is in the middle of a request"),
         Stand::Answering => return Verdict::Flows("the server is in the middle of an answer"),
         Stand::Closing => return Verdict::Flows("the server closes the connection after its answer"),
-        Stand::Fresh | Stand::Between | Stand::Asked | Stand::Another | Stand::Unseen => {}
+        Stand::Fresh | Stand::Between | Stand::Presumed | Stand::Asked | Stand::Another | Stand::Unseen => {}
     }
     if unsent > 0 {
         return Verdict::Flows("the client does not take what the server says");
@@ -147,6 +150,7 @@ fn judge(activity: Activity, stand: Stand, silence: Silence) -> Verdict {
         Stand::Another | Stand::Unseen => {
             (since_received + TICK < since_sent, quiet, silent.min(since_acknowledged))
         }
+        Stand::Presumed => (false, quiet.max(QUIET), silent),
         _ => (false, quiet, silent),
     };
     if is_asked {
@@ -267,6 +271,8 @@ mod tests {
         for stand in [Stand::Fresh, Stand::Between] {
             assert_eq!(judge(0, stand), Verdict::Idle);
         }
+        assert_eq!(judge(0, Stand::Presumed), Verdict::Soon("they have just spoken", QUIET));
+        assert_eq!(judge(10, Stand::Presumed), Verdict::Idle);
         assert!(matches!(judge(10, Stand::Asked), Verdict::Soon(..)));
         assert!(matches!(judge(10, Stand::Answering), Verdict::Flows(_)));
         assert_eq!(judge(10, Stand::Unseen), Verdict::Stays(Reason::Unseen));

@@ -15,7 +15,7 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 fn wanted() -> (Bench, Connection) {
     let (mut bench, all) = web(1);
     let (connection, from, to) = (all[0], index(&bench, "t1"), index(&bench, "t2"));
-    bench.handle(Event::Reselect(vec![Wanted { connection, from, to, start: 77 }])).unwrap();
+    bench.handle(Event::Reselect(vec![Wanted { connection, from, to, start: 77, acknowledged: 0 }])).unwrap();
     (bench, connection)
 }
 
@@ -66,7 +66,9 @@ fn a_stack_that_is_not_known_or_takes_none_has_no_request() {
     let (mut bench, all) = web(1);
     let (connection, from) = (all[0], index(&bench, "t1"));
     for to in [StackIndex(4_000), from] {
-        bench.handle(Event::Reselect(vec![Wanted { connection, from, to, start: 77 }])).unwrap();
+        bench
+            .handle(Event::Reselect(vec![Wanted { connection, from, to, start: 77, acknowledged: 0 }]))
+            .unwrap();
         let actions = bench.actions();
         assert!(moves(&actions).is_empty() && stay(&actions, connection));
     }
@@ -78,7 +80,7 @@ fn the_end_of_a_former_order_says_nothing_about_the_next_request() {
     let former = moves(&bench.actions()).remove(0).1;
     // Its next request is for another target before it is known here that it has moved.
     let (from, to) = (index(&bench, "t1"), index(&bench, "t3"));
-    bench.handle(Event::Reselect(vec![Wanted { connection, from, to, start: 77 }])).unwrap();
+    bench.handle(Event::Reselect(vec![Wanted { connection, from, to, start: 77, acknowledged: 0 }])).unwrap();
     assert!(moves(&bench.actions()).is_empty(), "one at a time");
     stays(&mut bench, "t1", &former, Reason::Encrypted).unwrap();
     assert!(!stay(&bench.actions(), connection));

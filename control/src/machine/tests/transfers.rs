@@ -249,7 +249,9 @@ fn a_server_without_a_control_socket_is_handed_the_connection_from_its_first_unr
 fn a_connection_whose_clients_next_request_waits_is_made_by_that_and_the_second_time_by_an_own_packet() {
     let mut bench = cluster();
     let (from, to) = (index(&bench, "rt1"), index(&bench, "t2"));
-    bench.handle(Event::Reselect(vec![Wanted { connection: here(), from, to, start: 77 }])).unwrap();
+    bench
+        .handle(Event::Reselect(vec![Wanted { connection: here(), from, to, start: 77, acknowledged: 0 }]))
+        .unwrap();
     prepared(&mut bench, "t2");
     let is_made_by_it = |bench: &mut Bench| {
         let all = bench.actions();

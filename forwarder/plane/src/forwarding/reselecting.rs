@@ -11,9 +11,9 @@ impl Plane {
     /// What workers have asked for since the last time.
     pub(super) fn asked_by_workers(&self) -> Vec<Wanted> {
         let asked = self.node.workers.iter().flat_map(|worker| worker.reselecting.asked());
-        let named = asked.filter_map(|Reselected { key, from, to, start }| {
+        let named = asked.filter_map(|Reselected { key, from, to, start, acknowledged }| {
             let connection = self.connections.names.connection(&KeyParts::from(key))?;
-            Some(Wanted { connection, from, to, start })
+            Some(Wanted { connection, from, to, start, acknowledged })
         });
         named.collect()
     }

@@ -92,7 +92,16 @@ fn a_request_of_the_same_target_goes_on_and_of_another_waits_for_it() {
         }
         assert_eq!((c.bench.count(Reason::RequestNext), c.asked()), (2, vec![]));
         c.waits(0, TWO);
-        assert_eq!(c.asked(), [Reselected { key: key(family), from: c.owner, to: L2, start: c.next }]);
+        assert_eq!(
+            c.asked(),
+            [Reselected {
+                key: key(family),
+                from: c.owner,
+                to: L2,
+                start: c.next,
+                acknowledged: c.acknowledged,
+            }]
+        );
         // What the client acknowledges meanwhile, and what it repeats of before, the former target gets.
         let before = c.owner;
         c.goes_to(before, TWO.len() as u32, b"");
@@ -114,10 +123,11 @@ fn the_content_of_a_request_waits_with_its_head() {
     let mut c = Connection::new(Family::V4);
     let at = UPLOAD.len() as u32;
     c.waits(0, UPLOAD);
-    c.waits(at, b"con");
-    c.waits(at + 3, b"tent.!");
-    // Sent ahead of the answer, and for another target: in its turn.
-    c.waits(at + 9, WHOLE);
+    // They acknowledge no more than it; the last one is sent ahead of the answer, and for another target: in its turn.
+    for (behind, data) in [(at, &b"con"[..]), (at + 3, b"tent.!"), (at + 9, WHOLE)] {
+        let packet = c.segment(behind, data);
+        assert!(c.bench.burst(&[packet], Port::Nic).is_empty(), "it waits too");
+    }
     assert_eq!(c.asked().len(), 1);
     c.moves_to(L2);
     let sent = c.later(1);
