@@ -242,42 +242,21 @@ static __always_inline int take_off_other(struct __sk_buff *skb, __s32 bytes, in
 	return bpf_skb_adjust_room(skb, -bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 }
 
-/* Whether the kernel still has what is left of a connection of the same ends that has ended here (TIME_WAIT). */
-static __always_inline int has_former(struct __sk_buff *skb, const struct outer *outer)
+/* The state of the socket that would take the segment in, whose IP header is `at` there; 0 if there is none. */
+static __always_inline int state_of(struct __sk_buff *skb, __u32 at, int is_v4)
 {
-	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *socket;
-	__be16 ports[2];
-	int is_former;
+	struct segment segment;
+	int state;
 
-	if (outer->protocol == IPPROTO_IPIP) {
-		struct iphdr ip;
-
-		if (load(skb, outer->bytes, &ip, sizeof(ip)) || ip.protocol != IPPROTO_TCP ||
-		    load(skb, outer->bytes + ip.ihl * 4, ports, sizeof(ports)))
-			return 0;
-		tuple.ipv4.saddr = ip.saddr;
-		tuple.ipv4.daddr = ip.daddr;
-		tuple.ipv4.sport = ports[0];
-		tuple.ipv4.dport = ports[1];
-		socket = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	} else {
-		struct ipv6hdr ip;
-
-		if (load(skb, outer->bytes, &ip, sizeof(ip)) || ip.nexthdr != IPPROTO_TCP ||
-		    load(skb, outer->bytes + sizeof(ip), ports, sizeof(ports)))
-			return 0;
-		__builtin_memcpy(tuple.ipv6.saddr, ip.saddr.in6_u.u6_addr32, sizeof(tuple.ipv6.saddr));
-		__builtin_memcpy(tuple.ipv6.daddr, ip.daddr.in6_u.u6_addr32, sizeof(tuple.ipv6.daddr));
-		tuple.ipv6.sport = ports[0];
-		tuple.ipv6.dport = ports[1];
-		socket = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-	}
+	if (!read_segment_at(skb, at, is_v4, &segment))
+		return 0;
+	socket = find(skb, &segment, is_v4);
 	if (!socket)
 		return 0;
-	is_former = socket->state == BPF_TCP_TIME_WAIT;
+	state = socket->state;
 	bpf_sk_release(socket);
-	return is_former;
+	return state;
 }
 
 /*
@@ -335,18 +314,9 @@ static __always_inline int arrives_kept_away(struct __sk_buff *skb, int is_v4, i
 /* Whether the kernel has this segment's connection. */
 static __always_inline int is_made(struct __sk_buff *skb, int is_v4)
 {
-	struct bpf_sock *socket;
-	struct segment segment;
-	int made;
+	int state = state_of(skb, 0, is_v4);
 
-	if (!read_segment(skb, is_v4, &segment))
-		return 0;
-	socket = find(skb, &segment, is_v4);
-	if (!socket)
-		return 0;
-	made = socket->state != BPF_TCP_LISTEN && socket->state != BPF_TCP_TIME_WAIT;
-	bpf_sk_release(socket);
-	return made;
+	return state && state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT;
 }
 
 /*
@@ -427,9 +397,9 @@ int baton_decapsulate(struct __sk_buff *skb)
 		return DROP;
 	}
 
-	if (outer.has_handoff && !often && has_former(skb, &outer))
-		copy_behind(skb);
 	is_v4 = outer.protocol == IPPROTO_IPIP;
+	if (outer.has_handoff && !often && state_of(skb, outer.bytes, is_v4) == BPF_TCP_TIME_WAIT)
+		copy_behind(skb);
 	if (take_off(skb, &outer, is_v4)) {
 		count(DECAPSULATION_FAILED);
 		return DROP;

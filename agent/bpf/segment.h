@@ -51,28 +51,33 @@ static __always_inline int skip_extensions(struct __sk_buff *skb, __u8 next, __u
 	return next == IPPROTO_TCP;
 }
 
-/* Returns 1 if the packet begins a TCP segment: no later fragment. */
-static __always_inline int read_segment(struct __sk_buff *skb, int is_v4, struct segment *segment)
+/* Returns 1 if the packet whose header is `at` there begins a TCP segment: no later fragment. */
+static __always_inline int read_segment_at(struct __sk_buff *skb, __u32 at, int is_v4, struct segment *segment)
 {
 	if (is_v4) {
 		struct iphdr ip;
 
-		if (load(skb, 0, &ip, sizeof(ip)) || ip.protocol != IPPROTO_TCP || ip.ihl < 5 ||
+		if (load(skb, at, &ip, sizeof(ip)) || ip.protocol != IPPROTO_TCP || ip.ihl < 5 ||
 		    ip.frag_off & bpf_htons(IPV4_FRAGMENT & ~0x2000))
 			return 0;
 		segment->source = address_v4(ip.saddr);
 		segment->destination = address_v4(ip.daddr);
-		segment->tcp_offset = ip.ihl * 4;
+		segment->tcp_offset = at + ip.ihl * 4;
 	} else {
 		struct ipv6hdr ip;
 
-		if (load(skb, 0, &ip, sizeof(ip)))
+		if (load(skb, at, &ip, sizeof(ip)))
 			return 0;
 		segment->source = address_v6(ip.saddr.in6_u.u6_addr32);
 		segment->destination = address_v6(ip.daddr.in6_u.u6_addr32);
-		segment->tcp_offset = sizeof(ip);
+		segment->tcp_offset = at + sizeof(ip);
 		if (!skip_extensions(skb, ip.nexthdr, &segment->tcp_offset))
 			return 0;
 	}
 	return load(skb, segment->tcp_offset, &segment->tcp, sizeof(segment->tcp)) == 0;
+}
+
+static __always_inline int read_segment(struct __sk_buff *skb, int is_v4, struct segment *segment)
+{
+	return read_segment_at(skb, 0, is_v4, segment);
 }
