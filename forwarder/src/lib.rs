@@ -53,5 +53,5 @@ pub use path::{AnyKey, Handoffs, Limits, Worker};
 pub use pools::{Pool, Pools};
 pub use reason::{Kind, Reason};
 pub use reselecting::{Reselected, Reselecting};
-pub use tables::{Built, Choosers, Neighbours, Node, Tables, WayTo};
+pub use tables::{Affinities, Built, Choosers, Neighbours, Node, Tables, WayTo};
 pub use verdict::{Port, Sink, Verdict};

@@ -218,12 +218,23 @@ pub struct Distribution {
     pub refuse: Refuse,
     /// A target that has so many connections, of all its services together, takes no new one.
     pub max_connections: Option<NonZeroU32>,
+    /// For how long a client keeps its target after its last connection.
+    pub affinity: Option<Affinity>,
     /// Its routes, if it has some: the forwarder reads the first request of each connection before it selects a target.
     #[serde(skip)]
     pub routing: Option<Routing>,
     /// How its servers make QUIC connection IDs. Empty: packets follow their flow.
     #[serde(skip)]
     pub quic: Shared<Vec<quic::Configuration>>,
+}
+
+/// Timed affinity of a service: new connections of a client go to the target that it had last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Affinity {
+    /// For so many seconds after its last connection has ended.
+    pub seconds: u16,
+    /// How many clients are remembered.
+    pub clients: u32,
 }
 
 /// The routes of a service, and the stacks that requests of each may go to now.

@@ -136,6 +136,12 @@ pub struct TargetRules {
     /// The connections that a target may have before it is given no new one; none: any number.
     #[n(2)]
     pub max_connections: Option<u32>,
+    /// For how many seconds a client keeps its target after its last connection.
+    #[n(3)]
+    pub affinity_s: Option<u16>,
+    /// How many clients do.
+    #[n(4)]
+    pub affinity_clients: Option<u32>,
 }
 
 /// Where the weights of a distribution come from.

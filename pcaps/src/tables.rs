@@ -81,6 +81,7 @@ impl Case {
                 policies,
                 refuse: d.refuse,
                 max_connections: None,
+                affinity: None,
                 routing: self.routing(&key, &d.route)?,
                 quic: Shared::default(),
             };

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lab::client::{HttpConnection, ask_often};
-use lab::spec::{CLIENT, ipv4_only};
+use lab::client::{HttpConnection, ask, ask_often};
+use lab::spec::{CLIENT, DVIPA, ipv4_only};
 use lab::{Lab, Spec};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -136,6 +136,62 @@ fn source_keeps_a_client_at_one_target() {
         used.extend(targets);
     }
     assert_eq!(used.len(), 3, "{used:?}");
+}
+
+/// How often each target answers a client that asks so many times, each time over another connection.
+fn answers(lab: &Lab, times: usize) -> BTreeSet<String> {
+    ask_often(lab.client(), web4(), times).into_keys().collect()
+}
+
+/// B6: timed affinity keeps a client at its target while it has a connection and for the time after, over a restart of `batond`; a target
+/// that ends gives its clients away.
+#[test]
+#[ignore = "needs root"]
+fn a_client_keeps_its_target_until_so_long_after_its_last_connection() {
+    let lab = lab(spec("destip = \"all\"\nmethod = \"round-robin\"\naffinity_s = 3"));
+    let first = answers(&lab, 12);
+    assert_eq!(first.len(), 1, "{first:?}");
+    std::thread::sleep(Duration::from_secs(5));
+    let second = answers(&lab, 6);
+    assert_eq!(second.len(), 1, "{second:?}");
+    assert_ne!(first, second, "the time was over, and it is another's turn");
+    // A connection that lasts longer than the time keeps the target.
+    let mut open = HttpConnection::open(lab.client(), web4()).expect("it connects");
+    assert_eq!(BTreeSet::from([open.target().expect("it answers")]), second);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(answers(&lab, 6), second);
+    lab.kill("batond").expect("batond is killed");
+    std::thread::sleep(Duration::from_secs(4));
+    lab.start_batond().expect("batond starts again");
+    lab.wait_for_targets(80, &["t1", "t2", "t3"]).unwrap_or_else(|e| panic!("{e}"));
+    established(&lab, &open);
+    assert_eq!(answers(&lab, 6), second);
+    assert!(open.target().is_ok(), "the connection itself goes on");
+    // Its target takes no new ones.
+    let target = second.first().expect("there is one").clone();
+    lab.baton(&["drain", &target]).expect("it drains");
+    let third = answers(&lab, 6);
+    assert_eq!((third.len(), third == second), (1, false), "{third:?}");
+}
+
+/// B6: a backup knows whom each client has, and clients keep their targets when it takes over.
+#[test]
+#[ignore = "needs root"]
+fn a_client_keeps_its_target_when_its_dvipa_moves() {
+    let keys = "ports = [80]\ndestip = \"all\"\nmethod = \"round-robin\"\naffinity_s = 600";
+    // What the backup distributes it has from the owner.
+    let backup =
+        format!("[[vipadynamic]]\n[[vipadynamic.vipabackup]]\naddress = \"{}\"\nrank = 100\n", DVIPA.0);
+    let lab = lab(Spec::default().vipadynamic(ipv4_only(&[keys])).second(backup));
+    let before = answers(&lab, 4);
+    assert_eq!(before.len(), 1, "{before:?}");
+    lab.kill("batond").expect("batond is killed");
+    lab.wait_for("the backup to forward", Duration::from_secs(20), || {
+        let answer = ask(lab.client(), web4());
+        answer.map(drop).map_err(|e| e.to_string())
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(answers(&lab, 12), before);
 }
 
 /// W5: weights come from live load: a target whose accept queue is full weighs next to nothing.

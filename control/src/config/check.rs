@@ -1,6 +1,7 @@
 //! What has to fit together: definitions against each other and against the node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use ipnet::IpNet;
 use model::dpt::Method;
@@ -199,6 +200,9 @@ fn one_distribute(distribute: &DraftDistribute, drafts: &Drafts, ledger: &mut Le
         let what = "method \"hot-standby\" gives all to one target: there is no share that could grow";
         ledger.add(span, what, "remove `slow_start_s`, or choose another method");
     }
+    if let Some(span) = &distribute.affinity {
+        affinity(distribute, span, ledger);
+    }
     routes::check(distribute, drafts, ledger);
     quic::check(distribute, ledger);
     not_a_dvipa(&distribute.destip, drafts, ledger);
@@ -213,6 +217,19 @@ fn one_distribute(distribute: &DraftDistribute, drafts: &Drafts, ledger: &mut Le
             );
             ledger.add(span, what, "put the narrower prefix first, or remove this policy");
         }
+    }
+}
+
+/// Whether its clients can keep their targets.
+fn affinity(distribute: &DraftDistribute, span: &Range<usize>, ledger: &mut Ledger) {
+    if distribute.protocol == Protocol::Udp {
+        let what = "`affinity_s` needs connections whose end is known, and UDP has none";
+        ledger.add(span, what, "remove it; method = \"source\" keeps a client at one target");
+    }
+    let routed = distribute.content_routed.as_ref().is_some_and(|routed| routed.value);
+    if routed || !distribute.routes.is_empty() {
+        let what = "`affinity_s` chooses by the client, but here its requests choose";
+        ledger.add(span, what, "remove it, or the routes or `content_routed`");
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct DraftDistribute {
     pub(super) rules: TargetRules,
     /// Where it says that targets begin slowly.
     pub(super) slow_start: Option<Range<usize>>,
+    /// Where `affinity_s` is written.
+    pub(super) affinity: Option<Range<usize>>,
     pub(super) policies: Vec<DraftPolicy>,
     pub(super) client_protocol: Option<At<ClientProtocol>>,
     pub(super) routes: Vec<DraftRoute>,

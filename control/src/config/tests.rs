@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use model::dpt::{Encapsulation, Method};
+use model::dpt::{Affinity, Encapsulation, Method};
 use model::{Protocol, Rank, StackName};
 
 use super::mistake::Ledger;
@@ -60,6 +60,7 @@ fn a_good_file_becomes_the_values_it_says() {
     assert_eq!(first.policies[0].client.to_string(), "198.18.1.0/24");
     let rules = (first.rules.panic_percent, first.rules.slow_start_s, first.rules.max_connections);
     assert_eq!(rules, (50, 30, NonZeroU32::new(10_000)));
+    assert_eq!(first.rules.affinity, Some(Affinity { seconds: 600, clients: 4096 }));
     let second = dynamic.distributes.last().unwrap();
     assert_eq!((second.ports.len(), &second.destip, &second.weights), (0, &Destip::All, &Weights::Load));
     assert_eq!(second.rules, TargetRules::default());

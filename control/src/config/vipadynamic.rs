@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::dpt::{Method, Refuse, Shared};
+use model::dpt::{Affinity, Method, Refuse, Shared};
 use model::route::RouteSet;
 use model::{Dvipa, Protocol, Rank, Service, StackName, quic};
 use serde::{Deserialize, Serialize};
@@ -152,6 +152,10 @@ pub struct VipaDistribute {
     pub quic: Shared<Vec<quic::Configuration>>,
 }
 
+/// How many clients of a service are remembered with their targets, if it is not configured, and at most.
+pub(crate) const AFFINITY_CLIENTS: u32 = 65_536;
+pub(crate) const MOST_AFFINITY_CLIENTS: u32 = 1_048_576;
+
 /// How much the targets of a VIPADISTRIBUTE are given, and what counts when they fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetRules {
@@ -161,11 +165,13 @@ pub struct TargetRules {
     pub slow_start_s: u16,
     /// The connections that a target may have, of all its services together, before it is given no new one of this one.
     pub max_connections: Option<NonZeroU32>,
+    /// For how long a client keeps its target after its last connection.
+    pub affinity: Option<Affinity>,
 }
 
 impl Default for TargetRules {
     fn default() -> Self {
-        Self { panic_percent: 100, slow_start_s: 0, max_connections: None }
+        Self { panic_percent: 100, slow_start_s: 0, max_connections: None, affinity: None }
     }
 }
 

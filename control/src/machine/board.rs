@@ -362,6 +362,7 @@ impl Row {
             policies: policies.collect(),
             refuse: now.distribution.refuse,
             max_connections: now.distribution.rules.max_connections,
+            affinity: now.distribution.rules.affinity,
             routing: now
                 .distribution
                 .routing

@@ -302,6 +302,9 @@ pub struct ServiceView {
     /// The connections that a target may have, of all its services together, before it is given no new one of this one.
     #[serde(default)]
     pub max_connections: Option<NonZeroU32>,
+    /// For how many seconds a client keeps its target after its last connection.
+    #[serde(default)]
+    pub affinity_s: Option<u16>,
 }
 
 /// A service of whose targets some fail or are stalled.

@@ -281,7 +281,7 @@ fn another(
         return None;
     }
     // If no target takes it, who has the connection does.
-    routed.pick_next(decision.route, parts.client, cx.crt).filter(|target| *target != to)
+    routed.pick_next(decision.route, parts.client, cx.crt, cx.now).filter(|target| *target != to)
 }
 
 /// Asks the control thread to move a connection. `false`: there is no room for what waits until then.

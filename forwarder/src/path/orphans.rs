@@ -300,7 +300,7 @@ pub(super) fn ask<B: PacketBuffer, S: Sink<B>>(
             false => out.end(packet, End::dropped(Reason::AskUnanswered)),
         };
     }
-    let first = cx.tables.first_asked(parts).unwrap_or((hash >> 16) as usize);
+    let first = cx.tables.first_asked(parts, cx.now).unwrap_or((hash >> 16) as usize);
     let mut question = Question {
         key,
         held: [Some(packet), None, None, None],

@@ -92,7 +92,7 @@ fn try_select<K: Key + Into<KeyParts>>(
     let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
     let target = match cx.tables.service(dvipa, dvipa_port, protocol) {
         Some(service) => {
-            let target = service.pick(client.ip(), client.port(), cx.crt);
+            let target = service.pick(client, cx.crt, cx.now);
             target.ok_or_else(|| service.refusal(client.ip()))
         }
         None if !udp => return Err(Fate::Unserved),
@@ -136,7 +136,7 @@ pub(crate) fn enter<K: Key + Into<KeyParts>>(
 fn reselect<K: Key + Into<KeyParts>>(key: K, found: Entry, cx: &Context<'_>) -> Fate {
     let KeyParts { client, dvipa, dvipa_port, .. } = key.into();
     let service = cx.tables.service(dvipa, dvipa_port, Protocol::Tcp);
-    let target = service.and_then(|service| service.pick(client.ip(), client.port(), cx.crt));
+    let target = service.and_then(|service| service.pick(client, cx.crt, cx.now));
     match target.filter(|target| cx.tables.state(*target) == StackState::Up) {
         None => Fate::forward(found.owner),
         Some(target) => match cx.crt.reselect(key, found, target, cx.now) {

@@ -386,10 +386,10 @@ fn select<B: PacketBuffer>(
         // One that was tried is none that has it: its entry is gone.
         Some(_) | None => {
             let tried = held.handings.get(about.at).map(|handing| handing.to);
-            let pick = routed.pick(route, client, tried, cx.crt)?;
+            let pick = routed.pick(route, client, tried, (cx.crt, cx.now))?;
             // One that has given out no tokens can't take any.
             let is_bare = cx.pools.get(pick).is_none_or(|pool| pool.is_empty());
-            if is_bare { routed.pick(route, client, Some(pick), cx.crt)? } else { pick }
+            if is_bare { routed.pick(route, client, Some(pick), (cx.crt, cx.now))? } else { pick }
         }
     };
     Some(hand(about, to, held, cx))

@@ -1,11 +1,12 @@
 //! How packets are carried to a stack: the outer header made beforehand.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use model::ClusterAddress;
 use model::dpt::{Encapsulation, Reach, StackEntry, StackState};
 
-use super::{Family, Neighbours, Node};
+use super::{Family, Neighbours, Node, Way};
 use crate::Reason;
 use crate::packet::frame::{Ip, Link};
 use crate::packet::{Mac, Sum, gue, protocol, transport};
@@ -228,3 +229,29 @@ fn ip_header(stack: ClusterAddress, node: &Node, outer: Family, next: u8) -> Vec
 
 /// Bytes of UDP and GUE headers together.
 pub(crate) const UDP_GUE_BYTES: usize = transport::UDP_BYTES.saturating_add(gue::HEADER_BYTES);
+
+/// How each stack is reached, by its number.
+pub(super) fn ways(stacks: &[StackEntry], neighbours: &Neighbours, node: &Node) -> Arc<[Way]> {
+    let len = stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
+    let none = || Carrier::missing(Reason::StackUnreachable);
+    let pair = || Box::new([none(), none()]);
+    let state = StackState::Up;
+    let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false, state };
+    let mut ways: Vec<_> = (0..len).map(|_| unknown()).collect();
+    for stack in stacks {
+        if let Some(way) = ways.get_mut(usize::from(stack.index.0)) {
+            let carrier = |family| Carrier::new(stack, family, neighbours, node);
+            let handoff = |family| Carrier::handoff(stack, family, neighbours, node);
+            let ask = |family| Carrier::ask(stack, family, neighbours, node);
+            *way = Way {
+                v4: carrier(Family::V4),
+                v6: carrier(Family::V6),
+                state: stack.state,
+                handoff: Box::new([Family::V4, Family::V6].map(handoff)),
+                ask: Box::new([Family::V4, Family::V6].map(ask)),
+                local: stack.reach == Reach::Local,
+            };
+        }
+    }
+    ways.into()
+}

@@ -1,7 +1,7 @@
 //! One set of targets and the method by which one of them is selected.
 
 use std::cmp::Reverse;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use model::dpt::WeightedTarget;
 use model::{StackIndex, StackName};
 
+use super::affinity::{Affinities, network};
 use super::maglev::Maglev;
+use super::service::Stacks;
+use crate::Now;
 use crate::crt::Crt;
 
 /// Where a rotation is. Shared by all workers, so that their selections interleave; outlives the tables, so that it
@@ -45,6 +48,52 @@ pub(super) enum Choice {
     First(Option<StackIndex>),
     /// One of these, but none that has as many connections as it may.
     Limited(Box<Limited>),
+    /// The one that the client has, or one of these.
+    Sticky(Box<Sticky>),
+}
+
+/// Targets whose clients keep theirs for a time.
+#[derive(Debug)]
+pub(super) struct Sticky {
+    method: Choice,
+    /// Those that may be selected.
+    takers: Stacks,
+    affinities: Arc<Affinities>,
+    keep_s: u16,
+    /// What is picked is remembered.
+    remembers: bool,
+}
+
+impl Sticky {
+    /// By this method, which is none of these itself.
+    pub(super) fn new(
+        method: Choice,
+        targets: &[WeightedTarget],
+        (affinities, keep_s): (Arc<Affinities>, u16),
+    ) -> Self {
+        let takers = targets.iter().filter(|target| target.weight > 0).map(|target| target.stack).collect();
+        Self { method, takers, affinities, keep_s, remembers: true }
+    }
+
+    /// The target that the client has, if it takes new connections.
+    fn kept(&self, client: SocketAddr, now: Now) -> Option<StackIndex> {
+        let kept = self.affinities.target(client.ip(), self.keep_s, now);
+        kept.filter(|stack| self.takers.has(*stack))
+    }
+
+    fn pick(&self, client: SocketAddr, counts: &impl Counts, now: Now) -> Option<StackIndex> {
+        let has_room = |stack: &StackIndex| match &self.method {
+            Choice::Limited(limited) => limited.has_room(*stack, counts),
+            _ => true,
+        };
+        self.kept(client, now).filter(has_room).or_else(|| {
+            let picked = self.method.pick(client, counts, now)?;
+            if self.remembers {
+                self.affinities.selected(client.ip(), picked, self.keep_s, now);
+            }
+            Some(picked)
+        })
+    }
 }
 
 /// How often a method is asked for a target that has room; after that any that has is taken.
@@ -67,10 +116,14 @@ impl Limited {
         Self { method, most: u64::from(most.get()), targets: targets.into() }
     }
 
-    fn pick(&self, client: IpAddr, port: u16, counts: &impl Counts) -> Option<StackIndex> {
-        let has_room = |stack: &StackIndex| counts.connections_of(*stack) < self.most;
+    fn has_room(&self, stack: StackIndex, counts: &impl Counts) -> bool {
+        counts.connections_of(stack) < self.most
+    }
+
+    fn pick(&self, client: SocketAddr, counts: &impl Counts, now: Now) -> Option<StackIndex> {
+        let has_room = |stack: &StackIndex| self.has_room(*stack, counts);
         let tries = if self.method.turn().is_some() { TRIES } else { 1 };
-        let mut picks = (0..tries).map_while(|_| self.method.pick(client, port, counts));
+        let mut picks = (0..tries).map_while(|_| self.method.pick(client, counts, now));
         picks.find(has_room).or_else(|| {
             let mut others = self.targets.iter().filter(|target| has_room(&target.stack));
             match self.method {
@@ -82,7 +135,7 @@ impl Limited {
 }
 
 impl Choice {
-    /// The same with a rotation of its own, which is where this one's is.
+    /// The same with a rotation of its own, which is where this one's is; it remembers nothing of clients.
     pub(super) fn apart(&self) -> Self {
         let copy = |turn: &Turn| Arc::new(AtomicU32::new(turn.load(Ordering::Relaxed)));
         match self {
@@ -96,6 +149,13 @@ impl Choice {
                 most: limited.most,
                 targets: limited.targets.clone(),
             })),
+            Choice::Sticky(sticky) => Choice::Sticky(Box::new(Sticky {
+                method: sticky.method.apart(),
+                takers: sticky.takers.clone(),
+                affinities: Arc::clone(&sticky.affinities),
+                keep_s: sticky.keep_s,
+                remembers: false,
+            })),
         }
     }
 
@@ -104,6 +164,7 @@ impl Choice {
         match self {
             Choice::Rotation { turn, .. } | Choice::Least { turn, .. } => Some(turn),
             Choice::Limited(limited) => limited.method.turn(),
+            Choice::Sticky(sticky) => sticky.method.turn(),
             Choice::Maglev(_) | Choice::Source(_) | Choice::First(_) => None,
         }
     }
@@ -118,11 +179,15 @@ impl Choice {
 
     /// Whether there are targets: if none of them is picked, each has as many connections as it may.
     pub(super) fn is_limited(&self) -> bool {
-        matches!(self, Choice::Limited(limited) if !limited.targets.is_empty())
+        match self {
+            Choice::Limited(limited) => !limited.targets.is_empty(),
+            Choice::Sticky(sticky) => sticky.method.is_limited(),
+            _ => false,
+        }
     }
 
     /// The target, if there is one that takes new connections.
-    pub(super) fn pick(&self, client: IpAddr, port: u16, counts: &impl Counts) -> Option<StackIndex> {
+    pub(super) fn pick(&self, client: SocketAddr, counts: &impl Counts, now: Now) -> Option<StackIndex> {
         match self {
             Choice::Rotation { list, turn } => {
                 let turn = turn.fetch_add(1, Ordering::Relaxed) as usize;
@@ -133,30 +198,24 @@ impl Choice {
                 let (behind, ahead) = targets.split_at_checked(start)?;
                 least(ahead.iter().chain(behind), counts)
             }
-            Choice::Maglev(table) => table.pick(client, port),
-            Choice::Source(table) => table.pick(network(client), 0),
+            Choice::Maglev(table) => table.pick(client.ip(), client.port()),
+            Choice::Source(table) => table.pick(network(client.ip()), 0),
             Choice::First(target) => *target,
-            Choice::Limited(limited) => limited.pick(client, port, counts),
+            Choice::Limited(limited) => limited.pick(client, counts, now),
+            Choice::Sticky(sticky) => sticky.pick(client, counts, now),
         }
     }
 
     /// The target that the client's address and port alone tell.
-    pub(super) fn hashed(&self, client: IpAddr, port: u16) -> Option<StackIndex> {
+    pub(super) fn hashed(&self, client: SocketAddr, now: Now) -> Option<StackIndex> {
         match self {
-            Choice::Maglev(table) => table.pick(client, port),
-            Choice::Source(table) => table.pick(network(client), 0),
+            Choice::Maglev(table) => table.pick(client.ip(), client.port()),
+            Choice::Source(table) => table.pick(network(client.ip()), 0),
             Choice::First(target) => *target,
-            Choice::Limited(limited) => limited.method.hashed(client, port),
+            Choice::Limited(limited) => limited.method.hashed(client, now),
+            Choice::Sticky(sticky) => sticky.kept(client, now).or_else(|| sticky.method.hashed(client, now)),
             Choice::Rotation { .. } | Choice::Least { .. } => None,
         }
-    }
-}
-
-/// What of a client's address stays: hosts change the last 64 bits of an IPv6 address (RFC 8981).
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -62,7 +62,7 @@ impl<K: Eq + Hash + Clone> Choosers<K> {
         // Chosen for again, it counts at one target.
         self.promised.end(connection);
         let counts = Both { crt, promised: &self.promised };
-        let chosen = service.pick(connection.client.ip(), connection.client.port(), &counts)?;
+        let chosen = service.pick(connection.client, &counts, now)?;
         self.promised.begin(connection, chosen, now);
         Some(chosen)
     }

@@ -8,6 +8,7 @@
 //! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
 //! [`defences`] (of claimed addresses), [`apart`] (for questions).
 
+mod affinity;
 mod apart;
 pub(crate) mod carrier;
 mod choice;
@@ -35,9 +36,10 @@ use model::{ClusterAddress, DvipaIndex, Protocol, StackIndex, StackName};
 
 use crate::crt::KeyParts;
 use crate::{Fence, Looks, Mac, Now, Port, Reason};
+pub use affinity::Affinities;
 pub use apart::WayTo;
-use carrier::Carrier;
-use choice::{Choice, Limited, Turn};
+use carrier::{Carrier, ways};
+use choice::{Choice, Limited, Sticky, Turn};
 pub use choosers::Choosers;
 use defences::Defences;
 use maglev::Maglev;
@@ -291,9 +293,9 @@ impl Tables {
     }
 
     /// The number of the candidate that most likely has a connection, if its service's method tells.
-    pub(crate) fn first_asked(&self, key: KeyParts) -> Option<usize> {
+    pub(crate) fn first_asked(&self, key: KeyParts, now: Now) -> Option<usize> {
         let service = self.service(key.dvipa, key.dvipa_port, key.protocol)?;
-        let target = service.hashed(key.client.ip(), key.client.port())?;
+        let target = service.hashed(key.client, now)?;
         self.ask(key.dvipa).candidates.binary_search(&target).ok()
     }
 
@@ -379,6 +381,12 @@ impl Tables {
         })
     }
 
+    /// The TCP services whose clients keep their targets for a time, and those clients.
+    pub fn affinities(&self) -> impl Iterator<Item = ((DvipaIndex, u16), &Arc<Affinities>)> {
+        let services = self.from.rows.iter().zip(self.distributions.iter());
+        services.filter_map(|(row, service)| Some(((row.dvipa, row.port), service.affinities()?)))
+    }
+
     /// The targets of a service, if it is distributed.
     #[inline]
     pub(crate) fn service(&self, dvipa: DvipaIndex, port: u16, protocol: Protocol) -> Option<&Service> {
@@ -440,31 +448,6 @@ fn entries(dpt: &Dpt) -> Arc<[Option<Shared<DvipaEntry>>]> {
     entries.into()
 }
 
-fn ways(stacks: &[StackEntry], neighbours: &Neighbours, node: &Node) -> Arc<[Way]> {
-    let len = stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
-    let none = || Carrier::missing(Reason::StackUnreachable);
-    let pair = || Box::new([none(), none()]);
-    let state = StackState::Up;
-    let unknown = || Way { v4: none(), v6: none(), handoff: pair(), ask: pair(), local: false, state };
-    let mut ways: Vec<_> = (0..len).map(|_| unknown()).collect();
-    for stack in stacks {
-        if let Some(way) = ways.get_mut(usize::from(stack.index.0)) {
-            let carrier = |family| Carrier::new(stack, family, neighbours, node);
-            let handoff = |family| Carrier::handoff(stack, family, neighbours, node);
-            let ask = |family| Carrier::ask(stack, family, neighbours, node);
-            *way = Way {
-                v4: carrier(Family::V4),
-                v6: carrier(Family::V6),
-                state: stack.state,
-                handoff: Box::new([Family::V4, Family::V6].map(handoff)),
-                ask: Box::new([Family::V4, Family::V6].map(ask)),
-                local: stack.reach == Reach::Local,
-            };
-        }
-    }
-    ways.into()
-}
-
 fn senders(dpt: &Dpt) -> std::vec::IntoIter<(u128, StackIndex)> {
     let remote = dpt.stacks.iter().filter_map(|s| match s.reach {
         Reach::Local => None,
@@ -481,6 +464,12 @@ fn weighted(method: Method) -> Method {
         Method::RoundRobin | Method::WeightedRoundRobin => Method::WeightedRoundRobin,
         Method::LeastConnections | Method::Maglev | Method::Source | Method::HotStandby => method,
     }
+}
+
+/// What is selected by beside the method.
+struct Rules {
+    most: Option<NonZeroU32>,
+    kept: Option<(Arc<Affinities>, u16)>,
 }
 
 /// Makes services; equal sets of targets share one Maglev table, also with the tables before.
@@ -507,24 +496,27 @@ impl Builder<'_> {
     fn service(&mut self, d: &Distribution, before: Option<&Service>) -> Service {
         self.built.services = self.built.services.saturating_add(1);
         let turn = |choice: Option<&Choice>| choice.and_then(Choice::turn).cloned().unwrap_or_default();
+        let affinities = Affinities::successor(before.and_then(Service::affinities), d.affinity);
+        let kept = affinities.clone().zip(d.affinity.map(|affinity| affinity.seconds));
+        let rules = Rules { most: d.max_connections, kept };
         let policies = d.policies.iter().enumerate().map(|(i, policy)| {
             let turn = turn(before.and_then(|before| before.policies.get(i)).map(|(_, choice)| choice));
-            (policy.client, self.choice((d.method, d.max_connections), turn, &policy.targets))
+            (policy.client, self.choice((d.method, &rules), turn, &policy.targets))
         });
         let policies: Vec<(IpNet, Choice)> = policies.collect();
         let turn = turn(before.map(|before| &before.default));
-        let default = self.choice((d.method, d.max_connections), turn, &d.targets);
+        let default = self.choice((d.method, &rules), turn, &d.targets);
         let serving = d.serving.iter().copied().collect();
         let routed = d.routing.as_ref();
-        let routed = routed.and_then(|routing| self.routed((d.method, d.max_connections), routing, before));
+        let routed = routed.and_then(|routing| self.routed((d.method, &rules), routing, before));
         let ids = ConnectionIds::new(&d.quic, self.stacks).map(Arc::new);
-        Service { policies: policies.into(), default, serving, refuse: d.refuse, routed, ids }
+        Service { policies: policies.into(), default, serving, refuse: d.refuse, affinities, routed, ids }
     }
 
     /// Routes are compiled once for all tables that have the same. What can't be compiled was refused with the configuration.
     fn routed(
         &mut self,
-        (method, most): (Method, Option<NonZeroU32>),
+        (method, rules): (Method, &Rules),
         routing: &Routing,
         before: Option<&Service>,
     ) -> Option<Routed> {
@@ -536,7 +528,7 @@ impl Builder<'_> {
         };
         let choices = routing.targets.iter().enumerate().map(|(at, targets)| {
             let turn = before.and_then(|before| before.choices.get(at)).and_then(Choice::turn);
-            self.choice((weighted(method), most), turn.cloned().unwrap_or_default(), targets)
+            self.choice((weighted(method), rules), turn.cloned().unwrap_or_default(), targets)
         });
         let stacks = |targets: &Vec<WeightedTarget>| {
             targets.iter().filter(|t| t.weight > 0).map(|t| t.stack).collect()
@@ -547,15 +539,18 @@ impl Builder<'_> {
 
     fn choice(
         &mut self,
-        (method, most): (Method, Option<NonZeroU32>),
+        (method, rules): (Method, &Rules),
         turn: Turn,
         targets: &[WeightedTarget],
     ) -> Choice {
-        let choice = self.unlimited(method, turn, targets);
-        match most {
-            None => choice,
-            Some(most) => Choice::Limited(Box::new(Limited::new(choice, most, targets))),
+        let mut choice = self.unlimited(method, turn, targets);
+        if let Some(most) = rules.most {
+            choice = Choice::Limited(Box::new(Limited::new(choice, most, targets)));
         }
+        if let Some(kept) = &rules.kept {
+            choice = Choice::Sticky(Box::new(Sticky::new(choice, targets, kept.clone())));
+        }
+        choice
     }
 
     fn unlimited(&mut self, method: Method, turn: Turn, targets: &[WeightedTarget]) -> Choice {

@@ -12,8 +12,9 @@ use model::route::RouteSet;
 use routes::{RouteId, Routes};
 
 use super::ConnectionIds;
+use super::affinity::Affinities;
 use super::choice::{Choice, Counts};
-use crate::Reason;
+use crate::{Now, Reason};
 
 /// How often a target is picked for a request if the one that was tried comes again.
 const TRIES: usize = 16;
@@ -29,6 +30,8 @@ pub(crate) struct Service {
     pub(super) serving: Stacks,
     /// What a client is told while no target takes it.
     pub(super) refuse: Refuse,
+    /// What its clients have, if they keep their targets for a time.
+    pub(super) affinities: Option<Arc<Affinities>>,
     /// Its routes, if it has some.
     pub(super) routed: Option<Routed>,
     /// What reads the connection IDs of its QUIC servers, if it is known how they make them.
@@ -88,9 +91,10 @@ impl Routed {
         route: RouteId,
         client: SocketAddr,
         counts: &impl Counts,
+        now: Now,
     ) -> Option<StackIndex> {
         let choice = self.choices.get(usize::from(route.0))?;
-        let pick = |choice: &Choice| choice.pick(client.ip(), client.port(), counts);
+        let pick = |choice: &Choice| choice.pick(client, counts, now);
         pick(choice).or_else(|| pick(choice.unlimited()))
     }
 
@@ -100,10 +104,10 @@ impl Routed {
         route: RouteId,
         client: SocketAddr,
         tried: Option<StackIndex>,
-        counts: &impl Counts,
+        (counts, now): (&impl Counts, Now),
     ) -> Option<StackIndex> {
         let choice = self.choices.get(usize::from(route.0))?;
-        let mut picks = (0..TRIES).map_while(|_| choice.pick(client.ip(), client.port(), counts));
+        let mut picks = (0..TRIES).map_while(|_| choice.pick(client, counts, now));
         let first = picks.next()?;
         if Some(first) != tried {
             return Some(first);
@@ -153,8 +157,8 @@ impl Service {
     }
 
     /// The target for a client's new connection, if there is one that takes it.
-    pub(crate) fn pick(&self, client: IpAddr, port: u16, counts: &impl Counts) -> Option<StackIndex> {
-        self.choice(client).pick(client, port, counts)
+    pub(crate) fn pick(&self, client: SocketAddr, counts: &impl Counts, now: Now) -> Option<StackIndex> {
+        self.choice(client.ip()).pick(client, counts, now)
     }
 
     /// Why a client's new connection finds no target.
@@ -163,8 +167,13 @@ impl Service {
     }
 
     /// The target that the client's address and port alone tell, if the method goes by them.
-    pub(crate) fn hashed(&self, client: IpAddr, port: u16) -> Option<StackIndex> {
-        self.choice(client).hashed(client, port)
+    pub(crate) fn hashed(&self, client: SocketAddr, now: Now) -> Option<StackIndex> {
+        self.choice(client.ip()).hashed(client, now)
+    }
+
+    /// What its clients have, if they keep their targets for a time.
+    pub(crate) fn affinities(&self) -> Option<&Arc<Affinities>> {
+        self.affinities.as_ref()
     }
 
     /// Its routes, if it has some.
@@ -184,6 +193,7 @@ impl Service {
             default: self.default.apart(),
             serving: self.serving.clone(),
             refuse: self.refuse,
+            affinities: self.affinities.clone(),
             routed: self.routed.as_ref().map(|routed| Routed {
                 set: routed.set.clone(),
                 routes: Arc::clone(&routed.routes),

@@ -23,7 +23,7 @@ fn targets(weights: &[u16]) -> Vec<WeightedTarget> {
         .collect()
 }
 
-fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
+pub(super) fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
     let stacks = (1..=weights.len() as u16).map(|i| StackEntry {
         index: StackIndex(i),
         name: StackName::new(format!("t{i}")).unwrap(),
@@ -48,6 +48,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
                 policies,
                 refuse: Refuse::Reset,
                 max_connections: None,
+                affinity: None,
                 routing: None,
                 quic: Shared::default(),
             }
@@ -56,7 +57,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
     }
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     let cluster_address = ClusterAddress { v4: Some(Ipv4Addr::new(198, 18, 0, 10)), v6: None };
     Node {
         mac: Mac([2; 6]),
@@ -72,7 +73,7 @@ fn tables(method: Method, weights: &[u16], policies: Vec<Policy>) -> Tables {
     Tables::build(&dpt(method, weights, policies), &Neighbours::new(), &node())
 }
 
-fn crt() -> Crt {
+pub(super) fn crt() -> Crt {
     let config = Config {
         connections_v4: 1024,
         connections_v6: 64,
@@ -84,7 +85,8 @@ fn crt() -> Crt {
 }
 
 fn pick(tables: &Tables, client: IpAddr, port: u16, crt: &Crt) -> Option<u16> {
-    tables.service(DvipaIndex(0), 80, Protocol::Tcp).unwrap().pick(client, port, crt).map(|s| s.0)
+    let service = tables.service(DvipaIndex(0), 80, Protocol::Tcp).unwrap();
+    service.pick((client, port).into(), crt, Now::default()).map(|s| s.0)
 }
 
 fn picks(tables: &Tables, n: u16) -> Vec<u16> {
@@ -341,7 +343,9 @@ fn a_change_of_one_service_makes_no_other_anew() {
         before.distributions.iter().zip(&*after.distributions).map(|(b, a)| Arc::ptr_eq(b, a)).collect();
     assert_eq!(same, [true, false]);
     let crt = crt();
-    let pick = |port| after.service(DvipaIndex(0), port, Protocol::Tcp)?.pick(CLIENT, 1, &crt);
+    let pick = |port| {
+        after.service(DvipaIndex(0), port, Protocol::Tcp)?.pick((CLIENT, 1).into(), &crt, Now::default())
+    };
     assert!((0..9).all(|_| pick(81) != Some(StackIndex(2))));
 }
 

@@ -119,12 +119,17 @@ fn parsed(text: &str) -> Result<Vec<Statement>, Mistake> {
     }
 }
 
+/// What keepalived takes for `persistence_timeout` without a number.
+const KEEPALIVEDS_PERSISTENCE_S: u32 = 360;
+
 /// What several virtual servers may have in common, so that they become one distribution.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Distribution {
     address: IpAddr,
     udp: bool,
     method: &'static str,
+    /// For so many seconds a client keeps its server.
+    affinity_s: Option<u16>,
     /// With their weights.
     servers: BTreeMap<IpAddr, u16>,
 }
@@ -160,13 +165,16 @@ fn converted(text: &str) -> Result<String, Mistake> {
             ),
         };
     }
-    for (Distribution { address, udp, method, servers }, ports) in &distributions {
+    for (Distribution { address, udp, method, affinity_s, servers }, ports) in &distributions {
         let list = |words: Vec<String>| words.join(", ");
         let ports = list(ports.iter().map(u16::to_string).collect());
         let destip = list(servers.keys().map(|address| format!("\"{address}\"")).collect());
         let _ = writeln!(out, "\n[[vipadynamic.vipadistribute]]\naddress = \"{address}\"\nports = [{ports}]");
         let _ = if *udp { writeln!(out, "protocol = \"udp\"") } else { Ok(()) };
         let _ = writeln!(out, "destip = [{destip}]\nmethod = \"{method}\"");
+        if let Some(seconds) = affinity_s {
+            let _ = writeln!(out, "affinity_s = {seconds}");
+        }
         // Round robin knows of weights only that 0 is never selected.
         let most = if *method == "round-robin" { 1 } else { u16::MAX };
         if servers.values().any(|weight| (*weight).min(most) != 1) {
@@ -281,14 +289,20 @@ fn distribution(server: &Statement, address: IpAddr, port: u16) -> Result<(Distr
             "round-robin"
         }
     };
+    let mut affinity_s = None;
     if let Some(said) = server.all("persistence_timeout").last()
         && method != "source"
     {
-        note(
-            said.line,
-            "persistence_timeout: method source keeps a client at its server, without a time".into(),
-        );
-        method = "source";
+        if protocol == "UDP" {
+            let why =
+                "persistence_timeout: method source keeps a client of UDP at its server, without a time";
+            note(said.line, why.into());
+            method = "source";
+        } else {
+            let seconds =
+                said.word(1).map_or(Ok(KEEPALIVEDS_PERSISTENCE_S), |_| said.number(1, "seconds"))?;
+            affinity_s = u16::try_from(seconds.clamp(1, 43_200)).ok();
+        }
     }
     if ["NAT", "nat"].contains(&server.value("lb_kind").or(server.value("lvs_method")).unwrap_or("NAT")) {
         let said =
@@ -327,7 +341,7 @@ fn distribution(server: &Statement, address: IpAddr, port: u16) -> Result<(Distr
     if servers.is_empty() {
         return mistake(server.line, "the virtual server has no real_server");
     }
-    Ok((Distribution { address, udp: protocol == "UDP", method, servers }, notes))
+    Ok((Distribution { address, udp: protocol == "UDP", method, affinity_s, servers }, notes))
 }
 
 /// Of each address of a VRRP instance its rank as a backup, if it is not the master's, and the length of its network.
@@ -371,6 +385,7 @@ virtual_server_group dns {
 virtual_server 198.18.9.1 80 {
     lb_algo wrr
     lb_kind DR
+    persistence_timeout 600
     protocol TCP
     real_server 198.18.0.21 80 { weight 3
         TCP_CHECK { connect_timeout 3 }
@@ -388,6 +403,7 @@ virtual_server 198.18.9.1 80 {
 }
 virtual_server 198.18.9.1 443
 {
+    persistence_timeout 600
     lb_algo wrr
     lb_kind DR
     delay_loop 6
@@ -413,9 +429,9 @@ virtual_server group dns {
         assert_eq!(
             body,
             "\
-# Line 35: SSL_GET has no counterpart but a [[check]] of kind \"script\" in agent.toml.
-# Line 44: persistence_timeout: method source keeps a client at its server, without a time.
-# Line 45: real server 198.18.0.21 listens on 5353: let it listen on 53, ports are kept.
+# Line 37: SSL_GET has no counterpart but a [[check]] of kind \"script\" in agent.toml.
+# Line 46: persistence_timeout: method source keeps a client of UDP at its server, without a time.
+# Line 47: real server 198.18.0.21 listens on 5353: let it listen on 53, ports are kept.
 
 [[vipadynamic.vipabackup]]
 address = \"198.18.9.1\"
@@ -431,6 +447,7 @@ address = \"198.18.9.1\"
 ports = [80, 443]
 destip = [\"198.18.0.21\", \"198.18.0.22\"]
 method = \"weighted-round-robin\"
+affinity_s = 600
 weights = { \"198.18.0.21\" = 3, \"198.18.0.22\" = 1 }
 
 [[vipadynamic.vipadistribute]]

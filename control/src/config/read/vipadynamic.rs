@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
-use model::dpt::{Method, Refuse};
+use model::dpt::{Affinity, Method, Refuse};
 use model::{Dvipa, Protocol, Rank, StackName};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -17,7 +17,9 @@ use crate::config::draft::{
 use crate::config::mistake::Ledger;
 use crate::config::section::{At, Section, nearest};
 use crate::config::value::{Value, article};
-use crate::config::vipadynamic::{Candidate, Forwards, Moveable, TargetRules};
+use crate::config::vipadynamic::{
+    AFFINITY_CLIENTS, Candidate, Forwards, MOST_AFFINITY_CLIENTS, Moveable, TargetRules,
+};
 
 const METHODS: [(&str, Method); 6] = [
     ("round-robin", Method::RoundRobin),
@@ -134,10 +136,23 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
     let panic = section.optional("panic_percent", ledger, |v, l| v.number(1..=100_u8, " (percent)", l));
     let slow_start = section.optional("slow_start_s", ledger, |v, l| v.number(0..=3600_u16, " (seconds)", l));
     let most = section.optional("max_connections", ledger, |v, l| v.number(1..=u32::MAX, "", l));
+    let seconds = |v: Value<'_>, l: &mut Ledger| v.number(1..=43_200_u16, " (seconds)", l);
+    let affinity = section.optional("affinity_s", ledger, seconds);
+    let clients = |v: Value<'_>, l: &mut Ledger| v.number(1024..=MOST_AFFINITY_CLIENTS, "", l);
+    let clients = section.optional("affinity_clients", ledger, clients);
+    let is_said = section.value("affinity_s", ledger).is_some();
+    if let Some(clients) = clients.as_ref().filter(|_| !is_said) {
+        let what = "`affinity_clients` says how many clients keep their targets, but not for how long";
+        ledger.add(&clients.span, what, "add `affinity_s`, or remove it");
+    }
     let rules = TargetRules {
         panic_percent: panic.map_or(TargetRules::default().panic_percent, |at| at.value),
         slow_start_s: slow_start.as_ref().map_or(0, |at| at.value),
         max_connections: most.and_then(|at| NonZeroU32::new(at.value)),
+        affinity: affinity.as_ref().map(|at| Affinity {
+            seconds: at.value,
+            clients: clients.map_or(AFFINITY_CLIENTS, |at| at.value),
+        }),
     };
     let policies = section.tables("vipadynamic.vipadistribute.policy", ledger);
     let policies = policies.into_iter().filter_map(|section| policy(section, ledger)).collect();
@@ -161,6 +176,7 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
         content_routed,
         refuse: refuse.map_or(Refuse::default(), |at| at.value),
         rules,
+        affinity: affinity.map(|at| at.span),
         slow_start: slow_start.filter(|at| at.value > 0).map(|at| at.span),
         policies,
         client_protocol,

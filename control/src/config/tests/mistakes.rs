@@ -36,6 +36,11 @@ const CASES: &[Case] = &[
     case("[[vipadynamic.viparange]]", "«[vipadynamic.viparange]", "`viparange` is a table, not a list of tables", "[[vipadynamic.viparange]]"),
     case(END, "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"2001:db8:9::1\"\nports = [9000]\ndestip = \"all\"\ncontent_routed = «true\n\n[[vipadynamic.viparange]]", "whoever owns it", "when-owner"),
     case("web = \"127.0.0.1:9480\"", "web = «\"198.18.0.10:9480\"", "other hosts reach the web page at 198.18.0.10:9480", "web_beyond_loopback = true"),
+    // Affinity.
+    case("affinity_s = 600", "affinity_s = «0", "`affinity_s` is 0", "1 to 43200 (seconds)"),
+    case("affinity_s = 600\naffinity_clients = 4096", "affinity_clients = «4096", "not for how long", "add `affinity_s`"),
+    case("[[vipadynamic]]\n\n[[vipadynamic.viparange]]", "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\nports = [9000]\ndestip = \"all\"\nprotocol = \"udp\"\naffinity_s = «60\n\n[[vipadynamic.viparange]]", "UDP has none", "method = \"source\""),
+    case("[[vipadynamic]]\n\n[[vipadynamic.viparange]]", "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\nports = [9000]\ndestip = \"all\"\ncontent_routed = true\naffinity_s = «60\n\n[[vipadynamic.viparange]]", "its requests choose", "remove it"),
     // Node and cluster.
     case("name = \"rt1\"\n", "", "`node` has no `name`", "name = \"rt1\""),
     case("name = \"rt1\"", "name = «\"RT1\"", "\"RT1\" is not a stack name", "a-z, 0-9"),

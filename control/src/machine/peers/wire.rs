@@ -6,14 +6,15 @@ use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use model::codec::Address;
-use model::dpt::{Method, Refuse};
+use model::dpt::{Affinity, Method, Refuse};
 use model::peer::{self, Definition, Definitions, Distribute, Weight};
 use model::{Dvipa, Protocol, StackName, quic};
 use routes::Routes;
 
 use super::super::succession::Claim;
 use crate::config::{
-    Candidate, Destip, Moveable, Routing, ServicePolicy, TargetRules, VipaDistribute, VipaDynamic, Weights,
+    AFFINITY_CLIENTS, Candidate, Destip, MOST_AFFINITY_CLIENTS, Moveable, Routing, ServicePolicy,
+    TargetRules, VipaDistribute, VipaDynamic, Weights,
 };
 
 const REFUSALS: [Refuse; 2] = [Refuse::Reset, Refuse::Silent];
@@ -112,6 +113,8 @@ fn distribute(d: &VipaDistribute) -> Distribute {
             panic_percent: d.rules.panic_percent,
             slow_start_s: d.rules.slow_start_s,
             max_connections: d.rules.max_connections.map(NonZeroU32::get),
+            affinity_s: d.rules.affinity.map(|affinity| affinity.seconds),
+            affinity_clients: d.rules.affinity.map(|affinity| affinity.clients),
         }),
         quic: d.quic.to_vec(),
     }
@@ -193,6 +196,12 @@ fn read_rules(said: &peer::TargetRules) -> TargetRules {
         panic_percent: said.panic_percent.clamp(1, 100),
         slow_start_s: said.slow_start_s,
         max_connections: said.max_connections.and_then(NonZeroU32::new),
+        affinity: said.affinity_s.map(|seconds| Affinity {
+            seconds,
+            clients: said
+                .affinity_clients
+                .map_or(AFFINITY_CLIENTS, |clients| clients.min(MOST_AFFINITY_CLIENTS)),
+        }),
     }
 }
 

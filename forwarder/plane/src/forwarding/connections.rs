@@ -1,9 +1,11 @@
 //! What stacks say of their connections, and what follows from it in the CRT: entries come, are confirmed and end.
 
+use std::sync::Arc;
+
 use control::runtime::looking::FateKind;
 use control::runtime::{Account, CrtEntry, MOST_SHARES, Share};
 use forwarder::crt::{BURST, Burst, Confirmed, Crt, CrtState, KeyParts, KeyV4, KeyV6, Refused, Row};
-use forwarder::{AnyKey, Now};
+use forwarder::{Affinities, AnyKey, Now, Tables};
 use hashbrown::HashMap;
 use model::dpt::{Dpt, StackState, stack_of};
 use model::{Connection, DvipaIndex, Protocol, StackIndex};
@@ -34,6 +36,7 @@ pub struct Connections {
     strays: u64,
     contested: u64,
     opened: Opened,
+    kept: Kept,
     /// Scratch space.
     confirming: Confirming,
 }
@@ -55,6 +58,35 @@ impl Opened {
     /// Nothing has these numbers any more.
     fn forget(&mut self, stacks: &[StackIndex], dvipas: &[DvipaIndex]) {
         self.0.retain(|(dvipa, _, _, stack), _| !stacks.contains(stack) && !dvipas.contains(dvipa));
+    }
+}
+
+/// The TCP services whose clients keep their targets for a time.
+#[derive(Debug, Default)]
+struct Kept(HashMap<(DvipaIndex, u16), Arc<Affinities>>);
+
+impl Kept {
+    /// The clients of the connection's service, if they do.
+    fn of(&self, key: &KeyParts) -> Option<&Affinities> {
+        if self.0.is_empty() || key.protocol != Protocol::Tcp {
+            return None;
+        }
+        self.0.get(&(key.dvipa, key.dvipa_port)).map(Arc::as_ref)
+    }
+
+    /// The same, if the connection is open.
+    fn of_open(&self, crt: &Crt, key: AnyKey, now: Now) -> Option<&Affinities> {
+        let of = self.of(&key.into())?;
+        key.entry(crt, now).is_some_and(|entry| entry.state.counts()).then_some(of)
+    }
+
+    /// A stack has named the connection: it has begun, or was known.
+    fn named(&self, key: &KeyParts, owner: StackIndex, opens: bool, now: Now) {
+        match self.of(key) {
+            Some(of) if opens => of.opened(key.client.ip(), owner, now),
+            Some(of) => of.named(key.client.ip(), owner, now),
+            None => {}
+        }
     }
 }
 
@@ -87,6 +119,7 @@ impl Connections {
             strays: 0,
             contested: 0,
             opened: Opened::default(),
+            kept: Kept::default(),
             confirming: Confirming::default(),
         }
     }
@@ -103,6 +136,11 @@ impl Connections {
         self.purge.of(dpt, self.walk.after_a_round());
         self.retiring.published(dpt);
         self.dpt = dpt.clone();
+    }
+
+    /// The workers have these tables from now on.
+    pub fn keep(&mut self, tables: &Tables) {
+        self.kept = Kept(tables.affinities().map(|(service, of)| (service, Arc::clone(of))).collect());
     }
 
     /// See [`control::runtime::Forwarding::retire`].
@@ -137,9 +175,12 @@ impl Connections {
     pub fn termconn(&mut self, crt: &Crt, owner: StackIndex, connections: &[Connection], now: Now) {
         let mut fates = self.fates.now();
         for connection in connections {
+            let Some(key) = self.names.key(connection) else { continue };
+            let of = self.kept.of_open(crt, key, now);
             // `false`: another stack has it.
-            if self.names.key(connection).is_some_and(|key| key.terminate(crt, owner, now)) {
+            if key.terminate(crt, owner, now) {
                 fates.note(*connection, FateKind::Ended, owner, None);
+                of.into_iter().for_each(|of| of.ended(connection.client.ip(), now));
             }
         }
     }
@@ -167,8 +208,12 @@ impl Connections {
                 unnamed.push((AnyKey::from(row.key), row.entry.owner));
             }
         });
-        let (mut fates, names) = (self.fates.now(), &self.names);
+        let (mut fates, names, kept) = (self.fates.now(), &self.names, &self.kept);
+        let ended = |key: AnyKey, of: Option<&Affinities>| {
+            of.into_iter().for_each(|of| of.ended(KeyParts::from(key).client.ip(), now));
+        };
         for (key, owner) in dead {
+            ended(key, kept.of_open(crt, key, now));
             // `false`: another stack has it by now.
             if key.bury(crt, owner, now)
                 && let Some(connection) = names.connection(&key.into())
@@ -177,6 +222,7 @@ impl Connections {
             }
         }
         for (key, owner) in unnamed {
+            ended(key, kept.of_open(crt, key, now));
             if key.terminate(crt, owner, now)
                 && let Some(connection) = names.connection(&key.into())
             {
@@ -260,8 +306,16 @@ impl Connections {
                 }
             }
             let (accounts, fates, names) = (&mut self.accounts, &mut self.fates, &self.names);
-            let opened = &mut self.opened;
+            let (opened, kept) = (&mut self.opened, &self.kept);
             let mut done = |key: KeyParts, done: Result<Confirmed, Refused>| {
+                if let Ok(confirmed) = &done {
+                    let opens = match confirmed {
+                        Confirmed::Promoted | Confirmed::New => true,
+                        Confirmed::Replaced(entry) => !entry.state.counts(),
+                        Confirmed::Unchanged => false,
+                    };
+                    kept.named(&key, owner, opens, now);
+                }
                 let opens = match done {
                     Ok(Confirmed::Promoted) => true,
                     Ok(Confirmed::New) => !earlier,

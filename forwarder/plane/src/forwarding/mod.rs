@@ -280,6 +280,7 @@ impl Forwarding for Plane {
         self.replace(|plane, tables| {
             tables.rebuild(&plane.dpt, &plane.known.neighbours, &plane.node.identity)
         });
+        self.connections.keep(&self.node.shared.tables.load());
         if let Err(error) = self.node.run() {
             tracing::error!(%error, "a worker does not run");
         }

@@ -71,6 +71,7 @@ fn tables() -> Tables {
                 policies: vec![],
                 refuse: Refuse::Reset,
                 max_connections: None,
+                affinity: None,
                 routing: None,
                 quic: Default::default(),
             }

@@ -89,6 +89,7 @@ pub(super) fn dpt() -> Dpt {
             policies: vec![],
             refuse: Refuse::Reset,
             max_connections: None,
+            affinity: None,
             routing: None,
             quic: Shared::default(),
         };

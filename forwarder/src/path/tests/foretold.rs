@@ -152,6 +152,7 @@ fn dpt_like(like: &Like) -> Dpt {
             policies: policy.into_iter().collect(),
             refuse: like.refuse[0],
             max_connections: None,
+            affinity: None,
             routing: None,
             quic: Shared::default(),
         };

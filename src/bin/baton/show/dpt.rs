@@ -63,6 +63,10 @@ fn remarks(service: &ServiceView) -> Vec<String> {
     if let Some(most) = service.max_connections {
         remarks.push(format!("{name}: a target with {most} connections gets no new one"));
     }
+    if let Some(seconds) = service.affinity_s {
+        remarks
+            .push(format!("{name}: a client keeps its target until {seconds} s after its last connection"));
+    }
     remarks
 }
 

@@ -1,7 +1,9 @@
 use std::net::Ipv4Addr;
 
 use forwarder::crt::{Config, CrtState, Cursor, Entry};
-use model::dpt::{Distribution, DvipaEntry, Method, Reach, Refuse, Shared, StackEntry};
+use forwarder::{Fence, Looks, Mac, Neighbours, Node};
+use model::ClusterAddress;
+use model::dpt::{Affinity, Distribution, DvipaEntry, Method, Reach, Refuse, Shared, StackEntry};
 use model::{Dvipa, DvipaIndex, StackName};
 
 use super::*;
@@ -37,6 +39,24 @@ fn dpt(one: StackState) -> Dpt {
         dvipas: vec![DvipaEntry::new(DvipaIndex(0), Dvipa::new([198, 18, 9, 1].into())).into()],
         stacks: (0..).zip(states).map(|(index, state)| stack(index, state)).collect(),
         ..Dpt::default()
+    }
+}
+
+/// A row of the DPT that has no targets.
+fn service(port: u16, protocol: Protocol, affinity: Option<Affinity>) -> Distribution {
+    Distribution {
+        dvipa: DvipaIndex(0),
+        port,
+        protocol,
+        method: Method::RoundRobin,
+        targets: vec![],
+        serving: vec![],
+        policies: vec![],
+        refuse: Refuse::Reset,
+        max_connections: None,
+        affinity,
+        routing: None,
+        quic: Shared::default(),
     }
 }
 
@@ -210,19 +230,7 @@ fn the_flows_of_a_service_end_with_its_definition_and_those_of_targets_stay() {
         bench.crt.insert_flow(flow(port), TWO, None, NOW).unwrap();
     }
     let serves = |ports: &[u16]| {
-        let service = |port: &u16| Distribution {
-            dvipa: DvipaIndex(0),
-            port: *port,
-            protocol: Protocol::Udp,
-            method: Method::RoundRobin,
-            targets: vec![],
-            serving: vec![],
-            policies: vec![],
-            refuse: Refuse::Reset,
-            max_connections: None,
-            routing: None,
-            quic: Shared::default(),
-        };
+        let service = |port: &u16| service(*port, Protocol::Udp, None);
         Dpt { distributions: ports.iter().map(service).map(Into::into).collect(), ..Dpt::default() }
     };
     bench.connections.publish(&serves(&[53, 5300]));
@@ -323,4 +331,36 @@ fn connections_that_begin_are_counted_by_service_and_stack_and_others_are_not() 
         connections,
     };
     assert_eq!(opened, [share(ONE, 2), share(TWO, 2)]);
+}
+
+#[test]
+fn a_client_keeps_its_target_while_one_of_its_connections_is_open_whatever_is_said_twice() {
+    let mut bench = Bench::new();
+    let affinity = Some(Affinity { seconds: 60, clients: 1024 });
+    let dpt = Dpt { distributions: vec![service(80, Protocol::Tcp, affinity).into()], ..dpt(StackState::Up) };
+    let node = Node {
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        cluster_address: ClusterAddress { v4: Some([198, 18, 0, 10].into()), v6: None },
+        fabric_mtu: 1500,
+        vlan: None,
+        fence: Fence::default(),
+        looks: Looks::default(),
+    };
+    let tables = Tables::build(&dpt, &Neighbours::new(), &node);
+    bench.connections.keep(&tables);
+    let (_, clients) = tables.affinities().next().unwrap();
+    let target = |s: u64| clients.target([198, 18, 0, 2].into(), 60, Now { ms: NOW.ms + s * 1000 });
+    assert_eq!(target(0), None);
+    bench.says(ONE, NEWS, [1, 2]);
+    bench.says(ONE, NEWS, [1]);
+    for _ in 0..2 {
+        bench.connections.termconn(&bench.crt, ONE, &[of(1)], NOW);
+    }
+    assert_eq!(target(61), Some(ONE), "the other one is open");
+    bench.connections.termconn(&bench.crt, TWO, &[of(2)], NOW);
+    assert_eq!(target(61), Some(ONE), "it is not that stack's");
+    // What an account does not name has ended.
+    bench.says(ONE, ALL, []);
+    bench.walk();
+    assert_eq!((target(60), target(61)), (Some(ONE), None));
 }
