@@ -42,10 +42,11 @@ pub fn batond(spec: &Spec, node: RoutingNode, run: &Path, workers: &[usize]) -> 
          web = \"127.0.0.1:9480\"\nweb_token = \"web.token\"\n\n\
          [forwarder]\nworkers = {workers:?}\nidle = \"{idle}\"\neal = {eal}\n\
          encapsulation = \"{encapsulation}\"\nfabric_mtu = {mtu}\n\
-         connections_v4 = 200000\nconnections_v6 = 50000\nrx_descriptors = 512\ntx_descriptors = 512\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
+         connections_v4 = {connections}\nconnections_v6 = 50000\nrx_descriptors = 512\ntx_descriptors = 512\nflows_udp = 16384\nhalf_open = 16384\n{forwarder}\n\
          [[forwarder.port]]\nrole = \"nic\"\ndevice = \"{nic}\"\n\n\
          [[forwarder.port]]\nrole = \"local\"\ndevice = \"{local}\"\ninterface = \"loc0\"\n\n{announce}",
         announce = spec.announce,
+        connections = spec.connections,
         state = run.join("epochs").display(),
         certificates = certificates(name),
         socket = run.join(format!("{name}.sock")).display(),

@@ -274,6 +274,8 @@ pub struct Spec {
     pub kernels: BTreeMap<String, String>,
     /// Largest packet between the hosts, bytes.
     pub fabric_mtu: u16,
+    /// IPv4 connections that the routing nodes' CRTs have room for.
+    pub connections: u32,
     /// The table `[announce]` of `batond.toml`, or nothing.
     pub announce: String,
     /// Further lines of `[forwarder]` in `batond.toml`.
@@ -301,6 +303,7 @@ impl Default for Spec {
             tireless: false,
             kernels: BTreeMap::new(),
             fabric_mtu: 1500,
+            connections: 200_000,
             announce: String::new(),
             forwarder: String::new(),
         }

@@ -62,6 +62,10 @@ struct Arguments {
     /// Runs one function for callgrind.
     #[arg(long, hide = true)]
     count: Option<String>,
+    /// Holds connections like the one in a file, from this number to below that one.
+    #[cfg(feature = "transfer")]
+    #[arg(long, hide = true, num_args = 3, value_names = ["FILE", "FROM", "TO"])]
+    hold: Option<Vec<String>>,
     /// Instead: measures what the figure needs and writes it into this directory.
     #[cfg(feature = "plot")]
     #[arg(long, value_name = "DIRECTORY")]
@@ -99,6 +103,11 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     if let Some(name) = &arguments.count {
         return Ok(counts::run(name)?);
+    }
+    #[cfg(feature = "transfer")]
+    if let Some([file, from, to]) = arguments.hold.as_deref() {
+        return transfer::hold(file.as_ref(), from.parse()?..to.parse()?)
+            .map_err(|e| -> Box<dyn Error> { e });
     }
     #[cfg(feature = "plot")]
     if let Some(directory) = &arguments.plot {

@@ -5,6 +5,7 @@ mod apart;
 mod http;
 mod inhabitant;
 mod inject;
+mod million;
 mod movers;
 mod pause;
 mod proxies;
@@ -20,6 +21,7 @@ use routing::Reader;
 
 pub(crate) use http::read_head;
 pub(crate) use inhabitant::Inhabitant;
+pub(crate) use million::hold;
 
 use crate::rows::Rows;
 
@@ -64,6 +66,9 @@ pub(crate) fn measure(rows: &mut Rows, size: Size) {
     }
     if rows.wants(&inject::ROWS) {
         tell(&inject::ROWS, inject::measure(rows, size));
+    }
+    if rows.wants(&million::ROWS) {
+        tell(&million::ROWS, million::measure(rows, size));
     }
     for reader in [Reader::Application, Reader::Worker] {
         let names = routing::rows(reader);
