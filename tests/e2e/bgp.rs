@@ -1,5 +1,5 @@
 //! Routes to the DVIPAs by BGP: BIRD beside `batond`, and BIRD on a router between the client and the routing nodes. Both run with
-//! the files of docs/bgp.md.
+//! the files of examples/setups/bgp/.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,27 +13,34 @@ use nix::sys::signal::Signal;
 
 use crate::fixture::{SOON, connect, lab, web4, web6};
 
-const PAGE: &str = include_str!("../../docs/bgp.md");
+const OF_NODE: &str = include_str!("../../examples/setups/bgp/bird-node.conf");
+const OF_ROUTER: &str = include_str!("../../examples/setups/bgp/bird-router.conf");
 /// BFD's multiplier here: 3 s instead of 0.9 s, because BIRD shares the cores with everything else.
 const PATIENT: &str = "multiplier 10";
 
-/// The n-th configuration of the page.
-fn documented(number: usize) -> String {
-    let block = PAGE.split("```bird\n").nth(number).and_then(|rest| rest.split("```").next());
-    block.expect("docs/bgp.md has it").replace("multiplier 3", PATIENT)
-}
-
-/// The page's configuration for this routing node.
+/// The file for this routing node.
 fn of_node(node: RoutingNode) -> String {
     let (v4, v6) = node.addresses();
-    documented(1).replace("198.18.0.10", &v4.to_string()).replace("2001:db8::10", &v6.to_string())
+    let text = OF_NODE.replace("multiplier 3", PATIENT);
+    text.replace("198.18.0.10", &v4.to_string()).replace("2001:db8::10", &v6.to_string())
+}
+
+/// The file for the router.
+fn of_router() -> String {
+    OF_ROUTER.replace("multiplier 3", PATIENT)
 }
 
 /// A lab with a router, where BIRD runs on the router and on every routing node.
 pub(crate) fn with_bird(spec: Spec) -> Lab {
     let lab = lab(spec.edge().announce("route_table = 200"));
+    start_bird(&lab);
+    lab
+}
+
+/// Starts BIRD on the router and on every routing node.
+pub(crate) fn start_bird(lab: &Lab) {
     let nodes = lab.spec().routing_nodes();
-    let mut router = documented(2);
+    let mut router = of_router();
     for node in nodes.iter().skip(2) {
         let (name, (v4, v6)) = (node.name(), node.addresses());
         router += &format!("protocol bgp {name}_4 from node4 {{ neighbor {v4} as 64512; }}\n");
@@ -43,7 +50,6 @@ pub(crate) fn with_bird(spec: Spec) -> Lab {
     for node in nodes {
         lab.start_bird(node.name(), &of_node(*node)).expect("BIRD starts");
     }
-    lab
 }
 
 /// The routes of a host to a DVIPA.
@@ -114,7 +120,7 @@ fn a_router_learns_where_the_dvipas_are_for_as_long_as_they_are_defined() {
 #[ignore = "needs root"]
 fn a_batond_that_ends_withdraws_its_routes_first_and_forwards_on() {
     let lab = lab(Spec::default().edge().announce("route_table = 200\nwithdrawn_ms = 20000"));
-    lab.start_bird(EDGE, &documented(2)).expect("BIRD starts");
+    lab.start_bird(EDGE, &of_router()).expect("BIRD starts");
     lab.start_bird("rt1", &of_node(RoutingNode::First)).expect("BIRD starts");
     let dvipa = IpAddr::from(DVIPA.0);
     wait_for_route(&lab, dvipa, &[RoutingNode::First]);

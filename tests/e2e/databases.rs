@@ -44,28 +44,37 @@ fn routed() -> Lab {
     lab
 }
 
-/// Starts a PostgreSQL as it comes from Debian, with a cluster of its own. Not as root, which it refuses; in an IPC namespace
-/// of its own, so that its shared memory goes with it.
-fn start_server(lab: &Lab, stack: &str) {
+/// Not root, which it refuses to be.
+const BECOME_USER: [&str; 5] =
+    ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--reset-env"];
+
+/// Starts a PostgreSQL as it comes from Debian, with a cluster of its own.
+pub(crate) fn start_server(lab: &Lab, stack: &str) {
+    let words = ["initdb", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"];
+    start_server_with(lab, stack, &words);
+}
+
+/// Starts a PostgreSQL with the data that a program of it makes with these arguments. In an IPC namespace of its own, so that its shared
+/// memory goes with it.
+pub(crate) fn start_server_with(lab: &Lab, stack: &str, words: &[&str]) {
     let user = User::from_name("postgres").expect("users are known").expect("the package makes it");
     let home = lab.files().join(format!("postgresql-{stack}"));
     fs::create_dir_all(&home).expect("a directory");
     chown(&home, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("it is given to the server");
     let (home, port) = (home.display().to_string(), PORT.to_string());
     let data = format!("{home}/data");
-    let become_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--reset-env"];
-    let initdb = format!("{PROGRAMS}/initdb");
-    let words = ["-D", &data, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"];
-    let words = [&become_user[..], &[&initdb], &words].concat();
+    let program = format!("{PROGRAMS}/{}", words.first().copied().unwrap_or_default());
+    let words = [&BECOME_USER[..], &[&program, "-D", &data], words.get(1..).unwrap_or_default()].concat();
     lab.host(stack).run(&words).unwrap_or_else(|e| panic!("{e}"));
     let (server, sockets) = (format!("{PROGRAMS}/postgres"), format!("unix_socket_directories={home}"));
     let words =
         [&server, "-D", &data, "-p", &port, "-c", "listen_addresses=*", "-c", &sockets, "-c", "fsync=off"];
     // Clients of the lab connect from its client.
     let trust = format!("{data}/pg_hba.conf");
-    fs::write(trust, "local all all trust\nhost all all all trust\n").expect("its clients are trusted");
-    let words = [&["unshare", "--ipc"], &become_user[..], &words].concat();
-    lab.start_on(stack, &format!("postgresql-{stack}"), &words).expect("the server starts");
+    fs::write(trust, "local all all trust\nhost all,replication all all trust\n")
+        .expect("its clients are trusted");
+    let words = [&["unshare", "--ipc"], &BECOME_USER[..], &words].concat();
+    lab.start_on(stack, &format!("postgres-{stack}"), &words).expect("the server starts");
     lab.wait_for(&format!("the PostgreSQL of {stack}"), SOON, || {
         let ready = lab.host(stack).run(&["pg_isready", "-q", "-h", &home]);
         ready.map(drop).map_err(|e| e.to_string())

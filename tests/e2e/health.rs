@@ -16,7 +16,7 @@ use crate::fixture::{SOON, established, lab, web4};
 const ALL: [&str; 3] = ["t1", "t2", "t3"];
 
 /// A server that answers with its name, and `/healthz` with the status that is in a file.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
 import http.server, pathlib, sys
 name, address, file = sys.argv[1:]
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -94,11 +94,11 @@ fn configure(lab: &Lab, target: &str, tables: &str) {
 }
 
 /// The file with the status that a target's server answers.
-fn health(lab: &Lab, target: &str) -> PathBuf {
+pub(crate) fn health(lab: &Lab, target: &str) -> PathBuf {
     lab.files().join(format!("health-{target}"))
 }
 
-fn set_health(lab: &Lab, target: &str, status: u16) {
+pub(crate) fn set_health(lab: &Lab, target: &str, status: u16) {
     // In one step: the server may be reading it.
     let (next, file) = (health(lab, &format!("{target}.next")), health(lab, target));
     std::fs::write(&next, status.to_string()).expect("it is written");

@@ -68,7 +68,7 @@ fn ask_connected(socket: &UdpSocket, host: &str, to: SocketAddr) -> String {
     String::from_utf8_lossy(&answer[..bytes]).into_owned()
 }
 
-/// R7: programs on a target reach a port of its own DVIPA that only another target serves, TCP and UDP, both families.
+/// R7, B6: programs on a target reach a port of its own DVIPA that only another target serves, TCP and UDP, both families.
 #[test]
 #[ignore = "needs root"]
 fn a_target_reaches_what_another_target_serves() {
@@ -98,7 +98,7 @@ fn a_target_reaches_what_another_target_serves() {
     assert_eq!(client::ask(lab.host("t1"), dvipa4(7)).expect("t1 answers itself"), "t1");
 }
 
-/// R7: a UDP socket that is not connected sends to a DVIPA that another target serves, in turns with another address, and has the
+/// R7, B6: a UDP socket that is not connected sends to a DVIPA that another target serves, in turns with another address, and has the
 /// answers of both. Where this host serves itself, its datagrams stay here.
 #[test]
 #[ignore = "needs root"]
@@ -163,7 +163,7 @@ fn a_datagram_that_is_too_long_without_connect_is_counted() {
     }
 }
 
-/// R7: a program on a drained target reaches the targets that still serve, once its own server is gone.
+/// R7, B6: a program on a drained target reaches the targets that still serve, once its own server is gone.
 #[test]
 #[ignore = "needs root"]
 fn a_drained_target_reaches_its_own_dvipa() {

@@ -57,6 +57,7 @@ mod ring;
 mod scale;
 mod second_choice;
 mod selection;
+mod setups;
 mod soak;
 mod strangers;
 mod takeover;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use lab::client::HttpConnection;
 use lab::{Lab, Spec, spec};
 
-use crate::fixture::web4;
+use crate::fixture::{SOON, web4};
+use crate::setups::{Step, steps};
 
 mod machine;
 
@@ -222,4 +223,57 @@ fn remove(machine: &Machine<'_>, packages: &[&str]) {
     let left = machine.sh("find / -xdev -iname '*baton*' -not -path '/proc/*' -not -path '/packages*' -not -path '/lab*'; find /run /dev/shm -iname '*baton*'");
     assert_eq!(left, "");
     machine.sh("! getent group baton; ! systemctl cat batond baton-agent 2>/dev/null; ! pgrep baton");
+}
+
+/// Gives each host what the tutorial says that it gets of the certificates that rt1 has made.
+fn hand_out_certificates(lab: &Lab, rt1: &Machine<'_>, hosts: [(&Machine<'_>, &str); 2]) {
+    for (machine, name) in hosts {
+        machine.sh("mkdir -p /etc/baton/pki");
+        for file in ["ca.pem".to_owned(), format!("{name}.pem"), format!("{name}.key")] {
+            let text = rt1.sh(&format!("cat /etc/baton/pki/{file}"));
+            std::fs::write(lab.files().join(&file), text).expect("it is written");
+            machine.sh(&format!("install -m 600 /lab/{file} /etc/baton/pki"));
+        }
+    }
+}
+
+/// F5: what the tutorial says, on hosts that are fresh Debians, leads to traffic.
+#[test]
+#[ignore = "needs packages"]
+fn the_tutorial_leads_from_an_empty_machine_to_traffic() {
+    let lab = Lab::build(Spec { targets: 2, ..Spec::default() }.web([])).unwrap_or_else(|e| panic!("{e}"));
+    // The hosts as the tutorial finds them.
+    lab.host("rt1").sh("ip link delete loc0").expect("it is gone");
+    for (host, number) in [("client", 2), ("rt1", 10), ("t1", 21), ("t2", 22)] {
+        let add = format!("ip address add 192.0.2.{number}/24 dev eth0");
+        lab.host(host).sh(&add).unwrap_or_else(|e| panic!("{e}"));
+    }
+    let [rt1, t1, t2] = ["rt1", "t1", "t2"].map(|host| Machine::start(&lab, host));
+    for (machine, name) in [(&rt1, "rt1"), (&t1, "t1"), (&t2, "t2")] {
+        machine.sh(&format!("hostname {name}"));
+    }
+    let run = |host: &str, command: &str| {
+        let script = format!("cd /packages/new; {command}");
+        match host {
+            "rt1" => rt1.try_sh(&script),
+            "t1" => t1.try_sh(&script),
+            "t2" => t2.try_sh(&script),
+            _ => lab.client().sh(command).map_err(|e| e.to_string()),
+        }
+    };
+    for Step { host, command, output } in steps(include_str!("../../docs/tutorial.md")) {
+        let state = || {
+            let said = run(&host, &command)?;
+            if said == output { Ok(()) } else { Err(said) }
+        };
+        let done = if output.is_empty() {
+            run(&host, &command).map(drop)
+        } else {
+            lab.wait_for(&command, 3 * SOON, state).map_err(|e| e.to_string())
+        };
+        done.unwrap_or_else(|e| panic!("{host}$ {command}\n{e}\n{}", rt1.journal()));
+        if command.starts_with("baton pki issue") {
+            hand_out_certificates(&lab, &rt1, [(&t1, "t1"), (&t2, "t2")]);
+        }
+    }
 }

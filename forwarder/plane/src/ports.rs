@@ -210,4 +210,17 @@ mod tests {
         assert_eq!(mbufs(usize::MAX, 256, 0, &limits), u32::MAX);
         assert!(mbufs(1, 256, 4096, &limits) as usize >= mbufs(1, 256, 0, &limits) as usize / 2 + 4096);
     }
+
+    #[test]
+    fn the_docs_say_how_many_buffers_there_are() {
+        let page = include_str!("../../../docs/sizing.md");
+        // Both queues of both ports, as configured by default; an mbuf is two cache lines before its headroom.
+        let (descriptors, bytes) = (4 * 1024, 128 + usize::from(ffi::mempool::HEADROOM_BYTES) + 2048);
+        let row = |workers| {
+            let mbufs = mbufs(workers, descriptors, 2 * 1024, &Limits::default());
+            format!("| {workers} | {mbufs} | {} MiB |\n", (mbufs as usize * bytes).div_ceil(1 << 20))
+        };
+        let rows: String = [1, 2, 4, 8].map(row).concat();
+        assert!(page.contains(&rows), "docs/sizing.md: write the lines\n{rows}");
+    }
 }

@@ -25,6 +25,13 @@ pub struct Config {
     pub fragment_s: u32,
 }
 
+impl Config {
+    /// Bytes that a table of these sizes takes in a process's own memory; `None` if that is more than can be addressed.
+    pub fn bytes(&self) -> Option<usize> {
+        super::layout::bytes(self)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -201,6 +201,11 @@ fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// The length of a table in a process's own memory.
+pub(super) fn bytes(config: &Config) -> Option<usize> {
+    offsets(lines_of(config)).map(|(_, end)| end.next_multiple_of(HUGE))
+}
+
 /// A new, empty table's parts: in `file`, which is given the length, or in this process's own memory.
 pub(super) fn create(config: &Config, file: Option<&File>) -> io::Result<Parts> {
     let head = Head::new(config, Secret::random()?);
