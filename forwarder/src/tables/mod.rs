@@ -4,7 +4,7 @@
 //! DPT makes new tables. What has not changed is shared between tables and their successors: each service by itself, the ways to the
 //! stacks, the look-ups. [`Built`] counts what was made.
 //!
-//! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
+//! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] and [`lookups`] (address → DVIPA, service → targets),
 //! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
 //! [`defences`] (of claimed addresses), [`apart`] (for questions).
 
@@ -13,6 +13,7 @@ pub(crate) mod carrier;
 mod choice;
 mod choosers;
 mod defences;
+mod lookups;
 mod maglev;
 mod neighbours;
 mod open_map;
@@ -40,6 +41,9 @@ use carrier::Carrier;
 use choice::{Choice, Limited, Turn};
 pub use choosers::Choosers;
 use defences::Defences;
+use lookups::{
+    dvipas_v4, dvipas_v6, entries, forwards, key_of, sender_key, senders, service_key,
+};
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
@@ -387,59 +391,6 @@ impl Tables {
     }
 }
 
-fn service_key(dvipa: DvipaIndex, port: u16, protocol: Protocol) -> u32 {
-    u32::from(dvipa.0) << 17 | u32::from(port) << 1 | u32::from(protocol == Protocol::Udp)
-}
-
-fn key_of(row: &Distribution) -> u32 {
-    service_key(row.dvipa, row.port, row.protocol)
-}
-
-fn sender_key(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(a) => a.to_bits(),
-    }
-}
-
-fn dvipas_v4(dpt: &Dpt) -> OpenMap<u32, DvipaIndex> {
-    OpenMap::new(dvipas(dpt, |a| match a {
-        IpAddr::V4(a) => Some(a.to_bits()),
-        IpAddr::V6(_) => None,
-    }))
-}
-
-fn dvipas_v6(dpt: &Dpt) -> OpenMap<u128, DvipaIndex> {
-    OpenMap::new(dvipas(dpt, |a| match a {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(a) => Some(a.to_bits()),
-    }))
-}
-
-fn dvipas<K>(dpt: &Dpt, key: impl Fn(IpAddr) -> Option<K>) -> std::vec::IntoIter<(K, DvipaIndex)> {
-    let ours = dpt.dvipas.iter().filter(|d| forwards(d));
-    let pairs = ours.filter_map(|d| key(d.dvipa.address()).map(|k| (k, d.index)));
-    pairs.collect::<Vec<_>>().into_iter()
-}
-
-fn forwards(entry: &DvipaEntry) -> bool {
-    match entry.duty {
-        Duty::Owner | Duty::Former | Duty::Partner => true,
-        Duty::Backup => false,
-    }
-}
-
-fn entries(dpt: &Dpt) -> Arc<[Option<Shared<DvipaEntry>>]> {
-    let len = dpt.dvipas.iter().map(|d| usize::from(d.index.0).saturating_add(1)).max().unwrap_or(0);
-    let mut entries = vec![None; len];
-    for d in &dpt.dvipas {
-        if let Some(entry) = entries.get_mut(usize::from(d.index.0)) {
-            *entry = Some(d.clone());
-        }
-    }
-    entries.into()
-}
-
 fn ways(stacks: &[StackEntry], neighbours: &Neighbours, node: &Node) -> Arc<[Way]> {
     let len = stacks.iter().map(|s| usize::from(s.index.0).saturating_add(1)).max().unwrap_or(0);
     let none = || Carrier::missing(Reason::StackUnreachable);
@@ -463,16 +414,6 @@ fn ways(stacks: &[StackEntry], neighbours: &Neighbours, node: &Node) -> Arc<[Way
         }
     }
     ways.into()
-}
-
-fn senders(dpt: &Dpt) -> std::vec::IntoIter<(u128, StackIndex)> {
-    let remote = dpt.stacks.iter().filter_map(|s| match s.reach {
-        Reach::Local => None,
-        Reach::Remote { cluster_address, .. } => Some((s.index, cluster_address)),
-    });
-    let pairs =
-        remote.flat_map(|(index, c)| c.iter().map(move |a| (sender_key(a), index)).collect::<Vec<_>>());
-    pairs.collect::<Vec<_>>().into_iter()
 }
 
 /// Weights of backends count, unless another method needs them.
