@@ -35,6 +35,7 @@ use crate::packet::frame::{self, Bytes, Ip, Link};
 use crate::packet::transport::flags;
 use crate::packet::{Ports, Tcp, protocol};
 use crate::tables::{Family, Routed};
+use crate::traffic::What;
 use crate::transactions::Agreed;
 use crate::transactions::cookie::{self, Secret};
 use crate::transactions::segments::{Back, Standing};
@@ -428,7 +429,10 @@ pub(super) fn carry<B: PacketBuffer, S: Sink<B>>(
         (handing.to, &handing.option),
         cx.tables,
     ) {
-        Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
+        Ok(()) => {
+            deliver::sent(read, (handing.to, Reason::ForwardedHandoff), cx, out);
+            End::sent(Port::Nic, Reason::ForwardedHandoff)
+        }
         Err(handoff::Unsent::TooLong { mtu }) => {
             let notice = icmp_error::Notice::TooBig { mtu };
             let otherwise = Reason::TooBigUnfragmented;
@@ -450,6 +454,7 @@ fn refuse<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
+    out.tally(read.pair(What::Refused), read.datagram.len, cx.tables);
     let request = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
     let data = routed.routes.answer(refusal, request);
     let fin = u32::from(seen.has(flags::FIN));
