@@ -62,7 +62,7 @@ impl Pair {
     }
 
     /// What happens to a packet of this connection.
-    pub(crate) fn new(key: KeyParts, what: What) -> Self {
+    pub fn new(key: KeyParts, what: What) -> Self {
         let (stack, kind) = match what {
             What::To(stack) => (stack, 0),
             What::Refused => (StackIndex(0), 1),
@@ -142,7 +142,8 @@ impl Place {
     /// A load and a store, not a read-modify-write.
     #[inline(always)]
     fn add(&self, bytes: u16) {
-        let add = |to: &AtomicU64, n: u64| to.store(to.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        let add =
+            |to: &AtomicU64, n: u64| to.store(to.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
         add(&self.packets, 1);
         add(&self.bytes, bytes.into());
     }
@@ -234,7 +235,7 @@ mod tests {
         dpt.distributions = [80, 81].map(|port| row(port).into()).into();
         let node = Node {
             mac: Mac::default(),
-            cluster_address: Default::default(),
+            cluster_address: model::ClusterAddress { v4: Some([198, 18, 0, 10].into()), v6: None },
             fabric_mtu: 1500,
             vlan: None,
             fence: Fence::default(),
@@ -254,6 +255,7 @@ mod tests {
             policies: vec![],
             refuse: model::dpt::Refuse::default(),
             max_connections: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: model::dpt::Shared::default(),
         }
@@ -291,7 +293,10 @@ mod tests {
             traffic.volumes().map(|(p, v)| (p.port(), p.what(), v.packets, v.bytes)).collect();
         volumes.sort_by_key(|row| (row.0, row.3));
         let other = (None, one, 2, 2000);
-        assert_eq!(volumes, [other, (Some(80), What::Refused, 1, 40), (Some(80), one, 2, 120), (Some(81), one, 1, 7)]);
+        assert_eq!(
+            volumes,
+            [other, (Some(80), What::Refused, 1, 40), (Some(80), one, 2, 120), (Some(81), one, 1, 7)]
+        );
     }
 
     #[test]
@@ -303,7 +308,8 @@ mod tests {
                 traffic.count(pair(80, What::To(StackIndex(stack))), round, &tables);
             }
         }
-        let (of_port, others): (Vec<_>, Vec<_>) = traffic.volumes().partition(|(pair, _)| pair.port().is_some());
+        let (of_port, others): (Vec<_>, Vec<_>) =
+            traffic.volumes().partition(|(pair, _)| pair.port().is_some());
         assert_eq!((of_port.len(), others.len()), (usize::from(most) - 3000, 3000));
         let bytes = of_port.iter().chain(&others).map(|(_, volume)| volume.bytes).sum::<u64>();
         assert_eq!((bytes, traffic.left_out()), (u64::from(most) * 3, 0));

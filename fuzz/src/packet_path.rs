@@ -177,6 +177,7 @@ fn tables() -> Tables {
             policies: vec![],
             refuse: Refuse::Reset,
             max_connections: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: if protocol == Protocol::Udp { quic().into() } else { Shared::default() },
         })

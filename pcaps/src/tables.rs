@@ -81,6 +81,7 @@ impl Case {
                 policies,
                 refuse: d.refuse,
                 max_connections: None,
+                limits: model::Limits::NONE,
                 routing: self.routing(&key, &d.route)?,
                 quic: Shared::default(),
             };

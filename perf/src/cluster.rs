@@ -202,6 +202,7 @@ fn distributions(routing: &Option<Routing>) -> Vec<Distribution> {
                     policies: vec![],
                     refuse: Refuse::Reset,
                     max_connections: None,
+                    limits: model::Limits::NONE,
                     routing: if is_routed(to, protocol) { routing.clone() } else { None },
                     quic: Shared::default(),
                 }

@@ -362,6 +362,7 @@ impl Row {
             policies: policies.collect(),
             refuse: now.distribution.refuse,
             max_connections: now.distribution.rules.max_connections,
+            limits: now.distribution.limits,
             routing: now
                 .distribution
                 .routing

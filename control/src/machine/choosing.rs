@@ -131,6 +131,7 @@ impl Picture<'_> {
                 .collect(),
             refuse: Refuse::default(),
             max_connections: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: Shared::default(),
         })

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 use model::control_socket::JobName;
 use model::dpt::{Encapsulation, Method};
-use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Protocol, Service, StackIndex, StackName};
+use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Limits, Protocol, Service, StackIndex, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::RefusalKind;
@@ -302,6 +302,9 @@ pub struct ServiceView {
     /// The connections that a target may have, of all its services together, before it is given no new one of this one.
     #[serde(default)]
     pub max_connections: Option<NonZeroU32>,
+    /// How many connections of it may begin.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// A service of whose targets some fail or are stalled.

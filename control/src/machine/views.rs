@@ -217,6 +217,7 @@ fn service_view<'a>(picture: &Picture<'a>, service: &ServiceNow<'a>, now: Instan
         policies: service.policies.iter().map(policy).collect(),
         panics: Selection::new(service.targets.iter().map(|target| target.state), rules.panic_percent).panics,
         max_connections: rules.max_connections,
+        limits: service.distribution.limits,
     }
 }
 

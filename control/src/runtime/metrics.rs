@@ -207,9 +207,11 @@ impl Snapshot {
                 "TCP connections of the service that were moved to the stack.",
                 |row| row.moved,
             ),
-            ("baton_service_packets", "Packets of clients of the service that were sent to the stack.", |row| {
-                row.packets
-            }),
+            (
+                "baton_service_packets",
+                "Packets of clients of the service that were sent to the stack.",
+                |row| row.packets,
+            ),
             (
                 "baton_service_bytes",
                 "Bytes of these packets, from the IP header on, without what they are carried in.",
@@ -233,7 +235,14 @@ impl Snapshot {
         let refused: Vec<_> =
             rows.iter().filter(|row| row.refused > 0).map(|row| (labels(row), row.refused)).collect();
         let help = "Packets of clients of the service that were refused, because no target takes them.";
-        samples(to, "baton_service_refused_packets", help, ConstCounter::new(0_u64), &refused, ConstCounter::new)?;
+        samples(
+            to,
+            "baton_service_refused_packets",
+            help,
+            ConstCounter::new(0_u64),
+            &refused,
+            ConstCounter::new,
+        )?;
         let limits = |row: &TurnedAwayRow| [("service", row.service_limited), ("client", row.client_limited)];
         let limited = rows.iter().flat_map(|row| {
             limits(row).into_iter().filter(|(_, count)| *count > 0).map(move |(limit, count)| {
@@ -244,7 +253,14 @@ impl Snapshot {
         });
         let limited: Vec<_> = limited.collect();
         let help = "Packets that would have begun a connection beyond a limit of the service, or of their client: dropped.";
-        samples(to, "baton_service_limited_packets", help, ConstCounter::new(0_u64), &limited, ConstCounter::new)
+        samples(
+            to,
+            "baton_service_limited_packets",
+            help,
+            ConstCounter::new(0_u64),
+            &limited,
+            ConstCounter::new,
+        )
     }
 
     /// Who takes new connections of the services of this node's DVIPAs, and with which weight.

@@ -90,8 +90,27 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
         Fate::Doubtful { to } => quiet::wait(packet, read, to, held, cx, out),
         Fate::Hold => hold(packet, read, held, cx, out),
         Fate::Refuse(why) => refuse(packet, read, why, cx, out),
-        Fate::Drop(reason) => out.end(packet, End::dropped(reason)),
+        Fate::Drop(reason) => dropped(packet, read, reason, cx, out),
     }
+}
+
+/// Drops a packet. One that is beyond a limit is counted with its service too.
+pub(super) fn dropped<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    reason: Reason,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let limited = match reason {
+        Reason::ClientLimited => Some(What::ClientLimited),
+        Reason::ServiceLimited => Some(What::ServiceLimited),
+        _ => None,
+    };
+    if let Some(limited) = limited {
+        out.tally(read.pair(limited), read.datagram.len, cx.tables);
+    }
+    out.end(packet, End::dropped(reason));
 }
 
 /// Does with a SYN what is done where no stack is known to listen.
@@ -142,12 +161,7 @@ pub(super) fn forward<B: PacketBuffer, S: Sink<B>>(
 }
 
 /// Counts a packet that was sent to a stack. An echo reply is of no service.
-pub(super) fn sent<S>(
-    read: &Read,
-    (to, counts): (StackIndex, Reason),
-    cx: &Context<'_>,
-    out: &Out<'_, S>,
-) {
+pub(super) fn sent<S>(read: &Read, (to, counts): (StackIndex, Reason), cx: &Context<'_>, out: &Out<'_, S>) {
     if counts != Reason::ForwardedEcho {
         out.tally(read.pair(What::To(to)), read.datagram.len, cx.tables);
     }

@@ -68,8 +68,13 @@ impl<'a, S> Out<'a, S> {
 
     /// Sends a packet of so many bytes to its target. One of an established connection is counted as such when the burst is over.
     #[inline(always)]
-    pub(crate) fn forward<B>(&mut self, packet: B, (pair, bytes): (Pair, u16), counts: Reason, tables: &Tables)
-    where
+    pub(crate) fn forward<B>(
+        &mut self,
+        packet: B,
+        (pair, bytes): (Pair, u16),
+        counts: Reason,
+        tables: &Tables,
+    ) where
         S: Sink<B>,
     {
         self.tally(pair, bytes, tables);

@@ -222,7 +222,7 @@ fn first<B: PacketBuffer, S: Sink<B>>(
                     follow::begin((about.at, about.start), (framing, seen.len()), held, cx, out);
                     carry(packet, read, &handing, cx, out);
                 }
-                Err(reason) => out.end(packet, End::dropped(reason)),
+                Err(reason) => deliver::dropped(packet, read, reason, cx, out),
             }
         }
         routes::Read::Refused(refusal) => {
@@ -390,10 +390,23 @@ fn select<B: PacketBuffer>(
             let pick = routed.pick(route, client, tried, cx.crt)?;
             // One that has given out no tokens can't take any.
             let is_bare = cx.pools.get(pick).is_none_or(|pool| pool.is_empty());
-            if is_bare { routed.pick(route, client, Some(pick), cx.crt)? } else { pick }
+            let pick = if is_bare { routed.pick(route, client, Some(pick), cx.crt)? } else { pick };
+            // Here the cookie has shown that the client's address is its own. One that was tried has begun.
+            if let (None, Err(reason)) = (tried, admit(about.at, cx)) {
+                return Some(Err(reason));
+            }
+            pick
         }
     };
     Some(hand(about, to, held, cx))
+}
+
+/// Whether a connection may begin now.
+fn admit(at: At, cx: &Context<'_>) -> Result<(), Reason> {
+    let KeyParts { client, dvipa, dvipa_port, protocol } = at.key.into();
+    cx.tables
+        .service(dvipa, dvipa_port, protocol)
+        .map_or(Ok(()), |service| service.admit(client.ip(), cx.now))
 }
 
 fn hand<B: PacketBuffer>(

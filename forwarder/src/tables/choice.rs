@@ -153,7 +153,7 @@ impl Choice {
 }
 
 /// What of a client's address stays: hosts change the last 64 bits of an IPv6 address (RFC 8981).
-fn network(client: IpAddr) -> IpAddr {
+pub(super) fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits() >> 64 << 64).into(),

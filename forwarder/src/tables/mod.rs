@@ -5,7 +5,7 @@
 //! stacks, the look-ups. [`Built`] counts what was made.
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] and [`lookups`] (address → DVIPA, service → targets),
-//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
+//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`limiter`] (how many connections may begin), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
 //! [`defences`] (of claimed addresses), [`apart`] (for questions).
 
 mod apart;
@@ -13,6 +13,7 @@ pub(crate) mod carrier;
 mod choice;
 mod choosers;
 mod defences;
+mod limiter;
 mod lookups;
 mod maglev;
 mod neighbours;
@@ -41,9 +42,8 @@ use carrier::Carrier;
 use choice::{Choice, Limited, Turn};
 pub use choosers::Choosers;
 use defences::Defences;
-use lookups::{
-    dvipas_v4, dvipas_v6, entries, forwards, key_of, sender_key, senders, service_key,
-};
+use limiter::{Limiter, SharedClients};
+use lookups::{dvipas_v4, dvipas_v6, entries, forwards, key_of, sender_key, senders, service_key};
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
@@ -112,6 +112,7 @@ struct MadeFrom {
     /// In the order of the services.
     rows: Arc<[Shared<Distribution>]>,
     maglevs: Arc<Maglevs>,
+    clients: SharedClients,
 }
 
 /// The Maglev tables in use, by the targets that they were made from.
@@ -154,7 +155,8 @@ impl Tables {
         let mut built = Built::default();
         let defences = before.map_or_else(Defences::new, |before| before.defences.clone());
         let maglevs = before.map(|before| Arc::clone(&before.from.maglevs)).unwrap_or_default();
-        let mut builder = Builder { stacks: &dpt.stacks, maglevs, built: &mut built };
+        let clients = before.map(|before| Arc::clone(&before.from.clients)).unwrap_or_default();
+        let mut builder = Builder { stacks: &dpt.stacks, maglevs, clients: &clients, built: &mut built };
         let distributions = dpt.distributions.iter().enumerate();
         let distributions: Arc<[Arc<Service>]> = distributions
             .map(|(at, row)| builder.successor(row, before.and_then(|before| before.row(at, row))))
@@ -208,7 +210,7 @@ impl Tables {
             reads: distributions.iter().any(|service: &Arc<Service>| service.routed().is_some()),
             follows_ids: distributions.iter().any(|service| service.ids.is_some()),
             distributions,
-            from: MadeFrom { neighbours, stacks, rows, maglevs },
+            from: MadeFrom { neighbours, stacks, rows, maglevs, clients },
             built,
         }
     }
@@ -428,6 +430,7 @@ fn weighted(method: Method) -> Method {
 struct Builder<'d> {
     stacks: &'d [StackEntry],
     maglevs: Arc<Maglevs>,
+    clients: &'d SharedClients,
     built: &'d mut Built,
 }
 
@@ -459,7 +462,9 @@ impl Builder<'_> {
         let routed = d.routing.as_ref();
         let routed = routed.and_then(|routing| self.routed((d.method, d.max_connections), routing, before));
         let ids = ConnectionIds::new(&d.quic, self.stacks).map(Arc::new);
-        Service { policies: policies.into(), default, serving, refuse: d.refuse, routed, ids }
+        let former = before.and_then(|before| before.limiter.as_ref());
+        let limiter = Limiter::new(d.limits, key_of(d), self.clients, former);
+        Service { policies: policies.into(), default, serving, refuse: d.refuse, routed, ids, limiter }
     }
 
     /// Routes are compiled once for all tables that have the same. What can't be compiled was refused with the configuration.

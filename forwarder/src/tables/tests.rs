@@ -48,6 +48,7 @@ fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt {
                 policies,
                 refuse: Refuse::Reset,
                 max_connections: None,
+                limits: model::Limits::NONE,
                 routing: None,
                 quic: Shared::default(),
             }

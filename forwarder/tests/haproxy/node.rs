@@ -178,6 +178,7 @@ fn tables(set: &RouteSet) -> Tables {
         policies: vec![],
         refuse: Refuse::Reset,
         max_connections: None,
+        limits: model::Limits::NONE,
         routing: Some(Routing {
             set: set.clone().into(),
             targets: stacks.clone().map(|n| vec![target(n)]).collect(),

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::quic::KeyFiles;
-use super::{quic, route};
+use super::{limits, quic, route};
 use crate::config::draft::{
     DraftBackup, DraftDefine, DraftDestip, DraftDistribute, DraftPolicy, DraftRange, DraftWeights, Drafts,
 };
@@ -139,6 +139,7 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
         slow_start_s: slow_start.as_ref().map_or(0, |at| at.value),
         max_connections: most.and_then(|at| NonZeroU32::new(at.value)),
     };
+    let limits = limits::limits(&mut section, ledger);
     let policies = section.tables("vipadynamic.vipadistribute.policy", ledger);
     let policies = policies.into_iter().filter_map(|section| policy(section, ledger)).collect();
     let client_protocol =
@@ -161,6 +162,7 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
         content_routed,
         refuse: refuse.map_or(Refuse::default(), |at| at.value),
         rules,
+        limits,
         slow_start: slow_start.filter(|at| at.value > 0).map(|at| at.span),
         policies,
         client_protocol,

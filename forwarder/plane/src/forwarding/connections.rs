@@ -42,7 +42,7 @@ pub struct Connections {
 type Share = (DvipaIndex, u16, Protocol, StackIndex);
 
 /// How connections of a service came to a stack.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     /// It has confirmed so many new ones.
     pub(super) opened: u64,

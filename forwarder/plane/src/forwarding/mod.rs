@@ -40,7 +40,7 @@ use control::runtime::{
 };
 use forwarder::crt::{Crt, CrtState, Cursor};
 use forwarder::trace::Trace;
-use forwarder::traffic::Traffic;
+use forwarder::traffic::{Pair, Volume};
 use forwarder::{Choosers, Handoffs, Mac, Now, Pools, Tables};
 use model::dpt::{Distribution, Dpt, Duty, Reach, Shared};
 use model::handoff::{Handoff, Token};
@@ -237,8 +237,8 @@ impl Plane {
 }
 
 /// What each worker has counted by service.
-fn traffic(node: &Node) -> impl Iterator<Item = &Traffic> {
-    node.workers.iter().map(|worker| worker.counters.traffic())
+fn counted(node: &Node) -> impl Iterator<Item = (Pair, Volume)> {
+    node.workers.iter().flat_map(|worker| worker.counters.traffic().volumes())
 }
 
 /// What the node needs of its kernel.
@@ -397,7 +397,7 @@ impl Forwarding for Plane {
         let oldest = self.snapshots.in_use().map(Tables::generation).min().unwrap_or(current);
         let vacant = self.connections.step(&self.node.shared.crt, oldest.min(current), now);
         if let Some((stacks, dvipas)) = &vacant {
-            self.volumes.forget(traffic(&self.node), stacks, dvipas);
+            self.volumes.forget(counted(&self.node), stacks, dvipas);
         }
         self.crt().age(now, self.aged_a_tick);
         self.watch();
@@ -503,7 +503,7 @@ impl Forwarding for Plane {
     }
 
     fn given(&self) -> Given {
-        self.volumes.given(traffic(&self.node), &self.connections)
+        self.volumes.given(counted(&self.node), &self.connections)
     }
 
     fn counters(&self) -> Vec<Counter> {

@@ -71,6 +71,7 @@ fn tables() -> Tables {
                 policies: vec![],
                 refuse: Refuse::Reset,
                 max_connections: None,
+                limits: model::Limits::NONE,
                 routing: None,
                 quic: Default::default(),
             }

@@ -89,6 +89,7 @@ pub(super) fn dpt() -> Dpt {
             policies: vec![],
             refuse: Refuse::Reset,
             max_connections: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: Shared::default(),
         };

@@ -26,6 +26,7 @@ fn reported() -> Dpt {
             policies: vec![],
             refuse: Refuse::Reset,
             max_connections: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: Shared::default(),
         };

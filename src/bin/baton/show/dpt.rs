@@ -49,7 +49,10 @@ pub(crate) fn dpt(answer: &DptAnswer) -> String {
     let remarks = view.services.iter().flat_map(|service| remarks(service, answer));
     let remarks: String = remarks.map(|remark| format!("{remark}\n")).collect();
     let generation = view.generation;
-    format!("{}{remarks}DPT generation {generation}; CONNECTIONS are all of the stack's; PACKETS and BYTES were sent to it since the start\n", rows.text())
+    format!(
+        "{}{remarks}DPT generation {generation}; CONNECTIONS are all of the stack's; PACKETS and BYTES were sent to it since the start\n",
+        rows.text()
+    )
 }
 
 /// What the columns do not say of a service and its targets.
@@ -72,12 +75,23 @@ fn remarks(service: &ServiceView, answer: &DptAnswer) -> Vec<String> {
     if let Some(most) = service.max_connections {
         remarks.push(format!("{name}: a target with {most} connections gets no new one"));
     }
+    let of = [("", service.limits.service), (" of one client", service.limits.client)];
+    for (whose, rate) in of {
+        remarks.extend(rate.map(|rate| format!("{name}: new connections{whose}: {rate}")));
+    }
     let is_its = |(dvipa, port, protocol)| {
         (dvipa, port, protocol) == (service.dvipa.address(), service.port, service.protocol)
     };
     let turned_away = answer.turned_away.iter().find(|of| is_its((of.dvipa, of.port, of.protocol)));
     if let Some(of) = turned_away.filter(|of| of.refused > 0) {
         remarks.push(format!("{name}: {} packets were refused since the start", number(of.refused)));
+    }
+    if let Some(of) = turned_away.filter(|of| of.service_limited + of.client_limited > 0) {
+        remarks.push(format!(
+            "{name}: {} packets were beyond the limit of new connections since the start, and {} beyond their client's",
+            number(of.service_limited),
+            number(of.client_limited)
+        ));
     }
     remarks
 }

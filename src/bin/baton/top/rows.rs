@@ -181,7 +181,8 @@ impl Top {
                 let key = (dvipa.address(), port, protocol, target.target.as_str());
                 let share = shares.get(&key);
                 let rate = |of: fn(&ShareRow) -> u64| {
-                    let (now, then) = (share.map_or(0, |row| of(row)), before.get(&key).map_or(0, |row| of(row)));
+                    let (now, then) =
+                        (share.map_or(0, |row| of(row)), before.get(&key).map_or(0, |row| of(row)));
                     past.map(|(seconds, _)| now.saturating_sub(then) as f64 / seconds)
                 };
                 let from = serde_json::to_value(target.weight_source).unwrap_or_default();

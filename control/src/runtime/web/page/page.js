@@ -200,7 +200,7 @@ function drawServices(node) {
     ["From", "wide", ([, t]) => t.source],
     ["Connections", "n", ([key]) => n(share(key)?.[1])],
     ["New/s", "n", ([key]) => (share(key) ? rate(rates[`share ${key}`]?.[0] ?? 0) : "–")],
-    ["Bytes/s", "n", ([key]) => (share(key) ? rate(rates[`share ${key}`]?.[2] ?? 0) : "–")],
+    ["Bytes/s", "n wide", ([key]) => (share(key) ? rate(rates[`share ${key}`]?.[2] ?? 0) : "–")],
     ["Bytes", "n wide", ([key]) => n(share(key)?.[2])],
     ["Load", "wide short", ([, t]) => load(t.target), ([, t]) => row("stacks", t.target)?.load],
     ["", "act", ([, t]) => (row("stacks", t.target) ? [act(drained(t) ? "Resume" : "Drain…", `${drained(t) ? "Resume" : "Drain"} ${t.target} for ${t.service}`, () => drain(t.target, t.service, drained(t))), " ",
