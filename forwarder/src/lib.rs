@@ -3,8 +3,8 @@
 //! This crate knows byte slices and tables. It knows nothing of DPDK, sockets, clocks or the cluster: the code that feeds it
 //! (a poll loop, a pcap file, a fuzzer, a benchmark) brings a [`PacketBuffer`], a [`Sink`] and the time.
 //!
-//! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`] and [`counters`] (why,
-//! and how often), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
+//! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`], [`counters`] and [`traffic`] (why,
+//! how often, and of which service), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
 //! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`pools`] (tokens that stacks gave out ahead), [`reselecting`] (connections that are to move),
 //! [`transactions`] (what is said to clients before a stack has their connection), [`path`] (the stages a burst passes), [`foretell`]
 //! (the same without a packet), [`trace`] (the same with somebody who looks on).
@@ -40,6 +40,7 @@ pub mod pools;
 pub mod reselecting;
 pub mod tables;
 pub mod trace;
+pub mod traffic;
 mod transactions;
 
 pub use ::routes;

@@ -137,6 +137,7 @@ fn tables() -> Tables {
         refuse: Refuse::Reset,
         max_connections: None,
         affinity: None,
+        limits: model::Limits::NONE,
         routing: None,
         quic: if protocol == Protocol::Udp { quic().into() } else { Shared::default() },
     });

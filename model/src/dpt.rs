@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::route::RouteSet;
-use crate::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName, quic};
+use crate::{ClusterAddress, Dvipa, DvipaIndex, Limits, Protocol, StackIndex, StackName, quic};
 
 /// A part that a DPT and its successors have in common: a clone is the same one, and who writes to it gets a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -220,6 +220,8 @@ pub struct Distribution {
     pub max_connections: Option<NonZeroU32>,
     /// For how long a client keeps its target after its last connection.
     pub affinity: Option<Affinity>,
+    /// How many connections of it may begin.
+    pub limits: Limits,
     /// Its routes, if it has some: the forwarder reads the first request of each connection before it selects a target.
     #[serde(skip)]
     pub routing: Option<Routing>,

@@ -4,7 +4,7 @@
 //! workers see it, and the messages between stacks with their encoding. No I/O, no clock, no decisions.
 //!
 //! In reading order: [`address`] (DVIPA, protocol, service), [`stack`] (who is in the cluster), [`connection`],
-//! [`crt`] (where a connection is in its life), [`numbering`] (what the numbers in the CRT mean), [`dpt`] (what the routing stack decided), [`environment`] (what others changed on a
+//! [`crt`] (where a connection is in its life), [`numbering`] (what the numbers in the CRT mean), [`dpt`] (what the routing stack decided), [`limits`] (how many connections may begin), [`environment`] (what others changed on a
 //! host), [`checksums`] (packets that a sender's device left unfinished), [`blame`] (who can mend what went wrong), [`message`] (what
 //! stacks tell each other), [`peer`] (what routing stacks tell each other), [`ports`] (which stack uses which ports of a DVIPA), [`ranges`]
 //! (addresses that applications make DVIPAs), [`route`] (which first requests of clients go where), [`quic`] (how connection IDs name stacks), [`patience`] (how long requests wait for their connections),
@@ -24,6 +24,7 @@ pub mod crt;
 pub mod dpt;
 pub mod environment;
 pub mod handoff;
+pub mod limits;
 pub mod message;
 pub mod numbering;
 pub mod ownership;
@@ -42,6 +43,7 @@ pub use connection::Connection;
 pub use connection_state::ConnectionState;
 pub use crt::CrtState;
 pub use handoff::HandoffOption;
+pub use limits::Limits;
 pub use stack::{ClusterAddress, Epoch, Rank, StackIndex, StackName};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::codec::{Address, Side, direction};
 use crate::route::RouteSet;
-use crate::{Epoch, Protocol, StackName, quic};
+use crate::{Epoch, Limits, Protocol, StackName, quic};
 
 direction! {
     /// Routing stack ↔ routing stack.
@@ -122,6 +122,9 @@ pub struct Distribute {
     /// How much its targets are given. `None`: the sender is of a version that does not say.
     #[n(10)]
     pub rules: Option<TargetRules>,
+    /// How many connections of it may begin. `None`: any number, or the sender is of a version that does not say.
+    #[n(11)]
+    pub limits: Option<Limits>,
 }
 
 /// How much the targets of a distribution are given, and what counts when they fail.

@@ -82,6 +82,7 @@ impl Case {
                 refuse: d.refuse,
                 max_connections: None,
                 affinity: None,
+                limits: model::Limits::NONE,
                 routing: self.routing(&key, &d.route)?,
                 quic: Shared::default(),
             };

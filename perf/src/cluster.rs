@@ -203,6 +203,7 @@ fn distributions(routing: &Option<Routing>) -> Vec<Distribution> {
                     refuse: Refuse::Reset,
                     max_connections: None,
                     affinity: None,
+                    limits: model::Limits::NONE,
                     routing: if is_routed(to, protocol) { routing.clone() } else { None },
                     quic: Shared::default(),
                 }

@@ -117,6 +117,7 @@ fn prometheus_reads_all_that_its_rules_and_dashboard_name() {
     };
     until("sum(baton_service_connections_opened_total{port=\"80\"})", "4");
     until("baton_service_connections{dvipa=\"198.18.9.1\",port=\"80\",stack=\"t2\"}", "3");
+    until("sum(baton_service_connections_moved_total{stack=\"t2\"})", "1");
     until("sum(baton_transfer_pause_seconds_count)", "1");
     until("count(up == 1)", "3");
     until("count(ALERTS{alertname=\"BatonServiceWithoutTarget\"}) or vector(0)", "0");

@@ -351,6 +351,7 @@ fn finished_distribute(draft: DraftDistribute) -> VipaDistribute {
         content_routed: draft.content_routed.is_some_and(|at| at.value),
         refuse: draft.refuse,
         rules: draft.rules,
+        limits: draft.limits,
         policies: draft
             .policies
             .into_iter()

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use model::dpt::{Method, Refuse};
 use model::quic::{Key, ServerId};
 use model::route::{ClientProtocol, Match};
-use model::{Dvipa, Protocol, Rank, StackName};
+use model::{Dvipa, Limits, Protocol, Rank, StackName};
 
 use super::section::At;
 use super::vipadynamic::{Candidate, Forwards, Moveable, TargetRules};
@@ -57,6 +57,7 @@ pub(super) struct DraftDistribute {
     pub(super) content_routed: Option<At<bool>>,
     pub(super) refuse: Refuse,
     pub(super) rules: TargetRules,
+    pub(super) limits: Limits,
     /// Where it says that targets begin slowly.
     pub(super) slow_start: Option<Range<usize>>,
     /// Where `affinity_s` is written.

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::dpt::{Affinity, Encapsulation, Method};
-use model::{Protocol, Rank, StackName};
+use model::limits::Rate;
+use model::{Limits, Protocol, Rank, StackName};
 
 use super::mistake::Ledger;
 use super::read::KeyFiles;
@@ -61,7 +62,11 @@ fn a_good_file_becomes_the_values_it_says() {
     let rules = (first.rules.panic_percent, first.rules.slow_start_s, first.rules.max_connections);
     assert_eq!(rules, (50, 30, NonZeroU32::new(10_000)));
     assert_eq!(first.rules.affinity, Some(Affinity { seconds: 600, clients: 4096 }));
+    let rate = |per_s, burst| NonZeroU32::new(per_s).zip(NonZeroU32::new(burst));
+    let rate = |per_s, burst| rate(per_s, burst).map(|(per_s, burst)| Rate { per_s, burst });
+    assert_eq!(first.limits, Limits { service: rate(5000, 20_000), client: rate(20, 40) });
     let second = dynamic.distributes.last().unwrap();
+    assert_eq!(second.limits, Limits::NONE);
     assert_eq!((second.ports.len(), &second.destip, &second.weights), (0, &Destip::All, &Weights::Load));
     assert_eq!(second.rules, TargetRules::default());
     assert_eq!(dynamic.ranges[0].range.to_string(), "198.18.10.0/24");

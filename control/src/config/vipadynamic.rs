@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use model::dpt::{Affinity, Method, Refuse, Shared};
 use model::route::RouteSet;
-use model::{Dvipa, Protocol, Rank, Service, StackName, quic};
+use model::{Dvipa, Limits, Protocol, Rank, Service, StackName, quic};
 use serde::{Deserialize, Serialize};
 
 /// All VIPADYNAMIC statements of a file.
@@ -144,6 +144,8 @@ pub struct VipaDistribute {
     pub refuse: Refuse,
     /// How much its targets are given, and what counts when they fail.
     pub rules: TargetRules,
+    /// How many connections may begin.
+    pub limits: Limits,
     /// Service policies, first match wins.
     pub policies: Vec<ServicePolicy>,
     /// Its routes: what a client's first request asks for decides where the connection goes.

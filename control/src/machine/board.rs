@@ -363,6 +363,7 @@ impl Row {
             refuse: now.distribution.refuse,
             max_connections: now.distribution.rules.max_connections,
             affinity: now.distribution.rules.affinity,
+            limits: now.distribution.limits,
             routing: now
                 .distribution
                 .routing

@@ -132,6 +132,7 @@ impl Picture<'_> {
             refuse: Refuse::default(),
             max_connections: None,
             affinity: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: Shared::default(),
         })

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::dpt::{Method, Refuse, Shared};
-use model::{Dvipa, Protocol, Service, StackName};
+use model::{Dvipa, Limits, Protocol, Service, StackName};
 
 use crate::config::{Candidate, Destip, TargetRules, VipaDistribute, Weights};
 
@@ -136,6 +136,7 @@ fn definition(service: Service, stack: &StackName) -> VipaDistribute {
         content_routed: false,
         refuse: Refuse::default(),
         rules: TargetRules::default(),
+        limits: Limits::NONE,
         policies: Vec::new(),
         routing: None,
         quic: Shared::default(),

@@ -25,7 +25,7 @@ use model::codec::Address;
 use model::dpt::{Method, Refuse, Shared};
 use model::message::ToStack;
 use model::ranges::{self, Activate, MAX_ADDRESSES, Turn};
-use model::{Dvipa, Protocol, Rank, StackIndex, StackName};
+use model::{Dvipa, Limits, Protocol, Rank, StackIndex, StackName};
 
 use super::pace::Urgency;
 use super::{Action, Note, Offence, OrderRefusal, Refusal, RoutingStack};
@@ -249,6 +249,7 @@ impl Active {
             quic: Shared::default(),
             refuse: Refuse::default(),
             rules: TargetRules::default(),
+            limits: Limits::NONE,
             policies: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 use model::control_socket::JobName;
 use model::dpt::{Encapsulation, Method};
-use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Protocol, Service, StackIndex, StackName};
+use model::{ClusterAddress, Dvipa, DvipaIndex, Epoch, Limits, Protocol, Service, StackIndex, StackName};
 use serde::{Deserialize, Serialize};
 
 use super::RefusalKind;
@@ -305,6 +305,9 @@ pub struct ServiceView {
     /// For how many seconds a client keeps its target after its last connection.
     #[serde(default)]
     pub affinity_s: Option<u16>,
+    /// How many connections of it may begin.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// A service of whose targets some fail or are stalled.

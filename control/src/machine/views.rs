@@ -218,6 +218,7 @@ fn service_view<'a>(picture: &Picture<'a>, service: &ServiceNow<'a>, now: Instan
         panics: Selection::new(service.targets.iter().map(|target| target.state), rules.panic_percent).panics,
         max_connections: rules.max_connections,
         affinity_s: rules.affinity.map(|affinity| affinity.seconds),
+        limits: service.distribution.limits,
     }
 }
 

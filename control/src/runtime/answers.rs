@@ -34,7 +34,7 @@ impl<F: Forwarding> Driver<F> {
         let answer = match request {
             Request::Status => json(&self.status()),
             Request::Vipa => json(&self.machine.vipa_view()),
-            Request::Dpt => json(&self.machine.dpt_view(Instant::now())),
+            Request::Dpt => json(&self.dpt_answer()),
             Request::Crt(query) => return self.list_for_operator(&query, reply),
             Request::Stats => json(&self.stats()),
             Request::Events(query) => json(&self.events.after(query.after)),
@@ -237,6 +237,7 @@ impl<F: Forwarding> Driver<F> {
         let of = |(stack, connections)| StackConnections { stack: self.name(stack), connections };
         let mut connections: Vec<_> = self.forwarding.connections().into_iter().map(of).collect();
         connections.sort_by(|a, b| a.stack.cmp(&b.stack));
+        let (shares, turned_away) = self.shares();
         StatsAnswer {
             uptime_s: self.started.elapsed().as_secs(),
             packets: packets.collect(),
@@ -245,7 +246,8 @@ impl<F: Forwarding> Driver<F> {
             refused: self.machine.status_view().refused,
             connections,
             routes: self.forwarding.routes(MOST_ROUTES),
-            shares: self.shares(),
+            shares,
+            turned_away,
             crt: self.forwarding.crt_stats(),
             ports: self.forwarding.ports(),
             environment: self.forwarding.environment(),

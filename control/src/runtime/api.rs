@@ -12,6 +12,7 @@ use model::message::OrderId;
 use model::{Blame, Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
+pub use super::census::{DptAnswer, ShareRow, TurnedAwayRow};
 pub use super::web::{MovingRow, WatchAnswer};
 
 use super::environment::Environment;
@@ -314,6 +315,9 @@ pub struct StatsAnswer {
     /// What each stack has of each service.
     #[serde(default)]
     pub shares: Vec<ShareRow>,
+    /// What was refused of each service.
+    #[serde(default)]
+    pub turned_away: Vec<TurnedAwayRow>,
     /// How full the CRT is.
     pub crt: CrtStats,
     /// The NIC and the local port.
@@ -322,23 +326,6 @@ pub struct StatsAnswer {
     /// What others have changed in the node's kernel.
     #[serde(default)]
     pub environment: Environment,
-}
-
-/// What one stack has of one service, sorted by service and stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShareRow {
-    /// The service's DVIPA.
-    pub dvipa: IpAddr,
-    /// Its port.
-    pub port: u16,
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// The stack.
-    pub stack: String,
-    /// TCP connections that it has confirmed since the start; those that were transferred to it are not among them.
-    pub opened: u64,
-    /// Connections that it has, as of the last pass round the CRT; null: none was made yet.
-    pub connections: Option<u64>,
 }
 
 /// One counter.

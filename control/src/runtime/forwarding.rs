@@ -189,9 +189,9 @@ pub trait Forwarding {
         false
     }
 
-    /// How many connections each stack has confirmed of each service, since the start; of [`MOST_SHARES`] of them at most.
-    fn opened(&self) -> Vec<Share> {
-        Vec::new()
+    /// What each stack was given of each service, and what was refused of each, since the start; of [`MOST_SHARES`] of them at most.
+    fn given(&self) -> Given {
+        Given::default()
     }
 
     /// Every counter of the workers, summed over them, in the order in which they should be shown.
@@ -214,7 +214,16 @@ pub struct RouteCount {
 /// So many shares of services are counted at most.
 pub const MOST_SHARES: usize = 10_000;
 
-/// What one stack has of one service.
+/// What was given to stacks, and what was refused, by service. The port 0 stands for what is of no service and for later fragments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// By service and stack, in no order.
+    pub shares: Vec<Share>,
+    /// By service, in no order.
+    pub turned_away: Vec<TurnedAway>,
+}
+
+/// What one stack was given of one service since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// The DVIPA and its port.
@@ -223,8 +232,29 @@ pub struct Share {
     pub protocol: Protocol,
     /// The stack.
     pub stack: StackIndex,
-    /// Connections.
-    pub connections: u64,
+    /// TCP connections that it has confirmed; transferred ones are not among them.
+    pub opened: u64,
+    /// TCP connections that were moved to it.
+    pub moved: u64,
+    /// Packets that workers have sent it.
+    pub packets: u64,
+    /// Bytes of these, from the IP header on, without what they are carried in.
+    pub bytes: u64,
+}
+
+/// Packets that were refused of one service since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// The DVIPA and its port.
+    pub service: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// No target took them.
+    pub refused: u64,
+    /// They were beyond the service's limit of new connections.
+    pub service_limited: u64,
+    /// They were beyond their client's limit of new connections.
+    pub client_limited: u64,
 }
 
 /// This forwarder can't hand the connection over.

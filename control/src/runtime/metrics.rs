@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::api::{CounterRow, ShareRow, StatsAnswer};
+use super::api::{CounterRow, ShareRow, StatsAnswer, TurnedAwayRow};
 use super::etcd::{EtcdMemberView, EtcdView};
 use super::forwarding::{MOST_SHARES, PortView};
 use super::timings::Measured;
@@ -69,6 +69,7 @@ impl Collector for Snapshot {
         self.stacks(&mut to)?;
         self.routes(&mut to)?;
         self.shares(&mut to)?;
+        self.turned_away(&mut to)?;
         self.services(&mut to)?;
         self.unfit(&mut to)?;
         self.loads(&mut to)?;
@@ -194,20 +195,72 @@ impl Snapshot {
     fn shares(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let labels = |row: &ShareRow| service_labels(row.dvipa, row.port, row.protocol, Some(&row.stack));
         let rows = &self.stats.shares;
-        let opened: Vec<_> =
-            rows.iter().filter(|row| row.opened > 0).map(|row| (labels(row), row.opened)).collect();
-        let help = "TCP connections that the stack has confirmed of the service; transferred ones are not among them.";
-        samples(
-            to,
-            "baton_service_connections_opened",
-            help,
-            ConstCounter::new(0_u64),
-            &opened,
-            ConstCounter::new,
-        )?;
+        type Read = fn(&ShareRow) -> u64;
+        let counters: [(_, _, Read); 4] = [
+            (
+                "baton_service_connections_opened",
+                "TCP connections that the stack has confirmed of the service; transferred ones are not among them.",
+                |row| row.opened,
+            ),
+            (
+                "baton_service_connections_moved",
+                "TCP connections of the service that were moved to the stack.",
+                |row| row.moved,
+            ),
+            (
+                "baton_service_packets",
+                "Packets of clients of the service that were sent to the stack.",
+                |row| row.packets,
+            ),
+            (
+                "baton_service_bytes",
+                "Bytes of these packets, from the IP header on, without what they are carried in.",
+                |row| row.bytes,
+            ),
+        ];
+        for (name, help, read) in counters {
+            let of: Vec<_> =
+                rows.iter().filter(|row| read(row) > 0).map(|row| (labels(row), read(row))).collect();
+            samples(to, name, help, ConstCounter::new(0_u64), &of, ConstCounter::new)?;
+        }
         let active: Vec<_> = rows.iter().filter_map(|row| Some((labels(row), row.connections?))).collect();
         let help = "Connections of the service that the stack has, as of the last pass round the CRT.";
         samples(to, "baton_service_connections", help, ConstGauge::new(0_u64), &active, ConstGauge::new)
+    }
+
+    /// What was refused of each service.
+    fn turned_away(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = |row: &TurnedAwayRow| service_labels(row.dvipa, row.port, row.protocol, None);
+        let rows = &self.stats.turned_away;
+        let refused: Vec<_> =
+            rows.iter().filter(|row| row.refused > 0).map(|row| (labels(row), row.refused)).collect();
+        let help = "Packets of clients of the service that were refused, because no target takes them.";
+        samples(
+            to,
+            "baton_service_refused_packets",
+            help,
+            ConstCounter::new(0_u64),
+            &refused,
+            ConstCounter::new,
+        )?;
+        let limits = |row: &TurnedAwayRow| [("service", row.service_limited), ("client", row.client_limited)];
+        let limited = rows.iter().flat_map(|row| {
+            limits(row).into_iter().filter(|(_, count)| *count > 0).map(move |(limit, count)| {
+                let mut labels = labels(row);
+                labels.push(("limit", limit.to_owned()));
+                (labels, count)
+            })
+        });
+        let limited: Vec<_> = limited.collect();
+        let help = "Packets that would have begun a connection beyond a limit of the service, or of their client: dropped.";
+        samples(
+            to,
+            "baton_service_limited_packets",
+            help,
+            ConstCounter::new(0_u64),
+            &limited,
+            ConstCounter::new,
+        )
     }
 
     /// Who takes new connections of the services of this node's DVIPAs, and with which weight.

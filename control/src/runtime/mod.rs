@@ -40,7 +40,7 @@ mod tests;
 pub use driver::{CONNECTIONS_A_TURN, EVENTS_A_TURN};
 pub use etcd::{EtcdMemberView, EtcdView, Unusable};
 pub use forwarding::{
-    Account, Counter, CrtCursor, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, MOST_SHARES,
-    NotHandedOver, PortView, RouteCount, Share, TICK_MS, Ticked,
+    Account, Counter, CrtCursor, CrtEntry, CrtFilter, CrtPage, CrtStats, Forwarding, Given, MOST_SHARES,
+    NotHandedOver, PortView, RouteCount, Share, TICK_MS, Ticked, TurnedAway,
 };
 pub use start::{Runtime, RuntimeError};

@@ -92,7 +92,7 @@ pub enum Outcome {
 /// Something that leads to the outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What it is about: `packet`, `dvipa`, `connection`, `service`, `policy`, `target`, `selection`, `route`, `way`, `counter`, `lately`.
+    /// What it is about: `packet`, `dvipa`, `connection`, `service`, `limit`, `policy`, `target`, `selection`, `route`, `way`, `counter`, `lately`.
     pub about: String,
     /// The sentence.
     pub text: String,
@@ -139,6 +139,9 @@ impl<F: Forwarding> Driver<F> {
         let selects = foretold.is_ours && !is_with_its_stack(foretold);
         if let Some(service) = service.as_ref().filter(|_| foretold.is_ours) {
             step("service", about_service(service, foretold));
+            if let Some(text) = about_limits(service).filter(|_| selects) {
+                step("limit", text);
+            }
             let listed = targets_of(service, foretold);
             if selects && let Some(policy) = foretold.policy {
                 let text = format!("this client is in {policy}: a policy has targets of its own for it");
@@ -415,7 +418,15 @@ impl<F: Forwarding> Driver<F> {
 /// Nothing is selected for the packet, because a stack has its connection.
 fn is_with_its_stack(foretold: &Foretold) -> bool {
     let is_new = |met: &Met| {
-        matches!(met.name.as_str(), "forwarded_new" | "no_target" | "targets_full" | "answered_syn")
+        let names = [
+            "forwarded_new",
+            "no_target",
+            "targets_full",
+            "answered_syn",
+            "client_limited",
+            "service_limited",
+        ];
+        names.contains(&met.name.as_str())
     };
     foretold.entry.is_some() && !foretold.last().met.iter().any(is_new)
 }
@@ -459,6 +470,14 @@ fn about_service(service: &ServiceView, foretold: &Foretold) -> String {
     };
     let missing = if foretold.is_distributed { "" } else { "; it has not reached the workers yet" };
     format!("{protocol} port {port} of {dvipa}: {kind}{missing}")
+}
+
+/// How many connections may begin, if there is a limit.
+fn about_limits(service: &ServiceView) -> Option<String> {
+    let of = [("of all clients", service.limits.service), ("of one client", service.limits.client)];
+    let rates = of.iter().filter_map(|(whose, rate)| Some(format!("{whose} {}", (*rate)?)));
+    let rates: Vec<String> = rates.collect();
+    (!rates.is_empty()).then(|| format!("new connections may begin: {}", rates.join(", ")))
 }
 
 fn about_target(target: &TargetView, service: &ServiceView) -> String {

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use model::{DvipaIndex, Protocol};
 
+use crate::traffic;
+
 /// Bits of an entry's last word that belong to the key: DVIPA index (12) and protocol (1).
 pub(super) const SERVICE_BITS: u32 = 13;
 const DVIPA_BITS: u32 = 12;
@@ -119,6 +121,12 @@ impl KeyV4 {
     pub(crate) fn ends(self) -> u64 {
         self.ends
     }
+
+    /// DVIPA, protocol and port, as in a [`crate::traffic::Pair`].
+    #[inline(always)]
+    pub(crate) fn counted(self) -> u64 {
+        traffic::of_service(self.service, self.ends & 0xffff)
+    }
 }
 
 impl KeyV6 {
@@ -126,6 +134,12 @@ impl KeyV6 {
     #[inline(always)]
     pub(crate) fn ends(self) -> (u128, u32) {
         (self.client, self.ports)
+    }
+
+    /// DVIPA, protocol and port, as in a [`crate::traffic::Pair`].
+    #[inline(always)]
+    pub(crate) fn counted(self) -> u64 {
+        traffic::of_service(self.service.into(), u64::from(self.ports) & 0xffff)
     }
 }
 

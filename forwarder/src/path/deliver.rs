@@ -15,6 +15,7 @@ use super::whose::{self, Read};
 use super::{Context, Held, follow, orphans, quic, quiet, refuse, select, split, transact, unserved};
 use crate::packet::protocol;
 use crate::tables::carrier::{Carrier, Form};
+use crate::traffic::What;
 use crate::{PacketBuffer, Port, Reason, Sink, Verdict};
 
 /// Reads a packet of any kind and delivers it.
@@ -89,8 +90,27 @@ fn deliver<B: PacketBuffer, S: Sink<B>>(
         Fate::Doubtful { to } => quiet::wait(packet, read, to, held, cx, out),
         Fate::Hold => hold(packet, read, held, cx, out),
         Fate::Refuse(why) => refuse(packet, read, why, cx, out),
-        Fate::Drop(reason) => out.end(packet, End::dropped(reason)),
+        Fate::Drop(reason) => dropped(packet, read, reason, cx, out),
     }
+}
+
+/// Drops a packet. One that is beyond a limit is counted with its service too.
+pub(super) fn dropped<B: PacketBuffer, S: Sink<B>>(
+    packet: B,
+    read: &Read,
+    reason: Reason,
+    cx: &Context<'_>,
+    out: &mut Out<'_, S>,
+) {
+    let limited = match reason {
+        Reason::ClientLimited => Some(What::ClientLimited),
+        Reason::ServiceLimited => Some(What::ServiceLimited),
+        _ => None,
+    };
+    if let Some(limited) = limited {
+        out.tally(read.pair(limited), read.datagram.len, cx.tables);
+    }
+    out.end(packet, End::dropped(reason));
 }
 
 /// Does with a SYN what is done where no stack is known to listen.
@@ -128,13 +148,23 @@ pub(super) fn forward<B: PacketBuffer, S: Sink<B>>(
             count_hop(packet.bytes_mut().get_mut(d.ethernet.header_bytes..).unwrap_or_default(), d.family);
             End::sent(Port::Local, counts)
         }
-        _ if d.len > carrier.max_inner => return too_big(packet, read, carrier, counts, cx, out),
+        _ if d.len > carrier.max_inner => return too_big(packet, read, carrier, (to, counts), cx, out),
         _ => match encapsulate(&mut packet, carrier, d.inner(read.hash)) {
             Ok(()) => End::sent(Port::Nic, counts),
             Err(reason) => End::dropped(reason),
         },
     };
+    if end.reason == counts {
+        sent(read, (to, counts), cx, out);
+    }
     out.end(packet, end);
+}
+
+/// Counts a packet that was sent to a stack. An echo reply is of no service.
+pub(super) fn sent<S>(read: &Read, (to, counts): (StackIndex, Reason), cx: &Context<'_>, out: &Out<'_, S>) {
+    if counts != Reason::ForwardedEcho {
+        out.tally(read.pair(What::To(to)), read.datagram.len, cx.tables);
+    }
 }
 
 /// Sends a first fragment, notes where it went, and sends those after it that came before.
@@ -160,7 +190,7 @@ fn too_big<B: PacketBuffer, S: Sink<B>>(
     mut packet: B,
     read: &Read,
     carrier: &Carrier,
-    counts: Reason,
+    (to, counts): (StackIndex, Reason),
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
@@ -172,6 +202,7 @@ fn too_big<B: PacketBuffer, S: Sink<B>>(
     }
     match first_part(packet, d, carrier, read.hash, out) {
         Ok((first, rest, d)) => {
+            sent(read, (to, counts), cx, out);
             out.end(first, End::sent(Port::Nic, counts));
             other_parts(rest, d, carrier, read.hash, out);
         }
@@ -242,6 +273,7 @@ pub(super) fn refuse<B: PacketBuffer, S: Sink<B>>(
     out: &mut Out<'_, S>,
 ) {
     out.note(why, 1);
+    out.tally(read.pair(What::Refused), read.datagram.len, cx.tables);
     let end = refuse::answer(&mut packet, read, cx, out);
     out.end(packet, end);
 }
@@ -260,7 +292,10 @@ pub(super) fn hand_over<B: PacketBuffer, S: Sink<B>>(
         .ok_or(Reason::HandoffUnknown)
         .and_then(|key| cx.handoffs.carry(&mut packet, key, to, d.inner(read.hash), cx.tables));
     let end = match carried {
-        Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
+        Ok(()) => {
+            sent(read, (to, Reason::ForwardedHandoff), cx, out);
+            End::sent(Port::Nic, Reason::ForwardedHandoff)
+        }
         Err(reason) => End::dropped(reason),
     };
     out.end(packet, end);

@@ -1,7 +1,8 @@
 //! Last stage: every packet gets its verdict, and is counted with it.
 
 use super::bucket::{Bucket, Budgets};
-use crate::{Counters, Port, Reason, Sink, Verdict};
+use crate::traffic::{Pair, Traffic};
+use crate::{Counters, Port, Reason, Sink, Tables, Verdict};
 
 /// What a stage decided about a packet it was lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Out<'a, S> {
     counters: &'a Counters,
+    traffic: &'a Traffic,
     sink: &'a mut S,
     forwarded: u64,
     budgets: &'a mut Budgets,
@@ -42,7 +44,7 @@ pub(crate) struct Out<'a, S> {
 
 impl<'a, S> Out<'a, S> {
     pub(crate) fn new(counters: &'a Counters, sink: &'a mut S, budgets: &'a mut Budgets) -> Self {
-        Self { counters, sink, forwarded: 0, budgets }
+        Self { counters, traffic: counters.traffic(), sink, forwarded: 0, budgets }
     }
 
     /// How many errors and refusals may still be sent.
@@ -64,14 +66,30 @@ impl<'a, S> Out<'a, S> {
         if end.ahead { self.sink.give_first(packet) } else { self.sink.give(packet, end.verdict) }
     }
 
-    /// Sends a packet of an established connection to its target; counted when the burst is over.
+    /// Sends a packet of so many bytes to its target. One of an established connection is counted as such when the burst is over.
     #[inline(always)]
-    pub(crate) fn forwarded<B>(&mut self, packet: B)
-    where
+    pub(crate) fn forward<B>(
+        &mut self,
+        packet: B,
+        (pair, bytes): (Pair, u16),
+        counts: Reason,
+        tables: &Tables,
+    ) where
         S: Sink<B>,
     {
-        self.forwarded = self.forwarded.wrapping_add(1);
-        self.sink.give(packet, Verdict::Send(Port::Nic));
+        self.tally(pair, bytes, tables);
+        if counts == Reason::Forwarded {
+            self.forwarded = self.forwarded.wrapping_add(1);
+            self.sink.give(packet, Verdict::Send(Port::Nic));
+        } else {
+            self.end(packet, End::sent(Port::Nic, counts));
+        }
+    }
+
+    /// Counts what becomes of a client's packet of so many bytes, from its IP header on, by service and stack.
+    #[inline(always)]
+    pub(crate) fn tally(&self, pair: Pair, bytes: u16, tables: &Tables) {
+        self.traffic.count(pair, bytes, tables);
     }
 
     /// Gives up a packet that was made here.

@@ -67,6 +67,7 @@ use crate::crt::{Crt, Found, KeyV4, KeyV6, Located, Now};
 use crate::packet::ethernet::TAG_BYTES;
 use crate::pools::Pools;
 use crate::reselecting::Reselecting;
+use crate::traffic::Pair;
 use crate::transactions::cookie::Secret;
 use crate::{Counters, PacketBuffer, Port, Reason, Sink, Tables};
 use bucket::Budgets;
@@ -587,8 +588,7 @@ fn send<const TAG: usize, B: PacketBuffer, K: PlainKey, S: Sink<B>>(
         return deliver::plain(packet, (key.any(), inner.hash), fate, held, cx, out);
     }
     match encapsulate(&mut packet, carrier, inner) {
-        Ok(()) if counts == Reason::Forwarded => out.forwarded(packet),
-        Ok(()) => out.end(packet, End::sent(Port::Nic, counts)),
+        Ok(()) => out.forward(packet, (Pair::to(key.counted(), to), inner.len), counts, cx.tables),
         Err(reason) => out.end(packet, End::dropped(reason)),
     }
 }

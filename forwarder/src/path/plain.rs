@@ -55,6 +55,9 @@ pub(crate) trait PlainKey: Key + Into<KeyParts> {
     /// The flow's hash ([`flow_hash`]).
     fn flow(self) -> u16;
 
+    /// Its service, as it is counted.
+    fn counted(self) -> u64;
+
     /// Whether the packet is UDP.
     fn is_udp(self) -> bool {
         self.into().protocol == Protocol::Udp
@@ -83,6 +86,11 @@ impl PlainKey for KeyV4 {
     }
 
     #[inline(always)]
+    fn counted(self) -> u64 {
+        self.counted()
+    }
+
+    #[inline(always)]
     fn shape(frame: &[u8]) -> (u16, u8) {
         let Some([_, class, l0, l1]) = chunk_at::<4>(frame, ethernet::HEADER_BYTES) else { return (0, 0) };
         (u16::from_be_bytes([*l0, *l1]), *class)
@@ -102,6 +110,11 @@ impl PlainKey for KeyV6 {
         // Not by way of an address type, whose bytes would be stored and read again in other sizes: cost 4 ns.
         let (client, ports) = self.ends();
         flow_hash_v6(client, ports)
+    }
+
+    #[inline(always)]
+    fn counted(self) -> u64 {
+        self.counted()
     }
 
     #[inline(always)]

@@ -93,6 +93,10 @@ fn try_select<K: Key + Into<KeyParts>>(
     let target = match cx.tables.service(dvipa, dvipa_port, protocol) {
         Some(service) => {
             let target = service.pick(client, cx.crt, cx.now);
+            // A flow whose server has ended has begun before; a client that is refused is told at once.
+            if target.is_some() && former.is_none() {
+                service.admit(client.ip(), cx.now).map_err(Fate::Drop)?;
+            }
             target.ok_or_else(|| service.refusal(client.ip()))
         }
         None if !udp => return Err(Fate::Unserved),

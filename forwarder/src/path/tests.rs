@@ -13,6 +13,7 @@ mod fragments;
 mod frozen;
 mod handoff;
 mod icmp;
+mod limits;
 mod lost;
 mod orphans;
 mod outgoing;
@@ -23,6 +24,7 @@ mod refuse;
 mod traced;
 mod transact;
 mod unserved;
+mod volumes;
 
 impl<B: crate::PacketBuffer> super::Worker<B> {
     /// Whether no part of a request waits.

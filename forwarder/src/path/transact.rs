@@ -35,6 +35,7 @@ use crate::packet::frame::{self, Bytes, Ip, Link};
 use crate::packet::transport::flags;
 use crate::packet::{Ports, Tcp, protocol};
 use crate::tables::{Family, Routed};
+use crate::traffic::What;
 use crate::transactions::Agreed;
 use crate::transactions::cookie::{self, Secret};
 use crate::transactions::segments::{Back, Standing};
@@ -221,7 +222,7 @@ fn first<B: PacketBuffer, S: Sink<B>>(
                     follow::begin((about.at, about.start), (framing, seen.len()), held, cx, out);
                     carry(packet, read, &handing, cx, out);
                 }
-                Err(reason) => out.end(packet, End::dropped(reason)),
+                Err(reason) => deliver::dropped(packet, read, reason, cx, out),
             }
         }
         routes::Read::Refused(refusal) => {
@@ -389,10 +390,23 @@ fn select<B: PacketBuffer>(
             let pick = routed.pick(route, client, tried, (cx.crt, cx.now))?;
             // One that has given out no tokens can't take any.
             let is_bare = cx.pools.get(pick).is_none_or(|pool| pool.is_empty());
-            if is_bare { routed.pick(route, client, Some(pick), (cx.crt, cx.now))? } else { pick }
+            let pick = if is_bare { routed.pick(route, client, Some(pick), (cx.crt, cx.now))? } else { pick };
+            // Here the cookie has shown that the client's address is its own. One that was tried has begun.
+            if let (None, Err(reason)) = (tried, admit(about.at, cx)) {
+                return Some(Err(reason));
+            }
+            pick
         }
     };
     Some(hand(about, to, held, cx))
+}
+
+/// Whether a connection may begin now.
+fn admit(at: At, cx: &Context<'_>) -> Result<(), Reason> {
+    let KeyParts { client, dvipa, dvipa_port, protocol } = at.key.into();
+    cx.tables
+        .service(dvipa, dvipa_port, protocol)
+        .map_or(Ok(()), |service| service.admit(client.ip(), cx.now))
 }
 
 fn hand<B: PacketBuffer>(
@@ -428,7 +442,10 @@ pub(super) fn carry<B: PacketBuffer, S: Sink<B>>(
         (handing.to, &handing.option),
         cx.tables,
     ) {
-        Ok(()) => End::sent(Port::Nic, Reason::ForwardedHandoff),
+        Ok(()) => {
+            deliver::sent(read, (handing.to, Reason::ForwardedHandoff), cx, out);
+            End::sent(Port::Nic, Reason::ForwardedHandoff)
+        }
         Err(handoff::Unsent::TooLong { mtu }) => {
             let notice = icmp_error::Notice::TooBig { mtu };
             let otherwise = Reason::TooBigUnfragmented;
@@ -450,6 +467,7 @@ fn refuse<B: PacketBuffer, S: Sink<B>>(
     cx: &Context<'_>,
     out: &mut Out<'_, S>,
 ) {
+    out.tally(read.pair(What::Refused), read.datagram.len, cx.tables);
     let request = packet.bytes().get(seen.data.0..seen.data.1).unwrap_or_default();
     let data = routed.routes.answer(refusal, request);
     let fin = u32::from(seen.has(flags::FIN));

@@ -1,5 +1,9 @@
 //! Whose is it: the general way of reading a packet, for every one that is not plain.
 
+use std::net::SocketAddr;
+
+use model::Protocol;
+
 use super::bucket::Budgets;
 use super::datagram::Datagram;
 use super::emit::End;
@@ -7,8 +11,10 @@ use super::ends::AnyKey;
 use super::fate::Fate;
 use super::fragments::{self, DatagramKey};
 use super::{Context, answer, crossing, outgoing, quoted};
+use crate::crt::KeyParts;
 use crate::packet::{Ethernet, Icmp, protocol};
 use crate::tables::Family;
+use crate::traffic::{Pair, What};
 use crate::{PacketBuffer, Port, Reason};
 
 /// A packet to a DVIPA, as far as its delivery needs it.
@@ -123,5 +129,18 @@ impl Read {
     /// A fragment without ports.
     pub(super) fn fragment(datagram: Datagram) -> Self {
         Self { datagram, key: None, hash: fragments::hash(&datagram) }
+    }
+
+    /// What happens to it, as it is counted: without ports, as of the DVIPA's other ports.
+    pub(super) fn pair(&self, what: What) -> Pair {
+        let d = &self.datagram;
+        let protocol = if d.protocol == protocol::UDP { Protocol::Udp } else { Protocol::Tcp };
+        match self.key {
+            Some(key) => Pair::new(key.into(), what),
+            None => {
+                let (client, dvipa) = (SocketAddr::new(d.source, 0), d.dvipa);
+                Pair::new(KeyParts { client, dvipa, dvipa_port: 0, protocol }, what).of_other_ports()
+            }
+        }
     }
 }

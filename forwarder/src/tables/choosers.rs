@@ -12,6 +12,7 @@ use model::dpt::{Distribution, Shared, StackEntry};
 use model::{Connection, StackIndex};
 
 use super::choice::Counts;
+use super::limiter::SharedClients;
 use super::service::Service;
 use super::{Builder, Built, Maglevs};
 use crate::Now;
@@ -88,7 +89,9 @@ impl<K: Eq + Hash + Clone> Choosers<K> {
         let before = self.rows.get(key).or_else(|| self.rows.get(like));
         let before = before.map(|(row, service)| (row.clone(), Arc::clone(service)));
         let mut built = Built::default();
-        let mut builder = Builder { stacks, maglevs: Arc::clone(&self.maglevs), built: &mut built };
+        // What moves has begun before.
+        let (maglevs, clients) = (Arc::clone(&self.maglevs), SharedClients::default());
+        let mut builder = Builder { stacks, maglevs, clients: &clients, built: &mut built };
         let service = builder.successor(row, before.as_ref().map(|(row, service)| (row, service)));
         self.maglevs = builder.maglevs;
         // A row that leaves something out is asked once as a rule, and goes on with the rotation of the one that does not.

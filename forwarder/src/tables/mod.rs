@@ -4,8 +4,8 @@
 //! DPT makes new tables. What has not changed is shared between tables and their successors: each service by itself, the ways to the
 //! stacks, the look-ups. [`Built`] counts what was made.
 //!
-//! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] (address → DVIPA, service → targets),
-//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
+//! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] and [`lookups`] (address → DVIPA, service → targets),
+//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`limiter`] (how many connections may begin), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
 //! [`defences`] (of claimed addresses), [`apart`] (for questions).
 
 mod affinity;
@@ -14,6 +14,8 @@ pub(crate) mod carrier;
 mod choice;
 mod choosers;
 mod defences;
+mod limiter;
+mod lookups;
 mod maglev;
 mod neighbours;
 mod open_map;
@@ -42,6 +44,8 @@ use carrier::{Carrier, ways};
 use choice::{Choice, Limited, Sticky, Turn};
 pub use choosers::Choosers;
 use defences::Defences;
+use limiter::{Limiter, SharedClients};
+use lookups::{dvipas_v4, dvipas_v6, entries, forwards, key_of, sender_key, senders, service_key};
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
@@ -110,6 +114,7 @@ struct MadeFrom {
     /// In the order of the services.
     rows: Arc<[Shared<Distribution>]>,
     maglevs: Arc<Maglevs>,
+    clients: SharedClients,
 }
 
 /// The Maglev tables in use, by the targets that they were made from.
@@ -152,7 +157,8 @@ impl Tables {
         let mut built = Built::default();
         let defences = before.map_or_else(Defences::new, |before| before.defences.clone());
         let maglevs = before.map(|before| Arc::clone(&before.from.maglevs)).unwrap_or_default();
-        let mut builder = Builder { stacks: &dpt.stacks, maglevs, built: &mut built };
+        let clients = before.map(|before| Arc::clone(&before.from.clients)).unwrap_or_default();
+        let mut builder = Builder { stacks: &dpt.stacks, maglevs, clients: &clients, built: &mut built };
         let distributions = dpt.distributions.iter().enumerate();
         let distributions: Arc<[Arc<Service>]> = distributions
             .map(|(at, row)| builder.successor(row, before.and_then(|before| before.row(at, row))))
@@ -206,7 +212,7 @@ impl Tables {
             reads: distributions.iter().any(|service: &Arc<Service>| service.routed().is_some()),
             follows_ids: distributions.iter().any(|service| service.ids.is_some()),
             distributions,
-            from: MadeFrom { neighbours, stacks, rows, maglevs },
+            from: MadeFrom { neighbours, stacks, rows, maglevs, clients },
             built,
         }
     }
@@ -395,69 +401,6 @@ impl Tables {
     }
 }
 
-fn service_key(dvipa: DvipaIndex, port: u16, protocol: Protocol) -> u32 {
-    u32::from(dvipa.0) << 17 | u32::from(port) << 1 | u32::from(protocol == Protocol::Udp)
-}
-
-fn key_of(row: &Distribution) -> u32 {
-    service_key(row.dvipa, row.port, row.protocol)
-}
-
-fn sender_key(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(a) => a.to_bits(),
-    }
-}
-
-fn dvipas_v4(dpt: &Dpt) -> OpenMap<u32, DvipaIndex> {
-    OpenMap::new(dvipas(dpt, |a| match a {
-        IpAddr::V4(a) => Some(a.to_bits()),
-        IpAddr::V6(_) => None,
-    }))
-}
-
-fn dvipas_v6(dpt: &Dpt) -> OpenMap<u128, DvipaIndex> {
-    OpenMap::new(dvipas(dpt, |a| match a {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(a) => Some(a.to_bits()),
-    }))
-}
-
-fn dvipas<K>(dpt: &Dpt, key: impl Fn(IpAddr) -> Option<K>) -> std::vec::IntoIter<(K, DvipaIndex)> {
-    let ours = dpt.dvipas.iter().filter(|d| forwards(d));
-    let pairs = ours.filter_map(|d| key(d.dvipa.address()).map(|k| (k, d.index)));
-    pairs.collect::<Vec<_>>().into_iter()
-}
-
-fn forwards(entry: &DvipaEntry) -> bool {
-    match entry.duty {
-        Duty::Owner | Duty::Former | Duty::Partner => true,
-        Duty::Backup => false,
-    }
-}
-
-fn entries(dpt: &Dpt) -> Arc<[Option<Shared<DvipaEntry>>]> {
-    let len = dpt.dvipas.iter().map(|d| usize::from(d.index.0).saturating_add(1)).max().unwrap_or(0);
-    let mut entries = vec![None; len];
-    for d in &dpt.dvipas {
-        if let Some(entry) = entries.get_mut(usize::from(d.index.0)) {
-            *entry = Some(d.clone());
-        }
-    }
-    entries.into()
-}
-
-fn senders(dpt: &Dpt) -> std::vec::IntoIter<(u128, StackIndex)> {
-    let remote = dpt.stacks.iter().filter_map(|s| match s.reach {
-        Reach::Local => None,
-        Reach::Remote { cluster_address, .. } => Some((s.index, cluster_address)),
-    });
-    let pairs =
-        remote.flat_map(|(index, c)| c.iter().map(move |a| (sender_key(a), index)).collect::<Vec<_>>());
-    pairs.collect::<Vec<_>>().into_iter()
-}
-
 /// Weights of backends count, unless another method needs them.
 fn weighted(method: Method) -> Method {
     match method {
@@ -476,6 +419,7 @@ struct Rules {
 struct Builder<'d> {
     stacks: &'d [StackEntry],
     maglevs: Arc<Maglevs>,
+    clients: &'d SharedClients,
     built: &'d mut Built,
 }
 
@@ -510,7 +454,10 @@ impl Builder<'_> {
         let routed = d.routing.as_ref();
         let routed = routed.and_then(|routing| self.routed((d.method, &rules), routing, before));
         let ids = ConnectionIds::new(&d.quic, self.stacks).map(Arc::new);
-        Service { policies: policies.into(), default, serving, refuse: d.refuse, affinities, routed, ids }
+        let former = before.and_then(|before| before.limiter.as_ref());
+        let limiter = Limiter::new(d.limits, key_of(d), self.clients, former);
+        let (policies, refuse) = (policies.into(), d.refuse);
+        Service { policies, default, serving, refuse, affinities, routed, ids, limiter }
     }
 
     /// Routes are compiled once for all tables that have the same. What can't be compiled was refused with the configuration.

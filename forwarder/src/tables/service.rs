@@ -14,6 +14,7 @@ use routes::{RouteId, Routes};
 use super::ConnectionIds;
 use super::affinity::Affinities;
 use super::choice::{Choice, Counts};
+use super::limiter::Limiter;
 use crate::{Now, Reason};
 
 /// How often a target is picked for a request if the one that was tried comes again.
@@ -36,6 +37,8 @@ pub(crate) struct Service {
     pub(super) routed: Option<Routed>,
     /// What reads the connection IDs of its QUIC servers, if it is known how they make them.
     pub(super) ids: Option<Arc<ConnectionIds>>,
+    /// How many connections may begin, if there is a limit.
+    pub(super) limiter: Option<Limiter>,
 }
 
 /// The routes of a service, and what is selected from for each.
@@ -166,6 +169,15 @@ impl Service {
         if self.choice(client).is_limited() { Reason::TargetsFull } else { Reason::NoTarget }
     }
 
+    /// Whether a client's new connection, for which there is a target, may begin now.
+    ///
+    /// # Errors
+    /// What it is counted as, if not.
+    #[inline]
+    pub(crate) fn admit(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
+        self.limiter.as_ref().map_or(Ok(()), |limiter| limiter.admit(client, now))
+    }
+
     /// The target that the client's address and port alone tell, if the method goes by them.
     pub(crate) fn hashed(&self, client: SocketAddr, now: Now) -> Option<StackIndex> {
         self.choice(client.ip()).hashed(client, now)
@@ -202,6 +214,7 @@ impl Service {
                 handed: Routed::counts(&routed.set, None),
             }),
             ids: self.ids.clone(),
+            limiter: self.limiter.as_ref().map(Limiter::apart),
         }
     }
 

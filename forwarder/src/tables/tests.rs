@@ -49,6 +49,7 @@ pub(super) fn dpt(method: Method, weights: &[u16], policies: Vec<Policy>) -> Dpt
                 refuse: Refuse::Reset,
                 max_connections: None,
                 affinity: None,
+                limits: model::Limits::NONE,
                 routing: None,
                 quic: Shared::default(),
             }

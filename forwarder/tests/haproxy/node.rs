@@ -179,6 +179,7 @@ fn tables(set: &RouteSet) -> Tables {
         refuse: Refuse::Reset,
         max_connections: None,
         affinity: None,
+        limits: model::Limits::NONE,
         routing: Some(Routing {
             set: set.clone().into(),
             targets: stacks.clone().map(|n| vec![target(n)]).collect(),

@@ -150,6 +150,7 @@ fn backup(connections: usize) -> (Cluster, BTreeMap<StackName, VipaList>) {
             content_routed: false,
             routes: None,
             rules: None,
+            limits: None,
             quic: Vec::new(),
             refuse: None,
             policies: Vec::new(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use control::machine::{DptView, ServiceView, VipaView};
+use control::runtime::api::DptAnswer;
 use control::runtime::api::{
     ActiveOrder, CrtAnswer, CrtQuery, Done, DvipaOrder, ScopeQuery, StatsAnswer, WeightsOrder,
 };
@@ -44,7 +45,7 @@ pub(crate) fn run(socket: &Path, json: bool, ask: &Ask) -> Result<String, Failur
             format!("{address} is not active by order any more; `baton vipa` shows where it is active\n")
         }
         Ask::Vipa { order: None } => show::vipa(&parse::<VipaView>(socket, &answer)?),
-        Ask::Dpt => show::dpt(&parse::<DptView>(socket, &answer)?),
+        Ask::Dpt => show::dpt(&parse::<DptAnswer>(socket, &answer)?),
         Ask::Crt(_) => show::crt(&parse::<CrtAnswer>(socket, &answer)?),
         Ask::Stats { all } => show::stats(&parse::<StatsAnswer>(socket, &answer)?, *all),
         Ask::Resume(scope) => {

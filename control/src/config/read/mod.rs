@@ -2,6 +2,7 @@
 
 mod etcd;
 mod forwarder;
+mod limits;
 mod quic;
 mod route;
 mod vipadynamic;

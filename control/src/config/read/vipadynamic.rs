@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::quic::KeyFiles;
-use super::{quic, route};
+use super::{limits, quic, route};
 use crate::config::draft::{
     DraftBackup, DraftDefine, DraftDestip, DraftDistribute, DraftPolicy, DraftRange, DraftWeights, Drafts,
 };
@@ -154,6 +154,7 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
             clients: clients.map_or(AFFINITY_CLIENTS, |at| at.value),
         }),
     };
+    let limits = limits::limits(&mut section, ledger);
     let policies = section.tables("vipadynamic.vipadistribute.policy", ledger);
     let policies = policies.into_iter().filter_map(|section| policy(section, ledger)).collect();
     let client_protocol =
@@ -177,6 +178,7 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
         refuse: refuse.map_or(Refuse::default(), |at| at.value),
         rules,
         affinity: affinity.map(|at| at.span),
+        limits,
         slow_start: slow_start.filter(|at| at.value > 0).map(|at| at.span),
         policies,
         client_protocol,

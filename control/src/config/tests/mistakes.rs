@@ -58,6 +58,11 @@ const CASES: &[Case] = &[
     case("[[routing_stack]]\nname = \"rt2\"", "[[routing_stack]]\nname = «\"rt1\"", "rt1 is this node", "it names the others"),
     case("[[stack]]", "[[routing_stack]]\nname = «\"rt2\"\naddress = \"198.18.0.12:7441\"\n\n[[stack]]", "two `routing_stack` tables for rt2", "keep one"),
     case("address = \"198.18.0.11:7441\"", "address = «\"198.18.0.11\"", "is not an address with a port", "198.18.0.10:7440"),
+    // Limits.
+    case("new_connections_per_s = 5000\nnew_connections_burst = 20000", "new_connections_per_s = «0", "`new_connections_per_s` is 0", "1 to 10000000 (connections a second)"),
+    case("new_connections_per_s = 5000\nnew_connections_burst = 20000", "new_connections_burst = «20000", "`new_connections_burst` is of a limit that is not there", "add new_connections_per_s = 20000, or remove it"),
+    case("client_new_connections_per_s = 20\n", "", "`client_new_connections_burst` is of a limit that is not there", "add client_new_connections_per_s = 40"),
+    case("client_new_connections_burst = 40", "client_new_connections_burst = «\"40\"", "`client_new_connections_burst` is text", "write a whole number from 1"),
     // Connection IDs.
     case("[[vipadynamic.vipadistribute.quic]]\nrotation = 0", "«[[vipadynamic.vipadistribute.quic]]", "has no `rotation`", "rotation = 0"),
     case("rotation = 1", "rotation = «7", "`rotation` is 7", "0 to 6 (7 is for connection IDs that name no server)"),

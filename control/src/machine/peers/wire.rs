@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use model::codec::Address;
 use model::dpt::{Affinity, Method, Refuse};
 use model::peer::{self, Definition, Definitions, Distribute, Weight};
-use model::{Dvipa, Protocol, StackName, quic};
+use model::{Dvipa, Limits, Protocol, StackName, quic};
 use routes::Routes;
 
 use super::super::succession::Claim;
@@ -93,7 +93,7 @@ pub(super) fn size(definition: &Definition) -> usize {
         let ids =
             d.quic.iter().flat_map(|quic| &quic.server_ids).map(|given| given.stack.as_str().len() + 24);
         let quic = ids.sum::<usize>() + d.quic.len() * 40;
-        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + quic + 60
+        d.ports.len() * 3 + names(&d.destip) + weights(&d.weights) + policies + quic + 90
     };
     definition.distributes.iter().map(distribute).sum::<usize>() + 160
 }
@@ -117,6 +117,7 @@ fn distribute(d: &VipaDistribute) -> Distribute {
             affinity_clients: d.rules.affinity.map(|affinity| affinity.clients),
         }),
         quic: d.quic.to_vec(),
+        limits: (d.limits != Limits::NONE).then_some(d.limits),
     }
 }
 
@@ -186,6 +187,7 @@ pub(super) fn distributes(said: &Definition) -> Vec<VipaDistribute> {
             policies: d.policies.iter().take(MAX_LIST).filter_map(read_policy).collect(),
             routing: d.routes.clone().map(Routing::new),
             quic: read_quic(d).into(),
+            limits: d.limits.unwrap_or(Limits::NONE),
         });
     }
     read

@@ -55,6 +55,7 @@ fn theirs(rank: u8, epoch: Option<Epoch>) -> Definition {
             policies: Vec::new(),
             routes: None,
             rules: None,
+            limits: None,
             quic: Vec::new(),
         }],
         wants: None,

@@ -55,9 +55,13 @@ impl Tables {
             tables.put("connections", stack.stack.clone(), stack.connections.into());
         }
         for share in &watched.stats.shares {
-            let ShareRow { dvipa, port, protocol, stack, opened, connections } = share;
+            let ShareRow { dvipa, port, protocol, stack, opened, connections, moved, packets, bytes } = share;
             let name = format!("{}:{port}/{protocol} {stack}", bracketed(*dvipa));
-            tables.put("shares", name, json!([opened, connections]));
+            tables.put("shares", name, json!([opened, connections, bytes, packets, moved]));
+        }
+        for of in &watched.stats.turned_away {
+            let name = format!("{}:{}/{}", bracketed(of.dvipa), of.port, of.protocol);
+            tables.put("turned_away", name, json!([of.refused, of.service_limited, of.client_limited]));
         }
         let stats = &watched.stats;
         for (kind, rows) in

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use control::runtime::looking::FateKind;
-use control::runtime::{Account, CrtEntry, MOST_SHARES, Share};
+use control::runtime::{Account, CrtEntry, MOST_SHARES};
 use forwarder::crt::{BURST, Burst, Confirmed, Crt, CrtState, KeyParts, KeyV4, KeyV6, Refused, Row};
 use forwarder::{Affinities, AnyKey, Now, Tables};
 use hashbrown::HashMap;
@@ -35,24 +35,33 @@ pub struct Connections {
     settled_ms: u64,
     strays: u64,
     contested: u64,
-    opened: Opened,
     kept: Kept,
+    begun: Begun,
     /// Scratch space.
     confirming: Confirming,
 }
 
-/// How many connections each stack has confirmed of each service.
-#[derive(Debug, Default)]
-struct Opened(HashMap<(DvipaIndex, u16, Protocol, StackIndex), u64>);
+/// A service, and a stack that has connections of it.
+type Share = (DvipaIndex, u16, Protocol, StackIndex);
 
-impl Opened {
-    fn count(&mut self, key: &KeyParts, stack: StackIndex) {
+/// How connections of a service came to a stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    /// It has confirmed so many new ones.
+    pub(super) opened: u64,
+    /// So many were moved to it.
+    pub(super) moved: u64,
+}
+
+/// How the connections of each service came to each stack.
+#[derive(Debug, Default)]
+struct Begun(HashMap<Share, Count>);
+
+impl Begun {
+    fn of(&mut self, key: &KeyParts, stack: StackIndex) -> Option<&mut Count> {
         let share = (key.dvipa, key.dvipa_port, key.protocol, stack);
-        if let Some(count) = self.0.get_mut(&share) {
-            *count += 1;
-        } else if self.0.len() < MOST_SHARES {
-            self.0.insert(share, 1);
-        }
+        let has_room = self.0.len() < MOST_SHARES || self.0.contains_key(&share);
+        has_room.then(|| self.0.entry(share).or_default())
     }
 
     /// Nothing has these numbers any more.
@@ -118,8 +127,8 @@ impl Connections {
             settled_ms: now.ms.saturating_add(SETTLING_MS),
             strays: 0,
             contested: 0,
-            opened: Opened::default(),
             kept: Kept::default(),
+            begun: Begun::default(),
             confirming: Confirming::default(),
         }
     }
@@ -234,7 +243,7 @@ impl Connections {
         self.accounts.walked(here);
         let vacant = self.retiring.walked(crt, here, self.walk.after_a_round())?;
         vacant.1.iter().for_each(|dvipa| self.names.forget(*dvipa));
-        self.opened.forget(&vacant.0, &vacant.1);
+        self.begun.forget(&vacant.0, &vacant.1);
         Some(vacant)
     }
 
@@ -260,13 +269,17 @@ impl Connections {
         })
     }
 
-    /// See [`control::runtime::Forwarding::opened`].
-    pub(super) fn opened(&self) -> Vec<Share> {
-        let share = |(&(dvipa, port, protocol, stack), &connections): (&(_, u16, _, _), &u64)| {
-            let service = self.names.service(dvipa, port)?;
-            Some(Share { service, protocol, stack, connections })
-        };
-        self.opened.0.iter().filter_map(share).collect()
+    /// How the connections of each service came to each stack, since the start.
+    pub(super) fn begun(&self) -> impl Iterator<Item = (Share, Count)> {
+        self.begun.0.iter().map(|(share, count)| (*share, *count))
+    }
+
+    /// The connection is to be another stack's.
+    pub(super) fn note_move(&mut self, connection: &Connection, from: StackIndex, to: StackIndex) {
+        self.fates.now().note(*connection, FateKind::Moved, from, Some(to));
+        if let Some(count) = self.names.key(connection).and_then(|key| self.begun.of(&key.into(), to)) {
+            count.moved += 1;
+        }
     }
 
     /// Reports that had no entry because this node never owned their DVIPA, and claims to connections of other stacks.
@@ -306,7 +319,7 @@ impl Connections {
                 }
             }
             let (accounts, fates, names) = (&mut self.accounts, &mut self.fates, &self.names);
-            let (opened, kept) = (&mut self.opened, &self.kept);
+            let (begun, kept) = (&mut self.begun, &self.kept);
             let mut done = |key: KeyParts, done: Result<Confirmed, Refused>| {
                 if let Ok(confirmed) = &done {
                     let opens = match confirmed {
@@ -322,8 +335,8 @@ impl Connections {
                     Ok(Confirmed::Replaced(entry)) => entry.state == CrtState::Closing,
                     Ok(Confirmed::Unchanged) | Err(_) => false,
                 };
-                if opens {
-                    opened.count(&key, owner);
+                if opens && let Some(count) = begun.of(&key, owner) {
+                    count.opened += 1;
                 }
                 if let Some(former) = confirmed(accounts, owner, key, done)
                     && let Some(connection) = names.connection(&key)

@@ -59,10 +59,18 @@ const WORKERS: [(&str, Option<Blame>, &str, Read); 11] = [
     ("worker_idle_cycles", None, "Processor cycles of turns that had none.", |g| &g.idle_cycles),
 ];
 
+/// What is not counted by service and stack.
+fn left_out(value: u64) -> Counter {
+    let sentence = "Packets that were sent or refused and are not counted by service and stack, because a worker has counted 16384 of them and has no place left.";
+    Counter { name: "volume_left_out", value, fault: US, sentence }
+}
+
 fn of_workers(node: &Node) -> Vec<Counter> {
     let sum = |read: Read| node.workers.iter().map(|worker| read(&worker.gauges).get()).sum();
     let row = |(name, fault, sentence, read)| Counter { name, value: sum(read), fault, sentence };
-    WORKERS.map(row).into()
+    let mut rows: Vec<_> = WORKERS.map(row).into();
+    rows.push(left_out(node.workers.iter().map(|worker| worker.counters.traffic().left_out()).sum()));
+    rows
 }
 
 /// The names of a device's counters: missed, receive errors, send errors, no buffer.
@@ -160,6 +168,7 @@ mod tests {
         let page = include_str!("../../../../docs/counters.md");
         let mut counters: Vec<Counter> =
             WORKERS.map(|(name, fault, sentence, _)| Counter { name, value: 0, fault, sentence }).into();
+        counters.push(left_out(0));
         counters
             .extend([NIC, LOCAL].into_iter().flat_map(|names| of_device(&DeviceCounters::default(), names)));
         counters.extend(of_crt(&Stats::default(), [0; 2]));

@@ -1,7 +1,7 @@
 //! What the control thread asks of the forwarder: `control::runtime::Forwarding` over the CRT and the workers.
 //!
 //! In reading order: [`Plane`] (each call), [`names`] (DVIPA ↔ its number), [`connections`] (what stacks say of theirs), [`account`] (all that a stack has), [`claims`] (two stacks that say that they have one),
-//! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`reselecting`] (connections that workers want moved), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`tokens`] (that stacks give them), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
+//! [`moving`] (connections that move), [`purge`] (entries of dead stacks), [`reselecting`] (connections that workers want moved), [`retiring`] (numbers that are given back), [`walk`] (the way round the CRT), [`snapshot`] (tables for the workers), [`tokens`] (that stacks give them), [`volumes`] (what workers have sent to whom), [`watch`] (a worker that stands still), [`link`] (a link that is lost), [`counters`] (what
 //! `baton stats` shows), [`looking`] (what is asked about packets), [`fates`] (what became of connections).
 
 mod account;
@@ -18,6 +18,7 @@ mod reselecting;
 mod retiring;
 mod snapshot;
 mod tokens;
+mod volumes;
 mod walk;
 mod watch;
 
@@ -34,11 +35,12 @@ use control::machine::{Among, ToChoose};
 use control::runtime::environment::Environment;
 use control::runtime::looking::{Fate, Foretold, PacketQuestion, SeenPage, TraceOrder};
 use control::runtime::{
-    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, NotHandedOver, PortView, RouteCount, Share,
+    Account, Counter, CrtCursor, CrtEntry, CrtStats, Forwarding, Given, NotHandedOver, PortView, RouteCount,
     TICK_MS, Ticked,
 };
 use forwarder::crt::{Crt, CrtState, Cursor};
 use forwarder::trace::Trace;
+use forwarder::traffic::{Pair, Volume};
 use forwarder::{Choosers, Handoffs, Mac, Now, Pools, Tables};
 use model::dpt::{Distribution, Dpt, Duty, Reach, Shared};
 use model::handoff::{Handoff, Token};
@@ -49,6 +51,7 @@ use self::link::Link;
 use self::looking::Tracing;
 use self::snapshot::Snapshots;
 use self::tokens::Asked;
+use self::volumes::Volumes;
 use self::watch::{Change, Watch};
 use crate::announce;
 use crate::groups::Groups;
@@ -88,6 +91,7 @@ pub struct Plane {
     /// Stacks that first requests may go to.
     routed: BTreeSet<StackIndex>,
     connections: Connections,
+    volumes: Volumes,
     choosers: Choosers<Among>,
     watches: Vec<Watch>,
     /// The NIC's and the local port's.
@@ -137,6 +141,7 @@ impl Plane {
             asked: Asked::default(),
             routed: BTreeSet::new(),
             connections,
+            volumes: Volumes::default(),
             choosers: Choosers::default(),
             watches,
             aged_a_tick,
@@ -229,6 +234,11 @@ impl Plane {
             }
         }
     }
+}
+
+/// What each worker has counted by service.
+fn counted(node: &Node) -> impl Iterator<Item = (Pair, Volume)> {
+    node.workers.iter().flat_map(|worker| worker.counters.traffic().volumes())
 }
 
 /// What the node needs of its kernel.
@@ -387,6 +397,9 @@ impl Forwarding for Plane {
         let current = self.node.shared.tables.load().generation();
         let oldest = self.snapshots.in_use().map(Tables::generation).min().unwrap_or(current);
         let vacant = self.connections.step(&self.node.shared.crt, oldest.min(current), now);
+        if let Some((stacks, dvipas)) = &vacant {
+            self.volumes.forget(counted(&self.node), stacks, dvipas);
+        }
         self.crt().age(now, self.aged_a_tick);
         self.watch();
         self.snapshots.free();
@@ -490,8 +503,8 @@ impl Forwarding for Plane {
         self.trace_until(trace)
     }
 
-    fn opened(&self) -> Vec<Share> {
-        self.connections.opened()
+    fn given(&self) -> Given {
+        self.volumes.given(counted(&self.node), &self.connections)
     }
 
     fn counters(&self) -> Vec<Counter> {

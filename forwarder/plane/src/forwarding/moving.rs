@@ -70,7 +70,7 @@ impl Plane {
     /// The connection is to be another stack's.
     fn note_move(&mut self, connection: &Connection, to: StackIndex) {
         if let Some(entry) = self.entry_of(connection).filter(|entry| entry.stack != to) {
-            self.connections.fates.now().note(*connection, FateKind::Moved, entry.stack, Some(to));
+            self.connections.note_move(connection, entry.stack, to);
         }
     }
 

@@ -72,6 +72,7 @@ fn tables() -> Tables {
                 refuse: Refuse::Reset,
                 max_connections: None,
                 affinity: None,
+                limits: model::Limits::NONE,
                 routing: None,
                 quic: Default::default(),
             }

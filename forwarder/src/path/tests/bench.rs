@@ -90,6 +90,7 @@ pub(super) fn dpt() -> Dpt {
             refuse: Refuse::Reset,
             max_connections: None,
             affinity: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: Shared::default(),
         };

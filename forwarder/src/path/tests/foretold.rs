@@ -3,6 +3,7 @@
 use model::dpt::{Ask, Distribution, Dpt, Duty, Method, Policy, Refuse, Shared, StackState, WeightedTarget};
 use model::{Protocol, StackIndex};
 use proptest::prelude::*;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::bench::*;
@@ -35,6 +36,8 @@ struct Like {
     /// A handover's option is there.
     option: bool,
     turns: u8,
+    /// So many connections may begin, of all clients and of each.
+    may_begin: Option<[u32; 2]>,
 }
 
 fn states() -> impl Strategy<Value = StackState> {
@@ -78,11 +81,12 @@ fn worlds() -> impl Strategy<Value = Like> {
         proptest::option::weighted(0.6, entry),
         any::<bool>(),
         0..9_u8,
+        proptest::option::weighted(0.3, [1..12_u32, 1..12]),
     );
     (tables, node, crt).prop_map(|(tables, node, crt)| {
         let (states, method, weights, policy, refuse, duty) = tables;
         let (certain, nobody, own, mtu, vlan) = node;
-        let (others, entry, option, turns) = crt;
+        let (others, entry, option, turns, may_begin) = crt;
         Like {
             states,
             method,
@@ -99,6 +103,7 @@ fn worlds() -> impl Strategy<Value = Like> {
             entry,
             option,
             turns,
+            may_begin,
         }
     })
 }
@@ -128,6 +133,14 @@ fn questions() -> impl Strategy<Value = Question> {
     )
 }
 
+fn limits(bursts: [u32; 2]) -> model::Limits {
+    let [service, client] = bursts.map(|burst| {
+        let (per_s, burst) = (NonZeroU32::MIN, NonZeroU32::new(burst)?);
+        Some(model::limits::Rate { per_s, burst })
+    });
+    model::Limits { service, client }
+}
+
 fn dpt_like(like: &Like) -> Dpt {
     let mut dpt = dpt_with(&[("/one", &[GUE, IPIP]), ("/two", &[L2])]);
     for (stack, state) in dpt.stacks.iter_mut().zip(&like.states) {
@@ -153,6 +166,7 @@ fn dpt_like(like: &Like) -> Dpt {
             refuse: like.refuse[0],
             max_connections: None,
             affinity: None,
+            limits: like.may_begin.map_or(model::Limits::NONE, limits),
             routing: None,
             quic: Shared::default(),
         };

@@ -27,6 +27,7 @@ fn reported() -> Dpt {
             refuse: Refuse::Reset,
             max_connections: None,
             affinity: None,
+            limits: model::Limits::NONE,
             routing: None,
             quic: Shared::default(),
         };

@@ -12,5 +12,5 @@ pub(crate) use crt::crt;
 pub(crate) use dpt::dpt;
 pub(crate) use stats::stats;
 pub(crate) use status::status;
-pub(crate) use table::{Rows, number, or_dash, percent, time, word};
+pub(crate) use table::{Rows, bytes, number, or_dash, percent, time, word};
 pub(crate) use vipa::vipa;

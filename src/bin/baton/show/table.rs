@@ -55,6 +55,20 @@ pub(crate) fn number(n: u64) -> String {
     out
 }
 
+/// Bytes in the unit that fits: 999 B, 1.2 kB, 34.5 GB; units of 1000.
+pub(crate) fn bytes(n: u64) -> String {
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let (mut tenths, mut units) = (n / 100, ["kB", "MB", "GB", "TB", "PB", "EB"].into_iter());
+    let mut unit = units.next().unwrap_or_default();
+    while tenths >= 10_000 {
+        let Some(next) = units.next() else { break };
+        (tenths, unit) = (tenths / 1000, next);
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 /// A time in the unit that fits: 350 ms, 12 s, 4 min 5 s, 3 h 2 min, 9 d 4 h.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -92,6 +106,12 @@ mod tests {
     #[test]
     fn numbers_are_grouped_by_thousands() {
         assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1 000", "1 234 567"]);
+    }
+
+    #[test]
+    fn bytes_have_the_unit_that_fits() {
+        let shown = [0, 999, 1000, 1_234_567, 999_999, 34_512_000_000, u64::MAX].map(bytes);
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.2 MB", "999.9 kB", "34.5 GB", "18.4 EB"]);
     }
 
     #[test]

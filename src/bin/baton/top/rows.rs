@@ -9,7 +9,7 @@ use model::Service;
 
 use super::{Look, Top};
 use crate::events;
-use crate::show::{number, or_dash, percent, time, word};
+use crate::show::{bytes, number, or_dash, percent, time, word};
 
 /// What can be looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -45,9 +45,20 @@ impl View {
     pub(super) fn head(self) -> (&'static [&'static str], &'static [usize]) {
         match self {
             Self::Services => {
-                let head =
-                    &["SERVICE", "TARGET", "STATE", "WEIGHT", "FROM", "CONNECTIONS", "NEW/S", "CPU", "QUEUE"];
-                (head, &[3, 5, 6, 7, 8])
+                let head = &[
+                    "SERVICE",
+                    "TARGET",
+                    "STATE",
+                    "WEIGHT",
+                    "FROM",
+                    "CONNECTIONS",
+                    "NEW/S",
+                    "PACKETS/S",
+                    "BYTES/S",
+                    "CPU",
+                    "QUEUE",
+                ];
+                (head, &[3, 5, 6, 7, 8, 9, 10])
             }
             Self::Stacks => {
                 let head = &[
@@ -151,14 +162,14 @@ impl Top {
         let before: BTreeMap<_, _> = past
             .iter()
             .flat_map(|(_, before)| &before.stats.shares)
-            .map(|row| (share_key(row), row.opened))
+            .map(|row| (share_key(row), row))
             .collect();
         let mut rows = Vec::new();
         for service in &answer.dpt.services {
             let (dvipa, port, protocol) = (service.dvipa, service.port, service.protocol);
             let name = Service { dvipa, port, protocol }.to_string();
             if service.targets.is_empty() {
-                let dashes = (0..6).map(|_| "-".to_owned());
+                let dashes = (0..8).map(|_| "-".to_owned());
                 rows.push(
                     [name.clone(), "-".to_owned(), "no-candidate".to_owned()]
                         .into_iter()
@@ -169,10 +180,11 @@ impl Top {
             for target in &service.targets {
                 let key = (dvipa.address(), port, protocol, target.target.as_str());
                 let share = shares.get(&key);
-                let opened = share.map_or(0, |share| share.opened);
-                let rate = past.map(|(seconds, _)| {
-                    opened.saturating_sub(before.get(&key).copied().unwrap_or(0)) as f64 / seconds
-                });
+                let rate = |of: fn(&ShareRow) -> u64| {
+                    let (now, then) =
+                        (share.map_or(0, |row| of(row)), before.get(&key).map_or(0, |row| of(row)));
+                    past.map(|(seconds, _)| now.saturating_sub(then) as f64 / seconds)
+                };
                 let from = serde_json::to_value(target.weight_source).unwrap_or_default();
                 rows.push(vec![
                     name.clone(),
@@ -181,7 +193,9 @@ impl Top {
                     target.weight.to_string(),
                     from["from"].as_str().unwrap_or_default().to_owned(),
                     or_dash(share.and_then(|share| share.connections).map(number)),
-                    per_second(rate),
+                    per_second(rate(|row| row.opened)),
+                    per_second(rate(|row| row.packets)),
+                    or_dash(rate(|row| row.bytes).map(|rate| bytes(rate.round() as u64))),
                     or_dash(target.load.map(|load| percent(load.cpu_permille))),
                     or_dash(target.load.map(|load| percent(load.accept_queue_permille))),
                 ]);

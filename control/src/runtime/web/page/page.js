@@ -42,13 +42,13 @@ function take({ at_ms: at, all, changed }) {
     const known = (T[table] ??= {});
     for (const [key, value] of Object.entries(news)) {
       if (table === "counters" && changed && key in known) rates[key] = Math.max(0, value - known[key]) / seconds;
-      if (table === "shares" && changed && known[key] && value) rates[`share ${key}`] = Math.max(0, value[0] - known[key][0]) / seconds;
+      if (table === "shares" && changed && known[key] && value) rates[`share ${key}`] = value.map((now, i) => Math.max(0, now - known[key][i]) / seconds);
       if (value === null) delete known[key]; else known[key] = value;
     }
   }
   if (changed) {
     for (const key of Object.keys(T.counters ?? {})) if (!(key in (changed.counters ?? {}))) rates[key] = 0;
-    for (const key of Object.keys(T.shares ?? {})) if (!(key in (changed.shares ?? {}))) rates[`share ${key}`] = 0;
+    for (const key of Object.keys(T.shares ?? {})) if (!(key in (changed.shares ?? {}))) rates[`share ${key}`] = [];
     history.push({ at, of: { ...T.connections } });
     if (history.length > SAMPLES) history.shift();
   }
@@ -199,7 +199,9 @@ function drawServices(node) {
     ["Weight", "n", ([, t]) => (t.share_percent ? `${t.share_percent} % of ${n(t.weight)}` : n(t.weight))],
     ["From", "wide", ([, t]) => t.source],
     ["Connections", "n", ([key]) => n(share(key)?.[1])],
-    ["New/s", "n", ([key]) => (share(key) ? rate(rates[`share ${key}`] ?? 0) : "–")],
+    ["New/s", "n", ([key]) => (share(key) ? rate(rates[`share ${key}`]?.[0] ?? 0) : "–")],
+    ["Bytes/s", "n wide", ([key]) => (share(key) ? rate(rates[`share ${key}`]?.[2] ?? 0) : "–")],
+    ["Bytes", "n wide", ([key]) => n(share(key)?.[2])],
     ["Load", "wide short", ([, t]) => load(t.target), ([, t]) => row("stacks", t.target)?.load],
     ["", "act", ([, t]) => (row("stacks", t.target) ? [act(drained(t) ? "Resume" : "Drain…", `${drained(t) ? "Resume" : "Drain"} ${t.target} for ${t.service}`, () => drain(t.target, t.service, drained(t))), " ",
       act("Weight…", `Set the weight of ${t.target} for ${t.service}`, () => weigh(t))] : null), ([, t]) => [t, !!token, !!row("stacks", t.target)]],

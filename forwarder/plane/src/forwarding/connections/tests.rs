@@ -55,6 +55,7 @@ fn service(port: u16, protocol: Protocol, affinity: Option<Affinity>) -> Distrib
         refuse: Refuse::Reset,
         max_connections: None,
         affinity,
+        limits: model::Limits::NONE,
         routing: None,
         quic: Shared::default(),
     }
@@ -315,22 +316,18 @@ fn what_a_stack_had_before_its_session_takes_no_half_open_entry_of_another_and_n
 fn connections_that_begin_are_counted_by_service_and_stack_and_others_are_not() {
     let mut bench = Bench::new();
     bench.says(ONE, ALL, 1..10);
-    assert_eq!(bench.connections.opened(), [], "those were there before");
+    assert_eq!(bench.connections.begun().count(), 0, "those were there before");
     bench.crt.insert_half_open(key(20), ONE, NOW).unwrap();
     bench.says(ONE, NEWS, [20, 21]);
     bench.says(ONE, NEWS, [20]);
     bench.says(TWO, NEWS, [22]);
     bench.connections.termconn(&bench.crt, TWO, &[of(22)], NOW);
     bench.says(TWO, NEWS, [22]);
-    let mut opened = bench.connections.opened();
-    opened.sort_by_key(|share| share.stack);
-    let share = |stack, connections| Share {
-        service: ([198, 18, 9, 1], 80).into(),
-        protocol: Protocol::Tcp,
-        stack,
-        connections,
-    };
-    assert_eq!(opened, [share(ONE, 2), share(TWO, 2)]);
+    bench.connections.note_move(&of(21), ONE, TWO);
+    let mut begun: Vec<_> = bench.connections.begun().collect();
+    begun.sort_by_key(|((.., stack), _)| *stack);
+    let of = |stack, opened, moved| ((DvipaIndex(0), 80, Protocol::Tcp, stack), Count { opened, moved });
+    assert_eq!(begun, [of(ONE, 2, 0), of(TWO, 2, 1)]);
 }
 
 #[test]
