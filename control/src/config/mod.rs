@@ -2,10 +2,11 @@
 //!
 //! In reading order: [`Config`] (the tree of values), [`VipaDynamic`] (row W1), `section` and `value` (how one table and
 //! one value are read), `read` (which keys there are), `check`, `routes` and `quic` (what has to fit together), [`Mistakes`] (what a person
-//! sees), and `reload` (what may change while the node runs). `docs/configuration.md` describes every key.
+//! sees), `reload` (what may change while the node runs), and `edit` (one key of the text read or set). `docs/configuration.md` describes every key.
 
 mod check;
 mod draft;
+mod edit;
 mod mistake;
 mod quic;
 mod read;
@@ -21,6 +22,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use edit::{Change, Found, KeyPath, PathError, differences, get, set};
 pub use mistake::{Mistake, Mistakes};
 use read::KeyFiles;
 pub use reload::Frozen;
