@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use transport::{BindError, Identity, IdentityFiles, Renewal};
 
-use super::api::{EventName, MistakeRow, Problem};
+use super::api::{EventName, MistakeRow, OrderedBy, Problem};
 use super::driver::Driver;
 use super::forwarding::Forwarding;
 use super::start;
@@ -69,15 +69,15 @@ pub(super) fn identity_files(cluster: &Cluster) -> IdentityFiles {
 ///
 /// # Errors
 /// Why nothing changed.
-pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
+pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>, by: OrderedBy) -> Result<(), Refused> {
     let outcome = read_again(driver);
     let file = driver.file.display().to_string();
     match &outcome {
-        Ok(()) => driver.events.add(EventName::Reloaded, file, "in force"),
+        Ok(()) => driver.events.add(EventName::Reloaded, file, format!("in force, by order of {by}")),
         Err(refused) => {
             let event = EventName::ReloadRefused;
-            tracing::info!(event = event.word(), file, "the former configuration stays");
-            driver.events.add(event, file, refused.text());
+            tracing::info!(event = event.word(), file, %by, "the former configuration stays");
+            driver.events.add(event, file, format!("by order of {by}: {}", refused.text()));
         }
     }
     outcome

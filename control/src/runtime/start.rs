@@ -20,6 +20,7 @@ use transport::private::Access;
 use transport::{Endpoint, Events, Listen, Renewal, Settings};
 
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
+use super::api::OrderedBy;
 use super::census::Census;
 use super::driver::Driver;
 use super::epochs::Epochs;
@@ -146,11 +147,11 @@ impl<F: Forwarding> Runtime<F> {
         };
 
         let (desk, asked) = mpsc::channel(WAITING_REQUESTS);
-        let desk = Desk(desk);
+        let desk = Desk::new(desk);
         let path = config.admin.socket.clone();
         let (listener, admin_socket) =
             admin::bind(&path).map_err(|cause| RuntimeError::AdminSocket { path, cause })?;
-        let router = admin::router(desk.clone());
+        let router = admin::router(desk.clone()).into_make_service_with_connect_info::<OrderedBy>();
         let mut tasks = vec![spawn(async { axum::serve(Bounded::new(listener), router).await })];
         if let Some(address) = config.admin.metrics {
             let listener = TcpListener::bind(address).await;
