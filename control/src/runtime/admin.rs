@@ -22,9 +22,10 @@ use transport::bounded::Bounded;
 use transport::private::{self, Access};
 
 use super::api::{
-    ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, MoveOrder, OrderedBy, Problem, ScopeQuery,
-    WatchAnswer, WeightsOrder,
+    ActiveOrder, ConfigQuery, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, HistoryQuery, MoveOrder,
+    OrderedBy, Problem, RollbackOrder, ScopeQuery, SetOrder, WatchAnswer, WeightsOrder,
 };
+use super::configuring::ConfigRequest;
 use super::looking::TraceOrder;
 use super::metrics::Snapshot;
 use super::why::WhyQuestion;
@@ -63,6 +64,7 @@ pub(super) enum Request {
     Reload,
     Explain(Question),
     Why(Box<WhyQuestion>),
+    Config(ConfigRequest),
     BeginTrace(TraceOrder),
     Traced(u64),
     EndTrace(u64),
@@ -190,6 +192,13 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/move", post(move_connection))
         .route("/v1/route/explain", post(explain))
         .route("/v1/why", post(why))
+        .route("/v1/config", get(configuration).post(configure))
+        .route(
+            "/v1/config/diff",
+            get(|desk: Desk| async move { desk.ask(Request::Config(ConfigRequest::Diff)).await }),
+        )
+        .route("/v1/config/history", get(history))
+        .route("/v1/config/rollback", post(roll_back))
         .route("/v1/trace", post(begin_trace))
         .route("/v1/trace/{trace}", get(traced))
         .route("/v1/trace/{trace}/end", post(end_trace))
@@ -315,6 +324,34 @@ async fn explain(desk: Desk, body: Result<Json<Question>, JsonRejection>) -> Res
 async fn why(desk: Desk, body: Result<Json<WhyQuestion>, JsonRejection>) -> Response {
     match body {
         Ok(Json(question)) => desk.ask(Request::Why(Box::new(question))).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn configuration(desk: Desk, query: Result<Query<ConfigQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => desk.ask(Request::Config(ConfigRequest::Get(query))).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
+    }
+}
+
+async fn configure(desk: Desk, body: Result<Json<SetOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::Config(ConfigRequest::Set(order))).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn history(desk: Desk, query: Result<Query<HistoryQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => desk.ask(Request::Config(ConfigRequest::History(query))).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
+    }
+}
+
+async fn roll_back(desk: Desk, body: Result<Json<RollbackOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::Config(ConfigRequest::Rollback(order))).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }

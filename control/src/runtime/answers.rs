@@ -77,6 +77,7 @@ impl<F: Forwarding> Driver<F> {
                 }
             }
             Request::Why(question) => self.why(&question),
+            Request::Config(request) => self.configuration(&request, by),
             Request::BeginTrace(order) => self.begin_trace(&order),
             Request::Traced(trace) => self.traced(trace),
             Request::EndTrace(trace) => self.end_trace(trace),
@@ -128,7 +129,7 @@ impl<F: Forwarding> Driver<F> {
         json(&Done { generation, dpt_changed: generation != before })
     }
 
-    fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.machine.dpt().generation
     }
 

@@ -12,10 +12,12 @@ use model::message::OrderId;
 use model::{Blame, Connection, CrtState, Dvipa, Protocol, Service, StackName};
 use serde::{Deserialize, Serialize};
 
+mod configuration;
 mod events;
 mod ordered_by;
 
 pub use super::web::{MovingRow, WatchAnswer};
+pub use configuration::*;
 pub use events::*;
 pub use ordered_by::*;
 

@@ -22,6 +22,7 @@ use super::epochs::Epochs;
 use super::etcd::Etcd;
 use super::events::Recent;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
+use super::history::History;
 use super::listings::{Asker, Listing, Listings};
 use super::timings::Timings;
 use super::{notes, reload};
@@ -69,6 +70,10 @@ pub(super) struct Driver<F> {
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
+    /// The text that is in force.
+    pub(super) text: String,
+    /// Those that were.
+    pub(super) history: History,
     pub(super) started: Instant,
     /// When the configuration in force was read.
     pub(super) configured: Instant,

@@ -73,6 +73,10 @@ pub enum EventName {
     Reloaded,
     /// It was refused.
     ReloadRefused,
+    /// An order has changed the configuration: a key was set, or a former one is in force again.
+    ConfigSet,
+    /// Such an order was refused.
+    ConfigRefused,
     /// The certificate was replaced.
     CertificateRenewed,
 }
@@ -97,6 +101,8 @@ impl EventName {
             Self::TransferFailed => "transfer-failed",
             Self::Reloaded => "reloaded",
             Self::ReloadRefused => "reload-refused",
+            Self::ConfigSet => "config-set",
+            Self::ConfigRefused => "config-refused",
             Self::CertificateRenewed => "certificate-renewed",
         }
     }
