@@ -14,6 +14,7 @@ use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::{events, show, trace};
 
+mod config;
 mod looking;
 
 const WEB: &str = r#"
