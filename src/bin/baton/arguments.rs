@@ -23,7 +23,7 @@ pub(crate) use pki::Pki;
 
 /// Shows and steers a routing node of a baton cluster.
 ///
-/// Most commands ask the batond of this host through its admin socket; `check`, `convert`, `doctor`, `nic`, `setup`,
+/// Most commands ask the batond of this host through its admin socket; `check`, `convert`, `doctor`, `nic`, `schema`, `setup`,
 /// `pki`, `completions` and `man` need none.
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, after_help = AFTER_HELP, max_term_width = 110)]
@@ -80,6 +80,12 @@ pub(crate) enum Command {
     /// The configuration of the running batond: show it, set one key, compare it with the file, go back to a former one.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the JSON schema of a configuration file, for editors: they complete keys, explain them and mark mistakes.
+    #[command(after_help = config::SCHEMA_HELP)]
+    Schema {
+        /// Whose file.
+        program: Program,
+    },
     /// Look at this host before and after it is set up: what is in the way of batond and baton-agent, why it matters, and the command
     /// that mends it.
     #[command(after_help = "\

@@ -1,6 +1,13 @@
-//! `baton config`, as it is typed.
+//! `baton config` and `baton schema`, as they are typed.
 
 use clap::Subcommand;
+
+pub(super) const SCHEMA_HELP: &str = "\
+Editors with Even Better TOML or taplo find it by the first line of a file.
+
+Example:
+  baton schema batond > /etc/baton/batond.schema.json
+  sed -i '1i #:schema ./batond.schema.json' /etc/baton/batond.toml";
 
 const PATHS: &str = "\
 A PATH goes from the file down, with dots: cluster.heartbeat_ms. Which table of a list is meant is said in brackets by its keys, \
