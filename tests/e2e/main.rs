@@ -9,6 +9,7 @@ mod backup;
 mod bgp;
 mod certificates;
 mod choosing;
+mod config;
 mod connections;
 mod containers;
 mod counter;

@@ -68,6 +68,11 @@ pub struct Client<I> {
 }
 
 impl<I> Client<I> {
+    /// The connection, to look at.
+    pub fn inner(&self) -> &I {
+        &self.io
+    }
+
     fn alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.life.as_mut().poll(cx) {
             Poll::Pending => Ok(()),

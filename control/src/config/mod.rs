@@ -2,10 +2,11 @@
 //!
 //! In reading order: [`Config`] (the tree of values), [`VipaDynamic`] (row W1), `section` and `value` (how one table and
 //! one value are read), `read` (which keys there are), `check`, `routes` and `quic` (what has to fit together), [`Mistakes`] (what a person
-//! sees), and `reload` (what may change while the node runs). `docs/configuration.md` describes every key.
+//! sees), `reload` (what may change while the node runs), and `edit` (one key of the text read or set). `docs/configuration.md` describes every key.
 
 mod check;
 mod draft;
+mod edit;
 mod mistake;
 mod quic;
 mod read;
@@ -21,6 +22,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use edit::{Change, Found, KeyPath, PathError, differences, get, set};
 pub use mistake::{Mistake, Mistakes};
 use read::KeyFiles;
 pub use reload::Frozen;
@@ -44,13 +46,42 @@ pub enum ConfigError {
     Mistakes(Box<Mistakes>),
 }
 
+/// What a configuration was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// What was in it.
+    pub text: String,
+}
+
 impl Config {
     /// Reads a file of this host, with the keys of connection IDs that it names. Relative paths in it are relative to it.
     ///
     /// # Errors
     /// [`ConfigError::Unreadable`], or every mistake that the file has.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::read(path, KeyFiles::Read(directory_of(path)))
+        Self::load_source(path).map(|(config, _)| config)
+    }
+
+    /// As [`Self::load`], with the text.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_source(path: &Path) -> Result<(Self, Source), ConfigError> {
+        let text = text_of(path)?;
+        let config = Self::parse_for(path, &path.display().to_string(), &text)?;
+        Ok((config, Source { path: path.to_owned(), text }))
+    }
+
+    /// Reads a text that is, or is to be, in this file of this host. `name` is what messages call it.
+    ///
+    /// # Errors
+    /// Every mistake that the text has.
+    pub fn parse_for(file: &Path, name: &str, text: &str) -> Result<Self, ConfigError> {
+        let directory = directory_of(file);
+        let config = Self::parse_with(name, text, directory, KeyFiles::Read(directory));
+        config.map_err(|m| ConfigError::Mistakes(Box::new(m)))
     }
 
     /// Reads a file that may be another host's: no other file is looked at.
@@ -58,14 +89,9 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_alone(path: &Path) -> Result<Self, ConfigError> {
-        Self::read(path, KeyFiles::Leave)
-    }
-
-    fn read(path: &Path, keys: KeyFiles<'_>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
-        Self::parse_with(&path.display().to_string(), &text, directory_of(path), keys)
-            .map_err(|m| ConfigError::Mistakes(Box::new(m)))
+        let name = path.display().to_string();
+        let config = Self::parse(&name, &text_of(path)?, directory_of(path));
+        config.map_err(|m| ConfigError::Mistakes(Box::new(m)))
     }
 
     /// Reads a text. `name` is what messages call it, `directory` is where relative paths begin. Nothing else is read: keys of connection
@@ -85,6 +111,10 @@ impl Config {
             _ => Err(ledger.close(name, text)),
         }
     }
+}
+
+fn text_of(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })
 }
 
 /// Where relative paths of a file begin.

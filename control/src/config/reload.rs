@@ -14,6 +14,24 @@ pub struct Frozen {
     pub why: &'static str,
 }
 
+impl Frozen {
+    /// Whether a key of the file is what can't change: itself, a key of its table, or one of those that are taken together.
+    pub fn is_of(&self, key: &str) -> bool {
+        let stem = match self.key {
+            "admin.metrics_socket" => "admin.metrics_",
+            "admin.web" => return key == self.key || key.starts_with("admin.web_"),
+            "forwarder.port (nic)" => "forwarder.port[role=nic]",
+            "forwarder.port (local)" => "forwarder.port[role=local]",
+            other => {
+                return key
+                    .strip_prefix(other)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+            }
+        };
+        key.starts_with(stem)
+    }
+}
+
 impl fmt::Display for Frozen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -139,8 +139,21 @@ pub struct Admin {
     pub metrics_socket: Option<MetricsSocket>,
     /// The web page, if there is one.
     pub web: Option<Web>,
+    /// Whether the file says what is in force, or the API.
+    pub truth: Truth,
     /// What is worth a line in the log.
     pub log_level: Level,
+}
+
+/// What says which configuration is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truth {
+    /// The file.
+    #[default]
+    File,
+    /// What the admin API was told; it writes the file, and what others write there is not put in force.
+    Api,
 }
 
 /// A Unix socket on which metrics are served: who may write to its file may read them.

@@ -1,25 +1,31 @@
 //! The admin API: HTTP and JSON over a Unix socket. Handlers parse; the driver answers, one request after the
 //! other.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 
 use axum::Router;
+use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Json, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Json, Path, Query};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use model::message::OrderId;
 use model::{Dvipa, Protocol, Service, StackName};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+use transport::bounded::Bounded;
 use transport::private::{self, Access};
 
 use super::api::{
-    ActiveOrder, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, MoveOrder, Problem, ScopeQuery, WatchAnswer,
-    WeightsOrder,
+    ActiveOrder, ConfigQuery, CrtQuery, DrainQuery, DvipaOrder, EventsQuery, HistoryQuery, MoveOrder,
+    OrderedBy, Problem, RollbackOrder, ScopeQuery, SetOrder, WatchAnswer, WeightsOrder,
 };
+use super::configuring::ConfigRequest;
 use super::looking::TraceOrder;
 use super::metrics::Snapshot;
 use super::why::WhyQuestion;
@@ -58,6 +64,7 @@ pub(super) enum Request {
     Reload,
     Explain(Question),
     Why(Box<WhyQuestion>),
+    Config(ConfigRequest),
     BeginTrace(TraceOrder),
     Traced(u64),
     EndTrace(u64),
@@ -76,18 +83,51 @@ pub(super) enum Answer {
 /// A request, and where its answer is awaited.
 pub(super) struct Asked {
     pub(super) request: Request,
+    /// Who asks.
+    pub(super) by: OrderedBy,
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
 /// The way to the control thread.
 #[derive(Clone)]
-pub(super) struct Desk(pub(super) mpsc::Sender<Asked>);
+pub(super) struct Desk {
+    asks: mpsc::Sender<Asked>,
+    /// Who asks.
+    by: OrderedBy,
+}
+
+/// The desk of one request. Whoever comes over the admin socket is known to the kernel; the others have the page's token.
+impl FromRequestParts<Desk> for Desk {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, Infallible> {
+        let connected = parts.extensions.get::<ConnectInfo<OrderedBy>>();
+        Ok(Self { by: connected.map_or(OrderedBy::Web, |ConnectInfo(by)| *by), ..desk.clone() })
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded<UnixListener>>> for OrderedBy {
+    fn connect_info(stream: IncomingStream<'_, Bounded<UnixListener>>) -> Self {
+        // No process has this number (credentials(7)): the kernel says it of nobody who is connected.
+        const NOBODY: u32 = u32::MAX;
+        let Ok(peer) = stream.io().inner().peer_cred() else {
+            return OrderedBy::User { uid: NOBODY, login_uid: None };
+        };
+        let login = peer.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok());
+        let login_uid = login.and_then(|uid| uid.trim().parse().ok()).filter(|uid| *uid != NOBODY);
+        OrderedBy::User { uid: peer.uid(), login_uid }
+    }
+}
 
 impl Desk {
+    pub(super) fn new(asks: mpsc::Sender<Asked>) -> Self {
+        Self { asks, by: OrderedBy::Web }
+    }
+
     /// What the web page shows; `None`: the control thread is ending.
     pub(super) async fn watch(&self, after: u64) -> Option<Box<WatchAnswer>> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Asked { request: Request::Watch(after), reply }).await.ok()?;
+        self.asks.send(Asked { request: Request::Watch(after), by: self.by, reply }).await.ok()?;
         match answer.await {
             Ok(Answer::Watch(watched)) => Some(watched),
             Ok(_) | Err(_) => None,
@@ -96,7 +136,7 @@ impl Desk {
 
     async fn ask(&self, request: Request) -> Response {
         let (reply, answer) = oneshot::channel();
-        if self.0.send(Asked { request, reply }).await.is_err() {
+        if self.asks.send(Asked { request, by: self.by, reply }).await.is_err() {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "batond is stopping");
         }
         match answer.await {
@@ -133,34 +173,32 @@ pub(super) fn refuse(status: StatusCode, error: impl ToString) -> Response {
 /// All of the API.
 pub(super) fn router(desk: Desk) -> Router {
     Router::new()
-        .route("/v1/status", get(|State(desk): State<Desk>| async move { desk.ask(Request::Status).await }))
-        .route("/v1/vipa", get(|State(desk): State<Desk>| async move { desk.ask(Request::Vipa).await }))
-        .route("/v1/dpt", get(|State(desk): State<Desk>| async move { desk.ask(Request::Dpt).await }))
-        .route("/v1/stats", get(|State(desk): State<Desk>| async move { desk.ask(Request::Stats).await }))
-        .route("/v1/reload", post(|State(desk): State<Desk>| async move { desk.ask(Request::Reload).await }))
+        .route("/v1/status", get(|desk: Desk| async move { desk.ask(Request::Status).await }))
+        .route("/v1/vipa", get(|desk: Desk| async move { desk.ask(Request::Vipa).await }))
+        .route("/v1/dpt", get(|desk: Desk| async move { desk.ask(Request::Dpt).await }))
+        .route("/v1/stats", get(|desk: Desk| async move { desk.ask(Request::Stats).await }))
+        .route("/v1/reload", post(|desk: Desk| async move { desk.ask(Request::Reload).await }))
         .route("/v1/vipa/move", post(move_dvipa))
         .route("/v1/vipa/activate", post(activate))
-        .route(
-            "/v1/leave",
-            post(|State(desk): State<Desk>| async move { desk.ask(Request::Leave(true)).await }),
-        )
-        .route(
-            "/v1/stay",
-            post(|State(desk): State<Desk>| async move { desk.ask(Request::Leave(false)).await }),
-        )
+        .route("/v1/leave", post(|desk: Desk| async move { desk.ask(Request::Leave(true)).await }))
+        .route("/v1/stay", post(|desk: Desk| async move { desk.ask(Request::Leave(false)).await }))
         .route("/v1/crt", get(crt))
         .route("/v1/events", get(events))
         .route("/v1/watch", get(watch))
-        .route(
-            "/v1/drain",
-            get(|State(desk): State<Desk>| async move { desk.ask(Request::Evacuations).await }),
-        )
+        .route("/v1/drain", get(|desk: Desk| async move { desk.ask(Request::Evacuations).await }))
         .route("/v1/drain/{stack}", post(drain))
         .route("/v1/resume/{stack}", post(resume))
         .route("/v1/weights", post(weights))
         .route("/v1/move", post(move_connection))
         .route("/v1/route/explain", post(explain))
         .route("/v1/why", post(why))
+        .route("/v1/config", get(configuration).post(configure))
+        .route(
+            "/v1/config/diff",
+            get(|desk: Desk| async move { desk.ask(Request::Config(ConfigRequest::Diff)).await }),
+        )
+        .route("/v1/config/history", get(history))
+        .route("/v1/config/rollback", post(roll_back))
         .route("/v1/trace", post(begin_trace))
         .route("/v1/trace/{trace}", get(traced))
         .route("/v1/trace/{trace}/end", post(end_trace))
@@ -185,32 +223,32 @@ pub(super) fn metrics_router(desk: Desk) -> Router {
         .with_state(desk)
 }
 
-async fn metrics(State(desk): State<Desk>) -> Response {
+async fn metrics(desk: Desk) -> Response {
     desk.ask(Request::Metrics).await
 }
 
-async fn crt(State(desk): State<Desk>, query: Result<Query<CrtQuery>, QueryRejection>) -> Response {
+async fn crt(desk: Desk, query: Result<Query<CrtQuery>, QueryRejection>) -> Response {
     match query {
         Ok(Query(query)) => desk.ask(Request::Crt(query)).await,
         Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
     }
 }
 
-async fn events(State(desk): State<Desk>, query: Result<Query<EventsQuery>, QueryRejection>) -> Response {
+async fn events(desk: Desk, query: Result<Query<EventsQuery>, QueryRejection>) -> Response {
     match query {
         Ok(Query(query)) => desk.ask(Request::Events(query)).await,
         Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
     }
 }
 
-async fn watch(State(desk): State<Desk>, query: Result<Query<EventsQuery>, QueryRejection>) -> Response {
+async fn watch(desk: Desk, query: Result<Query<EventsQuery>, QueryRejection>) -> Response {
     match query {
         Ok(Query(query)) => desk.ask(Request::Watch(query.after)).await,
         Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
     }
 }
 
-async fn moved(State(desk): State<Desk>, Path(order): Path<String>) -> Response {
+async fn moved(desk: Desk, Path(order): Path<String>) -> Response {
     match order.parse() {
         Ok(order) => desk.ask(Request::Moved(OrderId(order))).await,
         Err(_) => refuse(StatusCode::BAD_REQUEST, "an order is a number"),
@@ -220,7 +258,7 @@ async fn moved(State(desk): State<Desk>, Path(order): Path<String>) -> Response 
 type Scoped = Result<Query<ScopeQuery>, QueryRejection>;
 
 async fn drain(
-    State(desk): State<Desk>,
+    desk: Desk,
     Path(stack): Path<String>,
     query: Result<Query<DrainQuery>, QueryRejection>,
 ) -> Response {
@@ -242,7 +280,7 @@ async fn drain(
     }
 }
 
-async fn resume(State(desk): State<Desk>, Path(stack): Path<String>, query: Scoped) -> Response {
+async fn resume(desk: Desk, Path(stack): Path<String>, query: Scoped) -> Response {
     match scoped(stack, query) {
         Ok((stack, scope)) => desk.ask(Request::Resume(stack, scope)).await,
         Err(e) => refuse(StatusCode::BAD_REQUEST, e),
@@ -269,56 +307,84 @@ fn scope_of(stack: String, query: &ScopeQuery) -> Result<(StackName, Scope), Str
     Ok((stack, scope))
 }
 
-async fn weights(State(desk): State<Desk>, body: Result<Json<WeightsOrder>, JsonRejection>) -> Response {
+async fn weights(desk: Desk, body: Result<Json<WeightsOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::Weights(order)).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }
 
-async fn explain(State(desk): State<Desk>, body: Result<Json<Question>, JsonRejection>) -> Response {
+async fn explain(desk: Desk, body: Result<Json<Question>, JsonRejection>) -> Response {
     match body {
         Ok(Json(question)) => desk.ask(Request::Explain(question)).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }
 
-async fn why(State(desk): State<Desk>, body: Result<Json<WhyQuestion>, JsonRejection>) -> Response {
+async fn why(desk: Desk, body: Result<Json<WhyQuestion>, JsonRejection>) -> Response {
     match body {
         Ok(Json(question)) => desk.ask(Request::Why(Box::new(question))).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }
 
-async fn begin_trace(State(desk): State<Desk>, body: Result<Json<TraceOrder>, JsonRejection>) -> Response {
+async fn configuration(desk: Desk, query: Result<Query<ConfigQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => desk.ask(Request::Config(ConfigRequest::Get(query))).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
+    }
+}
+
+async fn configure(desk: Desk, body: Result<Json<SetOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::Config(ConfigRequest::Set(order))).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn history(desk: Desk, query: Result<Query<HistoryQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => desk.ask(Request::Config(ConfigRequest::History(query))).await,
+        Err(e) => refuse(StatusCode::BAD_REQUEST, e.body_text()),
+    }
+}
+
+async fn roll_back(desk: Desk, body: Result<Json<RollbackOrder>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(order)) => desk.ask(Request::Config(ConfigRequest::Rollback(order))).await,
+        Err(e) => refuse(e.status(), e.body_text()),
+    }
+}
+
+async fn begin_trace(desk: Desk, body: Result<Json<TraceOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::BeginTrace(order)).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }
 
-async fn traced(State(desk): State<Desk>, Path(trace): Path<String>) -> Response {
+async fn traced(desk: Desk, Path(trace): Path<String>) -> Response {
     match trace.parse() {
         Ok(trace) => desk.ask(Request::Traced(trace)).await,
         Err(_) => refuse(StatusCode::BAD_REQUEST, "a trace is a number"),
     }
 }
 
-async fn end_trace(State(desk): State<Desk>, Path(trace): Path<String>) -> Response {
+async fn end_trace(desk: Desk, Path(trace): Path<String>) -> Response {
     match trace.parse() {
         Ok(trace) => desk.ask(Request::EndTrace(trace)).await,
         Err(_) => refuse(StatusCode::BAD_REQUEST, "a trace is a number"),
     }
 }
 
-async fn move_dvipa(State(desk): State<Desk>, body: Result<Json<DvipaOrder>, JsonRejection>) -> Response {
+async fn move_dvipa(desk: Desk, body: Result<Json<DvipaOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::MoveDvipa(order)).await,
         Err(e) => refuse(e.status(), e.body_text()),
     }
 }
 
-async fn activate(State(desk): State<Desk>, body: Result<Json<ActiveOrder>, JsonRejection>) -> Response {
+async fn activate(desk: Desk, body: Result<Json<ActiveOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(ActiveOrder { dvipa, stack: Some(stack) })) => {
             desk.ask(Request::Activate(dvipa, stack)).await
@@ -328,7 +394,7 @@ async fn activate(State(desk): State<Desk>, body: Result<Json<ActiveOrder>, Json
     }
 }
 
-async fn move_connection(State(desk): State<Desk>, body: Result<Json<MoveOrder>, JsonRejection>) -> Response {
+async fn move_connection(desk: Desk, body: Result<Json<MoveOrder>, JsonRejection>) -> Response {
     match body {
         Ok(Json(order)) => desk.ask(Request::Move(order)).await,
         Err(e) => refuse(e.status(), e.body_text()),

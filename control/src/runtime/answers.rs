@@ -13,8 +13,8 @@ use transport::Tally;
 use super::admin::{Answer, Request};
 use super::api::{
     CRT_LIMIT, CRT_LIMIT_MAX, ClientFilter, CounterRow, CrtAnswer, CrtQuery, CrtRow, Done, DrainAnswer,
-    EventName, MOST_ROUTES, MoveAnswer, MoveOrder, MoveOrdered, MoveState, Problem, StackConnections,
-    StatsAnswer, StatusAnswer, TransferRow,
+    EventName, MOST_ROUTES, MoveAnswer, MoveOrder, MoveOrdered, MoveState, OrderedBy, Problem,
+    StackConnections, StatsAnswer, StatusAnswer, TransferRow,
 };
 use super::driver::Driver;
 use super::etcd::Etcd;
@@ -27,7 +27,7 @@ use crate::machine::{Event, Order, OrderRefusal, Progress, Refusal};
 
 impl<F: Forwarding> Driver<F> {
     /// Answers a request, or takes note of one that is answered later.
-    pub(super) fn answer(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
+    pub(super) fn answer(&mut self, request: Request, by: OrderedBy, reply: oneshot::Sender<Answer>) {
         if matches!(request, Request::Stats | Request::Metrics | Request::Watch(_)) {
             self.take_census();
         }
@@ -42,11 +42,11 @@ impl<F: Forwarding> Driver<F> {
             Request::Watch(after) => Answer::Watch(Box::new(self.watched(after))),
             Request::Drain(stack, scope) => {
                 let about = stack.clone();
-                self.ordered(Event::Drain { stack, scope }, EventName::Drained, &about)
+                self.ordered(Event::Drain { stack, scope }, EventName::Drained, &about, by)
             }
             Request::Evacuate(stack, scope, terms) => {
                 let about = stack.clone();
-                self.ordered(Event::Evacuate { stack, scope, terms }, EventName::Drained, &about)
+                self.ordered(Event::Evacuate { stack, scope, terms }, EventName::Drained, &about, by)
             }
             Request::StopEvacuation(stack, scope) => self.done(Event::StopEvacuation { stack, scope }),
             Request::Evacuations => {
@@ -54,7 +54,7 @@ impl<F: Forwarding> Driver<F> {
             }
             Request::Resume(stack, scope) => {
                 let about = stack.clone();
-                self.ordered(Event::Resume { stack, scope }, EventName::Resumed, &about)
+                self.ordered(Event::Resume { stack, scope }, EventName::Resumed, &about, by)
             }
             Request::Weights(order) => self.done(Event::SetWeights {
                 service: order.service(),
@@ -77,12 +77,13 @@ impl<F: Forwarding> Driver<F> {
                 }
             }
             Request::Why(question) => self.why(&question),
+            Request::Config(request) => self.configuration(&request, by),
             Request::BeginTrace(order) => self.begin_trace(&order),
             Request::Traced(trace) => self.traced(trace),
             Request::EndTrace(trace) => self.end_trace(trace),
             Request::Reload => {
                 let before = self.generation();
-                match reload::reload(self) {
+                match reload::reload(self, by) {
                     Ok(()) => self.done_since(before),
                     Err(refused) => Answer::Refused(StatusCode::UNPROCESSABLE_ENTITY, refused.problem()),
                 }
@@ -114,11 +115,11 @@ impl<F: Forwarding> Driver<F> {
     }
 
     /// As [`Self::done`]; an order that is followed is an event.
-    fn ordered(&mut self, order: Event, event: EventName, stack: &StackName) -> Answer {
+    fn ordered(&mut self, order: Event, event: EventName, stack: &StackName, by: OrderedBy) -> Answer {
         let answer = self.done(order);
         if matches!(answer, Answer::Json(_)) {
-            tracing::info!(event = event.word(), %stack, "by order");
-            self.events.add(event, stack, "by an operator's order");
+            tracing::info!(event = event.word(), %stack, %by, "by order");
+            self.events.add(event, stack, format!("by an operator's order ({by})"));
         }
         answer
     }
@@ -128,7 +129,7 @@ impl<F: Forwarding> Driver<F> {
         json(&Done { generation, dpt_changed: generation != before })
     }
 
-    fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.machine.dpt().generation
     }
 

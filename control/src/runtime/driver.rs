@@ -16,12 +16,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use transport::{DownReason, Endpoint, Events, Expiry, Renewal, SendError, Settings};
 
 use super::admin::Asked;
-use super::api::EventName;
+use super::api::{EventName, OrderedBy};
 use super::census::Census;
 use super::epochs::Epochs;
 use super::etcd::Etcd;
 use super::events::Recent;
 use super::forwarding::{Account, CrtFilter, Forwarding, TICK_MS, Ticked};
+use super::history::History;
 use super::listings::{Asker, Listing, Listings};
 use super::timings::Timings;
 use super::{notes, reload};
@@ -69,6 +70,10 @@ pub(super) struct Driver<F> {
     pub(super) forwarding: F,
     /// The configuration file.
     pub(super) file: PathBuf,
+    /// The text that is in force.
+    pub(super) text: String,
+    /// Those that were.
+    pub(super) history: History,
     pub(super) started: Instant,
     /// When the configuration in force was read.
     pub(super) configured: Instant,
@@ -152,10 +157,10 @@ impl<F: Forwarding> Driver<F> {
                 }
                 Some(event) = next_of(&mut peers) => self.peer(event),
                 Some(news) = next_news(&mut news) => self.order_quietly(Event::Etcd(news)),
-                Some(Asked { request, reply }) = asked.recv() => {
+                Some(Asked { request, by, reply }) = asked.recv() => {
                     self.machine.hurry();
                     self.act();
-                    self.answer(request, reply);
+                    self.answer(request, by, reply);
                 }
                 // After everybody else's turn; while there is always something else to do, with each tick.
                 () = tokio::task::yield_now(), if self.listings.are_wanted() => self.look(),
@@ -192,7 +197,7 @@ impl<F: Forwarding> Driver<F> {
                     self.act();
                 }
                 Some(()) = hangups.recv() => {
-                    if let Err(refused) = reload::reload(&mut self) {
+                    if let Err(refused) = reload::reload(&mut self, OrderedBy::Signal) {
                         tracing::error!(why = refused.text(), file = %self.file.display(), "reload refused, nothing changed");
                     }
                 }

@@ -3,14 +3,15 @@
 //! Epochs begin with the clock's milliseconds. A clock may go back, and then they would be below those that agents and other routing nodes
 //! know; so none is given that is not above the one in the file.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use model::Epoch;
 use serde::{Deserialize, Serialize};
 
+use super::durable::Written;
 use crate::config::{Config, DecidedBy};
 
 /// What is kept, and where.
@@ -26,7 +27,7 @@ pub(super) struct Epochs {
 /// The file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct Kept {
     epoch: Epoch,
 }
 
@@ -68,7 +69,7 @@ impl Epochs {
 
 fn read(path: &Path) -> io::Result<Option<Epoch>> {
     match fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).map(|Written { epoch }| Some(epoch)).map_err(io::Error::other),
+        Ok(text) => toml::from_str(&text).map(|Kept { epoch }| Some(epoch)).map_err(io::Error::other),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(cause),
     }
@@ -77,14 +78,8 @@ fn read(path: &Path) -> io::Result<Option<Epoch>> {
 fn write(path: &Path, epoch: Epoch) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let text = toml::to_string(&Written { epoch }).map_err(io::Error::other)?;
-    let unfinished = path.with_extension("unfinished");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    File::open(directory)?.sync_all()
+    let text = toml::to_string(&Kept { epoch }).map_err(io::Error::other)?;
+    Written::new(path, text.as_bytes())?.put()
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! A new configuration, whole or not at all.
 
+use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use transport::{BindError, Identity, IdentityFiles, Renewal};
 
-use super::api::{EventName, MistakeRow, Problem};
+use super::api::{EventName, MistakeRow, OrderedBy, Problem};
 use super::driver::Driver;
+use super::durable::Written;
 use super::forwarding::Forwarding;
 use super::start;
-use crate::config::{Cluster, Config, ConfigError, Frozen, RoutingStack};
+use crate::config::{
+    self, Change, Cluster, Config, ConfigError, Frozen, Mistake, PathError, RoutingStack, Source, Truth,
+};
 use crate::machine::{Event, Refusal};
 
 /// Why the former configuration stays in force.
@@ -24,6 +29,34 @@ pub(super) enum Refused {
     Tls(#[from] transport::BindError),
     #[error(transparent)]
     Machine(#[from] Refusal),
+    /// The API is the truth, and the file was changed by hand.
+    #[error(
+        "the file was changed by hand, and with admin.config = \"api\" that is not put in force: `baton config diff` shows what differs; \
+         order it with `baton config set`, or write admin.config = \"file\" into the file to make it the truth"
+    )]
+    NotTheTruth,
+    /// A path or a value that means nothing.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// What is to be rolled back to.
+    #[error("configuration {0} is not kept: `baton config history` lists those that are")]
+    NotKept(u64),
+    /// The file can't be written.
+    #[error("cannot write {}: {cause}; batond must be able to write to its directory, nothing changed", file.display())]
+    Unwritten {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A former configuration can't be read.
+    #[error("cannot read the configuration {number} that was kept: {cause}")]
+    Unread {
+        /// Which.
+        number: u64,
+        /// Why.
+        cause: io::Error,
+    },
 }
 
 impl Refused {
@@ -41,19 +74,19 @@ impl Refused {
     /// What the admin API answers.
     pub(super) fn problem(&self) -> Problem {
         let mistakes = match self {
-            Refused::File(ConfigError::Mistakes(mistakes)) => mistakes
-                .iter()
-                .map(|m| MistakeRow {
-                    line: m.line,
-                    column: m.column,
-                    what: m.what.clone(),
-                    fix: m.fix.clone(),
-                })
-                .collect(),
+            Refused::File(error) => mistakes(error),
             _ => Vec::new(),
         };
         Problem { error: self.text(), mistakes }
     }
+}
+
+/// The mistakes of a file, as rows.
+pub(super) fn mistakes(error: &ConfigError) -> Vec<MistakeRow> {
+    let ConfigError::Mistakes(mistakes) = error else { return Vec::new() };
+    let row =
+        |m: &Mistake| MistakeRow { line: m.line, column: m.column, what: m.what.clone(), fix: m.fix.clone() };
+    mistakes.iter().map(row).collect()
 }
 
 /// The files of this stack's identity.
@@ -65,26 +98,57 @@ pub(super) fn identity_files(cluster: &Cluster) -> IdentityFiles {
     }
 }
 
+/// By whom and how a configuration comes into force.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    pub(super) by: OrderedBy,
+    /// `reload`, `set`, `unset`, `rollback`.
+    pub(super) what: &'a str,
+}
+
 /// Reads the file again and puts it in force. Certificates are read again too: new sessions use them.
 ///
 /// # Errors
 /// Why nothing changed.
-pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
-    let outcome = read_again(driver);
+pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>, by: OrderedBy) -> Result<(), Refused> {
+    let outcome = read_again(driver)
+        .and_then(|(text, new)| put_in_force(driver, text, new, None, Order { by, what: "reload" }));
     let file = driver.file.display().to_string();
     match &outcome {
-        Ok(()) => driver.events.add(EventName::Reloaded, file, "in force"),
+        Ok(_) => {
+            tracing::info!(event = EventName::Reloaded.word(), file, %by, "configuration reloaded");
+            driver.events.add(EventName::Reloaded, file, format!("in force, by order of {by}"));
+        }
         Err(refused) => {
             let event = EventName::ReloadRefused;
-            tracing::info!(event = event.word(), file, "the former configuration stays");
-            driver.events.add(event, file, refused.text());
+            tracing::info!(event = event.word(), file, %by, "the former configuration stays");
+            driver.events.add(event, file, format!("by order of {by}: {}", refused.text()));
         }
     }
-    outcome
+    outcome.map(drop)
 }
 
-fn read_again<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
-    let new = Config::load(&driver.file)?;
+/// What the file says, if it is the truth. It says itself whether it is, so that it can always be made it.
+fn read_again<F: Forwarding>(driver: &Driver<F>) -> Result<(String, Config), Refused> {
+    let (new, Source { text, .. }) = Config::load_source(&driver.file)?;
+    let is_api = |config: &Config| config.admin.truth == Truth::Api;
+    if is_api(driver.machine.config()) && is_api(&new) && text != driver.text {
+        return Err(Refused::NotTheTruth);
+    }
+    Ok((text, new))
+}
+
+/// Puts a configuration in force, and its text in the place of the file's if that is to be written. Returns what has changed.
+///
+/// # Errors
+/// Why nothing changed.
+pub(super) fn put_in_force<F: Forwarding>(
+    driver: &mut Driver<F>,
+    text: String,
+    new: Config,
+    file: Option<Written>,
+    order: Order<'_>,
+) -> Result<Vec<Change>, Refused> {
     driver.machine.config().check_reload(&new).map_err(Refused::Frozen)?;
     let (files, name) = (identity_files(&new.cluster), new.node.name.clone());
     let renewal = Renewal::new(files.clone(), name.clone());
@@ -93,17 +157,24 @@ fn read_again<F: Forwarding>(driver: &mut Driver<F>) -> Result<(), Refused> {
         Some(_) => None,
         None => start::peers(&new, &identity, driver.settings.clone())?,
     };
-    let former = driver.machine.config().routing_stacks.clone();
+    identify(driver, &identity)?;
+    let former = driver.machine.config().clone();
     driver.order(Event::Configure(Box::new(new)))?;
+    if let Some(cause) = file.and_then(|file| file.put().err()) {
+        // It was in force a moment ago.
+        driver.order(Event::Configure(Box::new(former)))?;
+        return Err(Refused::Unwritten { file: driver.file.clone(), cause });
+    }
     match first {
         Some((endpoint, events)) => (driver.peers, driver.new_peers) = (Some(endpoint), Some(events)),
-        None => follow_peers(driver, &former),
+        None => follow_peers(driver, &former.routing_stacks),
     }
     driver.renewal = renewal;
-    identify(driver, &identity)?;
     driver.configured = Instant::now();
-    tracing::info!(event = EventName::Reloaded.word(), file = %driver.file.display(), "configuration reloaded");
-    Ok(())
+    let changes = config::differences(&driver.text, &text).unwrap_or_default();
+    driver.history.keep(&text, order.by, order.what, changes.clone());
+    driver.text = text;
+    Ok(changes)
 }
 
 /// Uses the certificate, key and CA in the files from now on, if they were replaced; sessions go on.

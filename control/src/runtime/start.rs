@@ -20,17 +20,19 @@ use transport::private::Access;
 use transport::{Endpoint, Events, Listen, Renewal, Settings};
 
 use super::admin::{self, AdminSocket, Desk, WAITING_REQUESTS};
+use super::api::OrderedBy;
 use super::census::Census;
 use super::driver::Driver;
 use super::epochs::Epochs;
 use super::etcd::{Etcd, Unusable};
 use super::events::Recent;
 use super::forwarding::Forwarding;
+use super::history::History;
 use super::listings::Listings;
 use super::timings::Timings;
 use super::web::{self, WebThread};
 use super::{notes, reload};
-use crate::config::{Config, MetricsSocket, RoutingStack as RoutingStackAt};
+use crate::config::{Config, MetricsSocket, RoutingStack as RoutingStackAt, Source};
 use crate::machine::{self, RoutingStack};
 
 /// Why the control thread can't run.
@@ -104,13 +106,13 @@ pub struct Runtime<F> {
 impl<F: Forwarding> Runtime<F> {
     /// Opens all sockets. Must be called inside a tokio runtime; one of the current-thread flavour is enough.
     ///
-    /// `file` is where `config` came from and where a reload reads again; `version` is what peers and operators
+    /// `source` is the text of `config`, and the file where a reload reads again; `version` is what peers and operators
     /// see.
     ///
     /// # Errors
     /// [`RuntimeError`] says what could not be opened and what to do.
     pub async fn bind(
-        file: PathBuf,
+        source: Source,
         config: Config,
         mut forwarding: F,
         version: &str,
@@ -146,11 +148,11 @@ impl<F: Forwarding> Runtime<F> {
         };
 
         let (desk, asked) = mpsc::channel(WAITING_REQUESTS);
-        let desk = Desk(desk);
+        let desk = Desk::new(desk);
         let path = config.admin.socket.clone();
         let (listener, admin_socket) =
             admin::bind(&path).map_err(|cause| RuntimeError::AdminSocket { path, cause })?;
-        let router = admin::router(desk.clone());
+        let router = admin::router(desk.clone()).into_make_service_with_connect_info::<OrderedBy>();
         let mut tasks = vec![spawn(async { axum::serve(Bounded::new(listener), router).await })];
         if let Some(address) = config.admin.metrics {
             let listener = TcpListener::bind(address).await;
@@ -177,6 +179,13 @@ impl<F: Forwarding> Runtime<F> {
         tasks.push(watcher);
 
         let now = Instant::now();
+        let Source { path: file, text } = source;
+        let mut history = History::open(&config);
+        history.keep(&text, OrderedBy::Start, "start", Vec::new());
+        if std::fs::read_to_string(&file).is_ok_and(|written| written != text) {
+            let file = file.display();
+            tracing::warn!(%file, "the file is not what is in force: `baton config diff` shows what differs");
+        }
         let identity = machine::Identity { incarnation, version: version.to_owned(), first_epoch };
         let numbering = forwarding.remembered();
         let machine = RoutingStack::resumed(identity, config, numbering.as_ref(), now)?;
@@ -192,6 +201,8 @@ impl<F: Forwarding> Runtime<F> {
             expires,
             forwarding,
             file,
+            text,
+            history,
             started: now,
             configured: now,
             events: Recent::default(),

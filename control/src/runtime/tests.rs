@@ -1,5 +1,6 @@
 //! The runtime as its users see it: over real sockets, with a forwarder that is a `Vec`.
 
+mod configuring;
 mod transfers;
 mod web;
 
@@ -17,7 +18,6 @@ use transport::{Endpoint, Event, Events, Identity, Listen, Settings};
 
 use super::fake::{FakeForwarding, NodeDirectory};
 use super::{CrtEntry, Runtime};
-use crate::config::Config;
 
 const WEB: &str = r#"
 [[vipadynamic]]
@@ -48,8 +48,8 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let files = NodeDirectory::fill(dir.path(), definitions).unwrap();
         let forwarding = FakeForwarding::default();
-        let config = Config::load(&files.file()).unwrap_or_else(|e| panic!("{e}"));
-        let runtime = Runtime::bind(files.file(), config, forwarding.clone(), "test").await.unwrap();
+        let (config, source) = super::load(&files.file()).unwrap_or_else(|e| panic!("{e}"));
+        let runtime = Runtime::bind(source, config, forwarding.clone(), "test").await.unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let running = tokio::spawn(runtime.run(async { stopped.await.unwrap_or(()) }));
         Self { dir, files, forwarding, stop, running }

@@ -1,6 +1,8 @@
 //! What can be typed.
 
+mod config;
 mod looking;
+mod pki;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,11 +17,13 @@ use model::{CrtState, Protocol, StackName};
 
 use crate::convert::ConvertCommand;
 use crate::top::View;
+pub(crate) use config::ConfigCommand;
 pub(crate) use looking::{CaptureArguments, TraceArguments, WhyArguments};
+pub(crate) use pki::Pki;
 
 /// Shows and steers a routing node of a baton cluster.
 ///
-/// Most commands ask the batond of this host through its admin socket; `check`, `convert`, `doctor`, `nic`, `setup`,
+/// Most commands ask the batond of this host through its admin socket; `check`, `convert`, `doctor`, `nic`, `schema`, `setup`,
 /// `pki`, `completions` and `man` need none.
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, after_help = AFTER_HELP, max_term_width = 110)]
@@ -72,6 +76,15 @@ pub(crate) enum Command {
         /// Do not check this host: the file is for another one.
         #[arg(long)]
         file_only: bool,
+    },
+    /// The configuration of the running batond: show it, set one key, compare it with the file, go back to a former one.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON schema of a configuration file, for editors: they complete keys, explain them and mark mistakes.
+    #[command(after_help = config::SCHEMA_HELP)]
+    Schema {
+        /// Whose file.
+        program: Program,
     },
     /// Look at this host before and after it is set up: what is in the way of batond and baton-agent, why it matters, and the command
     /// that mends it.
@@ -570,27 +583,4 @@ pub(crate) enum Program {
     Batond,
     /// agent.toml
     Agent,
-}
-
-/// The cluster's certificates.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Pki {
-    /// Make the cluster's CA: ca.pem, which every stack needs, and ca.key, which stays here.
-    #[command(after_help = "Example:\n  baton pki init /etc/baton/pki")]
-    Init {
-        /// The directory to write them to.
-        dir: PathBuf,
-    },
-    /// Make the certificate and key of one or more stacks, signed by the CA in the directory.
-    #[command(after_help = "Example:\n  baton pki issue /etc/baton/pki rt1 t1 t2 t3")]
-    Issue {
-        /// Where the CA is, and the new files go.
-        dir: PathBuf,
-        /// The stacks' names, as in their configuration.
-        #[arg(required = true)]
-        names: Vec<StackName>,
-        /// How many days the certificates are valid.
-        #[arg(long, default_value_t = transport::pki::STACK_DAYS, value_parser = clap::value_parser!(u16).range(1..))]
-        days: u16,
-    },
 }

@@ -1,12 +1,13 @@
 //! `baton`, the operator's command line.
 //!
 //! In reading order: [`arguments`] (what can be typed), [`client`] (HTTP over the admin socket), [`orders`]
-//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`events`] (what happened lately), [`top`] (all of it, live), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`why`] (what would become of a packet), [`trace`] (what becomes of packets that pass), [`convert`] (configurations of others), [`pki`], [`generate`] (completions and
+//! (which request a command is), [`moving`] (orders that take a while), [`show`] (tables for people), [`check`], [`config`] (one key of the configuration, and former ones), [`schema`] (which keys there are, for editors), [`events`] (what happened lately), [`top`] (all of it, live), [`doctor`] (what is in a host's way), [`nic`] (drivers of PCI NICs), [`route`] (which route takes a request), [`why`] (what would become of a packet), [`trace`] (what becomes of packets that pass), [`convert`] (configurations of others), [`pki`], [`generate`] (completions and
 //! manual pages), [`failure`] (what went wrong, and the exit code).
 
 mod arguments;
 mod check;
 mod client;
+mod config;
 mod convert;
 mod doctor;
 mod events;
@@ -17,6 +18,7 @@ mod nic;
 mod orders;
 mod pki;
 mod route;
+mod schema;
 mod show;
 mod top;
 mod trace;
@@ -59,6 +61,8 @@ fn run(Arguments { socket, json, command }: Arguments) -> Result<String, Failure
         Command::Check { file, program, file_only } => {
             check::check(check::What { file: &file, program, file_only }, json)
         }
+        Command::Config(command) => config::run(&socket, json, &command),
+        Command::Schema { program } => schema::print(program),
         Command::Route(RouteCommand::Explain(a)) => route::explain(&socket, json, &a),
         Command::Convert(ConvertCommand::Keepalived { file }) => convert::keepalived(&file),
         Command::Doctor(a) => doctor::run(&a, json),

@@ -14,6 +14,7 @@ use crate::arguments::Arguments;
 use crate::failure::Failure;
 use crate::{events, show, trace};
 
+mod config;
 mod looking;
 
 const WEB: &str = r#"
@@ -58,8 +59,8 @@ impl Node {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let config = Config::load(&file).unwrap_or_else(|e| panic!("{e}"));
-                let control = Runtime::bind(file, config, plane, "test").await.unwrap();
+                let (config, source) = Config::load_source(&file).unwrap_or_else(|e| panic!("{e}"));
+                let control = Runtime::bind(source, config, plane, "test").await.unwrap();
                 ready.send(()).unwrap();
                 control.run(async { stopped.await.unwrap_or(()) }).await;
             });

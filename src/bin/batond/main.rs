@@ -7,13 +7,12 @@ mod service;
 
 use std::error::Error;
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use arguments::Arguments;
 use clap::Parser;
-use control::config::{Config, ConfigError};
+use control::config::{Config, ConfigError, Source};
 use control::runtime::Runtime;
 use plane::forwarding::Plane;
 use plane::next_hop::NextHops;
@@ -26,8 +25,10 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let colours = std::io::stderr().is_terminal();
-    let config = match Config::load(&arguments.config) {
-        Ok(config) => config,
+    let load =
+        if arguments.check || arguments.cleanup { Config::load_source } else { control::runtime::load };
+    let (config, source) = match load(&arguments.config) {
+        Ok(loaded) => loaded,
         Err(ConfigError::Mistakes(mistakes)) => {
             eprint!("{}", mistakes.report(colours));
             return ExitCode::FAILURE;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let level = || EnvFilter::new(config.admin.log_level.to_string());
     let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| level());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
-    match run(arguments.config, config) {
+    match run(source, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error.as_ref()),
     }
@@ -81,7 +82,7 @@ fn failed(error: &dyn Error) -> ExitCode {
 
 /// This thread becomes DPDK's main lcore and the control thread. The forwarder starts first, because the cluster's
 /// sessions pass it on their way to this node's kernel.
-fn run(file: PathBuf, config: Config) -> Result<(), Box<dyn Error>> {
+fn run(source: Source, config: Config) -> Result<(), Box<dyn Error>> {
     let node = Node::start(&config)?;
     let shared = Arc::clone(&node.shared);
     let next_hops = NextHops::follow(node.interface.index, move |connection| shared.owner(connection))?;
@@ -90,7 +91,7 @@ fn run(file: PathBuf, config: Config) -> Result<(), Box<dyn Error>> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (mut terminated, mut interrupted) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let runtime = Runtime::bind(file, config, plane, env!("CARGO_PKG_VERSION")).await?;
+        let runtime = Runtime::bind(source, config, plane, env!("CARGO_PKG_VERSION")).await?;
         service::tell(NotifyState::Ready);
         service::keep_alive();
         let stop = async {

@@ -21,7 +21,9 @@ use tracing::Level;
 use super::check::{self, Own};
 use super::mistake::Ledger;
 use super::section::{At, Section};
-use super::tree::{Admin, Announce, Cluster, Config, MetricsSocket, Node, RoutingStack, StackOverride, Web};
+use super::tree::{
+    Admin, Announce, Cluster, Config, MetricsSocket, Node, RoutingStack, StackOverride, Truth, Web,
+};
 use super::value::Value;
 pub(super) use quic::KeyFiles;
 
@@ -41,6 +43,9 @@ const LOG_LEVELS: [(&str, Level); 5] = [
     ("debug", Level::DEBUG),
     ("trace", Level::TRACE),
 ];
+
+/// The words for what says which configuration is in force.
+const TRUTHS: [(&str, Truth); 2] = [("file", Truth::File), ("api", Truth::Api)];
 
 /// The words for encapsulations.
 pub(super) const ENCAPSULATIONS: [(&str, Encapsulation); 3] =
@@ -267,6 +272,7 @@ fn admin(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Opt
         group: group.map(|group| group.value),
     });
     let web = web(&mut section, directory, ledger);
+    let truth = section.optional("config", ledger, |v, l| v.choice(&TRUTHS, l));
     let log_level = section.optional("log_level", ledger, |value, ledger| value.choice(&LOG_LEVELS, ledger));
     section.finish(ledger);
     Some(Admin {
@@ -274,6 +280,7 @@ fn admin(mut section: Section<'_>, directory: &Path, ledger: &mut Ledger) -> Opt
         metrics: metrics.map(|at| at.value),
         metrics_socket,
         web,
+        truth: truth.map_or(Truth::default(), |at| at.value),
         log_level: log_level.map_or(Level::INFO, |at| at.value),
     })
 }

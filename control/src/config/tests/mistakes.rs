@@ -32,7 +32,7 @@ const CASES: &[Case] = &[
     case("moveable = \"whenidle\"", "«movable = \"whenidle\"", "`vipadynamic.vipadefine` has no key `movable`", "did you mean `moveable`?"),
     case("content_routed = false", "«contentrouted = false", "no key `contentrouted`", "did you mean `content_routed`?"),
     case("weights = { t1 = 3 }", "weights = { t1 = 3 }\n«wieghts = \"load\"", "no key `wieghts`", "did you mean `weights`?"),
-    case("[admin]\nsocket = \"/run/baton/batond.sock\"\nmetrics = \"127.0.0.1:9440\"\nmetrics_socket = \"/run/baton/metrics.sock\"\nmetrics_mode = 0o640\nmetrics_group = 9440\nweb = \"127.0.0.1:9480\"\nweb_token = \"web.token\"\nweb_hosts = [\"rt1.example\"]\nweb_beyond_loopback = false\nlog_level = \"info\"\n", "", "there is no `[admin]`", "add a table `[admin]`"),
+    case("[admin]\nsocket = \"/run/baton/batond.sock\"\nmetrics = \"127.0.0.1:9440\"\nmetrics_socket = \"/run/baton/metrics.sock\"\nmetrics_mode = 0o640\nmetrics_group = 9440\nweb = \"127.0.0.1:9480\"\nweb_token = \"web.token\"\nweb_hosts = [\"rt1.example\"]\nweb_beyond_loopback = false\nconfig = \"file\"\nlog_level = \"info\"\n", "", "there is no `[admin]`", "add a table `[admin]`"),
     case("[[vipadynamic.viparange]]", "«[vipadynamic.viparange]", "`viparange` is a table, not a list of tables", "[[vipadynamic.viparange]]"),
     case(END, "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"2001:db8:9::1\"\nports = [9000]\ndestip = \"all\"\ncontent_routed = «true\n\n[[vipadynamic.viparange]]", "whoever owns it", "when-owner"),
     case("web = \"127.0.0.1:9480\"", "web = «\"198.18.0.10:9480\"", "other hosts reach the web page at 198.18.0.10:9480", "web_beyond_loopback = true"),

@@ -122,7 +122,7 @@ mod tests {
     #[tokio::test]
     async fn the_control_thread_is_asked_only_while_somebody_looks() {
         let (desk, mut asked) = mpsc::channel(1);
-        let (feed, desk) = (Feed::default(), Desk(desk));
+        let (feed, desk) = (Feed::default(), Desk::new(desk));
         let runs = feed.clone();
         let running = tokio::spawn(async move { runs.run(&desk).await });
         assert!(timeout(Duration::from_millis(200), asked.recv()).await.is_err(), "nobody looks");
