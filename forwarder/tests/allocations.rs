@@ -4,6 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use baton_forwarder::crt::{Config, Crt, Now};
@@ -17,6 +18,7 @@ use model::dpt::{
     Ask, Distribution, Dpt, DvipaEntry, Encapsulation, Method, Reach, Refuse, Shared, StackEntry, StackState,
     WeightedTarget,
 };
+use model::limits::Rate;
 use model::quic::{Configuration, Key};
 use model::{ClusterAddress, Dvipa, DvipaIndex, Protocol, StackIndex, StackName};
 
@@ -109,6 +111,12 @@ fn said(configuration: &Configuration, stack: &str) -> Vec<u8> {
     [&[0x40][..], &id, &[0; 30]].concat()
 }
 
+/// A client may begin three connections, and all of them five.
+fn few() -> model::Limits {
+    let rate = |burst| Some(Rate { per_s: NonZeroU32::MIN, burst: NonZeroU32::new(burst)? });
+    model::Limits { service: rate(5), client: rate(3) }
+}
+
 /// Four targets, one for each method on the ports 80 to 85, IPIP and GUE.
 fn tables() -> Tables {
     let address = |i: u8| Ipv4Addr::new(198, 18, 0, 20 + i);
@@ -137,7 +145,7 @@ fn tables() -> Tables {
         refuse: Refuse::Reset,
         max_connections: None,
         affinity: None,
-        limits: model::Limits::NONE,
+        limits: if port == 81 { few() } else { model::Limits::NONE },
         routing: None,
         quic: if protocol == Protocol::Udp { quic().into() } else { Shared::default() },
     });
@@ -270,6 +278,7 @@ fn no_kind_of_packet_makes_a_worker_call_the_allocator() {
         Reason::QuicUnroutable,
         Reason::FragmentMade,
         Reason::FragmentHeld,
+        Reason::ClientLimited,
         Reason::NotDistributed,
         Reason::Asked,
         Reason::Unclaimed,

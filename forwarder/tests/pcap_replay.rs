@@ -101,8 +101,8 @@ fn f3_a_burst_becomes_what_its_packets_become_one_by_one() {
 #[test]
 fn f3_every_end_that_a_packet_can_have_has_a_case() {
     // These need a full table, a full pool, more packets than a case has, a buffer without headroom, a handoff option from the control
-    // thread, or a client that goes on while its connection moves: unit tests of the stages have them.
-    const ELSEWHERE: [Reason; 13] = [
+    // thread, a limit of new connections, or a client that goes on while its connection moves: unit tests of the stages have them.
+    const ELSEWHERE: [Reason; 15] = [
         Reason::TableFull,
         Reason::FragmentNoRoom,
         Reason::NoHeadroom,
@@ -116,6 +116,8 @@ fn f3_every_end_that_a_packet_can_have_has_a_case() {
         Reason::LocalLimited,
         Reason::Overloaded,
         Reason::RequestWaits,
+        Reason::ClientLimited,
+        Reason::ServiceLimited,
     ];
     let cases = cases();
     let named: BTreeSet<_> =

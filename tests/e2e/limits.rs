@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use lab::client::HttpConnection;
 use lab::flood::{Flood, Kind};
-use lab::spec::{FLOODER, RoutingNode, both_families};
-use lab::{Namespace, Spec, fabric};
+use lab::spec::{CLIENT, DVIPA, FLOODER, RoutingNode, both_families};
+use lab::{Lab, Namespace, Spec, fabric};
 
 use crate::fixture::{SOON, connect, lab, still_answered_by, web4, web6};
 use crate::transactions::{ROUTES, counted};
@@ -17,9 +17,29 @@ use crate::transactions::{ROUTES, counted};
 const AT_ONCE: Duration = Duration::from_millis(500);
 const WEB: &str = "ports = [80]\ndestip = \"all\"";
 
-/// A lab with these keys at port 80 of both families, and another client: the host that floods come from.
-fn limited(keys: &str) -> Spec {
-    Spec { flooder: true, ..Spec::default().vipadynamic(both_families(&format!("{WEB}\n{keys}"))) }
+/// The client's other addresses, of another /64.
+const OTHER: (&str, &str) = ("198.18.0.4", "2001:db8:0:4::2");
+
+/// A lab with these keys at port 80 of both families, whose client has other addresses too.
+fn limited(keys: &str) -> Lab {
+    let lab = lab(Spec::default().vipadynamic(both_families(&format!("{WEB}\n{keys}"))));
+    let (v4, v6) = OTHER;
+    let script = format!("ip addr add {v4}/15 dev eth0; ip addr add {v6}/32 dev eth0 nodad");
+    lab.client().sh(&script).expect("it has other addresses");
+    lab
+}
+
+/// Has the client begin connections from its other address; or from its own again.
+fn other(lab: &Lab, is_other: bool) {
+    let (v4, v6) = OTHER;
+    let (own4, own6) = CLIENT;
+    let (v4, v6) =
+        if is_other { (v4.to_owned(), v6.to_owned()) } else { (own4.to_string(), own6.to_string()) };
+    let routes = format!(
+        "ip route replace {} dev eth0 src {v4}; ip -6 route replace {} dev eth0 src {v6}",
+        DVIPA.0, DVIPA.1
+    );
+    lab.client().sh(&routes).expect("it has a route");
 }
 
 /// As many connections out of so many as are there at once, in parallel; over as many workers as there are.
@@ -43,12 +63,14 @@ fn timed<T>(what: impl FnOnce() -> T) -> (T, usize) {
 #[test]
 #[ignore = "needs root"]
 fn a_client_over_its_limit_waits_and_another_one_does_not_notice() {
-    let lab = lab(limited("client_new_connections_per_s = 1\nclient_new_connections_burst = 4"));
+    let lab = limited("client_new_connections_per_s = 1\nclient_new_connections_burst = 4");
     for to in [web4(), web6()] {
         let ((held, open), gained) = timed(|| (connect(&lab, to), at_once(lab.client(), to, 20)));
         let (mut held, target) = held;
         assert!((3..=3 + gained).contains(&open.len()), "{to}: {} of 20, {gained} gained", open.len());
-        assert_eq!(at_once(lab.host(FLOODER), to, 4).len(), 4, "another client has its own");
+        other(&lab, true);
+        assert_eq!(at_once(lab.client(), to, 4).len(), 4, "another client has its own");
+        other(&lab, false);
         still_answered_by(&mut held, &target);
     }
     assert!(counted(&lab, "client_limited") >= 20);
@@ -60,7 +82,7 @@ fn a_client_over_its_limit_waits_and_another_one_does_not_notice() {
     lab.wait_for("baton why to see that no token is left", SOON, || {
         drop(at_once(lab.client(), web4(), 6));
         let why = ["why", "198.18.0.2:50000", "198.18.9.1:80"];
-        let text = lab.baton(&why).map_or_else(|e| e.to_string(), |text| text);
+        let text = lab.baton(&why).unwrap_or_else(|e| e.to_string());
         let words = ["client_limited", "of one client 1 a second, 4 at once"];
         if words.iter().all(|word| text.contains(word)) { Ok(()) } else { Err(text) }
     })
@@ -72,11 +94,12 @@ fn a_client_over_its_limit_waits_and_another_one_does_not_notice() {
 #[test]
 #[ignore = "needs root"]
 fn a_services_limit_is_for_all_clients_and_changes_with_a_reload() {
-    let mut lab = lab(limited("new_connections_per_s = 1\nnew_connections_burst = 3"));
+    let mut lab = limited("new_connections_per_s = 1\nnew_connections_burst = 3");
     let ((held, open, others), gained) = timed(|| {
         let held = connect(&lab, web4());
         let open = at_once(lab.client(), web4(), 20);
-        (held, open, at_once(lab.host(FLOODER), web4(), 20))
+        other(&lab, true);
+        (held, open, at_once(lab.client(), web4(), 20))
     });
     let (mut held, target) = held;
     let begun = open.len() + others.len();
@@ -115,6 +138,12 @@ fn made_up_sources_take_no_token_where_the_routing_node_answers() {
     let mut bytes = mac.split(':').map(|part| u8::from_str_radix(part, 16).expect("a byte"));
     let mac = std::array::from_fn(|_| bytes.next().expect("six bytes"));
     let flood = Flood::start(lab.host(FLOODER), "eth0", mac, Kind::Syn, web4()).expect("the flood begins");
+    lab.wait_for(
+        "a flood",
+        SOON,
+        || if flood.sent() > 30_000 { Ok(()) } else { Err(flood.sent().to_string()) },
+    )
+    .unwrap_or_else(|e| panic!("{e}"));
     for _ in 0..8 {
         let patience = Duration::from_secs(30);
         let mut connection =

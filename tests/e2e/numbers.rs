@@ -79,7 +79,7 @@ fn packets_and_bytes_of_each_target_are_those_that_arrive_there() {
     let dpt = lab.baton_json(&["dpt"]).expect("baton dpt answers");
     for (target, arrived) in &arrived {
         assert_eq!(sum(&dpt["shares"], |row| row["stack"] == *target), *arrived, "{target}: {dpt:#}");
-        assert!(arrived.0 > 20, "{target} has served: {arrived:?}");
+        assert!(arrived.0 >= 10, "{target} has served: {arrived:?}");
     }
     let sizes = DATAGRAMS.map(|bytes| bytes as u64 + 28);
     let datagrams = (DATAGRAMS.len() as u64, sizes.sum::<u64>());
