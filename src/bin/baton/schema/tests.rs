@@ -199,6 +199,11 @@ fn whole() -> Vec<(Program, String, String)> {
     ] {
         files.push((program, path.to_owned(), read(&root.join(path))));
     }
+    for path in setups(&root.join("examples/setups")) {
+        let is_agents = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("agent"));
+        let program = if is_agents { Program::Agent } else { Program::Batond };
+        files.push((program, path.display().to_string(), read(&path)));
+    }
     for (name, block) in blocks() {
         if block.contains("[node]") && block.contains("[cluster]") {
             let program = if block.contains("[forwarder]") { Program::Batond } else { Program::Agent };
@@ -209,6 +214,15 @@ fn whole() -> Vec<(Program, String, String)> {
     files.push((Program::Batond, "lab".into(), lab::files::batond(&spec, RoutingNode::First, &run, &[1])));
     files.push((Program::Agent, "lab".into(), lab::files::agent(&spec, "t1", &run)));
     files
+}
+
+/// The files of the usual set-ups.
+fn setups(directory: &Path) -> Vec<PathBuf> {
+    let below = std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
+    let (directories, files): (Vec<_>, Vec<_>) = below.partition(|path| path.is_dir());
+    let files =
+        files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.chain(directories.iter().flat_map(|directory| setups(directory))).collect()
 }
 
 /// Every TOML block of the docs, with its page.
@@ -228,7 +242,7 @@ fn blocks() -> Vec<(String, String)> {
 #[test]
 fn good_files_are_good_to_both() {
     let files = whole();
-    assert!(files.len() >= 8, "{files:?}");
+    assert!(files.len() >= 20, "{files:?}");
     for (program, name, text) in files {
         // Whether this host has the packages' group is not what this is about.
         let text = text.replace("group = \"baton\"", "group = \"root\"");
