@@ -289,7 +289,10 @@ impl RoutingStack {
             Some(said) => Some((said, self.numbered)),
             None => self.heard.map(|heard| (heard, heard)),
         };
-        let before = before.filter(|(said, _)| self.accounted == listed && self.log.since(*said).is_some());
+        // An account that is under way is none yet: what it would have named further on has no number.
+        let is_whole = !matches!(self.answer, Some(Answer::All { .. }));
+        let is_known = |said| self.accounted == listed && self.log.since(said).is_some();
+        let before = before.filter(|(said, _)| is_whole && is_known(*said));
         self.answer = Some(match before {
             Some((said, number)) => {
                 (self.said, self.numbered) = (Some(said), number);

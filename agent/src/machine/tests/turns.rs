@@ -196,3 +196,26 @@ fn an_address_that_goes_and_comes_back_has_its_connections_again() {
     bench.machine.sockets.remember(dvipa(1).address());
     assert_eq!(connections(&bench), 0);
 }
+
+#[test]
+fn a_list_in_the_middle_of_an_account_has_that_begin_again() {
+    let mut bench = Bench::new();
+    bench.tell(Event::Seen(Scope::All, Picture::default()));
+    bench.tell(Event::SessionUp(stack("rt1")));
+    bench.tell(received("rt1", list(&[1], &[])));
+    bench.tell(Event::Seen(Scope::All, many(0..MANY)));
+    while bench.machine.view().standings[&stack("rt1")] != Standing::Answering {
+        assert!(bench.machine.step());
+        bench.poll_all();
+    }
+    assert!(bench.machine.step());
+    assert_eq!(named(&bench.poll_all()).0, AT_A_STEP, "some of it is told");
+    let mut all = bench.tell(received("rt1", list(&[1], &[])));
+    if all.contains(&Action::Look(Scope::All)) {
+        all.extend(bench.tell(Event::Seen(Scope::All, many(0..MANY))));
+    }
+    all.extend(bench.goes_on().concat());
+    assert_eq!(named(&all), (MANY, 0), "all of it is told");
+    let ends = told(&all).iter().filter(|m| matches!(m, FromStack::Told(Told { since: None, .. }))).count();
+    assert_eq!((ends, told(&all).iter().filter(|m| matches!(m, FromStack::Told(_))).count()), (1, 1));
+}
