@@ -31,6 +31,11 @@ fn every_row_of_a_cluster_can_be_measured() {
         "agent_longest_turn_ms",
         "transfer_inject_rate_ratio",
         "moves_inject_per_s",
+        "agent_1m_known_s",
+        "agent_1m_start_ms",
+        "agent_1m_rest_ms",
+        "agent_1m_drain_ms",
+        "agent_1m_mib",
     ]
     .map(str::to_owned)
     .into_iter()
