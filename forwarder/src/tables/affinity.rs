@@ -140,23 +140,36 @@ impl Affinities {
         kept.lasts(second(now), keep_s).then_some(kept.stack)
     }
 
-    /// A worker selects this target for a connection of the client.
-    pub(super) fn selected(&self, client: IpAddr, stack: StackIndex, keep_s: u16, now: Now) {
-        let (Some(at), second) = (self.at(client), second(now)) else { return };
-        let new = match at.find() {
-            // Open connections keep their number, and what is sure remains so.
-            Some((word, kept)) if kept.lasts(second, keep_s) => (word, kept, Kept { stack, second, ..kept }),
-            Some((word, kept)) => (word, kept, Kept { stack, open: 0, sure: false, second, ..kept }),
+    /// A worker has picked this target for a connection of the client, which has none but `former`, and that takes no new ones. Returns the
+    /// one in force: another worker may have been faster.
+    pub(super) fn selected(
+        &self,
+        client: IpAddr,
+        (former, picked): (Option<StackIndex>, StackIndex),
+        keep_s: u16,
+        now: Now,
+    ) -> StackIndex {
+        let (Some(at), second) = (self.at(client), second(now)) else { return picked };
+        let changed = match at.find() {
+            Some((_, kept)) if kept.lasts(second, keep_s) && Some(kept.stack) != former => return kept.stack,
+            Some((word, kept)) => {
+                // Open connections keep their number, and what is sure remains so.
+                let lasts = kept.lasts(second, keep_s);
+                let (open, sure) = if lasts { (kept.open, kept.sure) } else { (0, false) };
+                let new = Kept { stack: picked, open, sure, second, ..kept };
+                word.compare_exchange(kept.word(), new.word(), Ordering::Relaxed, Ordering::Relaxed)
+            }
             None => {
                 let free = |kept: &Kept| !kept.sure || !kept.lasts(second, keep_s);
-                let Some((word, before)) = at.place(second, free) else { return };
-                let new = Kept { tag: at.tag, stack, open: 0, sure: false, second };
-                let _ = word.compare_exchange(before, new.word(), Ordering::Relaxed, Ordering::Relaxed);
-                return;
+                let Some((word, before)) = at.place(second, free) else { return picked };
+                let new = Kept { tag: at.tag, stack: picked, open: 0, sure: false, second };
+                word.compare_exchange(before, new.word(), Ordering::Relaxed, Ordering::Relaxed)
             }
         };
-        let (word, before, new) = new;
-        let _ = word.compare_exchange(before.word(), new.word(), Ordering::Relaxed, Ordering::Relaxed);
+        match changed {
+            Ok(_) => picked,
+            Err(_) => at.find().map_or(picked, |(_, kept)| kept.stack),
+        }
     }
 
     /// A connection of the client has begun at this stack, by its word.
@@ -169,12 +182,19 @@ impl Affinities {
         });
     }
 
-    /// A stack says that it has a connection of the client, which was known.
+    /// A stack says that it has a connection of the client, which was known. Nobody knows how many others were, if none was counted.
     pub fn named(&self, client: IpAddr, stack: StackIndex, now: Now) {
         let second = second(now);
-        self.confirm(client, second, |kept| {
-            if kept.open == 0 { kept.opened(stack, second) } else { Kept { second, ..kept } }
+        self.confirm(client, second, |kept| match kept {
+            Kept { open: 0, .. } => Kept { stack, open: MANY, sure: true, second, ..kept },
+            _ => Kept { second, ..kept },
         });
+    }
+
+    /// A connection of the client has moved to this stack.
+    pub fn moved(&self, client: IpAddr, stack: StackIndex, now: Now) {
+        let Some(at) = self.at(client) else { return };
+        at.change(|kept| Kept { stack, second: second(now), ..kept });
     }
 
     /// A connection of the client has ended.
@@ -267,7 +287,7 @@ mod tests {
     fn a_client_keeps_its_target_from_its_first_connection_until_so_long_after_its_last() {
         let all = one_line();
         assert_eq!(target(&all, 1, at(100)), None);
-        all.selected(client(1), T1, KEEP_S, at(100));
+        all.selected(client(1), (None, T1), KEEP_S, at(100));
         assert_eq!(target(&all, 1, at(105)), Some(T1), "its other connections of the same moment");
         assert_eq!(target(&all, 1, at(106)), None, "nothing was confirmed");
         all.opened(client(1), T1, at(106));
@@ -294,19 +314,45 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_known_before_is_counted_once_when_it_is_named() {
+    fn of_connections_that_were_there_before_nobody_knows_when_the_last_one_ends() {
         let all = one_line();
-        all.named(client(1), T1, at(10));
-        all.named(client(1), T1, at(20));
+        (0..5).for_each(|_| all.named(client(1), T1, at(10)));
         all.ended(client(1), at(30));
-        assert_eq!(target(&all, 1, at(91)), None);
+        assert_eq!(target(&all, 1, at(30 + 1320)), Some(T1), "four are open");
+        assert_eq!(target(&all, 1, at(30 + 1321)), None, "nobody has named one for long");
+    }
+
+    #[test]
+    fn a_client_has_the_target_that_its_connection_has_moved_to() {
+        let all = one_line();
+        all.moved(client(1), T2, at(0));
+        assert_eq!(target(&all, 1, at(0)), None, "it is not known");
+        all.opened(client(1), T1, at(0));
+        all.moved(client(1), T2, at(1));
+        all.named(client(1), T2, at(2));
+        assert_eq!(target(&all, 1, at(2)), Some(T2));
+        all.ended(client(1), at(3));
+        assert_eq!((target(&all, 1, at(63)), target(&all, 1, at(64))), (Some(T2), None));
+    }
+
+    #[test]
+    fn workers_that_pick_at_the_same_moment_select_one_target() {
+        let all = Affinities::new(1024);
+        for n in 0..2000 {
+            let select = |stack| all.selected(client(n), (None, stack), KEEP_S, at(0));
+            let (one, two) = std::thread::scope(|scope| {
+                let (one, two) = (scope.spawn(|| select(T1)), scope.spawn(|| select(T2)));
+                (one.join().unwrap(), two.join().unwrap())
+            });
+            assert_eq!(one, two, "{n}");
+        }
     }
 
     #[test]
     fn a_client_of_another_target_has_that_one() {
         let all = one_line();
         all.opened(client(1), T1, at(0));
-        all.selected(client(1), T2, KEEP_S, at(1));
+        all.selected(client(1), (Some(T1), T2), KEEP_S, at(1));
         assert_eq!(target(&all, 1, at(1)), Some(T2), "the former one takes no new connections");
         all.opened(client(1), T2, at(1));
         all.ended(client(1), at(2));
@@ -321,7 +367,9 @@ mod tests {
             all.opened(client(n), T1, at(0));
             all.ended(client(n), at(1));
         });
-        (1000..2000).for_each(|n| all.selected(client(n), T2, KEEP_S, at(2)));
+        for n in 1000..2000 {
+            all.selected(client(n), (None, T2), KEEP_S, at(2));
+        }
         assert!((0..7).all(|n| target(&all, n, at(2)) == Some(T1)));
         assert_eq!(target(&all, 1999, at(2)), Some(T2), "the last place is that of the last one");
         // One that is confirmed takes the place of the flood, then those of clients that are away.

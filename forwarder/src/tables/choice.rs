@@ -75,10 +75,14 @@ impl Sticky {
         Self { method, takers, affinities, keep_s, remembers: true }
     }
 
-    /// The target that the client has, if it takes new connections.
+    /// The target that the client has.
     fn kept(&self, client: SocketAddr, now: Now) -> Option<StackIndex> {
-        let kept = self.affinities.target(client.ip(), self.keep_s, now);
-        kept.filter(|stack| self.takers.has(*stack))
+        self.affinities.target(client.ip(), self.keep_s, now)
+    }
+
+    /// The same, if it takes new connections.
+    fn taker(&self, client: SocketAddr, now: Now) -> Option<StackIndex> {
+        self.kept(client, now).filter(|stack| self.takers.has(*stack))
     }
 
     fn pick(&self, client: SocketAddr, counts: &impl Counts, now: Now) -> Option<StackIndex> {
@@ -86,12 +90,11 @@ impl Sticky {
             Choice::Limited(limited) => limited.has_room(*stack, counts),
             _ => true,
         };
-        self.kept(client, now).filter(has_room).or_else(|| {
+        let kept = self.kept(client, now);
+        kept.filter(|stack| self.takers.has(*stack) && has_room(stack)).or_else(|| {
             let picked = self.method.pick(client, counts, now)?;
-            if self.remembers {
-                self.affinities.selected(client.ip(), picked, self.keep_s, now);
-            }
-            Some(picked)
+            let in_force = || self.affinities.selected(client.ip(), (kept, picked), self.keep_s, now);
+            Some(if self.remembers { in_force() } else { picked })
         })
     }
 }
@@ -213,7 +216,7 @@ impl Choice {
             Choice::Source(table) => table.pick(network(client.ip()), 0),
             Choice::First(target) => *target,
             Choice::Limited(limited) => limited.method.hashed(client, now),
-            Choice::Sticky(sticky) => sticky.kept(client, now).or_else(|| sticky.method.hashed(client, now)),
+            Choice::Sticky(sticky) => sticky.taker(client, now).or_else(|| sticky.method.hashed(client, now)),
             Choice::Rotation { .. } | Choice::Least { .. } => None,
         }
     }

@@ -89,12 +89,15 @@ impl Kept {
         key.entry(crt, now).is_some_and(|entry| entry.state.counts()).then_some(of)
     }
 
-    /// A stack has named the connection: it has begun, or was known.
-    fn named(&self, key: &KeyParts, owner: StackIndex, opens: bool, now: Now) {
-        match self.of(key) {
-            Some(of) if opens => of.opened(key.client.ip(), owner, now),
-            Some(of) => of.named(key.client.ip(), owner, now),
-            None => {}
+    /// A stack has named the connection, and this became of its entry.
+    fn named(&self, key: &KeyParts, owner: StackIndex, confirmed: Confirmed, now: Now) {
+        let Some(of) = self.of(key) else { return };
+        let client = key.client.ip();
+        match confirmed {
+            Confirmed::Promoted | Confirmed::New => of.opened(client, owner, now),
+            Confirmed::Replaced(entry) if !entry.state.counts() => of.opened(client, owner, now),
+            Confirmed::Replaced(_) => of.moved(client, owner, now),
+            Confirmed::Unchanged => of.named(client, owner, now),
         }
     }
 }
@@ -275,11 +278,19 @@ impl Connections {
     }
 
     /// The connection is to be another stack's.
-    pub(super) fn note_move(&mut self, connection: &Connection, from: StackIndex, to: StackIndex) {
+    pub(super) fn note_move(&mut self, connection: &Connection, from: StackIndex, to: StackIndex, now: Now) {
         self.fates.now().note(*connection, FateKind::Moved, from, Some(to));
-        if let Some(count) = self.names.key(connection).and_then(|key| self.begun.of(&key.into(), to)) {
+        let Some(key) = self.names.key(connection).map(KeyParts::from) else { return };
+        self.kept.of(&key).into_iter().for_each(|of| of.moved(key.client.ip(), to, now));
+        if let Some(count) = self.begun.of(&key, to) {
             count.moved += 1;
         }
+    }
+
+    /// The connection's entry is to be removed.
+    pub(super) fn is_to_go(&self, crt: &Crt, connection: &Connection, now: Now) {
+        let of = self.names.key(connection).and_then(|key| self.kept.of_open(crt, key, now));
+        of.into_iter().for_each(|of| of.ended(connection.client.ip(), now));
     }
 
     /// Reports that had no entry because this node never owned their DVIPA, and claims to connections of other stacks.
@@ -322,12 +333,7 @@ impl Connections {
             let (begun, kept) = (&mut self.begun, &self.kept);
             let mut done = |key: KeyParts, done: Result<Confirmed, Refused>| {
                 if let Ok(confirmed) = &done {
-                    let opens = match confirmed {
-                        Confirmed::Promoted | Confirmed::New => true,
-                        Confirmed::Replaced(entry) => !entry.state.counts(),
-                        Confirmed::Unchanged => false,
-                    };
-                    kept.named(&key, owner, opens, now);
+                    kept.named(&key, owner, *confirmed, now);
                 }
                 let opens = match done {
                     Ok(Confirmed::Promoted) => true,

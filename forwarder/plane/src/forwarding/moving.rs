@@ -70,7 +70,8 @@ impl Plane {
     /// The connection is to be another stack's.
     fn note_move(&mut self, connection: &Connection, to: StackIndex) {
         if let Some(entry) = self.entry_of(connection).filter(|entry| entry.stack != to) {
-            self.connections.note_move(connection, entry.stack, to);
+            let now = self.now();
+            self.connections.note_move(connection, entry.stack, to, now);
         }
     }
 
@@ -87,6 +88,7 @@ impl Plane {
         if let Some(entry) = self.entry_of(connection) {
             self.connections.fates.now().note(*connection, FateKind::Lost, entry.stack, None);
         }
+        self.connections.is_to_go(self.crt(), connection, self.now());
         match self.connections.names.key(connection) {
             Some(AnyKey::V4(key)) => drop(self.crt().remove(key)),
             Some(AnyKey::V6(key)) => drop(self.crt().remove(key)),

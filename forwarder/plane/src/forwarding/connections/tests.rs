@@ -323,7 +323,7 @@ fn connections_that_begin_are_counted_by_service_and_stack_and_others_are_not() 
     bench.says(TWO, NEWS, [22]);
     bench.connections.termconn(&bench.crt, TWO, &[of(22)], NOW);
     bench.says(TWO, NEWS, [22]);
-    bench.connections.note_move(&of(21), ONE, TWO);
+    bench.connections.note_move(&of(21), ONE, TWO, NOW);
     let mut begun: Vec<_> = bench.connections.begun().collect();
     begun.sort_by_key(|((.., stack), _)| *stack);
     let of = |stack, opened, moved| ((DvipaIndex(0), 80, Protocol::Tcp, stack), Count { opened, moved });
@@ -356,6 +356,9 @@ fn a_client_keeps_its_target_while_one_of_its_connections_is_open_whatever_is_sa
     assert_eq!(target(61), Some(ONE), "the other one is open");
     bench.connections.termconn(&bench.crt, TWO, &[of(2)], NOW);
     assert_eq!(target(61), Some(ONE), "it is not that stack's");
+    bench.connections.note_move(&of(2), ONE, TWO, NOW);
+    assert_eq!(target(61), Some(TWO), "its connection has moved");
+    bench.connections.note_move(&of(2), TWO, ONE, NOW);
     // What an account does not name has ended.
     bench.says(ONE, ALL, []);
     bench.walk();
