@@ -185,7 +185,7 @@ impl Traffic {
     #[cold]
     #[inline(never)]
     fn count_further(&self, pair: Pair, bytes: u16, tables: &Tables) {
-        let known = |pair| self.places_of(pair).find(|place| place.of.load(Ordering::Relaxed) == pair.0);
+        let known = |pair| self.taken_of(pair).find(|place| place.of.load(Ordering::Relaxed) == pair.0);
         let other = pair.of_other_ports();
         let place = known(pair)
             .or_else(|| if pair.is_of_service(tables) { self.enter(pair, MOST) } else { None })
@@ -203,6 +203,11 @@ impl Traffic {
         self.taken.store(taken.wrapping_add(1), Ordering::Relaxed);
         place.of.store(pair.0, Ordering::Relaxed);
         Some(place)
+    }
+
+    /// The places in which the pair may be. A place is never given up, so there is nothing of the pair's behind an empty one.
+    fn taken_of(&self, pair: Pair) -> impl Iterator<Item = &Place> {
+        self.places_of(pair).take_while(|place| place.of.load(Ordering::Relaxed) != EMPTY)
     }
 
     fn places_of(&self, pair: Pair) -> impl Iterator<Item = &Place> {
@@ -298,6 +303,15 @@ mod tests {
             volumes,
             [other, (Some(80), What::Refused, 1, 40), (Some(80), one, 2, 120), (Some(81), one, 1, 7)]
         );
+    }
+
+    #[test]
+    fn few_places_are_looked_at_for_a_port_that_is_no_service() {
+        let (traffic, tables) = (Traffic::new(), tables());
+        let one = What::To(StackIndex(1));
+        (1..1000).for_each(|port| traffic.count(pair(port, one), 1, &tables));
+        let looked: usize = (1000..2000).map(|port| traffic.taken_of(pair(port, one)).count()).sum();
+        assert!(looked < 100, "{looked} for 1000 ports");
     }
 
     #[test]

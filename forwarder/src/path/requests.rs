@@ -5,6 +5,8 @@
 //! what is here without a gap is acknowledged. What was acknowledged nobody but this worker can repeat, so that it keeps copies
 //! until the target has the connection.
 //!
+//! A segment with which the request is whole, but may not go to a target now, is dropped and does not wait: the client repeats it.
+//!
 //! Bounded: requests ([`Limits::requests`]; the oldest of a few gives way to a new one), segments of one and of all ([`SEGMENTS`],
 //! [`Limits::request_packets`]), bytes of one ([`REQUEST_BYTES`]), time ([`Limits::request_ms`] without new bytes, [`Limits::request_total_ms`] in all).
 
@@ -261,6 +263,17 @@ impl<B: PacketBuffer> Requests<B> {
         }
         self.packets = self.packets.saturating_add(1);
         Added::Waits
+    }
+
+    /// The packet of the segment that was just added, which begins at this offset: it does not wait after all.
+    pub(super) fn take_back(&mut self, at: At, offset: usize) -> Option<B> {
+        let segments = &mut self.get(at)?.segments;
+        let last = segments.iter().rposition(|s| s.as_ref().is_some_and(|s| s.offset == offset))?;
+        let from_it = segments.get_mut(last..)?;
+        let taken = from_it.first_mut()?.take()?;
+        from_it.rotate_left(1);
+        self.packets = self.packets.saturating_sub(1);
+        Some(taken.packet)
     }
 
     /// What there is of a connection's request from its start on, without a gap.

@@ -273,27 +273,15 @@ fn more<B: PacketBuffer, S: Sink<B>>(
     let segment = Segment { packet, read: *read, from: cx.from, offset: offset as usize, data: seen.data };
     let at = about.at;
     let back = back(&segment.packet, &read.datagram, seen.tcp, cx);
-    let mut waits = false;
+    let mut repeated = None;
     match held.requests.add(at, segment, cx.now) {
         Added::Waits => {
-            waits = true;
             out.note(Reason::RequestHeld, 1);
             if let Some(request) = held.requests.get(at).filter(|_| seen.has(flags::URG)) {
                 request.urgent = true;
             }
         }
-        Added::Repeated(segment) => {
-            let whole = held.requests.bytes(at).len();
-            if let Some(request) = held.requests.get(at) {
-                request.acknowledged = whole;
-            }
-            let said = Standing::new(
-                (about.sent, about.start.wrapping_add(whole as u32)),
-                seen.options,
-                about.agreed,
-            );
-            say(segment.packet, read, (said, 0, &[]), Reason::AnsweredSegment, cx, out);
-        }
+        Added::Repeated(segment) => repeated = Some(segment.packet),
         Added::NoRoom(segment) if segment.is_too_far() => {
             let whole = held.requests.bytes(at).len();
             give_up(at, Reason::RequestNoRoom, held, out);
@@ -304,9 +292,18 @@ fn more<B: PacketBuffer, S: Sink<B>>(
     }
     let bytes = held.requests.bytes(at);
     let (said, whole) = (routed.routes.read(bytes), bytes.len());
-    match said {
-        routes::Read::NeedsMore if waits => go_on((seen, about, whole), &back, held, cx, out),
-        routes::Read::NeedsMore => {}
+    let refusal = match said {
+        routes::Read::NeedsMore => {
+            let Some(packet) = repeated else {
+                return go_on((seen, about, whole), &back, held, cx, out);
+            };
+            if let Some(request) = held.requests.get(at) {
+                request.acknowledged = whole;
+            }
+            let expected = about.start.wrapping_add(whole as u32);
+            let said = Standing::new((about.sent, expected), seen.options, about.agreed);
+            return say(packet, read, (said, 0, &[]), Reason::AnsweredSegment, cx, out);
+        }
         routes::Read::Whole(decision) => {
             match select(about, decision.route, (routed, at.key.get(cx)), held, cx) {
                 Some(Ok(handing)) => {
@@ -315,18 +312,22 @@ fn more<B: PacketBuffer, S: Sink<B>>(
                     let framing = certain(decision.framing, request.as_ref().is_some_and(|r| r.urgent));
                     follow::begin((at, about.start), (framing, whole), held, cx, out);
                     request.into_iter().for_each(|request| hand_over(request, &handing, held, cx, out));
+                    return repeated.into_iter().for_each(|packet| carry(packet, read, &handing, cx, out));
                 }
-                // It is tried again with the client's repetition.
-                Some(Err(_)) => {}
-                None => {
-                    refuse_waiting((seen, about, whole), routes::Refusal::Unavailable, routed, held, cx, out)
+                Some(Err(reason)) => {
+                    // As if it had not come: the client repeats it, because it is not acknowledged.
+                    let packet = repeated.or_else(|| held.requests.take_back(at, offset as usize));
+                    return packet
+                        .into_iter()
+                        .for_each(|packet| deliver::dropped(packet, read, reason, cx, out));
                 }
+                None => routes::Refusal::Unavailable,
             }
         }
-        routes::Read::Refused(refusal) => {
-            refuse_waiting((seen, about, whole), refusal, routed, held, cx, out);
-        }
-    }
+        routes::Read::Refused(refusal) => refusal,
+    };
+    repeated.into_iter().for_each(|packet| out.end(packet, End::dropped(Reason::RequestRefused)));
+    refuse_waiting((seen, about, whole), refusal, routed, held, cx, out);
 }
 
 /// Acknowledges more of a request of which some was acknowledged: the client has to hear of each segment from then on.

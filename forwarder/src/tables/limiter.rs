@@ -6,9 +6,9 @@
 //! begins.
 //!
 //! Clients' buckets are in one table of a fixed size for all services, four in a line. A client whose bucket is full needs no
-//! place. Where all four places of a line are taken, the bucket gives way that will be full first: its client is not limited for what
-//! was left of its time. So a flood of made-up addresses, which have a token each at most, takes the places of clients that have begun as little, and never
-//! one's token. A place is told by a 64-bit hash with a secret key.
+//! place. Where all four places of a line are taken, the bucket gives way of which the smallest share is missing: its client is not limited for what
+//! was left of its time. So a flood of made-up addresses, which have a token each at most, takes the places of clients that have begun as little, and
+//! not one's that has no token left, unless a bucket holds one or two. A place is told by a 58-bit hash with a secret key.
 //!
 //! Numbers are read and written without locks, and independently: two workers that give one place to two clients at the same moment
 //! may misplace a token.
@@ -76,11 +76,24 @@ impl Bucket {
     }
 }
 
-/// A client's bucket, and whose it is: a hash, never 0.
+/// Bits of a client's name in which the time stands that its bucket takes to fill: its logarithm to base 2. The others are a hash.
+const SPAN: u64 = 63;
+
+/// A client's bucket, and whose it is; 0: nobody's.
 #[derive(Debug, Default)]
 struct Client {
     of: AtomicU64,
     bucket: Bucket,
+}
+
+impl Client {
+    /// What is missing in its bucket. Comparable among buckets that take different times to fill, within a factor of two.
+    fn missing(&self, now_ns: u64) -> u64 {
+        let span = self.of.load(Ordering::Relaxed) & SPAN;
+        let left_ns = self.bucket.0.load(Ordering::Relaxed).saturating_sub(now_ns);
+        // Less than 2 to the power of the span and one.
+        left_ns.wrapping_shl(62_u64.saturating_sub(span) as u32)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -101,14 +114,15 @@ impl Clients {
 
     /// Takes a token of a client of this service, whose bucket is full if nothing is known of it.
     fn take(&self, service: u32, client: IpAddr, pace: Pace, now_ns: u64, spends: bool) -> bool {
-        let of = self.hasher.hash_one((service, pace.interval, pace.whole, network(client))) | 1;
+        let hash = self.hasher.hash_one((service, pace.interval, pace.whole, network(client)));
+        let of = hash & !SPAN | u64::from(pace.whole.max(1).ilog2());
         let line = (of >> 32).wrapping_mul(self.lines.len() as u64) >> 32;
         let Some(Line(places)) = self.lines.get(line as usize) else { return true };
         if let Some(place) = places.iter().find(|place| place.of.load(Ordering::Relaxed) == of) {
             return place.bucket.take(pace, now_ns, spends);
         }
-        let oldest = places.iter().min_by_key(|place| place.bucket.0.load(Ordering::Relaxed));
-        if let Some(place) = oldest.filter(|_| spends) {
+        let fullest = places.iter().min_by_key(|place| place.missing(now_ns));
+        if let Some(place) = fullest.filter(|_| spends) {
             place.of.store(of, Ordering::Relaxed);
             place.bucket.0.store(now_ns.saturating_add(pace.interval), Ordering::Relaxed);
         }
@@ -162,14 +176,16 @@ impl Limiter {
     #[inline(never)]
     pub(crate) fn admit(&self, client: IpAddr, now: Now) -> Result<(), Reason> {
         let now_ns = now.ms.saturating_mul(NS_A_TICK);
-        // The client first: who begins too many uses nothing up that is for all.
+        // What one of the limits refuses takes no token of the other.
+        let all_have = self.limits.service.is_none_or(|rate| self.bucket.take(rate.into(), now_ns, false));
+        let spends = self.spends && all_have;
         if let (Some(rate), Some(clients)) = (self.limits.client, self.clients.get())
-            && !clients.take(self.service, client, rate.into(), now_ns, self.spends)
+            && !clients.take(self.service, client, rate.into(), now_ns, spends)
         {
             return Err(Reason::ClientLimited);
         }
         match self.limits.service {
-            Some(rate) if !self.bucket.take(rate.into(), now_ns, self.spends) => Err(Reason::ServiceLimited),
+            Some(rate) if !self.bucket.take(rate.into(), now_ns, spends) => Err(Reason::ServiceLimited),
             _ => Ok(()),
         }
     }
@@ -234,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_the_services_limit_refuses_keeps_its_tokens() {
+        let limiter = limiter(Limits { service: Some(rate(1, 1)), client: Some(rate(1, 2)) });
+        assert_eq!(admitted(&limiter, OTHER, 1000, 1), 1);
+        for _ in 0..9 {
+            assert_eq!(limiter.admit(ONE, Now { ms: 1000 }), Err(Reason::ServiceLimited));
+        }
+        assert_eq!((2000..2900).map(|ms| admitted(&limiter, ONE, ms, 1)).sum::<usize>(), 1);
+        assert_eq!(limiter.admit(ONE, Now { ms: 2900 }), Err(Reason::ServiceLimited), "it has a token left");
+    }
+
+    #[test]
     fn services_have_buckets_of_their_own() {
         let clients = SharedClients::default();
         let new = |service| Limiter::new(of_client(rate(10, 5)), service, &clients, None).unwrap();
@@ -274,6 +301,19 @@ mod tests {
         }
         assert!(take(2, 2000) && take(2, 2000), "an honest client is there");
         assert_eq!((0..100).filter(|_| take(1, 2000)).count(), 1, "it has had a second for a token");
+    }
+
+    /// One token of the other service is back later than all of the limited client's.
+    #[test]
+    fn clients_of_another_service_with_slower_tokens_free_nobody_who_is_limited() {
+        let clients = Clients::new(1);
+        let take = |service, client, pace| {
+            clients.take(service, Ipv4Addr::from_bits(client).into(), pace, 1000 * NS_A_TICK, true)
+        };
+        let (fast, slow) = (Pace::from(rate(100, 50)), Pace::from(rate(1, 50)));
+        assert_eq!((0..100).filter(|_| take(1, 1, fast)).count(), 50);
+        assert!((2..1000).all(|made_up| take(2, made_up, slow)));
+        assert!(!take(1, 1, fast), "it is still limited");
     }
 
     /// Eight threads: tokens are neither lost nor doubled.

@@ -9,7 +9,7 @@ use super::bench::*;
 use super::transact;
 use crate::tables::Family;
 use crate::traffic::What;
-use crate::{Reason, Tables};
+use crate::{Port, Reason, Tables};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -114,6 +114,32 @@ fn with_routes_only_a_request_takes_a_token_so_that_made_up_addresses_take_none(
         bench.now.ms += 1000;
         bench.sent(&request);
         assert_eq!(bench.count(Reason::ForwardedHandoff), 1, "the client has sent it again");
+    }
+}
+
+#[test]
+fn a_request_in_two_segments_that_is_over_a_limit_is_tried_again_with_each_repetition() {
+    for family in FAMILIES {
+        let dpt = transact::dpt_with(&[("/one", &[GUE, IPIP])]);
+        let mut bench = limited(transact::bench(), dpt, Limits { service: rate(1, 1), ..Limits::NONE });
+        for dvipa in [V4, V6] {
+            let service = bench.tables.service(dvipa, port_of(GUE), Protocol::Tcp).unwrap();
+            service.admit(CLIENT.into(), bench.now).unwrap();
+        }
+        let sent = transact::handshake(&mut bench, family);
+        let (head, rest) = transact::WHOLE.split_at(9);
+        let head = transact::segment(family, (transact::FIRST + 1, sent), head);
+        let rest = transact::segment(family, (transact::FIRST + 10, sent), rest);
+        assert!(bench.burst(&[&head], Port::Nic).is_empty(), "it waits");
+        assert_eq!(bench.dropped(&rest), Reason::ServiceLimited);
+        let (answer, _) = transact::tcp(&bench.sent(&head));
+        assert_eq!(answer.acknowledgment_number, transact::FIRST + 10, "the client has to repeat the rest");
+        assert_eq!(bench.dropped(&rest), Reason::ServiceLimited);
+        assert_eq!((limited_by(&bench, What::ServiceLimited), bench.count(Reason::ServiceLimited)), (2, 2));
+        bench.now.ms += 1000;
+        let out = bench.burst(&[&rest], Port::Nic);
+        let said: Vec<_> = out.iter().map(|(frame, _)| transact::opened(frame).1).collect();
+        assert_eq!(said, [counted_down(&head), counted_down(&rest)]);
     }
 }
 
