@@ -16,6 +16,7 @@ use super::api::{
 };
 use super::driver::Driver;
 use super::durable::Written;
+use super::events;
 use super::forwarding::Forwarding;
 use super::history::History;
 use super::reload::{self, Order, Refused};
@@ -91,7 +92,7 @@ impl<F: Forwarding> Driver<F> {
         follow: impl FnOnce(&mut Self, Order<'_>) -> Result<ConfigDone, Refused>,
     ) -> Result<Answer, Refused> {
         let outcome = follow(self, of);
-        let (file, by) = (self.file.display().to_string(), of.by);
+        let (file, by, order) = (self.file.display().to_string(), of.by, events::cut(order));
         match &outcome {
             Ok(_) => {
                 let event = EventName::ConfigSet;
@@ -101,7 +102,8 @@ impl<F: Forwarding> Driver<F> {
             Err(refused) => {
                 let (event, why) = (EventName::ConfigRefused, refused.text());
                 tracing::info!(event = event.word(), file, order, %by, why, "nothing changed");
-                self.events.add(event, file, format!("{order}, by order of {by}: {why}"));
+                let short = refused.in_short();
+                self.events.add(event, file, format!("{order}, by order of {by}: {short}"));
             }
         }
         outcome.map(|done| json(&done))

@@ -10,6 +10,7 @@ use super::api::{EventName, MistakeRow, OrderedBy, Problem};
 use super::driver::Driver;
 use super::durable::Written;
 use super::forwarding::Forwarding;
+use super::events;
 use super::start;
 use crate::config::{
     self, Change, Cluster, Config, ConfigError, Frozen, Mistake, PathError, RoutingStack, Source, Truth,
@@ -75,6 +76,22 @@ impl Refused {
     pub(super) fn problem(&self) -> Problem {
         let mistakes = match self {
             Refused::File(error) => mistakes(error),
+    /// What an event says: no values, and no more than fits into its line.
+    pub(super) fn in_short(&self) -> String {
+        match self {
+            Refused::File(ConfigError::Mistakes(mistakes)) => {
+                let lines: Vec<usize> = mistakes.iter().map(|mistake| mistake.line).collect();
+                let (count, first) = (lines.len(), lines.first().copied().unwrap_or_default());
+                format!(
+                    "{count} mistake{} in the file, the first in line {first}",
+                    if count == 1 { "" } else { "s" }
+                )
+            }
+            Refused::Path(_) => "the path or the value has no meaning there".to_owned(),
+            refused => events::cut(&refused.text()),
+        }
+    }
+
             _ => Vec::new(),
         };
         Problem { error: self.text(), mistakes }
@@ -122,7 +139,7 @@ pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>, by: OrderedBy) -> Re
         Err(refused) => {
             let event = EventName::ReloadRefused;
             tracing::info!(event = event.word(), file, %by, "the former configuration stays");
-            driver.events.add(event, file, format!("by order of {by}: {}", refused.text()));
+            driver.events.add(event, file, format!("by order of {by}: {}", refused.in_short()));
         }
     }
     outcome.map(drop)

@@ -165,6 +165,26 @@ async fn a_former_configuration_is_in_force_again() {
 }
 
 #[tokio::test]
+async fn events_have_no_values_and_the_beginning_of_a_long_order() {
+    let node = Node::start(TWO).await;
+    let long = "x".repeat(100_000);
+    for (path, value) in [(T1, "70000"), (T1, "{70000"), (T1, &long), (&long, "70000"), ("a.b.", "70000")] {
+        let (status, _) = node.refused("POST /v1/config", &set(path, Some(value))).await;
+        assert_eq!(status, 422);
+        let event = node.last_event().await;
+        let text = event["text"].as_str().unwrap();
+        assert!(event["event"] == "config-refused" && text.len() < 600, "{}", &text[..text.len().min(600)]);
+        assert!(!text.contains("70000") && text.contains(": "), "{text}");
+    }
+    fs::write(node.files.file(), node.written().replace("t1 = 10", "t1 = 70000")).unwrap();
+    node.refused("POST /v1/reload", "").await;
+    let event = node.last_event().await;
+    assert_eq!(event["event"], "reload-refused");
+    assert!(!event.to_string().contains("70000") && event.to_string().contains("1 mistake in"), "{event}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn where_the_api_is_the_truth_the_file_follows() {
     let node = Node::start(TWO).await;
     node.ordered("/v1/config", &set("admin.config", Some("api"))).await;
