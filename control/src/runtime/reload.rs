@@ -1,5 +1,6 @@
 //! A new configuration, whole or not at all.
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,8 +10,8 @@ use transport::{BindError, Identity, IdentityFiles, Renewal};
 use super::api::{EventName, MistakeRow, OrderedBy, Problem};
 use super::driver::Driver;
 use super::durable::Written;
-use super::forwarding::Forwarding;
 use super::events;
+use super::forwarding::Forwarding;
 use super::start;
 use crate::config::{
     self, Change, Cluster, Config, ConfigError, Frozen, Mistake, PathError, RoutingStack, Source, Truth,
@@ -50,6 +51,9 @@ pub(super) enum Refused {
         /// Why.
         cause: io::Error,
     },
+    /// What came into force would not be there after a restart, or an edited file would be lost.
+    #[error("cannot keep it in NAME.history of cluster.directory: {0}; nothing changed")]
+    Unkept(io::Error),
     /// A former configuration can't be read.
     #[error("cannot read the configuration {number} that was kept: {cause}")]
     Unread {
@@ -72,10 +76,6 @@ impl Refused {
         text
     }
 
-    /// What the admin API answers.
-    pub(super) fn problem(&self) -> Problem {
-        let mistakes = match self {
-            Refused::File(error) => mistakes(error),
     /// What an event says: no values, and no more than fits into its line.
     pub(super) fn in_short(&self) -> String {
         match self {
@@ -92,6 +92,10 @@ impl Refused {
         }
     }
 
+    /// What the admin API answers.
+    pub(super) fn problem(&self) -> Problem {
+        let mistakes = match self {
+            Refused::File(error) => mistakes(error),
             _ => Vec::new(),
         };
         Problem { error: self.text(), mistakes }
@@ -155,7 +159,8 @@ fn read_again<F: Forwarding>(driver: &Driver<F>) -> Result<(String, Config), Ref
     Ok((text, new))
 }
 
-/// Puts a configuration in force, and its text in the place of the file's if that is to be written. Returns what has changed.
+/// Puts a configuration in force, and its text in the place of the file's if that is to be written. Returns what has changed, and the number
+/// under which it is kept: none if it can't be. It is kept first, because a restart goes by that where the API is the truth.
 ///
 /// # Errors
 /// Why nothing changed.
@@ -165,7 +170,7 @@ pub(super) fn put_in_force<F: Forwarding>(
     new: Config,
     file: Option<Written>,
     order: Order<'_>,
-) -> Result<Vec<Change>, Refused> {
+) -> Result<(Vec<Change>, Option<u64>), Refused> {
     driver.machine.config().check_reload(&new).map_err(Refused::Frozen)?;
     let (files, name) = (identity_files(&new.cluster), new.node.name.clone());
     let renewal = Renewal::new(files.clone(), name.clone());
@@ -175,23 +180,48 @@ pub(super) fn put_in_force<F: Forwarding>(
         None => start::peers(&new, &identity, driver.settings.clone())?,
     };
     identify(driver, &identity)?;
-    let former = driver.machine.config().clone();
-    driver.order(Event::Configure(Box::new(new)))?;
-    if let Some(cause) = file.and_then(|file| file.put().err()) {
-        // It was in force a moment ago.
-        driver.order(Event::Configure(Box::new(former)))?;
-        return Err(Refused::Unwritten { file: driver.file.clone(), cause });
+    let changes = config::differences(&driver.text, &text).unwrap_or_default();
+    let newest = driver.history.newest();
+    let number = match driver.history.keep(&text, order.by, order.what, changes.clone()) {
+        Ok(number) => Some(number),
+        Err(cause) if new.admin.truth == Truth::Api && text != driver.text => {
+            return Err(Refused::Unkept(cause));
+        }
+        Err(_) => None,
+    };
+    let former = driver.machine.config().routing_stacks.clone();
+    if let Err(refused) = exchange(driver, new, file) {
+        driver.history.forget_after(newest);
+        return Err(refused);
     }
     match first {
         Some((endpoint, events)) => (driver.peers, driver.new_peers) = (Some(endpoint), Some(events)),
-        None => follow_peers(driver, &former.routing_stacks),
+        None => follow_peers(driver, &former),
     }
     driver.renewal = renewal;
     driver.configured = Instant::now();
-    let changes = config::differences(&driver.text, &text).unwrap_or_default();
-    driver.history.keep(&text, order.by, order.what, changes.clone());
     driver.text = text;
-    Ok(changes)
+    Ok((changes, number))
+}
+
+/// Puts the file in its place, and the configuration in force; or neither.
+fn exchange<F: Forwarding>(
+    driver: &mut Driver<F>,
+    new: Config,
+    file: Option<Written>,
+) -> Result<(), Refused> {
+    let old = file.is_some().then(|| fs::read(&driver.file));
+    if let Some(file) = file {
+        file.put().map_err(|cause| Refused::Unwritten { file: driver.file.clone(), cause })?;
+    }
+    driver.order(Event::Configure(Box::new(new))).map_err(|refusal| {
+        let back = old.map(|old| Written::like(&driver.file, &old?)?.put());
+        if let Some(Err(cause)) = back {
+            let file = driver.file.display();
+            tracing::error!(%file, %cause, "the file can't be put back: it has the refused configuration");
+        }
+        Refused::Machine(refusal)
+    })
 }
 
 /// Uses the certificate, key and CA in the files from now on, if they were replaced; sessions go on.
