@@ -16,6 +16,7 @@ use super::api::{
 };
 use super::driver::Driver;
 use super::durable::Written;
+use super::events;
 use super::forwarding::Forwarding;
 use super::history::History;
 use super::reload::{self, Order, Refused};
@@ -31,7 +32,8 @@ pub(super) enum ConfigRequest {
     Rollback(RollbackOrder),
 }
 
-/// What `batond` starts with: the file; or, if that says that the API is the truth, what was in force last.
+/// What `batond` starts with: the file; or, if that says that the API is the truth and what was in force last says so too, that one. One that has mistakes
+/// by now is left alone.
 ///
 /// # Errors
 /// [`ConfigError`] as [`Config::load`].
@@ -41,13 +43,13 @@ pub fn load(file: &Path) -> Result<(Config, Source), ConfigError> {
         return Ok((config, source));
     }
     let history = History::open(&config);
-    let last = history.newest().and_then(|newest| history.text(newest).ok().flatten());
-    match last.filter(|text| *text != source.text) {
+    let last = history.newest_text().filter(|text| *text != source.text).and_then(|text| {
+        let name = format!("{}, as it was in force last", file.display());
+        Some((Config::parse_for(file, &name, &text).ok()?, text))
+    });
+    match last.filter(|(config, _)| config.admin.truth == Truth::Api) {
         None => Ok((config, source)),
-        Some(text) => {
-            let name = format!("{}, as it was in force last", file.display());
-            Ok((Config::parse_for(file, &name, &text)?, Source { path: file.to_owned(), text }))
-        }
+        Some((config, text)) => Ok((config, Source { path: file.to_owned(), text })),
     }
 }
 
@@ -72,8 +74,11 @@ impl<F: Forwarding> Driver<F> {
             ConfigRequest::Rollback(RollbackOrder { number }) => {
                 let order = Order { by, what: "rollback" };
                 self.followed(&format!("rollback to {number}"), order, |driver, order| {
-                    let text = driver.former(*number)?;
-                    driver.put(text, order)
+                    let (text, newest) = (driver.former(*number)?, driver.history.newest());
+                    let (overwritten, file_kept) = (driver.by_hand(), driver.keep_file(order.by)?);
+                    let done =
+                        driver.put(text, order).inspect_err(|_| driver.history.forget_after(newest))?;
+                    Ok(ConfigDone { overwritten, file_kept, ..done })
                 })
             }
         };
@@ -91,7 +96,7 @@ impl<F: Forwarding> Driver<F> {
         follow: impl FnOnce(&mut Self, Order<'_>) -> Result<ConfigDone, Refused>,
     ) -> Result<Answer, Refused> {
         let outcome = follow(self, of);
-        let (file, by) = (self.file.display().to_string(), of.by);
+        let (file, by, order) = (self.file.display().to_string(), of.by, events::cut(order));
         match &outcome {
             Ok(_) => {
                 let event = EventName::ConfigSet;
@@ -101,7 +106,8 @@ impl<F: Forwarding> Driver<F> {
             Err(refused) => {
                 let (event, why) = (EventName::ConfigRefused, refused.text());
                 tracing::info!(event = event.word(), file, order, %by, why, "nothing changed");
-                self.events.add(event, file, format!("{order}, by order of {by}: {why}"));
+                let short = refused.in_short();
+                self.events.add(event, file, format!("{order}, by order of {by}: {short}"));
             }
         }
         outcome.map(|done| json(&done))
@@ -117,10 +123,23 @@ impl<F: Forwarding> Driver<F> {
             Truth::Api => self.by_hand(),
         };
         let written = Written::like(&self.file, text.as_bytes()).map_err(unwritten)?;
-        let changes = reload::put_in_force(self, text, new, Some(written), order)?;
+        let (changes, number) = reload::put_in_force(self, text, new, Some(written), order)?;
         let generation = self.generation();
-        let (dpt_changed, number) = (generation != before, self.history.newest());
-        Ok(ConfigDone { generation, dpt_changed, number, changes, overwritten })
+        let dpt_changed = generation != before;
+        Ok(ConfigDone { generation, dpt_changed, number, changes, overwritten, file_kept: None })
+    }
+
+    /// Keeps what the file says, if it is the truth and not what is in force: a rollback writes over it.
+    fn keep_file(&mut self, by: OrderedBy) -> Result<Option<u64>, Refused> {
+        if self.machine.config().admin.truth == Truth::Api {
+            return Ok(None);
+        }
+        let text = self.file_text()?;
+        if text == self.text {
+            return Ok(None);
+        }
+        let changes = config::differences(&self.text, &text).unwrap_or_default();
+        self.history.keep(&text, by, "by hand", changes).map(Some).map_err(Refused::Unkept)
     }
 
     /// What an order is about.

@@ -7,8 +7,18 @@ use super::api::{EventName, EventRow, EventsAnswer};
 
 /// How many are kept. At ten a second, what a busy cluster's targets cause, they are those of the last minutes.
 const KEPT: usize = 4096;
+/// So many characters of a text that somebody else wrote, such as an order, are in an event.
+const CUT: usize = 200;
 /// How many are answered at once.
 const AT_ONCE: usize = 1000;
+
+/// The beginning of a text that somebody else wrote.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(CUT) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
 
 /// The last events, oldest first.
 #[derive(Debug, Default)]
@@ -70,6 +80,12 @@ mod tests {
 
     fn numbers(answer: &EventsAnswer) -> (usize, Option<u64>, u64, u64) {
         (answer.events.len(), answer.events.first().map(|row| row.number), answer.next, answer.missed)
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        assert_eq!((cut("ä"), cut(&"ä".repeat(CUT))), ("ä".to_owned(), "ä".repeat(CUT)));
+        assert_eq!(cut(&"ä".repeat(9_000)), "ä".repeat(CUT) + "…");
     }
 
     #[test]

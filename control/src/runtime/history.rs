@@ -63,6 +63,11 @@ impl History {
         self.rows.last().map(|row| row.number)
     }
 
+    /// The text of the last one, if it can be read.
+    pub(super) fn newest_text(&self) -> Option<String> {
+        self.newest().and_then(|newest| self.text(newest).ok().flatten())
+    }
+
     /// The text of one of them. `None`: it is not kept.
     ///
     /// # Errors
@@ -74,11 +79,20 @@ impl History {
         }
     }
 
-    /// Keeps what is in force now, if the last one is another. A node that can't write goes on, and the log says so.
-    pub(super) fn keep(&mut self, text: &str, by: OrderedBy, order: &str, mut changes: Vec<Change>) {
+    /// Keeps a text, if the last one is another. Returns its number.
+    ///
+    /// # Errors
+    /// What the system says, as the log does too; nothing is kept then.
+    pub(super) fn keep(
+        &mut self,
+        text: &str,
+        by: OrderedBy,
+        order: &str,
+        mut changes: Vec<Change>,
+    ) -> io::Result<u64> {
         let newest = self.newest();
-        if newest.is_some_and(|newest| self.text(newest).is_ok_and(|last| last.as_deref() == Some(text))) {
-            return;
+        if let Some(newest) = newest.filter(|_| self.newest_text().as_deref() == Some(text)) {
+            return Ok(newest);
         }
         let more = changes.len().saturating_sub(CHANGES);
         changes.truncate(CHANGES);
@@ -91,18 +105,29 @@ impl History {
             changes,
             more,
         };
-        match self.write(&Entry { row: row.clone(), text: text.to_owned() }) {
-            Ok(()) => self.rows.push(row),
-            Err(cause) => {
-                let directory = self.directory.display();
-                tracing::error!(
-                    "the configuration in force can't be kept in {directory}: `baton config rollback` will not know it ({cause})"
-                );
-            }
-        }
+        let number = row.number;
+        self.write(&Entry { row: row.clone(), text: text.to_owned() }).inspect_err(|cause| {
+            let directory = self.directory.display();
+            tracing::error!(
+                "a configuration can't be kept in {directory}: `baton config rollback` will not know it ({cause})"
+            );
+        })?;
+        self.rows.push(row);
         for row in self.rows.drain(..self.rows.len().saturating_sub(KEPT)) {
             // One that is left there is read again at the next start, and removed then.
             let _ = fs::remove_file(file(&self.directory, row.number));
+        }
+        Ok(number)
+    }
+
+    /// Forgets what was kept after this one: it did not come into force.
+    pub(super) fn forget_after(&mut self, number: Option<u64>) {
+        while let Some(newest) = self.newest().filter(|newest| Some(*newest) > number) {
+            let file = self.file(newest);
+            if let Err(cause) = fs::remove_file(&file) {
+                tracing::error!(file = %file.display(), %cause, "a refused configuration is still kept: remove it");
+            }
+            self.rows.pop();
         }
     }
 
@@ -141,9 +166,9 @@ mod tests {
         let mut history = History::at(at.clone());
         let by = OrderedBy::User { uid: 0, login_uid: Some(1000) };
         let change = Change { key: "a".into(), before: None, after: Some("1".into()) };
-        history.keep("", OrderedBy::Start, "start", Vec::new());
-        history.keep("a = 1", by, "set", vec![change.clone()]);
-        history.keep("a = 1", OrderedBy::Start, "start", Vec::new());
+        history.keep("", OrderedBy::Start, "start", Vec::new()).unwrap();
+        history.keep("a = 1", by, "set", vec![change.clone()]).unwrap();
+        history.keep("a = 1", OrderedBy::Start, "start", Vec::new()).unwrap();
         let again = History::at(at.clone());
         assert_eq!(numbers(&again), [1, 2], "a restart is no other configuration");
         let last = again.rows().last().unwrap();
@@ -159,7 +184,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut history = History::at(dir.path().to_owned());
         for n in 1..=KEPT + 3 {
-            history.keep(&format!("a = {n}"), OrderedBy::Signal, "reload", Vec::new());
+            history.keep(&format!("a = {n}"), OrderedBy::Signal, "reload", Vec::new()).unwrap();
         }
         assert_eq!((numbers(&history)[0], numbers(&history).len()), (4, KEPT));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), KEPT);
@@ -174,10 +199,26 @@ mod tests {
         let at = dir.path().join("state");
         fs::write(&at, "no directory").unwrap();
         let mut history = History::at(at.clone());
-        history.keep("a = 1", OrderedBy::Start, "start", Vec::new());
+        history.keep("a = 1", OrderedBy::Start, "start", Vec::new()).unwrap_err();
         assert_eq!(history.newest(), None);
         fs::remove_file(&at).unwrap();
-        history.keep("a = 2", OrderedBy::Start, "start", Vec::new());
+        assert_eq!(history.keep("a = 2", OrderedBy::Start, "start", Vec::new()).unwrap(), 1);
         assert_eq!(history.newest(), Some(1));
+    }
+
+    #[test]
+    fn what_did_not_come_into_force_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut history = History::at(dir.path().to_owned());
+        for text in ["a = 1", "a = 2", "a = 3"] {
+            history.keep(text, OrderedBy::Signal, "reload", Vec::new()).unwrap();
+        }
+        history.forget_after(Some(3));
+        assert_eq!(numbers(&history), [1, 2, 3]);
+        history.forget_after(Some(1));
+        assert_eq!((numbers(&history), numbers(&History::at(dir.path().to_owned()))), (vec![1], vec![1]));
+        assert_eq!(history.keep("a = 1", OrderedBy::Signal, "reload", Vec::new()).unwrap(), 1, "it is kept");
+        history.forget_after(None);
+        assert_eq!(history.newest(), None);
     }
 }

@@ -1,5 +1,6 @@
 //! A new configuration, whole or not at all.
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use transport::{BindError, Identity, IdentityFiles, Renewal};
 use super::api::{EventName, MistakeRow, OrderedBy, Problem};
 use super::driver::Driver;
 use super::durable::Written;
+use super::events;
 use super::forwarding::Forwarding;
 use super::start;
 use crate::config::{
@@ -49,6 +51,9 @@ pub(super) enum Refused {
         /// Why.
         cause: io::Error,
     },
+    /// What came into force would not be there after a restart, or an edited file would be lost.
+    #[error("cannot keep it in NAME.history of cluster.directory: {0}; nothing changed")]
+    Unkept(io::Error),
     /// A former configuration can't be read.
     #[error("cannot read the configuration {number} that was kept: {cause}")]
     Unread {
@@ -69,6 +74,22 @@ impl Refused {
             cause = error.source();
         }
         text
+    }
+
+    /// What an event says: no values, and no more than fits into its line.
+    pub(super) fn in_short(&self) -> String {
+        match self {
+            Refused::File(ConfigError::Mistakes(mistakes)) => {
+                let lines: Vec<usize> = mistakes.iter().map(|mistake| mistake.line).collect();
+                let (count, first) = (lines.len(), lines.first().copied().unwrap_or_default());
+                format!(
+                    "{count} mistake{} in the file, the first in line {first}",
+                    if count == 1 { "" } else { "s" }
+                )
+            }
+            Refused::Path(_) => "the path or the value has no meaning there".to_owned(),
+            refused => events::cut(&refused.text()),
+        }
     }
 
     /// What the admin API answers.
@@ -122,7 +143,7 @@ pub(super) fn reload<F: Forwarding>(driver: &mut Driver<F>, by: OrderedBy) -> Re
         Err(refused) => {
             let event = EventName::ReloadRefused;
             tracing::info!(event = event.word(), file, %by, "the former configuration stays");
-            driver.events.add(event, file, format!("by order of {by}: {}", refused.text()));
+            driver.events.add(event, file, format!("by order of {by}: {}", refused.in_short()));
         }
     }
     outcome.map(drop)
@@ -138,7 +159,8 @@ fn read_again<F: Forwarding>(driver: &Driver<F>) -> Result<(String, Config), Ref
     Ok((text, new))
 }
 
-/// Puts a configuration in force, and its text in the place of the file's if that is to be written. Returns what has changed.
+/// Puts a configuration in force, and its text in the place of the file's if that is to be written. Returns what has changed, and the number
+/// under which it is kept: none if it can't be. It is kept first, because a restart goes by that where the API is the truth.
 ///
 /// # Errors
 /// Why nothing changed.
@@ -148,7 +170,7 @@ pub(super) fn put_in_force<F: Forwarding>(
     new: Config,
     file: Option<Written>,
     order: Order<'_>,
-) -> Result<Vec<Change>, Refused> {
+) -> Result<(Vec<Change>, Option<u64>), Refused> {
     driver.machine.config().check_reload(&new).map_err(Refused::Frozen)?;
     let (files, name) = (identity_files(&new.cluster), new.node.name.clone());
     let renewal = Renewal::new(files.clone(), name.clone());
@@ -158,23 +180,48 @@ pub(super) fn put_in_force<F: Forwarding>(
         None => start::peers(&new, &identity, driver.settings.clone())?,
     };
     identify(driver, &identity)?;
-    let former = driver.machine.config().clone();
-    driver.order(Event::Configure(Box::new(new)))?;
-    if let Some(cause) = file.and_then(|file| file.put().err()) {
-        // It was in force a moment ago.
-        driver.order(Event::Configure(Box::new(former)))?;
-        return Err(Refused::Unwritten { file: driver.file.clone(), cause });
+    let changes = config::differences(&driver.text, &text).unwrap_or_default();
+    let newest = driver.history.newest();
+    let number = match driver.history.keep(&text, order.by, order.what, changes.clone()) {
+        Ok(number) => Some(number),
+        Err(cause) if new.admin.truth == Truth::Api && text != driver.text => {
+            return Err(Refused::Unkept(cause));
+        }
+        Err(_) => None,
+    };
+    let former = driver.machine.config().routing_stacks.clone();
+    if let Err(refused) = exchange(driver, new, file) {
+        driver.history.forget_after(newest);
+        return Err(refused);
     }
     match first {
         Some((endpoint, events)) => (driver.peers, driver.new_peers) = (Some(endpoint), Some(events)),
-        None => follow_peers(driver, &former.routing_stacks),
+        None => follow_peers(driver, &former),
     }
     driver.renewal = renewal;
     driver.configured = Instant::now();
-    let changes = config::differences(&driver.text, &text).unwrap_or_default();
-    driver.history.keep(&text, order.by, order.what, changes.clone());
     driver.text = text;
-    Ok(changes)
+    Ok((changes, number))
+}
+
+/// Puts the file in its place, and the configuration in force; or neither.
+fn exchange<F: Forwarding>(
+    driver: &mut Driver<F>,
+    new: Config,
+    file: Option<Written>,
+) -> Result<(), Refused> {
+    let old = file.is_some().then(|| fs::read(&driver.file));
+    if let Some(file) = file {
+        file.put().map_err(|cause| Refused::Unwritten { file: driver.file.clone(), cause })?;
+    }
+    driver.order(Event::Configure(Box::new(new))).map_err(|refusal| {
+        let back = old.map(|old| Written::like(&driver.file, &old?)?.put());
+        if let Some(Err(cause)) = back {
+            let file = driver.file.display();
+            tracing::error!(%file, %cause, "the file can't be put back: it has the refused configuration");
+        }
+        Refused::Machine(refusal)
+    })
 }
 
 /// Uses the certificate, key and CA in the files from now on, if they were replaced; sessions go on.

@@ -32,7 +32,7 @@ use super::listings::Listings;
 use super::timings::Timings;
 use super::web::{self, WebThread};
 use super::{notes, reload};
-use crate::config::{Config, MetricsSocket, RoutingStack as RoutingStackAt, Source};
+use crate::config::{Config, MetricsSocket, RoutingStack as RoutingStackAt, Source, Truth};
 use crate::machine::{self, RoutingStack};
 
 /// Why the control thread can't run.
@@ -181,7 +181,12 @@ impl<F: Forwarding> Runtime<F> {
         let now = Instant::now();
         let Source { path: file, text } = source;
         let mut history = History::open(&config);
-        history.keep(&text, OrderedBy::Start, "start", Vec::new());
+        if config.admin.truth == Truth::Api && history.newest_text().is_some_and(|last| last != text) {
+            let file = file.display();
+            tracing::warn!(%file, "the file is in force: what was in force last was not ordered, or has mistakes now");
+        }
+        // A node that can't write goes on, and the log says so.
+        let _ = history.keep(&text, OrderedBy::Start, "start", Vec::new());
         if std::fs::read_to_string(&file).is_ok_and(|written| written != text) {
             let file = file.display();
             tracing::warn!(%file, "the file is not what is in force: `baton config diff` shows what differs");

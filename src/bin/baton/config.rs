@@ -127,8 +127,11 @@ fn done(done: &ConfigDone) -> String {
     };
     text.extend(done.changes.iter().map(line));
     if !done.overwritten.is_empty() {
-        text.push_str("note: changes of the file by hand were overwritten, because the API is the truth:\n");
+        text.push_str("note: changes of the file by hand were overwritten:\n");
         text.extend(done.overwritten.iter().map(line));
+    }
+    if let Some(number) = done.file_kept {
+        text.push_str(&format!("note: `baton config history {number}` shows the file as it was\n"));
     }
     text
 }

@@ -23,6 +23,8 @@ const TELLING: [&str; 9] =
     ["name", "role", "address", "client", "ports", "protocol", "rotation", "stack", "type"];
 /// What a key of [`TELLING`] is that is not written.
 const UNWRITTEN: [(&str, &str); 1] = [("protocol", "tcp")];
+/// No path has more parts. It would be that many tables in each other, which are read and written by recursion.
+const MOST_PARTS: usize = 16;
 /// The list whose tables count as one.
 const ONE: &str = "vipadynamic";
 
@@ -90,6 +92,9 @@ impl FromStr for KeyPath {
                     Some(which)
                 }
             };
+            if parts.len() == MOST_PARTS {
+                return Err(bad("it has more than 16 parts"));
+            }
             parts.push(Part { key, which });
             match rest.strip_prefix('.') {
                 Some(next) => rest = next,

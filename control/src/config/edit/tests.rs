@@ -225,6 +225,16 @@ fn a_path_that_could_mean_several_is_not_set() {
     }
 }
 
+#[test]
+fn a_path_has_sixteen_parts_at_most() {
+    let deep = |parts: usize| vec!["a"; parts].join(".");
+    assert_eq!(get(&with(&deep(16), "1"), &path(&deep(16))).unwrap()[0].value, toml::Value::Integer(1));
+    for parts in [17, 100_000] {
+        let error = deep(parts).parse::<KeyPath>().unwrap_err();
+        assert!(error.what.ends_with("it has more than 16 parts"), "{parts}");
+    }
+}
+
 /// Whatever is set is what is read there afterwards, and all else is as it was.
 #[test]
 fn what_was_set_is_what_is_there() {

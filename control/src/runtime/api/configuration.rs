@@ -74,9 +74,12 @@ pub struct ConfigDone {
     pub number: Option<u64>,
     /// What is another value than before.
     pub changes: Vec<Change>,
-    /// What the file had been changed to by hand, and is not any more because the API is the truth.
+    /// What the file had been changed to by hand, and is not any more: the API is the truth, or it was a rollback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overwritten: Vec<Change>,
+    /// The number under which the file is kept as it was before a rollback wrote over changes by hand; none where the API is the truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_kept: Option<u64>,
 }
 
 /// Answer of `GET /v1/config/diff`.
@@ -114,7 +117,7 @@ pub struct HistoryQuery {
 /// Answer of `GET /v1/config/history`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryAnswer {
-    /// The configurations that were in force, the last one, which is now, at the end.
+    /// The configurations that were in force, the last one, which is now, at the end; and edited files that a rollback wrote over.
     pub history: Vec<HistoryRow>,
     /// The text, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,7 +133,7 @@ pub struct HistoryRow {
     pub unix_ms: u64,
     /// Who put it in force.
     pub by: OrderedBy,
-    /// By which order: `start`, `reload`, `set`, `unset`, `rollback`.
+    /// By which order: `start`, `reload`, `set`, `unset`, `rollback`; `by hand`: it was in the file, not in force, when a rollback wrote over it.
     pub order: String,
     /// What was another value before, so many at most as are kept.
     pub changes: Vec<Change>,

@@ -1,6 +1,7 @@
 //! Orders about the configuration, over the admin socket.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::*;
 
@@ -26,6 +27,17 @@ fn set(path: &str, value: Option<&str>) -> String {
 impl Node {
     fn written(&self) -> String {
         fs::read_to_string(self.files.file()).unwrap()
+    }
+
+    fn history(&self) -> PathBuf {
+        self.dir.path().join("state/rt1.history")
+    }
+
+    /// The numbers of those that are kept.
+    async fn numbers(&self) -> Vec<u64> {
+        let answer = self.get("/v1/config/history").await;
+        let rows = answer["history"].as_array().unwrap();
+        rows.iter().map(|row| row["number"].as_u64().unwrap()).collect()
     }
 
     async fn ordered(&self, path: &str, body: &str) -> Value {
@@ -155,12 +167,152 @@ async fn a_former_configuration_is_in_force_again() {
     let (status, _) = node.refused("GET /v1/config/history?number=99", "").await;
     assert_eq!(status, 404);
 
-    // Nothing can take the place of a directory.
     fs::remove_file(node.files.file()).unwrap();
     fs::create_dir(node.files.file()).unwrap();
     let (status, answer) = node.refused("POST /v1/config/rollback", r#"{"number":2}"#).await;
     assert_eq!((status, node.weight_of_t1().await), (422, json!(10)), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("cannot read"), "{answer}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollback_keeps_the_file_that_it_writes_over() {
+    let node = Node::start(TWO).await;
+    let first = node.written();
+    node.ordered("/v1/config", &set(T1, Some("3"))).await;
+    let edited = node.written().replace("t2 = 5", "t2 = 7");
+    fs::write(node.files.file(), &edited).unwrap();
+    let done = node.ordered("/v1/config/rollback", r#"{"number":1}"#).await;
+    assert_eq!(done["overwritten"][0]["key"], "vipadynamic.vipadistribute.weights.t2", "{done}");
+    assert_eq!((&done["file_kept"], &done["number"]), (&json!(3), &json!(4)));
+    assert_eq!(node.get("/v1/config/history?number=3").await["text"], edited);
+    assert_eq!(node.written(), first);
+
+    let broken = "no TOML = [";
+    fs::write(node.files.file(), broken).unwrap();
+    let (status, _) = node.refused("POST /v1/config/rollback", r#"{"number":3000}"#).await;
+    assert_eq!((status, node.numbers().await.len()), (404, 4));
+    let done = node.ordered("/v1/config/rollback", r#"{"number":2}"#).await;
+    assert_eq!((&done["file_kept"], &done["number"]), (&json!(5), &json!(6)));
+    assert_eq!(node.get("/v1/config/history?number=5").await["text"], broken);
+
+    fs::write(node.files.file(), broken).unwrap();
+    fs::create_dir(node.history().join("00000007.unfinished")).unwrap();
+    let (status, answer) = node.refused("POST /v1/config/rollback", r#"{"number":1}"#).await;
+    assert_eq!((status, node.written().as_str()), (422, broken), "{answer}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_whose_file_can_not_be_written_changes_nothing() {
+    let node = Node::start(TWO).await;
+    node.ordered("/v1/config", &set("admin.config", Some("api"))).await;
+    let generation = node.get("/v1/dpt").await["generation"].clone();
+    // Nothing can take the place of a directory.
+    fs::remove_file(node.files.file()).unwrap();
+    fs::create_dir(node.files.file()).unwrap();
+    let (status, answer) = node.refused("POST /v1/config", &set(T1, Some("3"))).await;
+    assert_eq!(status, 422);
     assert!(answer["error"].as_str().unwrap().contains("cannot write"), "{answer}");
+    assert_eq!(
+        node.get("/v1/dpt").await["generation"],
+        generation,
+        "it was not in force for a moment either"
+    );
+    assert_eq!(node.numbers().await, [1, 2], "a restart would go by it");
+    assert_eq!(fs::read_dir(node.history()).unwrap().count(), 2);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_whose_configuration_is_refused_is_put_back() {
+    let node = Node::start(TWO).await;
+    let fixed = node.written().split("[[vipadynamic]]").next().unwrap().to_owned();
+    // One DVIPA has a number, and there are as many others as there are numbers.
+    let define = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        format!("[[vipadynamic.vipadefine]]\naddress = \"198.19.{high}.{low}\"\nmask = 32\n")
+    };
+    let edited = fixed + "[[vipadynamic]]\n" + &(0..=model::DvipaIndex::MAX).map(define).collect::<String>();
+    fs::write(node.files.file(), &edited).unwrap();
+    let key = "vipadynamic.vipadefine[address=198.19.0.9].mask";
+    let (status, answer) = node.refused("POST /v1/config", &set(key, Some("31"))).await;
+    assert_eq!(status, 422);
+    assert!(answer["error"].as_str().unwrap().contains("one DVIPA too many"), "{answer}");
+    assert!(node.written() == edited, "it is as it was");
+    assert_eq!((node.numbers().await, node.weight_of_t1().await), (vec![1], json!(10)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_kept_is_refused_where_a_restart_goes_by_it() {
+    let node = Node::start(TWO).await;
+    let (history, beside) = (node.history(), node.dir.path().join("beside"));
+    let breaks = |breaks: bool| match breaks {
+        true => fs::rename(&history, &beside).and_then(|()| fs::write(&history, "no directory")),
+        false => fs::remove_file(&history).and_then(|()| fs::rename(&beside, &history)),
+    };
+    breaks(true).unwrap();
+    let done = node.ordered("/v1/config", &set(T1, Some("4"))).await;
+    assert_eq!(done["number"], Value::Null, "it is in force and not kept: {done}");
+    let (status, answer) = node.refused("POST /v1/config", &set("admin.config", Some("api"))).await;
+    assert_eq!(status, 422, "{answer}");
+    breaks(false).unwrap();
+    node.ordered("/v1/config", &set("admin.config", Some("api"))).await;
+
+    let before = node.written();
+    breaks(true).unwrap();
+    let (status, answer) = node.refused("POST /v1/config", &set(T1, Some("3"))).await;
+    assert_eq!(status, 422);
+    assert!(answer["error"].as_str().unwrap().contains("cannot keep"), "{answer}");
+    assert_eq!((node.written(), node.weight_of_t1().await), (before.clone(), json!(4)));
+    node.ordered("/v1/reload", "").await;
+    breaks(false).unwrap();
+    let (_, source) = super::super::load(&node.files.file()).unwrap();
+    assert_eq!(source.text, before);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_goes_by_the_file_unless_what_was_in_force_last_was_ordered_and_is_good() {
+    let node = Node::start(TWO).await;
+    let start = || super::super::load(&node.files.file()).unwrap().1.text;
+    // The truth of the last one was the file.
+    let by_hand = node.written().replace("[admin]", "[admin]\nconfig = \"api\"").replace("t1 = 10", "t1 = 7");
+    fs::write(node.files.file(), &by_hand).unwrap();
+    assert_eq!(start(), by_hand);
+
+    node.ordered("/v1/reload", "").await;
+    node.ordered("/v1/config", &set(T1, Some("3"))).await;
+    let ordered = node.written();
+    fs::write(node.files.file(), &by_hand).unwrap();
+    assert_eq!(start(), ordered);
+    // A former batond knew a key that this one does not.
+    let last = node.history().join("00000003.json");
+    let mut entry: Value = serde_json::from_slice(&fs::read(&last).unwrap()).unwrap();
+    entry["text"] = json!(ordered + "\n[nonsense]\n");
+    fs::write(&last, entry.to_string()).unwrap();
+    assert_eq!(start(), by_hand);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn events_have_no_values_and_the_beginning_of_a_long_order() {
+    let node = Node::start(TWO).await;
+    let long = "x".repeat(100_000);
+    for (path, value) in [(T1, "70000"), (T1, "{70000"), (T1, &long), (&long, "70000"), ("a.b.", "70000")] {
+        let (status, _) = node.refused("POST /v1/config", &set(path, Some(value))).await;
+        assert_eq!(status, 422);
+        let event = node.last_event().await;
+        let text = event["text"].as_str().unwrap();
+        assert!(event["event"] == "config-refused" && text.len() < 600, "{}", &text[..text.len().min(600)]);
+        assert!(!text.contains("70000") && text.contains(": "), "{text}");
+    }
+    fs::write(node.files.file(), node.written().replace("t1 = 10", "t1 = 70000")).unwrap();
+    node.refused("POST /v1/reload", "").await;
+    let event = node.last_event().await;
+    assert_eq!(event["event"], "reload-refused");
+    assert!(!event.to_string().contains("70000") && event.to_string().contains("1 mistake in"), "{event}");
     node.stop().await;
 }
 

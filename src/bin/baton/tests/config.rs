@@ -29,6 +29,13 @@ fn a_value_is_shown_set_and_taken_back() {
     let done = node.prints("config rollback 1");
     assert!(done.contains("3 -> 10"), "{done}");
     assert!(node.prints("--json config history").contains("\"order\": \"rollback\""));
+
+    let edited = std::fs::read_to_string(node.files.file()).unwrap().replace("t2 = 5", "t2 = 7");
+    std::fs::write(node.files.file(), &edited).unwrap();
+    let done = node.prints("config rollback 2");
+    assert!(done.contains("by hand were overwritten:\n") && done.contains("weights.t2: 5 -> 7\n"), "{done}");
+    assert!(done.contains("`baton config history 4` shows the file as it was"), "{done}");
+    assert_eq!(node.prints("config history 4"), edited);
 }
 
 #[test]
