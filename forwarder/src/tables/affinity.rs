@@ -109,6 +109,11 @@ pub(super) fn network(client: IpAddr) -> IpAddr {
     }
 }
 
+/// How many lines so many clients need.
+fn lines_of(clients: u32) -> usize {
+    (clients as usize).div_ceil(8).next_power_of_two()
+}
+
 fn second(now: Now) -> u16 {
     (now.ms / 1000) as u16
 }
@@ -116,15 +121,13 @@ fn second(now: Now) -> u16 {
 impl Affinities {
     /// With room for so many clients.
     fn new(clients: u32) -> Self {
-        let lines = (clients as usize).div_ceil(8).next_power_of_two();
-        Self { lines: (0..lines).map(|_| Line::default()).collect(), hasher: RandomState::new() }
+        Self { lines: (0..lines_of(clients)).map(|_| Line::default()).collect(), hasher: RandomState::new() }
     }
 
     /// Those of a service that has these rules: the ones before, if they have the same room.
     pub(super) fn successor(before: Option<&Arc<Self>>, affinity: Option<Affinity>) -> Option<Arc<Self>> {
         let clients = affinity?.clients;
-        let same =
-            |before: &&Arc<Self>| before.lines.len() == (clients as usize).div_ceil(8).next_power_of_two();
+        let same = |before: &&Arc<Self>| before.lines.len() == lines_of(clients);
         Some(before.filter(same).map_or_else(|| Arc::new(Self::new(clients)), Arc::clone))
     }
 

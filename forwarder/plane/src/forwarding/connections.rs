@@ -42,7 +42,7 @@ pub struct Connections {
 }
 
 /// A service, and a stack that has connections of it.
-type Share = (DvipaIndex, u16, Protocol, StackIndex);
+pub(super) type Key = (DvipaIndex, u16, Protocol, StackIndex);
 
 /// How connections of a service came to a stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) struct Count {
 
 /// How the connections of each service came to each stack.
 #[derive(Debug, Default)]
-struct Begun(HashMap<Share, Count>);
+struct Begun(HashMap<Key, Count>);
 
 impl Begun {
     fn of(&mut self, key: &KeyParts, stack: StackIndex) -> Option<&mut Count> {
@@ -87,6 +87,16 @@ impl Kept {
     fn of_open(&self, crt: &Crt, key: AnyKey, now: Now) -> Option<&Affinities> {
         let of = self.of(&key.into())?;
         key.entry(crt, now).is_some_and(|entry| entry.state.counts()).then_some(of)
+    }
+
+    /// Ends a connection, and its client has one less if it was open. Returns what `end` does: whether it was ended.
+    fn end(&self, crt: &Crt, key: AnyKey, now: Now, end: impl FnOnce() -> bool) -> bool {
+        let of = self.of_open(crt, key, now);
+        let ended = end();
+        if ended && let Some(of) = of {
+            of.ended(KeyParts::from(key).client.ip(), now);
+        }
+        ended
     }
 
     /// A stack has named the connection, and this became of its entry.
@@ -188,11 +198,9 @@ impl Connections {
         let mut fates = self.fates.now();
         for connection in connections {
             let Some(key) = self.names.key(connection) else { continue };
-            let of = self.kept.of_open(crt, key, now);
             // `false`: another stack has it.
-            if key.terminate(crt, owner, now) {
+            if self.kept.end(crt, key, now, || key.terminate(crt, owner, now)) {
                 fates.note(*connection, FateKind::Ended, owner, None);
-                of.into_iter().for_each(|of| of.ended(connection.client.ip(), now));
             }
         }
     }
@@ -221,21 +229,16 @@ impl Connections {
             }
         });
         let (mut fates, names, kept) = (self.fates.now(), &self.names, &self.kept);
-        let ended = |key: AnyKey, of: Option<&Affinities>| {
-            of.into_iter().for_each(|of| of.ended(KeyParts::from(key).client.ip(), now));
-        };
         for (key, owner) in dead {
-            ended(key, kept.of_open(crt, key, now));
             // `false`: another stack has it by now.
-            if key.bury(crt, owner, now)
+            if kept.end(crt, key, now, || key.bury(crt, owner, now))
                 && let Some(connection) = names.connection(&key.into())
             {
                 fates.note(connection, FateKind::StackDead, owner, None);
             }
         }
         for (key, owner) in unnamed {
-            ended(key, kept.of_open(crt, key, now));
-            if key.terminate(crt, owner, now)
+            if kept.end(crt, key, now, || key.terminate(crt, owner, now))
                 && let Some(connection) = names.connection(&key.into())
             {
                 fates.note(connection, FateKind::NotNamed, owner, None);
@@ -273,7 +276,7 @@ impl Connections {
     }
 
     /// How the connections of each service came to each stack, since the start.
-    pub(super) fn begun(&self) -> impl Iterator<Item = (Share, Count)> {
+    pub(super) fn begun(&self) -> impl Iterator<Item = (Key, Count)> {
         self.begun.0.iter().map(|(share, count)| (*share, *count))
     }
 
@@ -281,16 +284,21 @@ impl Connections {
     pub(super) fn note_move(&mut self, connection: &Connection, from: StackIndex, to: StackIndex, now: Now) {
         self.fates.now().note(*connection, FateKind::Moved, from, Some(to));
         let Some(key) = self.names.key(connection).map(KeyParts::from) else { return };
-        self.kept.of(&key).into_iter().for_each(|of| of.moved(key.client.ip(), to, now));
+        if let Some(of) = self.kept.of(&key) {
+            of.moved(key.client.ip(), to, now);
+        }
         if let Some(count) = self.begun.of(&key, to) {
             count.moved += 1;
         }
     }
 
-    /// The connection's entry is to be removed.
-    pub(super) fn is_to_go(&self, crt: &Crt, connection: &Connection, now: Now) {
-        let of = self.names.key(connection).and_then(|key| self.kept.of_open(crt, key, now));
-        of.into_iter().for_each(|of| of.ended(connection.client.ip(), now));
+    /// Removes the connection's entry.
+    pub(super) fn remove(&self, crt: &Crt, connection: &Connection, now: Now) {
+        let Some(key) = self.names.key(connection) else { return };
+        self.kept.end(crt, key, now, || match key {
+            AnyKey::V4(key) => crt.remove(key).is_some(),
+            AnyKey::V6(key) => crt.remove(key).is_some(),
+        });
     }
 
     /// Reports that had no entry because this node never owned their DVIPA, and claims to connections of other stacks.

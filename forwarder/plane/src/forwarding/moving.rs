@@ -88,12 +88,7 @@ impl Plane {
         if let Some(entry) = self.entry_of(connection) {
             self.connections.fates.now().note(*connection, FateKind::Lost, entry.stack, None);
         }
-        self.connections.is_to_go(self.crt(), connection, self.now());
-        match self.connections.names.key(connection) {
-            Some(AnyKey::V4(key)) => drop(self.crt().remove(key)),
-            Some(AnyKey::V6(key)) => drop(self.crt().remove(key)),
-            None => {}
-        }
+        self.connections.remove(self.crt(), connection, self.now());
         self.without_option(connection);
         self.connections.moves(connection);
     }

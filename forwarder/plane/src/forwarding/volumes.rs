@@ -5,7 +5,7 @@ use forwarder::traffic::{Pair, Volume, What};
 use hashbrown::HashMap;
 use model::{DvipaIndex, Protocol, StackIndex};
 
-use super::connections::Connections;
+use super::connections::{Connections, Key};
 
 /// What was counted of numbers before they were given back. Workers count on in the same places when others have the numbers.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Volumes {
         counted: impl Iterator<Item = (Pair, Volume)>,
         connections: &Connections,
     ) -> Given {
-        let mut shares: HashMap<(DvipaIndex, u16, Protocol, StackIndex), Share> = HashMap::new();
+        let mut shares: HashMap<Key, Share> = HashMap::new();
         let mut turned_away: HashMap<(DvipaIndex, u16, Protocol), TurnedAway> = HashMap::new();
         for (key, begun) in connections.begun() {
             if let Some(share) = share(&mut shares, key, connections) {
@@ -85,8 +85,6 @@ impl Volumes {
         }
     }
 }
-
-type Key = (DvipaIndex, u16, Protocol, StackIndex);
 
 /// `None`: the DVIPA is none of this node's.
 fn share<'s>(
