@@ -90,7 +90,7 @@ reasons! {
         RequestCut "request_cut" "Segment of a first request whose client has ended the connection.",
         RequestRefused "request_refused" "Further segment of a first request that was refused.",
         RequestEarly "request_early" "Segment to a service with routes that came before the one in which its connection's first or next request begins; the client retransmits it.",
-        ClientLimited "client_limited" "It would begin a connection to a service, and its client (of IPv6: its /64) has begun as many lately as it may (`client_new_connections_per_s`).",
+        ClientLimited "client_limited" "It would begin a connection to a service, and its client (of IPv6: its /64) has reached the limit of new connections a second (`client_new_connections_per_s`).",
         HopLimit "hop_limit" "TTL or hop limit used up, and the sender may not be told about such a packet.",
     }
     Kind::Dropped(Blame::Peer) => {
@@ -101,7 +101,7 @@ reasons! {
     Kind::Dropped(Blame::Operator) => {
         RefusedSilent "refused_silent" "Nothing serves it, and by `refuse` of its service or DVIPA its sender is not told.",
         AskUnanswered "ask_unanswered" "Its connection has no entry, no stack has claimed it, and not every stack that may have it could answer; the client retransmits it.",
-        ServiceLimited "service_limited" "It would begin a connection to a service of which as many have begun lately as may (`new_connections_per_s`).",
+        ServiceLimited "service_limited" "It would begin a connection to a service that has reached its limit of new connections a second (`new_connections_per_s`).",
         NextHopUnresolved "next_hop_unresolved" "The link-layer address of the next hop to the target is not known.",
         StackUnreachable "stack_unreachable" "Its stack has no cluster address of a family that this node has.",
         TooBigUnfragmented "too_big_unfragmented" "Too long once encapsulated; it has IPv4 options and is not fragmented, or its sender may not be told about such a packet.",

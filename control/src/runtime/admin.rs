@@ -96,7 +96,7 @@ pub(super) struct Desk {
     by: OrderedBy,
 }
 
-/// The desk of one request. Whoever comes over the admin socket is known to the kernel; the others have the page's token.
+/// The desk of one request. The kernel knows the users of the admin socket; the others have the page's token.
 impl FromRequestParts<Desk> for Desk {
     type Rejection = Infallible;
 
