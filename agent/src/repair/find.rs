@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 
 use model::Connection;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -24,10 +22,10 @@ use model::connection_state::SocketOption;
 /// # Errors
 /// [`Refused::NotThere`], or what the system says.
 pub fn find(connection: &Connection, pid: Option<u32>) -> Result<OwnedFd, Refused> {
-    let link = link(connection, pid)?;
+    let inode = inode(connection, pid)?;
     let found = match pid {
-        Some(pid) => in_process(pid, &link, connection),
-        None => processes()?.into_iter().find_map(|pid| in_process(pid, &link, connection)),
+        Some(pid) => in_process(pid, inode, connection),
+        None => processes()?.into_iter().find_map(|pid| in_process(pid, inode, connection)),
     };
     found.ok_or(Refused::NotThere { connection: *connection, pid })
 }
@@ -36,7 +34,8 @@ pub fn find(connection: &Connection, pid: Option<u32>) -> Result<OwnedFd, Refuse
 /// of a descriptor since is seen when it is taken.
 #[derive(Debug, Default)]
 pub struct Places {
-    known: HashMap<PathBuf, Place>,
+    /// By their inodes.
+    known: HashMap<u64, Place>,
     /// Processes that were walked over.
     walked: usize,
 }
@@ -59,17 +58,17 @@ impl Places {
         let mut found: Vec<_> = connections.iter().map(|connection| Err(not_there(connection))).collect();
         let mut wanted = HashMap::new();
         for (connection, found) in connections.iter().zip(&mut found) {
-            let link = match link(connection, None) {
-                Ok(link) => link,
+            let inode = match inode(connection, None) {
+                Ok(inode) => inode,
                 Err(refused) => {
                     *found = Err(refused);
                     continue;
                 }
             };
-            let known = self.known.get(Path::new(&link)).copied();
-            match known.and_then(|place| Some((at(place, &link, connection)?, place))) {
+            let known = self.known.get(&inode).copied();
+            match known.and_then(|place| Some((at(place, inode, connection)?, place))) {
                 Some(there) => *found = Ok(there),
-                None => drop(wanted.insert(PathBuf::from(link), (connection, found))),
+                None => drop(wanted.insert(inode, (connection, found))),
             }
         }
         let mut all = likely.iter().copied().chain(processes().unwrap_or_default());
@@ -79,18 +78,15 @@ impl Places {
             self.walked += 1;
             for descriptor in descriptors(process) {
                 let place = Place { process, descriptor };
-                let Some(path) = to(place).filter(|path| path.as_os_str().as_bytes().starts_with(b"socket:"))
-                else {
-                    continue;
-                };
-                if let Some((connection, _)) = wanted.get(&path)
+                let Some(inode) = to(place) else { continue };
+                if let Some((connection, _)) = wanted.get(&inode)
                     && let Some(socket) = take(place, connection)
-                    && let Some((_, found)) = wanted.remove(&path)
+                    && let Some((_, found)) = wanted.remove(&inode)
                 {
                     *found = Ok((socket, place));
                 }
                 if self.known.len() < PLACES {
-                    self.known.insert(path, place);
+                    self.known.insert(inode, place);
                 }
             }
         }
@@ -104,18 +100,17 @@ impl Places {
 /// # Errors
 /// As [`find`].
 pub fn find_at(connection: &Connection, place: Place) -> Result<OwnedFd, Refused> {
-    let link = link(connection, Some(place.process))?;
-    let found = at(place, &link, connection);
+    let inode = inode(connection, Some(place.process))?;
+    let found = at(place, inode, connection);
     found.ok_or(Refused::NotThere { connection: *connection, pid: Some(place.process) })
 }
 
-/// What a process's descriptor of the connection's socket points to.
-fn link(connection: &Connection, pid: Option<u32>) -> Result<String, Refused> {
+/// The inode of the connection's socket.
+fn inode(connection: &Connection, pid: Option<u32>) -> Result<u64, Refused> {
     let not_there = || Refused::NotThere { connection: *connection, pid };
     let told = diag::ask(connection).map_err(system("tell of the connection"))?;
     // Without an inode nobody has a descriptor: it waits to be accepted, or was closed.
-    let inode = told.map(|told| told.inode).filter(|inode| *inode != 0).ok_or_else(not_there)?;
-    Ok(format!("socket:[{inode}]"))
+    told.map(|told| told.inode.into()).filter(|inode| *inode != 0).ok_or_else(not_there)
 }
 
 fn processes() -> Result<Vec<u32>, Refused> {
@@ -129,19 +124,20 @@ fn descriptors(pid: u32) -> Vec<i32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-fn in_process(pid: u32, link: &str, connection: &Connection) -> Option<OwnedFd> {
+fn in_process(pid: u32, inode: u64, connection: &Connection) -> Option<OwnedFd> {
     let mut places = descriptors(pid).into_iter().map(|descriptor| Place { process: pid, descriptor });
-    places.find_map(|place| at(place, link, connection))
+    places.find_map(|place| at(place, inode, connection))
 }
 
-/// What the descriptor at this place points to.
-fn to(Place { process, descriptor }: Place) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()
+/// The inode of the socket that the descriptor at this place points to (proc_pid_fd(5)).
+fn to(Place { process, descriptor }: Place) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()?;
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The socket at this place, if it is that connection's.
-fn at(place: Place, link: &str, connection: &Connection) -> Option<OwnedFd> {
-    if to(place)? == Path::new(link) { take(place, connection) } else { None }
+fn at(place: Place, inode: u64, connection: &Connection) -> Option<OwnedFd> {
+    if to(place)? == inode { take(place, connection) } else { None }
 }
 
 /// A descriptor of the socket at this place. The number may be another descriptor's by now.
