@@ -18,9 +18,9 @@ use std::future::{Future, pending};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use model::Dvipa;
 use model::checksums::WrongChecksums;
 use model::message::{FromStack, ToStack};
+use model::{Dvipa, StackName};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use transport::{Endpoint, Event as SessionEvent, Events as SessionEvents, Expiry, Renewal};
@@ -55,7 +55,7 @@ const QUESTIONS: usize = 16;
 const AT_ONCE: usize = 32;
 
 /// What the programs tell is taken in so much at a time: a matter of a few milliseconds.
-const TOLD_AT_ONCE: usize = 1024;
+const TOLD_AT_ONCE: usize = 512;
 
 /// Asks a running agent how it is.
 pub type Questions = mpsc::Sender<oneshot::Sender<Status>>;
@@ -101,6 +101,7 @@ pub struct Agent {
     tokens: Tokens,
     /// A look at which ports are in use is under way.
     sweep: Option<JoinHandle<()>>,
+    sweep_began: Instant,
     next_sweep: Instant,
     /// What routing stacks said and may not say.
     refused: Refused,
@@ -108,6 +109,8 @@ pub struct Agent {
     standings_changed: bool,
     /// What it was told with them: the services that something listens for that holds accepts back.
     held: BTreeSet<(Dvipa, u16)>,
+    /// Which routing stacks have asked what is here, and which question that was.
+    asked: Vec<(StackName, u64)>,
     questions: mpsc::Receiver<oneshot::Sender<Status>>,
     asker: Questions,
     configs: mpsc::Receiver<Config>,
@@ -161,7 +164,7 @@ impl Agent {
             };
             tokio::select! {
                 () = &mut stop => break,
-                told = self.sockets.next() => self.take_told(told).await,
+                told = self.sockets.next(TOLD_AT_ONCE) => self.take_told(told).await,
                 ends = self.ends.next() => self.take(ends),
                 translated = self.translated.next() => self.take(translated),
                 Some(event) = self.sessions.recv() => self.session(event),
@@ -177,6 +180,7 @@ impl Agent {
                 () = std::future::ready(()), if is_busy => {}
             }
             self.take_what_is_there();
+            self.answer_asked().await;
             self.act().await;
             self.act_on_transfers().await;
         }
@@ -221,27 +225,29 @@ impl Agent {
         events.into_iter().for_each(|event| self.tell(event));
     }
 
-    /// Takes in what the programs tell; nothing else is heard before that is done.
+    /// Takes in what the programs tell, and all else that they have told by now; nothing else is heard before that is done.
     async fn take_told(&mut self, told: std::io::Result<Vec<Told>>) {
         let mut told = match told {
-            Ok(told) => told.into_iter(),
+            Ok(told) => told,
             Err(cause) => return self.take(Err(cause)),
         };
         loop {
-            self.take_some_told(told.by_ref().take(TOLD_AT_ONCE));
-            if told.len() == 0 {
+            let is_all = told.len() < TOLD_AT_ONCE;
+            self.take_some_told(told);
+            if is_all {
                 break;
             }
             tokio::task::yield_now().await;
+            told = self.sockets.take(TOLD_AT_ONCE);
         }
     }
 
     /// Takes in all that the programs have told by now.
     async fn take_all_told(&mut self) {
-        self.take_told(Ok(self.sockets.take())).await;
+        self.take_told(Ok(self.sockets.take(TOLD_AT_ONCE))).await;
     }
 
-    fn take_some_told(&mut self, told: impl Iterator<Item = Told>) {
+    fn take_some_told(&mut self, told: Vec<Told>) {
         let now = Instant::now();
         for told in told {
             match told {

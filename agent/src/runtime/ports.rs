@@ -13,6 +13,8 @@ use crate::ports::{Listing, Pools as _};
 
 /// How often it is looked which ports are in use no more.
 const SWEEP: Duration = Duration::from_secs(5);
+/// A look that takes long, because there are very many sockets, is followed by a rest that is so many times as long.
+const REST: u32 = 20;
 
 impl Agent {
     /// Routing stacks may list others than before.
@@ -50,10 +52,14 @@ impl Agent {
     pub(super) fn sweep_ports(&mut self) {
         let now = Instant::now();
         let Ok(pools) = &self.programs.pools else { return };
-        if self.sweep.as_ref().is_some_and(|sweep| !sweep.is_finished()) || now < self.next_sweep {
+        if self.sweep.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
+            self.next_sweep = now + now.saturating_duration_since(self.sweep_began) * REST;
             return;
         }
-        self.next_sweep = now + SWEEP;
+        if now < self.next_sweep {
+            return;
+        }
+        (self.sweep_began, self.next_sweep) = (now, now + SWEEP);
         self.ports.give_back(&**pools);
         let pools = Arc::clone(pools);
         self.sweep = Some(tokio::task::spawn_blocking(move || {

@@ -113,7 +113,7 @@ impl Agent {
         programs.lacks().iter().for_each(|what| tracing::warn!("{what}"));
         let sockets = SocketEvents::open(&programs.maps).map_err(kernel("events of sockets"))?;
         // What was told before is in the first look.
-        drop(sockets.take());
+        drop(sockets.take(usize::MAX));
         let in_force = |cause| ProgramError::Bpf { what: "read what is in force".to_owned(), cause };
         let inherited = programs.maps.inherited().map_err(in_force)?;
         let events_lost = programs.maps.counters().map_err(in_force)?.get(EVENTS_LOST).copied().unwrap_or(0);
@@ -188,10 +188,12 @@ impl Agent {
             probes: JoinSet::new(),
             tokens: Tokens::default(),
             sweep: None,
+            sweep_began: now,
             next_sweep: now,
             refused: Refused::default(),
             standings_changed: true,
             held: BTreeSet::new(),
+            asked: Vec::new(),
             questions,
             asker,
             configs,

@@ -62,7 +62,7 @@ impl Agent {
                 self.tell(Event::Listed(from, list));
             }
             ToStack::Heard(heard) => self.tell(Event::Heard(from, heard.number)),
-            ToStack::Asked(asked) => self.asked(from, asked.number),
+            ToStack::Asked(asked) => self.asked.push((from, asked.number)),
             ToStack::Ownership(message) => {
                 let stack = self.config.routing_stacks.iter().find(|stack| stack.name == from);
                 let networks = stack.and_then(|stack| stack.dvipas.as_deref());
@@ -86,12 +86,17 @@ impl Agent {
         self.config.routing_stacks.iter().find(|of| of.name == *stack)?.dvipas.as_deref()
     }
 
-    /// A routing stack wants to know of all connections that it has asked about which are here.
-    fn asked(&mut self, by: StackName, number: u64) {
+    /// Routing stacks want to know of all connections that they have asked about which are here.
+    pub(super) async fn answer_asked(&mut self) {
+        if self.asked.is_empty() {
+            return;
+        }
         // In this order: what the programs could not tell is counted after what they could.
-        self.take_some_told(self.sockets.take().into_iter());
+        self.take_all_told().await;
         self.notice_lost_events();
-        self.tell(Event::Asked(by, number));
+        for (by, number) in std::mem::take(&mut self.asked) {
+            self.tell(Event::Asked(by, number));
+        }
     }
 
     /// Does what the transfers want done, and keeps what the machine tells in step with it.

@@ -69,26 +69,35 @@ impl Events {
         Ok(Self { ring: kernel::register(builder.build()?)?, read })
     }
 
-    /// Waits until there are events, and takes all that are there. Cancel-safe.
+    /// Waits until there are events, and takes so many of them. Cancel-safe. Who gets as many has to [take](Events::take) the others:
+    /// none of them wakes anybody.
     ///
     /// # Errors
     /// What the system says.
-    pub async fn next(&mut self) -> std::io::Result<Vec<Told>> {
+    pub async fn next(&mut self, most: usize) -> std::io::Result<Vec<Told>> {
         loop {
             let mut ready = self.ring.readable_mut().await?;
             ready.clear_ready();
-            let events = self.take();
+            let events = self.take(most);
             if !events.is_empty() {
                 return Ok(events);
             }
         }
     }
 
-    /// Takes all events that are there.
-    pub fn take(&self) -> Vec<Told> {
-        // It only fails if what is called for an event does.
-        let _ = self.ring.get_ref().0.consume();
-        std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes so many of the events that are there: fewer if there are no more.
+    pub fn take(&self, most: usize) -> Vec<Told> {
+        let read = || std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = Vec::new();
+        loop {
+            let left = most.saturating_sub(all.len());
+            // It only fails if what is called for an event does. What the programs do not write is read and left out.
+            let consumed = self.ring.get_ref().0.consume_raw_n(left);
+            all.append(&mut read());
+            if all.len() >= most || usize::try_from(consumed).unwrap_or(0) < left {
+                return all;
+            }
+        }
     }
 }
 
