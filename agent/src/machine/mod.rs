@@ -68,8 +68,12 @@ pub const MAX_FORWARDERS: usize = 2;
 /// The load is reported this often.
 pub const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What concerns all connections is done in parts of so many: a matter of a few milliseconds. What comes in has its turn in between.
-pub const AT_A_STEP: usize = CONNECTIONS_A_MESSAGE;
+/// What concerns all connections is done in parts of so many: a matter of a few milliseconds, also where the first account of a million
+/// connections is searched in memory that no cache has. What comes in has its turn in between.
+pub const AT_A_STEP: usize = CONNECTIONS_A_MESSAGE / 4;
+
+/// Of this many parts of the time, the looks at all connections that nothing has asked for take one at most.
+const LOOKS_SHARE: u32 = 20;
 
 /// A look that failed is tried again after this long.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -136,7 +140,10 @@ pub struct Machine {
     inherited: Option<Inherited>,
     look_under_way: bool,
     look_wanted: Option<Scope>,
+    look_began: Instant,
     next_repair: Instant,
+    /// When all connections are looked at again although no event was lost: not at each repair where there are very many.
+    next_whole_look: Instant,
     next_load: Instant,
     renewals: Renewals,
     claims: Claims,
@@ -165,7 +172,9 @@ impl Machine {
             inherited: Some(inherited),
             look_under_way: false,
             look_wanted: Some(Scope::All),
+            look_began: now,
             next_repair: now + own.repair,
+            next_whole_look: now,
             next_load: now + LOAD_INTERVAL,
             renewals: Renewals::new(now),
             claims: Claims::default(),
@@ -252,10 +261,11 @@ impl Machine {
                 self.stacks.values_mut().for_each(|stack| stack.missed = true);
                 self.want(Scope::All);
             }
-            Event::Seen(scope, picture) => self.seen(scope, picture),
+            Event::Seen(scope, picture) => self.seen(scope, picture, now),
             Event::NotSeen => {
                 self.look_under_way = false;
                 self.next_repair = self.next_repair.min(now + LOOK_AGAIN);
+                self.next_whole_look = now;
             }
             Event::Interfaces(interfaces) => {
                 self.own.interfaces = interfaces;
@@ -443,7 +453,7 @@ impl Machine {
     }
 
     fn look_begins(&mut self, scope: Scope, now: Instant) {
-        self.look_under_way = true;
+        (self.look_under_way, self.look_began) = (true, now);
         self.sockets.look_begins(now);
         for stack in self.stacks.values_mut() {
             if scope == Scope::All && stack.standing == Standing::Listed {
@@ -452,7 +462,11 @@ impl Machine {
         }
     }
 
-    fn seen(&mut self, scope: Scope, picture: Picture) {
+    fn seen(&mut self, scope: Scope, picture: Picture, now: Instant) {
+        if scope == Scope::All {
+            let took = now.saturating_duration_since(self.look_began);
+            self.next_whole_look = now + took * LOOKS_SHARE;
+        }
         let changes = self.sockets.correct(scope, picture);
         self.tell(changes);
         self.correct_some();
@@ -497,7 +511,7 @@ impl Machine {
             self.actions.extend(again);
             self.allow_binds();
             self.tell_listens();
-            self.want(Scope::All);
+            self.want(if now >= self.next_whole_look { Scope::All } else { Scope::Untold });
         }
         if now >= self.next_load {
             self.next_load = now + LOAD_INTERVAL;

@@ -171,5 +171,6 @@ fn all(scope: Scope, dvipas: &HashSet<IpAddr>, containers: &[Container]) -> io::
     if scope == Scope::All {
         picture.connections.extend(translated::look(dvipas)?);
     }
+    picture.connections.sort_unstable_by_key(|(cookie, _)| *cookie);
     Ok(picture)
 }

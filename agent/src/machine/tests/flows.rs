@@ -1,6 +1,7 @@
 //! UDP flows, and who is told of them.
 
 use super::*;
+use crate::machine::CONNECTIONS_A_MESSAGE;
 
 fn flow(client_port: u16) -> Connection {
     let client = SocketAddr::from(([198, 18, 0, 2], client_port));
@@ -46,8 +47,7 @@ fn a_backup_is_told_of_each_flow_once_and_later_again() {
     assert_eq!(tells(&mut bench, [4000, 4001, 4002]), 1);
     bench.now += Duration::from_secs(29);
     assert_eq!(tells(&mut bench, [4000, 4002]), 1, "it would grow old there");
-    let many = CONNECTIONS_A_MESSAGE;
-    assert_eq!(tells(&mut bench, 5000..u16::MAX), many, "so many at a time");
+    assert_eq!(tells(&mut bench, 5000..u16::MAX), CONNECTIONS_A_MESSAGE, "so many at a time");
 }
 
 #[test]

@@ -302,15 +302,16 @@ impl World {
 
     /// Lets everything that is under way come to its end, and what was lost be repaired.
     fn settle(&mut self) {
-        for _ in 0..3 {
-            self.bench.now += RECENT * 2 + own().repair;
-            self.tell(Event::TimePassed);
+        for _ in 0..4 {
             for _ in 0..4 {
                 self.step(Step::TakePicture);
                 self.step(Step::Deliver);
                 while self.go_on() {}
                 assert!(!self.bench.machine.is_busy());
             }
+            // The looks of the history may have taken minutes, which makes the next ones rare.
+            self.bench.now += Duration::from_secs(24 * 60 * 60);
+            self.tell(Event::TimePassed);
         }
         self.mirrors.iter_mut().for_each(Mirror::read);
     }

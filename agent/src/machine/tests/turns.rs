@@ -1,7 +1,7 @@
 //! What concerns all connections is done in parts, and what happens in between counts.
 
 use super::*;
-use crate::machine::AT_A_STEP;
+use crate::machine::LOOK_AGAIN;
 
 /// As many connections as take several parts, and how many parts.
 const PARTS: usize = 5;
@@ -218,4 +218,32 @@ fn a_list_in_the_middle_of_an_account_has_that_begin_again() {
     assert_eq!(named(&all), (MANY, 0), "all of it is told");
     let ends = told(&all).iter().filter(|m| matches!(m, FromStack::Told(Told { since: None, .. }))).count();
     assert_eq!((ends, told(&all).iter().filter(|m| matches!(m, FromStack::Told(_))).count()), (1, 1));
+}
+
+#[test]
+fn looks_that_take_long_and_that_nothing_has_asked_for_are_rare() {
+    let mut bench = Bench::new();
+    bench.now += Duration::from_secs(3);
+    bench.tell(Event::Seen(Scope::All, Picture::default()));
+    let (seen, mut looks) = (bench.now, Vec::new());
+    while bench.now < seen + Duration::from_secs(140) {
+        bench.now += Duration::from_secs(1);
+        let actions = bench.tell(Event::TimePassed);
+        for action in actions {
+            let Action::Look(scope) = action else { continue };
+            looks.push(((bench.now - seen).as_secs(), scope));
+            bench.now += Duration::from_secs(if scope == Scope::All { 3 } else { 0 });
+            bench.tell(Event::Seen(scope, Picture::default()));
+        }
+    }
+    let whole: Vec<u64> = looks.iter().filter(|(_, scope)| *scope == Scope::All).map(|(at, _)| *at).collect();
+    assert_eq!(whole, [67, 137], "twenty times as long as they take: {looks:?}");
+    assert!(looks.len() >= 12, "what no event tells of is looked at as often as ever: {looks:?}");
+    assert!(
+        bench.tell(Event::EventsLost).contains(&Action::Look(Scope::All)),
+        "at once where something was lost"
+    );
+    bench.tell(Event::NotSeen);
+    bench.now += LOOK_AGAIN;
+    assert!(bench.tell(Event::TimePassed).contains(&Action::Look(Scope::All)), "and again if it failed");
 }
