@@ -197,6 +197,7 @@ const GOALS: &[Goal] = &[
     at_most("agent_1m_start_ms", 10.0, ""),
     at_most("agent_1m_rest_ms", 10.0, ""),
     at_most("agent_1m_drain_ms", 10.0, ""),
+    at_most("agent_1m_end_ms", 10.0, ""),
     at_least("transfer_inject_rate_ratio", 1.0),
     at_least("moves_inject_per_s", 20_000.0),
     at_most("routing_cpu_100k_ratio_haproxy", 0.5, ""),

@@ -35,6 +35,7 @@ fn every_row_of_a_cluster_can_be_measured() {
         "agent_1m_start_ms",
         "agent_1m_rest_ms",
         "agent_1m_drain_ms",
+        "agent_1m_end_ms",
         "agent_1m_mib",
     ]
     .map(str::to_owned)

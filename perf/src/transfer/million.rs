@@ -20,8 +20,14 @@ use model::ConnectionState;
 use super::{Failure, Size};
 use crate::rows::Rows;
 
-pub(super) const ROWS: [&str; 5] =
-    ["agent_1m_start_ms", "agent_1m_known_s", "agent_1m_rest_ms", "agent_1m_drain_ms", "agent_1m_mib"];
+pub(super) const ROWS: [&str; 6] = [
+    "agent_1m_start_ms",
+    "agent_1m_known_s",
+    "agent_1m_rest_ms",
+    "agent_1m_drain_ms",
+    "agent_1m_end_ms",
+    "agent_1m_mib",
+];
 
 const PORT: u16 = 80;
 /// Addresses of clients that are nowhere.
@@ -34,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) fn measure(rows: &mut Rows, size: Size) -> Result<(), Failure> {
     let count = if size == Size::Tiny { 1000 } else { 1_000_000 };
-    let [start, known, rest, drain, memory] = ROWS;
+    let [start, known, rest, drain, end, memory] = ROWS;
     let lab = Lab::start(spec())?;
     let crowd = Crowd::gather(&lab, count)?;
     let begun = Instant::now();
@@ -56,8 +62,13 @@ pub(super) fn measure(rows: &mut Rows, size: Size) -> Result<(), Failure> {
     }
     rows.add(drain, "ms", longest_turn(&lab)?, "in 10 s in which all are to move and none may");
     rows.add(memory, "MiB", resident_mib(lab.id_of("agent-t1"))?, "resident memory of the agent");
-    lab.check()?;
     drop(crowd);
+    lab.wait_for("no connections in the CRT", PATIENCE, || {
+        let there = of_t1(&lab).map_err(|e| e.to_string())?;
+        if there == 0 { Ok(()) } else { Err(format!("{there} are")) }
+    })?;
+    rows.add(end, "ms", longest_turn(&lab)?, "while all end, because their server has ended");
+    lab.check()?;
     Ok(())
 }
 
@@ -108,10 +119,10 @@ impl Crowd {
         let client = lab.client().enter(|| TcpStream::connect(at))?;
         let (model, _) = listener.accept()?;
         lab.kill("agent-t1")?;
-        // What is sent to clients that are nowhere goes nowhere.
+        // What is sent to clients that are nowhere goes nowhere; a FIN is sent once more, not for minutes.
         let [a, b] = CLIENTS;
         host.sh(&format!(
-            "nft 'add table ip crowd' && nft 'add chain ip crowd out {{ type filter hook output priority 0; }}' \
+            "sysctl -qw net.ipv4.tcp_orphan_retries=1 && nft 'add table ip crowd' && nft 'add chain ip crowd out {{ type filter hook output priority 0; }}' \
              && nft 'add rule ip crowd out ip daddr {a}.{b}.0.0/16 drop'"
         ))?;
         let state = host.enter(|| -> Result<_, Failure> {
