@@ -8,7 +8,7 @@
 //! we believe), [`renewal`] (when their files are replaced), `dial` (dial, and dial again), `session` (one peer, from the handshake to the last word),
 //! `refusal` (why there is none), `socket` (what wakes an endpoint), `beside` (two stacks of one host), `talk` (readers and writers), `outbox` (what waits to be sent), `frames`
 //! (messages on a QUIC stream), `tls` (what rustls and quinn are told), [`bounded`] (how many clients a socket has, of any protocol), [`pki`] (making the cluster's
-//! certificates).
+//! certificates), [`join`] (how a host gets one by a token).
 
 mod beside;
 pub mod bounded;
@@ -18,6 +18,7 @@ pub mod endpoint;
 pub mod event;
 mod frames;
 pub mod identity;
+pub mod join;
 mod outbox;
 pub mod pki;
 pub mod private;

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use model::StackName;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
 };
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use time::{Duration, OffsetDateTime};
 
 /// How long a CA is valid.
@@ -100,29 +101,88 @@ pub fn issue(dir: &Path, name: &StackName, days: u16) -> Result<Issued, PkiError
 }
 
 fn issue_at(dir: &Path, name: &StackName, days: u16, now: OffsetDateTime) -> Result<Issued, PkiError> {
+    can_be_certified(dir, name)?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let Certified { certificate, from, until } = Authority::open(dir)?.certify(name, &key, days, now)?;
+    write_pair(dir, name.as_str(), &certificate.pem(), &key, from, until)
+}
+
+/// Whether a certificate in this directory can be this stack's.
+pub(crate) fn can_be_certified(dir: &Path, name: &StackName) -> Result<(), PkiError> {
     if name.as_str() == "ca" {
         return Err(PkiError::Exists(dir.join("ca.pem")));
     }
     if ServerName::try_from(name.as_str()).is_err() || name.as_str().bytes().all(|b| b.is_ascii_digit()) {
         return Err(PkiError::Name(name.clone()));
     }
-    let read = |file: &str| {
-        std::fs::read_to_string(dir.join(file)).map_err(|cause| PkiError::NoCa { dir: dir.to_owned(), cause })
-    };
-    let (ca_pem, ca_key) = (read("ca.pem")?, read("ca.key")?);
-    let bad = |cause| PkiError::BadCa { dir: dir.to_owned(), cause };
-    let issuer = Issuer::from_ca_cert_pem(&ca_pem, KeyPair::from_pem(&ca_key).map_err(bad)?).map_err(bad)?;
+    Ok(())
+}
 
-    let mut params = CertificateParams::new(vec![name.to_string()])?;
-    params.distinguished_name = common_name(name.as_str());
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
-    let (from, until) = valid(&mut params, days, now);
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let certificate = params.signed_by(&key, &issuer)?;
-    write_pair(dir, name.as_str(), &certificate.pem(), &key, from, until)
+/// A CA with its key: who has it can make any stack's certificate.
+pub struct Authority {
+    /// Where its files are.
+    pub(crate) dir: PathBuf,
+    /// `ca.pem`, with whatever other authorities it has: all that a stack trusts.
+    pub(crate) pem: String,
+    /// The certificate that signs, the first one in `ca.pem`.
+    pub(crate) certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate that an [`Authority`] has signed, with its first and last day (UTC, `YYYY-MM-DD`).
+pub(crate) struct Certified {
+    pub(crate) certificate: Certificate,
+    from: String,
+    pub(crate) until: String,
+}
+
+impl Authority {
+    /// Reads `ca.pem` and `ca.key` in a directory.
+    ///
+    /// # Errors
+    /// [`PkiError::NoCa`] or [`PkiError::BadCa`].
+    pub fn open(dir: &Path) -> Result<Self, PkiError> {
+        let read = |file: &str| {
+            std::fs::read_to_string(dir.join(file))
+                .map_err(|cause| PkiError::NoCa { dir: dir.to_owned(), cause })
+        };
+        let (pem, key) = (read("ca.pem")?, read("ca.key")?);
+        let bad = |cause| PkiError::BadCa { dir: dir.to_owned(), cause };
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| bad(rcgen::Error::CouldNotParseCertificate))?;
+        let key = KeyPair::from_pem(&key).map_err(bad)?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(bad)?;
+        Ok(Self { dir: dir.to_owned(), pem, certificate, issuer })
+    }
+
+    /// A certificate of this name for the owner of a key, valid for `days`. It serves for both sides of a session.
+    pub(crate) fn certify(
+        &self,
+        name: &StackName,
+        key: &impl PublicKeyData,
+        days: u16,
+        now: OffsetDateTime,
+    ) -> Result<Certified, PkiError> {
+        let both = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(name.as_str(), both, key, days, now)
+    }
+
+    fn sign(
+        &self,
+        name: &str,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        key: &impl PublicKeyData,
+        days: u16,
+        now: OffsetDateTime,
+    ) -> Result<Certified, PkiError> {
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        params.distinguished_name = common_name(name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = usages;
+        params.use_authority_key_identifier_extension = true;
+        let (from, until) = valid(&mut params, days, now);
+        Ok(Certified { certificate: params.signed_by(key, &self.issuer)?, from, until })
+    }
 }
 
 fn common_name(name: &str) -> DistinguishedName {

@@ -33,7 +33,7 @@ pub(crate) enum SetupError {
     Suite(#[from] NoInitialCipherSuite),
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
