@@ -36,7 +36,8 @@ impl<L> Bounded<L> {
         Self::with(listener, CLIENTS, life)
     }
 
-    fn with(listener: L, clients: usize, life: Duration) -> Self {
+    /// For so many clients at once, each for so long.
+    pub(crate) fn with(listener: L, clients: usize, life: Duration) -> Self {
         Self { listener, room: Arc::new(Semaphore::new(clients)), life }
     }
 }

@@ -78,7 +78,8 @@ impl Expiry {
 pub enum IdentityError {
     /// A file can't be read.
     #[error(
-        "cannot read the {what} {}: {cause} (make the files with `baton pki init` and `baton pki issue`)",
+        "cannot read the {what} {}: {cause} (make the files with `baton pki init` and `baton pki issue`, or fetch \
+         them with `baton-agent join`)",
         path.display()
     )]
     Read {

@@ -167,6 +167,18 @@ impl Authority {
         self.sign(name.as_str(), both, key, days, now)
     }
 
+    /// A certificate with which a server shows that it has this authority's key. No stack can have its name, which is no
+    /// [`StackName`], and no stack believes it.
+    pub(crate) fn certify_server(
+        &self,
+        name: &str,
+        key: &impl PublicKeyData,
+        now: OffsetDateTime,
+    ) -> Result<Certificate, PkiError> {
+        let server = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Ok(self.sign(name, server, key, CA_DAYS, now)?.certificate)
+    }
+
     fn sign(
         &self,
         name: &str,
