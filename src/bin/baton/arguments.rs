@@ -19,7 +19,7 @@ use crate::convert::ConvertCommand;
 use crate::top::View;
 pub(crate) use config::ConfigCommand;
 pub(crate) use looking::{CaptureArguments, TraceArguments, WhyArguments};
-pub(crate) use pki::Pki;
+pub(crate) use pki::{Pki, Serve, TokenCommand};
 
 /// Shows and steers a routing node of a baton cluster.
 ///

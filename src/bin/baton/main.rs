@@ -73,7 +73,7 @@ fn run(Arguments { socket, json, command }: Arguments) -> Result<String, Failure
         Command::Capture(a) => trace::capture::run(&socket, &a),
         Command::Nic(command) => nic::run(&command, json),
         Command::Setup(command) => doctor::setup(&command),
-        Command::Pki(command) => pki::run(command),
+        Command::Pki(command) => pki::run(command, json),
         Command::Completions { shell, program } => Ok(generate::completions(shell, &program)),
         Command::Man { dir } => generate::manual(&dir),
         Command::Ask(ask) => orders::run(&socket, json, &ask),

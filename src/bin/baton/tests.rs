@@ -16,6 +16,7 @@ use crate::{events, show, trace};
 
 mod config;
 mod looking;
+mod tokens;
 
 const WEB: &str = r#"
 [[vipadynamic]]
