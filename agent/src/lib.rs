@@ -6,7 +6,7 @@
 //! [`checks`] (servers that are asked whether they are well), [`rights`] (what a routing stack may say), [`ports`] (which of them applications are given), [`tokens`] (with which routing stacks hand
 //! connections over unasked), [`runtime`] (joins them and the sessions),
 //! [`admin`] (what operators see), [`control_socket`] (what applications ask and are told), [`repair`] (sockets taken out of
-//! this kernel and put into it), [`transfers`] (how connections leave and come).
+//! this kernel and put into it), [`transfers`] (how connections leave and come). [`join`] is before all that: how a host gets its certificate.
 
 pub mod admin;
 pub mod checks;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod control_socket;
 pub mod counters;
 pub mod environment;
+pub mod join;
 pub mod machine;
 pub mod ports;
 pub mod repair;

@@ -5,23 +5,39 @@ mod arguments;
 #[path = "../../service.rs"]
 mod service;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent::runtime::{Agent, Removed, clean_up};
 use agent::{Config, admin};
-use arguments::Arguments;
+use arguments::{Arguments, Command, Join};
 use clap::Parser;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
+use transport::join::token::Token;
 
 type Failure = Box<dyn std::error::Error>;
 
+/// More than a token has.
+const TOKEN_BYTES: u64 = 1024;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Join(words)) = arguments.command {
+        return match join(&words) {
+            Ok(said) => {
+                print!("{said}");
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                eprintln!("baton-agent: {failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(mistakes) => {
@@ -51,6 +67,23 @@ fn main() -> ExitCode {
             eprintln!("baton-agent: {}", chain(&*failure));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Has this host join the cluster; returns what was done.
+fn join(words: &Join) -> Result<String, Failure> {
+    let token = match words.token.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin().take(TOKEN_BYTES))?,
+        token => token.to_owned(),
+    };
+    let token = token.parse::<Token>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(agent::join::join(&words.address, &token, &words.config)) {
+        Err(agent::join::Failure::Config(mistakes)) => {
+            let said = "the configuration has to be good first. Nothing was sent, the token is still good";
+            Err(format!("{said}\n{:?}", miette::Report::new(mistakes)).into())
+        }
+        done => Ok(done?),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
@@ -24,7 +25,7 @@ pub(crate) fn completions(shell: Shell, program: &str) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Writes `baton.1` and a page a command, and a page a daemon in section 8; returns where.
+/// Writes `baton.1` and a page a command, and pages of the daemons in section 8; returns where.
 pub(crate) fn manual(dir: &Path) -> Result<String, Failure> {
     let failed = |e: std::io::Error| {
         Failure::Text(format!("error: cannot write manual pages to {}: {e}", dir.display()))
@@ -37,7 +38,12 @@ pub(crate) fn manual(dir: &Path) -> Result<String, Failure> {
     Ok(format!("manual pages are in {}\n", dir.display()))
 }
 
+/// A page of the daemon, and one of each of its commands.
 fn write_daemon(dir: &Path, daemon: Command) -> std::io::Result<()> {
-    let file = dir.join(format!("{}.8", daemon.get_name()));
-    clap_mangen::Man::new(daemon).section("8").render(&mut fs::File::create(file)?)
+    let mut daemon = daemon.disable_help_subcommand(true);
+    daemon.build();
+    for page in std::iter::once(&daemon).chain(daemon.get_subcommands()) {
+        Man::new(page.clone()).section("8").generate_to(dir)?;
+    }
+    Ok(())
 }
