@@ -125,12 +125,21 @@ impl Lab {
     /// # Errors
     /// What could not be made or started.
     pub fn join(&mut self) -> Result<String> {
+        let name = self.add_target()?;
+        self.issue(&name)?;
+        self.start_agent(&name)?;
+        Ok(name)
+    }
+
+    /// Adds the host of one more target with its configuration, which has no certificate.
+    ///
+    /// # Errors
+    /// What could not be made.
+    pub fn add_target(&mut self) -> Result<String> {
         self.spec.targets += 1;
         let (index, name) = (self.spec.targets, format!("t{}", self.spec.targets));
         self.fabric.add_target(&self.record, index, self.spec.fabric_mtu)?;
-        self.issue(&name)?;
         self.write_agent(&name)?;
-        self.start_agent(&name)?;
         Ok(name)
     }
 

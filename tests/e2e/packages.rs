@@ -58,6 +58,7 @@ fn the_packages_have_what_a_host_needs() {
         ];
         has(package, &own.each_ref().map(String::as_str));
     }
+    has("baton-agent", &["./usr/share/man/man8/baton-agent-join.8.gz"]);
     has(
         "baton",
         &[
