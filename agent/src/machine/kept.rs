@@ -1,20 +1,20 @@
 //! Which connections are only kept open (row B9): nobody waits for an answer, and nothing was said for a moment. A routing stack that
 //! selects by what its targets have to do is told how many there are, because it knows of connections only that they are open.
 //!
-//! Each look costs the kernel and this process some microseconds a connection. So a look is followed by one only after fifty times as long
-//! as it took, after a second at least, and there is none on hosts with more than [`MAX_LOOKED_AT`] connections.
+//! Each look costs the kernel and this process some microseconds a connection. So a look is followed by one only after
+//! a second for each [`A_SECOND`] connections, and there is none on hosts with more than [`MAX_LOOKED_AT`] connections.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::LOAD_INTERVAL;
 use super::silences::{MAX_LOOKED_AT, Speech};
 
 /// Neither side has said anything for so long: the connection is not in the middle of a request or an answer.
 pub const MOMENT: Duration = Duration::from_millis(100);
-/// What looks may take of one core: one part of so many.
-const SHARE: u32 = 50;
+/// So many connections may be looked at in a second, on average: by number and not by the time that it takes, because a busy host is the one
+/// of which it has to be known.
+const A_SECOND: usize = 4096;
 
 /// The connections of a DVIPA that processes of this host have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl Kept {
         }
         self.seen = Some(seen);
         let begun = self.begun.take().unwrap_or(now);
-        let took = now.saturating_duration_since(begun);
-        self.next = begun + LOAD_INTERVAL.max(took.saturating_mul(SHARE));
+        let seconds = speeches.len().div_ceil(A_SECOND).clamp(1, MAX_LOOKED_AT / A_SECOND);
+        self.next = begun + Duration::from_secs(seconds as u64);
     }
 
     /// How many connections are only kept open to those DVIPAs, and how many are not to the others.
@@ -90,6 +90,7 @@ impl Speech {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::LOAD_INTERVAL;
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([198, 18, 9, last])
@@ -120,17 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn looks_take_a_fiftieth_of_the_time_and_none_are_made_of_too_many() {
+    fn there_is_a_look_each_second_or_less_often_where_there_is_more_to_see_and_none_of_too_much() {
         let now = Instant::now();
         let mut kept = Kept::new(now);
         assert!(kept.is_due(true, 9, now));
         assert!(!kept.is_due(false, 9, now), "nobody wants to know");
         kept.begins(now);
         assert!(!kept.is_due(true, 9, now + LOAD_INTERVAL * 9), "one is under way");
-        kept.seen(&[], now + Duration::from_millis(100));
-        assert!(!kept.is_due(true, 9, now + Duration::from_millis(4900)));
-        assert!(kept.is_due(true, 9, now + Duration::from_secs(5)));
+        kept.seen(&[], now + Duration::from_millis(900));
+        assert!(!kept.is_due(true, 9, now + Duration::from_millis(999)));
+        assert!(kept.is_due(true, 9, now + Duration::from_secs(1)));
         assert_eq!(kept.counts(|_| true), Some((0, 0)));
+        kept.begins(now);
+        kept.seen(&vec![speech(1, 0, false); 4 * A_SECOND + 1], now);
+        assert!(!kept.is_due(true, 9, now + Duration::from_millis(4999)));
+        assert!(kept.is_due(true, 9, now + Duration::from_secs(5)));
         assert!(!kept.is_due(true, MAX_LOOKED_AT + 1, now + Duration::from_secs(5)));
         assert_eq!(kept.counts(|_| true), None, "what was seen is over");
     }
