@@ -5,7 +5,7 @@
 //!
 //! In reading order: [`buffer`] (what a packet is), [`verdict`] (what becomes of it), [`reason`], [`counters`] and [`traffic`] (why,
 //! how often, and of which service), [`packet`] (typed views of headers), [`tables`] (the control thread's decisions, ready to use),
-//! [`fence`] (until when they say what this node owns), [`crt`] (connection → stack), [`pools`] (tokens that stacks gave out ahead), [`reselecting`] (connections that are to move),
+//! [`fence`] (until when they say what this node owns), [`loads`] (what stacks have to do), [`crt`] (connection → stack), [`pools`] (tokens that stacks gave out ahead), [`reselecting`] (connections that are to move),
 //! [`transactions`] (what is said to clients before a stack has their connection), [`path`] (the stages a burst passes), [`foretell`]
 //! (the same without a packet), [`trace`] (the same with somebody who looks on).
 //!
@@ -33,6 +33,7 @@ pub mod reason;
 pub mod crt;
 pub mod fence;
 pub mod foretell;
+pub mod loads;
 pub mod looks;
 pub mod packet;
 pub mod path;
@@ -48,6 +49,7 @@ pub use buffer::{PacketBuffer, TestPacket};
 pub use counters::Counters;
 pub use crt::Now;
 pub use fence::Fence;
+pub use loads::{Lastings, Loads};
 pub use looks::Looks;
 pub use packet::Mac;
 pub use path::{AnyKey, Handoffs, Limits, Worker};

@@ -163,6 +163,7 @@ fn tables() -> Tables {
     let services = [
         (80, Protocol::Tcp, Method::RoundRobin),
         (81, Protocol::Tcp, Method::LeastConnections),
+        (82, Protocol::Tcp, Method::PowerOfTwo),
         (443, Protocol::Tcp, Method::WeightedRoundRobin),
         (53, Protocol::Udp, Method::Maglev),
     ];

@@ -284,17 +284,21 @@ pub enum Method {
     Source,
     /// The target with the highest weight, of equals the first by name: the others only when it is not there.
     HotStandby,
+    /// Of two that are drawn by weight, the one that has less to do (Mitzenmacher 2001): of connections that somebody waits for, and for
+    /// how long those last there.
+    PowerOfTwo,
 }
 
 impl Method {
     /// All of them; their places in it are their numbers in messages.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RoundRobin,
         Self::WeightedRoundRobin,
         Self::LeastConnections,
         Self::Maglev,
         Self::Source,
         Self::HotStandby,
+        Self::PowerOfTwo,
     ];
 }
 
@@ -307,6 +311,7 @@ impl fmt::Display for Method {
             Method::Maglev => "maglev",
             Method::Source => "source",
             Method::HotStandby => "hot-standby",
+            Method::PowerOfTwo => "power-of-two",
         })
     }
 }

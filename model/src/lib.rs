@@ -6,7 +6,7 @@
 //! In reading order: [`address`] (DVIPA, protocol, service), [`stack`] (who is in the cluster), [`connection`],
 //! [`crt`] (where a connection is in its life), [`numbering`] (what the numbers in the CRT mean), [`dpt`] (what the routing stack decided), [`limits`] (how many connections may begin), [`environment`] (what others changed on a
 //! host), [`checksums`] (packets that a sender's device left unfinished), [`blame`] (who can mend what went wrong), [`message`] (what
-//! stacks tell each other), [`peer`] (what routing stacks tell each other), [`ports`] (which stack uses which ports of a DVIPA), [`ranges`]
+//! stacks tell each other) with [`load`], [`peer`] (what routing stacks tell each other), [`ports`] (which stack uses which ports of a DVIPA), [`ranges`]
 //! (addresses that applications make DVIPAs), [`route`] (which first requests of clients go where), [`quic`] (how connection IDs name stacks), [`patience`] (how long requests wait for their connections),
 //! [`transfer`] (what they say while a connection moves), [`ownership`] (what routing stacks and witnesses say of who owns a DVIPA),
 //! [`handoff`] and [`ask`] (what forwarders tell targets in packets), [`codec`] (how it is written), [`control_socket`] (what an
@@ -25,6 +25,7 @@ pub mod dpt;
 pub mod environment;
 pub mod handoff;
 pub mod limits;
+pub mod load;
 pub mod message;
 pub mod numbering;
 pub mod ownership;

@@ -20,6 +20,8 @@ use crate::ranges::{Activate, Bound, Ranges};
 use crate::transfer::{FromHost, ToHost, Why};
 use crate::{Epoch, Protocol, StackName};
 
+pub use crate::load::Load;
+
 direction! {
     /// Routing stack → stack.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +155,16 @@ pub struct VipaList {
     /// The outer source addresses of packets that this routing stack forwards.
     #[n(1)]
     pub forwarders: Vec<Address>,
+    /// It selects by what its targets have to do, and wants to know which connections are only kept open ([`Load::idle`]).
+    #[n(2)]
+    pub by_load: Option<bool>,
+}
+
+impl VipaList {
+    /// Whether its sender wants to know which connections are only kept open.
+    pub fn wants_kept(&self) -> bool {
+        self.by_load == Some(true)
+    }
 }
 
 /// One DVIPA in a VIPA list.
@@ -280,20 +292,6 @@ pub struct Termconn {
     /// Which.
     #[n(0)]
     pub connections: Vec<WireConnection>,
-}
-
-/// How busy a target is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Load {
-    /// Use of all its processors over the last interval, in thousandths (0 idle, 1000 all busy).
-    #[n(0)]
-    pub cpu_permille: u16,
-    /// Connections waiting in accept queues of distributed ports, in thousandths of the fullest queue's limit.
-    #[n(1)]
-    pub accept_queue_permille: u16,
-    /// Share of the last interval in which some task waited for memory, in thousandths.
-    #[n(2)]
-    pub memory_pressure_permille: u16,
 }
 
 /// The applications that are registered for a DVIPA on the sender's control sockets (rows C1 and C2). Replaces what the

@@ -22,7 +22,7 @@ fn what_people_read_is_written_in_one_way() {
         Connection::new(Protocol::Tcp, (ip("198.18.0.2"), 40_000).into(), (ip("198.18.9.1"), 80).into());
     let both = ClusterAddress::from_addresses(&[ip("2001:db8::2"), ip("198.18.0.21")]);
     let target = Target { stack: stack("t-1"), job: "web".parse().expect("a job's name") };
-    let written: [(&str, &dyn std::fmt::Display); 19] = [
+    let written: [(&str, &dyn std::fmt::Display); 20] = [
         ("198.18.9.1", &Dvipa::new(ip("::ffff:198.18.9.1"))),
         ("tcp", &Protocol::Tcp),
         ("udp", &Protocol::Udp),
@@ -39,6 +39,7 @@ fn what_people_read_is_written_in_one_way() {
         ("maglev", &Method::Maglev),
         ("source", &Method::Source),
         ("hot-standby", &Method::HotStandby),
+        ("power-of-two", &Method::PowerOfTwo),
         ("web@t-1", &target),
         ("7-8", &TransferId { incarnation: 7, number: 8 }),
         (Refusal::Silent.sentence(), &Refusal::Silent),

@@ -36,6 +36,7 @@ pub(crate) const OF_A_CLUSTER: &[&str] = &[
     "core_p99_",
     "core_cycles_",
     "core_pause_",
+    "balance",
 ];
 /// How the names of rows begin that need no port of DPDK, and the words for them.
 pub(crate) const WITHOUT_PORTS: &[&str] =
@@ -174,6 +175,8 @@ const GOALS: &[Goal] = &[
     at_most("core_p50_ratio_haproxy", 1.0, ""),
     at_most("core_p99_ratio_haproxy", 1.0, ""),
     at_most("core_pause_p50_ratio", 1.2, ""),
+    at_most("balance_power_of_two_p99_ratio_haproxy", 1.0, ""),
+    at_most("balance_power_of_two_p99_ratio_round_robin", 0.5, ""),
     at_least("control_newconn_per_s", 200_000.0),
     at_most("control_newconn_services", 0.0, ""),
     at_most("control_reload_services", 1.0, ""),

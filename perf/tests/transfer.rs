@@ -60,3 +60,15 @@ fn every_row_of_first_requests_in_a_cluster_can_be_measured() {
         &expected,
     );
 }
+
+#[test]
+#[ignore = "needs root"]
+fn every_row_of_methods_beside_haproxy_can_be_measured() {
+    let methods = ["round_robin", "least_connections", "power_of_two", "haproxy_random2"];
+    let of = |method: &str, other: &str| {
+        ["p50", "p99"].map(|part| format!("balance_{method}_{part}_ratio_{other}"))
+    };
+    let beside_haproxy = methods.iter().flat_map(|method| of(method, "haproxy"));
+    let expected: Vec<_> = beside_haproxy.chain(of("power_of_two", "round_robin")).collect();
+    measured(&["balance"], &expected);
+}

@@ -6,6 +6,7 @@
 mod announcing;
 mod application_state;
 mod backup;
+mod balance;
 mod bgp;
 mod certificates;
 mod choosing;

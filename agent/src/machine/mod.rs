@@ -24,6 +24,7 @@
 mod addresses;
 mod event;
 mod flows;
+mod kept;
 pub mod listens;
 mod log;
 mod ranges;
@@ -39,11 +40,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use model::message::{FromStack, VipaList};
+use model::message::{FromStack, Load, VipaList};
 use model::{ClusterAddress, Connection, Dvipa, DvipaIndex, Epoch, StackName};
 
 pub use event::{Action, Event, FailingServices, Forwarders, Origin, Takes, Timer};
 pub use flows::FLOW_RECENT;
+pub use kept::MOMENT;
 pub use listens::{MAX_TAKERS, Served, Takers, TakersOf};
 pub use log::LOGGED_CHANGES;
 pub use ranges::ENDED_AT_ONCE;
@@ -54,6 +56,7 @@ pub use sockets::{Bound, Change, Cookie, Ifindex, Listener, Picture, RECENT, Sco
 pub use stalls::{STALL, Waiting};
 
 use flows::Flows;
+use kept::Kept;
 use ranges::{Claims, Disruption};
 use renewals::Renewals;
 use routing_stack::RoutingStack;
@@ -136,6 +139,7 @@ pub struct Machine {
     /// Ports whose applications accept nothing.
     stalls: Stalls,
     silences: Silences,
+    kept: Kept,
     failing: FailingServices,
     inherited: Option<Inherited>,
     look_under_way: bool,
@@ -168,6 +172,7 @@ impl Machine {
             takers: TakersOf::new(),
             stalls: Stalls::default(),
             silences: Silences::new(own.unanswered, now),
+            kept: Kept::new(now),
             failing: FailingServices::new(),
             inherited: Some(inherited),
             look_under_way: false,
@@ -243,6 +248,7 @@ impl Machine {
                 }
             }
             Event::Speeches(speeches) => {
+                self.kept.seen(&speeches, now);
                 if self.silences.heard(&speeches, now) {
                     self.tell_listens();
                 }
@@ -274,7 +280,8 @@ impl Machine {
             Event::FlowsSeen(flows) => self.flows_seen(flows, now),
             Event::LoadSampled(load, queues) => {
                 for to in self.reporting() {
-                    self.actions.push_back(Action::Send(to, FromStack::Load(load.clone())));
+                    let load = self.with_kept(&to, load.clone());
+                    self.actions.push_back(Action::Send(to, FromStack::Load(load)));
                 }
                 if queues.is_some_and(|queues| self.stalls.sample(&queues, now)) {
                     self.tell_listens();
@@ -516,7 +523,10 @@ impl Machine {
         if now >= self.next_load {
             self.next_load = now + LOAD_INTERVAL;
             self.actions.push_back(Action::SampleLoad);
-            if self.silences.is_due(self.sockets.connection_count(), now) {
+            let (connections, wanted) = (self.sockets.connection_count(), self.wants_kept());
+            let kept_due = self.kept.is_due(wanted, connections, now);
+            if self.silences.is_due(connections, now) || kept_due {
+                self.kept.begins(now);
                 self.actions.push_back(Action::LookAtSpeeches);
             }
             self.renew(now);
@@ -531,6 +541,19 @@ impl Machine {
     fn reporting(&self) -> Vec<StackName> {
         let reporting = self.stacks.iter().filter(|(_, s)| s.standing == Standing::Reporting);
         reporting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a routing stack selects by what its targets have to do.
+    fn wants_kept(&self) -> bool {
+        self.stacks.values().any(|stack| stack.list.as_ref().is_some_and(VipaList::wants_kept))
+    }
+
+    /// The load with what this routing stack wants to know of connections, if it does.
+    fn with_kept(&self, to: &StackName, load: Load) -> Load {
+        let stack = self.stacks.get(to).filter(|stack| stack.list.as_ref().is_some_and(VipaList::wants_kept));
+        let counts = stack.and_then(|stack| self.kept.counts(|a| stack.entry(Dvipa::new(a)).is_some()));
+        let (idle, elsewhere) = counts.unzip();
+        Load { idle, elsewhere, ..load }
     }
 
     fn concerns_clients(&self, connection: &Connection) -> bool {

@@ -61,7 +61,7 @@ mod tests {
             distributions: vec![service(80, true), service(81, false)],
             forwards: None,
         };
-        let list = VipaList { dvipas: vec![dvipa], forwarders: Vec::new() };
+        let list = VipaList { dvipas: vec![dvipa], forwarders: Vec::new(), ..VipaList::default() };
         machine.handle(Event::SessionUp(from.clone()), Instant::now());
         machine.handle(Event::Listed(from, list), Instant::now());
     }

@@ -7,6 +7,7 @@
 //! that time, looks so; it is not given new clients until it answers one of those, and only while others are left.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// So many clients of a port have to wait.
@@ -17,12 +18,16 @@ pub const MAX_LOOKED_AT: usize = 65_536;
 /// How it is with a connection that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speech {
+    /// The address of its server.
+    pub dvipa: IpAddr,
     /// The port of its server.
     pub port: u16,
     /// For how long its server has said nothing; `None`: it never said anything.
     pub silent: Option<Duration>,
     /// For how long its client has waited for an answer; `None`: the server spoke last, or the client has said nothing.
     pub waits: Option<Duration>,
+    /// For how long neither side has said anything.
+    pub quiet: Duration,
 }
 
 /// What is known of all ports.
@@ -74,7 +79,7 @@ impl Silences {
     pub(super) fn heard(&mut self, speeches: &[Speech], now: Instant) -> bool {
         let Some(after) = self.after else { return false };
         let mut waiting = BTreeMap::<u16, usize>::new();
-        for Speech { port, silent, waits } in speeches {
+        for Speech { port, silent, waits, .. } in speeches {
             if let Some(at) = silent.and_then(|silent| now.checked_sub(silent)) {
                 let port = self.ports.entry(*port).or_default();
                 port.answered = port.answered.max(Some(at));
@@ -117,7 +122,9 @@ mod tests {
 
     /// Its server has said nothing for so long, and its client waits for so long.
     fn open(silent: Option<u64>, waits: Option<u64>) -> Speech {
-        Speech { port: 80, silent: silent.map(seconds), waits: waits.map(seconds) }
+        let quiet = silent.into_iter().chain(waits).min().map_or(Duration::ZERO, seconds);
+        let dvipa = IpAddr::from([198, 18, 9, 1]);
+        Speech { dvipa, port: 80, silent: silent.map(seconds), waits: waits.map(seconds), quiet }
     }
 
     fn bench() -> (Silences, Instant) {

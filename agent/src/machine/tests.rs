@@ -4,6 +4,7 @@ mod bounds;
 mod changes;
 mod flows;
 mod histories;
+mod kept;
 mod moving;
 mod numbers;
 mod ranges;
@@ -72,7 +73,11 @@ fn list(dvipas: &[u8], candidates: &[&str]) -> VipaList {
         distributions: vec![distribution.clone()],
         forwards: None,
     };
-    VipaList { dvipas: dvipas.iter().map(entry).collect(), forwarders: vec![Address(ip("198.18.0.10"))] }
+    VipaList {
+        dvipas: dvipas.iter().map(entry).collect(),
+        forwarders: vec![Address(ip("198.18.0.10"))],
+        ..VipaList::default()
+    }
 }
 
 fn forwarders(all: &[(&str, u8, Takes)]) -> Forwarders {

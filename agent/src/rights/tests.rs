@@ -92,8 +92,11 @@ fn a_list_is_cut_to_what_its_sender_may_list() {
         distributions: Vec::new(),
         forwards: None,
     };
-    let list =
-        || VipaList { dvipas: vec![entry("198.18.9.1"), entry("198.18.10.1")], forwarders: Vec::new() };
+    let list = || VipaList {
+        dvipas: vec![entry("198.18.9.1"), entry("198.18.10.1")],
+        forwarders: Vec::new(),
+        ..VipaList::default()
+    };
     let networks: [IpNet; 1] = ["198.18.9.0/24".parse().unwrap()];
     let mut all = list();
     assert_eq!((cut(&mut all, None), all.dvipas.len()), (Ok(()), 2));

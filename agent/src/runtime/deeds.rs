@@ -130,6 +130,7 @@ impl Agent {
                 cpu_permille: used.cpu_permille,
                 accept_queue_permille: fullest.unwrap_or(0),
                 memory_pressure_permille: used.memory_pressure_permille,
+                ..Load::default()
             };
             let waiting = queues.map(|queues| {
                 let mut waiting = Waiting::new();

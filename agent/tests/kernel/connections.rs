@@ -68,6 +68,7 @@ fn a_connection_that_the_host_opens_with_a_dvipa_is_told() {
             forwards: None,
         }],
         forwarders: Vec::new(),
+        ..Default::default()
     };
     host.routing_stack.send_list(list);
     reach_directly(&host);

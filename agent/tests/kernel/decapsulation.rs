@@ -149,6 +149,7 @@ fn only_the_present_owners_forwarders_are_decapsulated() {
     let list = |owner| VipaList {
         dvipas: vec![entry(DVIPA_V4, owner), entry(DVIPA_V6, true)],
         forwarders: vec![Address(ROUTING_V4.into()), Address(ROUTING_V6.into())],
+        ..VipaList::default()
     };
     bench.host.routing_stack.send_list(list(false));
     bench.ask_in_vain(&outer, "", &inner_v4(0), "not_the_owners");

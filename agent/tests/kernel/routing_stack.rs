@@ -140,7 +140,7 @@ impl RoutingStack {
         };
         let dvipas = [DVIPA_V4, DVIPA_V6].iter().chain(others).copied().map(entry).collect();
         let forwarders = vec![Address(ROUTING_V4.into()), Address(ROUTING_V6.into())];
-        self.send_list(VipaList { dvipas, forwarders });
+        self.send_list(VipaList { dvipas, forwarders, ..VipaList::default() });
     }
 
     /// Sends a list, and waits until it is answered.

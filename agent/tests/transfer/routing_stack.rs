@@ -302,7 +302,9 @@ impl Player {
         };
         let dvipas = vec![entry(DVIPA.0.into()), entry(DVIPA.1.into())];
         let forwarders = vec![Address(CLIENT.0.into())];
-        let _ = self.endpoint.send(to, &ToStack::VipaList(VipaList { dvipas, forwarders }));
+        let _ = self
+            .endpoint
+            .send(to, &ToStack::VipaList(VipaList { dvipas, forwarders, ..VipaList::default() }));
     }
 
     fn act(&mut self) {

@@ -200,6 +200,12 @@ fn one_distribute(distribute: &DraftDistribute, drafts: &Drafts, ledger: &mut Le
         let what = "method \"hot-standby\" gives all to one target: there is no share that could grow";
         ledger.add(span, what, "remove `slow_start_s`, or choose another method");
     }
+    if let Some(span) = &distribute.method_at
+        && (distribute.method, distribute.protocol) == (Some(Method::PowerOfTwo), Protocol::Udp)
+    {
+        let what = "method \"power-of-two\" needs connections whose end is known, and UDP has none";
+        ledger.add(span, what, "set method = \"least-connections\", which counts flows, or another one");
+    }
     if let Some(span) = &distribute.affinity {
         affinity(distribute, span, ledger);
     }

@@ -53,6 +53,8 @@ pub(super) struct DraftDistribute {
     pub(super) destip: DraftDestip,
     /// `None`: a mistake.
     pub(super) method: Option<Method>,
+    /// Where it is written.
+    pub(super) method_at: Option<Range<usize>>,
     pub(super) weights: DraftWeights,
     pub(super) content_routed: Option<At<bool>>,
     pub(super) refuse: Refuse,

@@ -70,6 +70,15 @@ pub enum Action {
         /// Until when.
         until: u64,
     },
+    /// Of the connections of this stack so many are only kept open, and it has so many others to DVIPAs that are not this stack's.
+    Loaded {
+        /// Which stack.
+        stack: StackIndex,
+        /// Only kept open.
+        idle: u32,
+        /// To other DVIPAs, and not only kept open.
+        elsewhere: u32,
+    },
     /// These connections of this stack have ended (TERMCONN).
     Termconn {
         /// Whose they were.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use model::codec::{Address, WireConnection};
 use model::message::{
-    Applications, FromStack, Hello, Listen, Newconn, Say, Srvstat, Stalled, Termconn, ToStack,
+    Applications, FromStack, Hello, Listen, Load, Newconn, Say, Srvstat, Stalled, Termconn, ToStack,
 };
 use model::transfer::Reason;
 use model::{ClusterAddress, Connection, Dvipa, Epoch, Protocol, Service, StackIndex, StackName};
@@ -83,11 +83,22 @@ impl RoutingStack {
                 Ok(())
             }
             FromStack::Load(load) => {
+                self.loaded(from, &load);
+                let load = Load { idle: None, elsewhere: None, ..load };
                 if self.stacks.said_mut(from).is_some_and(|said| said.report_load(load)) {
                     self.mark_stack(from, Mark::Load, Urgency::Soon);
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// What a stack says of its connections goes to the workers if it is other than before.
+    fn loaded(&mut self, from: &StackName, load: &Load) {
+        let said = (load.idle.unwrap_or(0), load.elsewhere.unwrap_or(0));
+        let is_news = self.stacks.said_mut(from).is_some_and(|of| of.kept.replace(said) != Some(said));
+        if is_news && let Some(stack) = self.stack_index(from) {
+            self.actions.push_back(Action::Loaded { stack, idle: said.0, elsewhere: said.1 });
         }
     }
 

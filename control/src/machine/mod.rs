@@ -23,7 +23,7 @@
 //! | Declined | refused | the CRT entry that a worker made goes |
 //! | of a transfer | refused | [`transfer::Routing`] decides |
 //! | Stays | refused | the order that it answers is over |
-//! | Load | refused | smoothed; a new weight only if it differs enough |
+//! | Load | refused | smoothed; a new weight only if it differs enough; which connections are only kept open goes to the workers |
 //!
 //! Sessions with other routing stacks have a table of their own ([`peers`]), and so has what follows from them for ownership
 //! ([`succession`], [`ownership`]).

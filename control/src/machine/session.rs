@@ -25,6 +25,8 @@ pub(super) struct Said {
     reported: BTreeMap<Dvipa, Epoch>,
     applications: BTreeMap<Dvipa, (Epoch, BTreeSet<Application>)>,
     load: Option<TargetLoad>,
+    /// How many of its connections are only kept open, and how many others it has to DVIPAs that are not this stack's.
+    pub(super) kept: Option<(u32, u32)>,
     /// A complete account of connections has begun and not ended.
     pub(super) in_account: bool,
     /// One has ended: what connections the stack has is known.

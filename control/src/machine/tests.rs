@@ -10,6 +10,7 @@ mod incremental;
 mod leases;
 mod limits;
 mod lists;
+mod loads;
 mod looks;
 mod losses;
 mod moves;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::Dvipa;
 use model::codec::Address;
-use model::dpt::Duty;
+use model::dpt::{Duty, Method};
 use model::message::{VipaList, VipaListDistribution, VipaListDvipa};
 
 use super::ownership::Held;
@@ -38,7 +38,12 @@ impl Picture<'_> {
         };
         let others = self.dvipas.iter_warm().filter(|(_, held)| held.duty() != Some(Duty::Owner));
         let dvipas = self.dvipas.iter().chain(others).map(entry).collect();
-        VipaList { dvipas, forwarders: self.config.node.cluster_address.iter().map(Address).collect() }
+        let by_load = definitions.distributes.iter().any(|d| d.method == Method::PowerOfTwo);
+        VipaList {
+            dvipas,
+            forwarders: self.config.node.cluster_address.iter().map(Address).collect(),
+            by_load: by_load.then_some(true),
+        }
     }
 
     /// Candidates go by name. One that is defined by an address that no stack has yet is named by the address, which

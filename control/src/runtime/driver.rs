@@ -350,6 +350,7 @@ impl<F: Forwarding> Driver<F> {
                 }
                 Action::Termconn { owner, connections } => self.forwarding.termconn(owner, &connections),
                 Action::Looked { stack, since, until } => self.forwarding.looked(stack, since, until),
+                Action::Loaded { stack, idle, elsewhere } => self.forwarding.loaded(stack, idle, elsewhere),
                 Action::Freeze { connection, owner } => {
                     self.timings.holds(connection, Instant::now());
                     self.forwarding.freeze(&connection, owner);

@@ -115,6 +115,11 @@ pub trait Forwarding {
         let _ = (stack, since, until);
     }
 
+    /// Of this stack's connections so many are only kept open, and it has so many others to DVIPAs that are not this node's.
+    fn loaded(&mut self, stack: StackIndex, idle: u32, elsewhere: u32) {
+        let _ = (stack, idle, elsewhere);
+    }
+
     /// Has routes to these DVIPAs, and to no others, in the kernel's table that the routing daemon reads ([`crate::config::Announce`]).
     fn route(&mut self, dvipas: BTreeSet<Dvipa>);
 

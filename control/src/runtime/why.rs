@@ -512,6 +512,7 @@ fn about_selection(method: Method, to: Option<&str>, foretold: &Foretold) -> Opt
     Some(match method {
         Method::RoundRobin | Method::WeightedRoundRobin => format!("{method}: it is the turn of {to}"),
         Method::LeastConnections => format!("{method}: {to} has the fewest connections for its weight"),
+        Method::PowerOfTwo => format!("{method}: of two that were drawn, {to} has less to do for its weight"),
         Method::Maglev => {
             format!("{method}: the client's address and port are hashed to {to}, on each routing node")
         }

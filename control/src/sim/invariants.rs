@@ -106,6 +106,7 @@ impl Watch {
             Action::List { stack, .. } => Err(format!("{stack} is evacuated, and nobody asked for it")),
             Action::Send { .. }
             | Action::Looked { .. }
+            | Action::Loaded { .. }
             | Action::Tell { .. }
             | Action::Count { .. }
             | Action::CountStacks { .. }

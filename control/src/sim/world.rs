@@ -395,6 +395,7 @@ impl World {
                 Action::Publish(_)
                 | Action::Announce { .. }
                 | Action::Looked { .. }
+                | Action::Loaded { .. }
                 | Action::Route { .. }
                 | Action::Freeze { .. }
                 | Action::Thaw { .. }

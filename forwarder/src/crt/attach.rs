@@ -8,6 +8,7 @@ use super::layout::Parts;
 use super::ledger::{Counter, Ledger};
 use super::pressure::Pressure;
 use super::{Config, Crt};
+use crate::loads::Loads;
 
 impl Crt {
     pub(super) fn of(config: &Config, parts: Parts) -> Self {
@@ -50,6 +51,7 @@ impl Crt {
                 ledger: Ledger { counters: parts.counters, stacks: parts.stacks },
             },
             record: parts.record,
+            loads: Loads::default(),
             bytes: parts.bytes,
         }
     }

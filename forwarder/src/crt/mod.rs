@@ -51,6 +51,7 @@ use std::time::Duration;
 
 use model::StackIndex;
 
+use crate::loads::Loads;
 use bounded::Bounded;
 use family::{Change, Common, Family, check};
 use key::{Exact, is_udp};
@@ -224,6 +225,7 @@ pub struct Crt {
     fragments_v6: Bounded<FragmentKeyV6>,
     common: Common,
     record: Option<record::Record>,
+    loads: Loads,
     bytes: usize,
 }
 
@@ -503,6 +505,11 @@ impl Crt {
     /// How many connections `stack` has.
     pub fn stack_count(&self, stack: StackIndex) -> StackCount {
         self.common.ledger.stack(stack)
+    }
+
+    /// What stacks have to do. Of this process: no table in a file has it.
+    pub fn loads(&self) -> &Loads {
+        &self.loads
     }
 
     /// Removes an entry at once if it is `owner`'s and not moving; returns whether it did. For the control thread: waits for as

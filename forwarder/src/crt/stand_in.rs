@@ -19,7 +19,7 @@ impl Crt {
         main.or_else(|| family.half_open.get_living(place, key, now))
     }
 
-    /// A table that knows of this connection what this one knows, and has its stacks' accounts: for selections by numbers of
+    /// A table that knows of this connection what this one knows, and has its stacks' accounts and loads: for selections by numbers of
     /// connections.
     ///
     /// # Errors
@@ -40,6 +40,7 @@ impl Crt {
         for number in 0..from.len().min(to.len()) {
             to.at(number).store(from.at(number).load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        other.loads.copy(&self.loads);
         Ok(other)
     }
 

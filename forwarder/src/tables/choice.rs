@@ -11,9 +11,11 @@ use model::{StackIndex, StackName};
 
 use super::affinity::{Affinities, network};
 use super::maglev::Maglev;
+use super::pair::Pairs;
 use super::service::Stacks;
 use crate::Now;
 use crate::crt::Crt;
+use crate::loads::Burden;
 
 /// Where a rotation is. Shared by all workers, so that their selections interleave; outlives the tables, so that it
 /// goes on where it was. Relaxed: only its own order counts.
@@ -23,6 +25,9 @@ pub(super) type Turn = Arc<AtomicU32>;
 pub(crate) trait Counts {
     /// Those of this stack.
     fn connections_of(&self, stack: StackIndex) -> u64;
+
+    /// What this stack has to do.
+    fn burden_of(&self, stack: StackIndex) -> Burden;
 }
 
 impl Counts for Crt {
@@ -30,6 +35,11 @@ impl Counts for Crt {
     fn connections_of(&self, stack: StackIndex) -> u64 {
         let count = self.stack_count(stack);
         u64::from(count.connections).saturating_add(count.half_open.into())
+    }
+
+    #[inline]
+    fn burden_of(&self, stack: StackIndex) -> Burden {
+        self.loads().burden(stack, self.connections_of(stack))
     }
 }
 
@@ -40,6 +50,8 @@ pub(super) enum Choice {
     Rotation { list: Box<[StackIndex]>, turn: Turn },
     /// Least connections.
     Least { targets: Box<[WeightedTarget]>, turn: Turn },
+    /// Power of two choices.
+    Pair { pairs: Pairs, turn: Turn },
     /// By the client's address and port.
     Maglev(Arc<Maglev>),
     /// By the client's address.
@@ -144,6 +156,7 @@ impl Choice {
         match self {
             Choice::Rotation { list, turn } => Choice::Rotation { list: list.clone(), turn: copy(turn) },
             Choice::Least { targets, turn } => Choice::Least { targets: targets.clone(), turn: copy(turn) },
+            Choice::Pair { pairs, turn } => Choice::Pair { pairs: pairs.clone(), turn: copy(turn) },
             Choice::Maglev(table) => Choice::Maglev(Arc::clone(table)),
             Choice::Source(table) => Choice::Source(Arc::clone(table)),
             Choice::First(target) => Choice::First(*target),
@@ -165,7 +178,9 @@ impl Choice {
     /// Where its rotation is, if it has one.
     pub(super) fn turn(&self) -> Option<&Turn> {
         match self {
-            Choice::Rotation { turn, .. } | Choice::Least { turn, .. } => Some(turn),
+            Choice::Rotation { turn, .. } | Choice::Least { turn, .. } | Choice::Pair { turn, .. } => {
+                Some(turn)
+            }
             Choice::Limited(limited) => limited.method.turn(),
             Choice::Sticky(sticky) => sticky.method.turn(),
             Choice::Maglev(_) | Choice::Source(_) | Choice::First(_) => None,
@@ -201,6 +216,7 @@ impl Choice {
                 let (behind, ahead) = targets.split_at_checked(start)?;
                 least(ahead.iter().chain(behind), counts)
             }
+            Choice::Pair { pairs, turn } => pairs.pick(turn.fetch_add(1, Ordering::Relaxed), counts),
             Choice::Maglev(table) => table.pick(client.ip(), client.port()),
             Choice::Source(table) => table.pick(network(client.ip()), 0),
             Choice::First(target) => *target,
@@ -217,7 +233,7 @@ impl Choice {
             Choice::First(target) => *target,
             Choice::Limited(limited) => limited.method.hashed(client, now),
             Choice::Sticky(sticky) => sticky.taker(client, now).or_else(|| sticky.method.hashed(client, now)),
-            Choice::Rotation { .. } | Choice::Least { .. } => None,
+            Choice::Rotation { .. } | Choice::Least { .. } | Choice::Pair { .. } => None,
         }
     }
 }

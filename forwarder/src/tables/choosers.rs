@@ -17,6 +17,7 @@ use super::service::Service;
 use super::{Builder, Built, Maglevs};
 use crate::Now;
 use crate::crt::Crt;
+use crate::loads::Burden;
 
 /// The most rows that are kept made ready; beyond it all are made again. A Maglev table has 131 kB.
 const MAX_ROWS: usize = 256;
@@ -151,5 +152,9 @@ impl Counts for Both<'_> {
     fn connections_of(&self, stack: StackIndex) -> u64 {
         let promised = self.promised.counts.get(&stack).copied().unwrap_or_default();
         self.crt.connections_of(stack).saturating_add(promised)
+    }
+
+    fn burden_of(&self, stack: StackIndex) -> Burden {
+        self.crt.loads().burden(stack, self.connections_of(stack))
     }
 }

@@ -5,7 +5,7 @@
 //! stacks, the look-ups. [`Built`] counts what was made.
 //!
 //! In reading order: [`neighbours`], [`carrier`] (header templates), [`open_map`] and [`lookups`] (address → DVIPA, service → targets),
-//! [`service`], [`choice`] with [`schedule`] and [`maglev`] (selection), [`limiter`] (how many connections may begin), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
+//! [`service`], [`choice`] with [`schedule`], [`pair`] and [`maglev`] (selection), [`limiter`] (how many connections may begin), [`quic`] (connection IDs), [`choosers`] (the same for connections that move),
 //! [`defences`] (of claimed addresses), [`apart`] (for questions).
 
 mod affinity;
@@ -19,6 +19,7 @@ mod lookups;
 mod maglev;
 mod neighbours;
 mod open_map;
+mod pair;
 mod quic;
 mod schedule;
 mod service;
@@ -41,6 +42,7 @@ use crate::{Fence, Looks, Mac, Now, Port, Reason};
 pub use affinity::Affinities;
 pub use apart::WayTo;
 use carrier::{Carrier, ways};
+pub(crate) use choice::Counts;
 use choice::{Choice, Limited, Sticky, Turn};
 pub use choosers::Choosers;
 use defences::Defences;
@@ -49,6 +51,7 @@ use lookups::{dvipas_v4, dvipas_v6, entries, forwards, key_of, sender_key, sende
 use maglev::Maglev;
 pub use neighbours::{Family, Neighbours};
 use open_map::OpenMap;
+use pair::Pairs;
 pub(crate) use quic::{ConnectionIds, Names};
 pub(crate) use service::{Routed, Service};
 
@@ -405,7 +408,11 @@ impl Tables {
 fn weighted(method: Method) -> Method {
     match method {
         Method::RoundRobin | Method::WeightedRoundRobin => Method::WeightedRoundRobin,
-        Method::LeastConnections | Method::Maglev | Method::Source | Method::HotStandby => method,
+        Method::LeastConnections
+        | Method::Maglev
+        | Method::Source
+        | Method::HotStandby
+        | Method::PowerOfTwo => method,
     }
 }
 
@@ -509,6 +516,7 @@ impl Builder<'_> {
             }
             Method::Maglev => Choice::Maglev(self.maglev(targets)),
             Method::Source => Choice::Source(self.maglev(targets)),
+            Method::PowerOfTwo => Choice::Pair { pairs: Pairs::new(targets), turn },
             Method::HotStandby => Choice::First(choice::first(&choice::named(targets, |i| self.name(i)))),
         }
     }

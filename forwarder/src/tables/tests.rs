@@ -530,8 +530,8 @@ fn around<'a>(dpt: &'a Dpt, crt: &'a Crt) -> (&'a [StackEntry], &'a Crt, Now) {
 
 #[test]
 fn a_connection_that_moves_is_given_the_target_that_a_syn_would_be() {
-    use Method::{LeastConnections, Maglev, RoundRobin, WeightedRoundRobin};
-    for method in [RoundRobin, WeightedRoundRobin, LeastConnections, Maglev] {
+    use Method::{LeastConnections, Maglev, PowerOfTwo, RoundRobin, WeightedRoundRobin};
+    for method in [RoundRobin, WeightedRoundRobin, LeastConnections, Maglev, PowerOfTwo] {
         let policy = Policy { client: "198.18.1.0/24".parse().unwrap(), targets: targets(&[0, 1, 3]) };
         let [selected, chosen] = selected_and_chosen(method, &[6, 3, 1, 0], vec![policy]);
         assert_eq!(selected, chosen, "{method}");

@@ -126,7 +126,12 @@ fn view(name: &str) -> TargetView {
         weight: u16::MAX,
         weight_from: WeightFrom::Controller,
         connections: u64::MAX,
-        load: Some(Load { cpu_permille: 1000, accept_queue_permille: 1000, memory_pressure_permille: 1000 }),
+        load: Some(Load {
+            cpu_permille: 1000,
+            accept_queue_permille: 1000,
+            memory_pressure_permille: 1000,
+            ..Load::default()
+        }),
         holds_accepts: true,
     }
 }

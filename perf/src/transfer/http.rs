@@ -151,7 +151,7 @@ pub(super) fn run_kept(load: Load, time: Duration) -> Result<[Samples; 2], Failu
     })
 }
 
-async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(client())?;
     socket.connect(to).await

@@ -2,6 +2,7 @@
 //! real programs.
 
 mod apart;
+mod balance;
 mod http;
 mod inhabitant;
 mod inject;
@@ -69,6 +70,9 @@ pub(crate) fn measure(rows: &mut Rows, size: Size) {
     }
     if rows.wants(&million::ROWS) {
         tell(&million::ROWS, million::measure(rows, size));
+    }
+    if rows.wants(&balance::ROWS) {
+        tell(&balance::ROWS, balance::measure(rows, size));
     }
     for reader in [Reader::Application, Reader::Worker] {
         let names = routing::rows(reader);

@@ -21,13 +21,14 @@ use crate::config::vipadynamic::{
     AFFINITY_CLIENTS, Candidate, Forwards, MOST_AFFINITY_CLIENTS, Moveable, TargetRules,
 };
 
-const METHODS: [(&str, Method); 6] = [
+const METHODS: [(&str, Method); 7] = [
     ("round-robin", Method::RoundRobin),
     ("weighted-round-robin", Method::WeightedRoundRobin),
     ("least-connections", Method::LeastConnections),
     ("maglev", Method::Maglev),
     ("source", Method::Source),
     ("hot-standby", Method::HotStandby),
+    ("power-of-two", Method::PowerOfTwo),
 ];
 const MOVEABLE: [(&str, Moveable); 2] =
     [("immediate", Moveable::Immediate), ("whenidle", Moveable::WhenIdle)];
@@ -126,9 +127,9 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
     let protocol = section.optional("protocol", ledger, |v, l| v.choice(&PROTOCOLS, l));
     let fix = "add the candidate targets: destip = [\"t1\", \"t2\"] or destip = \"all\"";
     let destip = section.required("destip", fix, ledger, destip);
-    let method = match section.value("method", ledger) {
-        Some(value) => value.choice(&METHODS, ledger),
-        None => Some(Method::default()),
+    let (method, method_at) = match section.value("method", ledger) {
+        Some(value) => (value.choice(&METHODS, ledger), Some(value.span())),
+        None => (Some(Method::default()), None),
     };
     let weights = section.optional("weights", ledger, weights);
     let content_routed = section.optional("content_routed", ledger, Value::flag);
@@ -173,6 +174,7 @@ fn distribute(mut section: Section<'_>, keys: KeyFiles<'_>, ledger: &mut Ledger)
         ports: ports.map_or(Vec::new(), |at| at.value),
         destip: destip?.value,
         method,
+        method_at,
         weights: weights.map_or(DraftWeights::Equal, |at| at.value),
         content_routed,
         refuse: refuse.map_or(Refuse::default(), |at| at.value),

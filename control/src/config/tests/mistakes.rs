@@ -41,6 +41,8 @@ const CASES: &[Case] = &[
     case("affinity_s = 600\naffinity_clients = 4096", "affinity_clients = «4096", "not for how long", "add `affinity_s`"),
     case("[[vipadynamic]]\n\n[[vipadynamic.viparange]]", "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\nports = [9000]\ndestip = \"all\"\nprotocol = \"udp\"\naffinity_s = «60\n\n[[vipadynamic.viparange]]", "UDP has none", "method = \"source\""),
     case("[[vipadynamic]]\n\n[[vipadynamic.viparange]]", "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\nports = [9000]\ndestip = \"all\"\ncontent_routed = true\naffinity_s = «60\n\n[[vipadynamic.viparange]]", "its requests choose", "remove it"),
+    // Methods.
+    case(END, "[[vipadynamic]]\n\n[[vipadynamic.vipadistribute]]\naddress = \"198.18.9.1\"\nports = [9000]\ndestip = \"all\"\nprotocol = \"udp\"\nmethod = «\"power-of-two\"\n\n[[vipadynamic.viparange]]", "UDP has none", "least-connections"),
     // Node and cluster.
     case("name = \"rt1\"\n", "", "`node` has no `name`", "name = \"rt1\""),
     case("name = \"rt1\"", "name = «\"RT1\"", "\"RT1\" is not a stack name", "a-z, 0-9"),

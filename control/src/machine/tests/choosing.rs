@@ -176,7 +176,8 @@ fn a_load_that_changes_a_weight_is_a_choices_weight_and_resends_nothing() {
 #[test]
 fn a_routing_application_is_shown_state_weight_load_and_connections() {
     let mut bench = cluster("weights = { t1 = 5, t2 = 0 }\nmethod = \"weighted-round-robin\"");
-    let load = Load { cpu_permille: 321, accept_queue_permille: 7, memory_pressure_permille: 1 };
+    let load =
+        Load { cpu_permille: 321, accept_queue_permille: 7, memory_pressure_permille: 1, ..Load::default() };
     bench.message("t1", FromStack::Load(load.clone())).unwrap();
     let t1 = bench.stack.stack_index(&name("t1")).unwrap();
     bench.handle(Event::ConnectionCounts(vec![(t1, 12)])).unwrap();

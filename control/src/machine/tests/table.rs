@@ -56,6 +56,7 @@ fn words(actions: &[Action]) -> Vec<&'static str> {
         Action::Newconn { .. } => "newconn",
         Action::Termconn { .. } => "termconn",
         Action::Looked { .. } => "looked",
+        Action::Loaded { .. } => "loaded",
         Action::Announce { .. } => "announce",
         Action::Stay { .. } => "stay",
         Action::Route { .. } => "route",
@@ -117,7 +118,11 @@ fn every_cell_of_the_transition_table_holds() {
             message(FromStack::Declined(Declined { connection: WireConnection(here[0]) })),
             [refused(Nothing, NoSession), cell(Up, &["declined"])],
         ),
-        ("Load", message(FromStack::Load(Load::default())), [refused(Nothing, NoSession), cell(Up, &[])]),
+        (
+            "Load",
+            message(FromStack::Load(Load::default())),
+            [refused(Nothing, NoSession), cell(Up, &["loaded"])],
+        ),
     ];
     for (row, event, cells) in rows {
         for (before, cell) in [Nothing, Up].into_iter().zip(cells) {

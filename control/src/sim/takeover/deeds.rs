@@ -158,6 +158,7 @@ impl World {
                 | Action::Tokens { .. }
                 | Action::Declined { .. }
                 | Action::Looked { .. }
+                | Action::Loaded { .. }
                 | Action::AskEtcd { .. }
                 | Action::Report { .. } => {}
             }

@@ -196,13 +196,16 @@ impl Connections {
     /// See [`control::runtime::Forwarding::termconn`].
     pub fn termconn(&mut self, crt: &Crt, owner: StackIndex, connections: &[Connection], now: Now) {
         let mut fates = self.fates.now();
+        let mut ended = 0;
         for connection in connections {
             let Some(key) = self.names.key(connection) else { continue };
             // `false`: another stack has it.
             if self.kept.end(crt, key, now, || key.terminate(crt, owner, now)) {
                 fates.note(*connection, FateKind::Ended, owner, None);
+                ended += 1;
             }
         }
+        crt.loads().ended(owner, ended);
     }
 
     /// An account that is under way does not end the connection: the stack that has it need not name it while it moves.

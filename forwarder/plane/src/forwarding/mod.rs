@@ -41,8 +41,8 @@ use control::runtime::{
 use forwarder::crt::{Crt, CrtState, Cursor};
 use forwarder::trace::Trace;
 use forwarder::traffic::{Pair, Volume};
-use forwarder::{Choosers, Handoffs, Mac, Now, Pools, Tables};
-use model::dpt::{Distribution, Dpt, Duty, Reach, Shared};
+use forwarder::{Choosers, Handoffs, Lastings, Mac, Now, Pools, Tables};
+use model::dpt::{Distribution, Dpt, Duty, Method, Reach, Shared};
 use model::handoff::{Handoff, Token};
 use model::numbering::Numbering;
 use model::{Connection, Dvipa, DvipaIndex, StackIndex};
@@ -93,6 +93,9 @@ pub struct Plane {
     connections: Connections,
     volumes: Volumes,
     choosers: Choosers<Among>,
+    lastings: Lastings,
+    /// Some service selects by what stacks have to do.
+    by_load: bool,
     watches: Vec<Watch>,
     /// The NIC's and the local port's.
     links: [Link; 2],
@@ -143,6 +146,8 @@ impl Plane {
             connections,
             volumes: Volumes::default(),
             choosers: Choosers::default(),
+            lastings: Lastings::default(),
+            by_load: false,
             watches,
             aged_a_tick,
             ipv6_allowed: false,
@@ -271,6 +276,7 @@ impl Forwarding for Plane {
     fn publish(&mut self, dpt: &Dpt) {
         let stacks_before = std::mem::replace(&mut self.dpt, dpt.clone()).stacks;
         self.routed = tokens::routed(dpt);
+        self.by_load = dpt.distributions.iter().any(|row| row.method == Method::PowerOfTwo);
         self.connections.publish(dpt);
         let ours = || dpt.dvipas.iter().filter(|entry| entry.duty != Duty::Backup);
         if !self.ipv6_allowed && ours().any(|entry| entry.dvipa.address().is_ipv6()) {
@@ -385,6 +391,10 @@ impl Forwarding for Plane {
         self.node.identity.looks.looked(stack, Now { ms: since }, Now { ms: until });
     }
 
+    fn loaded(&mut self, stack: StackIndex, idle: u32, elsewhere: u32) {
+        self.crt().loads().say(stack, idle, elsewhere);
+    }
+
     fn route(&mut self, dvipas: BTreeSet<Dvipa>) {
         if let Some(routes) = &self.routes {
             routes.set(dvipas.into_iter().map(Dvipa::address).collect());
@@ -399,6 +409,11 @@ impl Forwarding for Plane {
         let vacant = self.connections.step(&self.node.shared.crt, oldest.min(current), now);
         if let Some((stacks, dvipas)) = &vacant {
             self.volumes.forget(counted(&self.node), stacks, dvipas);
+            stacks.iter().for_each(|stack| self.lastings.forget(&self.node.shared.crt, *stack));
+        }
+        if self.by_load {
+            let stacks = self.dpt.stacks.iter().map(|stack| stack.index);
+            self.lastings.pass(&self.node.shared.crt, stacks, now);
         }
         self.crt().age(now, self.aged_a_tick);
         self.watch();

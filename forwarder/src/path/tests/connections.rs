@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use model::Protocol;
+use model::dpt::{Method, WeightedTarget};
 
 use super::bench::*;
 use crate::crt::KeyV4;
@@ -111,6 +112,29 @@ fn a_client_is_refused_when_the_target_has_as_many_connections_as_it_may() {
     assert_eq!(bench.count(Reason::RefusedReset), 1);
     bench.sent(&syn(Family::V4, 1025, port_of(GUE)));
     assert_eq!(bench.count(Reason::TargetsFull), 1, "one that has begun goes on");
+}
+
+#[test]
+fn of_two_targets_the_one_that_has_less_to_do_is_selected_whatever_is_only_kept_open() {
+    for family in FAMILIES {
+        let mut two = dpt();
+        for distribution in &mut two.distributions {
+            distribution.method = Method::PowerOfTwo;
+            distribution.targets = [IPIP, GUE].map(|stack| WeightedTarget { stack, weight: 1 }).to_vec();
+        }
+        let mut bench = Bench::with(&two, &node());
+        let goes_to = |bench: &mut Bench, port| outer(&bench.sent(&syn(family, port, port_of(GUE)))).1;
+        bench.establish(1024, port_of(GUE), Protocol::Tcp, GUE);
+        let had = bench.crt.stack_count(GUE).connections;
+        for port in 0..had as u16 {
+            assert_eq!(goes_to(&mut bench, 2000 + port), stack_v4(IPIP), "it has fewer");
+        }
+        bench.establish(1025, port_of(GUE), Protocol::Tcp, GUE);
+        bench.crt.loads().say(GUE, 2 * had, 0);
+        assert_eq!(goes_to(&mut bench, 3000), stack_v4(GUE), "those that it has are only kept open");
+        bench.crt.loads().say(GUE, 2 * had, 9);
+        assert_eq!(goes_to(&mut bench, 3001), stack_v4(IPIP), "it has others of other nodes");
+    }
 }
 
 #[test]

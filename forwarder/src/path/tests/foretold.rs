@@ -54,7 +54,8 @@ fn worlds() -> impl Strategy<Value = Like> {
         Just(Method::RoundRobin),
         Just(Method::WeightedRoundRobin),
         Just(Method::LeastConnections),
-        Just(Method::Maglev)
+        Just(Method::Maglev),
+        Just(Method::PowerOfTwo)
     ];
     let weights = || proptest::collection::vec(0..3_u16, STACKS.len());
     let refuse = || prop_oneof![3 => Just(Refuse::Reset), 1 => Just(Refuse::Silent)];

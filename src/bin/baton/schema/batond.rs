@@ -24,8 +24,15 @@ const TEXTS: Kind = Pattern(&["Exact", "Prefix", "RegularExpression"]);
 const PATH_TYPES: Kind = Choice(&["Exact", "PathPrefix", "RegularExpression"]);
 const VALUE_TYPES: Kind = Choice(&["Exact", "RegularExpression"]);
 const URL: Kind = Form("^https?://[A-Za-z0-9_.:\\[\\]-]+:[0-9]{1,5}$");
-const METHODS: Kind =
-    Choice(&["round-robin", "weighted-round-robin", "least-connections", "maglev", "source", "hot-standby"]);
+const METHODS: Kind = Choice(&[
+    "round-robin",
+    "weighted-round-robin",
+    "least-connections",
+    "maglev",
+    "source",
+    "hot-standby",
+    "power-of-two",
+]);
 
 pub(super) const KEYS: &[Key] = &[
     key("node", Needed, Table),

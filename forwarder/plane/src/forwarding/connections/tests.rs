@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use forwarder::crt::{Config, CrtState, Cursor, Entry};
-use forwarder::{Fence, Looks, Mac, Neighbours, Node};
+use forwarder::{Fence, Lastings, Looks, Mac, Neighbours, Node};
 use model::ClusterAddress;
 use model::dpt::{Affinity, Distribution, DvipaEntry, Method, Reach, Refuse, Shared, StackEntry};
 use model::{Dvipa, DvipaIndex, StackName};
@@ -363,4 +363,21 @@ fn a_client_keeps_its_target_while_one_of_its_connections_is_open_whatever_is_sa
     bench.says(ONE, ALL, []);
     bench.walk();
     assert_eq!((target(60), target(61)), (Some(ONE), None));
+}
+
+#[test]
+fn for_how_long_connections_last_follows_from_those_that_end() {
+    let mut bench = Bench::new();
+    let mut lastings = Lastings::default();
+    bench.says(ONE, NEWS, 1..41);
+    lastings.pass(&bench.crt, [ONE].into_iter(), Now { ms: 5_000 });
+    assert_eq!(bench.crt.loads().burden(ONE, 40).lasts_us, 0, "none has ended");
+    let ended: Vec<_> = (1..31).map(of).collect();
+    bench.connections.termconn(&bench.crt, TWO, &ended, NOW);
+    bench.connections.termconn(&bench.crt, ONE, &ended, NOW);
+    lastings.pass(&bench.crt, [ONE, TWO].into_iter(), Now { ms: 6_000 });
+    // 40 for a second, of which less counts by now, and 10 for another one, for 30 that have ended.
+    let us = bench.crt.loads().burden(ONE, 10).lasts_us;
+    assert!((1_420_000..1_430_000).contains(&us), "{us}");
+    assert_eq!(bench.crt.loads().burden(TWO, 0).lasts_us, 0, "what another stack has does not end");
 }
