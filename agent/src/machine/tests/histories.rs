@@ -10,9 +10,7 @@ use model::{Connection, Protocol, StackName};
 use proptest::prelude::*;
 
 use super::{Bench, connection, dvipa, list, own, received, stack};
-use crate::machine::{
-    Action, Bound, Cookie, Event, Inherited, Listener, Machine, Picture, RECENT, Scope, Standing,
-};
+use crate::machine::{Action, Bound, Cookie, Event, Inherited, Listener, Machine, Picture, Scope, Standing};
 
 /// What happens.
 #[derive(Clone, Debug)]
