@@ -254,23 +254,35 @@ int baton_server_says(struct __sk_buff *skb)
 }
 
 /*
+ * How many heads of requests end in what is noted, behind which are zeros. A global function, which the verifier checks once: inlined, it
+ * followed the loop from each state that its caller can be in. Without a branch, of which it would follow both ways each time.
+ */
+__noinline int head_ends(const struct conversation *of)
+{
+	__u32 ends = 0, window = 0;
+
+	if (!of)
+		return 0;
+	for (__u32 i = 0; i < REQUEST_BYTES; i++) {
+		__u64 differs;
+
+		window = window << 8 | of->request[i];
+		differs = window ^ 0x0d0a0d0a;
+		ends += (differs - 1) >> 63;
+	}
+	return ends;
+}
+
+/*
  * Whether more than one request is noted: the end of a head, and more behind it that is no body. `whole`: what is noted is one request
  * without a body, which ends with its packet.
  */
 static __always_inline int is_pipelined(struct __sk_buff *skb, const struct said *said, const struct conversation *of, int *whole)
 {
-	__u32 ends = 0, window = 0;
+	__u32 ends = head_ends(of);
 	__u8 end[4] = {};
 	int has_no_body = of->request[0] == 'G' || of->request[0] == 'H';
 
-	for (__u32 i = 0; i < REQUEST_BYTES; i++) {
-		__u64 differs;
-
-		window = window << 8 | (i < of->request_bytes ? of->request[i] : 0);
-		differs = window ^ 0x0d0a0d0a;
-		/* Without a branch, of which the verifier would follow both ways each time. */
-		ends += (differs - 1) >> 63;
-	}
 	*whole = 0;
 	if (has_no_body && ends == 1 && said->bytes == of->request_bytes && said->bytes > sizeof(end) &&
 	    !bpf_skb_load_bytes(skb, said->at + said->bytes - sizeof(end), end, sizeof(end)))
@@ -299,6 +311,7 @@ static __always_inline void note_request(struct __sk_buff *skb, const struct sai
 {
 	of->owed = is_next && of->owed < MANY_OWED - 1 ? of->owed + 1 : MANY_OWED;
 	of->request_begin = said->begin;
+	__builtin_memset(of->request, 0, REQUEST_BYTES);
 	of->request_bytes = is_next ? note(skb, said, of->request, REQUEST_BYTES) : 0;
 }
 

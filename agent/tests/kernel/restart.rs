@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
+use libbpf_rs::query::ProgInfoIter;
 use model::Connection;
 use model::Protocol::Tcp;
 
@@ -156,4 +157,17 @@ fn programs_are_loaded_anew_only_for_what_they_are_told() {
     host.host.sh("ip link set eth0 mtu 1400").unwrap();
     wait_for("interface");
     assert!(decapsulates(&host));
+}
+
+/// A restart of the agent waits until the kernel has checked its programs: a microsecond an instruction that the check follows, several
+/// times over where loops branch.
+#[test]
+#[ignore = "needs root"]
+fn the_kernel_has_little_to_check_when_an_agent_starts() {
+    const MOST: u32 = 50_000;
+    let _host = Host::new();
+    let ours = ProgInfoIter::default().filter(|program| program.name.to_string_lossy().starts_with("baton_"));
+    let checked: Vec<_> = ours.map(|program| (program.verified_insns, program.name)).collect();
+    assert!(!checked.is_empty() && checked.iter().all(|(count, _)| *count > 0), "{checked:?}");
+    assert!(checked.iter().all(|(count, _)| *count < MOST), "{checked:?}");
 }
