@@ -117,7 +117,7 @@ fn few() -> model::Limits {
     model::Limits { service: rate(5), client: rate(3) }
 }
 
-/// Four targets, one for each method on the ports 80 to 85, IPIP and GUE.
+/// Four targets, one for each method on the ports from 80 on, IPIP and GUE.
 fn tables() -> Tables {
     let address = |i: u8| Ipv4Addr::new(198, 18, 0, 20 + i);
     let stacks = (0..4_u16).map(|i| StackEntry {
@@ -195,7 +195,7 @@ fn frames() -> Vec<Vec<u8>> {
     let v4 = || from_client().ipv4(CLIENT.octets(), DVIPA.octets(), 64);
     let v6 = || from_client().ipv6(CLIENT6.octets(), DVIPA6.octets(), 64);
     let mut frames = vec![b"scrap".to_vec()];
-    for port in 80..87 {
+    for port in 80..88 {
         for client_port in 1024..1034 {
             frames.push(frame(|b| v4().tcp(client_port, port, 1, 1).syn().write(b, &[]).unwrap()));
             frames.push(frame(|b| v4().tcp(client_port, port, 2, 1).ack(1).write(b, b"data").unwrap()));
