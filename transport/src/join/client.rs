@@ -110,6 +110,9 @@ pub enum JoinError {
     #[error("{} does not have the authority that has ordered this token; move it away if this host is to change to another cluster, or \
              add the authority's certificate to it. Nothing was sent, the token is still good", .0.display())]
     OtherAuthority(PathBuf),
+    /// The configuration has one file for two.
+    #[error("`certificate` and `key` are one file, {}: name two in agent.toml. Nothing was sent, the token is still good", .0.display())]
+    SameFile(PathBuf),
     /// No key.
     #[error("cannot make a key: {0}")]
     Key(#[from] rcgen::Error),
@@ -131,6 +134,9 @@ pub enum JoinError {
 pub async fn join(address: &str, token: &Token, files: &IdentityFiles) -> Result<Joined, JoinError> {
     if files.ca.exists() && !has(&files.ca, token.pin)? {
         return Err(JoinError::OtherAuthority(files.ca.clone()));
+    }
+    if files.certificate == files.key {
+        return Err(JoinError::SameFile(files.key.clone()));
     }
     let new = Staged::of(files)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -277,6 +283,13 @@ fn has(file: &Path, pin: Pin) -> Result<bool, JoinError> {
     Ok(CertificateDer::pem_slice_iter(&pem).flatten().any(|certificate| Pin::of(&certificate) == pin))
 }
 
+/// The path of a file beside this one. The whole name is kept, so that those of t7.pem and t7.key are two.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 /// Files beside those whose places they will take; what is left of them goes with this.
 struct Staged {
     files: IdentityFiles,
@@ -284,12 +297,6 @@ struct Staged {
 
 impl Staged {
     fn of(files: &IdentityFiles) -> Result<Self, JoinError> {
-        let beside = |path: &PathBuf| {
-            // The whole name, so that t7.pem and t7.key are not one.
-            let mut name = path.clone().into_os_string();
-            name.push(".new");
-            PathBuf::from(name)
-        };
         let IdentityFiles { ca, certificate, key } = files;
         for path in [ca, certificate, key] {
             let above = path.parent().unwrap_or(Path::new("/"));
@@ -299,7 +306,11 @@ impl Staged {
             }
         }
         Ok(Self {
-            files: IdentityFiles { ca: beside(ca), certificate: beside(certificate), key: beside(key) },
+            files: IdentityFiles {
+                ca: beside(ca, ".new"),
+                certificate: beside(certificate, ".new"),
+                key: beside(key, ".new"),
+            },
         })
     }
 
@@ -308,15 +319,29 @@ impl Staged {
         written.map_err(|cause| JoinError::File { path: path.to_owned(), cause })
     }
 
-    /// A running agent reads them when all have settled.
+    /// A running agent reads them when all have settled. The former key is kept until the certificate is in its place.
     fn take_their_places(self, to: &IdentityFiles) -> Result<(), JoinError> {
         let new = &self.files;
-        for (from, to) in [(&new.ca, &to.ca), (&new.key, &to.key), (&new.certificate, &to.certificate)] {
-            if from.exists() {
-                fs::rename(from, to).map_err(|cause| JoinError::File { path: to.clone(), cause })?;
-            }
+        let failed = |path: &PathBuf| {
+            let path = path.clone();
+            move |cause| JoinError::File { path, cause }
+        };
+        if new.ca.exists() {
+            fs::rename(&new.ca, &to.ca).map_err(failed(&to.ca))?;
         }
-        Ok(())
+        let former = beside(&to.key, ".old");
+        let _ = fs::remove_file(&former);
+        let had_one = to.key.exists();
+        if had_one {
+            fs::hard_link(&to.key, &former).map_err(failed(&former))?;
+        }
+        fs::rename(&new.key, &to.key).map_err(failed(&to.key))?;
+        let placed = fs::rename(&new.certificate, &to.certificate).map_err(failed(&to.certificate));
+        if placed.is_err() && had_one {
+            fs::rename(&former, &to.key).map_err(failed(&to.key))?;
+        }
+        let _ = fs::remove_file(&former);
+        placed
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -207,14 +207,13 @@ struct Suspects(HashMap<IpAddr, (Instant, u32)>);
 
 impl Suspects {
     fn is_ignored(&self, from: IpAddr, now: Instant) -> bool {
-        let known = self.0.get(&network(from));
+        let known = self.0.get(&from);
         known.is_some_and(|(first, times)| *times >= REFUSALS && now.duration_since(*first) < IGNORED)
     }
 
     /// Counts a refusal; whether the address is ignored from now on.
     fn note(&mut self, from: IpAddr, now: Instant) -> bool {
         self.0.retain(|_, (first, _)| now.duration_since(*first) < IGNORED);
-        let from = network(from);
         if self.0.len() >= SUSPECTS && !self.0.contains_key(&from) {
             let earliest = self.0.iter().min_by_key(|(_, (first, _))| *first).map(|(address, _)| *address);
             earliest.map(|address| self.0.remove(&address));
@@ -222,14 +221,6 @@ impl Suspects {
         let (_, times) = self.0.entry(from).or_insert((now, 0));
         *times += 1;
         *times == REFUSALS
-    }
-}
-
-/// One host has all addresses of a /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !0 << 64).into(),
     }
 }
 
@@ -252,17 +243,17 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_network_are_one_and_not_more_are_remembered_than_fit() {
+    fn a_neighbour_is_not_ignored_and_not_more_addresses_are_remembered_than_fit() {
         let (mut suspects, begun) = (Suspects::default(), Instant::now());
-        let of = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
-        for host in 0..5 {
-            suspects.note(of(0, host), begun);
+        let of = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host]);
+        for _ in 0..REFUSALS {
+            suspects.note(of(0), begun);
         }
-        assert!(suspects.is_ignored(of(0, 9), begun));
-        for network in 1..2000 {
-            suspects.note(of(network, 1), begun + Duration::from_millis(network.into()));
+        assert!(suspects.is_ignored(of(0), begun) && !suspects.is_ignored(of(1), begun));
+        for host in 1..2000 {
+            suspects.note(of(host), begun + Duration::from_millis(host.into()));
         }
         assert_eq!(suspects.0.len(), SUSPECTS);
-        assert!(!suspects.is_ignored(of(0, 9), begun), "the earliest is forgotten");
+        assert!(!suspects.is_ignored(of(0), begun), "the earliest is forgotten");
     }
 }

@@ -447,6 +447,35 @@ async fn a_key_that_the_host_does_not_have_or_of_another_kind_is_not_signed() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_can_not_take_its_place_leaves_the_former_key_in_its_own() {
+    let cluster = Cluster::new();
+    let token = cluster.order("t7");
+    let (address, _served) = cluster.serve().await;
+    let files = cluster.host("t7");
+    std::fs::create_dir_all(&files.certificate).unwrap();
+    std::fs::write(&files.key, "the former one").unwrap();
+    let refused = join(&address, &token, &files).await.unwrap_err();
+    assert!(matches!(&refused, JoinError::File { path, .. } if *path == files.certificate), "{refused}");
+    assert_eq!(std::fs::read_to_string(&files.key).unwrap(), "the former one");
+    let beside = std::fs::read_dir(files.key.parent().unwrap()).unwrap().flatten();
+    let left: Vec<_> =
+        beside.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(".key.")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_and_a_key_in_one_file_are_refused_before_anything_is_sent() {
+    let cluster = Cluster::new();
+    let token = cluster.order("t7");
+    let (address, _served) = cluster.serve().await;
+    let files = cluster.host("t7");
+    let one = crate::IdentityFiles { certificate: files.key.clone(), ..files };
+    let refused = join(&address, &token, &one).await.unwrap_err();
+    assert!(matches!(refused, JoinError::SameFile(_)), "{refused}");
+    assert_eq!(cluster.state("t7"), State::Open);
+}
+
+#[tokio::test]
 async fn slow_clients_are_let_go_and_make_room() {
     let cluster = Cluster::new();
     let token = cluster.order("t7");
