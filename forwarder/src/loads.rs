@@ -85,6 +85,9 @@ impl Loads {
     /// A time has passed in which the stack had so many connections in the table.
     pub(crate) fn pass(&self, stack: StackIndex, connections: u64, lasting: &mut Lasting, ms: f64) {
         let Some(load) = self.of(stack) else { return };
+        // They are some of those in the table. Where these have become fewer, not more than are left are only kept open, however many
+        // come before the stack says so itself.
+        load.idle.fetch_min(u32::try_from(connections).unwrap_or(u32::MAX), Ordering::Relaxed);
         let ended = self.ended_by_now(stack);
         let new = ended.wrapping_sub(std::mem::replace(&mut lasting.seen, ended));
         let us = lasting.pass(self.burden(stack, connections).busy as f64, new.into(), ms);
@@ -207,6 +210,16 @@ mod tests {
         let us = pass(12.0, 1.0, 2000);
         assert!((119_000..=120_100).contains(&us), "{us}: what was before is forgotten");
         assert_eq!(pass(0.0, 0.0, 2000), 0, "nothing of late");
+    }
+
+    #[test]
+    fn connections_that_were_only_kept_open_and_have_ended_are_not_taken_from_those_that_come() {
+        let (loads, stack, mut lasting) = (Loads::default(), StackIndex(3), Lasting::default());
+        loads.say(stack, 29_500, 0);
+        loads.pass(stack, 30_000, &mut lasting, 10.0);
+        assert_eq!(loads.burden(stack, 30_000).busy, 500);
+        loads.pass(stack, 400, &mut lasting, 10.0);
+        assert_eq!(loads.burden(stack, 1_400).busy, 1_000, "all that are left may be kept, and no others");
     }
 
     #[test]

@@ -52,10 +52,10 @@ impl Kept {
         self.begun = Some(now);
     }
 
-    /// Takes in all open connections.
-    pub(super) fn seen(&mut self, speeches: &[Speech], now: Instant) {
+    /// Takes in all open connections, of which those count whose clients are such: others no forwarder has.
+    pub(super) fn seen(&mut self, speeches: &[Speech], is_client: impl Fn(IpAddr) -> bool, now: Instant) {
         let mut seen = BTreeMap::<IpAddr, Split>::new();
-        for speech in speeches {
+        for speech in speeches.iter().filter(|speech| is_client(speech.client)) {
             let split = seen.entry(speech.dvipa).or_default();
             let count = if speech.is_idle() { &mut split.idle } else { &mut split.busy };
             *count = count.saturating_add(1);
@@ -81,9 +81,9 @@ impl Kept {
 }
 
 impl Speech {
-    /// Nobody waits, and nothing was said for a [`MOMENT`].
+    /// Nobody waits, and nothing was said for a [`MOMENT`]. A client that was never told anything may wait for its server to speak first.
     fn is_idle(&self) -> bool {
-        self.waits.is_none() && self.quiet >= MOMENT
+        self.silent.is_some() && self.waits.is_none() && self.quiet >= MOMENT
     }
 }
 
@@ -98,7 +98,8 @@ mod tests {
 
     fn speech(last: u8, quiet_ms: u64, waits: bool) -> Speech {
         let quiet = Duration::from_millis(quiet_ms);
-        Speech { dvipa: ip(last), port: 80, silent: Some(quiet), waits: waits.then_some(quiet), quiet }
+        let (client, waits) = (IpAddr::from([198, 18, 0, 2]), waits.then_some(quiet));
+        Speech { dvipa: ip(last), port: 80, client, silent: Some(quiet), waits, quiet }
     }
 
     #[test]
@@ -114,10 +115,14 @@ mod tests {
             speech(2, 10, true),
         ];
         kept.begins(now);
-        kept.seen(&all, now);
+        kept.seen(&all, |_| true, now);
         assert_eq!(kept.counts(|_| true), Some((2, 0)));
         assert_eq!(kept.counts(|dvipa| dvipa == ip(1)), Some((1, 1)), "what others want of it");
         assert_eq!(kept.counts(|_| false), Some((0, 3)));
+        kept.seen(&[Speech { silent: None, ..speech(1, 5000, false) }], |_| true, now);
+        assert_eq!(kept.counts(|_| true), Some((0, 0)), "its client may wait for the server to speak first");
+        kept.seen(&all, |_| false, now);
+        assert_eq!(kept.counts(|_| true), Some((0, 0)), "they are between applications of this host");
     }
 
     #[test]
@@ -128,12 +133,12 @@ mod tests {
         assert!(!kept.is_due(false, 9, now), "nobody wants to know");
         kept.begins(now);
         assert!(!kept.is_due(true, 9, now + LOAD_INTERVAL * 9), "one is under way");
-        kept.seen(&[], now + Duration::from_millis(900));
+        kept.seen(&[], |_| true, now + Duration::from_millis(900));
         assert!(!kept.is_due(true, 9, now + Duration::from_millis(999)));
         assert!(kept.is_due(true, 9, now + Duration::from_secs(1)));
         assert_eq!(kept.counts(|_| true), Some((0, 0)));
         kept.begins(now);
-        kept.seen(&vec![speech(1, 0, false); 4 * A_SECOND + 1], now);
+        kept.seen(&vec![speech(1, 0, false); 4 * A_SECOND + 1], |_| true, now);
         assert!(!kept.is_due(true, 9, now + Duration::from_millis(4999)));
         assert!(kept.is_due(true, 9, now + Duration::from_secs(5)));
         assert!(!kept.is_due(true, MAX_LOOKED_AT + 1, now + Duration::from_secs(5)));

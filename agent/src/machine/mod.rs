@@ -77,6 +77,8 @@ pub const AT_A_STEP: usize = CONNECTIONS_A_MESSAGE / 4;
 
 /// Of this many parts of the time, the looks at all connections that nothing has asked for take one at most.
 const LOOKS_SHARE: u32 = 20;
+/// And not longer than this after one: a host that stood still meanwhile only seems to take long.
+const LONGEST_REST: Duration = Duration::from_secs(600);
 
 /// A look that failed is tried again after this long.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -248,7 +250,8 @@ impl Machine {
                 }
             }
             Event::Speeches(speeches) => {
-                self.kept.seen(&speeches, now);
+                let is_client = |address| is_client(&self.dvipas, &self.own, address);
+                self.kept.seen(&speeches, is_client, now);
                 if self.silences.heard(&speeches, now) {
                     self.tell_listens();
                 }
@@ -472,7 +475,7 @@ impl Machine {
     fn seen(&mut self, scope: Scope, picture: Picture, now: Instant) {
         if scope == Scope::All {
             let took = now.saturating_duration_since(self.look_began);
-            self.next_whole_look = now + took * LOOKS_SHARE;
+            self.next_whole_look = now + (took * LOOKS_SHARE).min(LONGEST_REST);
         }
         let changes = self.sockets.correct(scope, picture);
         self.tell(changes);
@@ -545,7 +548,8 @@ impl Machine {
 
     /// Whether a routing stack selects by what its targets have to do.
     fn wants_kept(&self) -> bool {
-        self.stacks.values().any(|stack| stack.list.as_ref().is_some_and(VipaList::wants_kept))
+        let mut heard = self.stacks.values().filter(|stack| stack.is_heard());
+        heard.any(|stack| stack.list.as_ref().is_some_and(VipaList::wants_kept))
     }
 
     /// The load with what this routing stack wants to know of connections, if it does.
@@ -563,9 +567,13 @@ impl Machine {
 
 /// Both ends of a connection between applications of this host are here: no packet of it meets a forwarder.
 fn concerns_clients(dvipas: &BTreeMap<Dvipa, Option<Origin>>, own: &Own, connection: &Connection) -> bool {
-    let here = |a: IpAddr| dvipas.contains_key(&Dvipa::new(a));
-    let client = connection.client.ip();
-    here(connection.dvipa.ip()) && !here(client) && !own.cluster_address.iter().any(|a| a == client)
+    let is_here = dvipas.contains_key(&Dvipa::new(connection.dvipa.ip()));
+    is_here && is_client(dvipas, own, connection.client.ip())
+}
+
+/// This is no address of this host.
+fn is_client(dvipas: &BTreeMap<Dvipa, Option<Origin>>, own: &Own, address: IpAddr) -> bool {
+    !dvipas.contains_key(&Dvipa::new(address)) && !own.cluster_address.iter().any(|a| a == address)
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Speech {
     pub dvipa: IpAddr,
     /// The port of its server.
     pub port: u16,
+    /// Its client.
+    pub client: IpAddr,
     /// For how long its server has said nothing; `None`: it never said anything.
     pub silent: Option<Duration>,
     /// For how long its client has waited for an answer; `None`: the server spoke last, or the client has said nothing.
@@ -124,7 +126,8 @@ mod tests {
     fn open(silent: Option<u64>, waits: Option<u64>) -> Speech {
         let quiet = silent.into_iter().chain(waits).min().map_or(Duration::ZERO, seconds);
         let dvipa = IpAddr::from([198, 18, 9, 1]);
-        Speech { dvipa, port: 80, silent: silent.map(seconds), waits: waits.map(seconds), quiet }
+        let client = IpAddr::from([198, 18, 0, 2]);
+        Speech { dvipa, port: 80, client, silent: silent.map(seconds), waits: waits.map(seconds), quiet }
     }
 
     fn bench() -> (Silences, Instant) {

@@ -134,7 +134,10 @@ pub fn speeches(dvipas: &HashSet<IpAddr>) -> io::Result<Vec<Speech>> {
                 return;
             }
             let speech = socket.nlas.iter().find_map(|nla| match nla {
-                Nla::TcpInfo(info) => speech((id.source_address.to_canonical(), id.source_port), info),
+                Nla::TcpInfo(info) => {
+                    let dvipa = std::net::SocketAddr::new(id.source_address.to_canonical(), id.source_port);
+                    speech(dvipa, id.destination_address.to_canonical(), info)
+                }
                 _ => None,
             });
             speeches.extend(speech);
@@ -144,7 +147,7 @@ pub fn speeches(dvipas: &HashSet<IpAddr>) -> io::Result<Vec<Speech>> {
 }
 
 /// `tcpi_unacked`, `tcpi_last_data_sent` and `tcpi_last_data_recv` of `struct tcp_info` (linux/tcp.h), the latter in milliseconds.
-fn speech((dvipa, port): (IpAddr, u16), info: &[u8]) -> Option<Speech> {
+fn speech(dvipa: std::net::SocketAddr, client: IpAddr, info: &[u8]) -> Option<Speech> {
     let word = |at: usize| info.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
     let (unacknowledged, sent, received) = (word(24)?, word(44)?, word(52)?);
     let carried = Carried::of(info)?;
@@ -153,7 +156,8 @@ fn speech((dvipa, port): (IpAddr, u16), info: &[u8]) -> Option<Speech> {
     let long = |ms: u32| Duration::from_millis(ms.into());
     let (silent, waits) = (has_sent.then(|| long(sent)), waits.then(|| long(received)));
     // Where nothing was sent or received yet, the kernel counts from the handshake.
-    Some(Speech { dvipa, port, silent, waits, quiet: long(sent.min(received)) })
+    let quiet = long(sent.min(received));
+    Some(Speech { dvipa: dvipa.ip(), port: dvipa.port(), client, silent, waits, quiet })
 }
 
 /// What no socket option tells of a connection.

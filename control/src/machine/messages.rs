@@ -102,6 +102,16 @@ impl RoutingStack {
         }
     }
 
+    /// What a stack said of its connections is as old as its session, which is over.
+    pub(super) fn load_is_void(&mut self, stack: &StackName) {
+        let said = self.stacks.said_mut(stack).and_then(|of| of.kept.take());
+        if said.is_some_and(|said| said != (0, 0))
+            && let Some(stack) = self.stack_index(stack)
+        {
+            self.actions.push_back(Action::Loaded { stack, idle: 0, elsewhere: 0 });
+        }
+    }
+
     /// What was said in a former session, and was about to be said in it, is void.
     pub(super) fn session_up(
         &mut self,

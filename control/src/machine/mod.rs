@@ -583,6 +583,7 @@ impl RoutingStack {
 
     /// Forgets what the stack said, and what was about to be said to it.
     fn session_over(&mut self, stack: &StackName, now: Instant) {
+        self.load_is_void(stack);
         self.stacks.session_down(stack, now);
         self.dvipas.session(stack, false, now);
         self.reconsider();

@@ -49,6 +49,10 @@ impl Pairs {
         let (one, other) = self.draw(turn)?;
         let Some(other) = other else { return Some(one.stack) };
         let (of_one, of_other) = (counts.burden_of(one.stack), counts.burden_of(other.stack));
+        // Where neither has anything to do, the draw decides, which was by weight.
+        if of_one.busy == 0 && of_other.busy == 0 {
+            return Some(one.stack);
+        }
         let is_better = costs((of_other, other), of_one) < costs((of_one, one), of_other);
         Some(if is_better { other.stack } else { one.stack })
     }

@@ -6,7 +6,8 @@ use crate::machine::Speech;
 /// A connection to this DVIPA at which nobody has said anything for so long.
 fn speech(last: u8, quiet_ms: u64) -> Speech {
     let quiet = Duration::from_millis(quiet_ms);
-    Speech { dvipa: dvipa(last).address(), port: 80, silent: Some(quiet), waits: None, quiet }
+    let client = IpAddr::from([198, 18, 0, 2]);
+    Speech { dvipa: dvipa(last).address(), port: 80, client, silent: Some(quiet), waits: None, quiet }
 }
 
 /// What `rt1`, whose list has the first DVIPA only, is told of three connections, and whether open connections are looked at each second.

@@ -414,6 +414,8 @@ impl Forwarding for Plane {
         if self.by_load {
             let stacks = self.dpt.stacks.iter().map(|stack| stack.index);
             self.lastings.pass(&self.node.shared.crt, stacks, now);
+        } else {
+            self.lastings = Lastings::default();
         }
         self.crt().age(now, self.aged_a_tick);
         self.watch();

@@ -63,7 +63,15 @@ fn of_two_the_one_with_less_to_do_gets_all() {
     // For their weights: 7 of 3 and 4 of 2 with the new one.
     assert_eq!(picked(&pairs(&[3, 2]), &said(&[(6, 0), (3, 0)]), 99), HashMap::from([(2, 99)]));
     assert_eq!(picked(&pairs(&[3, 2]), &said(&[(4, 0), (3, 0)]), 99), HashMap::from([(1, 99)]));
-    assert_eq!(picked(&pairs(&[1000, 999]), &said(&[(0, 0), (0, 0)]), 99), HashMap::from([(1, 99)]));
+    assert_eq!(picked(&pairs(&[1000, 999]), &said(&[(1, 0), (1, 0)]), 99), HashMap::from([(1, 99)]));
+}
+
+#[test]
+fn of_two_that_have_nothing_to_do_each_gets_what_its_weight_says_however_quick_the_other_is() {
+    let slow_start = picked(&pairs(&[10, 1]), &said(&[(0, 0), (0, 0)]), 11_000);
+    assert!((900..=1_100).contains(&slow_start[&2]), "{slow_start:?}");
+    let fails_at_once = picked(&pairs(&[1, 1]), &said(&[(0, 10_000), (0, 200)]), 10_000);
+    assert!((4_800..=5_200).contains(&fails_at_once[&1]), "{fails_at_once:?}");
 }
 
 #[test]
@@ -109,7 +117,9 @@ proptest! {
             let (weight, busy) = targets[usize::from(stack) - 1];
             (busy + 1) as f64 / f64::from(weight)
         };
-        let is_worst = takers.iter().all(|stack| *stack == picked || cost(*stack) < cost(picked));
+        // Of two that have nothing to do, the draw decides.
+        let is_busy = burdens[usize::from(picked) - 1].0 > 0;
+        let is_worst = is_busy && takers.iter().all(|stack| *stack == picked || cost(*stack) < cost(picked));
         prop_assert!(takers.len() == 1 || !is_worst, "{} of {:?}", picked, targets);
     }
 }
