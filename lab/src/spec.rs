@@ -270,6 +270,8 @@ pub struct Spec {
     pub flooder: bool,
     /// The routing nodes have one worker that never sleeps, whose NIC has a long receive queue.
     pub tireless: bool,
+    /// The routing node has one worker, which leaves the other core to all else.
+    pub one_worker: bool,
     /// Targets that are virtual machines, and the kernel of each: one that `scripts/guest` has made by this name.
     pub kernels: BTreeMap<String, String>,
     /// Largest packet between the hosts, bytes.
@@ -301,6 +303,7 @@ impl Default for Spec {
             proxy: false,
             flooder: false,
             tireless: false,
+            one_worker: false,
             kernels: BTreeMap::new(),
             fabric_mtu: 1500,
             connections: 200_000,
@@ -333,7 +336,7 @@ impl Spec {
     /// Two that never sleep would leave the programs no core, and DPDK's XDP sockets have one queue on a veth, which names no
     /// channels (ethtool(8)).
     pub fn workers(&self) -> usize {
-        if self.tireless || self.nic == Nic::AfXdp { 1 } else { 2 }
+        if self.tireless || self.one_worker || self.nic == Nic::AfXdp { 1 } else { 2 }
     }
 
     /// The same lab with a second routing node, `rt2`, that has these `[[vipadynamic]]` tables.

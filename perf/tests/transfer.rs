@@ -35,8 +35,8 @@ fn every_row_of_a_cluster_can_be_measured() {
         "agent_1m_start_ms",
         "agent_1m_rest_ms",
         "agent_1m_drain_ms",
-        "agent_1m_end_ms",
         "agent_1m_mib",
+        "agent_1m_end_ms",
     ]
     .map(str::to_owned)
     .into_iter()

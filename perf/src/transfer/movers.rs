@@ -53,7 +53,8 @@ impl Movers {
             format!("ports = [{UNMOVED}]\ndestip = [\"t1\"]\nmethod = \"round-robin\""),
         ];
         let vipadynamic = spec::ipv4_only(&ports.each_ref().map(String::as_str));
-        let lab = Lab::start(Spec { targets: 2, ..Spec::content_routed() }.vipadynamic(vipadynamic))?;
+        let spec = Spec { targets: 2, one_worker: true, ..Spec::content_routed() };
+        let lab = Lab::start(spec.vipadynamic(vipadynamic))?;
         let mut applications = Vec::new();
         for (stack, other) in [("t1", "t2"), ("t2", "t1")] {
             applications.push(start(&lab, stack, move |socket, ready| target(socket, other, ready))?);
