@@ -8,6 +8,10 @@ use super::super::fixture::{Bench, WEB, lists};
 /// A stack says this; what of it goes to the workers.
 fn says(bench: &mut Bench, idle: Option<u32>, elsewhere: Option<u32>) -> Vec<(u32, u32)> {
     bench.message("t1", FromStack::Load(Load { idle, elsewhere, ..Load::default() })).unwrap();
+    loaded(bench)
+}
+
+fn loaded(bench: &mut Bench) -> Vec<(u32, u32)> {
     let loaded = |action| match action {
         Action::Loaded { idle, elsewhere, .. } => Some((idle, elsewhere)),
         _ => None,
@@ -25,8 +29,9 @@ fn what_a_stack_says_of_its_connections_goes_to_the_workers_when_it_changes() {
     assert_eq!(says(&mut bench, None, None), [(0, 0)], "it does not know any more");
     assert_eq!(says(&mut bench, Some(2), Some(0)), [(2, 0)]);
     bench.down("t1");
+    assert_eq!(loaded(&mut bench), [(0, 0)], "what was said is void with the session");
     bench.up("t1");
-    assert_eq!(says(&mut bench, None, None), [(0, 0)], "what was said in a former session is void");
+    assert_eq!(says(&mut bench, Some(2), Some(0)), [(2, 0)]);
 }
 
 #[test]

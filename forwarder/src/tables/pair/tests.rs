@@ -247,8 +247,8 @@ fn of_three_servers_of_which_one_has_a_third_of_the_speed_clients_wait_least_by_
         assert!(measured.p99 < least.p99 && least.p99 < round.p99, "seed {seed}: {all:?}");
         assert!(measured.p99 < counted.p99, "seed {seed}: how long connections last is worth it: {all:?}");
         assert!(
-            measured.p50 < round.p50 && measured.last < 0.16,
-            "seed {seed}: a seventh is its part: {all:?}"
+            measured.p50 < round.p50 && measured.last < counted.last && measured.last < 0.18,
+            "seed {seed}: a seventh is its part, and a third of what comes when nobody is busy: {all:?}"
         );
     }
 }
