@@ -329,6 +329,10 @@ fn a_backup_of_the_range_takes_active_addresses_over() {
             if owned == 2 { Ok(()) } else { Err(view.to_string()) }
         })
         .unwrap_or_else(|e| panic!("{e}"));
+        // A node that has just started knows an address from whichever host claims it first, until the others have.
+        for address in addresses() {
+            wait_for_host(&lab, node, address, "t2");
+        }
     };
     let holds = |clients: &mut Vec<(HttpConnection, String)>| {
         for address in addresses() {
