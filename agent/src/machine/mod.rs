@@ -75,10 +75,11 @@ pub const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// connections is searched in memory that no cache has. What comes in has its turn in between.
 pub const AT_A_STEP: usize = CONNECTIONS_A_MESSAGE / 4;
 
-/// Of this many parts of the time, the looks at all connections that nothing has asked for take one at most.
-const LOOKS_SHARE: u32 = 20;
-/// And not longer than this after one: a host that stood still meanwhile only seems to take long.
-const LONGEST_REST: Duration = Duration::from_secs(600);
+/// For how long a look at all sockets that nothing has asked for is not repeated, if it took so long: such looks take a twentieth of the time
+/// at most. It is ten minutes at most: a host that stood still meanwhile only seems to take long.
+pub fn rest_after_look(took: Duration) -> Duration {
+    (took * 20).min(Duration::from_secs(600))
+}
 
 /// A look that failed is tried again after this long.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -475,7 +476,7 @@ impl Machine {
     fn seen(&mut self, scope: Scope, picture: Picture, now: Instant) {
         if scope == Scope::All {
             let took = now.saturating_duration_since(self.look_began);
-            self.next_whole_look = now + (took * LOOKS_SHARE).min(LONGEST_REST);
+            self.next_whole_look = now + rest_after_look(took);
         }
         let changes = self.sockets.correct(scope, picture);
         self.tell(changes);

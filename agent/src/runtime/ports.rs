@@ -9,14 +9,11 @@ use transport::SendError;
 
 use super::Agent;
 use super::status::PortsStatus;
+use crate::machine::rest_after_look;
 use crate::ports::{Listing, Pools as _};
 
 /// How often it is looked which ports are in use no more.
 const SWEEP: Duration = Duration::from_secs(5);
-/// A look that takes long, because there are very many sockets, is followed by a rest that is so many times as long.
-const REST: u32 = 20;
-/// But not longer: a host that stood still meanwhile only seems to take long.
-const LONGEST_REST: Duration = Duration::from_secs(600);
 
 impl Agent {
     /// Routing stacks may list others than before.
@@ -55,8 +52,7 @@ impl Agent {
         let now = Instant::now();
         let Ok(pools) = &self.programs.pools else { return };
         if self.sweep.as_ref().is_some_and(|sweep| !sweep.is_finished()) {
-            let rest = now.saturating_duration_since(self.sweep_began) * REST;
-            self.next_sweep = now + rest.min(LONGEST_REST);
+            self.next_sweep = now + rest_after_look(now.saturating_duration_since(self.sweep_began));
             return;
         }
         if now < self.next_sweep {

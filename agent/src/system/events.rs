@@ -69,8 +69,8 @@ impl Events {
         Ok(Self { ring: kernel::register(builder.build()?)?, read })
     }
 
-    /// Waits until there are events, and takes so many of them. Cancel-safe. Who gets as many has to [take](Events::take) the others:
-    /// none of them wakes anybody.
+    /// Waits until there are events, and takes at most `most` of them. Cancel-safe. After `most` events the caller
+    /// [takes](Events::take) until it gets fewer: the events that are left end no wait.
     ///
     /// # Errors
     /// What the system says.
@@ -85,7 +85,7 @@ impl Events {
         }
     }
 
-    /// Takes so many of the events that are there: fewer if there are no more.
+    /// Takes at most `most` of the events that are there; fewer if there are no more.
     pub fn take(&self, most: usize) -> Vec<Told> {
         let read = || std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner));
         let mut all = Vec::new();
