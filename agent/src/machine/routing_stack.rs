@@ -118,6 +118,8 @@ impl RoutingStack {
     pub(super) fn listed_anew(&mut self, list: VipaList) {
         if let Some(Answer::All { .. }) = self.answer.take() {
             self.accounted.clear();
+            // Also if it lists nothing now, of which it would have an account.
+            (self.said, self.heard) = (None, None);
         }
         let places = list.dvipas.iter().enumerate();
         self.places = places.map(|(place, entry)| (Dvipa::new(entry.address.0), place)).collect();
